@@ -1,0 +1,1 @@
+"""Video data sets: index, preparation, splits, decoding, cache and loaders."""

@@ -1,0 +1,1 @@
+"""Studies, search spaces, the store, the optimizer, early stopping, export and the `hpo` command."""

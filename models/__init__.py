@@ -1,0 +1,1 @@
+"""Video models in plain PyTorch."""

@@ -1,0 +1,1 @@
+"""`hpo-worker`: lease client, trial process, training and evaluation."""
