@@ -1,0 +1,78 @@
+"""Errors of the service, each class with the sentence a person reads.
+
+    HpoError
+    ├── SpecError               the study spec is wrong; carries one SpecIssue per offending field
+    ├── NotFoundError           no such study, trial or worker
+    ├── ConflictError           the request does not fit the present state
+    │   ├── StudyExistsError    a study of that name is there already
+    │   └── StaleLeaseError     the lease was lost: somebody else owns the trial now
+    ├── AuthenticationError     no token, or one that is not known
+    ├── PermissionDeniedError   the token lacks the scope
+    ├── StoreUnavailableError   Postgres cannot be reached; trying again later is right
+    └── SetupError              this machine or its settings cannot do what was asked
+
+Nothing below `api/` knows of HTTP: the API maps these classes to problem+json, the command line to exit codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class HpoError(Exception):
+    """Something went wrong that a person can understand and act on."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").splitlines()[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecIssue:
+    """One thing wrong with a spec: the field's path (`space.lr.low`) and a sentence with what would be right."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class SpecError(HpoError):
+    """The study spec is not valid."""
+
+    def __init__(self, issues: Sequence[SpecIssue]) -> None:
+        self.issues = tuple(issues)
+        super().__init__("; ".join(str(issue) for issue in self.issues) or None)
+
+
+class NotFoundError(HpoError):
+    """There is nothing of that name."""
+
+
+class ConflictError(HpoError):
+    """The request does not fit the present state."""
+
+
+class StudyExistsError(ConflictError):
+    """A study of that name exists already."""
+
+
+class StaleLeaseError(ConflictError):
+    """The lease on this trial was lost; drop the trial and claim another."""
+
+
+class AuthenticationError(HpoError):
+    """A valid token is needed: send it as `Authorization: Bearer TOKEN` (`hpo token show` prints it)."""
+
+
+class PermissionDeniedError(HpoError):
+    """The token does not have the scope that this needs."""
+
+
+class StoreUnavailableError(HpoError):
+    """The database cannot be reached at the moment; nothing was changed, try again shortly."""
+
+
+class SetupError(HpoError):
+    """This machine or its settings cannot do what was asked."""

@@ -1,0 +1,120 @@
+"""What workers and the API say to each other: the bodies of the lease, report, finish and release calls.
+
+A worker speaks HTTP only. It chooses the `lease_id` (a UUID), so a claim whose reply was lost is sent again and finds
+its own trial; (trial, attempt, lease_id) is the fence that every later call carries.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .spec.study import TaskConfig
+from .trial import Decision, FailureKind, ParamValue
+
+FiniteMetrics = dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+
+
+class Message(BaseModel):
+    """Base of all messages: unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WorkerInfo(Message):
+    """Who is asking. `memory_bytes` is that of the GPU (of the machine for a CPU worker)."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    host: str
+    pid: int
+    device: str
+    """Such as `cpu` or `cuda:0`."""
+    gpu_name: str | None = None
+    memory_bytes: int | None = None
+    version: str = ""
+
+
+class ClaimRequest(Message):
+    """`POST /v1/leases`: ask for a trial; `study` limits the claim to one study."""
+
+    worker: WorkerInfo
+    lease_id: UUID
+    study: str | None = None
+
+
+class Lease(Message):
+    """A trial to run, with everything needed to run it. `config` is the flat training configuration."""
+
+    study: str
+    study_id: int
+    trial_id: int
+    number: int
+    attempt: int
+    lease_id: UUID
+    params: dict[str, ParamValue]
+    config: dict[str, Any]
+    task: TaskConfig
+    checkpoint: str | None
+    """Path of the checkpoint to go on from, None for a fresh start."""
+    epochs_done: int
+    lease_seconds: float
+    heartbeat_seconds: float
+
+
+class Fence(Message):
+    """Proof of ownership, part of every call about a claimed trial."""
+
+    attempt: int
+    lease_id: UUID
+
+
+class Measurement(Message):
+    """The metrics after `step` epochs (from 1). A non-finite metric is not a measurement: finish as diverged."""
+
+    step: Annotated[int, Field(ge=1)]
+    metrics: FiniteMetrics
+    wall_seconds: Annotated[float, Field(ge=0)]
+    gpu_seconds: Annotated[float, Field(ge=0)]
+    """Device time of this epoch alone; wall time on a CPU."""
+
+
+class ReportRequest(Fence):
+    """`POST /v1/trials/{id}/reports`: heartbeat, measurements (maybe none) and the newest checkpoint in one call."""
+
+    measurements: list[Measurement] = Field(default_factory=list)
+    checkpoint: str | None = None
+    peak_memory_bytes: int | None = None
+
+
+class ReportReply(Message):
+    """What to do next."""
+
+    decision: Decision
+
+
+class FinishRequest(Fence):
+    """`POST /v1/trials/{id}/finish`: the trial is over. `metrics` are the final values unless it failed."""
+
+    outcome: Literal["completed", "stopped", "failed"]
+    metrics: FiniteMetrics = Field(default_factory=dict)
+    failure_kind: FailureKind | None = None
+    failure_message: Annotated[str, Field(max_length=20_000)] | None = None
+    """One sentence first; a traceback, if any, after it."""
+    checkpoint: str | None = None
+    dataset_version: str | None = None
+    environment: dict[str, Any] = Field(default_factory=dict)
+    """Versions, device and thread count: what the export needs to repeat the run."""
+    peak_memory_bytes: int | None = None
+
+
+class ReleaseRequest(Fence):
+    """`POST /v1/trials/{id}/release`: give the trial back unfinished.
+
+    `drained` (SIGTERM, preemption) and `paused` (the study was paused) cost no retry; `crashed` does.
+    """
+
+    reason: Literal["drained", "paused", "crashed"]
+    message: str | None = None
+    checkpoint: str | None = None

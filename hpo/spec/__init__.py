@@ -1,0 +1,35 @@
+"""The study spec: parameters, objectives, task, budget; reading it and explaining what is wrong with it."""
+
+from .load import dump_spec, issues_of, load_spec, parse_spec
+from .metrics import METRICS
+from .parameters import (
+    AnyParameter,
+    CategoricalParameter,
+    FloatParameter,
+    IntParameter,
+    OrdinalParameter,
+)
+from .study import Constraint, DatasetConfig, Objective, StudySpec, TaskConfig
+from .training import AugmentConfig, ClipConfig, TrainingConfig, flatten
+
+__all__ = [
+    "METRICS",
+    "AnyParameter",
+    "AugmentConfig",
+    "CategoricalParameter",
+    "ClipConfig",
+    "Constraint",
+    "DatasetConfig",
+    "FloatParameter",
+    "IntParameter",
+    "Objective",
+    "OrdinalParameter",
+    "StudySpec",
+    "TaskConfig",
+    "TrainingConfig",
+    "dump_spec",
+    "flatten",
+    "issues_of",
+    "load_spec",
+    "parse_spec",
+]

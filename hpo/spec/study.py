@@ -1,0 +1,343 @@
+"""The study spec: what a person POSTs. One object in YAML, JSON and Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, StrictInt, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
+
+from ..trial import Params, ParamValue
+from .metrics import METRICS, Direction
+from .parameters import AnyParameter, CategoricalParameter, OrdinalParameter, Strict, matches
+from .training import TrainingConfig, adapter_for, flatten
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+_CONSTRAINT = re.compile(r"^\s*(\w+)\s*(<=|>=)\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*$")
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"unknown metric {name!r}; workers report: " + ", ".join(METRICS))
+    return name
+
+
+class Objective(Strict):
+    """A reported metric to maximize or minimize (its natural direction when none is given)."""
+
+    metric: str
+    direction: Direction
+
+    @model_validator(mode="before")
+    @classmethod
+    def _natural_direction(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "direction" not in value and value.get("metric") in METRICS:
+            return {**value, "direction": METRICS[value["metric"]][0]}
+        return value
+
+    _metric = field_validator("metric")(_known_metric)
+
+
+class Constraint(Strict):
+    """An outcome constraint, written `METRIC <= NUMBER` or `METRIC >= NUMBER`."""
+
+    metric: str
+    relation: Literal["<=", ">="]
+    bound: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        found = _CONSTRAINT.match(value)
+        if found is None:
+            raise ValueError(f"cannot read {value!r}; write METRIC <= NUMBER or METRIC >= NUMBER")
+        return {"metric": found[1], "relation": found[2], "bound": float(found[3])}
+
+    _metric = field_validator("metric")(_known_metric)
+
+    def violation(self, value: float) -> float:
+        """How far `value` lies beyond the bound; 0 or less where it holds."""
+        return value - self.bound if self.relation == "<=" else self.bound - value
+
+
+class DatasetConfig(Strict):
+    """Where the videos are and which of them train, validate and stay sealed."""
+
+    name: Literal["ucf101"] = "ucf101"
+    """The layout: UCF101's class folders and official lists."""
+    root: Annotated[str, Field(min_length=1)]
+    split: Annotated[StrictInt, Field(ge=1, le=3)] = 1
+    validation: Literal["groups"] = "groups"
+    """Whole source groups held out of the train list."""
+    short_side: Annotated[StrictInt, Field(ge=16, le=1024)] = 128
+    """Height or width, whichever is less, of the prepared frames in pixels."""
+
+
+class TaskConfig(Strict):
+    """What every trial of the study trains on, for how long, and the values that the space does not vary."""
+
+    dataset: DatasetConfig
+    epochs: Annotated[StrictInt, Field(ge=1, le=10_000)] = 40
+    timeout_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Training time after which a trial is failed(timeout); None for no limit."""
+    base: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("base", mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        return flatten(value) if isinstance(value, dict) else value
+
+
+class OptimizerConfig(Strict):
+    """Who proposes configurations: `ax` is Bayesian optimization, the others are for comparison."""
+
+    name: Literal["ax", "sobol", "random", "tpe", "gp"] = "ax"
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
+    startup_trials: Annotated[StrictInt, Field(ge=1)] | Literal["auto"] = "auto"
+    """Quasi-random trials before the model takes over; auto: twice the number of parameters, at least 5."""
+
+
+class NoStopping(Strict):
+    """Every trial runs to its last epoch."""
+
+    name: Literal["none"]
+
+
+class _Stopping(Strict):
+    min_epochs: Annotated[StrictInt, Field(ge=1)] = 1
+    """No trial is stopped before it has done this many epochs."""
+    startup_trials: Annotated[StrictInt, Field(ge=0)] = 4
+    """This many trials of the study complete before any is stopped."""
+
+
+class MedianStopping(_Stopping):
+    """Stop a trial whose best value so far is worse than the median of the others at the same epoch."""
+
+    name: Literal["median"]
+
+
+class PercentileStopping(_Stopping):
+    """Keep the trials whose best value so far is in the best `percentile` of the others at the same epoch."""
+
+    name: Literal["percentile"]
+    percentile: Annotated[float, Field(gt=0, lt=100)] = 50.0
+
+
+class AshaStopping(_Stopping):
+    """Asynchronous successive halving: at each rung the best 1/`reduction` go on (Li et al., 2020)."""
+
+    name: Literal["asha"]
+    reduction: Annotated[StrictInt, Field(ge=2)] = 3
+
+
+class HyperbandStopping(_Stopping):
+    """Several successive-halving brackets with different first rungs (Li et al., 2018)."""
+
+    name: Literal["hyperband"]
+    reduction: Annotated[StrictInt, Field(ge=2)] = 3
+
+
+class ThresholdStopping(_Stopping):
+    """Stop a trial whose value leaves [lower, upper]."""
+
+    name: Literal["threshold"]
+    lower: float | None = None
+    upper: float | None = None
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Self:
+        if self.lower is None and self.upper is None:
+            raise ValueError("give `lower`, `upper` or both")
+        return self
+
+
+class PatientStopping(_Stopping):
+    """Stop a trial whose value has not improved for `patience` epochs."""
+
+    name: Literal["patient"]
+    patience: Annotated[StrictInt, Field(ge=1)] = 5
+
+
+EarlyStopping = Annotated[
+    NoStopping
+    | MedianStopping
+    | PercentileStopping
+    | AshaStopping
+    | HyperbandStopping
+    | ThresholdStopping
+    | PatientStopping,
+    Field(discriminator="name"),
+]
+
+
+class BudgetConfig(Strict):
+    """When the study ends: at whichever limit is reached first."""
+
+    trials: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = None
+    gpu_hours: Annotated[float, Field(gt=0)] | None = None
+    wall_hours: Annotated[float, Field(gt=0)] | None = None
+    target: dict[str, float] = Field(default_factory=dict)
+    """Metric to the value at which the study is done, such as {val_top1: 0.9}."""
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> Self:
+        if self.trials is None and self.gpu_hours is None and self.wall_hours is None:
+            raise ValueError("the study would never end; give trials, gpu_hours or wall_hours")
+        for metric in self.target:
+            _known_metric(metric)
+        return self
+
+
+class RetryConfig(Strict):
+    """How often a trial whose worker died is handed out again before it is failed(lost)."""
+
+    attempts: Annotated[StrictInt, Field(ge=0, le=100)] = 3
+
+
+class StudySpec(Strict):
+    """A study: what is searched, for what, on what, and within which budget.
+
+    Validation beyond single fields: every key of `space` and `task.base` is a setting of the training run whose
+    bounds hold for all values that can be drawn, and conditions refer to choices that exist, without a cycle.
+    """
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    objectives: Annotated[list[Objective], Field(min_length=1, max_length=4)]
+    constraints: list[Constraint] = Field(default_factory=list)
+    task: TaskConfig
+    space: Annotated[dict[str, AnyParameter], Field(min_length=1, max_length=100)]
+    optimizer: OptimizerConfig = OptimizerConfig()
+    early_stopping: EarlyStopping = NoStopping(name="none")
+    budget: BudgetConfig
+    retry: RetryConfig = RetryConfig()
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> Self:
+        errors = [
+            InitErrorDetails(type=PydanticCustomError("spec", "{m}", {"m": message}), loc=loc, input=None)
+            for loc, message in self._problems()
+        ]
+        if errors:
+            raise ValidationError.from_exception_data("StudySpec", errors)
+        return self
+
+    def _problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        metrics = [objective.metric for objective in self.objectives]
+        if len(set(metrics)) != len(metrics):
+            yield ("objectives",), "a metric appears twice; name each objective once"
+        if len(metrics) > 1 and self.early_stopping.name != "none":
+            yield (
+                ("early_stopping", "name"),
+                "stopping rules compare one objective, but the study has several; use name: none",
+            )
+        for key, value in self.task.base.items():
+            yield from _setting_problems(("task", "base"), key, [("", value)])
+        for key, parameter in self.space.items():
+            ends = ("low", "high") if parameter.type in ("float", "int") else ("choices",) * 1000
+            yield from _setting_problems(("space", key), key, list(zip(ends, parameter.extremes, strict=False)))
+            yield from self._condition_problems(key)
+        if self.early_stopping.name not in ("none",):
+            least = getattr(self.early_stopping, "min_epochs", 1)
+            if least > self.task.epochs:
+                yield (
+                    ("early_stopping", "min_epochs"),
+                    f"{least} is more than task.epochs ({self.task.epochs}); nothing would ever stop",
+                )
+
+    def _condition_problems(self, key: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        for parent, values in self.space[key].when.items():
+            loc = ("space", key, "when", parent)
+            found = self.space.get(parent)
+            if found is None:
+                yield (
+                    loc,
+                    f"there is no parameter {parent!r} in the space; name one of: " + ", ".join(self.space),
+                )
+            elif not isinstance(found, CategoricalParameter | OrdinalParameter):
+                yield (
+                    loc,
+                    f"{parent!r} is {found.type}; a condition needs a categorical or ordinal parent",
+                )
+            else:
+                for value in values:
+                    if not found.contains(value):
+                        yield (
+                            loc,
+                            f"{value!r} is not a choice of {parent!r}; choices: {found.choices}",
+                        )
+        if key in self._ancestors(key):
+            yield (
+                ("space", key, "when"),
+                "the conditions form a cycle; no value could ever be drawn",
+            )
+
+    def _ancestors(self, key: str) -> set[str]:
+        seen: set[str] = set()
+        pending = list(self.space[key].when)
+        while pending:
+            parent = pending.pop()
+            if parent not in seen and parent in self.space:
+                seen.add(parent)
+                pending.extend(self.space[parent].when)
+        return seen
+
+    @property
+    def parameter_order(self) -> list[str]:
+        """The names of the space, parents before the parameters that depend on them."""
+        return sorted(self.space, key=lambda key: (len(self._ancestors(key)), list(self.space).index(key)))
+
+    def active(self, params: Params) -> dict[str, ParamValue]:
+        """Drop the values whose conditions do not hold (and those of their dependants)."""
+        kept: dict[str, ParamValue] = {}
+        for key in self.parameter_order:
+            if key in params and matches(self.space[key].when, kept):
+                kept[key] = params[key]
+        return {key: kept[key] for key in self.space if key in kept}
+
+    def check_params(self, params: Params) -> None:
+        """Check that `params` is one point of the space: every active parameter present and in its range.
+
+        Raises:
+            ValueError: names the parameter and what is wrong with it.
+        """
+        for key in self.parameter_order:
+            if not matches(self.space[key].when, dict(params)):
+                if key in params:
+                    raise ValueError(f"{key} is given although its condition does not hold")
+            elif key not in params:
+                raise ValueError(f"{key} is missing")
+            elif not self.space[key].contains(params[key]):
+                raise ValueError(f"{key} = {params[key]!r} is outside its range")
+        unknown = set(params) - set(self.space)
+        if unknown:
+            raise ValueError(f"not in the space: {', '.join(sorted(unknown))}")
+
+    def training_config(self, params: Params, *, number: int) -> TrainingConfig:
+        """Join base and `params` into the configuration of trial `number`.
+
+        Every trial gets a seed of its own, a function of the study's seed and the number, unless base or the
+        space sets one.
+        """
+        seed = (self.optimizer.seed * 1_000_003 + number * 7919) % 2**31
+        return TrainingConfig.from_flat({"seed": seed, **self.task.base, **params})
+
+
+def _setting_problems(
+    where: tuple[str, ...], key: str, values: list[tuple[str, object]]
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    loc = where if where[-1] == key else (*where, key)
+    try:
+        adapter = adapter_for(key)
+    except KeyError as error:
+        yield loc, error.args[0]
+        return
+    for field, value in values:
+        try:
+            adapter.validate_python(value)
+        except ValidationError as error:
+            wrong = error.errors()[0]["msg"].removeprefix("Input ")
+            yield (*loc, field) if field else loc, f"{value!r} is no valid {key}: it {wrong}"
