@@ -1,1 +1,69 @@
-"""Video models in plain PyTorch."""
+"""Video models in plain PyTorch, found by name.
+
+Names, cards and checks need no torch; it is imported when :func:`create_model`,
+:class:`VideoModel` or :func:`load_weights` is first touched.
+
+A new architecture is two files: its cards in ``models/cards/`` and its modules beside this one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .card import Choice, Clip, Divides, HParam, Integer, ModelInfo, ModelSettings, Value
+from .catalogue import check_clip, list_models, model_info, model_settings, resolve_hparams
+from .errors import (
+    InvalidClipError,
+    InvalidModelError,
+    ModelError,
+    UnknownModelError,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from .factory import create_model
+    from .video_model import VideoModel
+    from .weights import WeightsReport, load_weights
+
+_NEEDS_TORCH = {
+    "VideoModel": ".video_model",
+    "WeightsReport": ".weights",
+    "create_model": ".factory",
+    "load_weights": ".weights",
+}
+
+__all__ = [
+    "Choice",
+    "Clip",
+    "Divides",
+    "HParam",
+    "Integer",
+    "InvalidClipError",
+    "InvalidModelError",
+    "ModelError",
+    "ModelInfo",
+    "ModelSettings",
+    "UnknownModelError",
+    "Value",
+    "VideoModel",
+    "WeightsError",
+    "WeightsReport",
+    "check_clip",
+    "create_model",
+    "list_models",
+    "load_weights",
+    "model_info",
+    "model_settings",
+    "resolve_hparams",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _NEEDS_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_NEEDS_TORCH[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

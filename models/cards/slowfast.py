@@ -1,0 +1,90 @@
+"""Cards of the SlowFast networks."""
+
+from __future__ import annotations
+
+from models.card import FLAG, Choice, Clip, Divides, HParam, Integer, ModelInfo
+
+_PAPER = "Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019"
+_RULES = (Divides(divisor="beta_inv", of="width"), Divides(divisor="alpha", of="frames"))
+
+
+def _clip(size: int) -> Clip:
+    # The fast path's 32 frames, every 2nd of 64; statistics are those of the published weights.
+    return Clip(frames=32, stride=2, size=size, mean=(0.45,) * 3, std=(0.225,) * 3)
+
+
+def _hparams(*, alpha: int, fusion_kernel: int) -> tuple[HParam, ...]:
+    return (
+        HParam(
+            name="alpha",
+            default=alpha,
+            accepts=Integer(low=2, high=32),
+            doc="Frames of the fast path for each frame of the slow path; divides the clip.",
+        ),
+        HParam(
+            name="beta_inv",
+            default=8,
+            accepts=Integer(low=1, high=64),
+            doc="Channels of the slow path for each channel of the fast path; divides width.",
+        ),
+        HParam(
+            name="fusion_kernel",
+            default=fusion_kernel,
+            accepts=Choice(values=(1, 3, 5, 7, 9)),
+            doc="Frames of the fast path that one lateral convolution sees.",
+        ),
+        HParam(
+            name="fusion_ratio",
+            default=2,
+            accepts=Integer(low=1, high=8),
+            doc="Channels of a lateral for each channel of the fast path.",
+        ),
+        HParam(
+            name="width",
+            default=64,
+            accepts=Integer(low=4, high=256),
+            doc="Channels of the slow path's stem; every other width follows from it.",
+        ),
+        HParam(
+            name="slow_index",
+            default="linspace",
+            accepts=Choice(values=("linspace", "stride")),
+            doc="Frames of the slow path: evenly from first to last, or every alpha-th.",
+        ),
+        HParam(
+            name="lateral_norm",
+            default=True,
+            accepts=FLAG,
+            doc="Batch norm and ReLU after each lateral convolution.",
+        ),
+        HParam(name="head_bias", default=True, accepts=FLAG, doc="A bias in the classifier."),
+        HParam(
+            name="zero_init",
+            default=True,
+            accepts=FLAG,
+            doc="Start every residual branch at zero (the scale of its last batch norm).",
+        ),
+    )
+
+
+def _card(name: str, *, depth: int, alpha: int = 8, fusion_kernel: int = 5, size: int = 224) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        family="SlowFast",
+        paper=_PAPER,
+        clip=_clip(size),
+        builder="models.slowfast:SlowFast",
+        hparams=_hparams(alpha=alpha, fusion_kernel=fusion_kernel),
+        fixed=(("depth", depth),),
+        rules=_RULES,
+        dropout=0.5,
+        # Stem and stages halve the image five times; below 16 pixels two stages see one position.
+        min_size=16,
+    )
+
+
+CARDS = (
+    _card("slowfast_r18", depth=18, size=112),
+    _card("slowfast_r50_4x16", depth=50),
+    _card("slowfast_r50_8x8", depth=50, alpha=4, fusion_kernel=7),
+)

@@ -1,0 +1,114 @@
+"""Find models by name and check configurations, without importing torch."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from numbers import Integral, Real
+from types import MappingProxyType
+
+from . import cards
+from .card import ModelInfo, ModelSettings, Value
+from .errors import InvalidClipError, InvalidModelError, UnknownModelError, suggest
+
+
+def list_models() -> list[str]:
+    """Return the names of all models, sorted."""
+    return sorted(_catalogue())
+
+
+def model_info(name: str) -> ModelInfo:
+    """Return the card of a model; raise UnknownModelError, with close matches, if there is none."""
+    try:
+        return _catalogue()[name]
+    except KeyError:
+        hint = suggest(name, _catalogue()) or "; models.list_models() names all"
+        raise UnknownModelError(f"there is no model {name!r}{hint}") from None
+
+
+def model_settings(
+    name: str,
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    dropout: float | None = None,
+    hparams: Mapping[str, object] | None = None,
+) -> ModelSettings:
+    """Check a whole configuration and return it with every default filled in.
+
+    Raises UnknownModelError or InvalidModelError. This is all that creating a model checks, so a
+    configuration that passes here can be built.
+    """
+    info = model_info(name)
+    return ModelSettings(
+        info=info,
+        num_classes=_count("num_classes", num_classes),
+        in_channels=_count("in_channels", in_channels),
+        dropout=_probability(info.dropout if dropout is None else dropout),
+        hparams=resolve_hparams(info, hparams or {}),
+    )
+
+
+def resolve_hparams(info: ModelInfo, given: Mapping[str, object]) -> dict[str, Value]:
+    """Return every hyperparameter of a model, `given` over the defaults; raise InvalidModelError."""
+    known = {hparam.name: hparam for hparam in info.hparams}
+    values = info.defaults()
+    for name, value in given.items():
+        if name not in known:
+            hint = suggest(name, known) or f"; it has {', '.join(known) or 'none'}"
+            raise InvalidModelError(f"{info.name} has no hyperparameter {name!r}{hint}")
+        accepted = known[name].accepts.normalize(value)
+        if accepted is None:
+            raise InvalidModelError(f"{info.name}: {name} must be {known[name].accepts}, not {value!r}")
+        values[name] = accepted
+    for rule in info.rules:
+        problem = rule.broken_by(values)
+        if problem:
+            raise InvalidModelError(f"{info.name}: {problem}")
+    return values
+
+
+def check_clip(name: str, *, frames: int, size: int, hparams: Mapping[str, object] | None = None) -> None:
+    """Raise InvalidClipError if the model, built with `hparams`, cannot take such a clip.
+
+    `frames` is the number of frames the network sees, `size` the shorter side in pixels.
+    """
+    info = model_info(name)
+    check_clip_of(info, resolve_hparams(info, hparams or {}), frames=frames, size=size)
+
+
+def check_clip_of(info: ModelInfo, hparams: Mapping[str, Value], *, frames: int, size: int) -> None:
+    """As :func:`check_clip`, for a card and hyperparameters that are resolved already."""
+    if frames < info.min_frames:
+        raise InvalidClipError(f"{info.name} needs at least {info.min_frames} frames, the clip has {frames}")
+    if size < info.min_size:
+        raise InvalidClipError(f"{info.name} needs at least {info.min_size} pixels a side, the clip has {size}")
+    for rule in info.rules:
+        problem = rule.broken_by({**hparams, "frames": frames})
+        if problem:
+            raise InvalidClipError(f"{info.name}: {problem}")
+
+
+def _count(label: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise InvalidModelError(f"{label} must be a whole number of at least 1, not {value!r}")
+    return int(value)
+
+
+def _probability(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1:
+        raise InvalidModelError(f"dropout must be a number from 0 to below 1, not {value!r}")
+    return float(value)
+
+
+@cache
+def _catalogue() -> Mapping[str, ModelInfo]:
+    found: dict[str, ModelInfo] = {}
+    for module in pkgutil.iter_modules(cards.__path__):
+        for card in importlib.import_module(f"{cards.__name__}.{module.name}").CARDS:
+            if card.name in found:
+                raise RuntimeError(f"two cards are called {card.name!r}")
+            found[card.name] = card
+    return MappingProxyType(found)

@@ -1,0 +1,128 @@
+"""The convention that every model keeps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from .card import ModelInfo, ModelSettings
+from .catalogue import check_clip_of
+from .errors import InvalidClipError, InvalidModelError
+
+
+class VideoModel(nn.Module, ABC):
+    """A network from clips (N, C, T, H, W) to logits (N, num_classes).
+
+    A subclass defines :meth:`forward_features` and a linear classifier under the attribute
+    `classifier_name`. `settings` is the checked configuration it was built from.
+    """
+
+    classifier_name: ClassVar[str] = "head"
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.dropout = nn.Dropout(settings.dropout)
+
+    @property
+    def name(self) -> str:
+        """The name it is created by."""
+        return self.info.name
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model's card."""
+        return self.settings.info
+
+    @property
+    def num_classes(self) -> int:
+        """Length of a clip's logits."""
+        return self.settings.num_classes
+
+    @property
+    def num_features(self) -> int:
+        """Length of a clip's feature vector."""
+        return self.get_classifier().in_features
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Return logits (N, num_classes), before any softmax, of clips (N, C, T, H, W).
+
+        Raises InvalidClipError for a shape that the model cannot take.
+        """
+        self.check_input(clip)
+        logits: Tensor = self.get_classifier()(self.dropout(self.forward_features(clip)))
+        return logits
+
+    @abstractmethod
+    def forward_features(self, clip: Tensor) -> Tensor:
+        """Return one vector per clip, (N, num_features), pooled over time and space."""
+
+    def check_input(self, clip: Tensor) -> None:
+        """Raise InvalidClipError unless `clip` is a batch that the model can take."""
+        shape = tuple(clip.shape)
+        if len(shape) != 5 or shape[1] != self.settings.in_channels:
+            raise InvalidClipError(f"{self.name} takes clips (N, {self.settings.in_channels}, T, H, W), not {shape}")
+        size = min(shape[3], shape[4])
+        check_clip_of(self.info, self.settings.hparams, frames=shape[2], size=size)
+
+    def get_classifier(self) -> nn.Linear:
+        """Return the last layer."""
+        classifier = getattr(self, self.classifier_name)
+        if not isinstance(classifier, nn.Linear):
+            raise TypeError(f"{type(self).__name__}.{self.classifier_name} is not a linear layer")
+        return classifier
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by a fresh one for `num_classes`; the body is not touched."""
+        if num_classes < 1:
+            raise InvalidModelError(f"num_classes must be at least 1, not {num_classes}")
+        old = self.get_classifier()
+        fresh = make_classifier(old.in_features, num_classes, bias=old.bias is not None)
+        setattr(self, self.classifier_name, fresh.to(old.weight.device, old.weight.dtype))
+        self.settings = replace(self.settings, num_classes=num_classes)
+
+    def param_groups(
+        self, *, weight_decay: float, head_lr_mult: float = 1.0, lr: float | None = None
+    ) -> list[dict[str, Any]]:
+        """Return optimizer groups that hold every parameter exactly once.
+
+        Weights decay by `weight_decay`; norms and biases (everything of one axis) do not. Each
+        group has `params`, `name`, `weight_decay` and `lr_mult` (`head_lr_mult` for the classifier,
+        1 for the body). With `lr`, a group also has its own `lr`, already multiplied; without, the
+        multiplier is for the caller to apply. Empty groups are left out.
+        """
+        head = {id(parameter) for parameter in self.get_classifier().parameters()}
+        groups: dict[str, dict[str, Any]] = {}
+        for part, lr_mult in (("body", 1.0), ("head", head_lr_mult)):
+            for kind, decay in (("decay", weight_decay), ("no_decay", 0.0)):
+                group = {"params": [], "weight_decay": decay, "lr_mult": lr_mult}
+                groups[f"{part}.{kind}"] = group if lr is None else group | {"lr": lr * lr_mult}
+        for parameter in self.parameters():
+            part = "head" if id(parameter) in head else "body"
+            kind = "decay" if parameter.ndim > 1 else "no_decay"
+            groups[f"{part}.{kind}"]["params"].append(parameter)
+        return [{"name": name, **group} for name, group in groups.items() if group["params"]]
+
+
+def make_classifier(features: int, classes: int, *, bias: bool = True) -> nn.Linear:
+    """Return a linear layer with weights from N(0, 0.01) and a bias of zero."""
+    classifier = nn.Linear(features, classes, bias=bias)
+    nn.init.normal_(classifier.weight, std=0.01)
+    if bias:
+        nn.init.zeros_(classifier.bias)
+    return classifier
+
+
+def init_convolutions(model: nn.Module) -> None:
+    """Draw every convolution from He's normal, by fan-out; norms start as the identity.
+
+    Source: He et al., Delving Deep into Rectifiers, ICCV 2015, section 2.2 (backward case).
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
