@@ -1,0 +1,51 @@
+# Everything a person or CI runs. `make help` lists it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Two training processes with a thread per core each run slower than one with a single thread.
+export OMP_NUM_THREADS ?= 1
+unexport PYTHONPATH
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint format bench constraints clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("video-hpo needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.11 $(MAKECMDGOALS)") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+install: $(STAMP)  ## Make .venv with everything in it (about 5 GB, mostly PyTorch)
+
+demo: $(STAMP)  ## Run a whole study on generated videos and print what it found
+	$(BIN)/hpo demo
+
+test: $(STAMP)  ## Run the test suite
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(STAMP)  ## Run the tests that train for minutes
+	$(BIN)/pytest -m slow
+
+lint: $(STAMP)  ## Check style, types and the arrows between the packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## Measure what docs/benchmarks.md quotes
+	$(BIN)/python benchmarks/run.py
+
+constraints: $(STAMP)  ## Write constraints.txt anew from what is installed
+	@{ echo '# The versions this release is tested with; `make constraints` writes this file anew.'; \
+	   $(BIN)/pip freeze --exclude-editable; } > constraints.txt.new && mv constraints.txt.new constraints.txt
+
+clean:  ## Remove .venv, the demo and all caches
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
