@@ -1,0 +1,173 @@
+"""The spec: what is accepted, what is refused and with which words, what a configuration becomes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpo.errors import SpecError
+from hpo.spec import dump_spec, load_spec, parse_spec
+
+from .specs import VALID, spaces, with_change
+
+
+def test_yaml_json_and_python_give_one_spec(tmp_path: Path) -> None:
+    spec = parse_spec(VALID)
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(VALID))
+    (tmp_path / "s.json").write_text(json.dumps(VALID))
+    assert load_spec(tmp_path / "s.yaml") == load_spec(tmp_path / "s.json") == spec
+    assert parse_spec(json.loads(json.dumps(dump_spec(spec)))) == spec
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
+    text = yaml.safe_dump(VALID).replace("low: 0.0001", "low: 1e-4")
+    assert "1e-4" in text
+    (tmp_path / "s.yaml").write_text(text)
+    assert load_spec(tmp_path / "s.yaml") == parse_spec(VALID)
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "path", "words"),
+    [
+        ("name", "two words", "name", "is not a name"),
+        ("nmae", "x", "nmae", "did you mean 'name'"),
+        ("objectives", [], "objectives", "at least 1"),
+        ("objectives/0/metric", "val_top9", "objectives[0].metric", "workers report: val_top1"),
+        ("objectives/0/direction", "up", "objectives[0].direction", "'maximize' or 'minimize'"),
+        ("constraints", ["epoch_seconds = 40"], "constraints[0]", "METRIC <= NUMBER"),
+        ("task/epochs", "forty", "task.epochs", "valid integer"),
+        ("task/epochs", 0, "task.epochs", "greater than or equal to 1"),
+        ("task/dataset/rot", "x", "task.dataset.rot", "did you mean 'root'"),
+        ("task/dataset/split", 4, "task.dataset.split", "less than or equal to 3"),
+        ("task/base/batch_sze", 8, "task.base.batch_sze", "did you mean 'batch_size'"),
+        ("task/base/clip", {"frames": 0}, "task.base.clip.frames", "greater than or equal to 1"),
+        ("space", {}, "space", "at least 1"),
+        ("space/lr/type", "flot", "space.lr", "'float', 'int', 'categorical', 'ordinal'"),
+        ("space/lr", {"low": 0, "high": 1}, "space.lr", "give 'type'"),
+        ("space/lr/low", 0.5, "space.lr", "`low` (0.5) must be less than `high` (0.3)"),
+        ("space/lr/low", 0, "space.lr", "must start above 0"),
+        ("space/lr/step", 0.1, "space.lr", "`log` and `step` exclude each other"),
+        ("space/lr/high", 1e9, "space.lr.high", "less than or equal to 100"),
+        ("space/dropout", {"type": "float", "low": 0, "high": 1}, "space.dropout.high", "less than 1"),
+        ("space/clip.frames", {"type": "int", "low": 0, "high": 8}, "space.clip.frames.low", "greater than"),
+        ("space/batch_size", {"type": "int", "low": 1, "high": 8, "step": 4}, "space.batch_size", "use high: 5"),
+        ("space/colour", {"type": "float", "low": 0, "high": 1}, "space.colour", "no setting 'colour'"),
+        ("space/model/choices", ["a", "a"], "space.model", "not distinct"),
+        ("space/model.alpha/choices", [8, 4], "space.model.alpha", "must increase"),
+        ("space/model.alpha/choices", [1, True], "space.model.alpha", "not distinct"),
+        ("space/model.alpha/when", {"modle": ["x"]}, "space.model.alpha.when.modle", "no parameter 'modle'"),
+        ("space/model.alpha/when", {"lr": [0.1]}, "space.model.alpha.when.lr", "categorical or ordinal"),
+        ("space/model.alpha/when", {"model": ["x"]}, "space.model.alpha.when.model", "not a choice of 'model'"),
+        ("space/model.alpha/when", {"model": []}, "space.model.alpha", "lists no values"),
+        ("space/model/when", {"model.alpha": [4]}, "space.model.when", "form a cycle"),
+        ("early_stopping/name", "ahsa", "early_stopping", "'asha'"),
+        ("early_stopping/reducton", 3, "early_stopping.reducton", "did you mean 'reduction'"),
+        ("early_stopping/min_epochs", 41, "early_stopping.min_epochs", "more than task.epochs (40)"),
+        ("budget", {}, "budget", "would never end"),
+        ("budget/trails", 3, "budget.trails", "did you mean 'trials'"),
+        ("budget/target", {"accuracy": 1}, "budget", "unknown metric 'accuracy'"),
+        ("optimizer", {"name": "bayes"}, "optimizer.name", "'ax'"),
+        ("retry/attempts", -1, "retry.attempts", "greater than or equal to 0"),
+    ],
+)
+def test_an_error_names_the_field_and_the_remedy(change: str, value: object, path: str, words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(with_change(change, value))
+    sentences = {issue.path: issue.message for issue in caught.value.issues}
+    assert path in sentences
+    assert words in sentences[path]
+
+
+def test_every_error_of_a_spec_is_told_at_once() -> None:
+    raw = with_change("task/epochs", "forty")
+    raw["space"]["lr"]["type"] = "flot"
+    raw["budget"] = {}
+    with pytest.raises(SpecError) as caught:
+        parse_spec(raw)
+    assert {issue.path for issue in caught.value.issues} == {"task.epochs", "space.lr", "budget"}
+
+
+@pytest.mark.parametrize("raw", [None, [], "name: x", 3, {1: 2}])
+def test_what_is_no_mapping_of_fields_is_refused(raw: object) -> None:
+    with pytest.raises(SpecError):
+        parse_spec(raw)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"nowhere\.yaml: cannot be read"):
+        load_spec(tmp_path / "nowhere.yaml")
+    (tmp_path / "broken.yaml").write_text("name: [unclosed")
+    with pytest.raises(SpecError, match=r"broken\.yaml: is not valid YAML or JSON"):
+        load_spec(tmp_path / "broken.yaml")
+
+
+def test_stopping_rules_need_a_single_objective() -> None:
+    raw = with_change("objectives", [{"metric": "val_top1"}, {"metric": "epoch_seconds"}])
+    with pytest.raises(SpecError, match="several; use name: none"):
+        parse_spec(raw)
+    raw["early_stopping"] = {"name": "none"}
+    assert [objective.direction for objective in parse_spec(raw).objectives] == ["maximize", "minimize"]
+
+
+def test_a_parameter_takes_the_place_of_the_base_value() -> None:
+    spec = parse_spec(VALID)
+    config = spec.training_config({"lr": 0.2, "model": "r2plus1d_18"}, number=0)
+    assert (config.lr, config.model, config.hparams) == (0.2, "r2plus1d_18", {})
+    assert (config.batch_size, config.clip.frames, config.clip.size) == (32, 32, 112)
+    with_alpha = spec.training_config({"model": "slowfast_r50_4x16", "model.alpha": 8}, number=0)
+    assert with_alpha.hparams == {"alpha": 8}
+
+
+def test_trials_differ_in_their_seed_unless_base_sets_one() -> None:
+    spec = parse_spec(VALID)
+    assert spec.training_config({}, number=0).seed != spec.training_config({}, number=1).seed
+    assert spec.training_config({}, number=1).seed == spec.training_config({}, number=1).seed
+    fixed = parse_spec(with_change("task/base/seed", 11))
+    assert {fixed.training_config({}, number=n).seed for n in range(3)} == {11}
+
+
+def test_a_model_may_be_written_as_a_mapping() -> None:
+    spec = parse_spec(with_change("task/base/model", {"name": "slowfast_r18", "width": 8}))
+    assert spec.task.base["model"] == "slowfast_r18"
+    assert spec.task.base["model.width"] == 8
+
+
+def _draw(data: st.DataObject, parameter: dict[str, Any]) -> Any:
+    if "choices" in parameter:
+        return data.draw(st.sampled_from(parameter["choices"]))
+    if parameter["type"] == "int":
+        return data.draw(st.sampled_from(range(parameter["low"], parameter["high"] + 1, parameter.get("step", 1))))
+    return data.draw(st.floats(parameter["low"], parameter["high"]))
+
+
+@given(space=spaces(), data=st.data())
+def test_active_parameters_of_any_draw_are_a_point_of_the_space(space: dict[str, Any], data: st.DataObject) -> None:
+    spec = parse_spec({**VALID, "space": space})
+    everything = {key: _draw(data, parameter) for key, parameter in space.items()}
+    active = spec.active(everything)
+    spec.check_params(active)
+    assert spec.active(active) == active
+    assert spec.training_config(active, number=0).model == active["model"]
+    assert ("model.alpha" in active) == ("model.alpha" in space and active["model"] in ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"lr": 1.0, "weight_decay": 1e-5, "model": "r2plus1d_18"}, "lr = 1.0 is outside"),
+        ({"weight_decay": 1e-5, "model": "r2plus1d_18"}, "lr is missing"),
+        ({"lr": 0.1, "weight_decay": 1e-5, "model": "r2plus1d_18", "model.alpha": 4}, "condition does not hold"),
+        ({"lr": 0.1, "weight_decay": 1e-5, "model": "slowfast_r50_4x16"}, "model.alpha is missing"),
+        ({"lr": 0.1, "weight_decay": 1e-5, "model": "r2plus1d_18", "x": 1}, "not in the space: x"),
+        ({"lr": True, "weight_decay": 1e-5, "model": "r2plus1d_18"}, "lr = True"),
+    ],
+)
+def test_a_point_outside_the_space_is_refused(params: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_spec(VALID).check_params(params)
