@@ -1,0 +1,129 @@
+"""SlowFast-R50 is pytorchvideo's, to rounding, through a map of names."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import warnings
+from dataclasses import dataclass
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import models
+
+from .oracles import assert_same_network, random_clip, randomise
+
+
+@pytest.fixture(scope="module")
+def slowfast() -> ModuleType:
+    with warnings.catch_warnings():
+        # It scripts two functions while it is imported; the class of the warning depends on torch.
+        warnings.filterwarnings("ignore", message="`torch.jit.script(_method)?` is deprecated")
+        return importlib.import_module("pytorchvideo.models.slowfast")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    name: str
+    frames: int
+    size: int
+    hparams: dict[str, models.Value]
+
+
+CASES = [
+    Case(name="slowfast_r50_4x16", frames=16, size=32, hparams={}),
+    Case(name="slowfast_r50_8x8", frames=8, size=48, hparams={"width": 16}),
+    Case(
+        name="slowfast_r50_8x8",
+        frames=8,
+        size=48,
+        hparams={"width": 16, "beta_inv": 4, "fusion_ratio": 1, "fusion_kernel": 3},
+    ),
+    Case(
+        name="slowfast_r50_4x16",
+        frames=16,
+        size=48,
+        hparams={"width": 16, "lateral_norm": False, "slow_index": "stride"},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}-{case.hparams}")
+def test_same_network_as_pytorchvideo(slowfast: ModuleType, case: Case) -> None:
+    ours = models.create_model(case.name, num_classes=5, dropout=0.0, **case.hparams)
+    randomise(ours, seed=2)
+    theirs = oracle(slowfast, case, classes=5)
+    names = {key: their_name(key) for key in ours.state_dict()}
+    state = {names[key]: tensor for key, tensor in ours.state_dict().items()}
+    theirs.load_state_dict(state, strict=True)
+    ours.double()
+    theirs.double()
+    clip = random_clip(2, 3, case.frames, case.size, case.size)
+    alpha = int(ours.settings.hparams["alpha"])
+
+    def pathways() -> list[Tensor]:
+        # A fresh list every time: pytorchvideo writes its features into the one it is given.
+        if ours.settings.hparams["slow_index"] == "stride":
+            return [clip[:, :, ::alpha], clip]
+        index = torch.linspace(0, case.frames - 1, case.frames // alpha).long()
+        return [clip[:, :, index], clip]
+
+    assert_same_network(ours, theirs, clip, pathways, names)
+
+
+def oracle(slowfast: ModuleType, case: Case, *, classes: int) -> nn.Module:
+    values = models.resolve_hparams(models.model_info(case.name), case.hparams)
+    alpha, beta_inv, width = (int(values[key]) for key in ("alpha", "beta_inv", "width"))
+    plain = not values["lateral_norm"]
+    fusion = slowfast.FastToSlowFusionBuilder(
+        slowfast_channel_reduction_ratio=beta_inv,
+        conv_fusion_channel_ratio=values["fusion_ratio"],
+        conv_kernel_size=(values["fusion_kernel"], 1, 1),
+        conv_stride=(alpha, 1, 1),
+        norm=None if plain else nn.BatchNorm3d,
+        activation=None if plain else nn.ReLU,
+        max_stage_idx=3,
+    )
+    last = -(-case.size // 32)
+    model = slowfast.create_slowfast(
+        slowfast_channel_reduction_ratio=(beta_inv,),
+        slowfast_conv_channel_fusion_ratio=values["fusion_ratio"],
+        fusion_builder=fusion.create_module,
+        model_depth=50,
+        model_num_class=classes,
+        dropout_rate=0.0,
+        stem_dim_outs=(width, width // beta_inv),
+        head_pool_kernel_sizes=((case.frames // alpha, last, last), (case.frames, last, last)),
+    )
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def their_name(ours: str) -> str:
+    """Translate one of our state-dict names."""
+    rules = [
+        (r"^head\.", r"blocks.6.proj."),
+        (r"^laterals\.(\d)\.conv\.", r"blocks.\1.multipathway_fusion.conv_fast_to_slow."),
+        (r"^laterals\.(\d)\.norm\.", r"blocks.\1.multipathway_fusion.norm."),
+        (r"^(slow|fast)\.stem\.", r"blocks.0.multipathway_blocks.\1."),
+    ]
+    for pattern, replacement in rules:
+        renamed, count = re.subn(pattern, replacement, ours)
+        if count:
+            return _by_number(renamed)
+    match = re.fullmatch(r"(slow|fast)\.stages\.(\d)\.(\d+)\.(branch|shortcut)\.(.+)", ours)
+    assert match is not None, ours
+    path, stage, block, part, rest = match.groups()
+    if part == "branch":
+        rest = f"branch2.{rest}"
+    else:
+        rest = rest.replace("0.", "branch1_conv.", 1) if rest[0] == "0" else f"branch1_norm.{rest[2:]}"
+    prefix = f"blocks.{int(stage) + 1}.multipathway_blocks.{path}.res_blocks.{block}"
+    return _by_number(f"{prefix}.{rest}")
+
+
+def _by_number(name: str) -> str:
+    return name.replace("_blocks.slow.", "_blocks.0.").replace("_blocks.fast.", "_blocks.1.")
