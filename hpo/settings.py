@@ -6,8 +6,10 @@ and `HPO_TOKEN`. Nothing else is read from the environment.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +40,19 @@ class Settings:
         return self.home / "server.json"
 
     @property
+    def postgres_dir(self) -> Path:
+        """The embedded database: in the data directory, unless its user could not reach it there.
+
+        Root's server runs as a user of its own. Where a parent of the data directory is closed to others (a home
+        directory of mode 0700), the database stands under /var/lib instead of opening that folder.
+        """
+        inside = self.home / "postgres"
+        if os.geteuid() != 0 or all(_is_searchable(folder) for folder in self.home.parents):
+            return inside
+        digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
+        return Path("/var/lib/video-hpo") / f"postgres-{digest}"
+
+    @property
     def checkpoint_dir(self) -> Path:
         """Checkpoints of this machine's workers, one folder per trial."""
         return self.home / "checkpoints"
@@ -61,6 +76,13 @@ class Settings:
             api_url=(url or os.environ.get("HPO_URL") or _served_url(folder) or DEFAULT_URL).rstrip("/"),
             token=_token(folder, token_file),
         )
+
+
+def _is_searchable(folder: Path) -> bool:
+    try:
+        return bool(folder.stat().st_mode & stat.S_IXOTH)
+    except OSError:
+        return True  # not there yet: made with the data directory
 
 
 def _default_home() -> Path:

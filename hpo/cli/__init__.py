@@ -1,0 +1,9 @@
+"""The `hpo` command: the composition root, the one place that may import every package.
+
+Each command imports what it needs when it runs, so that `hpo study create` does not wait for PyTorch.
+"""
+
+from . import database, datasets, demo, doctor, models, results, serve, studies, tokens, training  # noqa: F401
+from .app import main
+
+__all__ = ["main"]

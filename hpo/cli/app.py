@@ -1,0 +1,102 @@
+"""The `hpo` command: its root, the options that every command shares, and how errors are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .. import errors
+from ..installation import check_installation
+from ..settings import Settings
+
+EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (errors.SpecError, 2),
+    (errors.NotFoundError, 3),
+    (errors.ConflictError, 4),
+    (errors.AuthenticationError, 5),
+    (errors.PermissionDeniedError, 5),
+    (errors.StoreUnavailableError, 6),
+    (errors.HpoError, 1),
+)
+"""First match wins. 0 is success, 1 a failure without a class of its own, 2 also wrong usage."""
+
+app = typer.Typer(
+    name="hpo",
+    help="Find the best video model that your GPU-hours can buy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    home: Annotated[
+        Path | None, typer.Option("--home", envvar="HPO_HOME", help="Data directory.", show_default=False)
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", envvar="HPO_URL", help="Address of the API.", show_default=False)
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="File that holds the API token.", show_default=False)
+    ] = None,
+) -> None:
+    context.obj = Settings.load(home=home, url=url, token_file=token_file)
+
+
+def settings_of(context: typer.Context) -> Settings:
+    """Give the settings that the root options made."""
+    found = context.find_object(Settings)
+    assert found is not None, "every command runs below the root callback"  # noqa: S101 - a fact of typer
+    return found
+
+
+def exit_code(error: Exception) -> int:
+    """The exit status that stands for `error`."""
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+@contextmanager
+def told(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn errors of `models` and `data`, which know nothing of ours, into ones that are told in a sentence.
+
+    Raises:
+        HpoError: with the sentence of the error that was caught.
+    """
+    try:
+        yield
+    except kinds as error:
+        raise errors.HpoError(str(error)) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the `hpo` command. A person's mistake is told in a sentence, never with a traceback.
+
+    Raises:
+        SystemExit: always, with the status that `EXIT_CODES` gives.
+    """
+    try:
+        check_installation()
+        app(args=None if arguments is None else list(arguments))
+    except errors.HpoError as error:
+        tell(error)
+        raise SystemExit(exit_code(error)) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def tell(error: errors.HpoError) -> None:
+    """Print an error for a person: one line, or one per field of a wrong spec."""
+    lines = [str(issue) for issue in error.issues] if isinstance(error, errors.SpecError) else [str(error)]
+    for line in lines:
+        err.print("error: ", style="red", end="")
+        err.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,76 @@
+"""`hpo doctor`: is this machine ready?"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import typer
+
+from ..errors import HpoError
+from ..settings import Settings
+from .app import app, out, settings_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing looked at: whether it is as it should be, and a sentence about it."""
+
+    ok: bool
+    about: str
+    sentence: str
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """Check this machine: Python, PyTorch and its GPUs, the data directory, the service, the disk."""
+    findings = [finding for check in _CHECKS for finding in check(settings_of(context))]
+    for finding in findings:
+        mark = "[green]ok  [/]" if finding.ok else "[red]no  [/]"
+        out.print(f"{mark} {finding.about:<10} ", end="")
+        out.print(finding.sentence, markup=False, soft_wrap=True)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+def _python(_: Settings) -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0))
+    yield Finding(ok=True, about="python", sentence=f"{platform.python_version()} on {cores} cores")
+
+
+def _torch(_: Settings) -> Iterator[Finding]:
+    import torch
+
+    yield Finding(ok=True, about="torch", sentence=torch.__version__)
+    if not torch.cuda.is_available():
+        yield Finding(ok=True, about="gpu", sentence="none that PyTorch can use; workers run with --cpu")
+    for index in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(index).total_memory / 2**30
+        sentence = f"{index}: {torch.cuda.get_device_name(index)}, {memory:.0f} GiB (hpo-worker --gpu {index})"
+        yield Finding(ok=True, about="gpu", sentence=sentence)
+
+
+def _home(settings: Settings) -> Iterator[Finding]:
+    folder = next(place for place in (settings.home, *settings.home.parents) if place.exists())
+    free = shutil.disk_usage(folder).free / 2**30
+    writable = os.access(folder, os.W_OK)
+    sentence = f"{settings.home} ({free:.0f} GiB free)" + ("" if writable else " is not writable; use --home")
+    yield Finding(ok=writable, about="data dir", sentence=sentence)
+
+
+def _service(settings: Settings) -> Iterator[Finding]:
+    from ..client import Client
+
+    try:
+        with Client(settings.api_url, settings.token) as client:
+            health = client.health()
+            client.studies()
+    except HpoError as error:
+        yield Finding(ok=False, about="service", sentence=str(error))
+    else:
+        yield Finding(ok=True, about="service", sentence=f"{settings.api_url} answers: {health['status']}")
+
+
+_CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_python, _torch, _home, _service)
