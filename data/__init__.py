@@ -1,1 +1,75 @@
-"""Video data sets: index, preparation, splits, decoding, cache and loaders."""
+"""Video data sets: index, preparation, splits, decoding, cache and loaders.
+
+    dataset = open_dataset(DatasetSpec(name="ucf101", root="ucf101"), cache_dir="cache")
+    train = dataset.train_loader(clip=ClipSpec(), batch_size=8, seed=0)
+    for batch in train.batches(epoch=0): ...
+
+Importing this package brings neither torch nor FFmpeg; the first use of what needs them does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .errors import (
+    CacheError,
+    DatasetError,
+    DatasetFormatError,
+    DatasetNotFoundError,
+    GroupLeakError,
+    InvalidSpecError,
+    SplitError,
+    UnknownDatasetError,
+    VideoError,
+)
+from .specs import AugmentSpec, ClipSpec, DatasetSpec
+
+if TYPE_CHECKING:
+    from .dataset import Dataset, open_dataset
+    from .index import Index
+    from .loader import ClipBatch, ClipLoader
+    from .report import CheckReport, check, scan
+    from .synthetic import make_demo_dataset
+
+__all__ = [
+    "AugmentSpec",
+    "CacheError",
+    "CheckReport",
+    "ClipBatch",
+    "ClipLoader",
+    "ClipSpec",
+    "Dataset",
+    "DatasetError",
+    "DatasetFormatError",
+    "DatasetNotFoundError",
+    "DatasetSpec",
+    "GroupLeakError",
+    "Index",
+    "InvalidSpecError",
+    "SplitError",
+    "UnknownDatasetError",
+    "VideoError",
+    "check",
+    "make_demo_dataset",
+    "open_dataset",
+    "scan",
+]
+
+_HOMES = {
+    "CheckReport": "report",
+    "ClipBatch": "loader",
+    "ClipLoader": "loader",
+    "Dataset": "dataset",
+    "Index": "index",
+    "check": "report",
+    "make_demo_dataset": "synthetic",
+    "open_dataset": "dataset",
+    "scan": "report",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

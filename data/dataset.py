@@ -1,0 +1,219 @@
+"""A data set opened for training: scanned, split, prepared, its test list sealed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from .cache import FrameCache, prepare_cache
+from .errors import CacheError, InvalidSpecError, SplitError
+from .formats import importer
+from .index import ClipRecord, Index, Problem
+from .progress import Progress
+from .report import scan
+from .specs import AugmentSpec, ClipSpec, DatasetSpec
+from .splits import Split, group_split
+
+if TYPE_CHECKING:
+    import torch
+
+    from .loader import ClipLoader
+
+_log = logging.getLogger(__name__)
+
+
+class Dataset:
+    """One split of a data set, ready to be trained on.
+
+    Loaders see the fit and the validation clips. The test clips are reachable through `unseal_test` and
+    `test_loader` only, which ask for a reason and keep a record of it.
+    """
+
+    def __init__(self, spec: DatasetSpec, index: Index, split: Split, cache: FrameCache, unsealed_log: Path) -> None:
+        self.spec = spec
+        self.index = index
+        self._split = split
+        self._cache = cache
+        self._unsealed_log = unsealed_log
+        self._usable = {clip.id: clip for clip in index.usable}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Position is the label."""
+        return self.index.class_names
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def version(self) -> str:
+        """Hash of the index: to be recorded with whatever is trained on this data."""
+        return self.index.hash
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Clips that are left out, named and explained."""
+        return self.index.problems()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks for people."""
+        return self.index.notes + self._split.notes
+
+    def train_loader(
+        self,
+        *,
+        clip: ClipSpec,
+        augment: AugmentSpec | None = None,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        include_validation: bool = False,
+        drop_last: bool = False,
+        prefetch: int | None = None,
+    ) -> ClipLoader:
+        """Return a loader of random clips of the fit videos, one of each per epoch.
+
+        Args:
+            include_validation: train on the validation videos as well, for a last refit.
+            drop_last: leave out a last batch that is not full; one of a single video always is.
+        """
+        from .loader import ClipLoader, TrainingRows  # brings torch
+
+        ids = self._split.fit + (self._split.validation if include_validation else ())
+        rows = TrainingRows(clip=clip, augment=augment or AugmentSpec(), seed=seed)
+        return ClipLoader(
+            self._cache,
+            self._clips(ids),
+            rows,
+            batch_size=batch_size,
+            device=device,
+            drop_last=drop_last,
+            drop_single=True,
+            prefetch=prefetch,
+        )
+
+    def validation_loader(
+        self,
+        *,
+        clip: ClipSpec,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        views: int = 1,
+        prefetch: int | None = None,
+    ) -> ClipLoader:
+        """Return a loader of all validation videos, in the order of the index."""
+        from .loader import ClipLoader, EvaluationRows  # brings torch
+
+        return ClipLoader(
+            self._cache,
+            self._clips(self._split.validation),
+            EvaluationRows(clip=clip, views=views),
+            batch_size=batch_size,
+            device=device,
+            prefetch=prefetch,
+        )
+
+    def test_loader(
+        self,
+        *,
+        reason: str,
+        clip: ClipSpec,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        views: int = 1,
+        prefetch: int | None = None,
+    ) -> ClipLoader:
+        """Break the seal and return a loader of all test videos; see `unseal_test`."""
+        from .loader import ClipLoader, EvaluationRows  # brings torch
+
+        return ClipLoader(
+            self._cache,
+            self.unseal_test(reason=reason),
+            EvaluationRows(clip=clip, views=views),
+            batch_size=batch_size,
+            device=device,
+            prefetch=prefetch,
+        )
+
+    def unseal_test(self, *, reason: str) -> tuple[ClipRecord, ...]:
+        """Return the usable clips of the test list, and record that and why it was opened.
+
+        Raises:
+            InvalidSpecError: the reason is empty.
+            SplitError: the split has no usable test clips.
+        """
+        if not reason.strip():
+            raise InvalidSpecError("the test list is sealed; say for what reason it is opened")
+        clips = self._clips(self._split.test)
+        if not clips:
+            raise SplitError(f"split {self._split.number} of {self.spec.root} has no test clips")
+        entry = {
+            "time": time.time(),
+            "version": self.version,
+            "split": self._split.number,
+            "clips": len(clips),
+            "reason": reason,
+        }
+        with self._unsealed_log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        _log.warning("test list of split %d opened: %s", self._split.number, reason)
+        return clips
+
+    def _clips(self, ids: Iterable[str]) -> tuple[ClipRecord, ...]:
+        return tuple(self._usable[id_] for id_ in ids if id_ in self._usable)
+
+
+def open_dataset(spec: DatasetSpec, *, cache_dir: str | Path, progress: Progress | None = None) -> Dataset:
+    """Scan, split and prepare a data set, or find it prepared, and open it.
+
+    Safe to call from several processes at once: one works, the others wait. Broken videos are left
+    out and listed in `Dataset.problems`.
+
+    Args:
+        cache_dir: folder for prepared frames and what is remembered of scans; made if missing.
+        progress: told how far scanning ("scan") and decoding ("prepare") are.
+
+    Raises:
+        DatasetError: one of its subclasses, with a sentence that says what to do.
+    """
+    importer(spec.name)
+    root, cache_dir = Path(spec.root).expanduser(), Path(cache_dir).expanduser()
+    index = _scan_once(root, spec.name, cache_dir, progress)
+    split = group_split(index.clips, spec.split)
+    _require_clips(spec, index, split)
+    cache = prepare_cache(index, root, cache_dir, short_side=spec.short_side, progress=progress)
+    return Dataset(spec, index, split, cache, cache_dir / "unsealed.jsonl")
+
+
+def _scan_once(root: Path, name: str, cache_dir: Path, progress: Progress | None) -> Index:
+    key = hashlib.sha256(f"{name}|{root.resolve()}".encode()).hexdigest()[:16]
+    memory = cache_dir / f"scan-{key}.jsonl"
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(memory.with_suffix(".lock")):
+            return scan(root, name=name, memory=memory, progress=progress)
+    except OSError as error:
+        raise CacheError(f"{cache_dir} cannot be used for the cache: {error}") from error
+
+
+def _require_clips(spec: DatasetSpec, index: Index, split: Split) -> None:
+    usable = {clip.id: clip for clip in index.usable}
+    where = f"split {split.number} of {spec.root}"
+    for part, ids in (("fit", split.fit), ("validation", split.validation)):
+        if not any(id_ in usable for id_ in ids):
+            first = next(p for p in index.problems() if p.id in set(ids))
+            raise SplitError(
+                f"{where} has no usable {part} clips: {len(ids)} videos are left out, e.g. {first.path} ({first.note})"
+            )
+    classes = {usable[id_].label for id_ in split.fit if id_ in usable}
+    if len(classes) < 2:
+        raise SplitError(f"{where} has usable clips of {len(classes)} class; training needs two")

@@ -1,0 +1,52 @@
+"""Errors of the data package.
+
+    DatasetError
+    ├── InvalidSpecError        a field of a specification is out of range
+    ├── UnknownDatasetError     no importer has this name
+    ├── DatasetNotFoundError    the folder, its videos or its lists are not there
+    ├── DatasetFormatError      a list or class file does not read as its format says
+    ├── SplitError              a split lacks clips, classes or groups
+    │   └── GroupLeakError      a group stands on both sides of a split
+    ├── VideoError              one video cannot be decoded
+    └── CacheError              the frame cache cannot be built or read
+
+Every message is one sentence that names the path and what to do.
+"""
+
+from __future__ import annotations
+
+
+class DatasetError(Exception):
+    """The data set cannot be used as asked."""
+
+
+class InvalidSpecError(DatasetError, ValueError):
+    """A field of a data specification is out of range."""
+
+
+class UnknownDatasetError(DatasetError):
+    """No importer has this name."""
+
+
+class DatasetNotFoundError(DatasetError):
+    """The data set's folder, videos or lists are not there."""
+
+
+class DatasetFormatError(DatasetError):
+    """A list or class file does not read as its format says."""
+
+
+class SplitError(DatasetError):
+    """A split lacks clips, classes or groups."""
+
+
+class GroupLeakError(SplitError):
+    """A group of clips stands on both sides of a split."""
+
+
+class VideoError(DatasetError):
+    """A video cannot be decoded."""
+
+
+class CacheError(DatasetError):
+    """The frame cache cannot be built or read."""

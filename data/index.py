@@ -1,0 +1,196 @@
+"""The canonical index of a data set: one immutable record per clip, and their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import DatasetFormatError, DatasetNotFoundError
+
+INDEX_FORMAT = 1
+
+Subset = Literal["train", "test"]
+Status = Literal["ok", "missing", "empty", "corrupt", "truncated", "short"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedClip:
+    """One clip as the lists of a data set name it, before its video is looked at."""
+
+    id: str
+    """Unique in the data set, the same on every machine: `<class>/<file without suffix>`."""
+    path: str
+    """Path of the video below the root, with forward slashes, as it is spelled on disk."""
+    label: int
+    """Class number from 0."""
+    class_name: str
+    group: str
+    """Clips of one group share a source; no split may separate them."""
+    official: tuple[tuple[int, Subset], ...]
+    """Number of each official split that names the clip, and the side it stands on."""
+
+    def subset(self, split: int) -> Subset | None:
+        """Return the side of official split number `split` on which the clip stands."""
+        return dict(self.official).get(split)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """What decoding a video showed. Numbers are 0 where the video is not usable."""
+
+    status: Status
+    n_frames: int = 0
+    """Frames that decode, counted; headers lie."""
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    codec: str = ""
+    sha1: str = ""
+    note: str = ""
+    """One clause for people: what is wrong with the video."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipRecord(ListedClip):
+    """A listed clip and what decoding its video showed."""
+
+    measured: Measurement
+
+    @property
+    def usable(self) -> bool:
+        return self.measured.status == "ok"
+
+    @property
+    def n_frames(self) -> int:
+        return self.measured.n_frames
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """A clip that was left out, and why."""
+
+    id: str
+    path: str
+    status: Status
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """All clips of a data set, usable or not, in the order of their ids."""
+
+    name: str
+    """Importer that made it."""
+    class_names: tuple[str, ...]
+    """Position is the label."""
+    clips: tuple[ClipRecord, ...]
+    notes: tuple[str, ...] = ()
+    """Remarks for people that concern no single clip; not part of the hash."""
+
+    @cached_property
+    def hash(self) -> str:
+        """Return the data set's version: equal if and only if labels, lists and content are."""
+        records = []
+        for clip in self.clips:
+            record = asdict(clip)
+            # The wording of a decoder's complaint may change with its version.
+            del record["measured"]["note"]
+            records.append(record)
+        content = {"format": INDEX_FORMAT, "classes": self.class_names, "clips": records}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @cached_property
+    def usable(self) -> tuple[ClipRecord, ...]:
+        return tuple(clip for clip in self.clips if clip.usable)
+
+    @cached_property
+    def splits(self) -> tuple[int, ...]:
+        """Numbers of the official splits that the lists describe."""
+        return tuple(sorted({number for clip in self.clips for number, _ in clip.official}))
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return every clip that is left out, named and explained."""
+        return tuple(
+            Problem(id=c.id, path=c.path, status=c.measured.status, note=c.measured.note)
+            for c in self.clips
+            if not c.usable
+        )
+
+    def status_counts(self) -> dict[Status, int]:
+        return dict(Counter(clip.measured.status for clip in self.clips))
+
+    def save(self, path: Path) -> None:
+        """Write the index as JSON; a reader sees the whole file or the old one."""
+        content = {
+            "format": INDEX_FORMAT,
+            "name": self.name,
+            "hash": self.hash,
+            "class_names": self.class_names,
+            "notes": self.notes,
+            "clips": [asdict(clip) for clip in self.clips],
+        }
+        aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        aside.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Index:
+        """Read an index that `save` wrote.
+
+        Raises:
+            DatasetNotFoundError: there is no such file.
+            DatasetFormatError: the file is not an index, or was changed since it was saved.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DatasetNotFoundError(f"there is no index {path}; scan the data set") from None
+        except ValueError as error:
+            raise DatasetFormatError(f"{path} is not JSON ({error}); scan again") from None
+        try:
+            index = cls(
+                name=content["name"],
+                class_names=tuple(content["class_names"]),
+                clips=tuple(_record(entry) for entry in content["clips"]),
+                notes=tuple(content["notes"]),
+            )
+            expected = content["hash"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetFormatError(f"{path} is not an index ({error!r}); scan again") from None
+        if index.hash != expected:
+            raise DatasetFormatError(f"{path} was changed after it was saved; scan again")
+        return index
+
+
+def make_index(
+    *,
+    name: str,
+    class_names: Iterable[str],
+    clips: Iterable[ClipRecord],
+    notes: Iterable[str] = (),
+) -> Index:
+    """Return the index of `clips`, sorted by id.
+
+    Raises:
+        DatasetFormatError: two clips have the same id.
+    """
+    ordered = sorted(clips, key=lambda clip: clip.id)
+    for first, second in pairwise(ordered):
+        if first.id == second.id:
+            raise DatasetFormatError(f"the lists name two clips {first.id!r}; ids must be unique")
+    return Index(name=name, class_names=tuple(class_names), clips=tuple(ordered), notes=tuple(notes))
+
+
+def _record(entry: dict[str, Any]) -> ClipRecord:
+    official = tuple((int(number), subset) for number, subset in entry["official"])
+    measured = Measurement(**entry["measured"])
+    return ClipRecord(**{**entry, "official": official, "measured": measured})

@@ -1,0 +1,11 @@
+"""How long steps tell their caller how far they are."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called from the building thread with the step's name, what is done and what there is."""
+
+    def __call__(self, stage: str, done: int, total: int, /) -> None: ...

@@ -1,0 +1,173 @@
+"""The layout of UCF101: class folders of videos and numbered train and test lists.
+
+Accepted are the videos in `videos/`, `UCF-101/`, `UCF101/` or the root itself, and the lists
+(`classInd`, `trainlistNN`, `testlistNN`, with or without `.txt`) in `annotations/ucf101_splits/`,
+`ucfTrainTestlist/`, `annotations/` or the root. File names are matched whatever their case: the lists and
+the files on disk disagree (`HandstandPushups`, `HandStandPushups`). The class is the folder's name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from .errors import DatasetFormatError, DatasetNotFoundError
+from .index import ListedClip, Subset
+from .listing import FileTree, Listing, find_case_insensitive, read_lines
+
+_VIDEO_FOLDERS = ("videos", "UCF-101", "UCF101", "")
+_LIST_FOLDERS = ("annotations/ucf101_splits", "ucfTrainTestlist", "annotations", "")
+_LIST_NAME = re.compile(r"(train|test)list(\d+)(\.txt)?", re.IGNORECASE)
+_GROUP = re.compile(r"_(g\d+)(?:_c\d+)?$", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A clip while its lists are being read."""
+
+    class_name: str
+    stem: str
+    listed: str
+    sides: dict[int, Subset] = field(default_factory=dict)
+
+
+def read_ucf101(root: Path) -> Listing:
+    """Return the clips that the lists below `root` name, in all of its splits.
+
+    Raises:
+        DatasetNotFoundError: the root, its class folders or its lists are not there.
+        DatasetFormatError: a line of a list cannot be right; the message names it.
+    """
+    if not root.is_dir():
+        raise DatasetNotFoundError(f"there is no folder {root}; give the folder of the data set")
+    lists, class_file = _find_lists(root)
+    class_names = _read_classes(class_file)
+    drafts: dict[str, _Draft] = {}
+    for (split, side), path in sorted(lists.items()):
+        _read_list(path, split=split, side=side, class_names=class_names, drafts=drafts)
+    return _resolve(root, class_names, drafts)
+
+
+def _find_lists(root: Path) -> tuple[dict[tuple[int, Subset], Path], Path]:
+    for name in _LIST_FOLDERS:
+        folder = _descend(root, name)
+        if folder is None:
+            continue
+        lists: dict[tuple[int, Subset], Path] = {}
+        for entry in sorted(folder.iterdir()):
+            match = _LIST_NAME.fullmatch(entry.name)
+            if match and entry.is_file():
+                side: Subset = "train" if match[1].lower() == "train" else "test"
+                lists[int(match[2]), side] = entry
+        if not lists:
+            continue
+        for spelling in ("classInd.txt", "classInd"):
+            class_file = find_case_insensitive(folder, spelling)
+            if class_file is not None:
+                return lists, class_file
+        raise DatasetNotFoundError(f"{folder} has lists but no classInd.txt; add the official one")
+    raise DatasetNotFoundError(
+        f"{root} has no trainlistNN.txt; put the official lists into {root / 'ucfTrainTestlist'}"
+    )
+
+
+def _descend(root: Path, relative: str) -> Path | None:
+    folder: Path | None = root
+    for part in PurePosixPath(relative).parts:
+        if folder is not None:
+            folder = find_case_insensitive(folder, part)
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    names: dict[int, str] = {}
+    for number, line in read_lines(path):
+        index, _, name = line.partition(" ")
+        name = name.strip()
+        if not index.isdigit() or not name or int(index) in names:
+            raise DatasetFormatError(f"{path}:{number}: {line!r} is not '<number> <class>'")
+        names[int(index)] = name
+    if sorted(names) != list(range(1, len(names) + 1)):
+        raise DatasetFormatError(f"{path}: class numbers must run from 1 without a gap")
+    folded = {name.lower() for name in names.values()}
+    if len(folded) != len(names):
+        raise DatasetFormatError(f"{path}: a class is named twice; give every class one name")
+    return tuple(names[number] for number in sorted(names))
+
+
+def _read_list(
+    path: Path,
+    *,
+    split: int,
+    side: Subset,
+    class_names: tuple[str, ...],
+    drafts: dict[str, _Draft],
+) -> None:
+    labels = {name.lower(): label for label, name in enumerate(class_names)}
+    for number, line in read_lines(path):
+        where = f"{path}:{number}"
+        file, label = _split_line(line)
+        parts = PurePosixPath(file.replace("\\", "/")).parts
+        if len(parts) != 2 or parts[0] in {"..", "/"}:
+            raise DatasetFormatError(f"{where}: {line!r} is not '<class>/<file> [label]'")
+        own = labels.get(parts[0].lower())
+        if own is None:
+            raise DatasetFormatError(f"{where}: class {parts[0]!r} is not in the class list")
+        if label is not None and label != own + 1:
+            raise DatasetFormatError(f"{where}: label {label} is not that of {parts[0]!r} in the class list, {own + 1}")
+        listed = f"{parts[0]}/{parts[1]}"
+        draft = drafts.setdefault(
+            listed.lower(),
+            _Draft(class_name=class_names[own], stem=PurePosixPath(parts[1]).stem, listed=listed),
+        )
+        if draft.sides.setdefault(split, side) != side:
+            raise DatasetFormatError(f"{where}: {listed!r} is on the train and on the test list of split {split}")
+
+
+def _split_line(line: str) -> tuple[str, int | None]:
+    """Return the file, which may hold spaces, and the label behind it if there is one."""
+    file, _, last = line.rpartition(" ")
+    if file and last.isdigit():
+        return file.strip(), int(last)
+    return line, None
+
+
+def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[str, _Draft]) -> Listing:
+    video_folder = _video_folder(root, class_names)
+    tree = FileTree(video_folder)
+    below = video_folder.relative_to(root)
+    clips, found = [], set()
+    for draft in drafts.values():
+        on_disk = tree.find(draft.listed)
+        if on_disk is not None:
+            found.add(on_disk)
+        group = _GROUP.search(draft.stem)
+        clips.append(
+            ListedClip(
+                id=f"{draft.class_name}/{draft.stem}",
+                path=(below / (on_disk or draft.listed)).as_posix(),
+                label=class_names.index(draft.class_name),
+                class_name=draft.class_name,
+                # Without a group in its name a clip can only be its own group.
+                group=group[1].lower() if group else draft.stem,
+                official=tuple(sorted(draft.sides.items())),
+            )
+        )
+    folders = {name.lower() for name in class_names}
+    unlisted = [v for v in tree.videos() - found if v.partition("/")[0].lower() in folders]
+    notes: tuple[str, ...] = ()
+    if unlisted:
+        notes = (f"{len(unlisted)} videos are on no list, e.g. {min(unlisted)}",)
+    return Listing(class_names=class_names, clips=tuple(clips), notes=notes)
+
+
+def _video_folder(root: Path, class_names: tuple[str, ...]) -> Path:
+    for name in _VIDEO_FOLDERS:
+        folder = _descend(root, name)
+        if folder is not None and any(find_case_insensitive(folder, c) for c in class_names):
+            return folder
+    raise DatasetNotFoundError(
+        f"{root} has no class folder such as {root / 'videos' / class_names[0]}; "
+        "put one folder of videos per class there"
+    )
