@@ -1,0 +1,214 @@
+"""`hpo demo`: the whole service, once, on videos that it makes itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.live import Live
+
+from ..client import Client
+from ..errors import HpoError, SetupError
+from ..settings import Settings
+from .app import app, err, out
+from .datasets import progress_bar
+from .results import leaderboard, write_export
+from .serve import make_home
+
+NAME: Final = "demo"
+POLL_SECONDS: Final = 0.5
+START_SECONDS: Final = 120.0
+STOP_SECONDS: Final = 40.0
+
+
+def demo_spec(root: Path, *, name: str = NAME, trials: int = 12) -> dict[str, Any]:
+    """The study of the demo: two small model families on motion-only videos, sized for two CPU cores."""
+    return {
+        "name": name,
+        "objectives": [{"metric": "val_top1", "direction": "maximize"}],
+        "task": {
+            "dataset": {"name": "ucf101", "root": str(root), "split": 1, "short_side": 40},
+            "epochs": 9,
+            "base": {
+                "batch_size": 8,
+                "optimizer": "adamw",
+                "model.width": 16,
+                "clip": {"frames": 8, "size": 32},
+                # Left and right are classes here, so clips must not be flipped.
+                "augment": {"flip": 0.0, "scale_min": 0.6},
+            },
+        },
+        "space": {
+            "model": {"type": "categorical", "choices": ["slowfast_r18", "r2plus1d_18"]},
+            "lr": {"type": "float", "low": 1e-4, "high": 3e-2, "log": True},
+            "weight_decay": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},
+            "dropout": {"type": "float", "low": 0.0, "high": 0.6},
+            "clip.stride": {"type": "int", "low": 1, "high": 4},
+            "model.alpha": {"type": "ordinal", "choices": [2, 4], "when": {"model": ["slowfast_r18"]}},
+        },
+        "optimizer": {"name": "ax", "seed": 0, "startup_trials": 5},
+        "early_stopping": {"name": "asha", "min_epochs": 3, "reduction": 3, "startup_trials": 3},
+        "budget": {"trials": trials},
+    }
+
+
+@app.command()
+def demo(
+    home: Annotated[Path, typer.Option("--home", help="Data directory of the demo.")] = Path(".demo"),
+    trials: Annotated[int, typer.Option(help="Trials of the study.", min=1)] = 12,
+    serve_on: Annotated[
+        bool | None,
+        typer.Option("--serve/--no-serve", help="Keep the dashboard up afterwards (default: in a terminal)."),
+    ] = None,
+) -> None:
+    """Run a whole study on generated videos: data, service, workers, optimizer, export, final test."""
+    settings = Settings(home=home.absolute())
+    make_home(settings)
+    root = _make_videos(settings)
+    with ExitStack() as stack:
+        client = stack.enter_context(_service(settings))
+        study = client.create_study(demo_spec(root, name=_free_name(client), trials=trials))
+        stack.enter_context(_workers(settings, client.url, study["name"]))
+        started = time.monotonic()
+        _watch(client, study)
+        took = time.monotonic() - started
+        _conclude(client, settings, study, took)
+        if serve_on if serve_on is not None else sys.stdout.isatty() and sys.stdin.isatty():
+            out.print("The dashboard stays up until you press Ctrl-C.")
+            _wait_for_interrupt()
+
+
+def _make_videos(settings: Settings) -> Path:
+    from data.synthetic import make_demo_dataset
+
+    root = settings.home / "videos"
+    with progress_bar() as bar:
+        make_demo_dataset(root, progress=bar)
+    count = sum(1 for _ in root.rglob("*.avi"))
+    out.print(f"[bold]1. Videos[/]   {count} encoded clips in which only motion tells the classes apart: {root}")
+    return root
+
+
+@contextmanager
+def _service(settings: Settings) -> Iterator[Client]:
+    settings.server_file.unlink(missing_ok=True)
+    with _process(settings, "serve", ["serve", "--port", "0"]) as process:
+        _wait_until(settings.server_file.exists, process, settings.home / "serve.log")
+        found = Settings.load(home=settings.home)
+        with Client(found.api_url, found.token) as client:
+            out.print(f"[bold]2. Service[/]  {client.url} (Postgres, API, optimizer, dashboard)")
+            yield client
+
+
+@contextmanager
+def _workers(settings: Settings, url: str, study: str) -> Iterator[None]:
+    devices = _devices()
+    with ExitStack() as stack:
+        for number, device in enumerate(devices):
+            arguments = [*device, "--study", study, "--url", url, "--name", f"worker-{number}"]
+            stack.enter_context(_process(settings, f"worker-{number}", arguments, program="hpo-worker"))
+        names = ", ".join("hpo-worker " + " ".join(device) for device in devices)
+        out.print(f"[bold]3. Workers[/]  {names}")
+        yield
+
+
+def _devices() -> list[list[str]]:
+    import torch
+
+    if torch.cuda.is_available():
+        return [["--gpu", str(index)] for index in range(torch.cuda.device_count())]
+    cores = len(os.sched_getaffinity(0))
+    return [["--cpu", "--threads", "1"]] * max(1, min(cores, 4))
+
+
+def _watch(client: Client, study: dict[str, Any]) -> None:
+    """Show the trials until the study ends."""
+    out.print(f"[bold]4. Study[/]    {study['name']}: {study['spec']['budget']['trials']} trials")
+    seen: dict[int, str] = {}
+    with Live(console=out, auto_refresh=False, transient=True) as live:
+        while client.study(study["name"])["state"] == "active":
+            found = client.trials(study["name"])
+            if out.is_terminal:
+                live.update(leaderboard(found, study["spec"]), refresh=True)
+            else:
+                _print_changes(found, seen)
+            time.sleep(POLL_SECONDS)
+    _print_changes(client.trials(study["name"]), seen)
+
+
+def _print_changes(found: Sequence[dict[str, Any]], seen: dict[int, str]) -> None:
+    """Where there is no terminal to redraw, print a line for each trial that changed state or epoch."""
+    for trial in found:
+        metrics = trial.get("metrics") or trial.get("last_metrics") or {}
+        score = f", val_top1 {metrics['val_top1']:.3f}" if "val_top1" in metrics else ""
+        line = f"   trial {trial['number']:>2} {trial['state']}, epoch {trial['epochs_done']}{score}"
+        if trial["state"] != "suggested" and seen.get(trial["number"]) != line:
+            seen[trial["number"]] = line
+            out.print(line, markup=False)
+
+
+def _conclude(client: Client, settings: Settings, study: dict[str, Any], took: float) -> None:
+    from .training import print_evaluation
+
+    state = client.study(study["name"])
+    out.print(leaderboard(client.trials(study["name"]), study["spec"]))
+    out.print(f"The study took {took:.0f} s and is {state['state']}.")
+    best_file = settings.home / "best.yaml"
+    checkpoint = write_export(client.export(study["name"]), best_file)
+    if checkpoint is None:
+        raise HpoError("the best trial has no checkpoint; see the workers' logs in " + str(settings.home))
+    print_evaluation(best_file, settings)
+    out.print(f"[bold]Dashboard[/]  {client.login_link()}   (logs in once)", soft_wrap=True)
+    out.print(f"To come back later: hpo --home {settings.home} serve", soft_wrap=True)
+
+
+def _free_name(client: Client) -> str:
+    taken = {study["name"] for study in client.studies()}
+    names = (NAME if number == 1 else f"{NAME}-{number}" for number in range(1, len(taken) + 2))
+    return next(name for name in names if name not in taken)
+
+
+@contextmanager
+def _process(
+    settings: Settings, name: str, arguments: Sequence[str], *, program: str = "hpo"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run one of our commands in the background, its output in a log file, until the block ends."""
+    environment = {**os.environ, "HPO_HOME": str(settings.home)}
+    environment.pop("DATABASE_URL", None)
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
+    with (settings.home / f"{name}.log").open("ab") as log:
+        # A process group of its own: Ctrl-C reaches the demo, which then ends its parts in order.
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            err.print(log.read_text()[-2000:], markup=False)
+            raise SetupError(f"`hpo serve` did not start; its log is {log}")
+        time.sleep(0.1)
+
+
+def _wait_for_interrupt() -> None:
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        out.print("stopping")

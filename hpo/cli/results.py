@@ -1,0 +1,167 @@
+"""`hpo trials`, `best`, `export`, `workers`, `logs`: what a study has found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.table import Table
+
+from ..errors import SetupError
+from .app import app, err, out, settings_of
+from .studies import AsJson, Name, client_of
+
+FOLLOW_SECONDS = 1.0
+
+
+@app.command()
+def trials(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """List the trials of a study, best first."""
+    with client_of(settings_of(context)) as client:
+        study, found = client.study(name), client.trials(name)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    out.print(leaderboard(found, study["spec"]))
+
+
+@app.command()
+def best(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Show the best trial of a study."""
+    with client_of(settings_of(context)) as client:
+        found = client.best(name)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    metrics = ", ".join(f"{metric} {value:.4g}" for metric, value in found["metrics"].items())
+    out.print(f"trial {found['number']}: {metrics}")
+    out.print(yaml.safe_dump(dict(found["params"]), sort_keys=False), end="", markup=False)
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    name: Name,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("best.yaml"),
+    trial: Annotated[int | None, typer.Option(help="Number of the trial; the best one without it.")] = None,
+) -> None:
+    """Write the best configuration to a file, with its checkpoint beside it."""
+    with client_of(settings_of(context)) as client:
+        document = client.export(name, trial=trial)
+    write_export(document, output)
+
+
+def write_export(document: dict[str, Any], output: Path) -> Path | None:
+    """Write an export and copy its checkpoint beside it; give the copy's path, None where it is out of reach.
+
+    Raises:
+        SetupError: the folder cannot be written.
+    """
+    source = Path(document["checkpoint"]) if document.get("checkpoint") else None
+    copy = output.with_suffix(".pt")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if source is not None and source.is_file():
+            shutil.copyfile(source, copy)
+            document = {**document, "checkpoint": copy.name}
+        output.write_text(yaml.safe_dump(document, sort_keys=False))
+    except OSError as error:
+        raise SetupError(f"{output} cannot be written ({error.strerror})") from error
+    out.print(f"wrote {output}: trial {document['trial']} of {document['study']}")
+    if document.get("checkpoint") == copy.name:
+        out.print(f"wrote {copy}: its checkpoint")
+        return copy
+    err.print(f"its checkpoint is not on this machine ({source}); copy it from the worker's", soft_wrap=True)
+    return None
+
+
+@app.command()
+def workers(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the workers and when each was last heard."""
+    with client_of(settings_of(context)) as client:
+        found = client.workers()
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    table = Table("worker", "host", "device", "last seen")
+    for worker in found:
+        device = worker.get("gpu_name") or worker["device"]
+        table.add_row(worker["name"], worker["host"], device, str(worker["last_seen"]))
+    out.print(table)
+
+
+@app.command()
+def logs(
+    context: typer.Context,
+    name: Name,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
+) -> None:
+    """Print what happened in a study, oldest first."""
+    last = 0
+    with client_of(settings_of(context)) as client:
+        while True:
+            events = client.events(name, after=last)
+            for event in events:
+                last = event["id"]
+                out.print(event_line(event), markup=False, soft_wrap=True)
+            if not events:
+                if not follow:
+                    return
+                time.sleep(FOLLOW_SECONDS)
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """One event as a line: when, which trial, what, who, and the details."""
+    trial = f"trial {event['trial_number']}" if event.get("trial_number") is not None else "study"
+    detail = " ".join(f"{key}={value}" for key, value in (event.get("detail") or {}).items() if value is not None)
+    return f"{str(event['at'])[:19]} {trial:<9} {event['kind']:<12} {event.get('actor') or '':<16} {detail}"
+
+
+def leaderboard(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> Table:
+    """A table of trials, best first by the first objective; those without a value last."""
+    objective = spec["objectives"][0]
+    sign = -1.0 if objective["direction"] == "maximize" else 1.0
+
+    def rank(trial: dict[str, Any]) -> tuple[bool, float, int]:
+        value = trial_value(trial, objective["metric"])
+        ended = trial["state"] == "completed"
+        return (not ended, float("inf") if value is None else sign * value, trial["number"])
+
+    names = list(spec["space"])
+    table = Table("trial", "state", "epochs", objective["metric"], *names, "generator")
+    for trial in sorted(found, key=rank):
+        value = trial_value(trial, objective["metric"])
+        table.add_row(
+            str(trial["number"]),
+            _state(trial),
+            str(trial["epochs_done"]),
+            "" if value is None else f"{value:.3f}",
+            *(_short(trial["params"].get(name)) for name in names),
+            trial.get("generator") or "",
+        )
+    return table
+
+
+def trial_value(trial: dict[str, Any], metric: str) -> float | None:
+    """The final value of a trial, else its last reported one, else None."""
+    for metrics in (trial.get("metrics"), trial.get("last_metrics")):
+        if metrics and metric in metrics:
+            return float(metrics[metric])
+    return None
+
+
+def _state(trial: dict[str, Any]) -> str:
+    kind = trial.get("failure_kind")
+    return f"{trial['state']} ({kind})" if kind else str(trial["state"])
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "" if value is None else str(value)

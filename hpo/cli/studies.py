@@ -1,0 +1,123 @@
+"""`hpo study`: create, list, show, pause, resume, stop and delete studies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ..client import Client
+from ..errors import SpecError
+from ..settings import Settings
+from ..spec import dump_spec, load_spec
+from .app import app, out, settings_of
+from .spec_check import check_models
+
+group = typer.Typer(no_args_is_help=True, help="Create studies and steer them.")
+app.add_typer(group, name="study")
+
+Name = Annotated[str, typer.Argument(help="Name of the study.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def client_of(settings: Settings) -> Client:
+    """A client of the API that the settings name."""
+    return Client(settings.api_url, settings.token)
+
+
+@group.command()
+def create(
+    context: typer.Context,
+    spec_file: Annotated[Path, typer.Argument(help="Study spec, YAML or JSON.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Check a study spec and create the study."""
+    spec = load_spec(spec_file)
+    issues = check_models(spec)
+    if issues:
+        raise SpecError(issues)
+    with client_of(settings_of(context)) as client:
+        study = client.create_study(dump_spec(spec))
+    if as_json:
+        typer.echo(json.dumps(study))
+        return
+    out.print(f"study {study['name']} is active; start a worker with `hpo-worker --gpu 0` (or --cpu)")
+
+
+@group.command("list")
+def list_studies(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the studies."""
+    with client_of(settings_of(context)) as client:
+        studies = client.studies()
+    if as_json:
+        typer.echo(json.dumps(studies))
+        return
+    table = Table("study", "state", "trials", "GPU hours")
+    for study in studies:
+        table.add_row(study["name"], state_of(study), trials_of(study), f"{study['gpu_hours_spent']:.2f}")
+    out.print(table)
+
+
+@group.command()
+def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Show one study."""
+    with client_of(settings_of(context)) as client:
+        study = client.study(name)
+    if as_json:
+        typer.echo(json.dumps(study))
+        return
+    out.print(f"{study['name']}: {state_of(study)}", markup=False, soft_wrap=True)
+    out.print(f"trials: {trials_of(study)}; GPU hours: {study['gpu_hours_spent']:.2f}")
+
+
+@group.command()
+def pause(context: typer.Context, name: Name) -> None:
+    """Pause a study: its running trials write a checkpoint and wait."""
+    with client_of(settings_of(context)) as client:
+        _tell(client.pause_study(name))
+
+
+@group.command()
+def resume(context: typer.Context, name: Name) -> None:
+    """Resume a paused study."""
+    with client_of(settings_of(context)) as client:
+        _tell(client.resume_study(name))
+
+
+@group.command()
+def stop(context: typer.Context, name: Name) -> None:
+    """Stop a study: what runs finishes early with what it has, nothing new begins."""
+    with client_of(settings_of(context)) as client:
+        _tell(client.stop_study(name))
+
+
+@group.command()
+def delete(
+    context: typer.Context,
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a study with its trials and curves (checkpoint files stay)."""
+    if not yes:
+        typer.confirm(f"Delete study {name} with all its trials?", abort=True)
+    with client_of(settings_of(context)) as client:
+        client.delete_study(name)
+    out.print(f"study {name} is deleted")
+
+
+def state_of(study: dict[str, Any]) -> str:
+    """The state of a study, with its reason when it has one."""
+    return str(study["state"]) + (f" ({study['state_reason']})" if study.get("state_reason") else "")
+
+
+def trials_of(study: dict[str, Any]) -> str:
+    """The trials of a study by state, such as `8 completed, 3 stopped`."""
+    counts = study["trial_counts"]
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet"
+
+
+def _tell(study: dict[str, Any]) -> None:
+    out.print(f"study {study['name']} is {state_of(study)}", markup=False, soft_wrap=True)
