@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pkgutil
 from pathlib import Path
+from typing import Any
 
-from .card import Value
 from .catalogue import model_settings
 from .video_model import VideoModel
 from .weights import load_weights
@@ -18,7 +18,7 @@ def create_model(
     in_channels: int = 3,
     dropout: float | None = None,
     weights: str | Path | None = None,
-    **hparams: Value,
+    **hparams: Any,
 ) -> VideoModel:
     """Build the model called `name`, in float32 on the CPU, in training mode.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,16 +34,13 @@ def load_weights(model: VideoModel, path: str | Path) -> WeightsReport:
     """
     state = _read(Path(path))
     own = model.state_dict()
-    classifier = {name for name in own if name.startswith(f"{model.classifier_name}.")}
-    reset: set[str] = set()
-    if any(name in state and state[name].shape != own[name].shape for name in classifier):
-        reset = _other_classes(state, own, classifier)
+    reset = _classifier_of_other_classes(state, own, prefix=f"{model.classifier_name}.")
     problems = _problems(state, own, ignore=reset)
     if problems:
         raise WeightsError(f"{path} does not fit {model.name}: {'; '.join(problems)}")
     taken = {name: tensor for name, tensor in state.items() if name not in reset}
     model.load_state_dict(taken, strict=False)
-    return WeightsReport(loaded=tuple(taken), reset=tuple(sorted(reset)))
+    return WeightsReport(loaded=tuple(taken), reset=tuple(sorted(reset & own.keys())))
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
@@ -52,7 +48,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"the weights file {path} does not exist") from None
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    except Exception as error:
+        # A damaged file makes the unpickler fail in whatever way its bytes happen to lead to.
         raise WeightsError(
             f"{path} cannot be read as a state dict of tensors ({type(error).__name__}); "
             "save one with torch.save(model.state_dict(), path)"
@@ -62,13 +59,14 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     return state
 
 
-def _other_classes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], classifier: set[str]) -> set[str]:
-    """Return the classifier's names if the file differs only in the number of classes."""
-    for name in classifier & state.keys():
-        # The first axis counts classes; features that differ are a different body.
-        if state[name].shape[1:] != own[name].shape[1:]:
-            return set()
-    return classifier
+def _classifier_of_other_classes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, prefix: str) -> set[str]:
+    """Return the names under `prefix` if the file's classifier differs in classes alone."""
+    names = {name for name in own.keys() | state.keys() if name.startswith(prefix)}
+    shared = names & own.keys() & state.keys()
+    # The first axis counts classes; features that differ are a different body.
+    same_features = all(state[name].shape[1:] == own[name].shape[1:] for name in shared)
+    other_classes = any(state[name].shape[:1] != own[name].shape[:1] for name in shared)
+    return names if same_features and other_classes else set()
 
 
 def _problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, ignore: set[str]) -> list[str]:

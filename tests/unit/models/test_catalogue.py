@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -110,9 +111,7 @@ def test_unknown_name_is_told_its_close_matches(name: str, hint: str) -> None:
         ("r2plus1d_18", {"midplanes": "mine"}, "one of torchvision, paper, not 'mine'"),
     ],
 )
-def test_wrong_hyperparameter_is_one_sentence(
-    name: str, hparams: dict[str, models.Value], message: str
-) -> None:
+def test_wrong_hyperparameter_is_one_sentence(name: str, hparams: dict[str, Any], message: str) -> None:
     with pytest.raises(models.InvalidModelError, match=re.escape(message)) as caught:
         models.create_model(name, num_classes=2, **hparams)
     assert name in str(caught.value)
@@ -152,9 +151,7 @@ def test_clip_is_checked_by_the_card(frames: int, size: int, alpha: int, message
 
 def test_values_of_other_integer_types_become_plain_ints() -> None:
     numpy = pytest.importorskip("numpy")
-    values = models.resolve_hparams(
-        models.model_info("slowfast_r18"), {"alpha": numpy.int64(4), "fusion_kernel": 7}
-    )
+    values = models.resolve_hparams(models.model_info("slowfast_r18"), {"alpha": numpy.int64(4), "fusion_kernel": 7})
     assert type(values["alpha"]) is int
     assert (values["alpha"], values["fusion_kernel"]) == (4, 7)
 

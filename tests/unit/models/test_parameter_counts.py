@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 import models
 
-SEED_000: dict[str, models.Value] = {"lateral_norm": False, "head_bias": False}
+SEED_000: dict[str, Any] = {"lateral_norm": False, "head_bias": False}
 
 
 @pytest.mark.parametrize(
@@ -23,9 +25,7 @@ SEED_000: dict[str, models.Value] = {"lateral_norm": False, "head_bias": False}
         ("r2plus1d_18", {"midplanes": "paper"}, 33_370_839, 33_217_452),
     ],
 )
-def test_parameter_count(
-    name: str, hparams: dict[str, models.Value], at_400: int, at_101: int
-) -> None:
+def test_parameter_count(name: str, hparams: dict[str, Any], at_400: int, at_101: int) -> None:
     for classes, expected in ((400, at_400), (101, at_101)):
         with torch.device("meta"):
             model = models.create_model(name, num_classes=classes, **hparams)
@@ -34,7 +34,5 @@ def test_parameter_count(
 
 def test_slow_index_and_initialisation_add_no_parameter() -> None:
     with torch.device("meta"):
-        model = models.create_model(
-            "slowfast_r50_4x16", num_classes=400, slow_index="stride", zero_init=False
-        )
+        model = models.create_model("slowfast_r50_4x16", num_classes=400, slow_index="stride", zero_init=False)
     assert sum(parameter.numel() for parameter in model.parameters()) == 34_480_216
