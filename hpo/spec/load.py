@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -63,6 +64,12 @@ def parse_spec(raw: object) -> StudySpec:
     if not isinstance(raw, Mapping):
         raise SpecError([SpecIssue(path="", message="a study spec is a mapping of fields, such as name: my-study")])
     try:
+        issues = list(_unstorable(raw))
+    except RecursionError as error:
+        raise SpecError([SpecIssue(path="", message="is nested too deeply, or contains itself")]) from error
+    if issues:
+        raise SpecError(issues)
+    try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:
         raise SpecError(issues_of(error)) from error
@@ -75,13 +82,31 @@ def load_spec(path: Path) -> StudySpec:
         SpecError: the file is missing, is not YAML, or does not describe a valid study.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_SpecLoader)  # noqa: S506 - a SafeLoader
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError([SpecIssue(path=str(path), message=f"cannot be read ({error.strerror})")]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SpecError([SpecIssue(path=str(path), message=f"is not valid YAML or JSON: {error}")]) from error
+    return parse_spec(decode(text, source=str(path)))
+
+
+def decode(text: str, *, source: str = "", form: Literal["yaml", "json"] = "yaml", aliases: bool = True) -> object:
+    """Turn YAML (which includes most JSON) or strict JSON into plain objects.
+
+    `aliases=False` refuses YAML references, with which a few lines from a stranger can stand for gigabytes.
+
+    Raises:
+        SpecError: the text cannot be read; its path is `source`.
+    """
+    loader = _SpecLoader if aliases else _PlainLoader
+    try:
+        return json.loads(text) if form == "json" else yaml.load(text, Loader=loader)  # noqa: S506 - SafeLoaders
+    except RecursionError as error:
+        raise SpecError([SpecIssue(path=source, message="is nested too deeply")]) from error
+    except (yaml.YAMLError, ValueError) as error:
+        kind = "JSON" if form == "json" else "YAML or JSON"
         reason = " ".join(str(error).split())
-        raise SpecError([SpecIssue(path=str(path), message=f"is not valid YAML or JSON: {reason}")]) from error
-    return parse_spec(raw)
+        raise SpecError([SpecIssue(path=source, message=f"is not valid {kind}: {reason}")]) from error
 
 
 def dump_spec(spec: StudySpec) -> dict[str, Any]:
@@ -103,6 +128,29 @@ _SpecLoader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
     list("-+0123456789."),
 )
+
+
+class _PlainLoader(_SpecLoader):
+    """Without aliases."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not accepted here")
+        return super().compose_node(parent, index)
+
+
+def _unstorable(raw: object, path: str = "") -> Iterator[SpecIssue]:
+    """Find text that no JSON column of Postgres takes: NUL and halves of surrogate pairs."""
+    if isinstance(raw, str):
+        if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in raw):
+            yield SpecIssue(path=path, message="contains a character that cannot be stored (NUL or a lone surrogate)")
+    elif isinstance(raw, Mapping):
+        for key, value in raw.items():
+            yield from _unstorable(key, path)
+            yield from _unstorable(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(raw, Sequence):
+        for index, value in enumerate(raw):
+            yield from _unstorable(value, f"{path}[{index}]")
 
 
 def _location(found: ErrorDetails) -> list[str | int]:
