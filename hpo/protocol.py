@@ -9,18 +9,29 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .spec.study import TaskConfig
 from .trial import Decision, FailureKind, ParamValue
 
 FiniteMetrics = dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Bytes = Annotated[int, Field(gt=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Message(BaseModel):
-    """Base of all messages: unknown fields are errors."""
+    """Base of all messages: unknown fields are errors.
+
+    A traceback or a host name may hold anything; characters that Postgres cannot store become a question mark.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, value: Any) -> Any:
+        return _storable(value)
 
 
 class WorkerInfo(Message):
@@ -28,11 +39,11 @@ class WorkerInfo(Message):
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     host: str
-    pid: int
+    pid: Annotated[int, Field(ge=0, le=2**31 - 1)]
     device: str
     """Such as `cpu` or `cuda:0`."""
     gpu_name: str | None = None
-    memory_bytes: int | None = None
+    memory_bytes: Bytes | None = None
     version: str = ""
 
 
@@ -66,17 +77,17 @@ class Lease(Message):
 class Fence(Message):
     """Proof of ownership, part of every call about a claimed trial."""
 
-    attempt: int
+    attempt: Annotated[int, Field(ge=0, le=2**31 - 1)]
     lease_id: UUID
 
 
 class Measurement(Message):
     """The metrics after `step` epochs (from 1). A non-finite metric is not a measurement: finish as diverged."""
 
-    step: Annotated[int, Field(ge=1)]
+    step: Count
     metrics: FiniteMetrics
-    wall_seconds: Annotated[float, Field(ge=0)]
-    gpu_seconds: Annotated[float, Field(ge=0)]
+    wall_seconds: Seconds
+    gpu_seconds: Seconds
     """Device time of this epoch alone; wall time on a CPU."""
 
 
@@ -85,7 +96,7 @@ class ReportRequest(Fence):
 
     measurements: list[Measurement] = Field(default_factory=list)
     checkpoint: str | None = None
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: Bytes | None = None
 
 
 class ReportReply(Message):
@@ -106,7 +117,7 @@ class FinishRequest(Fence):
     dataset_version: str | None = None
     environment: dict[str, Any] = Field(default_factory=dict)
     """Versions, device and thread count: what the export needs to repeat the run."""
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: Bytes | None = None
 
 
 class ReleaseRequest(Fence):
@@ -118,3 +129,11 @@ class ReleaseRequest(Fence):
     reason: Literal["drained", "paused", "crashed"]
     message: str | None = None
     checkpoint: str | None = None
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_storable(key): _storable(inner) for key, inner in value.items()}
+    return [_storable(inner) for inner in value] if isinstance(value, list) else value
