@@ -6,10 +6,11 @@ its own trial; (trial, attempt, lease_id) is the fence that every later call car
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import math
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .spec.study import TaskConfig
 from .trial import Decision, FailureKind, ParamValue
@@ -119,6 +120,17 @@ class FinishRequest(Fence):
     """Versions, device and thread count: what the export needs to repeat the run."""
     peak_memory_bytes: Bytes | None = None
 
+    @field_validator("environment")
+    @classmethod
+    def _environment_is_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return {key: _finite(inner) for key, inner in value.items()}
+
+    @model_validator(mode="after")
+    def _failure_has_a_kind(self) -> Self:
+        if (self.outcome == "failed") != (self.failure_kind is not None):
+            raise ValueError("`failure_kind` belongs to the outcome `failed`, and to it alone")
+        return self
+
 
 class ReleaseRequest(Fence):
     """`POST /v1/trials/{id}/release`: give the trial back unfinished.
@@ -137,3 +149,11 @@ def _storable(value: Any) -> Any:
     if isinstance(value, dict):
         return {_storable(key): _storable(inner) for key, inner in value.items()}
     return [_storable(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list) else value
