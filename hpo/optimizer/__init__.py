@@ -1,0 +1,39 @@
+"""Proposing configurations: `create_optimizer(spec)`, a library without a database.
+
+The package imports neither torch nor Ax; `create_optimizer` does, for the optimizers that need them. The process that
+serves the studies of a database is `hpo.optimizer.process`.
+"""
+
+from __future__ import annotations
+
+from ..spec import StudySpec
+from .generator import Generator, GeneratorError
+from .optimizer import Optimizer, startup_trials
+
+__all__ = ["Generator", "GeneratorError", "Optimizer", "create_generator", "create_optimizer", "startup_trials"]
+
+
+def create_optimizer(spec: StudySpec) -> Optimizer:
+    """Make the optimizer that `spec.optimizer` names."""
+    return Optimizer(spec, create_generator(spec))
+
+
+def create_generator(spec: StudySpec) -> Generator:
+    """Make the generator of `spec.optimizer.name`; each is imported only when it is asked for."""
+    match spec.optimizer.name:
+        case "ax":
+            from .ax_generator import AxGenerator
+
+            return AxGenerator()
+        case "tpe" | "gp":
+            from .optuna_generator import OptunaGenerator
+
+            return OptunaGenerator(spec.optimizer.name)
+        case "random":
+            from .sobol import random_generator
+
+            return random_generator()
+        case "sobol":
+            from .sobol import sobol_generator
+
+            return sobol_generator()

@@ -1,0 +1,91 @@
+"""A search space in Ax's words, and configurations there and back.
+
+Ax gets the space flattened: an inactive parameter stands at its middle, so that trials without it agree there.
+Parameters are called `p0`, `p1`, ... (ours have dots), categorical choices are named by their place (a list may mix
+types), ordinals and stepped ranges are the integers of their places (Ax cannot combine step and log, and turns steps
+into unrelated choices). What has a single value is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+
+from ..spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, StudySpec
+from ..trial import Params, ParamValue
+from .cube import grid_index, grid_size, grid_value, value_at, varies
+
+AxValue = bool | int | float | str
+
+
+class AxSpace:
+    """The translation of one space."""
+
+    def __init__(self, spec: StudySpec) -> None:
+        self._spec = spec
+        self._names = {key: f"p{place}" for place, key in enumerate(spec.space)}
+        self._middle = {key: value_at(parameter, 0.5) for key, parameter in spec.space.items()}
+        self._varying = {key: parameter for key, parameter in spec.space.items() if varies(parameter)}
+
+    @property
+    def parameters(self) -> list[RangeParameterConfig | ChoiceParameterConfig]:
+        """The parameters for `Client.configure_experiment`; empty when nothing varies."""
+        return [_config(self._names[key], parameter) for key, parameter in self._varying.items()]
+
+    def encode(self, params: Params) -> dict[str, AxValue]:
+        """Translate a configuration, inactive parameters at their middle."""
+        values = {key: params.get(key, self._middle[key]) for key in self._varying}
+        return {self._names[key]: _encode(self._varying[key], value) for key, value in values.items()}
+
+    def decode(self, values: Mapping[str, AxValue]) -> dict[str, ParamValue]:
+        """Translate Ax's values back and drop what is inactive."""
+        full = dict(self._middle)
+        for key, parameter in self._varying.items():
+            full[key] = _decode(parameter, values[self._names[key]])
+        return self._spec.active(full)
+
+
+def _is_grid(parameter: AnyParameter) -> bool:
+    """Whether the parameter is searched by the places of its values."""
+    return isinstance(parameter, FloatParameter | IntParameter) and parameter.step is not None and not parameter.log
+
+
+def _config(name: str, parameter: AnyParameter) -> RangeParameterConfig | ChoiceParameterConfig:
+    if isinstance(parameter, CategoricalParameter):
+        # Ax treats two values as ordered in any case and warns unless told so.
+        places = [str(place) for place in range(len(parameter.choices))]
+        return ChoiceParameterConfig(
+            name=name, values=places, parameter_type="str", is_ordered=len(parameter.choices) == 2
+        )
+    if isinstance(parameter, OrdinalParameter):
+        places_in_order = list(range(len(parameter.choices)))
+        return ChoiceParameterConfig(name=name, values=places_in_order, parameter_type="int", is_ordered=True)
+    if _is_grid(parameter):
+        return RangeParameterConfig(name=name, bounds=(0, grid_size(parameter) - 1), parameter_type="int")
+    return RangeParameterConfig(
+        name=name,
+        bounds=(parameter.low, parameter.high),
+        parameter_type="int" if isinstance(parameter, IntParameter) else "float",
+        scaling="log" if parameter.log else "linear",
+    )
+
+
+def _encode(parameter: AnyParameter, value: ParamValue) -> AxValue:
+    if isinstance(parameter, CategoricalParameter):
+        return str(parameter.choices.index(value))
+    if isinstance(parameter, OrdinalParameter):
+        return parameter.choices.index(value)
+    if _is_grid(parameter):
+        return grid_index(parameter, value)
+    return int(value) if isinstance(parameter, IntParameter) else float(value)
+
+
+def _decode(parameter: AnyParameter, value: AxValue) -> ParamValue:
+    if isinstance(parameter, CategoricalParameter | OrdinalParameter):
+        return parameter.choices[int(value)]
+    if _is_grid(parameter):
+        return grid_value(parameter, round(float(value)))
+    if isinstance(parameter, IntParameter):
+        return min(max(round(float(value)), parameter.low), parameter.high)
+    return min(max(float(value), parameter.low), parameter.high)

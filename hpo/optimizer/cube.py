@@ -1,0 +1,75 @@
+"""The search space as a unit cube: one coordinate in [0, 1) per parameter, decoded parents first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+
+from ..spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, StudySpec
+from ..trial import Params, ParamValue
+
+ParamsKey = frozenset[tuple[str, ParamValue]]
+
+
+def key_of(params: Params) -> ParamsKey:
+    """Give the identity of a configuration: equal for equal values in any order."""
+    return frozenset(params.items())
+
+
+def decode(spec: StudySpec, point: Sequence[float]) -> dict[str, ParamValue]:
+    """Turn a point of the cube (one coordinate per parameter, in the order of the space) into a configuration.
+
+    Inactive parameters are dropped; equal shares of a coordinate go to each choice and to each integer.
+    """
+    values = {key: value_at(parameter, u) for (key, parameter), u in zip(spec.space.items(), point, strict=True)}
+    return spec.active(values)
+
+
+def value_at(parameter: AnyParameter, u: float) -> ParamValue:
+    """Give the value at the coordinate `u` in [0, 1)."""
+    if isinstance(parameter, FloatParameter):
+        if parameter.step is not None:
+            return grid_value(parameter, _index(u, grid_size(parameter)))
+        return _real(parameter.low, parameter.high, u, log=parameter.log)
+    if isinstance(parameter, IntParameter):
+        if not parameter.log:
+            return grid_value(parameter, _index(u, grid_size(parameter)))
+        value = round(_real(parameter.low - 0.5, parameter.high + 0.5, u, log=True))
+        return min(max(value, parameter.low), parameter.high)
+    return parameter.choices[_index(u, len(parameter.choices))]
+
+
+def grid_size(parameter: FloatParameter | IntParameter) -> int:
+    """Give the number of values of a stepped range."""
+    low, high, step = (Decimal(str(value)) for value in (parameter.low, parameter.high, parameter.step))
+    return int((high - low) // step) + 1
+
+
+def grid_value(parameter: FloatParameter | IntParameter, index: int) -> int | float:
+    """Give a value of a stepped range, from 0; decimal arithmetic keeps 0.3 from becoming 0.30000000000000004."""
+    if isinstance(parameter, IntParameter):
+        return parameter.low + index * parameter.step
+    return float(Decimal(str(parameter.low)) + index * Decimal(str(parameter.step)))
+
+
+def grid_index(parameter: FloatParameter | IntParameter, value: ParamValue) -> int:
+    """Give the place of a value in its stepped range."""
+    return round((float(value) - parameter.low) / (parameter.step or 1))
+
+
+def varies(parameter: AnyParameter) -> bool:
+    """Whether the parameter has more than one value."""
+    if isinstance(parameter, CategoricalParameter | OrdinalParameter):
+        return len(parameter.choices) > 1
+    return parameter.step is None or grid_size(parameter) > 1
+
+
+def _index(u: float, count: int) -> int:
+    return min(int(u * count), count - 1)
+
+
+def _real(low: float, high: float, u: float, *, log: bool) -> float:
+    """Give the share `u` of the way from low to high, rounding errors kept inside."""
+    value = math.exp((1 - u) * math.log(low) + u * math.log(high)) if log else (1 - u) * low + u * high
+    return min(max(value, low), high)

@@ -1,0 +1,123 @@
+"""What the optimizer knows of a study, as a generator reads it: a pure view of the records.
+
+How a trial counts for a model:
+
+    completed                       its final values, at its last step
+    stopped, running with a curve   its last values, at the step they belong to
+    failed(oom, diverged, timeout)  the configuration's own fault: as the worst values seen
+    failed(otherwise)               nothing, but the exact configuration is not proposed again
+    withdrawn                       nothing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..outcomes import final_metrics, finite
+from ..spec import StudySpec
+from ..trial import FailureKind, Params, Suggestion, TrialRecord, TrialState
+from .cube import ParamsKey, key_of
+
+CONFIGURATION_FAULTS = frozenset({FailureKind.OOM, FailureKind.DIVERGED, FailureKind.TIMEOUT})
+"""Failures that say something about the configuration, so that the model should stay away from it."""
+
+_PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One trial as a model sees it. `metrics` holds every objective and constraint metric, all finite, or nothing."""
+
+    params: Params
+    state: TrialState
+    step: int
+    """Epochs done when the metrics were measured."""
+    metrics: Mapping[str, float]
+    imputed: bool = False
+    """Whether the metrics stand for a failure."""
+
+
+class History:
+    """The records of a study, in the order of their ids, and what follows from them."""
+
+    def __init__(self, spec: StudySpec, records: Iterable[TrialRecord]) -> None:
+        self.spec = spec
+        kept = (record for record in records if record.state is not TrialState.WITHDRAWN)
+        self.records: Sequence[TrialRecord] = sorted(kept, key=lambda record: record.id)
+
+    @cached_property
+    def metric_names(self) -> tuple[str, ...]:
+        """The metrics of the objectives, then those of the constraints, each once."""
+        names = [objective.metric for objective in self.spec.objectives]
+        return tuple(dict.fromkeys(names + [constraint.metric for constraint in self.spec.constraints]))
+
+    @cached_property
+    def taken(self) -> frozenset[ParamsKey]:
+        """The configurations that were tried, are being tried, or failed."""
+        return frozenset(key_of(record.params) for record in self.records)
+
+    @cached_property
+    def failed(self) -> frozenset[ParamsKey]:
+        """The configurations that failed."""
+        return frozenset(key_of(record.params) for record in self.records if record.state is TrialState.FAILED)
+
+    @cached_property
+    def planned(self) -> int:
+        """How many trials count towards the start-up: all but the failed."""
+        return sum(record.state is not TrialState.FAILED for record in self.records)
+
+    @cached_property
+    def measured(self) -> int:
+        """How many finished trials have a usable outcome."""
+        return sum(bool(seen.metrics) and seen.state not in _PENDING and not seen.imputed for seen in self.observations)
+
+    @cached_property
+    def observations(self) -> Sequence[Observation]:
+        """What a model is told: pending trials (maybe without metrics) and those with a usable outcome."""
+        worst = self._worst()
+        found = (self._observe(record, worst) for record in self.records)
+        return [seen for seen in found if seen is not None]
+
+    def extended(self, suggestions: Sequence[Suggestion]) -> History:
+        """Give the history in which `suggestions` are pending trials."""
+        after = max((record.id for record in self.records), default=-1) + 1
+        pending = [
+            TrialRecord(id=after + place, number=after + place, state=TrialState.SUGGESTED, params=suggestion.params)
+            for place, suggestion in enumerate(suggestions)
+        ]
+        return History(self.spec, [*self.records, *pending])
+
+    def _observe(self, record: TrialRecord, worst: Mapping[str, float]) -> Observation | None:
+        if record.state is TrialState.FAILED:
+            if record.failure_kind not in CONFIGURATION_FAULTS or not worst:
+                return None
+            full = self.spec.task.epochs
+            return Observation(params=record.params, state=TrialState.COMPLETED, step=full, metrics=worst, imputed=True)
+        metrics = self._usable(record)
+        if not metrics and record.state not in _PENDING:
+            return None
+        step = record.last_step or (0 if record.state in _PENDING else self.spec.task.epochs)
+        return Observation(params=record.params, state=record.state, step=step, metrics=metrics)
+
+    def _usable(self, record: TrialRecord) -> dict[str, float]:
+        metrics = final_metrics(record)
+        values = {name: finite(metrics, name) for name in self.metric_names}
+        known = {name: value for name, value in values.items() if value is not None}
+        return known if len(known) == len(values) else {}
+
+    def _worst(self) -> dict[str, float]:
+        """Give the worst value of every metric that a finished trial has shown; nothing before the first."""
+        seen = [self._usable(record) for record in self.records if record.state is TrialState.COMPLETED]
+        seen = [metrics for metrics in seen if metrics]
+        if not seen:
+            return {}
+        found: dict[str, float] = {}
+        for constraint in self.spec.constraints:
+            choose = max if constraint.relation == "<=" else min
+            found[constraint.metric] = choose(metrics[constraint.metric] for metrics in seen)
+        for objective in self.spec.objectives:
+            choose = min if objective.direction == "maximize" else max
+            found[objective.metric] = choose(metrics[objective.metric] for metrics in seen)
+        return found

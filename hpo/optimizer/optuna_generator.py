@@ -1,0 +1,108 @@
+"""Optuna's samplers behind the same interface, for people who want to compare."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Final, Literal
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, create_trial
+from optuna.trial import TrialState as OptunaState
+
+from ..optuna_trials import CONSTRAINTS_KEY, directions, distribution
+from ..outcomes import objective_values, violations
+from ..spec import AnyParameter, OrdinalParameter, StudySpec
+from ..spec.parameters import matches
+from ..trial import ParamValue, Suggestion, TrialState
+from .cube import ParamsKey, key_of
+from .generator import GeneratorError
+from .history import History, Observation
+
+_ATTEMPTS: Final = 10
+"""How often a sampler is asked again when its proposal is known already."""
+
+
+class OptunaGenerator:
+    """TPE or the Gaussian process of Optuna, asked in an in-memory study that is built from the history each time.
+
+    Ordinals are searched by their places, as integers. Trials stopped early inform TPE but not the Gaussian process,
+    which reads completed ones only.
+    """
+
+    is_model = True
+
+    def __init__(self, name: Literal["tpe", "gp"]) -> None:
+        self.name: str = name
+        # Every proposal makes a study, which Optuna announces on the console.
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def propose(self, history: History, n: int) -> list[Suggestion]:
+        """Give up to `n` configurations, each planned with the earlier ones pending."""
+        space = {key: _distribution(parameter) for key, parameter in history.spec.space.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study = optuna.create_study(
+                directions=directions(history.spec), sampler=self._sampler(history), study_name=history.spec.name
+            )
+            study.add_trials([_trial(history.spec, seen, space) for seen in history.observations])
+            found: dict[ParamsKey, dict[str, ParamValue]] = {}
+            for _ in range(n + _ATTEMPTS):
+                if len(found) == n:
+                    break
+                params = _draw(history.spec, study.ask(), space)
+                if key_of(params) not in history.taken:
+                    found.setdefault(key_of(params), params)
+        if not found:
+            raise GeneratorError(f"the {self.name} sampler proposed nothing new in {_ATTEMPTS} attempts")
+        return [Suggestion(params=params, generator=self.name) for params in found.values()]
+
+    def _sampler(self, history: History) -> BaseSampler:
+        entropy = np.random.SeedSequence([history.spec.optimizer.seed, len(history.records)])
+        seed = int(entropy.generate_state(1)[0])
+        if self.name == "gp":
+            return GPSampler(seed=seed, n_startup_trials=1, warn_independent_sampling=False)
+        return TPESampler(seed=seed, n_startup_trials=1, constant_liar=True)
+
+
+def _distribution(parameter: AnyParameter) -> BaseDistribution:
+    if isinstance(parameter, OrdinalParameter):
+        return IntDistribution(0, len(parameter.choices) - 1)
+    return distribution(parameter)
+
+
+def _encode(parameter: AnyParameter, value: ParamValue) -> ParamValue:
+    return parameter.choices.index(value) if isinstance(parameter, OrdinalParameter) else value
+
+
+def _draw(spec: StudySpec, trial: Trial, space: dict[str, BaseDistribution]) -> dict[str, ParamValue]:
+    """Draw the active parameters, parents first."""
+    params: dict[str, ParamValue] = {}
+    for key in spec.parameter_order:
+        parameter = spec.space[key]
+        if not matches(parameter.when, params):
+            continue
+        drawn = trial._suggest(key, space[key])
+        params[key] = parameter.choices[drawn] if isinstance(parameter, OrdinalParameter) else drawn
+    return {key: params[key] for key in spec.space if key in params}
+
+
+def _trial(spec: StudySpec, seen: Observation, space: dict[str, BaseDistribution]) -> FrozenTrial:
+    params = {key: _encode(spec.space[key], value) for key, value in seen.params.items()}
+    values = objective_values(spec, seen.metrics)
+    state = {TrialState.COMPLETED: OptunaState.COMPLETE, TrialState.STOPPED: OptunaState.PRUNED}.get(
+        seen.state, OptunaState.RUNNING
+    )
+    steps = {seen.step: values[0]} if values is not None and seen.step > 0 and len(spec.objectives) == 1 else {}
+    found = list(violations(spec, seen.metrics)) if spec.constraints and seen.metrics else None
+    return create_trial(
+        state=state,
+        values=None if state is OptunaState.RUNNING else values,
+        params=params,
+        distributions={key: space[key] for key in params},
+        intermediate_values=steps,
+        system_attrs=None if found is None else {CONSTRAINTS_KEY: found},
+    )
