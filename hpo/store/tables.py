@@ -1,0 +1,258 @@
+"""The tables. Every invariant of the service that one row can show is a constraint here.
+
+`lifecycle.sql` moves trials from state to state; nothing else updates `trial`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import UserDefinedType
+
+from ..trial import TERMINAL_STATES, FailureKind, StudyState, TrialState
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "ck": "%(table_name)s_%(constraint_name)s",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+NOW = text("clock_timestamp()")
+TOKEN_KINDS = ("api", "login", "session")
+SCOPES = ("admin", "worker", "read")
+
+
+class TransactionId(UserDefinedType[str]):
+    """Postgres' 64-bit transaction number."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """Name the type in DDL."""
+        return "xid8"
+
+
+def _one_of(column: str, values: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
+
+
+def _time() -> DateTime:
+    return DateTime(timezone=True)
+
+
+def _finite(column: str) -> str:
+    # NaN sorts above Infinity in Postgres, so the upper bound refuses it too.
+    return f"{column} > '-Infinity' AND {column} < 'Infinity'"
+
+
+def _numbers(column: str) -> str:
+    # JSON has no NaN and no infinity: an object of numbers is an object of finite numbers.
+    return f"jsonb_typeof({column}) = 'object' AND NOT jsonb_path_exists({column}, '$.* ? (@.type() != \"number\")')"
+
+
+study = Table(
+    "study",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("spec", JSONB, nullable=False),
+    Column("revision", Integer, nullable=False, server_default=text("1")),
+    Column("state", Text, nullable=False, server_default=text("'active'")),
+    Column("state_reason", Text),
+    Column("state_changed_at", _time(), nullable=False, server_default=NOW),
+    Column("created_at", _time(), nullable=False, server_default=NOW),
+    Column("finished_at", _time()),
+    # Set once GPU hours, wall hours or the target are reached: nothing is suggested or claimed any more.
+    Column("budget_reached_at", _time()),
+    # Trials ever numbered, and those of them that count against budget.trials (not withdrawn).
+    Column("next_number", Integer, nullable=False, server_default=text("0")),
+    Column("live_trials", Integer, nullable=False, server_default=text("0")),
+    # The generator lease: who may suggest. The generation grows with every change of owner.
+    Column("generation", BigInteger, nullable=False, server_default=text("0")),
+    Column("generator_owner", Text),
+    Column("generator_expires_at", _time()),
+    CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_check"),
+    CheckConstraint("jsonb_typeof(spec) = 'object' AND spec ->> 'name' = name", name="spec_check"),
+    CheckConstraint("revision >= 1", name="revision_check"),
+    CheckConstraint(_one_of("state", StudyState), name="state_check"),
+    CheckConstraint(
+        "(state = 'completed' AND finished_at IS NOT NULL) OR state = 'stopped' OR finished_at IS NULL",
+        name="finished_check",
+    ),
+    CheckConstraint("live_trials BETWEEN 0 AND next_number", name="count_check"),
+    CheckConstraint("generation >= 0", name="generation_check"),
+    CheckConstraint("(generator_owner IS NULL) = (generator_expires_at IS NULL)", name="generator_check"),
+)
+
+trial = Table(
+    "trial",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("study_id", BigInteger, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("params", JSONB, nullable=False),
+    Column("generator", Text, nullable=False),
+    Column("predicted_mean", Double),
+    Column("predicted_sd", Double),
+    Column("state", Text, nullable=False, server_default=text("'suggested'")),
+    # 1 for a trial that has run before: what was begun is finished first.
+    Column("priority", Integer, nullable=False, server_default=text("0")),
+    Column("not_before", _time()),
+    Column("required_memory_bytes", BigInteger),
+    # The fence. A lease id that stays after the lease expired lets its owner come back until somebody else claims;
+    # one that stays in a terminal state is that of the worker whose result was accepted.
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("lease_id", Uuid, unique=True),
+    Column("lease_worker", Text),
+    Column("lease_seconds", Double),
+    Column("lease_expires_at", _time()),
+    Column("retries", Integer, nullable=False, server_default=text("0")),
+    Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("metrics", JSONB),
+    Column("failure_kind", Text),
+    Column("failure_message", Text),
+    Column("epochs_done", Integer, nullable=False, server_default=text("0")),
+    Column("gpu_seconds", Double, nullable=False, server_default=text("0")),
+    Column("peak_memory_bytes", BigInteger),
+    Column("checkpoint", Text),
+    Column("dataset_version", Text),
+    Column("environment", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("created_at", _time(), nullable=False, server_default=NOW),
+    Column("started_at", _time()),
+    Column("finished_at", _time()),
+    UniqueConstraint("study_id", "number"),
+    CheckConstraint("number >= 0", name="number_check"),
+    CheckConstraint("jsonb_typeof(params) = 'object'", name="params_check"),
+    CheckConstraint(_finite("predicted_mean"), name="predicted_mean_check"),
+    CheckConstraint("predicted_sd >= 0 AND predicted_sd < 'Infinity'", name="predicted_sd_check"),
+    CheckConstraint(_one_of("state", TrialState), name="state_check"),
+    CheckConstraint("priority >= 0", name="priority_check"),
+    CheckConstraint("not_before IS NULL OR state = 'suggested'", name="not_before_check"),
+    CheckConstraint("required_memory_bytes > 0", name="required_memory_check"),
+    CheckConstraint("attempt >= 0", name="attempt_check"),
+    CheckConstraint("retries BETWEEN 0 AND attempt", name="retries_check"),
+    CheckConstraint(
+        "(state = 'running') = (lease_expires_at IS NOT NULL)"
+        " AND (state <> 'running' OR (lease_id IS NOT NULL AND lease_worker IS NOT NULL AND lease_seconds > 0))",
+        name="lease_check",
+    ),
+    CheckConstraint("(attempt > 0) = (started_at IS NOT NULL)", name="started_check"),
+    CheckConstraint(
+        "attempt > 0 OR (lease_id IS NULL AND state IN ('suggested', 'withdrawn'))", name="unclaimed_check"
+    ),
+    CheckConstraint("attempt = 0 OR state <> 'withdrawn'", name="withdrawn_check"),
+    CheckConstraint(f"({_one_of('state', TERMINAL_STATES)}) = (finished_at IS NOT NULL)", name="finished_check"),
+    CheckConstraint("(state = 'failed') = (failure_kind IS NOT NULL)", name="failure_check"),
+    CheckConstraint(_one_of("failure_kind", FailureKind), name="failure_kind_check"),
+    CheckConstraint(_numbers("metrics"), name="metrics_check"),
+    CheckConstraint("metrics IS NOT NULL OR state <> 'completed'", name="completed_check"),
+    CheckConstraint("metrics IS NULL OR state IN ('completed', 'stopped')", name="result_check"),
+    CheckConstraint("epochs_done >= 0", name="epochs_check"),
+    CheckConstraint("gpu_seconds >= 0 AND gpu_seconds < 'Infinity'", name="gpu_seconds_check"),
+    CheckConstraint("peak_memory_bytes > 0", name="peak_memory_check"),
+    CheckConstraint("jsonb_typeof(environment) = 'object'", name="environment_check"),
+)
+Index(
+    "trial_claimable_idx",
+    trial.c.priority.desc(),
+    trial.c.id,
+    postgresql_where=text("state IN ('suggested', 'paused')"),
+)
+Index("trial_leased_idx", trial.c.lease_expires_at, postgresql_where=text("state = 'running'"))
+
+measurement = Table(
+    "measurement",
+    metadata,
+    Column("trial_id", BigInteger, ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("metrics", JSONB, nullable=False),
+    Column("wall_seconds", Double, nullable=False),
+    Column("gpu_seconds", Double, nullable=False),
+    Column("created_at", _time(), nullable=False, server_default=NOW),
+    CheckConstraint("attempt >= 1", name="attempt_check"),
+    CheckConstraint("step >= 1", name="step_check"),
+    CheckConstraint(_numbers("metrics"), name="metrics_check"),
+    CheckConstraint("wall_seconds >= 0 AND wall_seconds < 'Infinity'", name="wall_seconds_check"),
+    CheckConstraint("gpu_seconds >= 0 AND gpu_seconds < 'Infinity'", name="gpu_seconds_check"),
+)
+
+worker = Table(
+    "worker",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("gpu_name", Text),
+    Column("memory_bytes", BigInteger),
+    Column("version", Text, nullable=False, server_default=text("''")),
+    Column("labels", JSONB, nullable=False, server_default=text("'{}'")),
+    # The one study it asks for; NULL when it takes any.
+    Column("study", Text),
+    Column("first_seen", _time(), nullable=False, server_default=NOW),
+    Column("last_seen", _time(), nullable=False, server_default=NOW),
+    CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_check"),
+    CheckConstraint("memory_bytes > 0", name="memory_check"),
+    CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels_check"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    # Identities are drawn before the commit; only the transaction's number tells what can still appear before.
+    Column("transaction_id", TransactionId, nullable=False, server_default=text("pg_current_xact_id()")),
+    Column("study_id", BigInteger, ForeignKey("study.id", ondelete="CASCADE")),
+    Column("trial_id", BigInteger, ForeignKey("trial.id", ondelete="CASCADE")),
+    Column("kind", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("created_at", _time(), nullable=False, server_default=NOW),
+    CheckConstraint("jsonb_typeof(detail) = 'object'", name="detail_check"),
+    Index("event_stream_idx", "study_id", "transaction_id", "id"),
+    Index("event_trial_id_idx", "trial_id"),
+)
+
+api_token = Table(
+    "api_token",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False, server_default=text("'api'")),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("created_at", _time(), nullable=False, server_default=NOW),
+    Column("expires_at", _time()),
+    Column("revoked_at", _time()),
+    CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_check"),
+    CheckConstraint(_one_of("kind", TOKEN_KINDS), name="kind_check"),
+    CheckConstraint("octet_length(hash) = 32", name="hash_check"),
+    CheckConstraint("cardinality(scopes) > 0 AND scopes <@ ARRAY['admin', 'worker', 'read']", name="scopes_check"),
+    CheckConstraint("kind = 'api' OR expires_at IS NOT NULL", name="expiry_check"),
+)

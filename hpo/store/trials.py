@@ -1,0 +1,211 @@
+"""Read trials. Nothing here changes one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import Connection, RowMapping, select, text
+
+from ..errors import NotFoundError
+from ..trial import FailureKind, Metrics, Params, TrialRecord, TrialState
+from .tables import trial
+
+if TYPE_CHECKING:
+    from .studies import StudyRow
+
+_READ: Final = """
+SELECT trial.*, COALESCE(curve.steps, '{{}}') AS curve
+FROM trial
+LEFT JOIN (
+    SELECT measurement.trial_id, jsonb_object_agg(step::text, measurement.metrics ORDER BY measurement.attempt) AS steps
+    FROM measurement JOIN trial ON trial.id = measurement.trial_id
+    WHERE {where}
+    GROUP BY measurement.trial_id
+) AS curve ON curve.trial_id = trial.id
+WHERE {where}
+ORDER BY trial.study_id, trial.number
+"""
+# Of two attempts that reported a step, jsonb_object_agg keeps the later.
+_OF_STUDY: Final = text(_READ.format(where="trial.study_id = :study_id"))
+_BY_NUMBER: Final = text(_READ.format(where="trial.study_id = :study_id AND trial.number = :number"))
+_BY_IDS: Final = text(_READ.format(where="trial.id = ANY(:ids)"))
+_DEMAND: Final = text("""
+SELECT count(*)
+FROM worker, study
+WHERE study.id = :study_id
+  AND worker.last_seen > clock_timestamp() - make_interval(secs => 60)
+  AND (worker.study IS NULL OR worker.study = study.name)
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRun:
+    """What is needed to repeat a trial: configuration and surroundings."""
+
+    trial_id: int
+    study_id: int
+    number: int
+    params: Params
+    config: dict[str, Any]
+    """The flat training configuration, seed included."""
+    seed: int
+    checkpoint: str | None
+    dataset_version: str | None
+    environment: dict[str, Any]
+    metrics: Metrics | None
+
+
+def records(connection: Connection, study_id: int) -> list[TrialRecord]:
+    """Read all trials of a study with their curves, withdrawn ones included, by number."""
+    return [_record(row) for row in connection.execute(_OF_STUDY, {"study_id": study_id}).mappings()]
+
+
+def record(connection: Connection, trial_id: int) -> TrialRecord:
+    """Read one trial.
+
+    Raises:
+        NotFoundError: there is none of that id.
+    """
+    found = by_ids(connection, [trial_id])
+    if not found:
+        raise NotFoundError(f"there is no trial {trial_id}")
+    return found[0]
+
+
+def get(connection: Connection, study_id: int, number: int) -> TrialRecord:
+    """Read the trial of a study by its number.
+
+    Raises:
+        NotFoundError: the study has none of that number.
+    """
+    row = connection.execute(_BY_NUMBER, {"study_id": study_id, "number": number}).mappings().one_or_none()
+    if row is None:
+        raise NotFoundError(f"the study has no trial number {number}")
+    return _record(row)
+
+
+def by_ids(connection: Connection, trial_ids: Sequence[int]) -> list[TrialRecord]:
+    """Read the trials of these ids, by study and number; ids that do not exist are left out."""
+    if not trial_ids:
+        return []
+    return [_record(row) for row in connection.execute(_BY_IDS, {"ids": list(trial_ids)}).mappings()]
+
+
+def study_of(connection: Connection, trial_id: int) -> int:
+    """Give the id of the study that a trial belongs to.
+
+    Raises:
+        NotFoundError: there is no such trial.
+    """
+    study_id = connection.execute(select(trial.c.study_id).where(trial.c.id == trial_id)).scalar_one_or_none()
+    if study_id is None:
+        raise NotFoundError(f"there is no trial {trial_id}")
+    return int(study_id)
+
+
+def best(connection: Connection, study: StudyRow) -> TrialRecord | None:
+    """Give the best trial by the first objective, of those that keep every constraint.
+
+    A trial that was stopped early counts only while none has completed.
+    """
+    query = select(trial.c.id, trial.c.state, trial.c.metrics).where(
+        trial.c.study_id == study.id,
+        trial.c.state.in_([TrialState.COMPLETED, TrialState.STOPPED]),
+        trial.c.metrics.is_not(None),
+    )
+    objective = study.spec.objectives[0]
+    sign = 1.0 if objective.direction == "maximize" else -1.0
+    ranked: list[tuple[bool, float, int]] = []
+    for trial_id, state, metrics in connection.execute(query):
+        if objective.metric in metrics and is_feasible(study, metrics):
+            # Of equals the earliest stands.
+            ranked.append((state == TrialState.COMPLETED, sign * metrics[objective.metric], -trial_id))
+    return record(connection, -max(ranked)[2]) if ranked else None
+
+
+def is_feasible(study: StudyRow, metrics: Metrics) -> bool:
+    """Whether the final metrics keep every constraint of the study; one that was not measured is not kept."""
+    return all(
+        constraint.metric in metrics and constraint.violation(float(metrics[constraint.metric])) <= 0
+        for constraint in study.spec.constraints
+    )
+
+
+def checkpoint_of(connection: Connection, trial_id: int) -> str | None:
+    """Give the path of the newest checkpoint of a trial.
+
+    Raises:
+        NotFoundError: there is no such trial.
+    """
+    return _row(connection, trial_id)["checkpoint"]  # type: ignore[no-any-return]  # a text column
+
+
+def environment_of(connection: Connection, trial_id: int) -> TrialRun:
+    """Give what is needed to repeat a trial.
+
+    Raises:
+        NotFoundError: there is no such trial.
+    """
+    from . import studies
+
+    row = _row(connection, trial_id)
+    config = studies.get_by_id(connection, row["study_id"]).spec.training_config(row["params"], number=row["number"])
+    return TrialRun(
+        trial_id=trial_id,
+        study_id=row["study_id"],
+        number=row["number"],
+        params=row["params"],
+        config=config.to_flat(),
+        seed=config.seed,
+        checkpoint=row["checkpoint"],
+        dataset_version=row["dataset_version"],
+        environment=row["environment"],
+        metrics=_metrics(row["metrics"]),
+    )
+
+
+def demand(connection: Connection, study_id: int) -> int:
+    """Count the workers that could ask for a trial of this study soon: those heard of within the last minute."""
+    return int(connection.execute(_DEMAND, {"study_id": study_id}).scalar_one())
+
+
+def _row(connection: Connection, trial_id: int) -> RowMapping:
+    row = connection.execute(select(trial).where(trial.c.id == trial_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no trial {trial_id}")
+    return row
+
+
+def _metrics(stored: dict[str, Any] | None) -> Metrics | None:
+    # A large float is a whole number in JSON as Postgres writes it.
+    return None if stored is None else {name: float(value) for name, value in stored.items()}
+
+
+def _record(row: RowMapping) -> TrialRecord:
+    curve = {int(step): _metrics(metrics) or {} for step, metrics in row["curve"].items()}
+    kind: str | None = row["failure_kind"]
+    finished: datetime | None = row["finished_at"]
+    return TrialRecord(
+        id=row["id"],
+        number=row["number"],
+        state=TrialState(row["state"]),
+        params=row["params"],
+        curve=dict(sorted(curve.items())),
+        metrics=_metrics(row["metrics"]),
+        attempt=row["attempt"],
+        failure_kind=None if kind is None else FailureKind(kind),
+        failure_message=row["failure_message"],
+        generator=row["generator"],
+        predicted_mean=row["predicted_mean"],
+        predicted_sd=row["predicted_sd"],
+        worker=row["lease_worker"],
+        epochs_done=row["epochs_done"],
+        gpu_seconds=row["gpu_seconds"],
+        peak_memory_bytes=row["peak_memory_bytes"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=finished,
+    )
