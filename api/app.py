@@ -1,0 +1,96 @@
+"""The application: every resource, the gate before them, the upkeep beside them, the dashboard behind them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from pydantic.json_schema import models_json_schema
+
+from hpo.export import Export
+from hpo.spec import StudySpec
+from hpo.store import Database
+
+from . import best, events, health, leases, problems, studies, tokens, trials, workers
+from .auth import login
+from .auth.gate import Gate
+from .config import ApiConfig
+from .dashboard import DashboardRoute
+from .fallback import Fallback
+from .rate import RateLimiter
+from .state import ApiState, SpecCheck
+from .upkeep import upkeep
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+DESCRIPTION = """Hyperparameter Bayesian optimization for video action recognition.
+
+Send `Authorization: Bearer TOKEN` with every call; `hpo token show` prints the token of this machine. Errors are
+problem details (RFC 9457): `detail` is a sentence, `errors` names each wrong field. A 503 means that the database is
+away; nothing was changed, and repeating the call after `Retry-After` seconds is safe.
+"""
+
+
+def create_app(database: Database, config: ApiConfig, *, check_spec: SpecCheck | None = None) -> FastAPI:
+    """Make the application. It holds no state that another replica would miss.
+
+    `check_spec` finds, before a study is stored, what no worker could build.
+    """
+    state = ApiState(
+        database=database,
+        config=config,
+        fallback=Fallback(after_seconds=config.fallback_seconds),
+        logins=RateLimiter(attempts=20, seconds=60.0),
+        check_spec=check_spec,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with upkeep(database, seconds=config.upkeep_seconds):
+            yield
+
+    app = _Application(
+        title="video-hpo",
+        version=version("video-hpo"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+        redirect_slashes=False,
+    )
+    app.state.hpo = state
+    problems.install(app)
+    for resource in (studies, trials, best, events, leases, workers, tokens, health, login):
+        app.include_router(resource.router)
+    app.add_middleware(Gate, state=state)
+    if config.dashboard:
+        app.add_api_route("/", _to_dashboard, include_in_schema=False)
+        app.router.routes.append(DashboardRoute(lambda: _storage(database)))
+    return app
+
+
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Describe the service, the schemas of bodies that are read by hand included."""
+        if not self.openapi_schema:
+            document = super().openapi()
+            _, extra = models_json_schema(
+                [(StudySpec, "validation"), (Export, "validation")], ref_template="#/components/schemas/{model}"
+            )
+            document["components"]["schemas"] = {**extra.get("$defs", {}), **document["components"]["schemas"]}
+        return super().openapi()
+
+
+def _to_dashboard() -> RedirectResponse:
+    return RedirectResponse("/dashboard")
+
+
+def _storage(database: Database) -> BaseStorage:
+    from hpo.optuna_storage import DatabaseSource, StudyStorage
+
+    return StudyStorage(DatabaseSource(database))

@@ -1,0 +1,125 @@
+"""Logging a browser in: by a link that works once, or by typing a token. The cookie is a session row in the store."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import RedirectResponse, Response
+from pydantic import BaseModel
+from sqlalchemy import Connection
+
+from hpo.errors import AuthenticationError
+from hpo.store import tokens
+
+from ..problems import responses
+from ..state import ApiState, State
+from .gate import COOKIE, session_of
+from .pages import login_page
+from .scopes import BEARER, Admin
+from .secret import new_login_code
+
+HOME: Final = "/dashboard"
+MOST_FORM_BYTES: Final = 4_096
+
+router = APIRouter()
+
+
+class LoginLink(BaseModel):
+    """A path on this server that logs a browser in, once."""
+
+    path: str
+    expires_in_seconds: float
+
+
+@router.post(
+    "/v1/login-links",
+    status_code=201,
+    tags=["tokens"],
+    dependencies=[Depends(BEARER)],
+    responses=responses(),
+    operation_id="create_login_link",
+)
+def create_link(state: State, _: Admin) -> LoginLink:
+    """Make a link to the dashboard that logs a browser in once, for reading."""
+    code = new_login_code(state.database, state.config.key, seconds=state.config.login_code_seconds)
+    return LoginLink(path=f"/login?code={code}", expires_in_seconds=state.config.login_code_seconds)
+
+
+@router.get("/login", include_in_schema=False)
+def log_in_by_link(request: Request, state: State, code: str | None = None) -> Response:
+    """Turn a one-time code into a session; without one, ask for a token."""
+    if code is None:
+        return login_page(status=200)
+    if refused := _too_many(request, state):
+        return refused
+    try:
+        with state.database.transaction() as connection:
+            tokens.redeem(connection, code, state.config.key)
+            session = _new_session(connection, state, name="dashboard link")
+    except AuthenticationError:
+        return login_page(error="This link was used already or is too old. Log in with the token, or make a new link.")
+    return _welcome(request, state, session)
+
+
+async def _form(request: Request) -> dict[str, str]:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_FORM_BYTES:
+            return {}
+    return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+
+
+@router.post("/login", include_in_schema=False)
+def log_in_by_token(request: Request, state: State, form: Annotated[dict[str, str], Depends(_form)]) -> Response:
+    """Turn a token, typed into the form, into a session."""
+    if refused := _too_many(request, state):
+        return refused
+    try:
+        with state.database.transaction() as connection:
+            row = tokens.verify(connection, form.get("token", "").strip(), state.config.key, kind="api")
+            session = _new_session(connection, state, name=row.name)
+    except AuthenticationError:
+        return login_page(error="That token is not known, or has expired.")
+    return _welcome(request, state, session)
+
+
+@router.post("/logout", include_in_schema=False)
+def log_out(request: Request, state: State) -> Response:
+    """End the session of this browser."""
+    session = session_of(request.headers)
+    answer = RedirectResponse("/login", status_code=303)
+    answer.delete_cookie(COOKIE)
+    if session is not None:
+        try:
+            with state.database.transaction() as connection:
+                row = tokens.verify(connection, session, state.config.key, kind="session")
+                tokens.revoke(connection, row.id)
+        except AuthenticationError:
+            return answer
+    return answer
+
+
+def _new_session(connection: Connection, state: ApiState, *, name: str) -> str:
+    expires = timedelta(seconds=state.config.session_seconds)
+    # A browser may look, whatever the token could do: what it needs of the service is the dashboard.
+    return tokens.create(connection, name=name, scopes=["read"], key=state.config.key, kind="session", expires=expires)
+
+
+def _welcome(request: Request, state: ApiState, session: str) -> Response:
+    answer = RedirectResponse(HOME, status_code=303)
+    settings: dict[str, Any] = {"httponly": True, "samesite": "strict", "secure": request.url.scheme == "https"}
+    answer.set_cookie(COOKIE, session, max_age=int(state.config.session_seconds), path="/", **settings)
+    return answer
+
+
+def _too_many(request: Request, state: ApiState) -> Response | None:
+    client = request.client.host if request.client else ""
+    wait = state.logins.wait_seconds(client)
+    if wait <= 0:
+        return None
+    retry = {"Retry-After": str(int(wait) + 1)}
+    return login_page(status=429, error="Too many attempts; wait a minute and try again.", headers=retry)

@@ -1,0 +1,109 @@
+"""The key that hashes the tokens, the first token, and links that log a browser in once."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from hpo.errors import AuthenticationError, SetupError
+from hpo.store import Database, tokens
+
+LEAST_KEY_BYTES: Final = 16
+FIRST_NAME: Final = "admin (made by hpo serve)"
+
+
+def load_secret(home: Path) -> bytes:
+    """Give the key: `HPO_SECRET` if set (replicas share it so), else the file `secret` in the data directory.
+
+    The file is made on first use, with mode 0600. Losing the key makes every token unknown.
+
+    Raises:
+        SetupError: the key is too short, or the file cannot be read or made.
+    """
+    given = os.environ.get("HPO_SECRET")
+    if given:
+        return _checked(given.strip().encode(), "HPO_SECRET")
+    path = home / "secret"
+    try:
+        if not path.exists():
+            _write_new(path, secrets.token_urlsafe(32))
+        path.chmod(0o600)
+        return _checked(path.read_text(encoding="ascii").strip().encode(), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"the key {path} cannot be read or made ({error})") from error
+
+
+def bootstrap_admin_token(database: Database, key: bytes, token_file: Path) -> str:
+    """Give this machine's token; make one on the first start, or when the one in the file is no longer known.
+
+    Raises:
+        SetupError: the file cannot be read or written.
+    """
+    try:
+        token = _known_admin(database, key, token_file)
+        if token is None:
+            with database.transaction() as connection:
+                token = tokens.create(connection, name=FIRST_NAME, scopes=["admin"], key=key)
+            _write_over(token_file, token)
+        token_file.chmod(0o600)
+    except OSError as error:
+        raise SetupError(f"the token file {token_file} cannot be read or written ({error.strerror})") from error
+    return token
+
+
+def create_login_link(database: Database, key: bytes, url: str, *, seconds: float = 3600.0) -> str:
+    """Make an address below `url` that logs a browser into the dashboard, once, within `seconds`."""
+    return f"{url.rstrip('/')}/login?code={new_login_code(database, key, seconds=seconds)}"
+
+
+def new_login_code(database: Database, key: bytes, *, seconds: float) -> str:
+    """Make a code for `GET /login`."""
+    with database.transaction() as connection:
+        expires = timedelta(seconds=seconds)
+        return tokens.create(connection, name="login link", scopes=["read"], key=key, kind="login", expires=expires)
+
+
+def _known_admin(database: Database, key: bytes, token_file: Path) -> str | None:
+    if not token_file.exists():
+        return None
+    token = token_file.read_text(encoding="utf-8", errors="replace").strip()
+    try:
+        with database.transaction() as connection:
+            row = tokens.verify(connection, token, key, kind="api")
+    except AuthenticationError:
+        return None
+    return token if "admin" in row.scopes else None
+
+
+def _checked(key: bytes, source: str) -> bytes:
+    if len(key) < LEAST_KEY_BYTES:
+        raise SetupError(f"the key in {source} is too short; it needs at least {LEAST_KEY_BYTES} characters")
+    return key
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file unless somebody else has just done so; nobody ever reads half of it."""
+    aside = _aside(path, text)
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    finally:
+        aside.unlink()
+
+
+def _write_over(path: Path, text: str) -> None:
+    _aside(path, text).replace(path)
+
+
+def _aside(path: Path, text: str) -> Path:
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return aside

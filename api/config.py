@@ -1,0 +1,29 @@
+"""The settings of one API process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiConfig:
+    """How the API behaves. Its replicas share `key`; nothing else has to agree."""
+
+    key: bytes = field(repr=False)
+    """Hashes the tokens; the same for every replica and across restarts."""
+    lease_seconds: float = 60.0
+    """A worker that is silent for so long loses its trial."""
+    upkeep_seconds: float = 15.0
+    """How often expired leases are reaped and finished studies ended."""
+    fallback_seconds: float = 5.0
+    """How long claims of a study without an optimizer go unanswered before a quasi-random trial is handed out."""
+    session_seconds: float = 12 * 3600.0
+    """How long a browser stays logged in."""
+    login_code_seconds: float = 3600.0
+    """How long a login link is good for."""
+    dashboard: bool = True
+    """Whether optuna-dashboard is served."""
+
+    def __post_init__(self) -> None:
+        if len(self.key) < 16:
+            raise ValueError("the key must have at least 16 bytes")

@@ -1,0 +1,189 @@
+"""Errors as problem details (RFC 9457): the only place that knows which error is which HTTP status.
+
+Every error answer of the service has this form, also those of FastAPI itself. `type` is a path on this server that
+explains the problem; `errors` names each wrong field of a spec or a body.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from hpo import errors
+from hpo.errors import HpoError, NotFoundError, SpecError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_SECONDS: Final = 5
+CHALLENGE: Final = 'Bearer realm="video-hpo"'
+
+KINDS: Final[tuple[tuple[type[HpoError], str, int], ...]] = (
+    (errors.SpecError, "invalid-spec", 422),
+    (errors.NotFoundError, "not-found", 404),
+    (errors.StudyExistsError, "study-exists", 409),
+    (errors.StaleLeaseError, "stale-lease", 409),
+    (errors.ConflictError, "conflict", 409),
+    (errors.AuthenticationError, "authentication", 401),
+    (errors.PermissionDeniedError, "permission-denied", 403),
+    (errors.StoreUnavailableError, "store-unavailable", 503),
+    (errors.SetupError, "setup", 500),
+    (errors.HpoError, "failed", 500),
+)
+"""Class to the last part of the problem's type and the status; the first match wins."""
+
+EXPLANATIONS: Final[Mapping[str, str]] = {
+    **{slug: (kind.__doc__ or "").strip() for kind, slug, _ in KINDS},
+    "invalid-request": "The body or a parameter of the request does not have the form that this route takes.",
+    "internal": "Something failed inside the service; its log has the details under the id that the answer names.",
+}
+
+
+class FieldProblem(BaseModel):
+    """One wrong field: its path (`space.lr.low`) and what would be right."""
+
+    path: str
+    message: str
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[FieldProblem] | None = None
+
+
+class ProblemResponse(JSONResponse):
+    """An answer of the media type that RFC 9457 names."""
+
+    media_type = MEDIA_TYPE
+
+
+router = APIRouter()
+
+
+@router.get("/problems/{slug}", include_in_schema=False)
+def explain_problem(slug: str) -> PlainTextResponse:
+    """Explain a problem type in plain text."""
+    if slug not in EXPLANATIONS:
+        raise NotFoundError(f"there is no problem of type {slug!r}")
+    return PlainTextResponse(EXPLANATIONS[slug] + "\n")
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem."""
+    app.add_exception_handler(HpoError, _on_hpo_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_unexpected)
+    app.include_router(router)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe error answers for the OpenAPI document; those that every route can give are added."""
+    return {
+        status: {"model": Problem, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
+        for status in sorted({401, 403, 503, *statuses})
+    }
+
+
+def of_error(error: HpoError, *, instance: str) -> ProblemResponse:
+    """Turn an error of ours into an answer."""
+    slug, status = next((slug, status) for kind, slug, status in KINDS if isinstance(error, kind))
+    fields = None
+    detail = str(error)
+    if isinstance(error, SpecError):
+        fields = [FieldProblem(path=issue.path, message=issue.message) for issue in error.issues]
+        detail = f"the study spec has {len(fields)} problem{'s' if len(fields) != 1 else ''}: {detail}"
+    title = (type(error).__doc__ or "").splitlines()[0].rstrip(".")
+    return _answer(slug, status, title=title, detail=detail, instance=instance, fields=fields)
+
+
+def _answer(
+    slug: str,
+    status: int,
+    *,
+    title: str,
+    detail: str,
+    instance: str,
+    fields: Sequence[FieldProblem] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> ProblemResponse:
+    found = Problem(
+        type=f"/problems/{slug}" if slug in EXPLANATIONS else "about:blank",
+        title=title,
+        status=status,
+        detail=detail,
+        instance=instance,
+        errors=None if fields is None else list(fields),
+    )
+    extra = dict(headers or {})
+    if status == 401:
+        extra.setdefault("WWW-Authenticate", CHALLENGE)
+    if status == 403:
+        extra.setdefault("WWW-Authenticate", f'{CHALLENGE}, error="insufficient_scope"')
+    if status == 503:
+        extra.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+    return ProblemResponse(found.model_dump(exclude_none=True), status_code=status, headers=extra)
+
+
+async def _on_hpo_error(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, HpoError)  # noqa: S101 - registered for this class
+    if not isinstance(error, errors.SpecError | errors.NotFoundError | errors.ConflictError):
+        log.warning("%s %s: %s", request.method, request.url.path, error)
+    return of_error(error, instance=request.url.path)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    fields = [_field(found) for found in error.errors()]
+    detail = "; ".join(f"{field.path}: {field.message}" if field.path else field.message for field in fields)
+    title = "The request does not have the form that this route takes"
+    return _answer("invalid-request", 422, title=title, detail=detail, instance=request.url.path, fields=fields)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    path, status = request.url.path, error.status_code
+    detail = str(error.detail)
+    if status == 404:
+        detail = f"there is nothing at {path}; the routes are listed at /docs"
+    elif status == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        detail = f"{path} does not take {request.method}" + (f", only {allowed}" if allowed else "")
+    return _answer("", status, title=HTTPStatus(status).phrase, detail=detail, instance=path, headers=error.headers)
+
+
+async def _on_unexpected(request: Request, error: Exception) -> ProblemResponse:
+    number = secrets.token_hex(6)
+    log.error("error %s in %s %s", number, request.method, request.url.path, exc_info=error)
+    detail = f"the service failed on this request; its log tells more under error {number}"
+    return _answer("internal", 500, title="Internal error", detail=detail, instance=request.url.path)
+
+
+def _field(found: Mapping[str, Any]) -> FieldProblem:
+    location = list(found["loc"])
+    if location and location[0] in ("body", "query", "path", "header", "cookie"):
+        location = location[1:]
+    if found["type"] == "json_invalid":
+        return FieldProblem(path="", message=f"the body is not valid JSON: {found['ctx']['error']}")
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+    message = str(found["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if found["type"] == "missing":
+        message = "this field is required" if path else "a JSON body is required"
+    if found["type"] == "extra_forbidden":
+        message = "there is no such field here"
+    return FieldProblem(path=path, message=message)

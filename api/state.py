@@ -1,0 +1,38 @@
+"""What the routes share: the database, the settings, and the limiters that live as long as the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from hpo.errors import SpecIssue
+from hpo.spec import StudySpec
+from hpo.store import Database
+
+from .config import ApiConfig
+from .fallback import Fallback
+from .rate import RateLimiter
+
+SpecCheck = Callable[[StudySpec], Sequence[SpecIssue]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiState:
+    """One per application."""
+
+    database: Database
+    config: ApiConfig
+    fallback: Fallback
+    logins: RateLimiter
+    check_spec: SpecCheck | None = None
+    """Finds what no worker could build, before a study is stored."""
+
+
+async def _state(request: Request) -> ApiState:
+    return cast(ApiState, request.app.state.hpo)
+
+
+State = Annotated[ApiState, Depends(_state)]
