@@ -69,8 +69,16 @@ def apply_crops(frames: torch.Tensor, crops: Sequence[Crop], clip: ClipSpec) -> 
     Returns:
         float32 (N, 3, T, size, size) on the device of `frames`: `(pixel / 255 - mean) / std`.
     """
+    # Weights and pixels must not be rounded when a caller trains under autocast.
+    with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
+        resized = _resize(frames, crops, clip.size)
+        return _normalise(_recolour(resized, crops), clip)
+
+
+def _resize(frames: torch.Tensor, crops: Sequence[Crop], size: int) -> torch.Tensor:
+    """Return the boxes of `frames`, flipped where asked, as float32 (N, 3, T, size, size)."""
     n, t, height, width, _ = frames.shape
-    size, device = clip.size, frames.device
+    device = frames.device
     rows = _resize_weights([crop.height for crop in crops], height, size)
     columns = _resize_weights([crop.width for crop in crops], width, size)
     for number, crop in enumerate(crops):
@@ -81,8 +89,7 @@ def apply_crops(frames: torch.Tensor, crops: Sequence[Crop], clip: ClipSpec) -> 
     tall = torch.matmul(torch.from_numpy(rows).to(device)[:, None], pixels)
     wide = tall.reshape(n, t, size, width, 3).permute(0, 4, 1, 2, 3).reshape(n, -1, width)
     clips = torch.bmm(wide, torch.from_numpy(columns).to(device).transpose(1, 2))
-    clips = _recolour(clips.reshape(n, 3, t, size, size), crops)
-    return _normalise(clips, clip)
+    return clips.reshape(n, 3, t, size, size)
 
 
 def _random_box(height: int, width: int, augment: AugmentSpec, rng: np.random.Generator) -> tuple[int, int, int, int]:

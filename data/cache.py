@@ -19,7 +19,6 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -33,6 +32,7 @@ from filelock import FileLock
 from .decode import decode_frames, scaled_size
 from .errors import CacheError
 from .index import ClipRecord, Index
+from .parallel import in_threads
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -221,15 +221,10 @@ class _Build:
         def prepare(clip: ClipRecord) -> None:
             self._note(clip, self._store(clip, shards))
 
-        # FFmpeg works without the interpreter's lock, so threads are as good as processes here.
-        pool = ThreadPoolExecutor(os.cpu_count())
-        try:
-            for _ in pool.map(prepare, todo):
-                done += 1
-                if progress is not None:
-                    progress("prepare", done, len(self._places))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for _ in in_threads(prepare, todo):
+            done += 1
+            if progress is not None:
+                progress("prepare", done, len(self._places))
 
     def _store(self, clip: ClipRecord, shards: Sequence[int]) -> int:
         """Decode a clip into its place and return the checksum of its bytes."""

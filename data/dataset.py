@@ -150,6 +150,7 @@ class Dataset:
         Raises:
             InvalidSpecError: the reason is empty.
             SplitError: the split has no usable test clips.
+            CacheError: the record cannot be written; the seal holds.
         """
         if not reason.strip():
             raise InvalidSpecError("the test list is sealed; say for what reason it is opened")
@@ -163,8 +164,11 @@ class Dataset:
             "clips": len(clips),
             "reason": reason,
         }
-        with self._unsealed_log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        try:
+            with self._unsealed_log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise CacheError(f"opening the test list cannot be recorded: {error}") from error
         _log.warning("test list of split %d opened: %s", self._split.number, reason)
         return clips
 

@@ -30,7 +30,10 @@ MIN_FRAMES = 2
 """A video of fewer frames shows no motion; it is reported as `short`."""
 
 # A file that is really a playlist must not make the demuxer open other files or addresses.
-_OPEN_OPTIONS = {"protocol_whitelist": "file"}
+_OPEN_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "avi,mov,mp4,matroska,webm,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,gif",
+}
 
 # Headers of sound AVI files over-count by one frame (HMDB51); more than this is a cut file.
 _HEADER_SLACK_FRAMES = 2

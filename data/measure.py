@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 
 from .decode import measure_video
 from .index import Measurement
+from .parallel import in_threads
 from .progress import Progress
 
 _MEMORY_FORMAT = 1
@@ -80,12 +79,10 @@ def measure_all(
             memory.put(key, measured)
         return measured
 
-    # FFmpeg works without the interpreter's lock, so threads are as good as processes here.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, measured in enumerate(pool.map(measure, unknown), start=1):
-            found[unknown[done - 1]] = measured
-            if progress is not None:
-                progress("scan", done, len(unknown))
+    for done, measured in enumerate(in_threads(measure, unknown), start=1):
+        found[unknown[done - 1]] = measured
+        if progress is not None:
+            progress("scan", done, len(unknown))
     return found
 
 

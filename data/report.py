@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from .errors import SplitError
+from .errors import DatasetNotFoundError, SplitError
 from .formats import importer
 from .index import ClipRecord, Index, ListedClip, Problem, make_index
 from .progress import Progress
@@ -66,7 +66,10 @@ def scan(
     from .measure import Measurements, measure_all  # brings FFmpeg
 
     root = Path(root).expanduser()
-    listing = importer(name)(root)
+    try:
+        listing = importer(name)(root)
+    except OSError as error:
+        raise DatasetNotFoundError(f"{root} cannot be read: {error}") from error
     measured = measure_all(
         root,
         [clip.path for clip in listing.clips],

@@ -1,9 +1,10 @@
 """A generated video data set on which motion alone carries the class.
 
-Classes come in opposed pairs (left and right, clockwise and counter-clockwise, growing and
-shrinking, slow and fast). Position, angle and scale start anywhere and wrap around, everything
-else is drawn per clip or per group without regard to the class: a single frame has the same
-distribution in every class, and playing a clip backwards makes it a clip of the opposed class.
+Classes come in pairs (left and right, clockwise and counter-clockwise, growing and shrinking,
+slow and fast). Position, angle and scale start anywhere and wrap around, everything else is drawn
+per clip or per group without regard to the class: a single frame has the same distribution in
+every class. Playing a clip backwards makes it one of the opposed class where classes differ in
+direction.
 The files are real MPEG-4 (XviD) AVI videos in the layout and list format of UCF101.
 """
 
@@ -13,7 +14,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from .errors import DatasetError, InvalidSpecError
 from .motion import MOTIONS, Scene, background_texture, render
+from .parallel import in_threads
 from .progress import Progress
 from .seeding import generator
 
@@ -182,10 +183,9 @@ def _write_videos(folder: Path, settings: DemoSettings, progress: Progress | Non
     def make(clip: DemoClip) -> None:
         write_video(folder / clip.file, render_clip(settings, clip))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, _ in enumerate(pool.map(make, clips), start=1):
-            if progress is not None:
-                progress("make demo", done, len(clips))
+    for done, _ in enumerate(in_threads(make, clips), start=1):
+        if progress is not None:
+            progress("make demo", done, len(clips))
 
 
 def _write_lists(folder: Path, settings: DemoSettings) -> None:

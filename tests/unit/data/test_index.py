@@ -1,0 +1,115 @@
+"""The index: what its hash depends on, and that a file gives it back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data import Index
+from data.errors import DatasetFormatError, DatasetNotFoundError
+from data.index import ClipRecord, Measurement, make_index
+
+
+def record(name: str = "a", **changes: Any) -> ClipRecord:
+    measured = Measurement(status="ok", n_frames=9, width=8, height=6, fps=25.0, sha1=f"sha-{name}")
+    clip = ClipRecord(
+        id=f"Run/{name}",
+        path=f"videos/Run/{name}.avi",
+        label=0,
+        class_name="Run",
+        group="g01",
+        official=((1, "train"), (2, "test")),
+        measured=measured,
+    )
+    return replace(clip, **changes)
+
+
+def index(*clips: ClipRecord, **changes: Any) -> Index:
+    return make_index(**({"name": "ucf101", "class_names": ["Run"], "clips": clips} | changes))
+
+
+def test_order_name_and_remarks_do_not_change_the_hash() -> None:
+    one = index(record("a"), record("b"), notes=["two videos"])
+    other = index(record("b"), record("a"), name="other")
+    assert one.hash == other.hash
+
+
+def test_a_decoders_wording_does_not_change_the_hash() -> None:
+    broken = Measurement(status="corrupt", note="one wording")
+    one = index(record(measured=broken))
+    assert one.hash == index(record(measured=replace(broken, note="another"))).hash
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"label": 1},
+        {"group": "g02"},
+        {"class_name": "Walk"},
+        {"official": ((1, "test"), (2, "train"))},
+        {"path": "videos/Run/other.avi"},
+        {"measured": Measurement(status="ok", n_frames=9, width=8, height=6, fps=25.0, sha1="x")},
+        {"measured": Measurement(status="corrupt", sha1="sha-a")},
+    ],
+)
+def test_whatever_training_depends_on_changes_the_hash(changed: dict[str, Any]) -> None:
+    assert index(record()).hash != index(record(**changed)).hash
+
+
+def test_class_names_and_their_order_change_the_hash() -> None:
+    names = index(record(), class_names=["Run", "Walk"])
+    assert names.hash != index(record(), class_names=["Walk", "Run"]).hash
+
+
+def test_saving_and_loading_gives_the_same_index(tmp_path: Path) -> None:
+    saved = index(record("a"), record("b", measured=Measurement(status="empty")), notes=["note"])
+    saved.save(tmp_path / "index.json")
+    loaded = Index.load(tmp_path / "index.json")
+    assert loaded == saved
+    assert loaded.hash == saved.hash
+    assert [file.name for file in tmp_path.iterdir()] == ["index.json"]
+
+
+def test_a_changed_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "index.json"
+    index(record()).save(path)
+    content = json.loads(path.read_text())
+    content["clips"][0]["label"] = 5
+    path.write_text(json.dumps(content))
+    with pytest.raises(DatasetFormatError, match="was changed"):
+        Index.load(path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": 1, "class_names": [], "clips": [{}]}'])
+def test_a_file_that_is_no_index_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "index.json").write_text(text)
+    with pytest.raises(DatasetFormatError, match=r"index\.json .*scan again"):
+        Index.load(tmp_path / "index.json")
+
+
+def test_a_missing_index_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotFoundError, match="scan the data set"):
+        Index.load(tmp_path / "index.json")
+
+
+def test_problems_name_every_clip_that_is_left_out() -> None:
+    broken = Measurement(status="empty", note="the file has no bytes")
+    found = index(record("a"), record("b", measured=broken))
+    assert [clip.id for clip in found.usable] == ["Run/a"]
+    (problem,) = found.problems()
+    assert (problem.id, problem.path, problem.status, problem.note) == (
+        "Run/b",
+        "videos/Run/b.avi",
+        "empty",
+        "the file has no bytes",
+    )
+    assert found.status_counts() == {"ok": 1, "empty": 1}
+
+
+def test_two_clips_of_one_id_are_refused() -> None:
+    with pytest.raises(DatasetFormatError, match="Run/a"):
+        index(record("a"), record("a"))

@@ -1,0 +1,26 @@
+"""The package as it is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import data
+
+
+def test_importing_brings_neither_torch_nor_ffmpeg_nor_numpy() -> None:
+    code = "import sys, data; print([m for m in ('torch', 'av', 'numpy') if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", data.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(data, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = data.nothing

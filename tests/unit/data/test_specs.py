@@ -1,0 +1,43 @@
+"""Specifications refuse values that make no sense, and name the field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from data import AugmentSpec, ClipSpec, DatasetError, DatasetSpec
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: ClipSpec(frames=0), "frames"),
+        (lambda: ClipSpec(stride=0), "stride"),
+        (lambda: ClipSpec(size=0), "size"),
+        (lambda: ClipSpec(padding="mirror"), "padding"),  # type: ignore[arg-type]  # the mistake
+        (lambda: ClipSpec(crop_fraction=0.0), "crop_fraction"),
+        (lambda: ClipSpec(std=(0.2, 0.0, 0.2)), "std"),
+        (lambda: AugmentSpec(scale_min=0.0), "scale_min"),
+        (lambda: AugmentSpec(scale_min=0.9, scale_max=0.8), "scale_min"),
+        (lambda: AugmentSpec(scale_max=1.5), "scale_max"),
+        (lambda: AugmentSpec(ratio_max=0.5), "ratio_max"),
+        (lambda: AugmentSpec(flip=1.5), "flip"),
+        (lambda: AugmentSpec(brightness=1.0), "brightness"),
+        (lambda: AugmentSpec(contrast=-0.1), "contrast"),
+        (lambda: DatasetSpec(name="ucf101", root="x", split=0), "split"),
+        (lambda: DatasetSpec(name="ucf101", root="x", short_side=2), "short_side"),
+        (
+            lambda: DatasetSpec(name="ucf101", root="x", validation="random"),  # type: ignore[arg-type]  # the mistake
+            "validation",
+        ),
+    ],
+)
+def test_a_value_out_of_range_is_named(make: Any, field: str) -> None:
+    with pytest.raises(DatasetError, match=f"^{field} is .*; it must be "):
+        make()
+
+
+def test_the_span_counts_both_ends() -> None:
+    assert ClipSpec(frames=1, stride=7).span == 1
+    assert ClipSpec(frames=4, stride=3).span == 10
