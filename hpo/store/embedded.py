@@ -22,10 +22,10 @@ from types import TracebackType
 from typing import IO
 from urllib.parse import quote
 
-import psycopg2
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from ..errors import SetupError
+from ..errors import SetupError, StoreUnavailableError
+from .database import Database
 from .server_programs import Programs
 
 # Longest path of a Unix socket that every system takes (Linux: 107 bytes, others fewer).
@@ -155,15 +155,20 @@ class EmbeddedPostgres:
 
     def _await_answer(self, url: str) -> None:
         """Wait for a server that another process started, which may be recovering from a crash."""
+        database = Database(url, pool_size=1)
         retrying = Retrying(
-            retry=retry_if_exception_type(psycopg2.OperationalError),
+            retry=retry_if_exception_type(StoreUnavailableError),
             stop=stop_after_delay(60),
             wait=wait_fixed(0.1),
             reraise=True,
         )
         try:
-            retrying(lambda: psycopg2.connect(url.replace("+psycopg2", "", 1), connect_timeout=5).close())
-        except psycopg2.OperationalError as error:
+            for attempt in retrying:
+                with attempt, database.transaction():
+                    pass
+        except StoreUnavailableError as error:
             raise SetupError(
                 f"the database in {self._data} seems to run but does not answer; see {self._data / 'server.log'}"
             ) from error
+        finally:
+            database.close()

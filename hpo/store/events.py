@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -40,7 +40,7 @@ def append(  # noqa: PLR0917 - what, by whom, with what: the order in which one 
 
 
 def append_all(
-    connection: Connection, kind: str, actor: str, rows: list[tuple[int, int | None, Mapping[str, Any]]]
+    connection: Connection, kind: str, actor: str, rows: Sequence[tuple[int, int | None, Mapping[str, Any]]]
 ) -> None:
     """Record one event per (study id, trial id, detail)."""
     if not rows:

@@ -16,8 +16,10 @@ from sqlalchemy import Connection, RowMapping, text
 from ..errors import NotFoundError, StaleLeaseError
 from ..protocol import ClaimRequest, Fence, FinishRequest, Lease, ReleaseRequest, ReportRequest
 from ..trial import FailureKind, StudyState, Suggestion, TrialRecord, TrialState
-from . import events, studies, trials, workers
+from . import events, trials, workers
 from .statements import execute
+from .study_row import get_by_id
+from .study_state import lock_of_trial, pause_after_invalid
 
 BACKOFF_SECONDS: Final = 15.0
 """Wait before the first retry, one heartbeat long so that a worker that lives can come back; doubles each time."""
@@ -108,7 +110,6 @@ def claim(connection: Connection, request: ClaimRequest, *, lease_seconds: float
     Raises:
         StaleLeaseError: this lease id was used and its lease is over; a new claim needs a new id.
     """
-    workers.seen(connection, request.worker, study=request.study)
     lease = {"lease_id": str(request.lease_id), "lease_seconds": lease_seconds}
     # The same request may arrive twice at once: the second waits here and then finds the lease of the first.
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lease_id, 0))"), lease)
@@ -119,14 +120,17 @@ def claim(connection: Connection, request: ClaimRequest, *, lease_seconds: float
         who = {"worker": request.worker.name, "memory_bytes": request.worker.memory_bytes}
         row = execute(connection, "claim", study=request.study, **who, **lease).mappings().one_or_none()
         if row is None:
+            workers.seen(connection, request.worker, study=request.study)
             return None
         detail = {"attempt": row["attempt"], "lease_id": str(request.lease_id)}
         events.append(connection, row["study_id"], row["id"], "trial.claimed", request.worker.name, detail)
+    # After the trial, as in a report: two calls of one worker must not wait for each other crosswise.
+    workers.seen(connection, request.worker, study=request.study)
     return _lease(connection, row, request, lease_seconds)
 
 
 def _lease(connection: Connection, row: RowMapping, request: ClaimRequest, lease_seconds: float) -> Lease:
-    study = studies.get_by_id(connection, row["study_id"])
+    study = get_by_id(connection, row["study_id"])
     config = study.spec.training_config(row["params"], number=row["number"])
     return Lease(
         study=study.name,
@@ -187,7 +191,7 @@ def finish(connection: Connection, trial_id: int, request: FinishRequest) -> Tri
     kind = (request.failure_kind or FailureKind.ERROR) if failed else None
     if kind is FailureKind.INVALID:
         # Invalid results of one study come one after another, so that exactly the third in a row pauses it.
-        studies.lock_of_trial(connection, trial_id)
+        lock_of_trial(connection, trial_id)
     result = {
         **_fence(trial_id, request),
         "outcome": request.outcome,
@@ -212,7 +216,7 @@ def finish(connection: Connection, trial_id: int, request: FinishRequest) -> Tri
     detail = {"attempt": request.attempt, "metrics": request.metrics, "failure_kind": kind}
     events.append(connection, row.study_id, trial_id, f"trial.{row.state}", row.lease_worker, detail)
     if row.state == TrialState.FAILED and kind is FailureKind.INVALID:
-        studies.pause_after_invalid(connection, row.study_id, in_a_row=INVALID_IN_A_ROW)
+        pause_after_invalid(connection, row.study_id, in_a_row=INVALID_IN_A_ROW)
     return trials.record(connection, trial_id)
 
 

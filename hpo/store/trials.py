@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, select, text
 
 from ..errors import NotFoundError
 from ..trial import FailureKind, Metrics, Params, TrialRecord, TrialState
+from .study_row import StudyRow, get_by_id
 from .tables import trial
-
-if TYPE_CHECKING:
-    from .studies import StudyRow
 
 _READ: Final = """
 SELECT trial.*, COALESCE(curve.steps, '{{}}') AS curve
@@ -149,10 +147,8 @@ def environment_of(connection: Connection, trial_id: int) -> TrialRun:
     Raises:
         NotFoundError: there is no such trial.
     """
-    from . import studies
-
     row = _row(connection, trial_id)
-    config = studies.get_by_id(connection, row["study_id"]).spec.training_config(row["params"], number=row["number"])
+    config = get_by_id(connection, row["study_id"]).spec.training_config(row["params"], number=row["number"])
     return TrialRun(
         trial_id=trial_id,
         study_id=row["study_id"],

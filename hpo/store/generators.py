@@ -1,0 +1,43 @@
+"""The lease of the one optimizer that suggests for a study."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, or_, select, text, update
+
+from .tables import NOW, study
+
+
+def acquire(connection: Connection, study_id: int, owner: str, seconds: float) -> int | None:
+    """Take or renew the right to suggest for a study; give the generation, None while somebody else holds it.
+
+    The generation grows whenever the owner changes or comes back after its lease expired: what it suggests under an
+    older generation is refused.
+    """
+    mine = (study.c.generator_owner == owner) & (study.c.generator_expires_at > NOW)
+    expires = text("clock_timestamp() + make_interval(secs => :seconds)").bindparams(seconds=seconds)
+    renew = update(study).where(study.c.id == study_id, mine).values(generator_expires_at=expires)
+    generation = connection.execute(renew.returning(study.c.generation)).scalar_one_or_none()
+    if generation is None:
+        free = or_(study.c.generator_expires_at.is_(None), study.c.generator_expires_at <= NOW)
+        take = (
+            update(study)
+            .where(study.c.id == study_id, free)
+            .values(generator_owner=owner, generator_expires_at=expires, generation=study.c.generation + 1)
+        )
+        generation = connection.execute(take.returning(study.c.generation)).scalar_one_or_none()
+    return None if generation is None else int(generation)
+
+
+def release(connection: Connection, study_id: int, owner: str) -> None:
+    """Give the right to suggest back, if `owner` holds it."""
+    connection.execute(
+        update(study)
+        .where(study.c.id == study_id, study.c.generator_owner == owner)
+        .values(generator_owner=None, generator_expires_at=None)
+    )
+
+
+def is_alive(connection: Connection, study_id: int) -> bool:
+    """Whether an optimizer holds an unexpired lease on the study."""
+    query = select(func.count()).where(study.c.id == study_id, study.c.generator_expires_at > NOW)
+    return bool(connection.execute(query).scalar_one())
