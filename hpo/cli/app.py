@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,8 +34,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+WIDE = 160
+"""Columns where the output is no terminal: a file or a pipe has no edge at which tables must be cut."""
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @app.callback()
@@ -99,4 +102,4 @@ def tell(error: errors.HpoError) -> None:
     lines = [str(issue) for issue in error.issues] if isinstance(error, errors.SpecError) else [str(error)]
     for line in lines:
         err.print("error: ", style="red", end="")
-        err.print(line, markup=False, soft_wrap=True)
+        err.print(line, markup=False)

@@ -92,7 +92,7 @@ def prepare(
         dataset = open_dataset(spec, cache_dir=settings_of(context).cache_dir, progress=bar)
     out.print(f"prepared {dataset.num_classes} classes, version {dataset.version[:12]}")
     for problem in dataset.problems:
-        out.print(f"left out: {problem}", markup=False, soft_wrap=True)
+        out.print(f"left out: {problem}", markup=False)
 
 
 def _print_report(report: CheckReport) -> None:
@@ -106,8 +106,8 @@ def _print_report(report: CheckReport) -> None:
         classes.add_row(name, str(clips), str(report.groups_per_class[name]))
     out.print(classes)
     for problem in report.problems:
-        out.print(f"left out: {problem}", markup=False, soft_wrap=True)
+        out.print(f"left out: {problem}", markup=False)
     for ids in report.duplicates:
-        out.print("the same video: " + ", ".join(ids), markup=False, soft_wrap=True)
+        out.print("the same video: " + ", ".join(ids), markup=False)
     for note in report.notes:
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
+        out.print(f"note: {note}", markup=False)

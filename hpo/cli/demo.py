@@ -166,8 +166,8 @@ def _conclude(client: Client, settings: Settings, study: dict[str, Any], took: f
     if checkpoint is None:
         raise HpoError("the best trial has no checkpoint; see the workers' logs in " + str(settings.home))
     print_evaluation(best_file, settings)
-    out.print(f"[bold]Dashboard[/]  {client.login_link()}   (logs in once)", soft_wrap=True)
-    out.print(f"To come back later: hpo --home {settings.home} serve", soft_wrap=True)
+    out.print(f"[bold]Dashboard[/]  {client.login_link()}   (logs in once)")
+    out.print(f"To come back later: hpo --home {settings.home} serve")
 
 
 def _free_name(client: Client) -> str:

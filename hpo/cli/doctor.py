@@ -31,7 +31,7 @@ def doctor(context: typer.Context) -> None:
     for finding in findings:
         mark = "[green]ok  [/]" if finding.ok else "[red]no  [/]"
         out.print(f"{mark} {finding.about:<10} ", end="")
-        out.print(finding.sentence, markup=False, soft_wrap=True)
+        out.print(finding.sentence, markup=False)
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 

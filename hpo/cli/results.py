@@ -14,6 +14,7 @@ import yaml
 from rich.table import Table
 
 from ..errors import SetupError
+from ..export import Export, dump_export
 from .app import app, err, out, settings_of
 from .studies import AsJson, Name, client_of
 
@@ -63,21 +64,23 @@ def write_export(document: dict[str, Any], output: Path) -> Path | None:
     Raises:
         SetupError: the folder cannot be written.
     """
-    source = Path(document["checkpoint"]) if document.get("checkpoint") else None
+    exported = Export.model_validate(document)
+    source = Path(exported.checkpoint) if exported.checkpoint else None
     copy = output.with_suffix(".pt")
+    is_here = source is not None and source.is_file()
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        if source is not None and source.is_file():
+        if source is not None and is_here:
             shutil.copyfile(source, copy)
-            document = {**document, "checkpoint": copy.name}
-        output.write_text(yaml.safe_dump(document, sort_keys=False))
+            exported = exported.model_copy(update={"checkpoint": copy.name})
+        output.write_text(dump_export(exported, form="json" if output.suffix == ".json" else "yaml"))
     except OSError as error:
         raise SetupError(f"{output} cannot be written ({error.strerror})") from error
-    out.print(f"wrote {output}: trial {document['trial']} of {document['study']}")
-    if document.get("checkpoint") == copy.name:
+    out.print(f"wrote {output}: trial {exported.trial} of {exported.study}")
+    if is_here:
         out.print(f"wrote {copy}: its checkpoint")
         return copy
-    err.print(f"its checkpoint is not on this machine ({source}); copy it from the worker's", soft_wrap=True)
+    err.print(f"its checkpoint is not on this machine ({source}); copy it from the worker's")
     return None
 
 
@@ -109,7 +112,7 @@ def logs(
             events = client.events(name, after=last)
             for event in events:
                 last = event["id"]
-                out.print(event_line(event), markup=False, soft_wrap=True)
+                out.print(event_line(event), markup=False)
             if not events:
                 if not follow:
                     return

@@ -69,7 +69,7 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(study))
         return
-    out.print(f"{study['name']}: {state_of(study)}", markup=False, soft_wrap=True)
+    out.print(f"{study['name']}: {state_of(study)}", markup=False)
     out.print(f"trials: {trials_of(study)}; GPU hours: {study['gpu_hours_spent']:.2f}")
 
 
@@ -120,4 +120,4 @@ def trials_of(study: dict[str, Any]) -> str:
 
 
 def _tell(study: dict[str, Any]) -> None:
-    out.print(f"study {study['name']} is {state_of(study)}", markup=False, soft_wrap=True)
+    out.print(f"study {study['name']} is {state_of(study)}", markup=False)
