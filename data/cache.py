@@ -100,7 +100,7 @@ class FrameCache:
         place = self.place(id_)
         if place.shard not in self._shards:
             path = self.folder / _shard_name(place.shard)
-            self._shards[place.shard] = np.memmap(path, np.uint8, mode="r")
+            self._shards[place.shard] = np.memmap(path, np.uint8, mode="r").view(np.ndarray)
         flat = self._shards[place.shard][place.offset : place.offset + place.n_bytes]
         return flat.reshape(place.n_frames, place.height, place.width, 3)
 

@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from .cache import FrameCache, prepare_cache
 from .errors import CacheError, InvalidSpecError, SplitError
 from .formats import importer
@@ -191,20 +189,19 @@ def open_dataset(spec: DatasetSpec, *, cache_dir: str | Path, progress: Progress
     """
     importer(spec.name)
     root, cache_dir = Path(spec.root).expanduser(), Path(cache_dir).expanduser()
-    index = _scan_once(root, spec.name, cache_dir, progress)
+    index = _scan(root, spec.name, cache_dir, progress)
     split = group_split(index.clips, spec.split)
     _require_clips(spec, index, split)
     cache = prepare_cache(index, root, cache_dir, short_side=spec.short_side, progress=progress)
     return Dataset(spec, index, split, cache, cache_dir / "unsealed.jsonl")
 
 
-def _scan_once(root: Path, name: str, cache_dir: Path, progress: Progress | None) -> Index:
+def _scan(root: Path, name: str, cache_dir: Path, progress: Progress | None) -> Index:
     key = hashlib.sha256(f"{name}|{root.resolve()}".encode()).hexdigest()[:16]
     memory = cache_dir / f"scan-{key}.jsonl"
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(memory.with_suffix(".lock")):
-            return scan(root, name=name, memory=memory, progress=progress)
+        return scan(root, name=name, memory=memory, progress=progress)
     except OSError as error:
         raise CacheError(f"{cache_dir} cannot be used for the cache: {error}") from error
 

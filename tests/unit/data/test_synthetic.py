@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from data.synthetic import (
     render_clip,
 )
 
-SMALL = {"groups": 3, "clips_per_group": 1, "frames": 6, "size": (32, 24)}
+SMALL: dict[str, Any] = {"groups": 3, "clips_per_group": 1, "frames": 6, "size": (32, 24)}
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -28,9 +29,9 @@ def files(root: Path) -> dict[str, bytes]:
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    first = files(make_demo_dataset(tmp_path / "a", **SMALL))  # type: ignore[arg-type]  # keywords by name
-    assert first == files(make_demo_dataset(tmp_path / "b", **SMALL))  # type: ignore[arg-type]
-    other = files(make_demo_dataset(tmp_path / "c", seed=1, **SMALL))  # type: ignore[arg-type]
+    first = files(make_demo_dataset(tmp_path / "a", **SMALL))
+    assert first == files(make_demo_dataset(tmp_path / "b", **SMALL))
+    other = files(make_demo_dataset(tmp_path / "c", seed=1, **SMALL))
     assert other.keys() == first.keys()
     videos = [name for name in first if name.endswith(".avi")]
     assert len(videos) == 18
@@ -206,15 +207,15 @@ def test_groups_differ_in_background_and_share_it_between_classes() -> None:
 
 
 def test_a_finished_set_is_kept_and_another_is_not_overwritten(tmp_path: Path) -> None:
-    root = make_demo_dataset(tmp_path / "set", **SMALL)  # type: ignore[arg-type]  # keywords by name
+    root = make_demo_dataset(tmp_path / "set", **SMALL)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    make_demo_dataset(root, **SMALL)  # type: ignore[arg-type]
+    make_demo_dataset(root, **SMALL)
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     with pytest.raises(DatasetError, match="already holds something else"):
-        make_demo_dataset(root, seed=1, **SMALL)  # type: ignore[arg-type]
+        make_demo_dataset(root, seed=1, **SMALL)
     (tmp_path / "file").touch()
     with pytest.raises(DatasetError, match="is a file"):
-        make_demo_dataset(tmp_path / "file", **SMALL)  # type: ignore[arg-type]
+        make_demo_dataset(tmp_path / "file", **SMALL)
 
 
 def test_a_failed_set_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +224,7 @@ def test_a_failed_set_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("data.synthetic.write_video", fail)
     with pytest.raises(OSError, match="no space left"):
-        make_demo_dataset(tmp_path / "set", **SMALL)  # type: ignore[arg-type]  # keywords by name
+        make_demo_dataset(tmp_path / "set", **SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -241,4 +242,4 @@ def test_a_failed_set_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.
 )
 def test_arguments_out_of_range_are_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidSpecError, match=message):
-        make_demo_dataset(tmp_path / "set", **(SMALL | change))  # type: ignore[arg-type]
+        make_demo_dataset(tmp_path / "set", **(SMALL | change))
