@@ -1,0 +1,50 @@
+"""Errors of the worker.
+
+HpoError
+└── WorkerError
+    ├── DivergedError            the loss became NaN or infinite
+    ├── TimeLimitError           the trial trained longer than `task.timeout_minutes`
+    ├── CheckpointError          a checkpoint cannot be read
+    │   └── CheckpointWriteError   it cannot be written: the machine's fault, not the configuration's
+    ├── ApiUnavailableError      nobody answers, or answers 5xx: trying again later is right
+    └── ApiRefusedError          the API understood and said no: trying again is useless
+"""
+
+from __future__ import annotations
+
+from hpo.errors import HpoError
+
+
+class WorkerError(HpoError):
+    """The worker cannot go on with what it does."""
+
+
+class DivergedError(WorkerError):
+    """The loss became NaN or infinite."""
+
+
+class TimeLimitError(WorkerError):
+    """The trial trained longer than its time limit."""
+
+
+class CheckpointError(WorkerError):
+    """The checkpoint cannot be read."""
+
+
+class CheckpointWriteError(CheckpointError):
+    """The checkpoint cannot be written."""
+
+
+class ApiUnavailableError(WorkerError):
+    """The API cannot be reached at the moment.
+
+    `retry_after` is the wait in seconds that the API asked for, None if it did not.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ApiRefusedError(WorkerError):
+    """The API refused a request."""

@@ -1,0 +1,69 @@
+"""Counts and sums over samples: a mean of batch means would weigh a short last batch too much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+TOP = (1, 5)
+
+
+def hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Count the samples whose label is the best class, and among the best five.
+
+    Args:
+        logits: (N, classes); a score that grows with belief will do.
+        labels: (N,) int64.
+
+    Returns:
+        (2,) int64 on the device of `logits`. With fewer than five classes every label is among the best five.
+    """
+    most = min(max(TOP), logits.shape[1])
+    right = logits.topk(most, dim=1).indices == labels[:, None]
+    return torch.stack([right[:, :k].sum() for k in TOP])
+
+
+class Sums:
+    """Loss and hits summed over samples, kept on the device so that adding a batch does not wait for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._hits = torch.zeros(len(TOP), dtype=torch.int64, device=device)
+        self.samples = 0
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: `loss` () is the mean over its samples."""
+        self._loss += loss.detach().double() * len(labels)
+        self._hits += hits(logits.detach(), labels)
+        self.samples += len(labels)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss per sample; NaN before the first."""
+        return float(self._loss) / self.samples if self.samples else float("nan")
+
+    @property
+    def top1(self) -> float:
+        """Share of samples whose best class is right."""
+        return int(self._hits[0]) / self.samples
+
+    @property
+    def top5(self) -> float:
+        """Share of samples with the right class among the best five."""
+        return int(self._hits[1]) / self.samples
+
+    def state(self) -> dict[str, Any]:
+        """Everything that :meth:`from_state` needs, as tensors and numbers."""
+        return {"loss": self._loss.cpu(), "hits": self._hits.cpu(), "samples": self.samples}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], device: torch.device) -> Self:
+        """Go on from where :meth:`state` was taken."""
+        sums = cls(device)
+        sums._loss += state["loss"].to(device)
+        sums._hits += state["hits"].to(device)
+        sums.samples = state["samples"]
+        return sums
