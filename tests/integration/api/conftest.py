@@ -1,0 +1,41 @@
+"""Servers for the tests: one per test over a database per test, and one for all tests that store nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from sqlalchemy import Engine
+
+from hpo.store import Database
+from tests.postgres import fresh_database
+
+from .service import Service, serving
+
+
+@pytest.fixture
+def service(database: Database) -> Iterator[Service]:
+    """A running server."""
+    with serving(database) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def empty_service(postgres_admin: Engine, migrated_template: str) -> Iterator[Service]:
+    """One server for all tests that leave its store as empty as they found it."""
+    with fresh_database(postgres_admin, template=migrated_template) as url:
+        database = Database(url)
+        try:
+            with serving(database) as running:
+                yield running
+        finally:
+            database.close()
+
+
+@pytest.fixture
+def http(service: Service) -> Iterator[httpx.Client]:
+    """A client with the admin token."""
+    with service.http() as client:
+        yield client

@@ -1,0 +1,122 @@
+"""A real server on loopback for tests: uvicorn in a thread, over a real Postgres."""
+
+from __future__ import annotations
+
+import copy
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import uvicorn
+
+from api.app import create_app
+from api.config import ApiConfig
+from api.state import SpecCheck
+from hpo.spec import parse_spec
+from hpo.store import Database, lifecycle, studies, tokens
+from hpo.trial import Suggestion, TrialRecord
+
+KEY = b"a key for tests, at least 16 bytes"
+SPEC: dict[str, Any] = {
+    "name": "demo",
+    "objectives": [{"metric": "val_top1", "direction": "maximize"}],
+    "task": {"dataset": {"name": "ucf101", "root": "/data/ucf101"}, "epochs": 10, "base": {"batch_size": 4}},
+    "space": {
+        "lr": {"type": "float", "low": 1e-4, "high": 0.3, "log": True},
+        "dropout": {"type": "float", "low": 0.0, "high": 0.8},
+    },
+    "budget": {"trials": 20},
+}
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    """The spec with top-level fields replaced."""
+    return {**copy.deepcopy(SPEC), **changes}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A running server, and how to reach into its store."""
+
+    url: str
+    database: Database
+    config: ApiConfig
+    tokens: dict[str, str] = field(repr=False)
+
+    def http(self, scope: str | None = "admin") -> httpx.Client:
+        """A client that holds the token of a scope (None: no token)."""
+        headers = {} if scope is None else {"Authorization": f"Bearer {self.tokens[scope]}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+
+    def create(self, **changes: Any) -> int:
+        """Store a study; give its id."""
+        with self.database.transaction() as connection:
+            return studies.create(connection, parse_spec(spec(**changes)), actor="test").id
+
+    def suggest(self, study_id: int, count: int = 1, *, points: Sequence[dict[str, Any]] = ()) -> list[TrialRecord]:
+        """Add suggestions as an optimizer would, and keep its lease."""
+        found = list(points) or [{"lr": 0.01 * (i + 1), "dropout": 0.05 * i} for i in range(count)]
+        with self.database.transaction() as connection:
+            generation = studies.acquire_generator(connection, study_id, "optimizer", 600.0)
+            assert generation is not None
+            proposals = [Suggestion(params=params, generator="sobol") for params in found]
+            return lifecycle.suggest(connection, study_id, proposals, owner="optimizer", generation=generation)
+
+
+def claim_body(name: str = "w1", **changes: Any) -> dict[str, Any]:
+    """The body of a claim by a CPU worker."""
+    worker = {"name": name, "host": "here", "pid": 1, "device": "cpu", "memory_bytes": 2**33}
+    return {"worker": worker, "lease_id": str(uuid4()), **changes}
+
+
+def fence(lease: dict[str, Any]) -> dict[str, Any]:
+    """What every call about a claimed trial carries."""
+    return {"attempt": lease["attempt"], "lease_id": lease["lease_id"]}
+
+
+def measured(lease: dict[str, Any], step: int, value: float, **more: float) -> dict[str, Any]:
+    """A report of one epoch."""
+    metrics = {"val_top1": value, "val_loss": 1.0 - value, **more}
+    return {
+        **fence(lease),
+        "measurements": [{"step": step, "metrics": metrics, "wall_seconds": 1.0, "gpu_seconds": 1.0}],
+    }
+
+
+def finished(lease: dict[str, Any], value: float, **more: Any) -> dict[str, Any]:
+    """The end of a trial that went well."""
+    return {**fence(lease), "outcome": "completed", "metrics": {"val_top1": value}, **more}
+
+
+@contextmanager
+def serving(
+    database: Database, *, check_spec: SpecCheck | None = None, **changes: Any
+) -> Iterator[Service]:
+    """Run the application on a free port of loopback while the block does."""
+    config = ApiConfig(**{"key": KEY, "upkeep_seconds": 3600.0, "fallback_seconds": 3600.0, **changes})
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    # Connections made from here on wait until the server takes them.
+    listener.listen(128)
+    application = create_app(database, config, check_spec=check_spec)
+    options = uvicorn.Config(application, log_config=None, access_log=False, timeout_graceful_shutdown=2, ws="none")
+    server = uvicorn.Server(options)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        with database.transaction() as connection:
+            made = {
+                scope: tokens.create(connection, name=f"{scope} of the test", scopes=[scope], key=KEY)
+                for scope in ("admin", "worker", "read")
+            }
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield Service(url=url, database=database, config=config, tokens=made)
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        listener.close()
