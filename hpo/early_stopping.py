@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import binascii
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import (
     BasePruner,
     MedianPruner,
@@ -110,9 +112,16 @@ def _pruner(spec: StudySpec, number: int) -> BasePruner:
         case ThresholdStopping():
             return ThresholdPruner(rule.lower, rule.upper, n_warmup_steps=rule.min_epochs)
         case PatientStopping():
-            return PatientPruner(None, rule.patience)
+            return _patient_pruner(rule.patience)
         case NoStopping():
             raise AssertionError("no rule, nothing to ask")
+
+
+@cache
+def _patient_pruner(patience: int) -> PatientPruner:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # since 2021
+        return PatientPruner(None, patience)
 
 
 # ---------------------------------------------------------------- successive halving

@@ -1,10 +1,12 @@
 """Proposing configurations: `create_optimizer(spec)`, a library without a database.
 
-The package imports neither torch nor Ax; `create_optimizer` does, for the optimizers that need them. The process that
+Neither the package nor `create_optimizer` imports torch or Ax: the first proposal of a model does. The process that
 serves the studies of a database is `hpo.optimizer.process`.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from ..spec import StudySpec
 from .generator import Generator, GeneratorError
@@ -15,7 +17,7 @@ __all__ = ["Generator", "GeneratorError", "Optimizer", "create_generator", "crea
 
 def create_optimizer(spec: StudySpec) -> Optimizer:
     """Make the optimizer that `spec.optimizer` names."""
-    return Optimizer(spec, create_generator(spec))
+    return Optimizer(spec, partial(create_generator, spec))
 
 
 def create_generator(spec: StudySpec) -> Generator:

@@ -50,7 +50,6 @@ class AxGenerator:
     """Proposes by expected improvement (hypervolume improvement for several objectives) under the constraints."""
 
     name = "ax"
-    is_model = True
 
     def __init__(self) -> None:
         torch.set_num_threads(1)

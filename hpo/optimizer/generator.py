@@ -16,10 +16,10 @@ class GeneratorError(HpoError):
 class Generator(Protocol):
     """Proposes configurations from what is known: a pure function of the history, so that a restart changes nothing."""
 
-    name: str
-    """What a suggestion says it came from."""
-    is_model: bool
-    """Whether it learns from results: only such proposals are worth planning again."""
+    @property
+    def name(self) -> str:
+        """What a suggestion says it came from."""
+        ...
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
         """Give up to `n` different configurations that are not in `history.taken`; fewer when no more are found.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cached_property
+from typing import Final
 
 from ..early_stopping import decide
 from ..errors import NotFoundError
@@ -17,6 +19,9 @@ from .generator import Generator, GeneratorError
 from .history import History
 from .sobol import sobol_generator
 
+MODEL_FREE: Final = frozenset({"sobol", "random"})
+"""Optimizers that learn nothing from results: no start-up, and nothing to plan again."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -27,11 +32,13 @@ class Optimizer:
     known about the trials: an optimizer rebuilt with `replay` proposes what the old one would have proposed.
     """
 
-    def __init__(self, spec: StudySpec, generator: Generator) -> None:
+    def __init__(self, spec: StudySpec, make_generator: Callable[[], Generator]) -> None:
+        """Use what `make_generator` makes after the start-up; it is called when first needed (Ax is slow to import)."""
         self.spec = spec
-        self._generator = generator
+        self._make_generator = make_generator
+        self._is_model = spec.optimizer.name not in MODEL_FREE
         self._startup = sobol_generator()
-        self._fallback = sobol_generator(f"sobol (instead of {generator.name})")
+        self._fallback = sobol_generator(f"sobol (instead of {spec.optimizer.name})")
         self._records: dict[int, TrialRecord] = {}
 
     # ---------------------------------------------------------------- proposing
@@ -51,7 +58,7 @@ class Optimizer:
     @property
     def startup_left(self) -> int:
         """How many of the next proposals are quasi-random; without end while too little is measured for a model."""
-        if not self._generator.is_model:
+        if not self._is_model:
             return 0
         history, startup = self.history(), startup_trials(self.spec)
         if history.measured < min(startup, max(2, math.ceil(startup / 2))):
@@ -61,7 +68,19 @@ class Optimizer:
     @property
     def uses_model(self) -> bool:
         """Whether the next proposal comes from a model, so that a new result is a reason to propose again."""
-        return self._generator.is_model and self.startup_left == 0
+        return self._is_model and self.startup_left == 0
+
+    def prepare(self) -> None:
+        """Import what the generator needs now, rather than at the first proposal after the start-up."""
+        _ = self._generator
+
+    def quick(self, n: int = 1) -> list[Suggestion]:
+        """Propose without a model, at once: for a worker that would otherwise wait for a long fit."""
+        return self._fallback.propose(self.history(), n)
+
+    @cached_property
+    def _generator(self) -> Generator:
+        return self._make_generator()
 
     def _propose(self, history: History, n: int) -> list[Suggestion]:
         """Ask the generator; the fallback when it fails, so that no worker ever waits for want of a model."""

@@ -33,12 +33,10 @@ class OptunaGenerator:
     which reads completed ones only.
     """
 
-    is_model = True
-
     def __init__(self, name: Literal["tpe", "gp"]) -> None:
         self.name: str = name
         # Every proposal makes a study, which Optuna announces on the console.
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
         """Give up to `n` configurations, each planned with the earlier ones pending."""

@@ -37,8 +37,6 @@ def random_points(dimensions: int, seed: int, exponent: int) -> NDArray[np.float
 class PointGenerator:
     """Walks a sequence of points, skipping what is taken; repeats configurations once a finite space is used up."""
 
-    is_model = False
-
     def __init__(self, name: str, points: UnitPoints) -> None:
         self.name = name
         self._points = points
@@ -62,9 +60,11 @@ class PointGenerator:
             if key not in seen and key not in counts:
                 found.append(params)
             seen.setdefault(key, params)
+        counts.update(map(key_of, found))
         while len(found) < n:
-            counts.update(key_of(params) for params in found[len(found) - 1 :])
-            found.append(min(seen.values(), key=lambda params: (key_of(params) in failed, counts[key_of(params)])))
+            params = min(seen.values(), key=lambda params: (key_of(params) in failed, counts[key_of(params)]))
+            counts[key_of(params)] += 1
+            found.append(params)
         return [Suggestion(params=params, generator=self.name) for params in found]
 
     def _sequence(self, spec: StudySpec, wanted: int) -> Iterator[dict[str, ParamValue]]:

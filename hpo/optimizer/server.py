@@ -1,0 +1,152 @@
+"""Serving one study: one step adds a suggestion that is missing, or plans one again that has become stale."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from ..store import Database, lifecycle, trials
+from ..store.studies import StudyRow
+from ..trial import Suggestion, TrialRecord, TrialState
+from . import create_optimizer
+from .optimizer import Optimizer
+
+logger = logging.getLogger(__name__)
+
+REPLANNED: Final = 4
+"""So many of the suggestions that are claimed next are planned again after a result; later ones when they come up."""
+PATIENCE_SECONDS: Final = 5.0
+"""Where a fit takes longer than this, a worker with nothing to do gets a Sobol point instead of waiting for it."""
+
+_WAITING: Final = (TrialState.SUGGESTED, TrialState.PAUSED)
+_FINISHED: Final = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.FAILED)
+_NEVER: Final = -1
+
+
+class StudyServer:
+    """Fills and refreshes the queue of one study.
+
+    What it remembers only saves work: with how many results each suggestion was planned, and how long a fit takes.
+    """
+
+    def __init__(self, database: Database, owner: str) -> None:
+        self._database = database
+        self._owner = owner
+        self._planned_with: dict[int, int] = {}
+        self._looked_at: tuple[int, ...] | None = None
+        self._fit_seconds = 0.0
+        self._is_prepared = False
+
+    def step(self, study: StudyRow, *, generation: int, demand: int) -> bool:
+        """Do the most urgent thing for `demand` workers that may ask soon; give whether more may be left to do."""
+        missing = _missing(study, demand)
+        # Something can only be stale when results came in or the queue moved.
+        seen = (_count(study, *_FINISHED), _count(study, TrialState.SUGGESTED))
+        if missing <= 0 and self._looked_at == seen:
+            self._prepare(study)
+            return False
+        with self._database.transaction() as connection:
+            records = trials.records(connection, study.id)
+        optimizer = create_optimizer(study.spec)
+        optimizer.replay(records)
+        results = sum(record.state in _FINISHED for record in records)
+        if missing > 0:
+            is_wanted_now = not _count(study, *_WAITING) and demand > _count(study, TrialState.RUNNING)
+            return self._top_up(study, optimizer, generation, missing, results, is_wanted_now=is_wanted_now)
+        if self._replan(study, optimizer, generation, records, results):
+            return True
+        self._looked_at = seen
+        return False
+
+    def _top_up(
+        self,
+        study: StudyRow,
+        optimizer: Optimizer,
+        generation: int,
+        missing: int,
+        results: int,
+        *,
+        is_wanted_now: bool,
+    ) -> bool:
+        planned_with = results
+        if not optimizer.uses_model:
+            suggestions = optimizer.ask(min(missing, optimizer.startup_left or missing))
+        elif is_wanted_now and self._fit_seconds > PATIENCE_SECONDS:
+            # Planned again by the next step, unless it is claimed before.
+            suggestions, planned_with = optimizer.quick(), _NEVER
+        else:
+            # One at a time: it can be claimed while the next is planned.
+            suggestions = self._fit(optimizer)
+        with self._database.transaction() as connection:
+            added = lifecycle.suggest(connection, study.id, suggestions, owner=self._owner, generation=generation)
+        for record, suggestion in zip(added, suggestions, strict=False):
+            self._planned_with[record.id] = planned_with
+            _log("suggested", study, record.number, suggestion)
+        return bool(added)
+
+    def _replan(
+        self, study: StudyRow, optimizer: Optimizer, generation: int, records: Sequence[TrialRecord], results: int
+    ) -> bool:
+        """Plan the first stale suggestion again that nobody has claimed; give whether there was one."""
+        waiting = [record for record in records if record.state is TrialState.SUGGESTED and record.attempt == 0]
+        # Those of an earlier owner count as planned with what is known now.
+        self._planned_with = {record.id: self._planned_with.get(record.id, results) for record in waiting}
+        for record in waiting[:REPLANNED]:
+            if self._planned_with[record.id] >= results:
+                continue
+            self._planned_with[record.id] = results
+            optimizer.forget(record.id)
+            if optimizer.uses_model:
+                self._replace(study, record, self._fit(optimizer)[0], generation)
+                return True
+            optimizer.register(record.id, record.params)  # part of the start-up: it stays
+        return False
+
+    def _replace(self, study: StudyRow, record: TrialRecord, suggestion: Suggestion, generation: int) -> None:
+        if suggestion.params == record.params:
+            return
+        with self._database.transaction() as connection:
+            done = lifecycle.replace_suggestion(
+                connection, record.id, suggestion, owner=self._owner, generation=generation
+            )
+        if done:
+            _log("planned again", study, record.number, suggestion)
+
+    def _fit(self, optimizer: Optimizer) -> list[Suggestion]:
+        started = time.monotonic()
+        suggestions = optimizer.ask(1)
+        self._fit_seconds = time.monotonic() - started
+        return suggestions
+
+    def _prepare(self, study: StudyRow) -> None:
+        """Import the model's libraries while there is nothing else to do."""
+        if not self._is_prepared:
+            self._is_prepared = True
+            create_optimizer(study.spec).prepare()
+
+
+def _missing(study: StudyRow, demand: int) -> int:
+    """Give how many suggestions the queue lacks, within the budget of trials."""
+    missing = max(demand, 1) - _count(study, *_WAITING)
+    if study.spec.budget.trials is None:
+        return missing
+    started = sum(study.counts.values()) - _count(study, TrialState.WITHDRAWN)
+    return min(missing, study.spec.budget.trials - started)
+
+
+def _count(study: StudyRow, *states: TrialState) -> int:
+    return sum(study.counts.get(state, 0) for state in states)
+
+
+def _log(what: str, study: StudyRow, number: int, suggestion: Suggestion) -> None:
+    values = ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in suggestion.params.items()
+    )
+    expected = ""
+    if suggestion.predicted_mean is not None and suggestion.predicted_sd is not None:
+        metric = study.spec.objectives[0].metric
+        expected = f"; expects {metric} {suggestion.predicted_mean:.4g} ± {suggestion.predicted_sd:.2g}"
+    logger.info("study %s: trial %d %s by %s: %s%s", study.name, number, what, suggestion.generator, values, expected)

@@ -1,0 +1,135 @@
+"""Configurations without a model: valid, different, spread out, and the same for whoever asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import qmc
+
+from hpo.optimizer import create_optimizer
+from hpo.optimizer.cube import decode, grid_index, grid_size, grid_value, key_of
+from hpo.optimizer.sobol import random_points, sobol_points, suggest
+from hpo.spec import FloatParameter, IntParameter
+from hpo.trial import FailureKind
+
+from ..records import spec_with
+from ..spec.specs import spaces
+
+UNIT = st.floats(0, 1, exclude_max=True)
+
+
+@given(raw=spaces(), data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_every_point_of_the_cube_is_a_configuration(raw: dict[str, Any], data: st.DataObject) -> None:
+    spec = spec_with(space=raw)
+    point = data.draw(st.lists(UNIT, min_size=len(raw), max_size=len(raw)))
+    spec.check_params(decode(spec, point))
+
+
+@given(raw=spaces(), name=st.sampled_from(["sobol", "random"]), seed=st.integers(0, 1000), n=st.integers(1, 20))
+@settings(max_examples=60, deadline=None)
+def test_proposals_are_valid_and_different(raw: dict[str, Any], name: str, seed: int, n: int) -> None:
+    spec = spec_with(space=raw, optimizer={"name": name, "seed": seed})
+    optimizer = create_optimizer(spec)
+    first = optimizer.ask(n)
+    for number, suggestion in enumerate(first):
+        optimizer.register(number, suggestion)
+    second = optimizer.ask(n)
+    assert (len(first), len(second)) == (n, n)
+    for suggestion in first + second:
+        spec.check_params(suggestion.params)
+    keys = [key_of(suggestion.params) for suggestion in first + second]
+    is_continuous = any(parameter["type"] == "float" for parameter in raw.values())
+    if is_continuous:
+        assert len(set(keys)) == len(keys)
+
+
+def test_a_finite_space_is_used_up_before_anything_repeats() -> None:
+    space = {
+        "model": {"type": "categorical", "choices": ["a", "b"]},
+        "model.gate": {"type": "categorical", "choices": [True, False], "when": {"model": ["a"]}},
+        "clip.stride": {"type": "int", "low": 1, "high": 3},
+    }
+    optimizer = create_optimizer(spec_with(space=space, optimizer={"name": "sobol"}))
+    keys = [key_of(suggestion.params) for suggestion in optimizer.ask(9)]
+    assert len(set(keys)) == 9  # all of them: 3 strides with b, 3 x 2 with a
+    repeated = [key_of(suggestion.params) for suggestion in optimizer.ask(18)]
+    assert sorted(map(repeated.count, set(keys))) == [2] * 9
+
+
+def test_a_used_up_space_repeats_what_did_not_fail() -> None:
+    space = {"clip.stride": {"type": "int", "low": 1, "high": 3}}
+    optimizer = create_optimizer(spec_with(space=space, optimizer={"name": "sobol"}))
+    for number, suggestion in enumerate(optimizer.ask(3)):
+        optimizer.register(number, suggestion)
+    optimizer.fail(0, FailureKind.OOM)
+    failed = optimizer.history().records[0].params
+    assert failed not in [suggestion.params for suggestion in optimizer.ask(4)]
+
+
+def test_the_sequence_goes_on_where_it_stopped_and_skips_what_is_taken() -> None:
+    spec = spec_with(optimizer={"name": "sobol", "seed": 3})
+    whole = [suggestion.params for suggestion in create_optimizer(spec).ask(20)]
+    optimizer = create_optimizer(spec)
+    for number in range(20):
+        (suggestion,) = optimizer.ask()
+        assert suggestion.params == whole[number]
+        optimizer.register(number, suggestion)
+
+
+def test_the_fallback_of_the_api_continues_the_same_sequence() -> None:
+    spec = spec_with(optimizer={"name": "ax", "startup_trials": 8})
+    first = [suggestion.params for suggestion in create_optimizer(spec).ask(4)]
+    (next_one,) = suggest(spec, first)
+    assert next_one.params == create_optimizer(spec).ask(5)[4].params
+    assert next_one.generator == "sobol (fallback)"
+
+
+def test_another_seed_is_another_sequence() -> None:
+    points = [create_optimizer(spec_with(optimizer={"name": "sobol", "seed": seed})).ask(3) for seed in (0, 1)]
+    assert points[0] != points[1]
+
+
+def test_sobol_points_fill_the_cube_more_evenly_than_random_ones() -> None:
+    discrepancies = [qmc.discrepancy(points(4, 0, 6)) for points in (sobol_points, random_points)]
+    assert discrepancies[0] < discrepancies[1] / 3
+
+
+@pytest.mark.parametrize("points", [sobol_points, random_points])
+def test_more_points_begin_with_the_fewer(points: Any) -> None:
+    assert np.array_equal(points(3, 5, 3), points(3, 5, 6)[:8])
+
+
+def test_log_parameters_are_uniform_in_the_logarithm() -> None:
+    spec = spec_with(optimizer={"name": "sobol"})
+    lrs = np.log10([float(suggestion.params["lr"]) for suggestion in create_optimizer(spec).ask(256)])
+    counts, _ = np.histogram(lrs, bins=8, range=(-4, np.log10(0.3)))
+    assert counts.min() >= 28
+
+
+def test_log_integers_reach_both_ends() -> None:
+    space = {"batch_size": {"type": "int", "low": 1, "high": 64, "log": True}}
+    sizes = {
+        s.params["batch_size"] for s in create_optimizer(spec_with(space=space, optimizer={"name": "sobol"})).ask(60)
+    }
+    assert {1, 2, 64} <= sizes
+
+
+@given(low=st.integers(-50, 50), step=st.integers(1, 7), count=st.integers(1, 30), scale=st.sampled_from([1, 10, 1000]))
+def test_grids_are_exact(low: int, step: int, count: int, scale: int) -> None:
+    parameter = FloatParameter(type="float", low=low / scale, high=(low + step * count) / scale, step=step / scale)
+    assert grid_size(parameter) == count + 1
+    for index in range(count + 1):
+        value = grid_value(parameter, index)
+        assert value == (low + step * index) / scale
+        assert parameter.contains(value)
+        assert grid_index(parameter, value) == index
+
+
+def test_integer_grids() -> None:
+    parameter = IntParameter(type="int", low=3, high=11, step=4)
+    assert [grid_value(parameter, index) for index in range(grid_size(parameter))] == [3, 7, 11]
