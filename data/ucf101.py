@@ -26,7 +26,7 @@ _GROUP = re.compile(r"_(g\d+)(?:_c\d+)?$", re.IGNORECASE)
 class _Draft:
     """A clip while its lists are being read."""
 
-    class_name: str
+    label: int
     stem: str
     listed: str
     sides: dict[int, Subset] = field(default_factory=dict)
@@ -108,19 +108,19 @@ def _read_list(
     for number, line in read_lines(path):
         where = f"{path}:{number}"
         file, label = _split_line(line)
-        parts = PurePosixPath(file.replace("\\", "/")).parts
-        if len(parts) != 2 or parts[0] in {"..", "/"}:
+        folder, _, name = file.replace("\\", "/").partition("/")
+        if folder in {"", ".", ".."} or not name or "/" in name:
             raise DatasetFormatError(f"{where}: {line!r} is not '<class>/<file> [label]'")
-        own = labels.get(parts[0].lower())
+        own = labels.get(folder.lower())
         if own is None:
-            raise DatasetFormatError(f"{where}: class {parts[0]!r} is not in the class list")
+            raise DatasetFormatError(f"{where}: class {folder!r} is not in the class list")
         if label is not None and label != own + 1:
-            raise DatasetFormatError(f"{where}: label {label} is not that of {parts[0]!r} in the class list, {own + 1}")
-        listed = f"{parts[0]}/{parts[1]}"
-        draft = drafts.setdefault(
-            listed.lower(),
-            _Draft(class_name=class_names[own], stem=PurePosixPath(parts[1]).stem, listed=listed),
-        )
+            raise DatasetFormatError(f"{where}: label {label} is not that of {folder!r} in the class list, {own + 1}")
+        listed = f"{folder}/{name}"
+        draft = drafts.get(listed.lower())
+        if draft is None:
+            draft = _Draft(label=own, stem=PurePosixPath(name).stem, listed=listed)
+            drafts[listed.lower()] = draft
         if draft.sides.setdefault(split, side) != side:
             raise DatasetFormatError(f"{where}: {listed!r} is on the train and on the test list of split {split}")
 
@@ -136,7 +136,8 @@ def _split_line(line: str) -> tuple[str, int | None]:
 def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[str, _Draft]) -> Listing:
     video_folder = _video_folder(root, class_names)
     tree = FileTree(video_folder)
-    below = video_folder.relative_to(root)
+    below = video_folder.relative_to(root).as_posix()
+    prefix = "" if below == "." else f"{below}/"
     clips, found = [], set()
     for draft in drafts.values():
         on_disk = tree.find(draft.listed)
@@ -145,10 +146,10 @@ def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[str, _Draft]
         group = _GROUP.search(draft.stem)
         clips.append(
             ListedClip(
-                id=f"{draft.class_name}/{draft.stem}",
-                path=(below / (on_disk or draft.listed)).as_posix(),
-                label=class_names.index(draft.class_name),
-                class_name=draft.class_name,
+                id=f"{class_names[draft.label]}/{draft.stem}",
+                path=prefix + (on_disk or draft.listed),
+                label=draft.label,
+                class_name=class_names[draft.label],
                 # Without a group in its name a clip can only be its own group.
                 group=group[1].lower() if group else draft.stem,
                 official=tuple(sorted(draft.sides.items())),
