@@ -114,6 +114,7 @@ def _follow(
             case Broken():
                 raise TrainingFailedError(event.message)
             case Finished(checkpoint=str() as checkpoint):
+                TrialFolder(Path(checkpoint).parent, attempt=1).remove_resume_points()
                 return TrainingResult(
                     metrics=event.metrics,
                     checkpoint=Path(checkpoint),

@@ -1,0 +1,172 @@
+"""Training: exact resume, divergence, complete validation, and settings that reach the optimizer."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from data import Dataset
+from hpo.spec.metrics import METRICS
+from workers.errors import DivergedError, TimeLimitError
+from workers.reproducibility import Runtime
+from workers.training import EpochResult, Trainer
+
+from .tiny import tiny_config, without_timing
+
+EPOCHS = 2
+BATCHES = 3  # 12 training videos, 4 a batch
+
+
+def _trainer(dataset: Dataset, runtime: Runtime, *, epochs: int = EPOCHS, **changes: Any) -> Trainer:
+    return Trainer(tiny_config(**changes), epochs=epochs, dataset=dataset, runtime=runtime)
+
+
+def _run(trainer: Trainer, *, stop_at: int | None = None) -> bool:
+    """Train to the end, or until `stop_at` updates are done."""
+
+    def interrupted() -> bool:
+        return trainer.epoch * BATCHES + trainer.batch == stop_at
+
+    return trainer.run(interrupted=interrupted, epoch_done=lambda _: None)
+
+
+def _stored(state: dict[str, Any]) -> Any:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def _curve(trainer: Trainer) -> list[dict[str, float]]:
+    return [without_timing(result.metrics) for result in trainer.curve]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    dataset: Dataset, runtime: Runtime, optimizer: str
+) -> None:
+    changes = {"optimizer": optimizer, "label_smoothing": 0.1, "augment.jitter": 0.2}
+    whole = _trainer(dataset, runtime, **changes)
+    assert _run(whole)
+    expected = whole.state()
+    for cut in range(EPOCHS * BATCHES):
+        first = _trainer(dataset, runtime, **changes)
+        assert not _run(first, stop_at=cut)
+        state = _stored(first.state())
+        torch.rand(99)  # whatever else draws in between must not matter
+        second = _trainer(dataset, runtime, **changes)
+        second.load_state(state)
+        assert _run(second)
+        resumed = second.state()
+        assert all(torch.equal(resumed["model"][key], value) for key, value in expected["model"].items()), cut
+        assert _curve(second) == _curve(whole), cut
+        assert torch.equal(resumed["random"]["torch"], expected["random"]["torch"]), cut
+
+
+def test_dropout_and_seed_matter_at_all(dataset: Dataset, runtime: Runtime) -> None:
+    losses = []
+    for changes in ({}, {"dropout": 0.0}, {"seed": 1}):
+        trainer = _trainer(dataset, runtime, epochs=1, **changes)
+        _run(trainer)
+        losses.append(trainer.curve[0].metrics["train_loss"])
+    assert len(set(losses)) == 3
+
+
+def test_an_epoch_reports_exactly_the_metrics_that_a_study_may_name(dataset: Dataset, runtime: Runtime) -> None:
+    trainer = _trainer(dataset, runtime, epochs=1)
+    results: list[EpochResult] = []
+    assert trainer.run(interrupted=lambda: False, epoch_done=results.append)
+    assert [result.epoch for result in results] == [1]
+    assert set(results[0].metrics) == set(METRICS)
+    assert all(math.isfinite(value) for value in results[0].metrics.values())
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    assert results[0].metrics["parameters_millions"] == parameters / 1e6
+
+
+def test_validation_counts_every_video_once_and_changes_nothing(dataset: Dataset, runtime: Runtime) -> None:
+    trainer = _trainer(dataset, runtime, epochs=1)
+    _run(trainer)
+    metrics = trainer.curve[0].metrics
+    trainer.model.eval()
+    logits, labels = [], []
+    with torch.no_grad():
+        for batch in trainer.loaders.validation:
+            logits.append(trainer.model(batch.clips))
+            labels.append(batch.labels)
+    all_logits, all_labels = torch.cat(logits), torch.cat(labels)
+    assert len(all_labels) == trainer.loaders.validation.num_clips == 4
+    assert metrics["val_top1"] == (all_logits.argmax(1) == all_labels).double().mean().item()
+    assert metrics["val_loss"] == pytest.approx(F.cross_entropy(all_logits, all_labels).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("clip", [None, 40.0])
+def test_an_absurd_learning_rate_diverges(dataset: Dataset, runtime: Runtime, clip: float | None) -> None:
+    trainer = _trainer(
+        dataset,
+        runtime,
+        epochs=30,
+        lr=100.0,
+        momentum=0.99,
+        warmup_fraction=0.0,
+        grad_clip_norm=clip,
+        weight_decay=10.0,
+    )
+    with pytest.raises(DivergedError, match=r"the (training|validation) loss became (nan|inf) in epoch \d+"):
+        _run(trainer)
+
+
+def test_a_trial_past_its_time_limit_says_so(dataset: Dataset, runtime: Runtime) -> None:
+    trainer = Trainer(tiny_config(), epochs=50, dataset=dataset, runtime=runtime, time_limit_seconds=1e-6)
+    with pytest.raises(TimeLimitError, match="longer than its limit"):
+        _run(trainer)
+
+
+def test_time_of_earlier_processes_counts_towards_the_limit(dataset: Dataset, runtime: Runtime) -> None:
+    first = _trainer(dataset, runtime)
+    _run(first, stop_at=4)
+    state = _stored(first.state())
+    state["curve"][0]["seconds"] = 1000.0
+    second = Trainer(tiny_config(), epochs=EPOCHS, dataset=dataset, runtime=runtime, time_limit_seconds=900.0)
+    second.load_state(state)
+    with pytest.raises(TimeLimitError):
+        _run(second)
+
+
+def test_the_heads_multiplier_and_the_clip_norm_reach_the_updates(dataset: Dataset, runtime: Runtime) -> None:
+    def moved(**changes: Any) -> tuple[float, float]:
+        trainer = _trainer(dataset, runtime, momentum=0.0, weight_decay=0.0, warmup_fraction=0.0, **changes)
+        before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+        _run(trainer, stop_at=1)
+        change = {name: (value.detach() - before[name]).norm() for name, value in trainer.model.named_parameters()}
+        head = trainer.model.classifier_name
+        body = sum(float(norm) ** 2 for name, norm in change.items() if not name.startswith(head))
+        return math.sqrt(body), float(change[f"{head}.weight"])
+
+    plain, fast_head = moved(grad_clip_norm=None), moved(grad_clip_norm=None, head_lr_multiplier=7.0)
+    assert fast_head[0] == pytest.approx(plain[0], rel=1e-6)
+    assert fast_head[1] == pytest.approx(7 * plain[1], rel=1e-4)
+    clipped = moved(grad_clip_norm=1e-3)
+    assert math.hypot(clipped[0], clipped[1]) <= 0.02 * 1e-3 * (1 + 1e-4)
+
+
+def test_bf16_trains_on_a_cpu_when_asked_for(dataset: Dataset, runtime: Runtime) -> None:
+    trainer = _trainer(dataset, runtime, epochs=1, precision="bf16")
+    assert trainer.precision == "bf16"
+    assert _run(trainer)
+    plain = _trainer(dataset, runtime, epochs=1)
+    assert plain.precision == "fp32"
+    assert _run(plain)
+    assert trainer.curve[0].metrics["train_loss"] != plain.curve[0].metrics["train_loss"]
+    assert trainer.curve[0].metrics["train_loss"] == pytest.approx(plain.curve[0].metrics["train_loss"], rel=0.1)
+
+
+def test_the_process_is_set_up_for_equal_results(dataset: Dataset, runtime: Runtime) -> None:
+    torch.set_num_threads(2)
+    _trainer(dataset, runtime)
+    assert torch.get_num_threads() == runtime.threads
+    assert torch.are_deterministic_algorithms_enabled()
