@@ -68,6 +68,7 @@ def create_app(database: Database, config: ApiConfig, *, check_spec: SpecCheck |
     for resource in (studies, trials, best, events, leases, workers, tokens, health, login):
         app.include_router(resource.router)
     app.add_middleware(Gate, state=state)
+    app.add_middleware(problems.LastResort)  # the outermost: the gate's own faults are covered too
     if config.dashboard:
         app.add_api_route("/", _to_dashboard, include_in_schema=False)
         app.router.routes.append(DashboardRoute(lambda: _storage(database)))

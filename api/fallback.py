@@ -13,14 +13,19 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from hpo.optimizer import sobol
 from hpo.store import lifecycle, studies, trials
-from hpo.store.studies import StudyRow
-from hpo.trial import StudyState, TrialState
+from hpo.trial import TrialState
 
 LEASE_SECONDS: Final = 5.0
+_ACTIVE: Final = text("""
+SELECT id, COALESCE(generator_expires_at > clock_timestamp(), false) AS served
+FROM study
+WHERE state = 'active' AND budget_reached_at IS NULL AND (CAST(:name AS text) IS NULL OR name = :name)
+ORDER BY id
+""")
 
 
 class Fallback:
@@ -39,20 +44,22 @@ class Fallback:
         Raises:
             NotFoundError: there is no study of that name.
         """
-        rows = studies.list_all(connection) if study_name is None else [studies.get(connection, study_name)]
-        return any(self._is_due(connection, row) and self._add(connection, row) for row in rows)
+        found = connection.execute(_ACTIVE, {"name": study_name}).all()
+        if study_name is not None and not found:
+            studies.get(connection, study_name)
+        return any(self._is_due(row.id, served=row.served) and self._add(connection, row.id) for row in found)
 
-    def _is_due(self, connection: Connection, study: StudyRow) -> bool:
-        served = study.state is not StudyState.ACTIVE or studies.generator_is_alive(connection, study.id)
+    def _is_due(self, study_id: int, *, served: bool) -> bool:
         with self._lock:
             if served:
-                self._starving_since.pop(study.id, None)
+                self._starving_since.pop(study_id, None)
                 return False
-            return self._clock() - self._starving_since.setdefault(study.id, self._clock()) >= self._after_seconds
+            return self._clock() - self._starving_since.setdefault(study_id, self._clock()) >= self._after_seconds
 
-    def _add(self, connection: Connection, study: StudyRow) -> bool:
+    def _add(self, connection: Connection, study_id: int) -> bool:
+        study = studies.get_by_id(connection, study_id)
         limit = study.spec.budget.trials
-        full = study.budget_reached_at is not None or (limit is not None and study.live_trials >= limit)
+        full = limit is not None and study.live_trials >= limit
         # A suggestion that is there already waits out a backoff, or does not fit the worker that asked.
         if full or study.counts.get(TrialState.SUGGESTED):
             return False

@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpo import errors
 from hpo.errors import HpoError, NotFoundError, SpecError
@@ -84,12 +85,38 @@ def explain_problem(slug: str) -> PlainTextResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of `app` a problem."""
+    """Make every error of `app` a problem; `LastResort` is for what no handler foresaw."""
     app.add_exception_handler(HpoError, _on_hpo_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_unexpected)
     app.include_router(router)
+
+
+class LastResort:
+    """ASGI middleware: what nobody foresaw becomes a problem with an id, and a traceback in the log under that id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, whatever happens; an answer that has begun cannot be replaced, so its error goes on to the server."""
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception:
+            if scope["type"] != "http" or begun:
+                raise
+            number, path = secrets.token_hex(6), scope["path"]
+            log.exception("error %s in %s %s", number, scope["method"], path)
+            detail = f"the service failed on this request; its log tells more under error {number}"
+            answer = _answer("internal", 500, title="Internal error", detail=detail, instance=path)
+            await answer(scope, receive, send)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -165,13 +192,6 @@ async def _on_http_exception(request: Request, error: Exception) -> ProblemRespo
         allowed = (error.headers or {}).get("Allow", "")
         detail = f"{path} does not take {request.method}" + (f", only {allowed}" if allowed else "")
     return _answer("", status, title=HTTPStatus(status).phrase, detail=detail, instance=path, headers=error.headers)
-
-
-async def _on_unexpected(request: Request, error: Exception) -> ProblemResponse:
-    number = secrets.token_hex(6)
-    log.error("error %s in %s %s", number, request.method, request.url.path, exc_info=error)
-    detail = f"the service failed on this request; its log tells more under error {number}"
-    return _answer("internal", 500, title="Internal error", detail=detail, instance=request.url.path)
 
 
 def _field(found: Mapping[str, Any]) -> FieldProblem:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-
 from sqlalchemy import Engine
 
 from hpo.store import Database
 from tests.postgres import fresh_database
 
+from .history import make_history
 from .service import Service, serving
 
 
@@ -29,6 +29,19 @@ def empty_service(postgres_admin: Engine, migrated_template: str) -> Iterator[Se
         database = Database(url)
         try:
             with serving(database) as running:
+                yield running
+        finally:
+            database.close()
+
+
+@pytest.fixture(scope="package")
+def past_service(postgres_admin: Engine, migrated_template: str) -> Iterator[Service]:
+    """One server with the study of `make_history`, for all tests that only look at it."""
+    with fresh_database(postgres_admin, template=migrated_template) as url:
+        database = Database(url)
+        try:
+            with serving(database) as running:
+                make_history(running)
                 yield running
         finally:
             database.close()

@@ -1,0 +1,137 @@
+"""optuna-dashboard behind our gate: everything that reads works, nothing that writes does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from api import dashboard
+from hpo.store import Database
+
+from .service import Service, serving
+
+WRITING = [
+    ("POST", "/api/studies"),
+    ("DELETE", "/api/studies/{study}"),
+    ("POST", "/api/studies/{study}/rename"),
+    ("PUT", "/api/studies/{study}/note"),
+    ("PUT", "/api/studies/{study}/{trial}/note"),
+    ("POST", "/api/studies/{study}/preference"),
+    ("DELETE", "/api/studies/{study}/preference/1"),
+    ("PUT", "/api/studies/{study}/preference_feedback_component"),
+    ("POST", "/api/studies/{study}/{trial}/skip"),
+    ("POST", "/api/trials/{trial}/tell"),
+    ("POST", "/api/trials/{trial}/user-attrs"),
+    ("POST", "/api/artifacts/{study}"),
+    ("POST", "/api/artifacts/{study}/{trial}"),
+    ("DELETE", "/api/artifacts/{study}/abc"),
+    ("DELETE", "/api/artifacts/{study}/{trial}/abc"),
+    ("POST", "/api/llm/trial_filter_query"),
+    ("POST", "/incompatible-rdb-schema"),
+    ("OPTIONS", "/api/studies"),
+    ("PATCH", "/dashboard"),
+    ("PUT", "/static/bundle.js"),
+]
+
+
+def _rows(database: Database) -> str:
+    with database.transaction() as connection:
+        queries = ("SELECT * FROM study ORDER BY 1", "SELECT * FROM trial ORDER BY 1")
+        return repr([connection.execute(text(query)).all() for query in queries])
+
+
+def test_it_shows_what_the_store_holds(past_service: Service) -> None:
+    with past_service.http("read") as http:
+        (summary,) = http.get("/api/studies").json()["study_summaries"]
+        assert (summary["study_name"], summary["directions"]) == ("demo", ["maximize"])
+        study = http.get(f"/api/studies/{summary['study_id']}").json()
+        assert [trial["number"] for trial in study["trials"]] == list(range(10))
+        states = {trial["number"]: trial["state"] for trial in study["trials"]}
+        assert (states[4], states[8], states[9]) == ("Fail", "Running", "Waiting")
+        assert {"Complete", "Pruned"} <= set(states.values())
+        assert study["best_trials"][0]["number"] == http.get("/v1/studies/demo/best").json()["number"]
+        assert [metric for metric in study.get("metric_names", [])] == ["val_top1"]
+        curve = study["trials"][0]["intermediate_values"]
+        assert [point["step"] for point in curve][:2] == [1, 2]
+        increment = http.get(f"/api/studies/{summary['study_id']}?after=9").json()
+        assert [trial["number"] for trial in increment["trials"]] == [9]
+
+
+def test_every_page_and_plot_answers(past_service: Service) -> None:
+    with past_service.http("read") as http:
+        page = http.get("/dashboard")
+        assert "'unsafe-eval'" in page.headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+        assert http.head("/dashboard").status_code == 200
+        script = http.get("/static/bundle.js", headers={"accept-encoding": "gzip"})
+        assert (script.status_code, len(script.content) > 10_000) == (200, True)
+        assert "no-store" not in script.headers.get("cache-control", "")
+        token = {"authorization": f"Bearer {past_service.tokens['read']}"}
+        bare = httpx.Request("GET", f"{past_service.url}/static/bundle.js", headers=token)
+        assert "accept-encoding" not in bare.headers
+        assert http.send(bare).status_code == 200, "a client that names no encoding"
+        identity = http.get("/api/studies").json()["study_summaries"][0]["study_id"]
+        assert http.get("/api/meta").json()["artifact_is_available"] is False
+        assert http.get(f"/api/studies/{identity}/param_importances").status_code == 200
+        assert "val_top1" in http.get(f"/csv/{identity}").text
+        for kind in ("contour", "slice", "parallel_coordinate", "rank", "edf", "timeline"):
+            plot = http.get(f"/api/studies/{identity}/plot/{kind}")
+            assert plot.status_code == 200, kind
+            assert "data" in plot.json()
+        assert http.get("/favicon.ico").status_code == 200
+        assert http.get(f"/dashboard/studies/{identity}").status_code == 200
+        assert http.get("/api/studies/987654321").status_code == 404
+
+
+@pytest.mark.parametrize("scope", ["read", "worker", "admin"])
+def test_nothing_can_be_changed_through_it(past_service: Service, scope: str) -> None:
+    with past_service.http(scope) as http:
+        summary = http.get("/api/studies").json()["study_summaries"][0]
+        trial = http.get(f"/api/studies/{summary['study_id']}").json()["trials"][0]["trial_id"]
+        before = _rows(past_service.database)
+        for method, template in WRITING:
+            path = template.format(study=summary["study_id"], trial=trial)
+            answer = http.request(
+                method, path, json={"version": 1, "body": "x", "study_name": "y", "state": "Complete"}
+            )
+            assert answer.status_code == 405, (method, path, answer.text)
+            assert answer.headers["allow"] == "GET, HEAD"
+        assert _rows(past_service.database) == before
+
+
+def test_the_root_leads_to_the_dashboard(empty_service: Service) -> None:
+    with empty_service.http(None) as http:
+        assert http.get("/").headers["location"] == "/dashboard"
+
+
+def test_a_contour_plot_that_would_be_a_gigabyte_is_refused(
+    past_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with past_service.http("read") as http:
+        identity = http.get("/api/studies").json()["study_summaries"][0]["study_id"]
+        assert http.get(f"/api/studies/{identity}/plot/contour").status_code == 200
+        monkeypatch.setattr(dashboard, "CONTOUR_LIMIT", 19)
+        for path in (f"/api/studies/{identity}/plot/contour", f"/api/studies/{identity}/plot/contour/"):
+            refused = http.get(path)
+            assert refused.status_code == 422
+            assert "10 trials with 2 parameters" in refused.json()["reason"]
+        assert http.get(f"/api/studies/{identity}/plot/slice").status_code == 200
+
+
+def test_it_can_be_left_out(database: Database) -> None:
+    with serving(database, dashboard=False) as service, service.http() as http:
+        assert http.get("/dashboard").status_code == 404
+        assert http.get("/api/studies").status_code == 404
+
+
+def test_answers_hold_no_nan(past_service: Service) -> None:
+    def refuse(constant: str) -> Any:
+        raise AssertionError(f"{constant} in an answer")
+
+    with past_service.http("read") as http:
+        identity = http.get("/api/studies").json()["study_summaries"][0]["study_id"]
+        json.loads(http.get(f"/api/studies/{identity}").text, parse_constant=refuse)
