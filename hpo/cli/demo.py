@@ -24,6 +24,11 @@ from .results import leaderboard, write_export
 from .serve import make_home
 
 NAME: Final = "demo"
+VIDEOS: Final[dict[str, Any]] = {
+    "classes": ("SlideLeft", "SlideRight", "SpinClockwise", "SpinCounter"),
+    "groups": 12,
+    "clips_per_group": 10,
+}
 POLL_SECONDS: Final = 0.5
 START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 40.0
@@ -36,11 +41,11 @@ def demo_spec(root: Path, *, name: str = NAME, trials: int = 12) -> dict[str, An
         "objectives": [{"metric": "val_top1", "direction": "maximize"}],
         "task": {
             "dataset": {"name": "ucf101", "root": str(root), "split": 1, "short_side": 40},
-            "epochs": 9,
+            "epochs": 12,
             "base": {
                 "batch_size": 8,
-                "optimizer": "adamw",
-                "model.width": 16,
+                "nesterov": True,
+                "model.width": 8,
                 "clip": {"frames": 8, "size": 32},
                 # Left and right are classes here, so clips must not be flipped.
                 "augment": {"flip": 0.0, "scale_min": 0.6},
@@ -48,10 +53,10 @@ def demo_spec(root: Path, *, name: str = NAME, trials: int = 12) -> dict[str, An
         },
         "space": {
             "model": {"type": "categorical", "choices": ["slowfast_r18", "r2plus1d_18"]},
-            "lr": {"type": "float", "low": 1e-4, "high": 3e-2, "log": True},
-            "weight_decay": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},
+            "lr": {"type": "float", "low": 5e-3, "high": 0.5, "log": True},
+            "weight_decay": {"type": "float", "low": 1e-6, "high": 1e-2, "log": True},
             "dropout": {"type": "float", "low": 0.0, "high": 0.6},
-            "clip.stride": {"type": "int", "low": 1, "high": 4},
+            "clip.stride": {"type": "int", "low": 1, "high": 5},
             "model.alpha": {"type": "ordinal", "choices": [2, 4], "when": {"model": ["slowfast_r18"]}},
         },
         "optimizer": {"name": "ax", "seed": 0, "startup_trials": 5},
@@ -91,7 +96,7 @@ def _make_videos(settings: Settings) -> Path:
 
     root = settings.home / "videos"
     with progress_bar() as bar:
-        make_demo_dataset(root, progress=bar)
+        make_demo_dataset(root, **VIDEOS, progress=bar)
     count = sum(1 for _ in root.rglob("*.avi"))
     out.print(f"[bold]1. Videos[/]   {count} encoded clips in which only motion tells the classes apart: {root}")
     return root
