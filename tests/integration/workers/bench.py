@@ -1,0 +1,183 @@
+"""What the worker's tests act on: a study in the store, worker processes, and a look at what became of the trials."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row, text
+
+from hpo.spec import parse_spec
+from hpo.store import Database, lifecycle, studies
+from hpo.trial import StudyState, Suggestion
+from tests.unit.workers.tiny import BASE
+
+DEADLINE_SECONDS = 120.0
+EPOCHS = 20
+GOOD = {"lr": 0.02, "weight_decay": 1e-4, "model.beta_inv": 4}
+
+
+def wait_until(holds: Callable[[], Any], what: str = "") -> Any:
+    """Look until something is true, and give it."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        if found := holds():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"did not come about within {DEADLINE_SECONDS:.0f} s: {what or holds}")
+
+
+@dataclass(slots=True)
+class WorkerProcess:
+    """An `hpo-worker` on the CPU with one thread."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        """What it wrote so far."""
+        return self.log.read_text()
+
+    def children(self) -> list[int]:
+        """Its training processes: the one at work first, then the one that stands by."""
+        pid = self.process.pid
+        found: list[int] = []
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += [int(child) for child in (thread / "children").read_text().split()]
+        return sorted(found)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for its end; give the exit status."""
+        return self.process.wait(DEADLINE_SECONDS)
+
+
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """One store, one API, one data directory, any number of workers."""
+
+    database: Database
+    url: str
+    token: str = field(repr=False)
+    home: Path
+    videos: Path
+    _workers: list[WorkerProcess] = field(default_factory=list)
+
+    def study(self, name: str, points: Sequence[dict[str, Any]], **changes: Any) -> int:
+        """Store a study with these suggestions and no other; its id."""
+        task = {
+            "dataset": {"root": str(self.videos), "short_side": 32},
+            "epochs": EPOCHS,
+            "base": {**{key: value for key, value in BASE.items() if key not in GOOD}, "seed": 11},
+            **changes.pop("task", {}),
+        }
+        spec = parse_spec(
+            {
+                "name": name,
+                "objectives": [{"metric": "val_top1"}],
+                "task": task,
+                "space": {
+                    "lr": {"type": "float", "low": 1e-4, "high": 100.0, "log": True},
+                    "weight_decay": {"type": "float", "low": 0.0, "high": 10.0},
+                    "model.beta_inv": {"type": "categorical", "choices": [3, 4]},
+                },
+                "budget": {"trials": len(points)},
+                **changes,
+            }
+        )
+        with self.database.transaction() as connection:
+            study = studies.create(connection, spec, actor="test")
+            generation = studies.acquire_generator(connection, study.id, "test", 3600.0)
+            assert generation is not None
+            proposals = [Suggestion(params=point, generator="test") for point in points]
+            lifecycle.suggest(connection, study.id, proposals, owner="test", generation=generation)
+        return study.id
+
+    def set_state(self, name: str, state: StudyState) -> None:
+        """Pause, resume or stop a study."""
+        with self.database.transaction() as connection:
+            studies.set_state(connection, name, state, actor="test")
+
+    def trials(self, study_id: int) -> Sequence[Row[Any]]:
+        """The rows of a study's trials."""
+        return self._rows("SELECT * FROM trial WHERE study_id = :id ORDER BY number", study_id)
+
+    def trial(self, study_id: int, number: int = 0) -> Row[Any]:
+        """The row of one trial, by its place."""
+        return self.trials(study_id)[number]
+
+    def measurements(self, trial_id: int) -> Sequence[Row[Any]]:
+        """All measurements of a trial, in the order in which they were stored."""
+        return self._rows("SELECT * FROM measurement WHERE trial_id = :id ORDER BY created_at, step", trial_id)
+
+    def reached(self, study_id: int, epoch: int) -> Callable[[], bool]:
+        """Whether the first trial has reported so many epochs."""
+        return lambda: self.trial(study_id).epochs_done >= epoch
+
+    def is_in(self, study_id: int, *states: str) -> Callable[[], bool]:
+        """Whether the first trial is in one of these states."""
+        return lambda: self.trial(study_id).state in states
+
+    def sql(self, statement: str, **values: Any) -> None:
+        """Change the store behind everybody's back."""
+        with self.database.transaction() as connection:
+            connection.execute(text(statement), values)
+
+    def expire_leases(self) -> None:
+        """Let the time of all leases be over, and that of all backoffs with it."""
+        self.sql("UPDATE trial SET lease_expires_at = clock_timestamp() - interval '1 s' WHERE state = 'running'")
+        wait_until(lambda: not self._rows("SELECT id FROM trial WHERE state = 'running' AND id > :id", 0), "reaping")
+        self.skip_backoff()
+
+    def skip_backoff(self) -> None:
+        """Let retries be claimed now."""
+        self.sql("UPDATE trial SET not_before = NULL")
+
+    def worker(self, *options: str, home: Path | None = None, url: str | None = None) -> WorkerProcess:
+        """Start a worker."""
+        folder = home or self.home
+        folder.mkdir(parents=True, exist_ok=True)
+        log = folder / f"worker-{len(self._workers)}.log"
+        arguments = ["--cpu", "--threads", "1", "--url", url or self.url, *options]
+        environment = {**os.environ, "HPO_HOME": str(folder), "HPO_TOKEN": self.token}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [str(Path(sys.executable).with_name("hpo-worker")), *arguments],
+                env=environment,
+                stdout=output,
+                stderr=output,
+            )
+        self._workers.append(WorkerProcess(process, log))
+        return self._workers[-1]
+
+    def stop_workers(self) -> None:
+        """End every worker that still runs."""
+        for worker in self._workers:
+            if worker.process.poll() is None:
+                worker.process.kill()
+                worker.process.wait()
+
+    def _rows(self, query: str, id_: int) -> Sequence[Row[Any]]:
+        with self.database.transaction() as connection:
+            return connection.execute(text(query), {"id": id_}).all()
+
+
+@contextmanager
+def running(bench: Bench) -> Iterator[Bench]:
+    """Give the bench and clear it afterwards."""
+    try:
+        yield bench
+    finally:
+        bench.stop_workers()

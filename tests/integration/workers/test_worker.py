@@ -1,0 +1,117 @@
+"""A worker from its first claim to its last report, when nothing goes wrong and when trials do."""
+
+from __future__ import annotations
+
+import math
+import signal
+from pathlib import Path
+
+from hpo.spec.metrics import METRICS
+from hpo.spec.study import DatasetConfig
+from hpo.trial import StudyState
+from tests.unit.workers.tiny import without_timing
+from workers.device import cpu_device
+from workers.evaluate import evaluate_final
+from workers.train import TrainingResult
+
+from .bench import EPOCHS, GOOD, Bench, wait_until
+
+
+def test_a_whole_study_and_the_same_digits_outside_it(bench: Bench, reference: TrainingResult) -> None:
+    points = [GOOD, {**GOOD, "lr": 0.2}, {**GOOD, "weight_decay": 0.01}]
+    study = bench.study("whole", points)
+    worker = bench.worker("--max-trials", "3", "--name", "w")
+    assert worker.wait() == 0, worker.said
+    trials = bench.trials(study)
+    assert [trial.state for trial in trials] == ["completed"] * 3
+    for trial in trials:
+        assert [row.step for row in bench.measurements(trial.id)] == list(range(1, EPOCHS + 1))
+        assert set(trial.metrics) == set(METRICS)
+        assert trial.dataset_version == reference.dataset_version
+        assert trial.environment == reference.environment
+        assert 50e6 < trial.peak_memory_bytes < 4e9
+        assert trial.gpu_seconds > 0
+        assert [path.suffix for path in sorted(Path(trial.checkpoint).parent.iterdir())] == [".log", ".pt"]
+    assert without_timing(trials[0].metrics) == without_timing(reference.metrics)
+    assert len({trial.metrics["val_loss"] for trial in trials}) == 3
+    assert worker.said.count("claimed") == 3
+    assert worker.said.count(f"epoch {EPOCHS}/{EPOCHS}") == 3
+    assert "Traceback" not in worker.said
+
+
+def test_final_weights_are_scored_on_the_sealed_test_list(bench: Bench, reference: TrainingResult) -> None:
+    progress: list[tuple[int, int]] = []
+    score = evaluate_final(
+        reference.checkpoint,
+        DatasetConfig(root=str(bench.videos), short_side=32),
+        cache_dir=reference.checkpoint.parents[1] / "cache",
+        device=cpu_device(threads=1),
+        reason="a test of the scoring",
+        clips=2,
+        progress=lambda done, total: progress.append((done, total)),
+    )
+    assert (score.videos, score.clips, score.chance) == (8, 2, 0.5)
+    assert score.interval[0] <= score.top1 <= score.interval[1]
+    assert math.isclose(score.top1 * 8, round(score.top1 * 8))
+    assert score.same_dataset
+    assert progress[-1] == (8, 8)
+    record = (reference.checkpoint.parents[1] / "cache" / "unsealed.jsonl").read_text()
+    assert "a test of the scoring" in record
+
+
+def test_failing_trials_are_told_by_kind_and_the_worker_goes_on(bench: Bench) -> None:
+    wild = {"lr": 100.0, "weight_decay": 10.0, "model.beta_inv": 4}
+    study = bench.study("failing", [{**GOOD, "model.beta_inv": 3}, wild, GOOD], task={"epochs": 5})
+    slow = bench.study("slow", [GOOD], task={"epochs": 5000, "timeout_minutes": 0.005})
+    worker = bench.worker("--max-trials", "4")
+    assert worker.wait() == 0, worker.said
+    invalid, diverged, good = bench.trials(study)
+    assert (invalid.state, invalid.failure_kind) == ("failed", "invalid")
+    assert "beta_inv = 3 does not divide width = 8" in invalid.failure_message
+    assert "Traceback" not in invalid.failure_message
+    assert (diverged.state, diverged.failure_kind) == ("failed", "diverged")
+    assert "loss became" in diverged.failure_message
+    assert good.state == "completed"
+    late = bench.trial(slow)
+    assert (late.state, late.failure_kind) == ("failed", "timeout")
+    assert "limit of 0.005 minutes" in late.failure_message
+
+
+def test_a_missing_data_set_fails_three_trials_and_pauses_the_study(bench: Bench) -> None:
+    missing = {"dataset": {"root": str(bench.home / "nowhere")}}
+    study = bench.study("missing", [GOOD] * 4, task=missing)
+    worker = bench.worker("--exit-when-idle", "1")
+    assert worker.wait() == 0, worker.said
+    trials = bench.trials(study)
+    assert [trial.state for trial in trials] == ["failed"] * 3 + ["suggested"]
+    assert {trial.failure_kind for trial in trials[:3]} == {"invalid"}
+    assert str(bench.home / "nowhere") in trials[0].failure_message
+    assert len(trials[0].failure_message.splitlines()) == 1
+    with bench.database.transaction() as connection:
+        from hpo.store import studies
+
+        row = studies.get(connection, "missing")
+    assert row.state is StudyState.PAUSED
+    assert "nowhere" in (row.state_reason or "")
+
+
+def test_an_unknown_token_ends_the_worker_with_a_sentence(bench: Bench) -> None:
+    bench.token = "hpo_not_a_token"  # noqa: S105 - which is the point
+    worker = bench.worker()
+    assert worker.wait() == 5
+    assert worker.said.splitlines()[-1].startswith("hpo-worker: the API at ")
+    assert "does not know this token" in worker.said
+
+
+def test_an_unknown_study_ends_the_worker_with_a_sentence(bench: Bench) -> None:
+    worker = bench.worker("--study", "nosuch")
+    assert worker.wait() == 1
+    assert "nosuch" in worker.said.splitlines()[-1]
+    assert "Traceback" not in worker.said
+
+
+def test_an_idle_worker_ends_at_once_when_told(bench: Bench) -> None:
+    worker = bench.worker()
+    wait_until(lambda: "asking" in worker.said and worker.children())
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
