@@ -28,6 +28,10 @@ HEARTBEATS_PER_LEASE: Final = 4
 INVALID_IN_A_ROW: Final = 3
 """So many invalid trials one after another pause their study."""
 
+_ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:lease_id, 0))")
+_HELD: Final = text("SELECT id FROM trial WHERE lease_id = CAST(:lease_id AS uuid)")
+_EXISTS: Final = text("SELECT id FROM trial WHERE id = :id")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
@@ -112,10 +116,10 @@ def claim(connection: Connection, request: ClaimRequest, *, lease_seconds: float
     """
     lease = {"lease_id": str(request.lease_id), "lease_seconds": lease_seconds}
     # The same request may arrive twice at once: the second waits here and then finds the lease of the first.
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lease_id, 0))"), lease)
+    connection.execute(_ONE_AT_A_TIME, lease)
     row = execute(connection, "reclaim", **lease).mappings().one_or_none()
     if row is None:
-        if connection.execute(text("SELECT FROM trial WHERE lease_id = CAST(:lease_id AS uuid)"), lease).first():
+        if connection.execute(_HELD, lease).first() is not None:
             raise StaleLeaseError("this lease is over; claim with a new lease id")
         who = {"worker": request.worker.name, "memory_bytes": request.worker.memory_bytes}
         row = execute(connection, "claim", study=request.study, **who, **lease).mappings().one_or_none()
@@ -275,7 +279,7 @@ def _backoff() -> dict[str, float]:
 
 
 def _stale(connection: Connection, trial_id: int) -> StaleLeaseError | NotFoundError:
-    if connection.execute(text("SELECT FROM trial WHERE id = :id"), {"id": trial_id}).first() is None:
+    if connection.execute(_EXISTS, {"id": trial_id}).first() is None:
         return NotFoundError(f"there is no trial {trial_id}; its study was probably deleted")
     return StaleLeaseError()
 

@@ -28,13 +28,13 @@ _EVENTS: Final = {
 
 def lock(connection: Connection, name: str) -> None:
     """Lock a study until the end of the transaction; its trials are locked after it, never before."""
-    connection.execute(text("SELECT FROM study WHERE name = :name FOR NO KEY UPDATE"), {"name": name})
+    connection.execute(text("SELECT id FROM study WHERE name = :name FOR NO KEY UPDATE"), {"name": name})
 
 
 def lock_of_trial(connection: Connection, trial_id: int) -> None:
     """Lock the study of a trial until the end of the transaction."""
     connection.execute(
-        text("SELECT FROM study WHERE id = (SELECT study_id FROM trial WHERE id = :trial_id) FOR NO KEY UPDATE"),
+        text("SELECT id FROM study WHERE id = (SELECT study_id FROM trial WHERE id = :trial_id) FOR NO KEY UPDATE"),
         {"trial_id": trial_id},
     )
 

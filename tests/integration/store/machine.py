@@ -1,0 +1,328 @@
+"""The lifecycle against its reference, driven by Hypothesis on a real Postgres.
+
+Steered, because that is what finds bugs: few trials alive, every lease ever issued may act again at any time, leases
+and backoffs end by UPDATE instead of by waiting, and fences are forged from parts of real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy import Connection, text
+
+from hpo.errors import StaleLeaseError
+from hpo.protocol import ClaimRequest, FinishRequest, Measurement, ReleaseRequest, ReportRequest
+from hpo.store import Database, lifecycle, studies
+from hpo.trial import StudyState
+
+from .model import StudyModel, TrialModel
+from .world import make_spec, suggestion, worker
+
+OWNERS = ("first", "second")
+OUTCOMES = st.sampled_from(["completed", "stopped", "failed"])
+VALUES = st.sampled_from([0.25, 0.75])
+ANY = st.integers(0, 10**6)
+"""Chooses among however many there are at the moment."""
+FORGERY = st.sampled_from(["none", "none", "none", "attempt", "lease"])
+
+T = TypeVar("T")
+Handle = tuple[TrialModel, int, UUID]
+_ROWS = text("""
+SELECT id, number, (params ->> 'lr')::float8 AS lr, state, attempt, retries, lease_id, cancel_requested AS cancel,
+       (metrics ->> 'val_top1')::float8 AS metrics, failure_kind, gpu_seconds,
+       (SELECT count(*) FROM measurement WHERE trial_id = trial.id) AS measured
+FROM trial WHERE study_id = :id ORDER BY id
+""")
+
+
+class LifecycleMachine(RuleBasedStateMachine):
+    """One study; every step is one transaction, compared with the model."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self.database = database
+        self.handles: list[Handle] = []
+        self.lr = 0.0
+
+    def transact(self, action: Callable[[Connection], T]) -> T | None:
+        """Run an action in a transaction; None when the lease is stale."""
+        try:
+            with self.database.transaction() as connection:
+                return action(connection)
+        except StaleLeaseError:
+            return None
+
+    @initialize(budget=st.integers(2, 5), allowed_retries=st.integers(0, 2))
+    def create(self, budget: int, allowed_retries: int) -> None:
+        spec = make_spec(f"s{uuid4().hex}", budget={"trials": budget}, retry={"attempts": allowed_retries})
+        row = self.transact(lambda connection: studies.create(connection, spec, actor="test"))
+        assert row is not None
+        self.study = StudyModel(id=row.id, name=row.name, budget=budget, allowed_retries=allowed_retries)
+        self.acquire(OWNERS[0])
+        self.suggest(2, OWNERS[0], 0)
+        self.claim_with(uuid4())
+
+    # --- the optimizer
+
+    @rule(
+        action=st.sampled_from(["suggest", "suggest", "suggest", "replace", "acquire", "expire"]),
+        owner=st.sampled_from([OWNERS[0], *OWNERS]),
+        age=st.sampled_from([0, 0, 0, 1]),
+        which=ANY,
+    )
+    def optimize(self, action: str, owner: str, age: int, which: int) -> None:
+        if action == "suggest" and self.study.alive < 2:
+            self.suggest(1 + which % 2, owner, age)
+        elif action == "replace" and self.study.trials:
+            self.replace(which, owner, age)
+        elif action == "acquire":
+            self.acquire(owner)
+        elif action == "expire":
+            self.expire_generator()
+
+    def acquire(self, owner: str) -> None:
+        study = self.study
+        got = self.transact(lambda connection: studies.acquire_generator(connection, study.id, owner, 3600))
+        free = study.owner is None or study.owner_expired
+        if free:
+            study.owner, study.generation, study.owner_expired = owner, study.generation + 1, False
+        assert got == (study.generation if study.owner == owner else None)
+
+    def expire_generator(self) -> None:
+        self.sql("UPDATE study SET generator_expires_at = '2000-01-01' WHERE id = :study", study=self.study.id)
+        self.study.owner_expired = True
+
+    def suggest(self, count: int, owner: str, age: int) -> None:
+        study, generation = self.study, self.study.generation - age
+        proposed = [suggestion(self.next_lr()) for _ in range(count)]
+        added = self.transact(
+            lambda connection: lifecycle.suggest(connection, study.id, proposed, owner=owner, generation=generation)
+        )
+        room = min(count, study.budget - study.live) if study.may_suggest(owner, generation) else 0
+        assert added is not None
+        assert [record.number for record in added] == list(range(len(study.trials), len(study.trials) + room))
+        for record, wanted in zip(added, proposed, strict=False):
+            study.trials.append(TrialModel(id=record.id, number=record.number, lr=float(wanted.params["lr"])))
+
+    def replace(self, which: int, owner: str, age: int) -> None:
+        trial, generation, lr = self.trial(which), self.study.generation - age, self.next_lr()
+        replaced = self.transact(
+            lambda connection: lifecycle.replace_suggestion(
+                connection, trial.id, suggestion(lr), owner=owner, generation=generation
+            )
+        )
+        unclaimed = trial.state == "suggested" and trial.attempt == 0
+        assert replaced == (unclaimed and self.study.may_suggest(owner, generation))
+        if replaced:
+            trial.lr = lr
+
+    # --- workers
+
+    @rule()
+    def claim(self) -> None:
+        self.claim_with(uuid4())
+
+    @rule(which=ANY)
+    def claim_again(self, which: int) -> None:
+        _, _, lease_id = self.handles[which % len(self.handles)]
+        holder = next((trial for trial in self.study.trials if trial.lease_id == lease_id), None)
+        if holder is None:
+            self.claim_with(lease_id)
+            return
+        lease = self.ask(lease_id)
+        if holder.state != "running":
+            assert lease is None
+            return
+        assert (lease.trial_id, lease.attempt) == (holder.id, holder.attempt)
+        holder.expired = False
+
+    @rule(which=ANY, forgery=FORGERY, step=st.integers(1, 3), value=VALUES)
+    def report(self, which: int, forgery: str, step: int, value: float) -> None:
+        trial, attempt, lease_id = self.handle(which, forgery)
+        sent = Measurement(step=step, metrics={"val_top1": value}, wall_seconds=1, gpu_seconds=1)
+        request = ReportRequest(attempt=attempt, lease_id=lease_id, measurements=[sent])
+        got = self.transact(lambda connection: lifecycle.report(connection, trial.id, request))
+        assert (got is not None) == trial.owned_by(attempt, lease_id), "a report passed or broke the fence"
+        if got is not None:
+            new = (attempt, step) not in trial.measured
+            assert (got.study_state, got.cancel) == (self.study.state, trial.cancel)
+            assert got.new_steps == ([step] if new else [])
+            trial.measured.setdefault((attempt, step), value)
+            trial.heartbeat()
+
+    @rule(which=ANY, forgery=FORGERY, outcome=OUTCOMES, value=VALUES)
+    def finish(self, which: int, forgery: str, outcome: str, value: float) -> None:
+        trial, attempt, lease_id = self.handle(which, forgery)
+        result = {"failure_kind": "error"} if outcome == "failed" else {"metrics": {"val_top1": value}}
+        request = FinishRequest(attempt=attempt, lease_id=lease_id, outcome=outcome, **result)  # type: ignore[arg-type]  # a literal
+        got = self.transact(lambda connection: lifecycle.finish(connection, trial.id, request))
+        owned = trial.owned_by(attempt, lease_id)
+        repeated = trial.accepted(attempt, lease_id, outcome, value)
+        assert (got is not None) == (owned or repeated), "a result passed or broke the fence"
+        if owned:
+            trial.finish(outcome, value)
+
+    @rule(which=ANY, forgery=FORGERY, reason=st.sampled_from(["drained", "paused", "crashed"]))
+    def release(self, which: int, forgery: str, reason: str) -> None:
+        trial, attempt, lease_id = self.handle(which, forgery)
+        request = ReleaseRequest(attempt=attempt, lease_id=lease_id, reason=reason)  # type: ignore[arg-type]  # a literal
+
+        def act(connection: Connection) -> bool:
+            lifecycle.release(connection, trial.id, request)
+            return True
+
+        released = self.transact(act) is not None
+        assert released == (trial.state == "running" and trial.owned_by(attempt, lease_id)), "release and the fence"
+        if released and reason == "crashed":
+            trial.lose(self.study.allowed_retries, keep_lease=False)
+        elif released:
+            trial.give_back("suggested" if reason == "drained" else "paused")
+
+    # --- time
+
+    @rule(action=st.sampled_from(["expire", "reap", "both", "both", "end backoffs"]), which=ANY)
+    def pass_time(self, action: str, which: int) -> None:
+        if action in ("expire", "both"):
+            self.expire(which)
+        if action in ("reap", "both"):
+            self.reap()
+        if action == "end backoffs":
+            self.end_backoffs()
+
+    def expire(self, which: int) -> None:
+        running = [trial for trial in self.study.trials if trial.state == "running"]
+        if running:
+            trial = running[which % len(running)]
+            self.sql("UPDATE trial SET lease_expires_at = '2000-01-01' WHERE id = :id", id=trial.id)
+            trial.expired = True
+
+    def reap(self) -> None:
+        reaped = self.transact(lifecycle.reap)
+        lost = [trial for trial in self.study.trials if trial.state == "running" and trial.expired]
+        assert reaped == [trial.id for trial in lost]
+        for trial in lost:
+            trial.lose(self.study.allowed_retries, keep_lease=True)
+
+    def end_backoffs(self) -> None:
+        self.sql("UPDATE trial SET not_before = NULL WHERE study_id = :id", id=self.study.id)
+        for trial in self.study.trials:
+            trial.backing_off = False
+
+    # --- people, and what the service does by itself
+
+    @rule(
+        action=st.sampled_from(["pause", "resume", "resume", "cancel", "withdraw", "settle", "settle", "stop"]),
+        which=ANY,
+        rarely=st.integers(0, 3),
+    )
+    def intervene(self, action: str, which: int, rarely: int) -> None:
+        if action in ("pause", "resume") and self.study.state in ("active", "paused"):
+            self.move("paused" if action == "pause" else "active")
+        elif action == "cancel" and rarely % 2 == 0:
+            self.cancel(self.trial(which))
+        elif action == "withdraw":
+            self.withdraw()
+        elif action == "settle":
+            self.settle()
+        elif action == "stop" and rarely == 0 and self.study.state in ("active", "paused"):
+            self.move("stopped")
+            self.study.withdraw()
+            self.study.close()
+
+    def withdraw(self) -> None:
+        gone = self.transact(lambda connection: lifecycle.withdraw(connection, self.study.id, actor="test"))
+        assert gone == self.study.withdraw()
+
+    def cancel(self, trial: TrialModel) -> None:
+        self.transact(lambda connection: lifecycle.cancel(connection, trial.id, actor="test"))
+        if trial.over:
+            return
+        trial.cancel = True
+        if trial.state != "running" and trial.attempt == 0:
+            trial.state = "withdrawn"
+        elif trial.state != "running":
+            trial.stop()
+
+    def settle(self) -> None:
+        ended = self.transact(studies.settle)
+        assert ended == ([self.study.name] if self.study.settle() else [])
+
+    # --- what must hold after every step
+
+    @invariant()
+    def agrees_with_the_model(self) -> None:
+        if not hasattr(self, "study"):
+            return
+        with self.database.transaction() as connection:
+            rows = connection.execute(_ROWS, {"id": self.study.id}).mappings().all()
+            state, generation = connection.execute(
+                text("SELECT state, generation FROM study WHERE id = :id"), {"id": self.study.id}
+            ).one()
+        assert (state, generation) == (self.study.state, self.study.generation)
+        assert [dict(row) for row in rows] == [_expected(trial) for trial in self.study.trials]
+
+    def teardown(self) -> None:
+        if hasattr(self, "study"):
+            self.sql("DELETE FROM study WHERE id = :id", id=self.study.id)
+
+    # --- helpers
+
+    def sql(self, statement: str, **values: Any) -> None:
+        with self.database.transaction() as connection:
+            connection.execute(text(statement), values)
+
+    def move(self, target: str) -> None:
+        self.transact(
+            lambda connection: studies.set_state(connection, self.study.name, StudyState(target), actor="test")
+        )
+        self.study.state = target
+
+    def ask(self, lease_id: UUID) -> Any:
+        request = ClaimRequest(worker=worker(), lease_id=lease_id, study=self.study.name)
+        return self.transact(lambda connection: lifecycle.claim(connection, request, lease_seconds=3600))
+
+    def claim_with(self, lease_id: UUID) -> None:
+        lease, expected = self.ask(lease_id), self.study.next_claim()
+        if expected is None:
+            assert lease is None
+            return
+        expected.claim(lease_id)
+        assert lease is not None
+        assert (lease.trial_id, lease.attempt, lease.params) == (expected.id, expected.attempt, {"lr": expected.lr})
+        self.handles.append((expected, expected.attempt, lease_id))
+
+    def trial(self, which: int) -> TrialModel:
+        return self.study.trials[which % len(self.study.trials)]
+
+    def handle(self, which: int, forgery: str) -> Handle:
+        trial, attempt, lease_id = self.handles[which % len(self.handles)]
+        if forgery == "attempt":
+            attempt += 1 if which % 2 else -1
+        if forgery == "lease":
+            lease_id = uuid4()
+        return trial, attempt, lease_id
+
+    def next_lr(self) -> float:
+        self.lr += 0.001
+        return self.lr
+
+
+def _expected(trial: TrialModel) -> dict[str, Any]:
+    return {
+        "id": trial.id,
+        "number": trial.number,
+        "lr": trial.lr,
+        "state": trial.state,
+        "attempt": trial.attempt,
+        "retries": trial.retries,
+        "lease_id": trial.lease_id,
+        "cancel": trial.cancel,
+        "metrics": trial.metrics,
+        "failure_kind": trial.failure_kind,
+        "gpu_seconds": float(len(trial.measured)),
+        "measured": len(trial.measured),
+    }

@@ -1,0 +1,153 @@
+"""What the lifecycle should do, said again in plain Python: the reference of the state machine test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+TERMINAL = ("completed", "stopped", "failed", "withdrawn")
+
+
+@dataclass(slots=True, kw_only=True)
+class TrialModel:
+    """One trial."""
+
+    id: int
+    number: int
+    lr: float
+    state: str = "suggested"
+    attempt: int = 0
+    retries: int = 0
+    begun: bool = False
+    """It was given back once, so it goes before fresh suggestions."""
+    lease_id: UUID | None = None
+    expired: bool = False
+    backing_off: bool = False
+    cancel: bool = False
+    metrics: float | None = None
+    failure_kind: str | None = None
+    measured: dict[tuple[int, int], float] = field(default_factory=dict)
+    """(attempt, step) to value; each costs one GPU second."""
+
+    @property
+    def over(self) -> bool:
+        return self.state in TERMINAL
+
+    def owned_by(self, attempt: int, lease_id: UUID) -> bool:
+        """The fence: the latest claim, not given back, not over."""
+        return not self.over and self.attempt == attempt and self.lease_id == lease_id
+
+    def claim(self, lease_id: UUID) -> None:
+        self.state, self.attempt, self.lease_id = "running", self.attempt + 1, lease_id
+        self.expired = self.backing_off = False
+
+    def heartbeat(self) -> None:
+        if self.state == "suggested":
+            self.state, self.retries = "running", self.retries - 1
+        self.expired = self.backing_off = False
+
+    def finish(self, outcome: str, value: float) -> None:
+        self.state = self.outcome_of(outcome)
+        self.metrics = None if outcome == "failed" else value
+        self.failure_kind = "error" if self.state == "failed" else None
+        self.backing_off = False
+
+    def outcome_of(self, outcome: str) -> str:
+        return "stopped" if self.cancel and outcome == "failed" else outcome
+
+    def accepted(self, attempt: int, lease_id: UUID, outcome: str, value: float) -> bool:
+        """Whether exactly this result was accepted under exactly this lease."""
+        return (
+            self.state in ("completed", "stopped", "failed")
+            and self.attempt == attempt
+            and self.lease_id == lease_id
+            and self.state == self.outcome_of(outcome)
+            and self.metrics == (None if outcome == "failed" else value)
+        )
+
+    def lose(self, allowed_retries: int, *, keep_lease: bool) -> None:
+        """Its worker died: again with a wait, or for good."""
+        self.begun = True
+        if self.cancel:
+            self.stop()
+        elif self.retries < allowed_retries:
+            self.state, self.backing_off = "suggested", True
+            self.lease_id = self.lease_id if keep_lease else None
+        else:
+            self.state, self.failure_kind, self.lease_id = "failed", "lost", None
+        self.retries += 1
+
+    def give_back(self, state: str) -> None:
+        self.begun = True
+        self.lease_id = None
+        if self.cancel:
+            self.stop()
+        else:
+            self.state = state
+
+    def stop(self) -> None:
+        """End without its worker: what it measured last counts."""
+        self.state, self.lease_id, self.backing_off = "stopped", None, False
+        self.metrics = self.measured[max(self.measured)] if self.measured else None
+
+
+@dataclass(slots=True, kw_only=True)
+class StudyModel:
+    """One study with its generator lease."""
+
+    id: int
+    name: str
+    budget: int
+    allowed_retries: int
+    state: str = "active"
+    ended: bool = False
+    trials: list[TrialModel] = field(default_factory=list)
+    owner: str | None = None
+    generation: int = 0
+    owner_expired: bool = False
+
+    @property
+    def live(self) -> int:
+        return sum(trial.state != "withdrawn" for trial in self.trials)
+
+    @property
+    def alive(self) -> int:
+        return sum(not trial.over for trial in self.trials)
+
+    def may_suggest(self, owner: str, generation: int) -> bool:
+        return (
+            self.state == "active"
+            and self.owner == owner
+            and self.generation == generation
+            and not self.owner_expired
+        )
+
+    def next_claim(self) -> TrialModel | None:
+        if self.state != "active":
+            return None
+        ready = [t for t in self.trials if t.state in ("suggested", "paused") and not t.backing_off]
+        return min(ready, key=lambda t: (not t.begun, t.id), default=None)
+
+    def withdraw(self) -> int:
+        gone = [t for t in self.trials if t.state == "suggested" and t.attempt == 0]
+        for trial in gone:
+            trial.state = "withdrawn"
+        return len(gone)
+
+    def close(self) -> None:
+        for trial in self.trials:
+            if trial.state == "paused" or (trial.state == "suggested" and trial.attempt > 0):
+                trial.stop()
+
+    def settle(self) -> bool:
+        """Whether the study ends now."""
+        if self.state == "stopped":
+            self.withdraw()
+            self.close()
+        if self.ended or self.alive:
+            return False
+        if self.state == "stopped":
+            self.ended = True
+        elif self.live >= self.budget:
+            self.state, self.ended = "completed", True
+        return self.ended
