@@ -10,6 +10,7 @@ import copy
 import threading
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from optuna.distributions import BaseDistribution
@@ -119,17 +120,21 @@ class DatabaseSource:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
-        self._finished: dict[tuple[int, int], dict[int, FrozenTrial]] = {}
+        self._finished: dict[tuple[int, int], dict[tuple[int, TrialState, datetime | None], FrozenTrial]] = {}
         self._distributions: dict[tuple[int, int], Distributions] = {}
         self._study_of: dict[int, int] = {}
         self._notes: dict[int, dict[str, Any]] = {}
 
     def studies(self) -> Sequence[StudyView]:
         """Read all studies."""
-        from .store import studies
+        from .store import studies  # here, since the pruners share this module and need no database driver
 
         with self._database.transaction() as connection:
             rows = studies.list_all(connection)
+        with self._lock:
+            alive = {(row.id, row.revision) for row in rows}
+            self._finished = {key: kept for key, kept in self._finished.items() if key in alive}
+            self._distributions = {key: kept for key, kept in self._distributions.items() if key in alive}
         return [
             StudyView(
                 id=row.id,
@@ -144,7 +149,7 @@ class DatabaseSource:
 
     def frozen_trials(self, study: StudyView) -> Sequence[FrozenTrial]:
         """Read the trials of a study and translate those that are not known to be finished."""
-        from .store import trials
+        from .store import trials  # here for the same reason as in studies()
 
         with self._database.transaction() as connection:
             records = _visible(trials.records(connection, study.id))
@@ -155,9 +160,11 @@ class DatabaseSource:
             found = []
             for record in records:
                 self._study_of[record.id] = study.id
-                trial = finished.get(record.id) or frozen_trial(study.spec, record, known)
+                # A late result may still replace a failure, so the end is part of what identifies a finished trial.
+                end = (record.id, record.state, record.finished_at)
+                trial = finished.get(end) or frozen_trial(study.spec, record, known)
                 if record.state.is_terminal:
-                    finished[record.id] = trial
+                    finished[end] = trial
                 found.append(trial)
         return found
 

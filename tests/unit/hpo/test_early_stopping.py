@@ -24,6 +24,7 @@ from optuna.pruners import (
 from optuna.trial import TrialState as OptunaState
 
 from hpo.early_stopping import decide
+from hpo.spec.metrics import Direction
 from hpo.trial import Decision, TrialRecord, TrialState
 
 from .records import record_of, spec_with
@@ -41,9 +42,9 @@ RULES: list[tuple[dict[str, Any], Callable[[], BasePruner]]] = [
 ]
 
 
-def _play(rule: dict[str, Any], pruner: Callable[[], BasePruner], direction: str, seed: int) -> tuple[int, int]:
+def _play(rule: dict[str, Any], pruner: Callable[[], BasePruner], direction: Direction, seed: int) -> tuple[int, int]:
     """Drive Optuna and ours with the same curves, reported in the same random order; give stops and reports."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - a game, not a secret
     sign = 1.0 if direction == "maximize" else -1.0
     spec = spec_with(
         epochs=EPOCHS,
@@ -99,7 +100,7 @@ def _quiet_optuna() -> None:
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 @pytest.mark.parametrize(("rule", "pruner"), RULES, ids=lambda value: value["name"] if isinstance(value, dict) else "")
 def test_decides_as_the_pruner_in_a_plain_study(
-    rule: dict[str, Any], pruner: Callable[[], BasePruner], direction: str
+    rule: dict[str, Any], pruner: Callable[[], BasePruner], direction: Direction
 ) -> None:
     played = [_play(rule, pruner, direction, seed) for seed in range(6)]
     stops, reports = map(sum, zip(*played, strict=True))
@@ -133,7 +134,7 @@ def test_the_first_trials_run_to_the_end() -> None:
 @given(seed=st.integers(0, 2**32), name=st.sampled_from(["median", "percentile", "asha", "hyperband", "patient"]))
 @settings(max_examples=40, deadline=None)
 def test_the_best_trial_is_never_stopped(seed: int, name: str) -> None:
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - a game, not a secret
     rule: dict[str, Any] = {"name": name, "startup_trials": 0, "min_epochs": 1}
     spec = spec_with(early_stopping={**rule, "percentile": 1} if name == "percentile" else rule)
     curves = [[rng.random() for _ in range(rng.randint(1, 8))] for _ in range(6)]

@@ -10,7 +10,7 @@ import pytest
 from hpo.errors import NotFoundError
 from hpo.optimizer import GeneratorError, Optimizer, create_optimizer, startup_trials
 from hpo.optimizer.history import History
-from hpo.trial import Decision, FailureKind, Suggestion, TrialState
+from hpo.trial import Decision, FailureKind, Params, Suggestion, TrialState
 
 from ..records import PARAMS, record_of, spec_with
 
@@ -20,7 +20,7 @@ class Echo:
 
     name = "echo"
 
-    def __init__(self, *answers: dict[str, object] | Exception) -> None:
+    def __init__(self, *answers: Params | Exception) -> None:
         self.answers = list(answers)
         self.histories: list[History] = []
 
@@ -29,7 +29,7 @@ class Echo:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return [Suggestion(params=answer, generator=self.name)]  # type: ignore[arg-type]  # some tests lie
+        return [Suggestion(params=answer, generator=self.name)]
 
 
 def _optimizer(generator: Echo, **sections: object) -> Optimizer:
@@ -103,7 +103,7 @@ def test_pending_proposals_are_told_to_the_generator() -> None:
 
 
 @pytest.mark.parametrize("answer", [GeneratorError("no"), {"lr": 5.0, "weight_decay": 1e-4, "model": "r2plus1d_18"}])
-def test_a_generator_that_fails_is_replaced_by_sobol(answer: Exception | dict[str, object]) -> None:
+def test_a_generator_that_fails_is_replaced_by_sobol(answer: Exception | Params) -> None:
     optimizer = _optimizer(Echo(answer))
     (suggestion,) = optimizer.ask()
     assert suggestion.generator == "sobol (instead of ax)"
@@ -116,7 +116,7 @@ def test_unknown_trials_are_named() -> None:
         optimizer.stop,
         optimizer.forget,
         lambda id: optimizer.tell(id, {}),
-        lambda id: optimizer.fail(id, "oom"),
+        lambda id: optimizer.fail(id, FailureKind.OOM),
     ):
         with pytest.raises(NotFoundError, match="trial 7"):
             call(7)

@@ -1,0 +1,183 @@
+"""What one step of the optimizer does to a study, step by step on a real Postgres."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpo.optimizer import create_optimizer, server
+from hpo.optimizer.server import StudyServer
+from hpo.store import Database, events, studies, trials
+from hpo.store.studies import StudyRow
+from hpo.trial import StudyState, Suggestion, TrialState
+
+from .studies import claim, create, finish, records, waiting
+
+
+class Steps:
+    """An optimizer process, stopped between its steps."""
+
+    def __init__(self, database: Database, study: StudyRow, owner: str = "a") -> None:
+        self.database, self.study, self.owner = database, study, owner
+        self.server = StudyServer(database, owner)
+
+    def take(self, demand: int | None = None) -> bool:
+        """Take one step."""
+        with self.database.transaction() as connection:
+            generation = studies.acquire_generator(connection, self.study.id, self.owner, 60)
+            assert generation is not None
+            study = studies.get_by_id(connection, self.study.id)
+            wanted = trials.demand(connection, self.study.id) if demand is None else demand
+        return self.server.step(study, generation=generation, demand=wanted)
+
+    def settle(self, demand: int | None = None) -> int:
+        """Take steps until there is nothing to do; give their number."""
+        for count in range(100):
+            if not self.take(demand):
+                return count
+        raise AssertionError("the optimizer does not come to rest")
+
+
+@pytest.fixture
+def steps(database: Database) -> Steps:
+    """The optimizer of a fresh study."""
+    return Steps(database, create(database))
+
+
+def test_the_queue_is_as_long_as_there_are_workers(steps: Steps) -> None:
+    steps.settle()
+    assert len(waiting(steps.database, steps.study)) == 1  # nobody yet, but somebody will come
+    for place in range(3):
+        assert claim(steps.database, f"w{place}") is not None
+        steps.settle()
+    assert len(waiting(steps.database, steps.study)) == 3
+
+
+def test_start_up_suggestions_come_in_one_step(steps: Steps) -> None:
+    steps.take(demand=3)
+    assert [record.generator for record in waiting(steps.database, steps.study)] == ["sobol"] * 3
+
+
+def test_the_budget_is_never_exceeded(database: Database) -> None:
+    steps = Steps(database, create(database, budget={"trials": 4}))
+    for number in range(4):
+        steps.settle(demand=3)
+        lease = claim(database)
+        assert lease is not None
+        finish(database, lease, 0.1 * number)
+    assert steps.settle(demand=3) <= 1
+    assert claim(database) is None
+    assert [record.state for record in records(database, steps.study)] == [TrialState.COMPLETED] * 4
+
+
+def test_a_result_makes_waiting_suggestions_of_a_model_new(steps: Steps) -> None:
+    database = steps.database
+    for number in range(3):
+        steps.settle(demand=1)
+        lease = claim(database)
+        assert lease is not None
+        finish(database, lease, 0.1 * number)
+    steps.settle(demand=3)
+    running = claim(database)
+    assert running is not None
+    steps.settle(demand=2)
+    before = {record.id: record.params for record in waiting(database, steps.study)}
+    finish(database, running, 0.9)
+    steps.settle(demand=2)
+    after = {record.id: record.params for record in waiting(database, steps.study)}
+    assert set(after) == set(before)  # in place: no number is lost
+    assert all(after[id] != before[id] for id in before)
+    with database.transaction() as connection:
+        kinds = [event.kind for event in events.list_since(connection, steps.study.id, 0, 1000)]
+    assert kinds.count("trial.replaced") == len(before)
+    keys = [tuple(sorted(record.params.items())) for record in records(database, steps.study)]
+    assert len(set(keys)) == len(keys)
+    assert steps.settle(demand=2) == 0  # nothing new, nothing to do
+
+
+def test_start_up_suggestions_are_not_planned_again(steps: Steps) -> None:
+    steps.settle(demand=3)
+    lease = claim(steps.database)
+    assert lease is not None
+    before = [record.params for record in waiting(steps.database, steps.study)]
+    finish(steps.database, lease, 0.5)
+    steps.settle(demand=2)
+    assert [record.params for record in waiting(steps.database, steps.study)] == before
+
+
+def test_a_slow_model_does_not_keep_a_worker_waiting(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = steps.database
+    for number in range(3):
+        steps.settle(demand=1)
+        lease = claim(database)
+        assert lease is not None
+        finish(database, lease, 0.1 * number)
+    monkeypatch.setattr(server, "PATIENCE_SECONDS", -1.0)  # every fit is too slow
+    steps.take(demand=2)
+    (quick,) = waiting(database, steps.study)
+    assert quick.generator == "sobol (instead of tpe)"
+    steps.take(demand=1)
+    (refined,) = waiting(database, steps.study)
+    assert (refined.id, refined.generator) == (quick.id, "tpe")
+
+
+def test_a_successor_proposes_what_the_first_would_have(database: Database) -> None:
+    study = create(database)
+    first = Steps(database, study, "a")
+    for number in range(4):
+        first.settle(demand=1)
+        lease = claim(database)
+        assert lease is not None
+        finish(database, lease, 0.1 * number)
+    known = records(database, study)
+    with database.transaction() as connection:
+        studies.release_generator(connection, study.id, "a")
+    Steps(database, study, "b").settle(demand=1)
+    (proposed,) = waiting(database, study)
+    optimizer = create_optimizer(study.spec)
+    optimizer.replay(known)
+    assert proposed.params == optimizer.ask()[0].params
+
+
+def test_what_an_owner_without_its_lease_proposes_is_refused(steps: Steps) -> None:
+    with steps.database.transaction() as connection:
+        generation = studies.acquire_generator(connection, steps.study.id, "a", 60)
+        assert generation is not None
+        studies.release_generator(connection, steps.study.id, "a")
+        study = studies.get_by_id(connection, steps.study.id)
+        assert studies.acquire_generator(connection, study.id, "b", 60) is not None
+    assert steps.server.step(study, generation=generation, demand=2) is False
+    assert waiting(steps.database, study) == []
+
+
+def test_a_claim_that_comes_first_wins_over_planning_again(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suggestion is claimed while the model is fitted: it keeps its parameters."""
+    database = steps.database
+    for number in range(3):
+        steps.settle(demand=1)
+        lease = claim(database)
+        assert lease is not None
+        finish(database, lease, 0.1 * number)
+    steps.settle(demand=1)
+    (planned,) = waiting(database, steps.study)
+    fit = StudyServer._fit
+
+    def fit_slowly(self: StudyServer, optimizer: object) -> list[Suggestion]:
+        found = fit(self, optimizer)  # type: ignore[arg-type]  # passed through
+        assert claim(database, "fast") is not None
+        return found
+
+    steps.server._planned_with[planned.id] = -1
+    steps.server._looked_at = None
+    monkeypatch.setattr(StudyServer, "_fit", fit_slowly)
+    steps.take(demand=0)
+    (record,) = [record for record in records(database, steps.study) if record.id == planned.id]
+    assert (record.state, record.params) == (TrialState.RUNNING, planned.params)
+
+
+def test_a_paused_study_gets_no_suggestions(database: Database) -> None:
+    study = create(database)
+    steps = Steps(database, study)
+    with database.transaction() as connection:
+        studies.set_state(connection, study.name, StudyState.PAUSED, actor="test")
+    assert steps.settle(demand=2) == 0
+    assert waiting(database, study) == []
