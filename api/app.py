@@ -81,7 +81,8 @@ class _Application(FastAPI):
         if not self.openapi_schema:
             document = super().openapi()
             _, extra = models_json_schema(
-                [(StudySpec, "validation"), (Export, "validation")], ref_template="#/components/schemas/{model}"
+                [(model, "validation") for model in (StudySpec, Export, problems.Problem)],
+                ref_template="#/components/schemas/{model}",
             )
             document["components"]["schemas"] = {**extra.get("$defs", {}), **document["components"]["schemas"]}
         return super().openapi()

@@ -59,7 +59,7 @@ def get_best_trial(state: State, _: Reader, name: StudyName) -> BestTrial:
     "/export",
     response_class=Response,
     responses={
-        **responses(404, 409, 422),
+        **responses(404, 409),
         200: {
             "description": "The document, which `hpo train` and `hpo evaluate` read.",
             "content": {

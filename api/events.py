@@ -41,7 +41,7 @@ class Event(BaseModel):
     at: datetime
 
 
-@router.get("", responses=responses(404, 422), operation_id="list_events")
+@router.get("", responses=responses(404), operation_id="list_events")
 def list_events(
     state: State,
     _: Reader,
@@ -57,7 +57,7 @@ def list_events(
     "/stream",
     response_class=StreamingResponse,
     responses={
-        **responses(404, 422),
+        **responses(404),
         200: {"description": "One JSON event per message.", "content": {"text/event-stream": {}}},
     },
     operation_id="stream_events",

@@ -10,14 +10,15 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, text
 
 from hpo.optimizer import sobol
 from hpo.store import lifecycle, studies, trials
-from hpo.trial import TrialState
+from hpo.store.studies import StudyRow
+from hpo.trial import TrialRecord, TrialState
 
 LEASE_SECONDS: Final = 5.0
 _ACTIVE: Final = text("""
@@ -54,20 +55,27 @@ class Fallback:
             if served:
                 self._starving_since.pop(study_id, None)
                 return False
-            return self._clock() - self._starving_since.setdefault(study_id, self._clock()) >= self._after_seconds
+            now = self._clock()
+            return now - self._starving_since.setdefault(study_id, now) >= self._after_seconds
 
     def _add(self, connection: Connection, study_id: int) -> bool:
-        study = studies.get_by_id(connection, study_id)
-        limit = study.spec.budget.trials
-        full = limit is not None and study.live_trials >= limit
-        # A suggestion that is there already waits out a backoff, or does not fit the worker that asked.
-        if full or study.counts.get(TrialState.SUGGESTED):
+        if not _has_room(studies.get_by_id(connection, study_id)):
             return False
-        records = trials.records(connection, study.id)
-        generation = studies.acquire_generator(connection, study.id, self._owner, LEASE_SECONDS)
+        generation = studies.acquire_generator(connection, study_id, self._owner, LEASE_SECONDS)
         if generation is None:
             return False
-        proposals = sobol.suggest(study.spec, [record.params for record in records], 1)
-        added = lifecycle.suggest(connection, study.id, proposals, owner=self._owner, generation=generation)
-        studies.release_generator(connection, study.id, self._owner)
+        # Only from here on is nobody else adding: what was read before may be out of date.
+        study = studies.get_by_id(connection, study_id)
+        added: Sequence[TrialRecord] = ()
+        if _has_room(study):
+            taken = [record.params for record in trials.records(connection, study_id)]
+            proposals = sobol.suggest(study.spec, taken, 1)
+            added = lifecycle.suggest(connection, study_id, proposals, owner=self._owner, generation=generation)
+        studies.release_generator(connection, study_id, self._owner)
         return bool(added)
+
+
+def _has_room(study: StudyRow) -> bool:
+    limit = study.spec.budget.trials
+    # A suggestion that is there already waits out a backoff, or does not fit the worker that asked.
+    return not study.counts.get(TrialState.SUGGESTED) and (limit is None or study.live_trials < limit)

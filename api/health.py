@@ -14,7 +14,7 @@ from hpo.errors import StoreUnavailableError
 from hpo.store import studies
 from hpo.trial import StudyState
 
-from .problems import RETRY_AFTER_SECONDS
+from .problems import RETRY_AFTER_SECONDS, responses
 from .state import State
 
 router = APIRouter(prefix="/v1/health", tags=["health"])
@@ -32,7 +32,7 @@ class Health(BaseModel):
 
 @router.get(
     "",
-    responses={503: {"model": Health, "description": "Postgres cannot be reached."}},
+    responses={422: responses()[422], 503: {"model": Health, "description": "Postgres cannot be reached."}},
     operation_id="get_health",
 )
 def get_health(

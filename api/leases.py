@@ -55,7 +55,7 @@ def _examples(**values: Any) -> dict[str, Any]:
 @router.post(
     "/leases",
     response_model=Lease,
-    responses={**responses(404, 422), **NOTHING_TO_DO},
+    responses={**responses(404), **NOTHING_TO_DO},
     operation_id="claim_trial",
     openapi_extra=_examples(gpu=CLAIM_EXAMPLE),
 )
@@ -75,7 +75,7 @@ def claim_trial(state: State, _: WorkerOnly, request: ClaimRequest) -> Lease | R
 
 @router.post(
     "/trials/{trial_id}/reports",
-    responses=responses(404, 409, 422),
+    responses=responses(404, 409),
     operation_id="report_trial",
     openapi_extra=_examples(
         epoch={**FENCE, "measurements": [MEASUREMENT], "checkpoint": "/data/checkpoints/17/last.pt"}, heartbeat=FENCE
@@ -90,7 +90,7 @@ def report_trial(state: State, _: WorkerOnly, trial_id: TrialId, request: Report
 
 @router.post(
     "/trials/{trial_id}/finish",
-    responses=responses(404, 409, 422),
+    responses=responses(404, 409),
     operation_id="finish_trial",
     openapi_extra=_examples(
         completed={**FENCE, "outcome": "completed", "metrics": {"val_top1": 0.72, "val_loss": 1.04}},
@@ -110,7 +110,7 @@ def finish_trial(state: State, _: WorkerOnly, trial_id: TrialId, request: Finish
 @router.post(
     "/trials/{trial_id}/release",
     status_code=204,
-    responses=responses(404, 409, 422),
+    responses=responses(404, 409),
     operation_id="release_trial",
     openapi_extra=_examples(drained={**FENCE, "reason": "drained"}),
 )

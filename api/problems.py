@@ -6,6 +6,7 @@ explains the problem; `errors` names each wrong field of a spec or a body.
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,10 @@ class ProblemResponse(JSONResponse):
 
     media_type = MEDIA_TYPE
 
+    def render(self, content: Any) -> bytes:
+        """Write JSON; text from the request that is no valid Unicode becomes a question mark."""
+        return json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+
 
 router = APIRouter()
 
@@ -121,9 +126,10 @@ class LastResort:
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe error answers for the OpenAPI document; those that every route can give are added."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
-        status: {"model": Problem, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
-        for status in sorted({401, 403, 503, *statuses})
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in sorted({401, 403, 422, 503, *statuses})
     }
 
 

@@ -58,7 +58,7 @@ class StudyDetail(StudySummary):
 @router.post(
     "",
     status_code=201,
-    responses=responses(409, 413, 415, 422),
+    responses=responses(409, 413, 415),
     operation_id="create_study",
     openapi_extra=openapi_body(),
 )

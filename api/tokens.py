@@ -49,7 +49,7 @@ class Token(BaseModel):
     revoked_at: datetime | None
 
 
-@router.post("", status_code=201, responses=responses(422), operation_id="create_token")
+@router.post("", status_code=201, responses=responses(), operation_id="create_token")
 def create_token(state: State, _: Admin, wanted: NewToken) -> CreatedToken:
     """Make a token. Its text is in this answer and nowhere else."""
     expires = None if wanted.expires_in_hours is None else timedelta(hours=wanted.expires_in_hours)
@@ -65,7 +65,7 @@ def list_tokens(state: State, _: Admin) -> list[Token]:
         return [_token(row) for row in tokens.list_all(connection, kind="api")]
 
 
-@router.delete("/{token_id}", responses=responses(404, 422), operation_id="revoke_token")
+@router.delete("/{token_id}", responses=responses(404), operation_id="revoke_token")
 def revoke_token(state: State, _: Admin, token_id: Annotated[int, Path(ge=0, le=2**63 - 1)]) -> Token:
     """Make a token invalid from now on."""
     with state.database.transaction() as connection:

@@ -90,7 +90,7 @@ class Curves(BaseModel):
     curves: list[Curve]
 
 
-@router.get("/studies/{name}/trials", responses=responses(404, 422), operation_id="list_trials")
+@router.get("/studies/{name}/trials", responses=responses(404), operation_id="list_trials")
 def list_trials(
     state: State,
     _: Reader,
@@ -108,7 +108,7 @@ def list_trials(
     return TrialPage(trials=[Trial.of(record) for record in page], next_after=page[-1].number if more else None)
 
 
-@router.get("/studies/{name}/trials/{number}", responses=responses(404, 422), operation_id="get_trial_of_study")
+@router.get("/studies/{name}/trials/{number}", responses=responses(404), operation_id="get_trial_of_study")
 def get_trial_of_study(state: State, _: Reader, name: StudyName, number: TrialNumber) -> TrialDetail:
     """Show one trial with its curve."""
     with state.database.transaction() as connection:
@@ -118,7 +118,7 @@ def get_trial_of_study(state: State, _: Reader, name: StudyName, number: TrialNu
 @router.post(
     "/studies/{name}/trials/{number}/cancel",
     status_code=202,
-    responses=responses(404, 409, 422),
+    responses=responses(404, 409),
     operation_id="cancel_trial",
 )
 def cancel_trial(state: State, who: Admin, name: StudyName, number: TrialNumber) -> Trial:
@@ -129,14 +129,14 @@ def cancel_trial(state: State, who: Admin, name: StudyName, number: TrialNumber)
         return Trial.of(trials.record(connection, record.id))
 
 
-@router.get("/trials/{trial_id}", responses=responses(404, 422), operation_id="get_trial")
+@router.get("/trials/{trial_id}", responses=responses(404), operation_id="get_trial")
 def get_trial(state: State, _: Reader, trial_id: TrialId) -> TrialDetail:
     """Show one trial by its id."""
     with state.database.transaction() as connection:
         return TrialDetail.of(trials.record(connection, trial_id))
 
 
-@router.get("/studies/{name}/curves", responses=responses(404, 422), operation_id="list_curves")
+@router.get("/studies/{name}/curves", responses=responses(404), operation_id="list_curves")
 def list_curves(
     state: State,
     _: Reader,

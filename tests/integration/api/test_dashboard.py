@@ -54,7 +54,7 @@ def test_it_shows_what_the_store_holds(past_service: Service) -> None:
         assert (states[4], states[8], states[9]) == ("Fail", "Running", "Waiting")
         assert {"Complete", "Pruned"} <= set(states.values())
         assert study["best_trials"][0]["number"] == http.get("/v1/studies/demo/best").json()["number"]
-        assert [metric for metric in study.get("metric_names", [])] == ["val_top1"]
+        assert study["objective_names"] == ["val_top1"]
         curve = study["trials"][0]["intermediate_values"]
         assert [point["step"] for point in curve][:2] == [1, 2]
         increment = http.get(f"/api/studies/{summary['study_id']}?after=9").json()
