@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice, product
 from typing import Any
 
 from ..errors import SpecIssue
 from ..spec import CategoricalParameter, OrdinalParameter, StudySpec, TrainingConfig
 
+MOST_COMBINATIONS = 256
+"""Of the extremes of searched options that are tried before a spec is taken for buildable."""
+
 
 def check_models(spec: StudySpec) -> Sequence[SpecIssue]:
-    """Find what no worker could build: unknown models, and options or values that a model does not take."""
+    """Find what no worker could build: unknown models, options that a model lacks, values that never fit together.
+
+    Combinations that fit only in part pass: a trial that draws one of the others fails as invalid.
+    """
     from models import ModelError, model_info
 
-    known, issues = [], []
+    issues = []
     path, names = _candidates(spec)
     for name in names:
         try:
-            known.append(model_info(name).name)
+            model_info(name)
         except ModelError as error:
             issues.append(SpecIssue(path=path, message=str(error)))
-    for name in known:
-        issues.extend(_option_issues(spec, name))
+        else:
+            issues.extend(list(_unknown_options(spec, name)) or _misfits(spec, name))
     return issues
 
 
@@ -32,25 +39,59 @@ def _candidates(spec: StudySpec) -> tuple[str, list[str]]:
     return "task.base.model", [str(spec.task.base.get("model", TrainingConfig().model))]
 
 
-def _option_issues(spec: StudySpec, model: str) -> Iterator[SpecIssue]:
-    from models import ModelError, model_info, resolve_hparams
-
-    info = model_info(model)
-    for path, option, values in _options(spec, model):
-        for value in values:
-            try:
-                resolve_hparams(info, {option: value})
-            except ModelError as error:
-                yield SpecIssue(path=path, message=str(error))
-                break
-
-
-def _options(spec: StudySpec, model: str) -> Iterator[tuple[str, str, Sequence[Any]]]:
-    """Every option that a trial of `model` could be given: its path, its name, the values to try."""
+def _options(spec: StudySpec, model: str) -> dict[str, tuple[str, Sequence[Any]]]:
+    """Every option that a trial of `model` is given: its name to its path in the spec and the values to try."""
+    found: dict[str, tuple[str, Sequence[Any]]] = {}
     for key, value in spec.task.base.items():
-        if key.startswith("model.") and key not in spec.space:
-            yield f"task.base.{key}", key.removeprefix("model."), [value]
+        if key.startswith("model."):
+            found[key.removeprefix("model.")] = (f"task.base.{key}", [value])
     for key, parameter in spec.space.items():
-        applies = model in parameter.when.get("model", [model])
-        if key.startswith("model.") and applies:
-            yield f"space.{key}", key.removeprefix("model."), parameter.extremes
+        if key.startswith("model.") and model in parameter.when.get("model", [model]):
+            found[key.removeprefix("model.")] = (f"space.{key}", parameter.extremes)
+    return found
+
+
+def _unknown_options(spec: StudySpec, model: str) -> Iterator[SpecIssue]:
+    from models import model_info
+
+    known = {hparam.name: hparam for hparam in model_info(model).hparams}
+    for option, (path, values) in _options(spec, model).items():
+        if option not in known:
+            message = f"{model} has no option {option!r}; it has: " + (", ".join(known) or "none")
+            yield SpecIssue(path=path, message=message + _only_for(spec, path))
+            continue
+        wrong = [value for value in values if known[option].accepts.normalize(value) is None]
+        if wrong:
+            message = f"{model} does not take {option} = {wrong[0]!r}; it takes {known[option].accepts}"
+            yield SpecIssue(path=path, message=message)
+
+
+def _only_for(spec: StudySpec, path: str) -> str:
+    searched = "model" in spec.space and path.startswith("space.")
+    return "; say for which models with `when: {model: [...]}`" if searched else ""
+
+
+def _misfits(spec: StudySpec, model: str) -> list[SpecIssue]:
+    """One issue where every combination of the options (and fixed clips) is refused."""
+    from models import InvalidClipError, ModelError, check_clip, model_info, resolve_hparams
+
+    options = _options(spec, model)
+    clip = TrainingConfig.from_flat({k: v for k, v in spec.task.base.items() if k.startswith("clip.")}).clip
+    frames = spec.space["clip.frames"].extremes if "clip.frames" in spec.space else (clip.frames,)
+    sizes = spec.space["clip.size"].extremes if "clip.size" in spec.space else (clip.size,)
+    combinations = product(frames, sizes, *(values for _, values in options.values()))
+    first: SpecIssue | None = None
+    for count, size, *values in islice(combinations, MOST_COMBINATIONS):
+        given = dict(zip(options, values, strict=True))
+        try:
+            resolve_hparams(model_info(model), given)
+            check_clip(model, frames=int(count), size=int(size), hparams=given)
+        except InvalidClipError as error:
+            where = "space" if {"clip.frames", "clip.size"} & set(spec.space) else "task.base"
+            first = first or SpecIssue(path=f"{where}.clip", message=f"{model}: {error}")
+        except ModelError as error:
+            path = next((path for path, _ in options.values()), "task.base.model")
+            first = first or SpecIssue(path=path, message=str(error))
+        else:
+            return []
+    return [first] if first else []

@@ -1,0 +1,129 @@
+"""The steps that the README tells, one after the other, with the real commands."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import Service, tiny_spec, wait_for
+
+
+@pytest.fixture(scope="module")
+def finished(service: Service, tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A study that was made from a file, trained by one worker, and has ended."""
+    spec_file = tmp_path_factory.mktemp("spec") / "study.yaml"
+    spec_file.write_text(yaml.safe_dump(tiny_spec(tiny_videos, "by-hand")))
+    service.run("hpo", "study", "create", spec_file)
+    with service.worker("--exit-when-idle", "600"), service.client() as client:
+        wait_for(lambda: client.study("by-hand")["state"] == "completed", seconds=240)
+    return "by-hand"
+
+
+def test_all_trials_of_the_budget_have_a_score(service: Service, finished: str) -> None:
+    trials = json.loads(service.run("hpo", "trials", finished, "--json").stdout)
+    assert [trial["number"] for trial in trials] == [0, 1, 2]
+    assert {trial["state"] for trial in trials} == {"completed"}
+    assert all(0 <= trial["metrics"]["val_top1"] <= 1 and trial["epochs_done"] == 2 for trial in trials)
+
+
+def test_the_best_trial_is_the_best(service: Service, finished: str) -> None:
+    trials = json.loads(service.run("hpo", "trials", finished, "--json").stdout)
+    best = json.loads(service.run("hpo", "best", finished, "--json").stdout)
+    assert best["metrics"]["val_top1"] == max(trial["metrics"]["val_top1"] for trial in trials)
+
+
+def test_training_the_export_again_gives_the_same_digits(service: Service, finished: str, tmp_path: Path) -> None:
+    service.run("hpo", "export", finished, "-o", tmp_path / "best.yaml")
+    exported = yaml.safe_load((tmp_path / "best.yaml").read_text())
+    printed = service.run("hpo", "train", tmp_path / "best.yaml").stdout
+    found = re.search(r"val_top1 = (\S+) \(the same\)", printed)
+    assert found, printed
+    assert float(found[1]) == exported["objectives"]["val_top1"]
+
+
+def test_the_sealed_test_list_is_opened_on_request_and_once(service: Service, finished: str, tmp_path: Path) -> None:
+    service.run("hpo", "export", finished, "-o", tmp_path / "best.yaml")
+    refused = service.run("hpo", "evaluate", tmp_path / "best.yaml", check=False)
+    assert refused.returncode == 1
+    assert "say --final" in refused.stderr
+    first = service.run("hpo", "evaluate", tmp_path / "best.yaml", "--final").stdout
+    assert "sealed videos" in first
+    assert "chance is 0.500" in first
+    assert "was opened on" in service.run("hpo", "evaluate", tmp_path / "best.yaml", "--final").stdout
+
+
+def test_the_events_tell_the_story(service: Service, finished: str) -> None:
+    story = service.run("hpo", "logs", finished).stdout
+    assert story.index("study.created") < story.index("trial.suggested") < story.index("trial.claimed")
+
+
+def test_a_study_is_made_with_curl(service: Service, tiny_videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(json.dumps(tiny_spec(tiny_videos, "by-curl")))
+    token = service.run("hpo", "token", "show").stdout.strip()
+    address = json.loads((service.home / "server.json").read_text())["url"]
+    header = f"Authorization: Bearer {token}"
+    command = ["curl", "-sS", "-X", "POST", f"{address}/v1/studies", "-H", header, "-d", f"@{tmp_path / 'study.json'}"]
+    made = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert (made["name"], made["state"]) == ("by-curl", "active")
+    service.run("hpo", "study", "stop", "by-curl")
+    service.run("hpo", "study", "delete", "by-curl", "--yes")
+    assert "by-curl" not in service.run("hpo", "study", "list").stdout
+
+
+def test_a_wrong_spec_is_told_by_field_and_stores_nothing(service: Service, tiny_videos: Path, tmp_path: Path) -> None:
+    raw = tiny_spec(tiny_videos, "wrong")
+    raw["space"]["lr"]["low"] = 0
+    raw["space"]["model"]["choices"][0] = "slowfst_r18"
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(raw))
+    done = service.run("hpo", "study", "create", tmp_path / "wrong.yaml", check=False)
+    assert done.returncode == 2
+    assert "space.lr: a logarithmic range must start above 0" in done.stderr
+    raw["space"]["lr"]["low"] = 1e-3
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(raw))
+    done = service.run("hpo", "study", "create", tmp_path / "wrong.yaml", check=False)
+    assert done.returncode == 2
+    assert "space.model.choices" in done.stderr
+    assert "slowfast_r18" in done.stderr
+    assert service.run("hpo", "study", "show", "wrong", check=False).returncode == 3
+
+
+def test_a_taken_name_is_a_conflict(service: Service, finished: str, tiny_videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(tiny_spec(tiny_videos, finished)))
+    done = service.run("hpo", "study", "create", tmp_path / "again.yaml", check=False)
+    assert done.returncode == 4
+    assert "exists already" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "words"),
+    [
+        (("hpo", "best", "nowhere"), 3, "nowhere"),
+        (("hpo", "--url", "http://127.0.0.1:9", "study", "list"), 6, "nothing answers at http://127.0.0.1:9"),
+        (("hpo", "--token-file", "/nowhere", "study", "list"), 1, "/nowhere cannot be read"),
+        (("hpo", "data", "check", "/nowhere"), 1, "/nowhere"),
+        (("hpo", "train", "/nowhere.yaml"), 2, "/nowhere.yaml: cannot be read"),
+        (("hpo", "study", "create", "/nowhere.yaml"), 2, "/nowhere.yaml: cannot be read"),
+        (("hpo", "study", "paws", "x"), 2, "No such command"),
+        (("hpo-worker",), 1, "either --gpu N or --cpu"),
+        (("hpo-worker", "--gpu", "99"), 1, "there is no GPU 99"),
+    ],
+)
+def test_a_mistake_gets_a_sentence_and_a_status(
+    service: Service, command: tuple[str, ...], status: int, words: str
+) -> None:
+    done = service.run(*command, check=False)
+    assert done.returncode == status, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_named(service: Service, tmp_path: Path) -> None:
+    port = json.loads((service.home / "server.json").read_text())["url"].rpartition(":")[2]
+    done = service.run("hpo", "--home", tmp_path / "other", "serve", "--port", port, check=False)
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
