@@ -4,6 +4,7 @@ HpoError
 └── WorkerError
     ├── DivergedError            the loss became NaN or infinite
     ├── TimeLimitError           the trial trained longer than `task.timeout_minutes`
+    ├── TrainingFailedError      a run outside a study has no result; carries the kind of failure
     ├── CheckpointError          a checkpoint cannot be read
     │   └── CheckpointWriteError   it cannot be written: the machine's fault, not the configuration's
     ├── ApiUnavailableError      nobody answers, or answers 5xx: trying again later is right
@@ -13,6 +14,7 @@ HpoError
 from __future__ import annotations
 
 from hpo.errors import HpoError
+from hpo.trial import FailureKind
 
 
 class WorkerError(HpoError):
@@ -25,6 +27,17 @@ class DivergedError(WorkerError):
 
 class TimeLimitError(WorkerError):
     """The trial trained longer than its time limit."""
+
+
+class TrainingFailedError(WorkerError):
+    """The training failed.
+
+    `kind` is that of a failed trial, None when the machine was at fault.
+    """
+
+    def __init__(self, message: str, *, kind: FailureKind | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class CheckpointError(WorkerError):

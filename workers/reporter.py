@@ -117,6 +117,9 @@ class Reporter:
                 return self._answer(Lost(reason=str(error), fatal=error))
             except ApiRefusedError as error:
                 return self._answer(Lost(reason=str(error)))
+            except Exception as error:  # a thread that dies in silence would leave the worker waiting for ever
+                _log.exception("the reports of trial %d cannot be sent", self._lease.number)
+                return self._answer(Lost(reason=f"{type(error).__name__}: {error}"))
             else:
                 self._available()
                 if ended:

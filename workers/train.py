@@ -14,23 +14,14 @@ from typing import Any
 
 from hpo.spec.study import TaskConfig
 from hpo.spec.training import TrainingConfig
-from hpo.trial import FailureKind
 
 from .child import Child, Gone
 from .device import Device
-from .errors import WorkerError
+from .errors import TrainingFailedError
 from .folder import TrialFolder
 from .messages import Broken, Command, EpochDone, Event, Failed, Finished, Interrupted, Job
 
 _INTERRUPT_SECONDS = 20.0
-
-
-class TrainingFailedError(WorkerError):
-    """The training failed. `kind` is that of a failed trial, None when the machine was at fault."""
-
-    def __init__(self, message: str, *, kind: FailureKind | None = None) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from hpo.trial import StudyState, Suggestion
 from tests.unit.workers.tiny import BASE
 
 DEADLINE_SECONDS = 120.0
-EPOCHS = 20
+EPOCHS = 16
 GOOD = {"lr": 0.02, "weight_decay": 1e-4, "model.beta_inv": 4}
 
 

@@ -102,7 +102,7 @@ def test_training_goes_on_without_the_api_and_reports_arrive_in_order(
 
 def test_what_a_worker_could_not_report_before_it_died_is_reported_by_the_next(bench: Bench, api: ApiProcess) -> None:
     study = bench.study("both", [GOOD])
-    first = bench.worker()
+    first = bench.worker("--max-trials", "1")
     wait_until(bench.reached(study, 2))
     api.kill()
     known, on_disk = bench.trial(study).epochs_done, _on_disk(bench, study)
