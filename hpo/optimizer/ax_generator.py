@@ -23,7 +23,7 @@ import torch
 
 from ..spec import StudySpec
 from ..trial import Suggestion, TrialState
-from .cube import key_of
+from .cube import key_of, size
 from .generator import GeneratorError
 from .history import History, Observation
 
@@ -46,6 +46,10 @@ _ATTEMPTS = 5
 """How often Ax is asked again when its proposal is a configuration that is known already."""
 
 
+_FEW = 2000
+"""Spaces up to this size are counted."""
+
+
 class AxGenerator:
     """Proposes by expected improvement (hypervolume improvement for several objectives) under the constraints."""
 
@@ -61,10 +65,15 @@ class AxGenerator:
         space = AxSpace(history.spec)
         if not space.parameters:
             raise GeneratorError("nothing varies in this space")
+        # Ax takes half a minute to find out that a space is used up.
+        count = size(history.spec, limit=_FEW)
+        left = n if count is None else count - len(history.taken)
+        if left <= 0:
+            raise GeneratorError("every configuration of this space has been tried")
         try:
             with _known_warnings():
                 client = _client(history, space)
-                return _distinct(client, history, space, n)
+                return _distinct(client, history, space, min(n, left))
         except Exception as error:
             # Ax, BoTorch and torch raise a dozen unrelated classes when a fit or a space is degenerate.
             raise GeneratorError(f"Ax could not propose ({type(error).__name__}: {error})") from error

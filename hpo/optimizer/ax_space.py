@@ -3,7 +3,8 @@
 Ax gets the space flattened: an inactive parameter stands at its middle, so that trials without it agree there.
 Parameters are called `p0`, `p1`, ... (ours have dots), categorical choices are named by their place (a list may mix
 types), ordinals and stepped ranges are the integers of their places (Ax cannot combine step and log, and turns steps
-into unrelated choices). What has a single value is left out.
+into unrelated choices), reals are their coordinates in [0, 1] (Ax refuses narrow ranges). What has a single value is
+left out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
 
 from ..spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, StudySpec
 from ..trial import Params, ParamValue
-from .cube import grid_index, grid_size, grid_value, value_at, varies
+from .cube import coordinate_of, grid_index, grid_size, grid_value, value_at, varies
 
 AxValue = bool | int | float | str
 
@@ -63,12 +64,10 @@ def _config(name: str, parameter: AnyParameter) -> RangeParameterConfig | Choice
         return ChoiceParameterConfig(name=name, values=places_in_order, parameter_type="int", is_ordered=True)
     if _is_grid(parameter):
         return RangeParameterConfig(name=name, bounds=(0, grid_size(parameter) - 1), parameter_type="int")
-    return RangeParameterConfig(
-        name=name,
-        bounds=(parameter.low, parameter.high),
-        parameter_type="int" if isinstance(parameter, IntParameter) else "float",
-        scaling="log" if parameter.log else "linear",
-    )
+    if isinstance(parameter, IntParameter):
+        bounds = (parameter.low, parameter.high)
+        return RangeParameterConfig(name=name, bounds=bounds, parameter_type="int", scaling="log")
+    return RangeParameterConfig(name=name, bounds=(0.0, 1.0), parameter_type="float")
 
 
 def _encode(parameter: AnyParameter, value: ParamValue) -> AxValue:
@@ -78,7 +77,7 @@ def _encode(parameter: AnyParameter, value: ParamValue) -> AxValue:
         return parameter.choices.index(value)
     if _is_grid(parameter):
         return grid_index(parameter, value)
-    return int(value) if isinstance(parameter, IntParameter) else float(value)
+    return int(value) if isinstance(parameter, IntParameter) else coordinate_of(parameter, float(value))
 
 
 def _decode(parameter: AnyParameter, value: AxValue) -> ParamValue:
@@ -88,4 +87,4 @@ def _decode(parameter: AnyParameter, value: AxValue) -> ParamValue:
         return grid_value(parameter, round(float(value)))
     if isinstance(parameter, IntParameter):
         return min(max(round(float(value)), parameter.low), parameter.high)
-    return min(max(float(value), parameter.low), parameter.high)
+    return value_at(parameter, float(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from decimal import Decimal
@@ -38,6 +39,31 @@ def value_at(parameter: AnyParameter, u: float) -> ParamValue:
         value = round(_real(parameter.low - 0.5, parameter.high + 0.5, u, log=True))
         return min(max(value, parameter.low), parameter.high)
     return parameter.choices[_index(u, len(parameter.choices))]
+
+
+def coordinate_of(parameter: FloatParameter, value: float) -> float:
+    """Give the coordinate in [0, 1] of a value of a range without steps."""
+    if parameter.log:
+        low, high, value = math.log(parameter.low), math.log(parameter.high), math.log(value)
+    else:
+        low, high = parameter.low, parameter.high
+    return min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def size(spec: StudySpec, limit: int) -> int | None:
+    """Give the number of configurations of a space; None where its values combine in more than `limit` ways."""
+    values: list[Sequence[ParamValue]] = []
+    for parameter in spec.space.values():
+        if isinstance(parameter, CategoricalParameter | OrdinalParameter):
+            values.append(parameter.choices)
+        elif parameter.step is None or grid_size(parameter) > limit:
+            return None
+        else:
+            values.append([grid_value(parameter, index) for index in range(grid_size(parameter))])
+    if math.prod(map(len, values)) > limit:
+        return None
+    combinations = (dict(zip(spec.space, chosen, strict=True)) for chosen in itertools.product(*values))
+    return len({key_of(spec.active(params)) for params in combinations})
 
 
 def grid_size(parameter: FloatParameter | IntParameter) -> int:

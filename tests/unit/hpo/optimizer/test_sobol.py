@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import qmc
 
 from hpo.optimizer import create_optimizer
-from hpo.optimizer.cube import decode, grid_index, grid_size, grid_value, key_of
+from hpo.optimizer.cube import decode, grid_index, grid_size, grid_value, key_of, size
 from hpo.optimizer.sobol import random_points, sobol_points, suggest
 from hpo.spec import FloatParameter, IntParameter
 from hpo.trial import FailureKind
@@ -133,3 +133,16 @@ def test_grids_are_exact(low: int, step: int, count: int, scale: int) -> None:
 def test_integer_grids() -> None:
     parameter = IntParameter(type="int", low=3, high=11, step=4)
     assert [grid_value(parameter, index) for index in range(grid_size(parameter))] == [3, 7, 11]
+
+
+def test_the_size_of_a_space_counts_what_is_active() -> None:
+    space: dict[str, Any] = {
+        "model": {"type": "categorical", "choices": ["a", "b"]},
+        "model.gate": {"type": "categorical", "choices": [True, False], "when": {"model": ["a"]}},
+        "clip.stride": {"type": "int", "low": 1, "high": 7, "step": 3},
+    }
+    assert size(spec_with(space=space), limit=100) == 9
+    assert size(spec_with(space=space), limit=11) is None
+    assert size(spec_with(space={**space, "lr": {"type": "float", "low": 0.1, "high": 1}}), limit=10**9) is None
+    log = {"batch_size": {"type": "int", "low": 1, "high": 9, "log": True}}
+    assert size(spec_with(space=log), limit=100) == 9
