@@ -15,6 +15,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,16 +23,17 @@ from types import TracebackType
 from typing import IO
 from urllib.parse import quote
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from ..errors import SetupError, StoreUnavailableError
 from .database import Database
-from .server_programs import Programs
+from .server_programs import Programs, last_lines
 
 # Longest path of a Unix socket that every system takes (Linux: 107 bytes, others fewer).
 _SOCKET_PATH_LIMIT = 100
 _SOCKET_NAME = ".s.PGSQL.5432"
 _SUPERUSER = "postgres"
+_ANSWER_SECONDS = 60.0
 
 
 class EmbeddedPostgres:
@@ -44,6 +46,7 @@ class EmbeddedPostgres:
     def __init__(self, folder: Path, *, options: Mapping[str, str] | None = None) -> None:
         self._folder = folder.expanduser().resolve()
         self._data = self._folder / "data"
+        self._log = self._data / "server.log"
         self._options = dict(options or {})
         self._users: IO[str] | None = None
         self._programs: Programs | None = None
@@ -106,23 +109,43 @@ class EmbeddedPostgres:
 
     def _start(self, programs: Programs) -> str:
         """Start the server unless it runs; give the address once it answers."""
-        if programs.succeeds("pg_ctl", "status", f"--pgdata={self._data}"):
-            url = self._url()
-            self._await_answer(url)
-            return url
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        while time.monotonic() < deadline:
+            if not programs.succeeds("pg_ctl", "status", f"--pgdata={self._data}"):
+                self._launch(programs)
+            sockets = self._listening_in()
+            if sockets is not None:
+                url = f"postgresql+psycopg2://{_SUPERUSER}@/{_SUPERUSER}?host={quote(str(sockets), safe='')}"
+                if _answers(url):
+                    return url
+            # Another process started it and it is recovering from a crash, or it is just going down.
+            time.sleep(0.1)
+        raise SetupError(f"the database in {self._data} seems to run but does not answer; see {self._log}")
+
+    def _launch(self, programs: Programs) -> None:
         sockets = self._socket_folder(programs)
         settings = {"listen_addresses": "", "unix_socket_directories": str(sockets), **self._options}
         flags = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
+        arguments = [f"--pgdata={self._data}", f"--log={self._log}", f"--options={flags}"]
         # After a crash the old server's children may hold its shared memory for a moment.
-        for attempt in Retrying(
-            retry=retry_if_exception_type(SetupError), stop=stop_after_delay(5), wait=wait_fixed(0.5), reraise=True
-        ):
+        retrying = Retrying(
+            retry=retry_if_exception_message(match=r"(?s).*(shared memory block|lock file)"),
+            stop=stop_after_delay(10),
+            wait=wait_fixed(0.2),
+            reraise=True,
+        )
+        for attempt in retrying:
             with attempt:
-                log = f"--log={self._data / 'server.log'}"
-                programs.run(
-                    "pg_ctl", "start", "--wait", "--timeout=300", f"--pgdata={self._data}", log, f"--options={flags}"
-                )
-        return self._url()
+                try:
+                    programs.run("pg_ctl", "start", "--wait", "--timeout=300", *arguments)
+                except SetupError as error:
+                    raise SetupError(f"{error} {last_lines(self._read_log())}") from error
+
+    def _read_log(self) -> str:
+        try:
+            return self._log.read_text(errors="replace")
+        except OSError:
+            return ""
 
     def _stop(self, programs: Programs) -> None:
         sockets = self._listening_in()
@@ -147,28 +170,13 @@ class EmbeddedPostgres:
             return None
         return Path(lines[4]) if len(lines) > 4 and lines[4] else None
 
-    def _url(self) -> str:
-        sockets = self._listening_in()
-        if sockets is None:
-            raise SetupError(f"the database in {self._data} stopped at once; see {self._data / 'server.log'}")
-        return f"postgresql+psycopg2://{_SUPERUSER}@/{_SUPERUSER}?host={quote(str(sockets), safe='')}"
 
-    def _await_answer(self, url: str) -> None:
-        """Wait for a server that another process started, which may be recovering from a crash."""
-        database = Database(url, pool_size=1)
-        retrying = Retrying(
-            retry=retry_if_exception_type(StoreUnavailableError),
-            stop=stop_after_delay(60),
-            wait=wait_fixed(0.1),
-            reraise=True,
-        )
-        try:
-            for attempt in retrying:
-                with attempt, database.transaction():
-                    pass
-        except StoreUnavailableError as error:
-            raise SetupError(
-                f"the database in {self._data} seems to run but does not answer; see {self._data / 'server.log'}"
-            ) from error
-        finally:
-            database.close()
+def _answers(url: str) -> bool:
+    database = Database(url, pool_size=1)
+    try:
+        with database.transaction():
+            return True
+    except StoreUnavailableError:
+        return False
+    finally:
+        database.close()

@@ -62,7 +62,7 @@ class Programs:
         """
         code, output = self._call(program, *arguments)
         if code != 0:
-            raise SetupError(f"the embedded Postgres failed in {self.folder} ({program}): {_one_line(output)}")
+            raise SetupError(f"the embedded Postgres failed in {self.folder} ({program}): {last_lines(output)}")
 
     def succeeds(self, program: str, *arguments: str) -> bool:
         """Whether a program ends with status 0."""
@@ -179,6 +179,7 @@ def _make_open(folder: Path) -> None:
     folder.chmod(0o711)  # whatever the umask says; the data inside is closed
 
 
-def _one_line(output: str) -> str:
+def last_lines(output: str) -> str:
+    """Join the end of what a program printed into one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return " ".join(lines[-6:]) or "it printed nothing"

@@ -101,7 +101,7 @@ study = Table(
     CheckConstraint("revision >= 1", name="revision_check"),
     CheckConstraint(_one_of("state", StudyState), name="state_check"),
     CheckConstraint(
-        "(state = 'completed' AND finished_at IS NOT NULL) OR state = 'stopped' OR finished_at IS NULL",
+        "state = 'stopped' OR (state = 'completed') = (finished_at IS NOT NULL)",
         name="finished_check",
     ),
     CheckConstraint("live_trials BETWEEN 0 AND next_number", name="count_check"),

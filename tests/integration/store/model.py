@@ -116,10 +116,7 @@ class StudyModel:
 
     def may_suggest(self, owner: str, generation: int) -> bool:
         return (
-            self.state == "active"
-            and self.owner == owner
-            and self.generation == generation
-            and not self.owner_expired
+            self.state == "active" and self.owner == owner and self.generation == generation and not self.owner_expired
         )
 
     def next_claim(self) -> TrialModel | None:

@@ -49,7 +49,11 @@ MUTANTS = {
     "finish without the lease id": ("finish", "AND lease_id = CAST(:lease_id AS uuid)", ""),
     "finish without the state": ("finish", "AND state IN ('running', 'suggested')", ""),
     "late finish refused": ("finish", "state IN ('running', 'suggested')", "state = 'running'"),
-    "another result confirmed": ("accepted", "AND metrics IS NOT DISTINCT FROM", "AND true OR metrics IS NOT DISTINCT FROM"),
+    "another result confirmed": (
+        "accepted",
+        "AND metrics IS NOT DISTINCT FROM",
+        "AND true OR metrics IS NOT DISTINCT FROM",
+    ),
     "release without the lease id": ("release", "AND trial.lease_id = CAST(:lease_id AS uuid)", ""),
     "release keeps the lease": ("release", "lease_id = NULL,\n    lease_expires_at = NULL", "lease_expires_at = NULL"),
     "retries without end": ("reap", "trial.retries < (study.spec #>> '{retry,attempts}')::int", "true"),

@@ -94,9 +94,7 @@ def measurement(step: int, value: float = 0.5, gpu_seconds: float = 2.0) -> Meas
 
 def report(database: Database, lease: Lease, *measurements: Measurement, **fields: Any) -> lifecycle.Reported:
     """Report under a lease."""
-    request = ReportRequest(
-        attempt=lease.attempt, lease_id=lease.lease_id, measurements=list(measurements), **fields
-    )
+    request = ReportRequest(attempt=lease.attempt, lease_id=lease.lease_id, measurements=list(measurements), **fields)
     with database.transaction() as connection:
         return lifecycle.report(connection, lease.trial_id, request)
 

@@ -64,7 +64,7 @@ def upgrade() -> None:
         sa.Column("generator_owner", sa.Text(), nullable=True),
         sa.Column("generator_expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "(state = 'completed' AND finished_at IS NOT NULL) OR state = 'stopped' OR finished_at IS NULL",
+            "state = 'stopped' OR (state = 'completed') = (finished_at IS NOT NULL)",
             name=op.f("study_finished_check"),
         ),
         sa.CheckConstraint("jsonb_typeof(spec) = 'object' AND spec ->> 'name' = name", name=op.f("study_spec_check")),

@@ -1,0 +1,275 @@
+"""The embedded server: shared by processes, surviving kills, leaving folders of others as they are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from hpo.errors import SetupError, StoreUnavailableError
+from hpo.store import Database, EmbeddedPostgres, migrate, server_programs, studies
+from tests.postgres import FAST
+
+from .world import make_spec, make_study, scalar
+
+NOBODY = 65534
+IS_ROOT = os.geteuid() == 0
+as_root = pytest.mark.skipif(not IS_ROOT, reason="about what happens under root")
+USER = """
+import sys
+from pathlib import Path
+from hpo.store import EmbeddedPostgres
+with EmbeddedPostgres(Path(sys.argv[1]), options={"fsync": "off"}) as url:
+    print(url, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that the server's user can reach, which pytest's own are not under root."""
+    folder = Path(tempfile.mkdtemp(prefix="hpo-pg-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def server(folder: Path) -> EmbeddedPostgres:
+    return EmbeddedPostgres(folder, options=FAST)
+
+
+def is_running(folder: Path) -> bool:
+    return (folder / "data" / "postmaster.pid").exists()
+
+
+def answer(url: str) -> int:
+    database = Database(url, pool_size=1)
+    try:
+        with database.transaction() as connection:
+            return int(scalar(connection, "SELECT 41 + 1"))
+    finally:
+        database.close()
+
+
+def modes(folder: Path) -> dict[Path, int]:
+    return {parent: stat.S_IMODE(parent.stat().st_mode) for parent in folder.parents}
+
+
+def start_user(folder: Path) -> tuple[subprocess.Popen[str], str]:
+    """Start another process that uses the server until its standard input ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", USER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def test_the_last_of_two_processes_stops_the_server_and_the_data_stay(place: Path) -> None:
+    folder = place / "postgres"
+    with server(folder) as url:
+        migrate(url)
+        database = Database(url)
+        make_study(database)
+        database.close()
+        process, other_url = start_user(folder)
+        assert other_url == url
+    assert answer(url) == 42, "the other process still uses it"
+    process.communicate("\n", timeout=60)
+    assert process.returncode == 0
+    assert not is_running(folder)
+    with server(folder) as url:
+        database = Database(url)
+        with database.transaction() as connection:
+            assert studies.get(connection, "study").spec == make_spec()
+        database.close()
+
+
+def test_after_its_owner_was_killed_the_server_is_joined_and_then_stopped(place: Path) -> None:
+    folder = place / "postgres"
+    process, url = start_user(folder)
+    process.kill()
+    process.communicate(timeout=60)
+    assert is_running(folder)
+    with server(folder) as again:
+        assert again == url
+        assert answer(again) == 42
+    assert not is_running(folder)
+
+
+def test_after_the_server_itself_was_killed_it_starts_again(place: Path) -> None:
+    folder = place / "postgres"
+    with server(folder) as url:
+        postmaster = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGKILL)
+        with server(folder) as again:
+            assert answer(again) == 42
+            assert again == url
+    assert not is_running(folder)
+
+
+def test_a_deep_folder_gets_its_socket_in_a_short_one(place: Path) -> None:
+    folder = place / ("deep" * 30) / "postgres"
+    with server(folder) as url:
+        assert answer(url) == 42
+        (sockets,) = [Path(part.replace("%2F", "/")) for part in url.split("host=")[1:]]
+        assert len(str(sockets)) < 60
+        assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+    assert not sockets.exists()
+
+
+def test_nobody_else_can_reach_data_or_socket(place: Path) -> None:
+    folder = place / "postgres"
+    with server(folder):
+        assert stat.S_IMODE((folder / "data").stat().st_mode) == 0o700
+
+
+def test_a_half_made_database_is_made_anew(place: Path) -> None:
+    folder = place / "postgres"
+    unfinished = folder / "data.new"
+    unfinished.mkdir(parents=True)
+    folder.chmod(0o711)
+    (unfinished / "PG_VERSION").write_text("18")
+    (folder / "start.lock").touch()
+    with server(folder) as url:
+        assert answer(url) == 42
+
+
+def test_a_database_of_another_version_is_refused(place: Path) -> None:
+    folder = place / "postgres"
+    with server(folder):
+        pass
+    (folder / "data" / "PG_VERSION").write_text("16\n")
+    with pytest.raises(SetupError, match="Postgres 16, but this is 18"), server(folder):
+        pass
+
+
+def test_what_the_server_complains_about_reaches_the_person(place: Path) -> None:
+    with (
+        pytest.raises(SetupError, match=r"embedded Postgres failed .*no_such_setting"),
+        EmbeddedPostgres(place / "postgres", options={"no_such_setting": "1"}),
+    ):
+        pass
+
+
+@as_root
+def test_a_closed_parent_is_refused_and_stays_closed(place: Path) -> None:
+    closed = place / "home"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(SetupError, match=r"home is closed to other users; .*HPO_HOME.*DATABASE_URL"):
+        server(closed / "data" / "postgres").__enter__()
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+    assert list(closed.iterdir()) == []
+
+
+@as_root
+def test_a_closed_folder_with_other_files_is_refused(place: Path) -> None:
+    folder = place / "mine"
+    folder.mkdir(mode=0o700)
+    (folder / "diary.txt").touch()
+    with pytest.raises(SetupError, match="holds other files"):
+        server(folder).__enter__()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@as_root
+def test_a_folder_of_another_user_is_refused(place: Path) -> None:
+    folder = place / "theirs"
+    folder.mkdir()
+    os.chown(folder, 12345, 12345)
+    with pytest.raises(SetupError, match="belongs to another user"):
+        server(folder).__enter__()
+
+
+@as_root
+def test_no_parent_is_opened(place: Path) -> None:
+    place.chmod(0o711)
+    folder = place / "postgres"
+    before = modes(folder)
+    with server(folder):
+        assert modes(folder) == before
+
+
+@as_root
+def test_programs_in_a_closed_environment_are_copied_not_opened(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = server_programs._wheel()
+    closed = place / "closed"
+    closed.mkdir(mode=0o700)
+    package = closed / wheel.parent.name
+    for part in ("bin", "lib", "share"):
+        shutil.copytree(wheel / part, package / wheel.name / part)
+    shutil.copytree(wheel.parent.with_name(f"{wheel.parent.name}.libs"), closed / f"{wheel.parent.name}.libs")
+    monkeypatch.setattr(server_programs, "_wheel", lambda: package / wheel.name)
+    folder = place / "postgres"
+    for _ in range(2):
+        with server(folder) as url:
+            assert answer(url) == 42
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+    assert len(list(folder.glob("programs-*"))) == 1
+
+
+@as_root
+def test_an_ordinary_user_needs_no_other(place: Path) -> None:
+    folder = place / "postgres"
+    folder.mkdir()
+    os.chown(folder, NOBODY, NOBODY)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            with server(folder) as url:
+                code = 0 if answer(url) == 42 else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (folder / "data").stat().st_uid == NOBODY
+    assert not is_running(folder)
+
+
+def test_a_database_that_went_away_is_unavailable_and_comes_back(place: Path) -> None:
+    folder = place / "postgres"
+    with server(folder) as url:
+        migrate(url)
+        database = Database(url)
+        study = make_study(database)
+        with pytest.raises(StoreUnavailableError, match="try again shortly"):
+            _be_cut_off(database, url)
+        assert answer(url) == 42
+    with pytest.raises(StoreUnavailableError), database.transaction():
+        pass
+    with server(folder):
+        with database.transaction() as connection:
+            assert studies.get(connection, "study").id == study.id
+        database.close()
+
+
+def test_an_address_that_is_none_of_postgres_is_explained() -> None:
+    for url, reason in (("sqlite:///x.db", "begins with 'sqlite'"), ("nonsense", "cannot be read")):
+        with pytest.raises(SetupError, match=reason):
+            Database(url)
+
+
+def test_a_password_is_not_shown() -> None:
+    assert "secret" not in repr(Database("postgres://me:secret@127.0.0.1/x"))
+
+
+def _be_cut_off(database: Database, url: str) -> None:
+    """Lose the connection in the middle of a transaction."""
+    other = Database(url, pool_size=1)
+    with database.transaction() as connection:
+        with other.transaction() as killer:
+            mine = scalar(connection, "SELECT pg_backend_pid()")
+            scalar(killer, "SELECT pg_terminate_backend(:pid, 10000)", pid=mine)
+        other.close()
+        connection.execute(text("SELECT 1"))

@@ -1,0 +1,230 @@
+"""Studies: names, states, budgets, the guard against a typo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hpo.errors import ConflictError, NotFoundError, StaleLeaseError, StudyExistsError
+from hpo.store import Database, events, studies
+from hpo.trial import StudyState, TrialState
+
+from .world import (
+    finish,
+    make_spec,
+    make_study,
+    measurement,
+    must_claim,
+    record,
+    release,
+    report,
+    run,
+    scalar,
+    settle,
+    study_row,
+    suggest,
+)
+
+
+def move(database: Database, target: StudyState) -> studies.StudyRow:
+    with database.transaction() as connection:
+        return studies.set_state(connection, "study", target, actor="test")
+
+
+def test_a_study_comes_back_as_it_went(database: Database) -> None:
+    made = make_study(database)
+    assert made.spec == make_spec()
+    assert (made.state, made.counts, made.gpu_seconds_spent, made.revision) == (StudyState.ACTIVE, {}, 0.0, 1)
+    with database.transaction() as connection:
+        assert studies.get_by_id(connection, made.id) == studies.get(connection, "study")
+        assert [row.name for row in studies.list_all(connection)] == ["study"]
+
+
+def test_a_name_is_taken_once_and_nothing_of_the_second_is_stored(database: Database) -> None:
+    make_study(database)
+    with database.transaction() as connection:
+        with pytest.raises(StudyExistsError, match="'study' exists already"):
+            studies.create(connection, make_spec(), actor="test")
+        assert scalar(connection, "SELECT count(*) FROM event") == 1
+
+
+def test_a_name_that_is_not_there_suggests_what_is_near(database: Database) -> None:
+    make_study(database, "slowfast-ucf101")
+    with database.transaction() as connection:
+        with pytest.raises(NotFoundError, match="did you mean 'slowfast-ucf101'"):
+            studies.get(connection, "slowfast-ucf11")
+        with pytest.raises(NotFoundError, match="hpo study list"):
+            studies.get(connection, "zzz")
+
+
+def test_pause_resume_and_stop(database: Database) -> None:
+    study = make_study(database)
+    suggest(database, study, 2)
+    must_claim(database)
+    assert move(database, StudyState.PAUSED).state is StudyState.PAUSED
+    assert move(database, StudyState.PAUSED).state is StudyState.PAUSED
+    assert move(database, StudyState.ACTIVE).state is StudyState.ACTIVE
+    stopped = move(database, StudyState.STOPPED)
+    assert stopped.counts == {TrialState.RUNNING: 1, TrialState.WITHDRAWN: 1}
+    assert (stopped.live_trials, stopped.open_trials) == (1, 1)
+    for target in (StudyState.ACTIVE, StudyState.PAUSED):
+        with pytest.raises(ConflictError, match="stopped"):
+            move(database, target)
+    with database.transaction() as connection:
+        kinds = [event.kind for event in events.list_since(connection, study.id)]
+    assert [kind for kind in kinds if kind.startswith("study.")] == [
+        "study.created",
+        "study.paused",
+        "study.resumed",
+        "study.stopped",
+    ]
+
+
+def test_a_stopped_study_ends_when_its_last_worker_has_finished(database: Database) -> None:
+    study = make_study(database)
+    suggest(database, study)
+    lease = must_claim(database)
+    move(database, StudyState.STOPPED)
+    assert settle(database) == []
+    finish(database, lease, "stopped", metrics={"val_top1": 0.4})
+    assert settle(database) == ["study"]
+    assert settle(database) == []
+    ended = study_row(database)
+    assert ended.finished_at is not None
+    assert ended.state is StudyState.STOPPED
+
+
+def test_stopping_keeps_what_waiting_trials_have_measured(database: Database) -> None:
+    study = make_study(database)
+    suggest(database, study)
+    lease = must_claim(database)
+    report(database, lease, measurement(1, 0.3), measurement(2, 0.4))
+    release(database, lease, "drained")
+    move(database, StudyState.STOPPED)
+    kept = record(database, lease.trial_id)
+    assert (kept.state, kept.metrics) == (TrialState.STOPPED, {"val_top1": 0.4})
+
+
+def test_a_study_with_running_trials_is_not_deleted(database: Database) -> None:
+    study = make_study(database)
+    suggest(database, study)
+    lease = must_claim(database)
+    with database.transaction() as connection, pytest.raises(ConflictError, match="1 trials of 'study' are running"):
+        studies.delete(connection, "study", actor="test")
+    report(database, lease, measurement(1))
+    finish(database, lease)
+    with database.transaction() as connection:
+        studies.delete(connection, "study", actor="test")
+        for table in ("study", "trial", "measurement"):
+            assert scalar(connection, f"SELECT count(*) FROM {table}") == 0  # noqa: S608 - our own names
+        assert scalar(connection, "SELECT kind FROM event") == "study.deleted"
+
+
+def test_the_study_is_completed_when_all_its_trials_are_over(database: Database) -> None:
+    study = make_study(database, budget={"trials": 2})
+    suggest(database, study, 5)
+    finish(database, must_claim(database))
+    assert settle(database) == []
+    finish(database, must_claim(database), "failed", failure_kind="oom")
+    assert settle(database) == ["study"]
+    assert settle(database) == []
+    ended = study_row(database)
+    assert (ended.state, ended.state_reason) == (StudyState.COMPLETED, "all 2 trials are done")
+    with pytest.raises(ConflictError, match="completed"):
+        move(database, StudyState.ACTIVE)
+
+
+def test_a_study_without_trials_goes_on(database: Database) -> None:
+    make_study(database, budget={"trials": 1})
+    assert settle(database) == []
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason"),
+    [
+        ({"gpu_hours": 0.001}, "the budget of 0.001 GPU hours is used up"),
+        ({"wall_hours": 1.0}, "the budget of 1 hours is used up"),
+        ({"trials": 9, "target": {"val_top1": 0.5}}, "trial 0 reached the target (val_top1 0.5)"),
+    ],
+)
+def test_once_a_budget_is_reached_nothing_begins_and_what_runs_ends(
+    database: Database, budget: dict[str, Any], reason: str
+) -> None:
+    study = make_study(database, budget=budget)
+    suggest(database, study, 3)
+    first, running = must_claim(database), must_claim(database)
+    assert settle(database) == []
+    report(database, first, measurement(1, 0.5, gpu_seconds=4.0))
+    finish(database, first, metrics={"val_top1": 0.5})
+    run(database, "UPDATE trial SET started_at = started_at - interval '1 hour' WHERE started_at IS NOT NULL")
+    assert settle(database) == []
+    assert study_row(database).counts[TrialState.WITHDRAWN] == 1
+    assert suggest(database, study) == []
+    assert report(database, running).study_state is StudyState.STOPPED
+    finish(database, running, "stopped")
+    assert settle(database) == ["study"]
+    ended = study_row(database)
+    assert (ended.state, ended.state_reason) == (StudyState.COMPLETED, reason)
+
+
+def test_a_budget_that_is_not_reached_ends_nothing(database: Database) -> None:
+    limits = {"trials": 9, "gpu_hours": 1.0, "wall_hours": 1.0, "target": {"val_top1": 0.9, "val_loss": 0.1}}
+    study = make_study(database, budget=limits)
+    suggest(database, study)
+    finish(database, must_claim(database), metrics={"val_top1": 0.95, "val_loss": 0.2})
+    assert settle(database) == []
+    assert study_row(database).budget_reached_at is None
+
+
+def test_a_target_reached_by_an_infeasible_trial_does_not_count(database: Database) -> None:
+    budget = {"trials": 9, "target": {"val_top1": 0.5}}
+    study = make_study(database, budget=budget, constraints=["epoch_seconds <= 1"])
+    suggest(database, study)
+    finish(database, must_claim(database), metrics={"val_top1": 0.9, "epoch_seconds": 2.0})
+    assert settle(database) == []
+    assert study_row(database).budget_reached_at is None
+
+
+def fail_invalid(database: Database, message: str = "no data set in /data") -> None:
+    finish(database, must_claim(database), "failed", failure_kind="invalid", failure_message=f"{message}\ntrace")
+
+
+def test_three_invalid_trials_in_a_row_pause_the_study_and_say_why(database: Database) -> None:
+    study = make_study(database)
+    suggest(database, study, 9)
+    fail_invalid(database)
+    fail_invalid(database)
+    finish(database, must_claim(database))
+    fail_invalid(database)
+    fail_invalid(database)
+    assert study_row(database).state is StudyState.ACTIVE
+    fail_invalid(database)
+    paused = study_row(database)
+    assert paused.state is StudyState.PAUSED
+    assert paused.state_reason == "3 trials in a row could not be built: no data set in /data"
+    assert move(database, StudyState.ACTIVE).state_reason is None
+    fail_invalid(database)
+    assert study_row(database).state is StudyState.ACTIVE, "after a resume the count begins anew"
+
+
+def test_other_failures_do_not_pause(database: Database) -> None:
+    study = make_study(database)
+    suggest(database, study, 3)
+    for _ in range(3):
+        finish(database, must_claim(database), "failed", failure_kind="oom")
+    assert study_row(database).state is StudyState.ACTIVE
+
+
+def test_paused_trials_go_on_after_a_resume(database: Database) -> None:
+    study = make_study(database)
+    suggest(database, study)
+    lease = must_claim(database)
+    move(database, StudyState.PAUSED)
+    assert report(database, lease).study_state is StudyState.PAUSED
+    release(database, lease, "paused")
+    with pytest.raises(StaleLeaseError):
+        report(database, lease)
+    assert record(database, lease.trial_id).state is TrialState.PAUSED
+    move(database, StudyState.ACTIVE)
+    assert must_claim(database).attempt == 2
