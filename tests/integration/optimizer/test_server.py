@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpo.optimizer import create_optimizer, server
+from hpo.optimizer import Optimizer, create_optimizer, server
 from hpo.optimizer.server import StudyServer
 from hpo.store import Database, events, studies, trials
 from hpo.store.studies import StudyRow
@@ -64,9 +64,40 @@ def test_the_budget_is_never_exceeded(database: Database) -> None:
         lease = claim(database)
         assert lease is not None
         finish(database, lease, 0.1 * number)
-    assert steps.settle(demand=3) <= 1
+    steps.settle(demand=3)
     assert claim(database) is None
     assert [record.state for record in records(database, steps.study)] == [TrialState.COMPLETED] * 4
+
+
+def test_a_full_budget_costs_no_more_fits(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = Steps(database, create(database, budget={"trials": 2}))
+    steps.settle(demand=2)
+    assert len(waiting(database, steps.study)) == 2
+
+    def propose(*_: object) -> None:
+        raise AssertionError("there is no room for another trial")
+
+    monkeypatch.setattr(Optimizer, "ask", propose)
+    assert steps.settle(demand=9) == 0
+
+
+def test_a_suggestion_is_planned_again_as_if_it_were_not_there(steps: Steps) -> None:
+    database = steps.database
+    for number in range(3):
+        steps.settle(demand=1)
+        lease = claim(database)
+        assert lease is not None
+        finish(database, lease, 0.1 * number)
+    steps.settle(demand=2)
+    running = claim(database)
+    assert running is not None
+    finish(database, running, 0.9)
+    known = [record for record in records(database, steps.study) if record.state is not TrialState.SUGGESTED]
+    steps.settle(demand=1)
+    (planned,) = waiting(database, steps.study)
+    optimizer = create_optimizer(steps.study.spec)
+    optimizer.replay(known)
+    assert planned.params == optimizer.ask()[0].params
 
 
 def test_a_result_makes_waiting_suggestions_of_a_model_new(steps: Steps) -> None:
