@@ -123,7 +123,7 @@ def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny_spec(root: Path, name: str, **changes: Any) -> dict[str, Any]:
     """A study that trains in seconds."""
-    base = {"batch_size": 6, "model.width": 4, "clip": {"frames": 4, "size": 16}, "augment": {"flip": 0.0}}
+    base = {"batch_size": 6, "model.width": 8, "clip": {"frames": 4, "size": 16}, "augment": {"flip": 0.0}}
     return {
         "name": name,
         "objectives": [{"metric": "val_top1"}],

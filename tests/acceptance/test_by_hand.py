@@ -78,7 +78,7 @@ def test_a_study_is_made_with_curl(service: Service, tiny_videos: Path, tmp_path
 def test_a_wrong_spec_is_told_by_field_and_stores_nothing(service: Service, tiny_videos: Path, tmp_path: Path) -> None:
     raw = tiny_spec(tiny_videos, "wrong")
     raw["space"]["lr"]["low"] = 0
-    raw["space"]["model"]["choices"][0] = "slowfst_r18"
+    raw["space"]["model"]["choices"][1] = "r2plus1_18"
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(raw))
     done = service.run("hpo", "study", "create", tmp_path / "wrong.yaml", check=False)
     assert done.returncode == 2
@@ -88,7 +88,7 @@ def test_a_wrong_spec_is_told_by_field_and_stores_nothing(service: Service, tiny
     done = service.run("hpo", "study", "create", tmp_path / "wrong.yaml", check=False)
     assert done.returncode == 2
     assert "space.model.choices" in done.stderr
-    assert "slowfast_r18" in done.stderr
+    assert "r2plus1d_18" in done.stderr
     assert service.run("hpo", "study", "show", "wrong", check=False).returncode == 3
 
 
