@@ -85,7 +85,8 @@ def report_trial(state: State, _: WorkerOnly, trial_id: TrialId, request: Report
     """Keep the lease, store what was measured (if anything) and learn what to do next, in one call."""
     with state.database.transaction() as connection:
         reported = lifecycle.report(connection, trial_id, request)
-        return ReportReply(decision=decide(connection, reported, trial_id, measured=bool(request.measurements)))
+    last_step = max((measurement.step for measurement in request.measurements), default=None)
+    return ReportReply(decision=decide(state.database, reported, trial_id, last_step=last_step))
 
 
 @router.post(
