@@ -78,17 +78,34 @@ MUTANTS = {
     "withdrawing what was claimed": ("withdraw", "AND trial.state = 'suggested' AND trial.attempt = 0", ""),
 }
 
+EVERY_TIME = {
+    "report without the attempt",
+    "report without a fence",
+    "late report after failure",
+    "finish without the lease id",
+    "finish without the state",
+    "retries without end",
+    "reaping live leases",
+    "claim without a new attempt",
+    "claim of running trials",
+    "suggest without the generation",
+    "suggest without the owner",
+    "suggest beyond the budget",
+}
+
 
 def test_the_lifecycle_agrees_with_its_model(database: Database) -> None:
     run_state_machine_as_test(lambda: LifecycleMachine(database), settings=MACHINE)
 
 
-@pytest.mark.parametrize("mutant", MUTANTS)
+@pytest.mark.parametrize(
+    "mutant", [pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.slow) for name in MUTANTS]
+)
 def test_the_machine_kills_the_mutant(mutant: str, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     name, original, replacement = MUTANTS[mutant]
     statement = STATEMENTS[name]
     assert original in statement, "the statement has changed; write the mutant anew"
     monkeypatch.setitem(STATEMENTS, name, statement.replace(original, replacement))
-    with pytest.raises((AssertionError, IntegrityError)) as caught:
+    # The model disagrees, or a CHECK or UNIQUE of the tables does.
+    with pytest.raises((AssertionError, IntegrityError)):
         run_state_machine_as_test(lambda: LifecycleMachine(database), settings=HUNT)
-    print("KILL", mutant, type(caught.value), str(caught.value)[:60])
