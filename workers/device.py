@@ -16,6 +16,8 @@ from typing import Any, Literal
 from hpo.errors import SetupError
 
 _CODE = "from workers.gpu_probe import main; main()"
+_SECRETS = frozenset({"HPO_TOKEN", "DATABASE_URL"})
+"""What a training process has no use for: it speaks to nobody but its worker."""
 _PROBE_SECONDS = 300.0
 """The first import of PyTorch from a network file system takes minutes."""
 
@@ -48,7 +50,8 @@ class Device:
         }
         if self.deterministic:
             extra["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-        return {**os.environ, **extra}
+        kept = {name: value for name, value in os.environ.items() if name not in _SECRETS}
+        return {**kept, **extra}
 
 
 def cpu_device(*, threads: int | None = None) -> Device:

@@ -72,8 +72,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     events = EventPipe(int(sys.argv[1]))
-    from .job import run_job  # brings torch, which takes seconds: signals come first
+    from .job import run_job, warm_up  # brings torch, which takes seconds: signals come first
 
+    warm_up()
     line = sys.stdin.readline()
     if not line:
         return  # the worker had nothing more to do

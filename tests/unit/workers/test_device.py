@@ -16,8 +16,10 @@ from workers.device import cpu_device, gpu_device
 CPU = torch.device("cpu")
 
 
-def test_the_children_of_a_cpu_worker_see_no_gpu() -> None:
+def test_the_children_of_a_cpu_worker_see_no_gpu_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPO_TOKEN", "hpo_x")
     environment = cpu_device(threads=3).environment()
+    assert "HPO_TOKEN" not in environment
     assert environment["CUDA_VISIBLE_DEVICES"] == ""
     assert environment["OMP_NUM_THREADS"] == "3"
 

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 import pytest
 
+from workers.checkpoint import load
 from workers.child import Child, Gone, Nursery
 from workers.device import cpu_device
 from workers.messages import Command, EpochDone, Event, Finished, Interrupted, Job, Started
-from workers.trial_process import ORPHANED
 
 from .tiny import tiny_config, tiny_task
 
@@ -61,14 +61,6 @@ def run(tmp_path: Path, videos: Path, cache_dir: Path) -> Iterator[Run]:
     started.child.end()
 
 
-def test_a_closed_stdin_ends_training_at_once(run: Run) -> None:
-    run.wait_for(EpochDone)
-    stdin = run.child._process.stdin
-    assert stdin is not None
-    stdin.close()
-    assert run.wait_for(Gone).returncode == ORPHANED
-
-
 def test_signals_for_the_whole_group_do_not_disturb_it_and_a_drain_leaves_a_checkpoint(run: Run) -> None:
     run.wait_for(Started)
     os.kill(run.child.pid, signal.SIGTERM)
@@ -88,20 +80,11 @@ def test_a_stop_amid_an_epoch_keeps_the_last_whole_epochs_metrics_and_weights(ru
     last = run.wait_for(Finished)
     assert last.outcome == "stopped"
     assert last.checkpoint is not None
-    from workers.checkpoint import load
-
     state = load(Path(last.checkpoint))
     assert state["epoch"] >= 3
     assert state["batch"] == 0
     assert state["curve"][-1]["metrics"] == last.metrics
     assert state["curve"][2]["metrics"] == done.measurement.metrics
-
-
-def test_a_killed_process_is_told_with_its_signal(run: Run) -> None:
-    run.wait_for(EpochDone)
-    os.kill(run.child.pid, signal.SIGKILL)
-    gone = run.wait_for(Gone)
-    assert "killed by SIGKILL" in str(gone)
 
 
 def test_a_process_that_stands_by_ends_with_its_nursery(tmp_path: Path) -> None:
