@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -46,7 +47,7 @@ def demo_spec(root: Path, *, name: str = NAME, trials: int = 12) -> dict[str, An
                 "batch_size": 8,
                 "nesterov": True,
                 "model.width": 8,
-                "clip": {"frames": 16, "size": 32},
+                "clip": {"frames": 12, "size": 32},
                 # Left and right are classes here, so clips must not be flipped.
                 "augment": {"flip": 0.0, "scale_min": 0.8},
             },
@@ -58,7 +59,8 @@ def demo_spec(root: Path, *, name: str = NAME, trials: int = 12) -> dict[str, An
             "dropout": {"type": "float", "low": 0.0, "high": 0.5},
             "clip.stride": {"type": "int", "low": 1, "high": 3},
             "model.width": {"type": "ordinal", "choices": [8, 16], "when": {"model": ["slowfast_r18"]}},
-            "model.beta_inv": {"type": "ordinal", "choices": [2, 4, 8], "when": {"model": ["slowfast_r18"]}},
+            "model.alpha": {"type": "ordinal", "choices": [2, 4], "when": {"model": ["slowfast_r18"]}},
+            "model.beta_inv": {"type": "ordinal", "choices": [2, 4], "when": {"model": ["slowfast_r18"]}},
         },
         "optimizer": {"name": "ax", "seed": 0},
         "early_stopping": {"name": "asha", "min_epochs": 3, "reduction": 3, "startup_trials": 3},
@@ -82,9 +84,9 @@ def demo(
     with ExitStack() as stack:
         client = stack.enter_context(_service(settings))
         study = client.create_study(demo_spec(root, name=_free_name(client), trials=trials))
-        stack.enter_context(_workers(settings, client.url, study["name"]))
+        workers = stack.enter_context(_workers(settings, client.url, study["name"]))
         started = time.monotonic()
-        _watch(client, study)
+        _watch(client, study, workers)
         took = time.monotonic() - started
         _conclude(client, settings, study, took)
         if serve_on if serve_on is not None else sys.stdout.isatty() and sys.stdin.isatty():
@@ -108,22 +110,23 @@ def _service(settings: Settings) -> Iterator[Client]:
     settings.server_file.unlink(missing_ok=True)
     with _process(settings, "serve", ["serve", "--port", "0"]) as process:
         _wait_until(settings.server_file.exists, process, settings.home / "serve.log")
-        found = Settings.load(home=settings.home)
-        with Client(found.api_url, found.token) as client:
+        url = json.loads(settings.server_file.read_text())["url"]
+        with Client(url, settings.token_file.read_text().strip()) as client:
             out.print(f"[bold]2. Service[/]  {client.url} (Postgres, API, optimizer, dashboard)")
             yield client
 
 
 @contextmanager
-def _workers(settings: Settings, url: str, study: str) -> Iterator[None]:
-    devices = _devices()
+def _workers(settings: Settings, url: str, study: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+    devices, processes = _devices(), []
     with ExitStack() as stack:
         for number, device in enumerate(devices):
             arguments = [*device, "--study", study, "--url", url, "--name", f"worker-{number}"]
-            stack.enter_context(_process(settings, f"worker-{number}", arguments, program="hpo-worker"))
+            process = _process(settings, f"worker-{number}", arguments, program="hpo-worker")
+            processes.append(stack.enter_context(process))
         names = ", ".join("hpo-worker " + " ".join(device) for device in devices)
         out.print(f"[bold]3. Workers[/]  {names}")
-        yield
+        yield processes
 
 
 def _devices() -> list[list[str]]:
@@ -135,19 +138,28 @@ def _devices() -> list[list[str]]:
     return [["--cpu", "--threads", "1"]] * max(1, min(cores, 4))
 
 
-def _watch(client: Client, study: dict[str, Any]) -> None:
-    """Show the trials until the study ends."""
+def _watch(client: Client, study: dict[str, Any], workers: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Show the trials until the study ends.
+
+    Raises:
+        HpoError: the workers have died, or the study was paused because its trials cannot run.
+    """
     out.print(f"[bold]4. Study[/]    {study['name']}: {study['spec']['budget']['trials']} trials")
     seen: dict[int, str] = {}
     with Live(console=out, auto_refresh=False, transient=True) as live:
-        while client.study(study["name"])["state"] == "active":
+        while (state := client.study(study["name"]))["state"] == "active":
+            if all(worker.poll() is not None for worker in workers):
+                raise HpoError("the workers have ended; their logs are beside the data of the demo")
             found = client.trials(study["name"])
             if out.is_terminal:
                 live.update(leaderboard(found, study["spec"]), refresh=True)
             else:
                 _print_changes(found, seen)
             time.sleep(POLL_SECONDS)
-    _print_changes(client.trials(study["name"]), seen)
+    if state["state"] == "paused":
+        raise HpoError(f"the study was paused: {state['state_reason']}")
+    if not out.is_terminal:
+        _print_changes(client.trials(study["name"]), seen)
 
 
 def _print_changes(found: Sequence[dict[str, Any]], seen: dict[int, str]) -> None:
@@ -188,7 +200,8 @@ def _process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run one of our commands in the background, its output in a log file, until the block ends."""
     environment = {**os.environ, "HPO_HOME": str(settings.home)}
-    environment.pop("DATABASE_URL", None)
+    for variable in ("DATABASE_URL", "HPO_URL", "HPO_TOKEN"):  # the demo is a world of its own
+        environment.pop(variable, None)
     command = [str(Path(sys.executable).with_name(program)), *arguments]
     with (settings.home / f"{name}.log").open("ab") as log:
         # A process group of its own: Ctrl-C reaches the demo, which then ends its parts in order.

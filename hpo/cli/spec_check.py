@@ -88,7 +88,7 @@ def _misfits(spec: StudySpec, model: str) -> list[SpecIssue]:
             check_clip(model, frames=int(count), size=int(size), hparams=given)
         except InvalidClipError as error:
             where = "space" if {"clip.frames", "clip.size"} & set(spec.space) else "task.base"
-            first = first or SpecIssue(path=f"{where}.clip", message=f"{model}: {error}")
+            first = first or SpecIssue(path=f"{where}.clip", message=str(error))
         except ModelError as error:
             path = next((path for path, _ in options.values()), "task.base.model")
             first = first or SpecIssue(path=path, message=str(error))

@@ -55,7 +55,7 @@ class TrainingConfig(Strict):
     grad_clip_norm: Annotated[float, Field(gt=0)] | None = 40.0
     head_lr_multiplier: Annotated[float, Field(gt=0, le=1000)] = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto`: bf16 autocast on GPUs that have it, float32 elsewhere."""
+    """`auto` and `bf16`: bf16 autocast on GPUs that compute it right, float32 elsewhere."""
     clip: ClipConfig = ClipConfig()
     augment: AugmentConfig = AugmentConfig()
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from data import Dataset
 from hpo.spec.metrics import METRICS
 from workers.errors import DivergedError, TimeLimitError
+from workers.precision import resolve
 from workers.reproducibility import Runtime
 from workers.training import EpochResult, Trainer
 
@@ -154,15 +155,23 @@ def test_the_heads_multiplier_and_the_clip_norm_reach_the_updates(dataset: Datas
     assert math.hypot(clipped[0], clipped[1]) <= 0.02 * 1e-3 * (1 + 1e-4)
 
 
-def test_bf16_trains_on_a_cpu_when_asked_for(dataset: Dataset, runtime: Runtime) -> None:
-    trainer = _trainer(dataset, runtime, epochs=1, precision="bf16")
-    assert trainer.precision == "bf16"
-    assert _run(trainer)
+def test_a_cpu_trains_in_fp32_whatever_is_asked_for(dataset: Dataset, runtime: Runtime) -> None:
+    asked = _trainer(dataset, runtime, epochs=1, precision="bf16")
+    assert asked.precision == "fp32"
+    assert _run(asked)
     plain = _trainer(dataset, runtime, epochs=1)
-    assert plain.precision == "fp32"
     assert _run(plain)
-    assert trainer.curve[0].metrics["train_loss"] != plain.curve[0].metrics["train_loss"]
-    assert trainer.curve[0].metrics["train_loss"] == pytest.approx(plain.curve[0].metrics["train_loss"], rel=0.1)
+    assert _curve(asked) == _curve(plain)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has_bf16", "used"),
+    [("auto", True, "bf16"), ("auto", False, "fp32"), ("bf16", True, "bf16"), ("bf16", False, "fp32")]
+    + [("fp32", True, "fp32"), ("fp32", False, "fp32")],
+)
+def test_a_gpu_trains_in_bf16_where_it_computes_right(wanted: str, has_bf16: bool, used: str) -> None:
+    gpu = Runtime(device=torch.device("cuda"), threads=1, bf16=has_bf16)
+    assert resolve(tiny_config(precision=wanted), gpu) == used
 
 
 def test_the_process_is_set_up_for_equal_results(dataset: Dataset, runtime: Runtime) -> None:
