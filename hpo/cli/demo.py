@@ -11,19 +11,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.live import Live
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from ..client import Client
-from ..errors import HpoError, SetupError
+from ..errors import HpoError, SetupError, StoreUnavailableError
 from ..settings import Settings
 from .app import app, err, out
 from .datasets import progress_bar
 from .results import leaderboard, write_export
 from .serve import make_home
 
+T = TypeVar("T")
 NAME: Final = "demo"
 VIDEOS: Final[dict[str, Any]] = {
     "classes": ("SlideLeft", "SlideRight", "SpinClockwise", "SpinCounter"),
@@ -147,10 +149,10 @@ def _watch(client: Client, study: dict[str, Any], workers: Sequence[subprocess.P
     out.print(f"[bold]4. Study[/]    {study['name']}: {study['spec']['budget']['trials']} trials")
     seen: dict[int, str] = {}
     with Live(console=out, auto_refresh=False, transient=True) as live:
-        while (state := client.study(study["name"]))["state"] == "active":
+        while (state := _patiently(client.study, study["name"]))["state"] == "active":
             if all(worker.poll() is not None for worker in workers):
                 raise HpoError("the workers have ended; their logs are beside the data of the demo")
-            found = client.trials(study["name"])
+            found = _patiently(client.trials, study["name"])
             if out.is_terminal:
                 live.update(leaderboard(found, study["spec"]), refresh=True)
             else:
@@ -160,6 +162,17 @@ def _watch(client: Client, study: dict[str, Any], workers: Sequence[subprocess.P
         raise HpoError(f"the study was paused: {state['state_reason']}")
     if not out.is_terminal:
         _print_changes(client.trials(study["name"]), seen)
+
+
+def _patiently(get: Callable[[str], T], name: str) -> T:
+    """Ask again while the database is away, as the workers do; a study goes on without its audience."""
+    again = Retrying(
+        retry=retry_if_exception_type(StoreUnavailableError),
+        wait=wait_fixed(1),
+        stop=stop_after_delay(90),
+        reraise=True,
+    )
+    return again(get, name)
 
 
 def _print_changes(found: Sequence[dict[str, Any]], seen: dict[int, str]) -> None:

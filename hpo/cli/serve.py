@@ -47,6 +47,9 @@ def serve(
     _log_to_stderr()
     settings = settings_of(context)
     make_home(settings)
+    # uvicorn ends its connections on SIGTERM and then sends the signal once more, to the handler that was there
+    # before: an exception there lets Postgres and the optimizer be stopped in their turn.
+    signal.signal(signal.SIGTERM, _exit)
     listener = _listen(host, port)
     with ExitStack() as stack:
         database_url = stack.enter_context(postgres(settings))
@@ -135,6 +138,10 @@ def _run_uvicorn(application: FastAPI, listener: socket.socket) -> None:
 
     config = uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _exit(_number: int, _frame: object) -> None:
+    raise SystemExit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

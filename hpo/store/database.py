@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ..errors import SetupError, StoreUnavailableError
+
+log = logging.getLogger(__name__)
 
 _SESSION = (
     "SET TIME ZONE 'UTC'; SET lock_timeout = '20s'; SET statement_timeout = '60s'; "
@@ -52,6 +55,7 @@ def unavailable() -> Iterator[None]:
         raise StoreUnavailableError("all database connections are in use; try again shortly") from error
     except DBAPIError as error:
         if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+            log.warning("the database is unavailable: %s", " ".join(str(error.orig).split()))
             raise StoreUnavailableError from error
         raise
 

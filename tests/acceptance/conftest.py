@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -81,7 +82,7 @@ def serving(home: Path) -> Iterator[Service]:
         )
     try:
         ready = home / "server.json"
-        wait_for(lambda: ready.exists() or process.poll() is not None, seconds=90)
+        wait_for(lambda: _served_by(ready) == process.pid or process.poll() is not None, seconds=90)
         assert process.poll() is None, (home.parent / "serve.log").read_text()
         service = Service(home=home, process=process)
         wait_for(lambda: _answers(service))
@@ -89,6 +90,10 @@ def serving(home: Path) -> Iterator[Service]:
     finally:
         process.terminate()
         process.wait(60)
+
+
+def _served_by(file: Path) -> int | None:
+    return int(json.loads(file.read_text())["pid"]) if file.exists() else None
 
 
 def _answers(service: Service) -> bool:

@@ -1,0 +1,72 @@
+"""`hpo serve` from start to end: what it leaves behind, what it survives."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from .conftest import Service, serving, tiny_spec, wait_for
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+def _postmaster(home: Path) -> int:
+    return int((home / "postgres" / "data" / "postmaster.pid").read_text().splitlines()[0])
+
+
+def _children(pid: int) -> list[int]:
+    """The children of every thread of a process."""
+    return [int(child) for tasks in Path(f"/proc/{pid}/task").glob("*/children") for child in tasks.read_text().split()]
+
+
+def _optimizer(service: Service) -> int | None:
+    for child in _children(service.process.pid):
+        if b"optimizer" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+            return child
+    return None
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_every_process_and_the_studies_stay(home: Path, tiny_videos: Path, end: signal.Signals) -> None:
+    name = f"ended-by-{end.name}"
+    with serving(home) as service:
+        with service.client() as client:
+            client.create_study(tiny_spec(tiny_videos, name))
+        optimizer = wait_for(lambda: _optimizer(service), seconds=20)
+        postmaster = _postmaster(home)
+        service.process.send_signal(end)
+        assert service.process.wait(60) in (0, 130)
+        assert not (home / "server.json").exists()
+        assert not _runs(postmaster)
+        assert not _runs(optimizer)
+    with serving(home) as again, again.client() as client:
+        assert client.study(name)["state"] == "active"
+
+
+def test_a_killed_optimizer_is_started_again_and_goes_on(home: Path, tiny_videos: Path) -> None:
+    with serving(home) as service, service.client() as client:
+        first = wait_for(lambda: _optimizer(service), seconds=20)
+        os.kill(first, signal.SIGKILL)
+        second = wait_for(lambda: found if (found := _optimizer(service)) not in (None, first) else None)
+        client.create_study(tiny_spec(tiny_videos, "after-the-kill"))
+        wait_for(lambda: client.trials("after-the-kill"))
+        assert second != first
+
+
+def test_a_killed_service_leaves_no_optimizer_behind_and_starts_again(home: Path) -> None:
+    with serving(home) as service:
+        optimizer = wait_for(lambda: _optimizer(service), seconds=20)
+        service.process.kill()
+        service.process.wait(10)
+        wait_for(lambda: not _runs(optimizer), seconds=30)
+    with serving(home) as again, again.client() as client:
+        assert client.health()["status"] == "ok"
