@@ -17,7 +17,8 @@ class VideoModel(nn.Module, ABC):
     """A network from clips (N, C, T, H, W) to logits (N, num_classes).
 
     A subclass defines :meth:`forward_features` and a linear classifier under the attribute
-    `classifier_name`. `settings` is the checked configuration it was built from.
+    `classifier_name` (dotted where it is inside another module). `settings` is the checked
+    configuration it was built from.
     """
 
     classifier_name: ClassVar[str] = "head"
@@ -70,7 +71,7 @@ class VideoModel(nn.Module, ABC):
 
     def get_classifier(self) -> nn.Linear:
         """Return the last layer."""
-        classifier = getattr(self, self.classifier_name)
+        classifier = self.get_submodule(self.classifier_name)
         if not isinstance(classifier, nn.Linear):
             raise TypeError(f"{type(self).__name__}.{self.classifier_name} is not a linear layer")
         return classifier
@@ -80,9 +81,21 @@ class VideoModel(nn.Module, ABC):
         if num_classes < 1:
             raise InvalidModelError(f"num_classes must be at least 1, not {num_classes}")
         old = self.get_classifier()
-        fresh = make_classifier(old.in_features, num_classes, bias=old.bias is not None)
-        setattr(self, self.classifier_name, fresh.to(old.weight.device, old.weight.dtype))
+        fresh = self.make_classifier(old.in_features, num_classes, bias=old.bias is not None)
+        self.set_submodule(self.classifier_name, fresh.to(old.weight.device, old.weight.dtype))
         self.settings = replace(self.settings, num_classes=num_classes)
+
+    @staticmethod
+    def make_classifier(features: int, classes: int, *, bias: bool = True) -> nn.Linear:
+        """Return a fresh last layer."""
+        return make_classifier(features, classes, bias=bias)
+
+    def image_names(self) -> dict[str, str]:
+        """Map names of this state dict to those of the image network it is inflated from.
+
+        Empty unless there is one; names that are absent stay as they are. See :func:`models.load_inflated`.
+        """
+        return {}
 
     def param_groups(
         self, *, weight_decay: float, head_lr_mult: float = 1.0, lr: float | None = None
