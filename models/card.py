@@ -179,6 +179,8 @@ class ModelInfo:
     rules: tuple[Divides, ...] = ()
     dropout: float = 0.5
     """Probability before the classifier, unless told."""
+    inputs: tuple[str, ...] = ("clip",)
+    """What the model is called with: one clip, or a tuple of them such as ``("rgb", "flow")``."""
     min_frames: int = 1
     min_size: int = 1
     """Fewest pixels of the clip's shorter side."""

@@ -6,6 +6,7 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
+from .card import ModelSettings
 from .catalogue import model_settings
 from .video_model import VideoModel
 from .weights import load_weights
@@ -30,9 +31,15 @@ def create_model(
     Raises UnknownModelError, InvalidModelError or WeightsError.
     """
     settings = model_settings(name, num_classes=num_classes, in_channels=in_channels, dropout=dropout, hparams=hparams)
+    model = build_model(settings)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def build_model(settings: ModelSettings) -> VideoModel:
+    """Build the model of settings that are checked already, as :func:`create_model` does."""
     model = pkgutil.resolve_name(settings.info.builder)(settings)
     if not isinstance(model, VideoModel):
         raise TypeError(f"{settings.info.builder} made a {type(model).__name__}, not a VideoModel")
-    if weights is not None:
-        load_weights(model, weights)
     return model
