@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .card import ModelSettings
 from .frame_model import FrameModel
-from .temporal_modules import TemporalAggregation, TemporalModule
+from .temporal_modules import TemporalAggregation, TemporalModule, as_clips
 from .video_model import init_convolutions, make_classifier
 
 _DEPTHS = {50: (3, 4, 6, 3), 101: (4, 8, 18, 3), 152: (5, 12, 30, 3)}
@@ -54,7 +54,6 @@ class Block(nn.Module):
         *,
         stride: int = 1,
         last_relu: bool = True,
-        tam: TemporalModule | None = None,
     ) -> None:
         super().__init__()
         inner = channels // 4
@@ -67,7 +66,7 @@ class Block(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _downsample(in_channels, channels, stride)
         self.last_relu = last_relu
-        self.tam = tam
+        self.tam: TemporalModule | None = None
 
     def forward(self, x: Tensor, length: int) -> Tensor:
         """Map images (N * length, in, H, W) to (N * length, channels, H / stride, W / stride)."""
@@ -97,15 +96,10 @@ class BigLittle(nn.Module):
         """Map images (N * length, in, H, W) to the pairs' maps (N * length / 2, channels, H / stride, W / stride)."""
         little, big = split_pairs(self.tam(x, length))
         pairs = length // 2
-        for block in self.big:
-            big = block(big, pairs)
-        for block in self.little:
-            little = block(little, pairs)
-        little = self.little_e(little)
+        big = run(self.big, big, pairs)
+        little = self.little_e(run(self.little, little, pairs))
         merged = self.relu(F.interpolate(big, little.shape[2:]) + little)
-        for block in self.fusion:
-            merged = block(merged, pairs)
-        return merged
+        return run(self.fusion, merged, pairs)
 
 
 class BLVNetTAM(FrameModel):
@@ -128,7 +122,8 @@ class BLVNetTAM(FrameModel):
         self.layer4 = _row(channels, channels * 2, counts[3], stride=2)
         init_convolutions(self)
         for block in self.layer4:
-            block.tam = config.aggregation(block.conv1.in_channels) if isinstance(block, Block) else None
+            if isinstance(block, Block):
+                block.tam = config.aggregation(block.conv1.in_channels)
         for module in self.modules():
             if isinstance(module, TemporalAggregation):
                 module.reset_parameters()
@@ -156,12 +151,10 @@ class BLVNetTAM(FrameModel):
     def image_features(self, images: Tensor, length: int) -> Tensor:
         """Return the averages of the last maps over space, one vector per pair of frames."""
         x = self._stem(images, length)
-        for stage in (self.layer1, self.layer2, self.layer3):
+        for name in ("layer1", "layer2", "layer3"):
             # Both frames of a pair go on with the maps of the pair.
-            x = stage(x.repeat_interleave(2, dim=0), length)
-        for block in self.layer4:
-            x = block(x, length // 2)
-        return x.mean((2, 3))
+            x = self.get_submodule(name)(x.repeat_interleave(2, dim=0), length)
+        return run(self.layer4, x, length // 2).mean((2, 3))
 
     def _stem(self, images: Tensor, length: int) -> Tensor:
         little, big = split_pairs(self.tam(self.relu(self.bn1(self.conv1(images))), length))
@@ -175,8 +168,15 @@ class BLVNetTAM(FrameModel):
 
 def split_pairs(images: Tensor) -> tuple[Tensor, Tensor]:
     """Split images (N * T, ...), T even, into the first and the second of every pair, (N * T / 2, ...) each."""
-    pairs = images.unflatten(0, (-1, 2))
+    pairs = as_clips(images, 2)
     return pairs[:, 0], pairs[:, 1]
+
+
+def run(blocks: nn.Sequential, images: Tensor, length: int) -> Tensor:
+    """Pass images (N * length, ...) through blocks that also take `length`."""
+    for block in blocks:
+        images = block(images, length)
+    return images
 
 
 def _row(in_channels: int, channels: int, count: int, *, stride: int = 1, last_relu: bool = True) -> nn.Sequential:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .card import ModelSettings
+from .temporal_modules import as_clips
 from .video_model import VideoModel
 
 
@@ -54,7 +55,7 @@ class FrameModel(VideoModel):
         """Return one vector per image, (N, images, num_features)."""
         images = fold_frames(clip, self.seq_len)
         features = self.image_features(images, clip.shape[2] // self.seq_len)
-        return features.unflatten(0, (clip.shape[0], -1))
+        return as_clips(features, features.shape[0] // clip.shape[0])
 
     def forward_features(self, clip: Tensor) -> Tensor:
         """Return (N, num_features), the average over the clip's images.
@@ -93,7 +94,8 @@ def fold_frames(clip: Tensor, seq_len: int = 1) -> Tensor:
     """
     frames = clip.transpose(1, 2)
     if seq_len > 1:
-        frames = frames.unflatten(1, (-1, seq_len)).flatten(2, 3)
+        count, length, channels, *size = frames.shape
+        frames = frames.reshape(count, length // seq_len, seq_len * channels, *size)
     return frames.flatten(0, 1)
 
 

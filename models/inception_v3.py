@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from .card import ModelSettings
 from .frame_model import FrameModel, fold_frames, segment_consensus
+from .temporal_modules import as_clips
 from .video_model import init_convolutions, make_classifier
 
 _Kernel = int | tuple[int, int]
@@ -267,10 +268,10 @@ class InceptionV3(FrameModel):
             return super().training_loss(clip, targets, criterion)
         self.check_input(clip)
         middle = self._middle(fold_frames(clip, self.seq_len))
-        count = clip.shape[0]
-        features = self._run(middle, self._layers[self._split :]).unflatten(0, (count, -1))
+        images = middle.shape[0] // clip.shape[0]
+        features = as_clips(self._run(middle, self._layers[self._split :]), images)
         logits = segment_consensus(self.fc(self.dropout(features)), self.consensus)
-        auxiliary = segment_consensus(self.AuxLogits(middle).unflatten(0, (count, -1)), self.consensus)
+        auxiliary = segment_consensus(as_clips(self.AuxLogits(middle), images), self.consensus)
         loss = criterion(logits, targets) + self.config.aux_weight * criterion(auxiliary, targets)
         return loss, logits
 

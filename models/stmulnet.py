@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .card import ModelSettings
 from .frame_model import fold_frames
 from .resnet2d import ImageBlock, resnet_stages, resnet_stem
-from .temporal_modules import TemporalModule
+from .temporal_modules import TemporalModule, as_clips
 from .two_stream import TwoStreamModel
 from .video_model import init_convolutions, make_classifier
 
@@ -72,8 +72,8 @@ class TemporalConv(TemporalModule):
     def forward(self, images: Tensor, length: int) -> Tensor:
         """Convolve images (N * length, C, H, W) along time; beyond the clip's ends stand zeros."""
         height, width = images.shape[2:]
-        maps = self.conv(images.unflatten(0, (-1, length)).transpose(1, 2).flatten(3))
-        out: Tensor = maps.unflatten(3, (height, width)).transpose(1, 2).flatten(0, 1)
+        maps = self.conv(as_clips(images, length).transpose(1, 2).flatten(3)).transpose(1, 2)
+        out: Tensor = maps.reshape(*maps.shape[:3], height, width).flatten(0, 1)
         return out if self.bn is None else self.bn(out)
 
 
@@ -105,7 +105,9 @@ class Stream(nn.Module):
     def blocks(self) -> list[tuple[int, ImageBlock]]:
         """Return all blocks in order, each with its number in its stage."""
         stages = (self.layer1, self.layer2, self.layer3, self.layer4)
-        return [pair for stage in stages for pair in enumerate(stage) if isinstance(pair[1], ImageBlock)]
+        return [
+            (number, block) for stage in stages for number, block in enumerate(stage) if isinstance(block, ImageBlock)
+        ]
 
 
 class StMulNet(TwoStreamModel):
@@ -160,6 +162,18 @@ class StMulNet(TwoStreamModel):
         loss = self.config.spatial_loss_weight * criterion(spatial, targets) + criterion(temporal, targets)
         return loss, self.fuse(spatial, temporal)
 
+    def image_names(self) -> dict[str, str]:
+        """Map names of both streams to those of torchvision's ResNet of the same depth.
+
+        What looks along time, and the bias of the first convolution, which starts at zero, have none.
+        """
+        names = {}
+        for ours in self.state_dict():
+            theirs = ours.partition(".")[2]
+            if not theirs.startswith(("fc.", "conv1.bias")) and ".temporal_conv." not in theirs:
+                names[ours] = theirs
+        return names
+
     def _run(self, still: Tensor, motion: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """Pass images of both streams through all stages.
 
@@ -177,7 +191,7 @@ class StMulNet(TwoStreamModel):
         return still.relu(), motion.relu()
 
     def _pooled(self, images: Tensor, length: int) -> Tensor:
-        clips = images.unflatten(0, (-1, length))
+        clips = as_clips(images, length)
         if self.config.pool_order == "time_first":
             return clips.amax(1).mean((2, 3))
         return clips.mean((3, 4)).amax(1)

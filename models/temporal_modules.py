@@ -24,6 +24,11 @@ class TemporalModule(nn.Module):
         """Let `length` images in a row, a clip, see each other."""
 
 
+def as_clips(images: Tensor, length: int) -> Tensor:
+    """Give images (N * length, ...), a clip's in a row, an axis of their own: (N, length, ...)."""
+    return images.reshape(-1, length, *images.shape[1:])
+
+
 def shift(clips: Tensor, frames: int) -> Tensor:
     """Move clips (N, T, ...) by `frames` along time: 1 gives every image its predecessor; zeros come in."""
     length = clips.shape[1]
@@ -44,7 +49,7 @@ class TemporalShift(TemporalModule):
 
     def forward(self, images: Tensor, length: int) -> Tensor:
         """Shift; the clip's ends get zeros."""
-        clips = images.unflatten(0, (-1, length))
+        clips = as_clips(images, length)
         fold = images.shape[1] // self.divisor
         parts = (shift(clips[:, :, :fold], -1), shift(clips[:, :, fold : 2 * fold], 1), clips[:, :, 2 * fold :])
         return torch.cat(parts, dim=2).flatten(0, 1)
@@ -117,7 +122,7 @@ class TemporalAggregation(TemporalModule):
         middle = len(weights) // 2
         blended: Tensor | None = None
         for index, layer in enumerate(weights):
-            moved = shift(layer(images).unflatten(0, (-1, length)), middle - index)
+            moved = shift(as_clips(layer(images), length), middle - index)
             if blended is None:
                 blended = moved
             else:
@@ -137,10 +142,13 @@ class TemporalPool(TemporalModule):
 
     def forward(self, images: Tensor, length: int) -> Tensor:
         """Pool to (N * T', C, H, W), T' being T / stride rounded up. Zeros beyond the ends join the average."""
-        clips = images.unflatten(0, (-1, length)).transpose(1, 2)
-        pool = F.max_pool3d if self.method == "max" else F.avg_pool3d
-        pooled = pool(clips, (3, 1, 1), stride=(self.stride, 1, 1), padding=(1, 0, 0))
-        return pooled.transpose(1, 2).flatten(0, 1)
+        clips = as_clips(images, length)
+        if self.method == "max":
+            around = F.max_pool3d(clips.transpose(1, 2), (3, 1, 1), (self.stride, 1, 1), (1, 0, 0)).transpose(1, 2)
+        else:
+            # The library's average refuses clips of fewer than three images.
+            around = ((shift(clips, 1) + clips + shift(clips, -1)) / 3)[:, :: self.stride]
+        return around.flatten(0, 1)
 
     def pooled_length(self, length: int) -> int:
         """Return T' of T."""
@@ -176,11 +184,11 @@ class NonLocal(TemporalModule):
         small = F.max_pool2d(images, 2, ceil_mode=True)
 
         def rows(maps: Tensor) -> Tensor:
-            return maps.unflatten(0, (-1, length)).movedim(2, 4).flatten(1, 3)
+            return as_clips(maps, length).movedim(2, 4).flatten(1, 3)
 
         attention = F.softmax(rows(self.theta(images)) @ rows(self.phi(small)).transpose(1, 2), dim=-1)
         mixed = attention @ rows(self.g(small))
         height, width = images.shape[2:]
-        maps = mixed.unflatten(1, (length, height, width)).movedim(4, 2).flatten(0, 1)
+        maps = mixed.reshape(-1, length, height, width, mixed.shape[2]).movedim(4, 2).flatten(0, 1)
         y: Tensor = images + self.norm(self.out(maps))
         return y

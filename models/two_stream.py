@@ -151,6 +151,11 @@ class LateFusion(TwoStreamModel):
         of_flow, flow = self.flow.training_loss(clips[1], targets, criterion)
         return of_rgb + of_flow, self.fuse(rgb, flow)
 
+    def image_names(self) -> dict[str, str]:
+        """Map names of both networks to those of the image network."""
+        both = (("rgb", self.rgb), ("flow", self.flow))
+        return {f"{stream}.{ours}": theirs for stream, net in both for ours, theirs in net.image_names().items()}
+
     def reset_classifier(self, num_classes: int) -> None:
         """Replace both networks' last layers by fresh ones."""
         self.rgb.reset_classifier(num_classes)

@@ -73,6 +73,6 @@ def _card(depth: int, *, parameters: int, gflops: float) -> ModelInfo:
 
 
 CARDS = (
-    _card(50, parameters=0, gflops=0),
-    _card(101, parameters=0, gflops=0),
+    _card(50, parameters=25_483_216, gflops=23.783),
+    _card(101, parameters=40_640_208, gflops=32.081),
 )

@@ -151,7 +151,7 @@ def _card(
 
 def _cards(depth: int, parameters: int, tam_parameters: int, gflops: float) -> tuple[ModelInfo, ...]:
     """Return TSN, TSM and TAM of one depth; `gflops` are those of one image."""
-    name, clip_gflops = f"resnet{depth}", 8 * gflops
+    name, clip_gflops = f"resnet{depth}", round(8 * gflops, 3)
     return (
         _card(
             f"tsn_{name}",
@@ -205,12 +205,12 @@ def _image_card(depth: int, parameters: int, gflops: float) -> ModelInfo:
 
 
 CARDS = (
-    _image_card(18, 11_381_712, 0),
-    _image_card(34, 0, 0),
-    _image_card(50, 24_327_632, 0),
-    _image_card(101, 43_319_760, 0),
-    _image_card(152, 0, 0),
-    *_cards(18, 11_381_712, 11_386_128, 0),
-    *_cards(50, 24_327_632, 24_366_992, 0),
-    *_cards(101, 43_319_760, 43_411_344, 0),
+    _image_card(18, 11_381_712, 1.814),
+    _image_card(34, 21_489_872, 3.663),
+    _image_card(50, 24_327_632, 4.088),
+    _image_card(101, 43_319_760, 7.8),
+    _image_card(152, 58_963_408, 11.512),
+    *_cards(18, 11_381_712, 11_386_128, 1.814),
+    *_cards(50, 24_327_632, 24_366_992, 4.088),
+    *_cards(101, 43_319_760, 43_411_344, 7.8),
 )

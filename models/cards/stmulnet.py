@@ -96,9 +96,9 @@ def _card(depth: int, *, parameters: int, gflops: float) -> ModelInfo:
 
 
 CARDS = (
-    _card(18, parameters=0, gflops=0),
-    _card(34, parameters=0, gflops=0),
-    _card(50, parameters=0, gflops=0),
-    _card(101, parameters=0, gflops=0),
-    _card(152, parameters=0, gflops=0),
+    _card(18, parameters=24_907_744, gflops=23.021),
+    _card(34, parameters=45_124_064, gflops=41.518),
+    _card(50, parameters=50_799_584, gflops=45.758),
+    _card(101, parameters=88_783_840, gflops=82.88),
+    _card(152, parameters=120_071_136, gflops=120.003),
 )

@@ -33,7 +33,7 @@ def _card(
 
 
 CARDS = (
-    _card("vgg16", builder="VGG16", parameters=135_899_344, gflops=0),
-    _card("vgg16_bn", builder="VGG16", parameters=135_907_792, gflops=0, norm=True),
-    _card("vgg16_reducedfc", builder="VGG16ReducedFC", parameters=39_770_320, gflops=0, reduced=True),
+    _card("vgg16", builder="VGG16", parameters=135_899_344, gflops=15.468),
+    _card("vgg16_bn", builder="VGG16", parameters=135_907_792, gflops=15.468, norm=True),
+    _card("vgg16_reducedfc", builder="VGG16ReducedFC", parameters=39_770_320, gflops=29.993, reduced=True),
 )
