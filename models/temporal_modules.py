@@ -32,12 +32,13 @@ def as_clips(images: Tensor, length: int) -> Tensor:
 def shift(clips: Tensor, frames: int) -> Tensor:
     """Move clips (N, T, ...) by `frames` along time: 1 gives every image its predecessor; zeros come in."""
     length = clips.shape[1]
-    if abs(frames) >= length:
-        return torch.zeros_like(clips)
+    # Of a clip that is shorter than the move nothing is left, but the zeros still come from it: a distributed
+    # trainer waits for the gradients of every weight.
+    steps = min(abs(frames), length)
     padding = [0, 0] * (clips.ndim - 2)
     if frames >= 0:
-        return F.pad(clips[:, : length - frames], [*padding, frames, 0])
-    return F.pad(clips[:, -frames:], [*padding, 0, -frames])
+        return F.pad(clips[:, : length - steps], [*padding, steps, 0])
+    return F.pad(clips[:, steps:], [*padding, 0, steps])
 
 
 class TemporalShift(TemporalModule):
@@ -79,7 +80,8 @@ class TemporalAggregation(TemporalModule):
     """TAM: a weighted sum, or maximum, of the images around each, then a ReLU.
 
     Equals a depthwise convolution over `frames` x 1 x 1. It starts as the ReLU of the image itself
-    (``init="centre"``), so that an image network's weights keep their meaning, or ``"random"``.
+    (``init="centre"``), so that an image network's weights keep their meaning, or ``"random"``. A maximum does not learn
+    from neighbours that weigh nothing: there they start with half the weight of the image itself.
     """
 
     def __init__(
@@ -103,18 +105,18 @@ class TemporalAggregation(TemporalModule):
         return [layer for layer in self.blending_layers if isinstance(layer, ChannelWeights)]
 
     def reset_parameters(self) -> None:
-        """Draw the weights, or set them so that only the image itself counts."""
+        """Draw the weights, or set them so that the image itself counts most."""
         weights = self.weights()
+        around = 0.5 if self.method == "max" else 0.0
         for index, layer in enumerate(weights):
             weight = layer.fc1.weight
             if self.init == "random":
                 nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
-            elif index != len(weights) // 2:
-                nn.init.zeros_(weight)
-            elif layer.fc1.groups == 1:
-                nn.init.dirac_(weight)
-            else:
-                nn.init.ones_(weight)
+                continue
+            nn.init.dirac_(weight, groups=layer.fc1.groups)
+            if index != len(weights) // 2:
+                with torch.no_grad():
+                    weight.mul_(around)
 
     def forward(self, images: Tensor, length: int) -> Tensor:
         """Blend; beyond the clip's ends stand zeros."""
