@@ -117,9 +117,7 @@ def _plan_own(state: Mapping[str, Tensor], target: _Target) -> _Plan:
         name: fitted(tensor, own[name], seq_len=target.seq_len) if name in own else tensor
         for name, tensor in state.items()
     }
-    reset: set[str] = set()
-    for head in target.heads:
-        reset |= _classifier_of_other_classes(shaped, own, prefix=head)
+    reset = _other_heads(shaped, target)
     taken = {name: tensor for name, tensor in shaped.items() if name not in reset}
     return _Plan(
         tensors=taken,
@@ -132,18 +130,31 @@ def _plan_own(state: Mapping[str, Tensor], target: _Target) -> _Plan:
 
 def _plan_image(state: Mapping[str, Tensor], target: _Target) -> _Plan:
     """Take the file as one of the image network that the model is made from."""
-    own, names = target.own, target.image
+    own = target.own
+    reset = _other_heads(state, target)
+    # What the file has beyond the common image network, such as a bias or a fitting classifier, keeps its name.
+    names = target.image | {name: name for name in state.keys() & own.keys() - target.image.keys() - reset}
     present = {ours: theirs for ours, theirs in names.items() if theirs in state}
-    missing = [theirs for theirs in names.values() if theirs not in state and not theirs.endswith(_COUNTER)]
     taken = {ours: fitted(state[theirs], own[ours], seq_len=target.seq_len) for ours, theirs in present.items()}
-    leftover = state.keys() - set(names.values())
+    missing = [theirs for theirs in names.values() if theirs not in state and not theirs.endswith(_COUNTER)]
+    leftover = state.keys() - set(names.values()) - reset
     classifier = {name for name in leftover if name.startswith((*target.heads, *_CLASSIFIERS))}
     problems = _problems(taken, {ours: own[ours] for ours in present}, ignore=set())
     if missing or leftover - classifier:
         problems.append("it is no image network of this model's")
-    reset = {name for name in own if name.startswith(target.heads)}
-    adapted = {ours for ours, theirs in present.items() if taken[ours] is not state[theirs]}
-    return _Plan(tensors=taken, adapted=adapted, reset=reset, dropped=classifier, problems=problems)
+    return _Plan(
+        tensors=taken,
+        adapted={ours for ours, theirs in present.items() if taken[ours] is not state[theirs]},
+        reset={name for name in own if name.startswith(target.heads) and name not in taken},
+        dropped=classifier,
+        problems=problems,
+    )
+
+
+def _other_heads(state: Mapping[str, Tensor], target: _Target) -> set[str]:
+    """Return the names of classifiers that the file has for other classes."""
+    heads = (_classifier_of_other_classes(state, target.own, prefix=head) for head in target.heads)
+    return set().union(*heads)
 
 
 def _adapted(taken: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> set[str]:

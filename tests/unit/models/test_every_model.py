@@ -14,7 +14,7 @@ import models
 
 from .ddp import run_pair
 from .oracles import relative_gap
-from .tiny import SIBLINGS, clips, every, open_branches, plain, tiny
+from .tiny import IMAGE_BASED, SIBLINGS, clips, every, open_branches, plain, tiny
 
 
 UNREAD = r"blocks\.15\.attn\.(rel_pos_\w|pool_q\.pool\.weight)"
@@ -100,7 +100,7 @@ PAIRS = ["slowfast_r18", "s3d_g"]
     "names",
     [
         PAIRS,
-        pytest.param([name for name in models.list_models() if name not in PAIRS], marks=pytest.mark.slow),
+        pytest.param([name for name in models.list_models() if name not in {*PAIRS, *IMAGE_BASED}], marks=pytest.mark.slow),
     ],
     ids=["two", "others"],
 )

@@ -22,6 +22,12 @@ DEEP = frozenset(name for name in models.list_models() if "r101" in name or name
 }
 """Models that differ from a quicker sibling in depth alone, and take long."""
 
+_IMAGE_BUILDERS = ("resnet2d", "inception_v1", "inception_v3", "vgg", "blvnet", "stmulnet", "two_stream")
+IMAGE_BASED = frozenset(
+    name for name in models.list_models() if models.model_info(name).builder.split(":")[0][7:] in _IMAGE_BUILDERS
+)
+"""Models of 2-D convolutions, some of two clips; `test_every_image_model` checks them at sizes that they take."""
+
 SIBLINGS = DEEP | {
     "c2d_r50",
     "r2plus1d_34",
@@ -62,7 +68,7 @@ def clips(count: int = 2, frames: int = 8, size: int = 32, channels: int = 3) ->
 
 def every(*, slow: frozenset[str] = SIBLINGS, but: frozenset[str] = frozenset()) -> list[Any]:
     """Return the names of all models as parameters of a test, without `but`; `slow` ones are marked so."""
-    names = [name for name in models.list_models() if name not in but]
+    names = [name for name in models.list_models() if name not in but | IMAGE_BASED]
     return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
 
 
