@@ -80,8 +80,8 @@ class TemporalAggregation(TemporalModule):
     """TAM: a weighted sum, or maximum, of the images around each, then a ReLU.
 
     Equals a depthwise convolution over `frames` x 1 x 1. It starts as the ReLU of the image itself
-    (``init="centre"``), so that an image network's weights keep their meaning, or ``"random"``. A maximum does not learn
-    from neighbours that weigh nothing: there they start with half the weight of the image itself.
+    (``init="centre"``), so that an image network's weights keep their meaning, or ``"random"``. A maximum does
+    not learn from neighbours that weigh nothing: there they start with half the weight of the image itself.
     """
 
     def __init__(

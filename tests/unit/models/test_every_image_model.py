@@ -23,25 +23,17 @@ Clips = Tensor | tuple[Tensor, Tensor]
 
 _FLOW_CHANNELS = 4
 _QUICK = {
-    "resnet18",
-    "inception_v1",
-    "inception_v3",
-    "vgg16_bn",
-    "tsn_resnet18",
-    "tsm_resnet18",
-    "tam_resnet18",
-    "tam_inception_v1",
     "blvnet_tam_50",
+    "resnet50",
     "stmulnet_r18",
+    "tam_inception_v1",
+    "tsm_resnet18",
     "two_stream_resnet18",
-    "two_stream_inception_v3",
+    "vgg16_bn",
+    "vgg16_reducedfc",
 }
-"""Models that run all the code there is; the others differ in depth or in the network inside, and are slow tests."""
-# Dilated kernels and big hidden layers cost as much at any width.
-_ALSO_QUICK = {"vgg16_reducedfc", "resnet50"}
-NAMES = [
-    name if name in _QUICK | _ALSO_QUICK else pytest.param(name, marks=pytest.mark.slow) for name in sorted(IMAGE_BASED)
-]
+"""With the options below, models that run all the code there is; the others are slow tests."""
+NAMES = [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in sorted(IMAGE_BASED)]
 OPTIONS: list[Any] = [
     *NAMES,
     ("tsn_resnet18", {"non_local": True, "temporal_stride": True, "temporal_module": "max"}),

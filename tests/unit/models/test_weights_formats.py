@@ -42,7 +42,7 @@ def assert_same_state(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) 
 
 def slowfast_name(name: str) -> str:
     """Return PySlowFast's name of a tensor of our SlowFast or single-path networks."""
-    path = {"slow": 0, "path": 0, "fast": 1}.get(name.split(".")[0])
+    path = {"slow": 0, "path": 0, "fast": 1}.get(name.split(".", maxsplit=1)[0])
     if name.startswith("head."):
         return name.replace("head.", "head.projection.")
     if match := re.match(r"laterals\.(\d)\.(conv|norm)\.(.*)", name):
@@ -198,7 +198,7 @@ def test_pytorchvideo_checkpoint(name: str, module: str, builder: str, wrapped: 
     ours = models.create_model(name, num_classes=4)
     report = models.load_weights(ours, tmp_path / "zoo.pyth")
     assert report.layout == "PyTorchVideo"
-    assert not (report.reset or report.kept or report.dropped or report.adapted)
+    assert (report.reset, report.kept, report.dropped, report.adapted) == ((), (), (), ())
     assert len(report.loaded) == len(state)
     total = sum(float(tensor.double().sum()) for tensor in state.values())
     assert sum(float(tensor.double().sum()) for tensor in ours.state_dict().values()) == pytest.approx(total)
@@ -240,12 +240,15 @@ def test_stream_snapshots_of_the_multiplier_seed(tmp_path: Path) -> None:
     source, target = make("stmulnet_r50", seed=1, **options), make("stmulnet_r50", **options)
     for stream, file in (("spatial", "spt_003.pth"), ("temporal", "tmp_003.pth")):
         snapshot = {}
-        for name, tensor in source.get_submodule(stream).state_dict().items():
-            name = re.sub(r"^(layer\d)\.(\d)", r"\1.sblock_\2", name)
-            name = name.replace("temporal_conv.conv", "conv2_temporal").replace("temporal_conv.bn", "bn2_temporal")
-            if tensor.ndim == 4:
-                tensor = tensor[..., None] if "temporal" in name else tensor[:, :, None]
-            snapshot[name] = tensor[..., None, None, None] if name == "fc.weight" else tensor
+        for ours, tensor in source.get_submodule(stream).state_dict().items():
+            block = re.sub(r"^(layer\d)\.(\d)", r"\1.sblock_\2", ours)
+            name = block.replace("temporal_conv.conv", "conv2_temporal").replace("temporal_conv.bn", "bn2_temporal")
+            if name == "fc.weight":
+                snapshot[name] = tensor[..., None, None, None]
+            elif tensor.ndim == 4:
+                snapshot[name] = tensor[..., None] if "temporal" in name else tensor[:, :, None]
+            else:
+                snapshot[name] = tensor
         torch.save(snapshot, tmp_path / file)
     files = {"spatial": tmp_path / "spt_003.pth", "temporal": tmp_path / "tmp_003.pth"}
     reports = [models.load_weights(target, path, stream=stream) for stream, path in files.items()]
