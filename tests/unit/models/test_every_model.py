@@ -16,7 +16,6 @@ from .ddp import run_pair
 from .oracles import relative_gap
 from .tiny import SIBLINGS, clips, every, open_branches, plain, tiny
 
-
 UNREAD = r"blocks\.15\.attn\.(rel_pos_\w|pool_q\.pool\.weight)"
 """Of MViT's last block only the class token is read, to which positions and pooled queries mean nothing."""
 

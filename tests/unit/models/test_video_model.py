@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+
 import pytest
 import torch
 from torch import Tensor, nn

@@ -12,9 +12,7 @@ from .oracles import assert_same_network, pytorchvideo, random_clip, randomise
 
 
 @pytest.mark.filterwarnings("ignore:'saved_variables' is deprecated:DeprecationWarning")
-@pytest.mark.parametrize(
-    ("name", "depth_factor"), [("x3d_s", 2.2), pytest.param("x3d_l", 5.0, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("name", "depth_factor"), [("x3d_s", 2.2), pytest.param("x3d_l", 5.0, marks=pytest.mark.slow)])
 def test_same_network_as_pytorchvideo(name: str, depth_factor: float) -> None:
     ours = models.create_model(name, num_classes=5, dropout=0.0)
     randomise(ours, seed=5)
