@@ -56,7 +56,7 @@ def test_one_step_lowers_the_loss_and_moves_every_parameter(name: str, dtype: to
     assert after[-1] < before.item(), after
 
 
-@pytest.mark.parametrize("name", every(slow=SIBLINGS | {"mvit_v2_s"}))
+@pytest.mark.parametrize("name", every(slow=SIBLINGS | {"mvit_v2_s", "swin3d_t", "x3d_s"}))
 def test_compiled_model_computes_the_same(name: str) -> None:
     model = tiny(name, **plain(name))
     open_branches(model)

@@ -29,7 +29,7 @@ RESNETS: list[Any] = [
     ("r3d_18", None, {}),
     ("mc3_18", None, {}),
     ("r2plus1d_18", None, {}),
-    ("r3d_50", deep(BOTTLENECK, FULL, [3, 4, 6, 3]), {"stem_pool": False}),
+    pytest.param("r3d_50", deep(BOTTLENECK, FULL, [3, 4, 6, 3]), {"stem_pool": False}, marks=pytest.mark.slow),
     pytest.param("r3d_34", deep(BASIC, FULL, [3, 4, 6, 3]), {}, marks=pytest.mark.slow),
     pytest.param("r3d_101", deep(BOTTLENECK, FULL, [3, 4, 23, 3]), {"stem_pool": False}, marks=pytest.mark.slow),
     pytest.param("r2plus1d_34", deep(BASIC, SPLIT, [3, 4, 6, 3]), {}, marks=pytest.mark.slow),
