@@ -86,7 +86,9 @@ class SamePad(nn.Module):
         """Pad (N, C, T, H, W) on its last three axes."""
         axes = list(zip(x.shape[2:], self.kernel, self.stride, strict=True))
         # F.pad wants the last axis first.
-        return F.pad(x, [side for size, kernel, stride in reversed(axes) for side in same_padding(size, kernel, stride)])
+        return F.pad(
+            x, [side for size, kernel, stride in reversed(axes) for side in same_padding(size, kernel, stride)]
+        )
 
 
 class Unit(nn.Module):
@@ -124,9 +126,7 @@ class Mixed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in, T, H, W) to as many positions, the branches' channels one after the other."""
-        return torch.cat(
-            (self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))), dim=1
-        )
+        return torch.cat((self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))), dim=1)
 
 
 class I3DInception(VideoModel):

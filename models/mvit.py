@@ -63,9 +63,7 @@ class MViT(VideoModel):
         self.blocks = net.blocks
         self.norm = net.norm
         features = config.width * _STAGES[-1][1]
-        self.head = nn.Sequential(
-            OrderedDict[str, nn.Module]({"1": make_classifier(features, settings.num_classes)})
-        )
+        self.head = nn.Sequential(OrderedDict[str, nn.Module]({"1": make_classifier(features, settings.num_classes)}))
 
     def forward_features(self, clip: Tensor) -> Tensor:
         """Return (N, num_features), the class token of the last block."""

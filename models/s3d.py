@@ -137,9 +137,7 @@ def _stem(in_channels: int, config: S3DConfig) -> nn.Sequential:
         return _unit(config, in_channels, config.width, (3, 7, 7), stride=(1, 2, 2))
     stride = (config.time_stride, 2)
     # The authors' program gates from the second convolution on.
-    return _separable(
-        config, in_channels, config.width, kernel=7, stride=stride, gated=config.gating == "temporal"
-    )
+    return _separable(config, in_channels, config.width, kernel=7, stride=stride, gated=config.gating == "temporal")
 
 
 def _separable(

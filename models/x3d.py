@@ -118,7 +118,9 @@ class X3D(VideoModel):
             planes = config.width * 2**index
             # Of a stage's blocks the first, third, ... are gated.
             blocks = [
-                Block(channels if number == 0 else planes, planes, stride=2 if number == 0 else 1, gated=number % 2 == 0)
+                Block(
+                    channels if number == 0 else planes, planes, stride=2 if number == 0 else 1, gated=number % 2 == 0
+                )
                 for number in range(count)
             ]
             stages.append(nn.Sequential(*blocks))
@@ -154,9 +156,7 @@ class X3D(VideoModel):
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    layers = OrderedDict[str, nn.Module](
-        conv=nn.Conv3d(in_channels, out_channels, 1, (1, stride, stride), bias=False)
-    )
+    layers = OrderedDict[str, nn.Module](conv=nn.Conv3d(in_channels, out_channels, 1, (1, stride, stride), bias=False))
     if in_channels != out_channels:
         # As published: a shortcut that only strides has no norm.
         layers["norm"] = nn.BatchNorm3d(out_channels)

@@ -143,5 +143,7 @@ CARDS = (
         parameters=61_831_661,
         gflops=150.401,
     ),
-    _card("r2plus1d_50", "R(2+1)D", convolution="r2plus1d", depth=50, more=_SPLIT, parameters=53_949_691, gflops=65.233),
+    _card(
+        "r2plus1d_50", "R(2+1)D", convolution="r2plus1d", depth=50, more=_SPLIT, parameters=53_949_691, gflops=65.233
+    ),
 )

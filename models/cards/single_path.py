@@ -65,5 +65,7 @@ CARDS = (
     _card("slow_r50", "Slow", _SLOWFAST, kind="slow", parameters=32_454_096, gflops=41.741),
     _card("c2d_r50", "C2D", _NONLOCAL, kind="c2d", parameters=24_327_632, gflops=19.493),
     _card("i3d_r50", "I3D", _NONLOCAL, kind="i3d", more=(_STEM_STRIDE,), parameters=28_043_472, gflops=28.408),
-    _card("i3d_r101", "I3D", _NONLOCAL, kind="i3d", depth=101, more=(_STEM_STRIDE,), parameters=51_754_192, gflops=46.956),
+    _card(
+        "i3d_r101", "I3D", _NONLOCAL, kind="i3d", depth=101, more=(_STEM_STRIDE,), parameters=51_754_192, gflops=46.956
+    ),
 )

@@ -16,7 +16,6 @@ from .ddp import run_pair
 from .oracles import relative_gap
 from .tiny import IMAGE_BASED, SIBLINGS, clips, every, open_branches, plain, tiny
 
-
 UNREAD = r"blocks\.15\.attn\.(rel_pos_\w|pool_q\.pool\.weight)"
 """Of MViT's last block only the class token is read, to which positions and pooled queries mean nothing."""
 
@@ -57,7 +56,7 @@ def test_one_step_lowers_the_loss_and_moves_every_parameter(name: str, dtype: to
     assert after[-1] < before.item(), after
 
 
-@pytest.mark.parametrize("name", every(slow=SIBLINGS | {"mvit_v2_s"}))
+@pytest.mark.parametrize("name", every(slow=SIBLINGS | {"mvit_v2_s", "swin3d_t", "x3d_s"}))
 def test_compiled_model_computes_the_same(name: str) -> None:
     model = tiny(name, **plain(name))
     open_branches(model)

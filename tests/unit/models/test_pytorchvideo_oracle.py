@@ -30,7 +30,7 @@ class Case:
 
 
 CASES = [
-    Case(name="slowfast_r50_4x16", frames=16, size=32, hparams={}),
+    Case(name="slowfast_r50_4x16", frames=16, size=32, hparams={"width": 32}),
     Case(name="slowfast_r50_8x8", frames=8, size=48, hparams={"width": 16}),
     Case(
         name="slowfast_r50_8x8",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -166,7 +167,7 @@ def test_initialisation_is_that_of_the_papers(name: str) -> None:
     assert not head.bias.any()
 
 
-@pytest.mark.parametrize("name", every(slow=SIBLINGS | {"mvit_v2_s"}))
+@pytest.mark.parametrize("name", every(slow=SIBLINGS | {"mvit_v2_s", "swin3d_t", "x3d_s"}))
 def test_eight_clips_are_learned_by_heart(name: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)

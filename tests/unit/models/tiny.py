@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import models
 
 _SMALL: dict[str, Any] = {"width": 8, "head_width": 8}
-_SPECIAL = {"mvit_v2_s": {"table_frames": 8, "table_size": 32}, "x3d": {"head_width": 32}}
+_SPECIAL = {"MViT v2": {"table_frames": 8, "table_size": 32}, "X3D": {"head_width": 32}}
 
 DEEP = frozenset(name for name in models.list_models() if "r101" in name or name.endswith("_101")) | {
     "r2plus1d_50",
@@ -48,8 +48,9 @@ SIBLINGS = DEEP | {
 
 def tiny(name: str, **options: Any) -> models.VideoModel:
     """Build `name` with few channels and, unless told, four classes."""
-    known = models.model_info(name).defaults()
-    small = {**_SMALL, **_SPECIAL.get(name.split("_")[0], {}), **_SPECIAL.get(name, {})}
+    info = models.model_info(name)
+    known = info.defaults()
+    small = {**_SMALL, **_SPECIAL.get(info.family, {})}
     chosen = {key: value for key, value in small.items() if key in known}
     return models.create_model(name, **{"num_classes": 4, **chosen, **options})
 
