@@ -150,8 +150,8 @@ def _card(
 
 
 def _cards(depth: int, parameters: int, tam_parameters: int, gflops: float) -> tuple[ModelInfo, ...]:
-    """Return TSN, TSM and TAM of one depth; `gflops` are those of one image."""
-    name, clip_gflops = f"resnet{depth}", round(8 * gflops, 3)
+    """Return TSN, TSM and TAM of one depth; `gflops` are those of eight images."""
+    name = f"resnet{depth}"
     return (
         _card(
             f"tsn_{name}",
@@ -159,7 +159,7 @@ def _cards(depth: int, parameters: int, tam_parameters: int, gflops: float) -> t
             _TSN,
             depth=depth,
             parameters=parameters,
-            gflops=clip_gflops,
+            gflops=gflops,
             frames=8,
             hparams=(TEMPORAL_POOL, *COMMON),
             search=(SEGMENTS, SearchChoice(name="model.consensus", values=("average", "max"))),
@@ -170,7 +170,7 @@ def _cards(depth: int, parameters: int, tam_parameters: int, gflops: float) -> t
             _TSM,
             depth=depth,
             parameters=parameters,
-            gflops=clip_gflops,
+            gflops=gflops,
             frames=8,
             hparams=(*SHIFT, *COMMON),
             fixed=(("temporal_module", "shift"),),
@@ -182,7 +182,7 @@ def _cards(depth: int, parameters: int, tam_parameters: int, gflops: float) -> t
             _TAM,
             depth=depth,
             parameters=tam_parameters,
-            gflops=clip_gflops,
+            gflops=gflops,
             frames=8,
             hparams=(*BLEND, *COMMON),
             fixed=(("temporal_module", "aggregation"),),
@@ -210,7 +210,7 @@ CARDS = (
     _image_card(50, 24_327_632, 4.088),
     _image_card(101, 43_319_760, 7.8),
     _image_card(152, 58_963_408, 11.512),
-    *_cards(18, 11_381_712, 11_386_128, 1.814),
-    *_cards(50, 24_327_632, 24_366_992, 4.088),
-    *_cards(101, 43_319_760, 43_411_344, 7.8),
+    *_cards(18, 11_381_712, 11_386_128, 14.51),
+    *_cards(50, 24_327_632, 24_366_992, 32.704),
+    *_cards(101, 43_319_760, 43_411_344, 62.401),
 )

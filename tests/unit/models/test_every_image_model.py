@@ -225,14 +225,6 @@ def test_other_input_channels() -> None:
         model(torch.randn(2, 3, 4, 32, 32))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_cards_state_the_size_of_their_network(name: str) -> None:
-    info = models.model_info(name)
-    with torch.device("meta"):
-        model = models.create_model(name, num_classes=400)
-    assert sum(parameter.numel() for parameter in model.parameters()) == info.parameters
-
-
 # Billions of multiply-adds for one 224 (Inception-v3: 299) pixel image, as published.
 PUBLISHED = {"resnet18": 1.8, "resnet50": 4.1, "resnet101": 7.8, "inception_v3": 5.7, "vgg16": 15.5}
 

@@ -99,7 +99,9 @@ PAIRS = ["slowfast_r18", "s3d_g"]
     "names",
     [
         PAIRS,
-        pytest.param([name for name in models.list_models() if name not in {*PAIRS, *IMAGE_BASED}], marks=pytest.mark.slow),
+        pytest.param(
+            [name for name in models.list_models() if name not in {*PAIRS, *IMAGE_BASED}], marks=pytest.mark.slow
+        ),
     ],
     ids=["two", "others"],
 )

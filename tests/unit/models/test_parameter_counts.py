@@ -67,11 +67,13 @@ COUNTED = [name for name in models.list_models() if models.model_info(name).gflo
 @cache
 def measured(name: str) -> tuple[int, float]:
     """Return parameters, and billions of multiply-adds for one default clip; nothing is computed."""
-    clip = models.model_info(name).clip
+    info = models.model_info(name)
+    clip, channels = info.clip, {"clip": 3, "rgb": 3, "flow": int(info.defaults().get("flow_channels", 0))}
     with torch.device("meta"), torch.no_grad():
         model = models.create_model(name, num_classes=400).eval()
         with FlopCounterMode(display=False) as counter:
-            model(torch.empty(1, 3, clip.frames, clip.size, clip.size))
+            given = [torch.empty(1, channels[kind], clip.frames, clip.size, clip.size) for kind in info.inputs]
+            model(given[0] if len(given) == 1 else tuple(given))
     # The counter takes a multiplication and an addition for two.
     return sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() / 2e9
 
