@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import models
 
-from .tiny import SIBLINGS, clips, every, plain, tiny
+from .tiny import DEEP, SIBLINGS, clips, every, plain, tiny
 
 NAMES = every()
 TRANSFORMERS = frozenset(
@@ -167,7 +167,7 @@ def test_initialisation_is_that_of_the_papers(name: str) -> None:
     assert not head.bias.any()
 
 
-@pytest.mark.parametrize("name", every(slow=SIBLINGS | {"mvit_v2_s", "swin3d_t", "x3d_s"}))
+@pytest.mark.parametrize("name", every(slow=SIBLINGS | {"mvit_v2_s", "swin3d_t", "x3d_s"}, but=DEEP))
 def test_eight_clips_are_learned_by_heart(name: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)

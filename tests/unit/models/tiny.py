@@ -11,7 +11,12 @@ from torch import Tensor, nn
 import models
 
 _SMALL: dict[str, Any] = {"width": 8, "head_width": 8}
-_SPECIAL = {"MViT v2": {"table_frames": 8, "table_size": 32}, "X3D": {"head_width": 32}}
+_SPECIAL = {
+    "MViT v2": {"table_frames": 8, "table_size": 32},
+    # A fast path of one channel would be dead as soon as its ReLU is.
+    "SlowFast": {"beta_inv": 2},
+    "X3D": {"head_width": 32},
+}
 
 DEEP = frozenset(name for name in models.list_models() if "r101" in name or name.endswith("_101")) | {
     "r2plus1d_50",
