@@ -65,6 +65,21 @@ PYTORCHVIDEO: Rules = [
     (r"\.branch2\.", ".branch."),
     (r"^blocks\.\d\.proj\.", "head."),
 ]
+PYTORCHVIDEO_X3D: Rules = [
+    # They call the first convolution temporal; it is the spatial one.
+    (r"^blocks\.0\.conv\.conv_t\.", "stem.conv_space."),
+    (r"^blocks\.0\.conv\.conv_xy\.", "stem.conv_time."),
+    (r"^blocks\.0\.norm\.", "stem.norm."),
+    (r"^blocks\.5\.pool\.pre_(conv|norm)\.", r"widen.\1."),
+    (r"^blocks\.5\.pool\.post_conv\.", "project.conv."),
+    (r"^blocks\.5\.proj\.", "head."),
+    (r"^blocks\.([1-4])\.res_blocks\.(\d+)\.", lambda m: f"stages.{int(m[1]) - 1}.{m[2]}."),
+    (r"\.branch1_(conv|norm)\.", r".shortcut.\1."),
+    (r"\.branch2\.norm_b\.0\.", ".branch.norm_b."),
+    (r"\.branch2\.norm_b\.1\.block\.0\.", ".branch.gate.squeeze."),
+    (r"\.branch2\.norm_b\.1\.block\.2\.", ".branch.gate.excite."),
+    (r"\.branch2\.", ".branch."),
+]
 IBM: Rules = [
     (r"^baseline_model\.", ""),
     (r"^new_fc\.", "fc."),
@@ -81,6 +96,7 @@ LAYOUTS: dict[str, list[Rules]] = {
     "PySlowFast": [PYSLOWFAST],
     "Caffe2": [CAFFE2, PYSLOWFAST],
     "PyTorchVideo": [PYTORCHVIDEO],
+    "PyTorchVideo's X3D": [PYTORCHVIDEO_X3D],
     "IBM": [IBM],
     "multiplier network": [MULTIPLIER],
 }

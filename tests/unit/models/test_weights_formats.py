@@ -19,6 +19,7 @@ from torchvision import models as torchvision_models
 import models
 
 from .oracles import pytorchvideo, random_clip, randomise, relative_gap
+from .test_x3d import their_name
 
 
 def make(name: str, *, seed: int = 0, **options: Any) -> models.VideoModel:
@@ -202,6 +203,16 @@ def test_pytorchvideo_checkpoint(name: str, module: str, builder: str, wrapped: 
     assert len(report.loaded) == len(state)
     total = sum(float(tensor.double().sum()) for tensor in state.values())
     assert sum(float(tensor.double().sum()) for tensor in ours.state_dict().values()) == pytest.approx(total)
+
+
+def test_pytorchvideo_checkpoint_of_x3d(tmp_path: Path) -> None:
+    source, target = (models.create_model("x3d_s", num_classes=4) for _ in range(2))
+    randomise(source, 1)
+    state = {their_name(key): tensor for key, tensor in source.state_dict().items()}
+    torch.save({"model_state": state}, tmp_path / "x3d.pyth")
+    report = models.load_weights(target, tmp_path / "x3d.pyth")
+    assert_same_state(target.state_dict(), source.state_dict())
+    assert report.layout == "PyTorchVideo's X3D"
 
 
 # ---- trainers of the seeds: ``module.`` and ``state_dict``
