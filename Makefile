@@ -25,7 +25,7 @@ demo: $(STAMP)  ## Run a whole study on generated videos and print what it found
 	$(BIN)/hpo demo
 
 test: $(STAMP)  ## Run the test suite
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(STAMP)  ## Run the tests that train for minutes
 	$(BIN)/pytest -m slow

@@ -11,7 +11,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .card import Choice, Clip, Divides, HParam, Integer, ModelInfo, ModelSettings, Value
+from .card import (
+    Choice,
+    Clip,
+    Divides,
+    HParam,
+    Integer,
+    ModelInfo,
+    ModelSettings,
+    Number,
+    SearchChoice,
+    SearchParameter,
+    SearchRange,
+    Value,
+)
 from .catalogue import check_clip, list_models, model_info, model_settings, resolve_hparams
 from .errors import (
     InvalidClipError,
@@ -20,9 +33,11 @@ from .errors import (
     UnknownModelError,
     WeightsError,
 )
+from .search import search_space
 
 if TYPE_CHECKING:
     from .factory import create_model
+    from .inflation import inflate_kernel, load_inflated
     from .video_model import VideoModel
     from .weights import WeightsReport, load_weights
 
@@ -30,6 +45,8 @@ _NEEDS_TORCH = {
     "VideoModel": ".video_model",
     "WeightsReport": ".weights",
     "create_model": ".factory",
+    "inflate_kernel": ".inflation",
+    "load_inflated": ".inflation",
     "load_weights": ".weights",
 }
 
@@ -44,6 +61,10 @@ __all__ = [
     "ModelError",
     "ModelInfo",
     "ModelSettings",
+    "Number",
+    "SearchChoice",
+    "SearchParameter",
+    "SearchRange",
     "UnknownModelError",
     "Value",
     "VideoModel",
@@ -51,11 +72,14 @@ __all__ = [
     "WeightsReport",
     "check_clip",
     "create_model",
+    "inflate_kernel",
     "list_models",
+    "load_inflated",
     "load_weights",
     "model_info",
     "model_settings",
     "resolve_hparams",
+    "search_space",
 ]
 
 

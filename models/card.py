@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 Value = bool | int | float | str
 """A hyperparameter's value: what JSON, YAML and a study's search space can hold."""
@@ -52,6 +52,24 @@ class Integer:
         return f"a whole number from {self.low} to {self.high}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Number:
+    """A real number from `low` to `high`, both included."""
+
+    low: float
+    high: float
+
+    def normalize(self, value: object) -> Value | None:
+        """Return `value` as a float, or None if it is not a number in range."""
+        if isinstance(value, bool) or not isinstance(value, Real):
+            return None
+        number = float(value)
+        return number if self.low <= number <= self.high else None
+
+    def __str__(self) -> str:
+        return f"a number from {self.low:g} to {self.high:g}"
+
+
 FLAG = Choice(values=(False, True))
 
 
@@ -61,8 +79,50 @@ class HParam:
 
     name: str
     default: Value
-    accepts: Choice | Integer
+    accepts: Choice | Integer | Number
     doc: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchRange:
+    """A numeric range worth searching: a parameter of a study's space, by its flat name.
+
+    `when` names parents and the values of theirs under which this one exists.
+    """
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+    when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+
+    def as_spec(self) -> dict[str, object]:
+        """Return it as a study spec writes it."""
+        spec: dict[str, object] = {"type": "int" if self.integer else "float", "low": self.low, "high": self.high}
+        return spec | ({"log": True} if self.log else {}) | _when_spec(self.when)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchChoice:
+    """A few values worth searching; numbers count as ordered. See :class:`SearchRange`."""
+
+    name: str
+    values: tuple[Value, ...]
+    when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+
+    def as_spec(self) -> dict[str, object]:
+        """Return it as a study spec writes it."""
+        ordered = all(isinstance(value, int | float) and not isinstance(value, bool) for value in self.values)
+        spec: dict[str, object] = {"type": "ordinal" if ordered else "categorical", "choices": list(self.values)}
+        return spec | _when_spec(self.when)
+
+
+SearchParameter = SearchRange | SearchChoice
+
+
+def _when_spec(when: tuple[tuple[str, tuple[Value, ...]], ...]) -> dict[str, object]:
+    return {"when": {parent: list(values) for parent, values in when}} if when else {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,9 +179,17 @@ class ModelInfo:
     rules: tuple[Divides, ...] = ()
     dropout: float = 0.5
     """Probability before the classifier, unless told."""
+    inputs: tuple[str, ...] = ("clip",)
+    """What the model is called with: one clip, or a tuple of them such as ``("rgb", "flow")``."""
     min_frames: int = 1
     min_size: int = 1
     """Fewest pixels of the clip's shorter side."""
+    parameters: int | None = None
+    """Trainable numbers at 400 classes and every default; None where nobody has counted."""
+    gflops: float | None = None
+    """Billions of multiply-adds for one default clip, counting convolutions and matrix products."""
+    search: tuple[SearchParameter, ...] = ()
+    """What is worth searching in this model; see :func:`models.search_space`."""
 
     def defaults(self) -> dict[str, Value]:
         """Return every hyperparameter at its default."""

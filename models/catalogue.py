@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib import metadata
 from numbers import Integral, Real
 from types import MappingProxyType
 
 from . import cards
 from .card import ModelInfo, ModelSettings, Value
 from .errors import InvalidClipError, InvalidModelError, UnknownModelError, suggest
+
+ENTRY_POINTS = "video_hpo.models"
+"""The group of entry points by which an installed package adds models of its own."""
 
 
 def list_models() -> list[str]:
@@ -111,4 +115,27 @@ def _catalogue() -> Mapping[str, ModelInfo]:
             if card.name in found:
                 raise RuntimeError(f"two cards are called {card.name!r}")
             found[card.name] = card
+    for card, origin in _installed_cards():
+        if card.name in found:
+            raise InvalidModelError(f"{origin} brings a model called {card.name!r}, which there is already")
+        found[card.name] = card
     return MappingProxyType(found)
+
+
+def _installed_cards() -> Iterator[tuple[ModelInfo, str]]:
+    """Yield the cards of installed packages, each with the words for where it is from.
+
+    An entry point of the group ``video_hpo.models`` names a card or a tuple of cards.
+    """
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        package = f" of the package {point.dist.name}" if point.dist else ""
+        origin = f"the entry point {point.name} = {point.value}{package}"
+        try:
+            value = point.load()
+        except Exception as error:
+            # Whatever a stranger's module raises when it is imported, the sentence must say whose it is.
+            raise InvalidModelError(f"{origin} cannot be imported ({type(error).__name__}: {error})") from error
+        for card in value if isinstance(value, tuple | list) else (value,):
+            if not isinstance(card, ModelInfo):
+                raise InvalidModelError(f"{origin} is no models.ModelInfo, nor a tuple of them")
+            yield card, origin

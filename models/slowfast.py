@@ -5,6 +5,7 @@ Source: Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,9 +16,12 @@ from torch import Tensor, nn
 from .card import ModelSettings
 from .video_model import VideoModel, init_convolutions, make_classifier
 
-# Frames that the first convolution of a block sees, per stage: the slow path looks at motion late.
-_SLOW_TEMPORAL_KERNELS = (1, 1, 3, 3)
-_FAST_TEMPORAL_KERNELS = (3, 3, 3, 3)
+TemporalKernels = tuple[tuple[int, ...], ...]
+"""Frames that the first convolution of a block sees: a pattern per stage, repeated over its blocks."""
+
+# The slow path looks at motion late.
+_SLOW_TEMPORAL_KERNELS: TemporalKernels = ((1,), (1,), (3,), (3,))
+_FAST_TEMPORAL_KERNELS: TemporalKernels = ((3,), (3,), (3,), (3,))
 _STRIDES = (1, 2, 2, 2)
 
 
@@ -26,7 +30,7 @@ class SlowFastConfig:
     """What a SlowFast network is made of; accepted values stand in its card."""
 
     depth: int
-    """18 (basic blocks) or 50 (bottlenecks)."""
+    """18 (basic blocks), or 50 or 101 (bottlenecks)."""
     alpha: int
     """The clip has `alpha` times the frames of the slow path."""
     beta_inv: int
@@ -38,6 +42,8 @@ class SlowFastConfig:
     lateral_norm: bool
     head_bias: bool
     zero_init: bool
+    res4_temporal_blocks: int = 0
+    """How many blocks of stage res4, the first ones, look along time in either path; 0 means all."""
 
     @property
     def fast_width(self) -> int:
@@ -118,7 +124,17 @@ class Bottleneck(ResidualBlock):
 _DEPTHS: dict[int, tuple[type[ResidualBlock], tuple[int, int, int, int]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
     50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
 }
+
+
+_IMAGE_NAMES = [
+    (r"^stem\.conv\.", "conv1."),
+    (r"^stem\.norm\.", "bn1."),
+    *((rf"branch\.conv_{letter}\.", f"conv{number}.") for number, letter in enumerate("abc", 1)),
+    *((rf"branch\.norm_{letter}\.", f"bn{number}.") for number, letter in enumerate("abc", 1)),
+    (r"shortcut\.", "downsample."),
+]
 
 
 class Pathway(nn.Module):
@@ -135,14 +151,15 @@ class Pathway(nn.Module):
         *,
         depth: int,
         stem_kernel: int,
-        temporal_kernels: tuple[int, ...],
+        temporal_kernels: TemporalKernels,
+        stem_temporal_stride: int = 1,
         fused: tuple[int, ...] = (0, 0, 0, 0),
     ) -> None:
         super().__init__()
         block, blocks = _DEPTHS[depth]
         self.stem = nn.Sequential(
             OrderedDict[str, nn.Module](
-                conv=_conv(in_channels, width, (stem_kernel, 7, 7), stride=(1, 2, 2)),
+                conv=_conv(in_channels, width, (stem_kernel, 7, 7), stride=(stem_temporal_stride, 2, 2)),
                 norm=nn.BatchNorm3d(width),
                 relu=nn.ReLU(inplace=True),
                 pool=nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
@@ -150,7 +167,7 @@ class Pathway(nn.Module):
         )
         channels = width
         stage_inputs, stages = [], []
-        for index, (count, kernel, stride) in enumerate(zip(blocks, temporal_kernels, _STRIDES, strict=True)):
+        for index, (count, kernels, stride) in enumerate(zip(blocks, temporal_kernels, _STRIDES, strict=True)):
             stage_inputs.append(channels)
             inner = width * 2**index
             layers: list[nn.Module] = []
@@ -159,7 +176,7 @@ class Pathway(nn.Module):
                     block(
                         channels + (fused[index] if number == 0 else 0),
                         inner,
-                        temporal_kernel=kernel,
+                        temporal_kernel=kernels[number % len(kernels)],
                         stride=stride if number == 0 else 1,
                     )
                 )
@@ -168,6 +185,16 @@ class Pathway(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.stage_inputs = tuple(stage_inputs)
         self.out_channels = channels
+
+    def image_names(self, prefix: str) -> dict[str, str]:
+        """Map this path's names, after `prefix`, to those of torchvision's ResNet of the same depth."""
+        names = {}
+        for ours in self.state_dict():
+            theirs = ours
+            for pattern, replacement in _IMAGE_NAMES:
+                theirs = re.sub(pattern, replacement, theirs)
+            names[prefix + ours] = re.sub(r"stages\.(\d)\.", lambda stage: f"layer{int(stage[1]) + 1}.", theirs)
+        return names
 
 
 class SlowFast(VideoModel):
@@ -188,7 +215,7 @@ class SlowFast(VideoModel):
             config.fast_width,
             depth=config.depth,
             stem_kernel=5,
-            temporal_kernels=_FAST_TEMPORAL_KERNELS,
+            temporal_kernels=_limited(_FAST_TEMPORAL_KERNELS, config),
         )
         self.laterals = nn.ModuleList(_lateral(channels, config) for channels in self.fast.stage_inputs)
         self.slow = Pathway(
@@ -196,7 +223,7 @@ class SlowFast(VideoModel):
             config.width,
             depth=config.depth,
             stem_kernel=1,
-            temporal_kernels=_SLOW_TEMPORAL_KERNELS,
+            temporal_kernels=_limited(_SLOW_TEMPORAL_KERNELS, config),
             fused=tuple(channels * config.fusion_ratio for channels in self.fast.stage_inputs),
         )
         features = self.slow.out_channels + self.fast.out_channels
@@ -231,6 +258,15 @@ def slow_frames(clip: Tensor, alpha: int, rule: str) -> Tensor:
     # Whole numbers, made where the clip is: exact, and no copy from the host.
     index = torch.arange(count, device=clip.device) * (frames - 1) // max(count - 1, 1)
     return clip.index_select(2, index)
+
+
+def _limited(kernels: TemporalKernels, config: SlowFastConfig) -> TemporalKernels:
+    """Leave to the first blocks of res4 alone what sees more than one frame, if the config says so."""
+    temporal = config.res4_temporal_blocks
+    if temporal == 0:
+        return kernels
+    blocks = _DEPTHS[config.depth][1][2]
+    return (*kernels[:2], kernels[2] * temporal + (1,) * (blocks - temporal), kernels[3])
 
 
 def _conv(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -17,7 +18,8 @@ class VideoModel(nn.Module, ABC):
     """A network from clips (N, C, T, H, W) to logits (N, num_classes).
 
     A subclass defines :meth:`forward_features` and a linear classifier under the attribute
-    `classifier_name`. `settings` is the checked configuration it was built from.
+    `classifier_name` (dotted where it is inside another module). `settings` is the checked
+    configuration it was built from.
     """
 
     classifier_name: ClassVar[str] = "head"
@@ -43,6 +45,11 @@ class VideoModel(nn.Module, ABC):
         return self.settings.num_classes
 
     @property
+    def classifier_names(self) -> tuple[str, ...]:
+        """Dotted names of all linear layers whose outputs are classes; the one of the logits first."""
+        return (self.classifier_name,)
+
+    @property
     def num_features(self) -> int:
         """Length of a clip's feature vector."""
         return self.get_classifier().in_features
@@ -55,6 +62,17 @@ class VideoModel(nn.Module, ABC):
         self.check_input(clip)
         logits: Tensor = self.get_classifier()(self.dropout(self.forward_features(clip)))
         return logits
+
+    def training_loss(
+        self, clip: Tensor, targets: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss to descend, and the logits (N, num_classes).
+
+        `criterion` takes logits and `targets`. A model with more classifiers than one adds their losses up
+        with its own weights. Wrappers such as DDP see only `forward`: wrap a module that calls this there.
+        """
+        logits = self(clip)
+        return criterion(logits, targets), logits
 
     @abstractmethod
     def forward_features(self, clip: Tensor) -> Tensor:
@@ -70,7 +88,7 @@ class VideoModel(nn.Module, ABC):
 
     def get_classifier(self) -> nn.Linear:
         """Return the last layer."""
-        classifier = getattr(self, self.classifier_name)
+        classifier = self.get_submodule(self.classifier_name)
         if not isinstance(classifier, nn.Linear):
             raise TypeError(f"{type(self).__name__}.{self.classifier_name} is not a linear layer")
         return classifier
@@ -79,32 +97,60 @@ class VideoModel(nn.Module, ABC):
         """Replace the last layer by a fresh one for `num_classes`; the body is not touched."""
         if num_classes < 1:
             raise InvalidModelError(f"num_classes must be at least 1, not {num_classes}")
-        old = self.get_classifier()
-        fresh = make_classifier(old.in_features, num_classes, bias=old.bias is not None)
-        setattr(self, self.classifier_name, fresh.to(old.weight.device, old.weight.dtype))
+        for name in self.classifier_names:
+            old = self.get_submodule(name)
+            if not isinstance(old, nn.Linear):
+                raise TypeError(f"{type(self).__name__}.{name} is not a linear layer")
+            fresh = self.make_classifier(old.in_features, num_classes, bias=old.bias is not None)
+            self.set_submodule(name, fresh.to(old.weight.device, old.weight.dtype))
         self.settings = replace(self.settings, num_classes=num_classes)
 
+    @staticmethod
+    def make_classifier(features: int, classes: int, *, bias: bool = True) -> nn.Linear:
+        """Return a fresh last layer."""
+        return make_classifier(features, classes, bias=bias)
+
+    def image_names(self) -> dict[str, str]:
+        """Map names of this state dict to those of the image network it is inflated from.
+
+        Empty unless there is one; names that are absent stay as they are. See :func:`models.load_inflated`.
+        """
+        return {}
+
     def param_groups(
-        self, *, weight_decay: float, head_lr_mult: float = 1.0, lr: float | None = None
+        self,
+        *,
+        weight_decay: float,
+        head_lr_mult: float = 1.0,
+        bias_lr_mult: float = 1.0,
+        lr: float | None = None,
     ) -> list[dict[str, Any]]:
         """Return optimizer groups that hold every parameter exactly once.
 
         Weights decay by `weight_decay`; norms and biases (everything of one axis) do not. Each
-        group has `params`, `name`, `weight_decay` and `lr_mult` (`head_lr_mult` for the classifier,
-        1 for the body). With `lr`, a group also has its own `lr`, already multiplied; without, the
-        multiplier is for the caller to apply. Empty groups are left out.
+        group has `params`, `name`, `weight_decay` and `lr_mult`: `head_lr_mult` for the classifiers,
+        1 for the body, times `bias_lr_mult` for biases of convolutions and linear layers (2 in Caffe's
+        tradition; they then stand in groups of their own). With `lr`, a group also has its own `lr`,
+        already multiplied; without, the multiplier is for the caller to apply. Empty groups are left out.
         """
-        head = {id(parameter) for parameter in self.get_classifier().parameters()}
+        head = {id(p) for name in self.classifier_names for p in self.get_submodule(name).parameters()}
+        biases = self._biases() if bias_lr_mult != 1 else set()
+        kinds = (("decay", weight_decay, 1.0), ("no_decay", 0.0, 1.0), ("bias", 0.0, bias_lr_mult))
         groups: dict[str, dict[str, Any]] = {}
-        for part, lr_mult in (("body", 1.0), ("head", head_lr_mult)):
-            for kind, decay in (("decay", weight_decay), ("no_decay", 0.0)):
+        for part, part_mult in (("body", 1.0), ("head", head_lr_mult)):
+            for kind, decay, kind_mult in kinds:
+                lr_mult = part_mult * kind_mult
                 group = {"params": [], "weight_decay": decay, "lr_mult": lr_mult}
                 groups[f"{part}.{kind}"] = group if lr is None else group | {"lr": lr * lr_mult}
         for parameter in self.parameters():
             part = "head" if id(parameter) in head else "body"
-            kind = "decay" if parameter.ndim > 1 else "no_decay"
+            kind = "decay" if parameter.ndim > 1 else "bias" if id(parameter) in biases else "no_decay"
             groups[f"{part}.{kind}"]["params"].append(parameter)
         return [{"name": name, **group} for name, group in groups.items() if group["params"]]
+
+    def _biases(self) -> set[int]:
+        layers = (nn.Conv2d, nn.Conv3d, nn.Linear)
+        return {id(module.bias) for module in self.modules() if isinstance(module, layers) and module.bias is not None}
 
 
 def make_classifier(features: int, classes: int, *, bias: bool = True) -> nn.Linear:
@@ -122,7 +168,7 @@ def init_convolutions(model: nn.Module) -> None:
     Source: He et al., Delving Deep into Rectifiers, ICCV 2015, section 2.2 (backward case).
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv3d):
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

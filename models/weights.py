@@ -1,62 +1,178 @@
-"""Load a model's parameters from a file, safely and completely."""
+"""Load a model's parameters from a file, safely and completely.
+
+Files of PyTorch (plain, or wrapped as trainers do), PySlowFast, PyTorchVideo and the networks that this zoo
+follows, Caffe2's pickles and MatConvNet's ``.mat``; which of them it is, is found out. Weights of an image
+network fill a video model that is made from it: kernels are repeated over frames, or over input channels.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from .errors import WeightsError
 from .video_model import VideoModel
+from .weights_files import read_matconvnet, read_state
+from .weights_names import translate
+from .weights_shapes import fitted, matconvnet_state
 
+_T = TypeVar("_T")
 _NAMES_SHOWN = 5
+# Old files lack the counter of batches, which nothing here uses.
+_COUNTER = ".num_batches_tracked"
+# How image networks call their classifiers.
+_CLASSIFIERS = ("fc.", "head.", "classifier.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightsReport:
-    """What a weights file gave to a model."""
+    """What a weights file gave to a model. Names are the model's, but for those in `dropped`."""
 
     loaded: tuple[str, ...]
-    """Names of the tensors taken from the file, bit for bit where the dtype is the same."""
+    """Names of the tensors taken from the file, bit for bit where dtype and shape are the same."""
     reset: tuple[str, ...]
     """Names of the classifier's tensors, left as they were: the file has other classes."""
+    layout: str = "as it is"
+    """Whose names the file has."""
+    adapted: tuple[str, ...] = ()
+    """Those of `loaded` that were brought to another shape: more frames, other input channels."""
+    kept: tuple[str, ...] = ()
+    """Names of tensors that the file's kind of network lacks, such as temporal modules; left as they were."""
+    dropped: tuple[str, ...] = ()
+    """The file's names of parts that the model does without, such as auxiliary heads."""
 
 
-def load_weights(model: VideoModel, path: str | Path) -> WeightsReport:
-    """Fill `model` with the state dict in `path`.
+def load_weights(model: VideoModel, path: str | Path, *, stream: str | None = None) -> WeightsReport:
+    """Fill `model` with the tensors in the file at `path`.
 
-    A classifier of another number of classes is not taken: the model keeps its own. Anything else
-    that is missing, left over or of another shape is a WeightsError that names it, and the model is
-    left untouched.
+    With `stream`, the name of a submodule such as ``"spatial"``, the file is for that part alone. A classifier of
+    another number of classes is not taken: the model keeps its own. Anything else that is missing, left over or
+    of another shape is a WeightsError that names it, and the model is left untouched.
     """
-    state = _read(Path(path))
-    own = model.state_dict()
-    reset = _classifier_of_other_classes(state, own, prefix=f"{model.classifier_name}.")
-    problems = _problems(state, own, ignore=reset)
-    if problems:
-        raise WeightsError(f"{path} does not fit {model.name}: {'; '.join(problems)}")
-    taken = {name: tensor for name, tensor in state.items() if name not in reset}
-    model.load_state_dict(taken, strict=False)
-    return WeightsReport(loaded=tuple(taken), reset=tuple(sorted(reset & own.keys())))
+    path = Path(path)
+    target = _Target(model, stream)
+    names: dict[str, str] = {}
+    if path.suffix == ".mat":
+        layout, state = "MatConvNet", matconvnet_state(read_matconvnet(path), target.own)
+    else:
+        layout, state, names = _translated(read_state(path), target)
+    dropped = {name for name in state if name.startswith(target.optional) and name not in target.own}
+    state = {name: tensor for name, tensor in state.items() if name not in dropped}
+    plan = _plan_own(state, target)
+    if plan.problems and target.image:
+        of_image = _plan_image(state, target)
+        plan = plan if of_image.problems else of_image
+    if plan.problems:
+        raise WeightsError(f"{path} does not fit {target.name}: {'; '.join(plan.problems)}")
+    model.load_state_dict({target.prefix + name: tensor for name, tensor in plan.tensors.items()}, strict=False)
+    return _report(plan, target, layout, sorted(names.get(name, name) for name in dropped | plan.dropped))
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WeightsError(f"the weights file {path} does not exist") from None
-    except Exception as error:
-        # A damaged file makes the unpickler fail in whatever way its bytes happen to lead to.
-        raise WeightsError(
-            f"{path} cannot be read as a state dict of tensors ({type(error).__name__}); "
-            "save one with torch.save(model.state_dict(), path)"
-        ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} holds no plain state dict (names to tensors)")
-    return state
+class _Target:
+    """The part of a model that a file is for; names are without the part's prefix."""
+
+    def __init__(self, model: VideoModel, stream: str | None) -> None:
+        self.prefix = f"{stream}." if stream else ""
+        self.name = f"{stream} of {model.name}" if stream else model.name
+        self.own = self._of(model.state_dict())
+        if not self.own:
+            raise WeightsError(f"{model.name} has no part {stream!r}")
+        heads = {f"{name}.": name for name in model.classifier_names}
+        self.heads = tuple(self._of(heads)) or _CLASSIFIERS
+        self.image = self._of(model.image_names())
+        self.optional: tuple[str, ...] = tuple(getattr(model, "optional_names", ()))
+        self.seq_len = int(model.settings.hparams.get("seq_len", 1))
+
+    def _of(self, names: Mapping[str, _T]) -> dict[str, _T]:
+        prefix = self.prefix
+        return {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
+
+
+@dataclass(kw_only=True, slots=True)
+class _Plan:
+    """What would be loaded, and why that cannot be."""
+
+    tensors: dict[str, Tensor]
+    adapted: set[str]
+    reset: set[str]
+    dropped: set[str]
+    problems: list[str]
+
+
+def _translated(raw: dict[str, Tensor], target: _Target) -> tuple[str, dict[str, Tensor], dict[str, str]]:
+    """Return the file's layout, its tensors under our names, and the file's name of each."""
+    layout, names = translate(raw, set(target.own) | set(target.image.values()))
+    state = {names[name]: tensor for name, tensor in raw.items()}
+    return layout, state, {ours: theirs for theirs, ours in names.items()}
+
+
+def _plan_own(state: Mapping[str, Tensor], target: _Target) -> _Plan:
+    """Take the file as one of this very model."""
+    own = target.own
+    shaped = {
+        name: fitted(tensor, own[name], seq_len=target.seq_len) if name in own else tensor
+        for name, tensor in state.items()
+    }
+    reset = _other_heads(shaped, target)
+    taken = {name: tensor for name, tensor in shaped.items() if name not in reset}
+    return _Plan(
+        tensors=taken,
+        adapted=_adapted(taken, state),
+        reset=reset & own.keys(),
+        dropped=set(),
+        problems=_problems(shaped, own, ignore=reset),
+    )
+
+
+def _plan_image(state: Mapping[str, Tensor], target: _Target) -> _Plan:
+    """Take the file as one of the image network that the model is made from."""
+    own = target.own
+    reset = _other_heads(state, target)
+    # What the file has beyond the common image network, such as a bias or a fitting classifier, keeps its name.
+    names = target.image | {name: name for name in state.keys() & own.keys() - target.image.keys() - reset}
+    present = {ours: theirs for ours, theirs in names.items() if theirs in state}
+    taken = {ours: fitted(state[theirs], own[ours], seq_len=target.seq_len) for ours, theirs in present.items()}
+    missing = [theirs for theirs in names.values() if theirs not in state and not theirs.endswith(_COUNTER)]
+    leftover = state.keys() - set(names.values()) - reset
+    classifier = {name for name in leftover if name.startswith((*target.heads, *_CLASSIFIERS))}
+    problems = _problems(taken, {ours: own[ours] for ours in present}, ignore=set())
+    if missing or leftover - classifier:
+        problems.append("it is no image network of this model's")
+    return _Plan(
+        tensors=taken,
+        adapted={ours for ours, theirs in present.items() if taken[ours] is not state[theirs]},
+        reset={name for name in own if name.startswith(target.heads) and name not in taken},
+        dropped=classifier,
+        problems=problems,
+    )
+
+
+def _other_heads(state: Mapping[str, Tensor], target: _Target) -> set[str]:
+    """Return the names of classifiers that the file has for other classes."""
+    heads = (_classifier_of_other_classes(state, target.own, prefix=head) for head in target.heads)
+    return set().union(*heads)
+
+
+def _adapted(taken: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> set[str]:
+    return {name for name, tensor in taken.items() if tensor is not state[name]}
+
+
+def _report(plan: _Plan, target: _Target, layout: str, dropped: list[str]) -> WeightsReport:
+    def named(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(target.prefix + name for name in names)
+
+    return WeightsReport(
+        loaded=named(plan.tensors),
+        reset=named(sorted(plan.reset)),
+        layout=layout,
+        adapted=named(sorted(plan.adapted)),
+        kept=named(sorted(target.own.keys() - plan.tensors.keys() - plan.reset)),
+        dropped=tuple(dropped),
+    )
 
 
 def _classifier_of_other_classes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, prefix: str) -> set[str]:
@@ -70,7 +186,7 @@ def _classifier_of_other_classes(state: Mapping[str, Tensor], own: Mapping[str, 
 
 
 def _problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, ignore: set[str]) -> list[str]:
-    missing = own.keys() - state.keys() - ignore
+    missing = {name for name in own.keys() - state.keys() - ignore if not name.endswith(_COUNTER)}
     unexpected = state.keys() - own.keys() - ignore
     shapes = [
         f"{name} is {tuple(state[name].shape)} and should be {tuple(own[name].shape)}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data import ClipBatch, Dataset
@@ -125,15 +125,16 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_mult"]
         with autocast(self.precision, self.device):
-            logits = self.model(batch.clips)
-        logits = logits.float()
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=config.label_smoothing)
+            loss, logits = self.model.training_loss(batch.clips, batch.labels, self._criterion)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call] # torch's gap
         if config.grad_clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip_norm)
         self.optimizer.step()
-        self._sums.add(loss, logits, batch.labels)
+        self._sums.add(loss, logits.float(), batch.labels)
+
+    def _criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
 
     def _check_limits(self) -> None:
         if self.device.type == "cpu" or self.batch % _GPU_CHECK_BATCHES == 0:

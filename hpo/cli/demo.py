@@ -49,7 +49,7 @@ def demo_spec(root: Path, *, name: str = NAME, trials: int = 12) -> dict[str, An
                 "batch_size": 8,
                 "nesterov": True,
                 "model.width": 8,
-                "clip": {"frames": 12, "size": 32},
+                "clip": {"frames": 16, "size": 32},
                 # Left and right are classes here, so clips must not be flipped.
                 "augment": {"flip": 0.0, "scale_min": 0.8},
             },
@@ -61,7 +61,7 @@ def demo_spec(root: Path, *, name: str = NAME, trials: int = 12) -> dict[str, An
             "dropout": {"type": "float", "low": 0.0, "high": 0.5},
             "clip.stride": {"type": "int", "low": 1, "high": 3},
             "model.width": {"type": "ordinal", "choices": [8, 16], "when": {"model": ["slowfast_r18"]}},
-            "model.alpha": {"type": "ordinal", "choices": [2, 4], "when": {"model": ["slowfast_r18"]}},
+            "model.alpha": {"type": "ordinal", "choices": [4, 8], "when": {"model": ["slowfast_r18"]}},
             "model.beta_inv": {"type": "ordinal", "choices": [2, 4], "when": {"model": ["slowfast_r18"]}},
         },
         "optimizer": {"name": "ax", "seed": 0},

@@ -14,15 +14,18 @@ from .app import app, out
 
 @app.command()
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the models, their default clips and the options that can be searched as `model.NAME`."""
+    """List the models: parameters at 400 classes, cost of the default clip (frames x stride), `model.NAME` options."""
     from models import list_models, model_info
 
     infos = [model_info(name) for name in list_models()]
     if as_json:
         typer.echo(json.dumps([asdict(info) for info in infos], default=str))
         return
-    table = Table("model", "family", "default clip (frames x stride, size)", "options")
+    table = Table("model", "family", "parameters", "GFLOPs", "clip", "options", "paper")
     for info in infos:
-        clip = f"{info.clip.frames} x {info.clip.stride}, {info.clip.size}"
-        table.add_row(info.name, info.family, clip, ", ".join(hparam.name for hparam in info.hparams))
+        clip = f"{info.clip.frames}x{info.clip.stride} at {info.clip.size}"
+        size = "" if info.parameters is None else f"{info.parameters / 1e6:.1f} M"
+        cost = "" if info.gflops is None else f"{info.gflops:.1f}"
+        options = ", ".join(hparam.name for hparam in info.hparams)
+        table.add_row(info.name, info.family, size, cost, clip, options, info.paper)
     out.print(table)

@@ -156,6 +156,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise SetupError(
             f"cannot listen on {host}:{port} ({error.strerror}); stop what runs there or choose another --port"
         ) from error
+    listener.listen(128)  # from now on callers wait for an answer instead of being refused
     return listener
 
 

@@ -24,9 +24,13 @@ def check_models(spec: StudySpec) -> Sequence[SpecIssue]:
     path, names = _candidates(spec)
     for name in names:
         try:
-            model_info(name)
+            inputs = model_info(name).inputs
         except ModelError as error:
             issues.append(SpecIssue(path=path, message=str(error)))
+            continue
+        if len(inputs) > 1:
+            message = f"{name} takes {' and '.join(inputs)}, but data sets are prepared as RGB alone; choose another"
+            issues.append(SpecIssue(path=path, message=message))
         else:
             issues.extend(list(_unknown_options(spec, name)) or _misfits(spec, name))
     return issues

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from models.card import FLAG, Choice, Clip, HParam, Integer, ModelInfo
+from models.card import FLAG, Choice, Clip, HParam, Integer, ModelInfo, SearchChoice, Value
 
-_PAPER = "Tran et al., A Closer Look at Spatiotemporal Convolutions for Action Recognition, CVPR 2018"
+_TRAN = "Tran et al., A Closer Look at Spatiotemporal Convolutions for Action Recognition, CVPR 2018"
+_HARA = "Hara et al., Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?, CVPR 2018"
 # Statistics of the published Kinetics weights.
-_CLIP = Clip(
+_KINETICS = Clip(
     frames=16,
     stride=2,
     size=112,
     mean=(0.43216, 0.394666, 0.37645),
     std=(0.22803, 0.22145, 0.216989),
 )
+_KINETICS_32 = Clip(frames=32, stride=2, size=112, mean=_KINETICS.mean, std=_KINETICS.std)
+# The bottlenecks are started from image networks, whose statistics these are.
+_IMAGENET = Clip(frames=32, stride=2, size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 _WIDTH = HParam(
     name="width",
     default=64,
@@ -25,6 +29,12 @@ _ZERO_INIT = HParam(
     accepts=FLAG,
     doc="Start every residual branch at zero (the scale of its last batch norm).",
 )
+_WITHOUT_T_STRIDE = HParam(
+    name="without_t_stride",
+    default=False,
+    accepts=FLAG,
+    doc="Keep all frames to the end, where stages two to four would halve them.",
+)
 _MIDPLANES = HParam(
     name="midplanes",
     default="torchvision",
@@ -32,25 +42,108 @@ _MIDPLANES = HParam(
     doc="Channels between the spatial and the temporal half of a convolution: computed once per "
     "block, as torchvision's weights have it, or per convolution, as the paper says.",
 )
+_STUDY_LAYOUT = HParam(
+    name="study_layout",
+    default=False,
+    accepts=FLAG,
+    doc="Biases in split convolutions, split shortcuts, and a stem whose middle follows the formula.",
+)
+_FRAMES = SearchChoice(name="clip.frames", values=(8, 16, 32))
+_SEARCH = {
+    "r3d": (_FRAMES, SearchChoice(name="model.without_t_stride", values=(False, True))),
+    "mc3": (_FRAMES,),
+    "r2plus1d": (_FRAMES, SearchChoice(name="model.midplanes", values=("torchvision", "paper"))),
+}
 
 
-def _card(name: str, family: str, *, convolution: str, more: tuple[HParam, ...] = ()) -> ModelInfo:
-    return ModelInfo(
-        name=name,
-        family=family,
-        paper=_PAPER,
-        clip=_CLIP,
-        builder="models.r3d:R3D",
-        hparams=(_WIDTH, _ZERO_INIT, *more),
-        fixed=(("convolution", convolution), ("depth", 18)),
-        dropout=0.0,
-        # Stem and stages halve the image four times.
-        min_size=16,
+def _stem_pool(default: bool) -> HParam:
+    return HParam(
+        name="stem_pool",
+        default=default,
+        accepts=FLAG,
+        doc="Halve the image once more after the stem.",
     )
 
 
+def _card(
+    name: str,
+    family: str,
+    *,
+    convolution: str,
+    parameters: int,
+    gflops: float,
+    depth: int = 18,
+    paper: str = _TRAN,
+    clip: Clip = _KINETICS,
+    more: tuple[HParam, ...] = (),
+) -> ModelInfo:
+    fixed: tuple[tuple[str, Value], ...] = (("convolution", convolution), ("depth", depth))
+    return ModelInfo(
+        name=name,
+        family=family,
+        paper=paper,
+        clip=clip,
+        builder="models.r3d:R3D",
+        hparams=(_WIDTH, _ZERO_INIT, *more),
+        fixed=fixed,
+        dropout=0.5 if depth > 34 else 0.0,
+        # Stem and stages halve the image four times, a pool once more.
+        min_size=16,
+        parameters=parameters,
+        gflops=gflops,
+        search=_SEARCH[convolution],
+    )
+
+
+_BASIC = (_stem_pool(False), _WITHOUT_T_STRIDE)
+_DEEP = (_stem_pool(True), _WITHOUT_T_STRIDE)
+_SPLIT = (_MIDPLANES, _WITHOUT_T_STRIDE)
+
 CARDS = (
-    _card("r3d_18", "R3D", convolution="r3d"),
-    _card("mc3_18", "MC3", convolution="mc3"),
-    _card("r2plus1d_18", "R(2+1)D", convolution="r2plus1d", more=(_MIDPLANES,)),
+    _card("r3d_18", "R3D", convolution="r3d", more=_BASIC, parameters=33_371_472, gflops=40.697),
+    _card("r3d_34", "R3D", convolution="r3d", depth=34, more=_BASIC, parameters=63_681_104, gflops=75.378),
+    _card(
+        "r3d_50",
+        "R3D",
+        convolution="r3d",
+        depth=50,
+        paper=_HARA,
+        clip=_IMAGENET,
+        more=_DEEP,
+        parameters=46_980_944,
+        gflops=117.841,
+    ),
+    _card(
+        "r3d_101",
+        "R3D",
+        convolution="r3d",
+        depth=101,
+        paper=_HARA,
+        clip=_IMAGENET,
+        more=_DEEP,
+        parameters=86_027_088,
+        gflops=178.984,
+    ),
+    _card("mc3_18", "MC3", convolution="mc3", parameters=11_695_440, gflops=43.343),
+    _card(
+        "r2plus1d_18",
+        "R(2+1)D",
+        convolution="r2plus1d",
+        more=(*_SPLIT, _STUDY_LAYOUT),
+        parameters=31_505_325,
+        gflops=40.519,
+    ),
+    _card(
+        "r2plus1d_34",
+        "R(2+1)D",
+        convolution="r2plus1d",
+        depth=34,
+        clip=_KINETICS_32,
+        more=(*_SPLIT, _STUDY_LAYOUT),
+        parameters=61_831_661,
+        gflops=150.401,
+    ),
+    _card(
+        "r2plus1d_50", "R(2+1)D", convolution="r2plus1d", depth=50, more=_SPLIT, parameters=53_949_691, gflops=65.233
+    ),
 )

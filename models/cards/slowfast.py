@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from models.card import FLAG, Choice, Clip, Divides, HParam, Integer, ModelInfo
+from models.card import FLAG, Choice, Clip, Divides, HParam, Integer, ModelInfo, SearchChoice
 
 _PAPER = "Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019"
 _RULES = (Divides(divisor="beta_inv", of="width"), Divides(divisor="alpha", of="frames"))
+# The widths and frames all divide as the rules ask: any of these goes with any other.
+_SEARCH = (
+    SearchChoice(name="clip.frames", values=(16, 24, 32)),
+    SearchChoice(name="model.alpha", values=(4, 8)),
+    SearchChoice(name="model.beta_inv", values=(4, 8, 16)),
+    SearchChoice(name="model.fusion_ratio", values=(1, 2)),
+    SearchChoice(name="model.fusion_kernel", values=(3, 5, 7)),
+)
 
 
-def _clip(size: int) -> Clip:
+def _clip(size: int, frames: int) -> Clip:
     # The fast path's 32 frames, every 2nd of 64; statistics are those of the published weights.
-    return Clip(frames=32, stride=2, size=size, mean=(0.45,) * 3, std=(0.225,) * 3)
+    return Clip(frames=frames, stride=2, size=size, mean=(0.45,) * 3, std=(0.225,) * 3)
 
 
 def _hparams(*, alpha: int, fusion_kernel: int) -> tuple[HParam, ...]:
@@ -67,24 +75,48 @@ def _hparams(*, alpha: int, fusion_kernel: int) -> tuple[HParam, ...]:
     )
 
 
-def _card(name: str, *, depth: int, alpha: int = 8, fusion_kernel: int = 5, size: int = 224) -> ModelInfo:
+def _card(
+    name: str,
+    *,
+    fixed: tuple[tuple[str, int], ...],
+    parameters: int,
+    gflops: float,
+    alpha: int = 8,
+    fusion_kernel: int = 5,
+    size: int = 224,
+    frames: int = 32,
+) -> ModelInfo:
     return ModelInfo(
         name=name,
         family="SlowFast",
         paper=_PAPER,
-        clip=_clip(size),
+        clip=_clip(size, frames),
         builder="models.slowfast:SlowFast",
         hparams=_hparams(alpha=alpha, fusion_kernel=fusion_kernel),
-        fixed=(("depth", depth),),
+        fixed=fixed,
         rules=_RULES,
         dropout=0.5,
         # Stem and stages halve the image five times; below 16 pixels two stages see one position.
         min_size=16,
+        parameters=parameters,
+        gflops=gflops,
+        search=_SEARCH,
     )
 
 
 CARDS = (
-    _card("slowfast_r18", depth=18, size=112),
-    _card("slowfast_r50_4x16", depth=50),
-    _card("slowfast_r50_8x8", depth=50, alpha=4, fusion_kernel=7),
+    _card("slowfast_r18", fixed=(("depth", 18),), size=112, parameters=21_779_704, gflops=3.931),
+    _card("slowfast_r50_4x16", fixed=(("depth", 50),), parameters=34_480_216, gflops=27.639),
+    _card("slowfast_r50_8x8", fixed=(("depth", 50),), alpha=4, fusion_kernel=7, parameters=34_566_488, gflops=50.309),
+    # 4x16, as the 50-layer network of the same alpha.
+    _card("slowfast_r101", fixed=(("depth", 101),), parameters=62_826_968, gflops=52.205),
+    _card("slowfast_r101_8x8", fixed=(("depth", 101),), alpha=4, parameters=62_826_968, gflops=96.397),
+    _card(
+        "slowfast_16x8_r101_50_50",
+        fixed=(("depth", 101), ("res4_temporal_blocks", 6)),
+        alpha=4,
+        frames=64,
+        parameters=53_774_808,
+        gflops=163.095,
+    ),
 )

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from collections.abc import Callable, Mapping
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 TOLERANCE = 1e-10
+
+
+def pytorchvideo(module: str) -> ModuleType:
+    """Import one of pytorchvideo's modules of models."""
+    with warnings.catch_warnings():
+        # It scripts two functions while it is imported; the class of the warning depends on torch.
+        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
+        return importlib.import_module(f"pytorchvideo.models.{module}")
 
 
 def randomise(model: nn.Module, seed: int) -> None:
@@ -19,7 +30,7 @@ def randomise(model: nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, nn.BatchNorm3d):
+            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
                 module.weight.uniform_(0.5, 1.5, generator=generator)
                 module.bias.normal_(0, 0.2, generator=generator)
                 assert module.running_mean is not None

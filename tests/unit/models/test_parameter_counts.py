@@ -1,15 +1,18 @@
-"""Sizes known to the last parameter."""
+"""Sizes known to the last parameter, and costs to 3 in a hundred."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import models
 
 SEED_000: dict[str, Any] = {"lateral_norm": False, "head_bias": False}
+STUDY: dict[str, Any] = {"midplanes": "paper", "study_layout": True}
 
 
 @pytest.mark.parametrize(
@@ -19,10 +22,30 @@ SEED_000: dict[str, Any] = {"lateral_norm": False, "head_bias": False}
         ("slowfast_r50_4x16", SEED_000, 34_478_888, 33_789_992),
         ("slowfast_r50_8x8", {}, 34_566_488, 33_877_293),
         ("slowfast_r50_8x8", {"fusion_kernel": 5}, 34_480_216, 33_791_021),
+        ("slow_r50", {}, 32_454_096, 31_841_445),
+        ("c2d_r50", {}, 24_327_632, 23_714_981),
+        ("i3d_r50", {}, 28_043_472, 27_430_821),
+        ("x3d_xs", {}, 3_794_274, 3_181_623),
+        ("x3d_s", {}, 3_794_274, 3_181_623),
+        ("x3d_m", {}, 3_794_274, 3_181_623),
+        ("x3d_l", {}, 6_153_384, 5_540_733),
+        ("mvit_v2_s", {}, 34_537_744, 34_307_813),
+        ("swin3d_t", {}, 28_158_070, 27_928_139),
         ("r3d_18", {}, 33_371_472, 33_218_085),
+        ("r3d_34", {}, 63_681_104, 63_527_717),
+        ("r3d_50", {}, 46_980_944, 46_368_293),
+        ("r3d_101", {}, 86_027_088, 85_414_437),
         ("mc3_18", {}, 11_695_440, 11_542_053),
         ("r2plus1d_18", {"midplanes": "torchvision"}, 31_505_325, 31_351_938),
         ("r2plus1d_18", {"midplanes": "paper"}, 33_370_839, 33_217_452),
+        ("r2plus1d_18", STUDY, 33_396_910, 33_243_523),
+        ("r2plus1d_34", {"midplanes": "torchvision"}, 61_831_661, 61_678_274),
+        ("r2plus1d_34", {"midplanes": "paper"}, 63_697_175, 63_543_788),
+        ("s3d", {}, 8_320_048, 8_013_573),
+        ("s3d_ibm", {}, 8_313_328, 8_006_853),
+        ("s3d_ibm", {"dw_t_conv": True}, 6_048_304, 5_741_829),
+        ("s3d_resnet18", {}, 15_586_128, 15_432_741),
+        ("s3d_resnet50", {}, 28_126_416, 27_513_765),
     ],
 )
 def test_parameter_count(name: str, hparams: dict[str, Any], at_400: int, at_101: int) -> None:
@@ -36,3 +59,80 @@ def test_slow_index_and_initialisation_add_no_parameter() -> None:
     with torch.device("meta"):
         model = models.create_model("slowfast_r50_4x16", num_classes=400, slow_index="stride", zero_init=False)
     assert sum(parameter.numel() for parameter in model.parameters()) == 34_480_216
+
+
+COUNTED = [name for name in models.list_models() if models.model_info(name).gflops is not None]
+
+
+@cache
+def measured(name: str) -> tuple[int, float]:
+    """Return parameters, and billions of multiply-adds for one default clip; nothing is computed."""
+    info = models.model_info(name)
+    clip, channels = info.clip, {"clip": 3, "rgb": 3, "flow": int(info.defaults().get("flow_channels", 0))}
+    with torch.device("meta"), torch.no_grad():
+        model = models.create_model(name, num_classes=400).eval()
+        with FlopCounterMode(display=False) as counter:
+            given = [torch.empty(1, channels[kind], clip.frames, clip.size, clip.size) for kind in info.inputs]
+            model(given[0] if len(given) == 1 else tuple(given))
+    # The counter takes a multiplication and an addition for two.
+    return sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() / 2e9
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_card_tells_size_and_cost(name: str) -> None:
+    info = models.model_info(name)
+    parameters, gflops = measured(name)
+    assert info.parameters == parameters
+    assert info.gflops == pytest.approx(gflops, abs=1e-3)
+
+
+def test_every_family_here_is_counted() -> None:
+    families = {"SlowFast", "Slow", "C2D", "I3D", "R3D", "MC3", "R(2+1)D", "S3D", "S3D-G", "S3D-ResNet", "X3D"}
+    for name in models.list_models():
+        info = models.model_info(name)
+        if info.family in families | {"MViT v2", "Video Swin"}:
+            assert name in COUNTED, name
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("slowfast_r50_4x16", 27.8),
+        ("slowfast_r50_8x8", 50.6),
+        ("slow_r50", 41.9),
+        ("c2d_r50", 19.6),
+        ("i3d_r50", 28.5),
+        ("r3d_18", 40.7),
+        ("mc3_18", 43.4),
+        ("r2plus1d_18", 40.7),
+        # R(2+1)D-34 of 32 frames in its paper's table 4; X3D in its paper's table 4.
+        ("r2plus1d_34", 152),
+        ("s3d", 72.3),
+        ("x3d_xs", 0.60),
+        ("x3d_s", 1.96),
+        ("x3d_m", 4.73),
+        ("x3d_l", 18.37),
+        ("mvit_v2_s", 64.5),
+        ("swin3d_t", 88.1),
+    ],
+)
+def test_cost_is_the_published_one(name: str, published: float) -> None:
+    assert models.model_info(name).gflops == pytest.approx(published, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "at_256"),
+    # pytorchvideo's table of models, whose clips have 256 pixels a side.
+    [("slowfast_r101_8x8", 127.20), ("slowfast_16x8_r101_50_50", 215.61)],
+)
+def test_cost_of_the_deep_networks_grows_with_the_image(name: str, at_256: float) -> None:
+    gflops = models.model_info(name).gflops
+    assert gflops is not None
+    assert gflops * (256 / 224) ** 2 == pytest.approx(at_256, rel=0.03)
+
+
+def test_i3d_is_the_size_of_its_paper() -> None:
+    # Its paper says 12 M parameters; Xie et al., table 1, say 107.9 G by a counter of their own.
+    info = models.model_info("i3d_inception")
+    assert info.parameters == 12_697_264
+    assert info.gflops == pytest.approx(107.9, rel=0.035)

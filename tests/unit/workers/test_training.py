@@ -166,8 +166,14 @@ def test_a_cpu_trains_in_fp32_whatever_is_asked_for(dataset: Dataset, runtime: R
 
 @pytest.mark.parametrize(
     ("wanted", "has_bf16", "used"),
-    [("auto", True, "bf16"), ("auto", False, "fp32"), ("bf16", True, "bf16"), ("bf16", False, "fp32")]
-    + [("fp32", True, "fp32"), ("fp32", False, "fp32")],
+    [
+        ("auto", True, "bf16"),
+        ("auto", False, "fp32"),
+        ("bf16", True, "bf16"),
+        ("bf16", False, "fp32"),
+        ("fp32", True, "fp32"),
+        ("fp32", False, "fp32"),
+    ],
 )
 def test_a_gpu_trains_in_bf16_where_it_computes_right(wanted: str, has_bf16: bool, used: str) -> None:
     gpu = Runtime(device=torch.device("cuda"), threads=1, bf16=has_bf16)

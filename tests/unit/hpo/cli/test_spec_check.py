@@ -47,6 +47,7 @@ def test_what_a_worker_can_build_passes(base: dict[str, Any], space: dict[str, A
         ({"model": "slowfast_r18", "model.width": 3.5}, {}, "task.base.model.width", "does not take width = 3.5"),
         ({}, {"model": BOTH, "model.alpha": {"type": "ordinal", "choices": [2]}}, "space.model.alpha", "`when:"),
         ({"model": "slowfast_r18", "model.width": 4, "model.beta_inv": 8}, {}, "task.base.model.width", "divide"),
+        ({"model": "stmulnet_r50"}, {}, "task.base.model", "takes rgb and flow"),
         ({"model": "slowfast_r18", "model.alpha": 8, "clip.frames": 4}, {}, "task.base.clip", "slowfast_r18"),
     ],
 )

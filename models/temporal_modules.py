@@ -1,0 +1,196 @@
+"""Modules that let the images of a clip see each other: shift, aggregation, pooling, non-local.
+
+Each takes images (N * T, C, H, W), the T of a clip in a row, and T.
+
+Sources: Lin et al., TSM: Temporal Shift Module for Efficient Video Understanding, ICCV 2019, section 3;
+Fan et al., More Is Less: Learning Efficient Video Representations by Big-Little Network and Depthwise Temporal
+Aggregation, NeurIPS 2019, section 3.2; Wang et al., Non-local Neural Networks, CVPR 2018, section 3.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class TemporalModule(nn.Module):
+    """Maps images (N * T, C, H, W) to images of the same shape."""
+
+    @abstractmethod
+    def forward(self, images: Tensor, length: int) -> Tensor:
+        """Let `length` images in a row, a clip, see each other."""
+
+
+def as_clips(images: Tensor, length: int) -> Tensor:
+    """Give images (N * length, ...), a clip's in a row, an axis of their own: (N, length, ...)."""
+    return images.reshape(-1, length, *images.shape[1:])
+
+
+def shift(clips: Tensor, frames: int) -> Tensor:
+    """Move clips (N, T, ...) by `frames` along time: 1 gives every image its predecessor; zeros come in."""
+    length = clips.shape[1]
+    # Of a clip that is shorter than the move nothing is left, but the zeros still come from it: a distributed
+    # trainer waits for the gradients of every weight.
+    steps = min(abs(frames), length)
+    padding = [0, 0] * (clips.ndim - 2)
+    if frames >= 0:
+        return F.pad(clips[:, : length - steps], [*padding, steps, 0])
+    return F.pad(clips[:, steps:], [*padding, 0, steps])
+
+
+class TemporalShift(TemporalModule):
+    """TSM: the first C / `divisor` channels come from the next image, as many again from the previous one."""
+
+    def __init__(self, divisor: int = 8) -> None:
+        super().__init__()
+        self.divisor = divisor
+
+    def forward(self, images: Tensor, length: int) -> Tensor:
+        """Shift; the clip's ends get zeros."""
+        clips = as_clips(images, length)
+        fold = images.shape[1] // self.divisor
+        parts = (shift(clips[:, :, :fold], -1), shift(clips[:, :, fold : 2 * fold], 1), clips[:, :, 2 * fold :])
+        return torch.cat(parts, dim=2).flatten(0, 1)
+
+    def extra_repr(self) -> str:
+        """Name the divisor."""
+        return f"divisor={self.divisor}"
+
+
+class ChannelWeights(nn.Module):
+    """One weight per channel, or with `depthwise` off a matrix from channels to channels; no bias."""
+
+    def __init__(self, channels: int, *, depthwise: bool) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, channels, 1, groups=channels if depthwise else 1, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Weigh images (N, C, H, W)."""
+        if self.fc1.groups == 1:
+            mixed: Tensor = self.fc1(images)
+            return mixed
+        # A product is many times faster than a depthwise convolution of one tap.
+        return images * self.fc1.weight.view(1, -1, 1, 1).to(images.dtype)
+
+
+class TemporalAggregation(TemporalModule):
+    """TAM: a weighted sum, or maximum, of the images around each, then a ReLU.
+
+    Equals a depthwise convolution over `frames` x 1 x 1. It starts as the ReLU of the image itself
+    (``init="centre"``), so that an image network's weights keep their meaning, or ``"random"``. A maximum does
+    not learn from neighbours that weigh nothing: there they start with half the weight of the image itself.
+    """
+
+    def __init__(
+        self, channels: int, *, frames: int = 3, method: str = "sum", depthwise: bool = True, init: str = "centre"
+    ) -> None:
+        super().__init__()
+        self.method = method
+        if frames == 3:
+            self.prev_se = ChannelWeights(channels, depthwise=depthwise)
+            self.curr_se = ChannelWeights(channels, depthwise=depthwise)
+            self.next_se = ChannelWeights(channels, depthwise=depthwise)
+        else:
+            self.blending_layers = nn.ModuleList(ChannelWeights(channels, depthwise=depthwise) for _ in range(frames))
+        self.init = init
+        self.reset_parameters()
+
+    def weights(self) -> list[ChannelWeights]:
+        """Return the weights of the images around one, from the earliest to the latest."""
+        if hasattr(self, "prev_se"):
+            return [self.prev_se, self.curr_se, self.next_se]
+        return [layer for layer in self.blending_layers if isinstance(layer, ChannelWeights)]
+
+    def reset_parameters(self) -> None:
+        """Draw the weights, or set them so that the image itself counts most."""
+        weights = self.weights()
+        around = 0.5 if self.method == "max" else 0.0
+        for index, layer in enumerate(weights):
+            weight = layer.fc1.weight
+            if self.init == "random":
+                nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+                continue
+            nn.init.dirac_(weight, groups=layer.fc1.groups)
+            if index != len(weights) // 2:
+                with torch.no_grad():
+                    weight.mul_(around)
+
+    def forward(self, images: Tensor, length: int) -> Tensor:
+        """Blend; beyond the clip's ends stand zeros."""
+        weights = self.weights()
+        middle = len(weights) // 2
+        blended: Tensor | None = None
+        for index, layer in enumerate(weights):
+            moved = shift(as_clips(layer(images), length), middle - index)
+            if blended is None:
+                blended = moved
+            else:
+                blended = torch.maximum(blended, moved) if self.method == "max" else blended + moved
+        if blended is None:
+            raise RuntimeError("an aggregation of no images")
+        return F.relu(blended).flatten(0, 1)
+
+
+class TemporalPool(TemporalModule):
+    """The average or maximum of three neighbouring images; with a stride of 2, for every second image."""
+
+    def __init__(self, method: str, *, stride: int = 1) -> None:
+        super().__init__()
+        self.method = method
+        self.stride = stride
+
+    def forward(self, images: Tensor, length: int) -> Tensor:
+        """Pool to (N * T', C, H, W), T' being T / stride rounded up. Zeros beyond the ends join the average."""
+        clips = as_clips(images, length)
+        if self.method == "max":
+            around = F.max_pool3d(clips.transpose(1, 2), (3, 1, 1), (self.stride, 1, 1), (1, 0, 0)).transpose(1, 2)
+        else:
+            # The library's average refuses clips of fewer than three images.
+            around = ((shift(clips, 1) + clips + shift(clips, -1)) / 3)[:, :: self.stride]
+        return around.flatten(0, 1)
+
+    def pooled_length(self, length: int) -> int:
+        """Return T' of T."""
+        return -(-length // self.stride)
+
+
+class NonLocal(TemporalModule):
+    """Every place of every image looks at every second place, in height and width, of all images.
+
+    An embedded Gaussian with half the channels inside, added to its input. It starts as the identity.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = max(channels // 2, 1)
+        self.theta = nn.Conv2d(channels, inner, 1)
+        self.phi = nn.Conv2d(channels, inner, 1)
+        self.g = nn.Conv2d(channels, inner, 1)
+        self.out = nn.Conv2d(inner, channels, 1)
+        self.norm = nn.BatchNorm2d(channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start as the identity, with attention that is nearly even."""
+        for layer in (self.theta, self.phi, self.g, self.out):
+            nn.init.normal_(layer.weight, std=0.01)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, images: Tensor, length: int) -> Tensor:
+        """Attend over the clip and add."""
+        small = F.max_pool2d(images, 2, ceil_mode=True)
+
+        def rows(maps: Tensor) -> Tensor:
+            return as_clips(maps, length).movedim(2, 4).flatten(1, 3)
+
+        attention = F.softmax(rows(self.theta(images)) @ rows(self.phi(small)).transpose(1, 2), dim=-1)
+        mixed = attention @ rows(self.g(small))
+        height, width = images.shape[2:]
+        maps = mixed.reshape(-1, length, height, width, mixed.shape[2]).movedim(4, 2).flatten(0, 1)
+        y: Tensor = images + self.norm(self.out(maps))
+        return y

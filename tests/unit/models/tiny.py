@@ -1,0 +1,85 @@
+"""The smallest version of every model and a clip that it takes, for checks of what all models share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import models
+
+_SMALL: dict[str, Any] = {"width": 8, "head_width": 8}
+_SPECIAL = {
+    "MViT v2": {"table_frames": 8, "table_size": 32},
+    # A fast path of one channel would be dead as soon as its ReLU is.
+    "SlowFast": {"beta_inv": 2},
+    "X3D": {"head_width": 32},
+}
+
+DEEP = frozenset(name for name in models.list_models() if "r101" in name or name.endswith("_101")) | {
+    "r2plus1d_50",
+    "s3d_resnet101",
+    "swin3d_b",
+    "swin3d_s",
+    "x3d_l",
+}
+"""Models that differ from a quicker sibling in depth alone, and take long."""
+
+_IMAGE_BUILDERS = ("resnet2d", "inception_v1", "inception_v3", "vgg", "blvnet", "stmulnet", "two_stream")
+IMAGE_BASED = frozenset(
+    name for name in models.list_models() if models.model_info(name).builder.split(":")[0][7:] in _IMAGE_BUILDERS
+)
+"""Models of 2-D convolutions, some of two clips; `test_every_image_model` checks them at sizes that they take."""
+
+SIBLINGS = DEEP | {
+    "c2d_r50",
+    "r2plus1d_34",
+    "r3d_34",
+    "r3d_50",
+    "s3d",
+    "s3d_ibm",
+    "s3d_resnet34",
+    "s3d_resnet50",
+    "slow_r50",
+    "slowfast_r50_4x16",
+    "slowfast_r50_8x8",
+    "x3d_m",
+    "x3d_xs",
+}
+"""Models whose code is all run by a quicker sibling: costly checks leave them to the slow tests."""
+
+
+def tiny(name: str, **options: Any) -> models.VideoModel:
+    """Build `name` with few channels and, unless told, four classes."""
+    info = models.model_info(name)
+    known = info.defaults()
+    small = {**_SMALL, **_SPECIAL.get(info.family, {})}
+    chosen = {key: value for key, value in small.items() if key in known}
+    return models.create_model(name, **{"num_classes": 4, **chosen, **options})
+
+
+def plain(name: str) -> dict[str, Any]:
+    """Return options that leave no chance in a model's training."""
+    known = models.model_info(name).defaults()
+    return {"dropout": 0.0} | ({"stochastic_depth": 0.0} if "stochastic_depth" in known else {})
+
+
+def clips(count: int = 2, frames: int = 8, size: int = 32, channels: int = 3) -> Tensor:
+    """Return the same clips (N, C, T, H, W) every time."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, channels, frames, size, size, generator=generator)
+
+
+def every(*, slow: frozenset[str] = SIBLINGS, but: frozenset[str] = frozenset()) -> list[Any]:
+    """Return the names of all models as parameters of a test, without `but`; `slow` ones are marked so."""
+    names = [name for name in models.list_models() if name not in but | IMAGE_BASED]
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
+
+
+def open_branches(model: nn.Module) -> None:
+    """Open what starts closed: zero scales of batch norms would hide whole branches."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm3d | nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
