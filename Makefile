@@ -27,8 +27,8 @@ demo: $(STAMP)  ## Run a whole study on generated videos and print what it found
 test: $(STAMP)  ## Run the test suite
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: $(STAMP)  ## Run the tests that train for minutes
-	$(BIN)/pytest -m slow
+test-slow: $(STAMP)  ## Run the tests that train for minutes (SLOW=tests/acceptance for a part)
+	$(BIN)/pytest -m slow $(SLOW)
 
 lint: $(STAMP)  ## Check style, types and the arrows between the packages
 	$(BIN)/ruff check .
