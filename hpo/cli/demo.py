@@ -65,7 +65,7 @@ def demo_spec(root: Path, *, name: str = NAME, trials: int = 12) -> dict[str, An
             "model.beta_inv": {"type": "ordinal", "choices": [2, 4], "when": {"model": ["slowfast_r18"]}},
         },
         "optimizer": {"name": "ax", "seed": 0},
-        "early_stopping": {"name": "asha", "min_epochs": 4, "reduction": 2, "startup_trials": 3},
+        "early_stopping": {"name": "asha", "min_epochs": 4, "reduction": 3, "startup_trials": 3},
         "budget": {"trials": trials},
     }
 
