@@ -150,7 +150,7 @@ def _blocked(module: str) -> Iterator[None]:
         yield
         return
     # None in sys.modules is the documented way to block an import; its type knows nothing of it.
-    sys.modules[module] = None  # type: ignore[assignment]
+    sys.modules[module] = None  # type: ignore[assignment]  # None is how an import is refused
     try:
         yield
     finally:

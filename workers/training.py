@@ -109,7 +109,7 @@ class Trainer:
 
     def _train_epoch(self, interrupted: Callable[[], bool]) -> bool:
         self.model.train()
-        with closing(self.loaders.train.batches(self.epoch, start_batch=self.batch)) as batches:  # type: ignore[type-var]
+        with closing(self.loaders.train.batches(self.epoch, start_batch=self.batch)) as batches:  # type: ignore[type-var]  # generator
             for batch in batches:
                 if interrupted():
                     return False

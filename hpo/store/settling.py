@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Update, case, or_, select, text, update
 
+from ..outcomes import is_feasible
 from ..spec import METRICS
 from ..trial import StudyState, TrialState
 from . import events, lifecycle
 from .study_row import StudyRow, list_unsettled
 from .tables import NOW, study, trial
-from .trials import is_feasible
 
 
 def settle(connection: Connection) -> list[str]:
@@ -62,7 +62,7 @@ def _reached_target(connection: Connection, found: StudyRow) -> int | None:
             )
             for metric, value in found.spec.budget.target.items()
         )
-        if reached and is_feasible(found, metrics):
+        if reached and is_feasible(found.spec, metrics):
             return int(number)
     return None
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, select, text
 
 from ..errors import NotFoundError
+from ..outcomes import is_feasible
 from ..trial import FailureKind, Metrics, Params, TrialRecord, TrialState
 from .study_row import StudyRow, get_by_id
 from .tables import trial
@@ -118,18 +119,10 @@ def best(connection: Connection, study: StudyRow) -> TrialRecord | None:
     sign = 1.0 if objective.direction == "maximize" else -1.0
     ranked: list[tuple[bool, float, int]] = []
     for trial_id, state, metrics in connection.execute(query):
-        if objective.metric in metrics and is_feasible(study, metrics):
+        if objective.metric in metrics and is_feasible(study.spec, metrics):
             # Of equals the earliest stands.
             ranked.append((state == TrialState.COMPLETED, sign * metrics[objective.metric], -trial_id))
     return record(connection, -max(ranked)[2]) if ranked else None
-
-
-def is_feasible(study: StudyRow, metrics: Metrics) -> bool:
-    """Whether the final metrics keep every constraint of the study; one that was not measured is not kept."""
-    return all(
-        constraint.metric in metrics and constraint.violation(float(metrics[constraint.metric])) <= 0
-        for constraint in study.spec.constraints
-    )
 
 
 def checkpoint_of(connection: Connection, trial_id: int) -> str | None:

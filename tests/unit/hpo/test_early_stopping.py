@@ -71,8 +71,8 @@ def _play(rule: dict[str, Any], pruner: Callable[[], BasePruner], direction: Dir
         peaks = {key: max(sign * row["val_top1"] for row in r.curve.values()) for key, r in records.items() if r.curve}
         completed = sum(r.state is TrialState.COMPLETED for r in records.values())
         allowed = (
-            spec.early_stopping.min_epochs <= step < EPOCHS  # type: ignore[union-attr]
-            and completed >= spec.early_stopping.startup_trials  # type: ignore[union-attr]
+            spec.early_stopping.min_epochs <= step < EPOCHS  # type: ignore[union-attr]  # not "none"
+            and completed >= spec.early_stopping.startup_trials  # type: ignore[union-attr]  # not "none"
             and peaks[number] < max(peaks.values())
         )
         decision = decide(spec, record, list(records.values()))

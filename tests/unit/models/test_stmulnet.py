@@ -125,8 +125,8 @@ def _watch(block: ImageBlock, seen: list[tuple[Tensor, Tensor]]) -> None:
 
 def _replace_output(block: ImageBlock, constant: float) -> None:
     branch, shortcut = block.branch, block.shortcut
-    block.branch = lambda x, length: torch.full_like(branch(x, length), constant)  # type: ignore[method-assign]
-    block.shortcut = lambda x: torch.zeros_like(shortcut(x))  # type: ignore[method-assign]
+    block.branch = lambda x, length: torch.full_like(branch(x, length), constant)  # type: ignore[method-assign]  # on purpose
+    block.shortcut = lambda x: torch.zeros_like(shortcut(x))  # type: ignore[method-assign]  # on purpose
 
 
 @pytest.mark.parametrize("preact", [False, True])
