@@ -34,6 +34,7 @@ from .errors import CacheError
 from .index import ClipRecord, Index
 from .parallel import in_threads
 from .progress import Progress
+from .store import Box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,6 +95,24 @@ class FrameCache:
             return self._places[id_]
         except KeyError:
             raise CacheError(f"{self.folder} holds no clip {id_!r}; prepare it again") from None
+
+    @property
+    def channels(self) -> int:
+        """RGB."""
+        return 3
+
+    def shape(self, id_: str) -> tuple[int, int, int]:
+        """Return (frames, height, width) of a clip."""
+        place = self.place(id_)
+        return place.n_frames, place.height, place.width
+
+    def read_into(self, id_: str, indices: NDArray[np.intp], box: Box, target: NDArray[np.uint8]) -> None:
+        """Copy `box` of the frames `indices` into `target` (T, box.height, box.width, 3)."""
+        video = self.video(id_)
+        vertical = slice(box.top, box.top + box.height)
+        horizontal = slice(box.left, box.left + box.width)
+        for t, index in enumerate(indices):
+            target[t] = video[index, vertical, horizontal]
 
     def video(self, id_: str) -> NDArray[np.uint8]:
         """Return all frames of a clip as a read-only view (T, H, W, 3) of the shared file."""

@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +15,25 @@ from typing import Any, Literal
 
 from .errors import DatasetFormatError, DatasetNotFoundError
 
-INDEX_FORMAT = 1
+INDEX_FORMAT = 2
 
+Kind = Literal["video", "frames", "image", "lmdb"]
 Subset = Literal["train", "test"]
 Status = Literal["ok", "missing", "empty", "corrupt", "truncated", "short"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlowFiles:
+    """Optical flow that lies beside the frames as grey images, one pair for each two neighbouring frames."""
+
+    x: str
+    """Path below the root of the horizontal components, with a printf number: `flows/u/v_1/frame%06d.jpg`."""
+    y: str
+    """The same of the vertical components."""
+    first: int = 1
+    """Number of the first pair."""
+    bound: float = 20.0
+    """Pixels per frame at grey 255; 0 pixels are grey 127.5, `-bound` is grey 0."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,14 +43,29 @@ class ListedClip:
     id: str
     """Unique in the data set, the same on every machine: `<class>/<file without suffix>`."""
     path: str
-    """Path of the video below the root, with forward slashes, as it is spelled on disk."""
+    """Path below the root, with forward slashes, as it is spelled on disk: of the video, of the folder of its
+    frames, of the image, or of the LMDB that holds its frames."""
+    kind: Kind = "video"
+    """`video` is a file to be decoded, `frames` a folder of images, `image` one image (a clip of one frame),
+    `lmdb` a database of JPEG frames."""
+    frame_name: str = ""
+    """Printf pattern of the frames' file names (`img_%05d.jpg`) or LMDB keys; empty: all images of the folder in
+    natural order. The first number is 0 or 1, whichever is there."""
+    start: int = 0
+    """First frame of the clip in its file, folder or LMDB, counted from 0 in decode order."""
+    end: int | None = None
+    """Frame behind the last one; None for all that there are."""
     label: int
     """Class number from 0."""
+    other_labels: tuple[int, ...] = ()
+    """Further classes of a clip that shows several; training and scoring use `label`."""
     class_name: str
     group: str
     """Clips of one group share a source; no split may separate them."""
     official: tuple[tuple[int, Subset], ...]
     """Number of each official split that names the clip, and the side it stands on."""
+    flow: FlowFiles | None = None
+    """Optical flow that came with the data set, if any."""
 
     def subset(self, split: int) -> Subset | None:
         """Return the side of official split number `split` on which the clip stands."""
@@ -194,6 +224,7 @@ def _as_dict(clip: ClipRecord) -> dict[str, Any]:
     """Return what `dataclasses.asdict` does, ten times as fast: an index has thousands of records."""
     record = {name: getattr(clip, name) for name in _RECORD_FIELDS}
     record["measured"] = {name: getattr(clip.measured, name) for name in _MEASURED_FIELDS}
+    record["flow"] = None if clip.flow is None else asdict(clip.flow)
     return record
 
 
@@ -203,5 +234,11 @@ _MEASURED_FIELDS = tuple(field.name for field in fields(Measurement))
 
 def _record(entry: dict[str, Any]) -> ClipRecord:
     official = tuple((int(number), subset) for number, subset in entry["official"])
-    measured = Measurement(**entry["measured"])
-    return ClipRecord(**{**entry, "official": official, "measured": measured})
+    flow = None if entry["flow"] is None else FlowFiles(**entry["flow"])
+    parsed = {
+        "official": official,
+        "other_labels": tuple(entry["other_labels"]),
+        "flow": flow,
+        "measured": Measurement(**entry["measured"]),
+    }
+    return ClipRecord(**{**entry, **parsed})

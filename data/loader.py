@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from .augment import Crop, apply_crops, centre_crop, training_crop
-from .cache import FrameCache
 from .errors import InvalidSpecError
 from .index import ClipRecord
 from .sampling import evaluation_indices, training_indices
 from .seeding import generator
 from .specs import AugmentSpec, ClipSpec
+from .store import Box, FrameStore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,7 +105,7 @@ class ClipLoader:
 
     def __init__(
         self,
-        cache: FrameCache,
+        cache: FrameStore,
         clips: Sequence[ClipRecord],
         rows: TrainingRows | EvaluationRows,
         *,
@@ -171,15 +171,16 @@ class ClipLoader:
         """Return the cropped frames of a batch on the host, uint8 (N, T, H, W, 3), and its crops."""
         rows: list[_Row] = []
         for i in job:
-            place = self._cache.place(self._clips[i].id)
-            shape = (place.n_frames, place.height, place.width)
-            rows += self._rows.rows(self._clips[i].id, shape, epoch)
+            id_ = self._clips[i].id
+            rows += self._rows.rows(id_, self._cache.shape(id_), epoch)
         height = max(row.crop.height for row in rows)
         width = max(row.crop.width for row in rows)
         shape_all = (len(rows), self._rows.clip.frames, height, width, 3)
         canvas = torch.empty(shape_all, dtype=torch.uint8, pin_memory=self._pin)
         for row, target in zip(rows, canvas.numpy(), strict=True):
-            _copy_crop(self._cache.video(row.id), row, target)
+            crop = row.crop
+            box = Box(top=crop.top, left=crop.left, height=crop.height, width=crop.width)
+            self._cache.read_into(row.id, row.indices, box, target[:, : box.height, : box.width])
         return canvas, [row.crop for row in rows]
 
     def _batch(self, clips: Sequence[ClipRecord], frames: torch.Tensor, crops: list[Crop]) -> ClipBatch:
@@ -191,15 +192,6 @@ class ClipLoader:
             ids=tuple(clip.id for clip in clips),
             views=self._rows.views,
         )
-
-
-def _copy_crop(video: NDArray[np.uint8], row: _Row, target: NDArray[np.uint8]) -> None:
-    """Copy the box of the chosen frames into the upper left corner of `target` (T, H, W, 3)."""
-    crop = row.crop
-    vertical = slice(crop.top, crop.top + crop.height)
-    horizontal = slice(crop.left, crop.left + crop.width)
-    for t, index in enumerate(row.indices):
-        target[t, : crop.height, : crop.width] = video[index, vertical, horizontal]
 
 
 def _ahead(work: Callable[[J], R], jobs: Sequence[J], depth: int) -> Iterator[R]:
