@@ -6,18 +6,19 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cache import FrameCache, prepare_cache
 from .errors import CacheError, InvalidSpecError, SplitError
 from .formats import importer
 from .index import ClipRecord, Index, Problem
+from .prepare import prepare
 from .progress import Progress
 from .report import scan
 from .specs import AugmentSpec, ClipSpec, DatasetSpec
 from .splits import Split, group_split
+from .store import FrameStore
 
 if TYPE_CHECKING:
     import torch
@@ -34,11 +35,13 @@ class Dataset:
     `test_loader` only, which ask for a reason and keep a record of it.
     """
 
-    def __init__(self, spec: DatasetSpec, index: Index, split: Split, cache: FrameCache, unsealed_log: Path) -> None:
+    def __init__(
+        self, spec: DatasetSpec, index: Index, split: Split, stores: Mapping[str, FrameStore], unsealed_log: Path
+    ) -> None:
         self.spec = spec
         self.index = index
         self._split = split
-        self._cache = cache
+        self.stores = dict(stores)
         self._unsealed_log = unsealed_log
         self._usable = {clip.id: clip for clip in index.usable}
 
@@ -89,7 +92,7 @@ class Dataset:
         ids = self._split.fit + (self._split.validation if include_validation else ())
         rows = TrainingRows(clip=clip, augment=augment or AugmentSpec(), seed=seed)
         return ClipLoader(
-            self._cache,
+            self.stores["rgb"],
             self._clips(ids),
             rows,
             batch_size=batch_size,
@@ -112,7 +115,7 @@ class Dataset:
         from .loader import ClipLoader, EvaluationRows  # brings torch
 
         return ClipLoader(
-            self._cache,
+            self.stores["rgb"],
             self._clips(self._split.validation),
             EvaluationRows(clip=clip, views=views),
             batch_size=batch_size,
@@ -134,7 +137,7 @@ class Dataset:
         from .loader import ClipLoader, EvaluationRows  # brings torch
 
         return ClipLoader(
-            self._cache,
+            self.stores["rgb"],
             self.unseal_test(reason=reason),
             EvaluationRows(clip=clip, views=views),
             batch_size=batch_size,
@@ -192,8 +195,8 @@ def open_dataset(spec: DatasetSpec, *, cache_dir: str | Path, progress: Progress
     index = _scan(root, spec.name, cache_dir, progress)
     split = group_split(index.clips, spec.split)
     _require_clips(spec, index, split)
-    cache = prepare_cache(index, root, cache_dir, short_side=spec.short_side, progress=progress)
-    return Dataset(spec, index, split, cache, cache_dir / "unsealed.jsonl")
+    stores = prepare(index, spec, cache_dir, progress=progress)
+    return Dataset(spec, index, split, stores, cache_dir / "unsealed.jsonl")
 
 
 def _scan(root: Path, name: str, cache_dir: Path, progress: Progress | None) -> Index:

@@ -1,0 +1,66 @@
+"""Shards of JPEG images put into one LMDB, always in the same order, so that its bytes are the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lmdb
+import numpy as np
+
+from ..databases import META_KEY
+from ..errors import CacheError
+from .jpeg import DATABASE_FILE, frame_key
+from .manifest import Manifest
+from .shards import shard_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MOST_KEY_BYTES = 511
+PAGE_BYTES = 4096
+_BATCH_CLIPS = 64
+
+
+def pack_database(folder: Path, manifest: Manifest, sizes: NDArray[np.uint32], meta: Mapping[str, Any]) -> None:
+    """Write the frames of all shards of `folder` and `meta` into `data.mdb` there.
+
+    Raises:
+        CacheError: the id of a clip is too long for a key.
+    """
+    aside = folder / "packing"
+    shutil.rmtree(aside, ignore_errors=True)
+    with lmdb.open(str(aside), map_size=_map_bytes(sizes, meta, manifest), sync=False) as database:
+        for start in range(0, len(manifest.ids), _BATCH_CLIPS):
+            with database.begin(write=True) as transaction:
+                for row in range(start, min(start + _BATCH_CLIPS, len(manifest.ids))):
+                    _put_clip(transaction, folder, manifest, sizes, row)
+        with database.begin(write=True) as transaction:
+            transaction.put(META_KEY.encode(), json.dumps(meta, sort_keys=True).encode())
+        database.sync(True)
+    os.replace(aside / DATABASE_FILE, folder / DATABASE_FILE)
+    shutil.rmtree(aside)
+
+
+def _put_clip(
+    transaction: lmdb.Transaction, folder: Path, manifest: Manifest, sizes: NDArray[np.uint32], row: int
+) -> None:
+    id_, first = manifest.ids[row], manifest.first[row]
+    lengths = sizes[first : first + manifest.n_frames[row]]
+    if len(frame_key(id_, len(lengths)).encode()) > _MOST_KEY_BYTES:
+        raise CacheError(f"the id {id_[:40]!r}... is too long for a key of an LMDB; choose the store jpeg")
+    with (folder / shard_name(manifest.shard[row])).open("rb") as shard:
+        shard.seek(manifest.offset[row])
+        for index, length in enumerate(lengths):
+            transaction.put(frame_key(id_, index).encode(), shard.read(int(length)))
+
+
+def _map_bytes(sizes: NDArray[np.uint32], meta: Mapping[str, Any], manifest: Manifest) -> int:
+    """Return more than the database can need: a value fills whole pages, and copies of pages stay for a while."""
+    pages = int((sizes.astype(np.int64) // PAGE_BYTES + 2).sum())
+    keys = sum(len(id_.encode()) + 64 for id_ in manifest.ids) * 4
+    return pages * PAGE_BYTES + 2 * len(json.dumps(meta)) + keys + (64 << 20)
