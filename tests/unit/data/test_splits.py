@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import GroupLeakError, SplitError
+from data.importers.ucf101 import read_ucf101
 from data.index import ListedClip, Subset
-from data.splits import check_disjoint, group_split
-from data.ucf101 import read_ucf101
+from data.specs import SplitSpec
+from data.splits import Split, check_disjoint, make_split
+
+
+def group_split(clips: Iterable[ListedClip], number: int) -> Split:
+    return make_split(clips, SplitSpec(split=number))
 
 
 def clip(class_name: str, group: int, number: int, side: Subset = "train") -> ListedClip:
@@ -21,7 +27,7 @@ def clip(class_name: str, group: int, number: int, side: Subset = "train") -> Li
         path="",
         label=0,
         class_name=class_name,
-        group=f"g{group:02d}",
+        group=f"{class_name}/g{group:02d}",
         official=((1, side),),
     )
 
@@ -39,7 +45,7 @@ def test_ucf101_holds_out_groups_23_to_25(ucf101: tuple[ListedClip, ...], number
     split = group_split(ucf101, number)
     assert (len(split.fit), len(split.validation), len(split.test)) == (fit, 1584, test)
     group = {c.id: c.group for c in ucf101}
-    assert {group[id_] for id_ in split.validation} == {"g23", "g24", "g25"}
+    assert {group[id_].rpartition("/")[2] for id_ in split.validation} == {"g23", "g24", "g25"}
     assert not split.notes
 
 
@@ -82,12 +88,12 @@ def test_any_split_is_whole_and_leak_free(
 
 def test_a_group_on_both_official_lists_is_refused() -> None:
     clips = [clip("Run", 1, 1), clip("Run", 2, 1), clip("Run", 2, 2, "test")]
-    with pytest.raises(GroupLeakError, match="group g02 of class Run is in train and in test"):
+    with pytest.raises(GroupLeakError, match="group Run/g02 of class Run is in train and in test"):
         group_split(clips, 1)
 
 
 def test_parts_between_which_a_group_crosses_are_refused() -> None:
-    with pytest.raises(GroupLeakError, match="group g01 of class Run is in fit and in validation"):
+    with pytest.raises(GroupLeakError, match="group Run/g01 is in fit and in validation"):
         check_disjoint({"fit": [clip("Run", 1, 1)], "validation": [clip("Run", 1, 2)]})
 
 
@@ -109,13 +115,13 @@ def test_a_class_of_one_group_stays_in_fit_and_is_remarked() -> None:
 def test_groups_are_ordered_by_number_not_by_spelling() -> None:
     clips = [
         ListedClip(
-            id=f"Run/{group}",
+            id=f"Run/{group}_c01",
             path="",
             label=0,
             class_name="Run",
-            group=group,
+            group=f"Run/{group}",
             official=((1, "train"),),
         )
         for group in ("g9", "g10")
     ]
-    assert group_split(clips, 1).validation == ("Run/g10",)
+    assert group_split(clips, 1).validation == ("Run/g10_c01",)
