@@ -1,4 +1,4 @@
-"""Check the models that a spec names against the catalogue, before anything is stored."""
+"""Look up the models that a spec names in the catalogue, before anything is stored."""
 
 from __future__ import annotations
 
@@ -6,11 +6,25 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, product
 from typing import Any
 
-from ..errors import SpecIssue
-from ..spec import CategoricalParameter, OrdinalParameter, StudySpec, TrainingConfig
+from ..errors import NotFoundError, SpecIssue
+from ..spec import CategoricalParameter, Fragment, OrdinalParameter, StudySpec, TrainingConfig
 
 MOST_COMBINATIONS = 256
 """Of the extremes of searched options that are tried before a spec is taken for buildable."""
+
+
+def search_fragment(name: str) -> Fragment:
+    """Give what `space: {include: NAME}` stands for.
+
+    Raises:
+        NotFoundError: there is no such model; the message names close matches.
+    """
+    from models import ModelError, model_info, search_space
+
+    try:
+        return Fragment(space=search_space(name), base=dict(model_info(name).search_base))
+    except ModelError as error:
+        raise NotFoundError(str(error)) from error
 
 
 def check_models(spec: StudySpec) -> Sequence[SpecIssue]:

@@ -1,5 +1,6 @@
 """The study spec: parameters, objectives, task, budget; reading it and explaining what is wrong with it."""
 
+from .include import Fragment, Fragments
 from .load import dump_spec, issues_of, load_spec, parse_spec
 from .metrics import METRICS
 from .parameters import (
@@ -21,6 +22,8 @@ __all__ = [
     "Constraint",
     "DatasetConfig",
     "FloatParameter",
+    "Fragment",
+    "Fragments",
     "IntParameter",
     "Objective",
     "OrdinalParameter",

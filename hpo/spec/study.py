@@ -16,6 +16,14 @@ from .training import TrainingConfig, adapter_for, flatten
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _CONSTRAINT = re.compile(r"^\s*(\w+)\s*(<=|>=)\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*$")
+_INCLUDE: dict[str, Any] = {
+    "properties": {
+        "include": {
+            "description": "Models whose recommended ranges join the space; what is stored has the ranges themselves.",
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+        }
+    }
+}
 
 
 def _known_metric(name: str) -> str:
@@ -211,7 +219,7 @@ class StudySpec(Strict):
     objectives: Annotated[list[Objective], Field(min_length=1, max_length=4)]
     constraints: list[Constraint] = Field(default_factory=list)
     task: TaskConfig
-    space: Annotated[dict[str, AnyParameter], Field(min_length=1, max_length=100)]
+    space: Annotated[dict[str, AnyParameter], Field(min_length=1, max_length=100, json_schema_extra=_INCLUDE)]
     optimizer: OptimizerConfig = OptimizerConfig()
     early_stopping: EarlyStopping = NoStopping(name="none")
     budget: BudgetConfig
