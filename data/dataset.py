@@ -35,7 +35,9 @@ class Dataset:
     `test_loader` only, which ask for a reason and keep a record of it.
     """
 
-    def __init__(self, spec: DatasetSpec, index: Index, split: Split, stores: Mapping[Stream, FrameStore], unsealed_log: Path) -> None:
+    def __init__(
+        self, spec: DatasetSpec, index: Index, split: Split, stores: Mapping[Stream, FrameStore], unsealed_log: Path
+    ) -> None:
         self.spec = spec
         self.index = index
         self._split = split
@@ -86,7 +88,8 @@ class Dataset:
             include_validation: train on the validation videos as well, for a last refit.
             drop_last: leave out a last batch that is not full; one of a single video always is.
         """
-        from .loader import ClipLoader, TrainingRows  # brings torch
+        from .loader import ClipLoader  # brings torch
+        from .rows import TrainingRows
 
         ids = self._split.fit + (self._split.validation if include_validation else ())
         rows = TrainingRows(clip=clip, augment=augment or AugmentSpec(), seed=seed)
@@ -114,8 +117,9 @@ class Dataset:
         prefetch: int | None = None,
         readers: int | None = None,
     ) -> ClipLoader:
-        """Return a loader of all validation videos, in the order of the index: `views` clips of each, in `crops` crops."""
-        from .loader import ClipLoader, EvaluationRows  # brings torch
+        """Return a loader of all validation videos in the order of the index: `views` clips in `crops` crops each."""
+        from .loader import ClipLoader  # brings torch
+        from .rows import EvaluationRows
 
         return ClipLoader(
             self.stores,
@@ -140,7 +144,8 @@ class Dataset:
         readers: int | None = None,
     ) -> ClipLoader:
         """Break the seal and return a loader of all test videos; see `unseal_test`."""
-        from .loader import ClipLoader, EvaluationRows  # brings torch
+        from .loader import ClipLoader  # brings torch
+        from .rows import EvaluationRows
 
         rows = EvaluationRows(clip=clip, clips=views, crops=crops)  # refuses views before the seal is broken
         return ClipLoader(

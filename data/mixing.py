@@ -1,7 +1,7 @@
 """Mixup and CutMix: every clip of a training batch with another one, and their labels with them.
 
-Sources: Zhang et al., mixup, ICLR 2018, section 2; Yun et al., CutMix, ICCV 2019, section 3.1. As in timm, a batch is mixed
-with itself read backwards and one share holds for all of it.
+Sources: Zhang et al., mixup, ICLR 2018, section 2; Yun et al., CutMix, ICCV 2019, section 3.1. As in timm, a
+batch is mixed with itself read backwards and one share holds for all of it.
 """
 
 from __future__ import annotations

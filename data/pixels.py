@@ -50,9 +50,7 @@ def rgb_clips(boxes: Sequence[Tensor], changes: Sequence[Change], clip: ClipSpec
         return _erased(out, changes)
 
 
-def flow_clips(
-    boxes: Sequence[Tensor], stacks: Sequence[Tensor], changes: Sequence[Change], clip: ClipSpec
-) -> Tensor:
+def flow_clips(boxes: Sequence[Tensor], stacks: Sequence[Tensor], changes: Sequence[Change], clip: ClipSpec) -> Tensor:
     """Return normalised flow of the size that `clip` asks for.
 
     Vectors change with the picture: they are scaled as it is, a flip negates x, a turn turns them.

@@ -125,7 +125,8 @@ def clip_shape(id_: str, stores: Stores, clip: ClipSpec) -> tuple[int, int, int]
     first, *others = (stores[stream].shape(id_) for stream in clip.inputs)
     if any(other[1:] != first[1:] for other in others):
         raise CacheError(
-            f"the flow of {id_} is {others[0][2]} x {others[0][1]}, its frames {first[2]} x {first[1]}; prepare both again"
+            f"the flow of {id_} is {others[0][2]} x {others[0][1]}, its frames {first[2]} x {first[1]}; "
+            "prepare both again"
         )
     if clip.inputs[0] == "flow":
         return first[0] + 1, first[1], first[2]

@@ -38,7 +38,7 @@ def training_indices(n_frames: int, clip: ClipSpec, draws: Draws) -> Indices:
         start = draws.integer(max(0, n_frames - clip.span) + 1)
         return _stacked(n_frames, start + clip.stride * np.arange(clip.images, dtype=np.intp), clip)
     first, last = _segments(n_frames, clip)
-    starts = [low + draws.integer(high - low + 1) for low, high in zip(first, last, strict=True)]
+    starts = [low + draws.integer(high - low + 1) for low, high in zip(first.tolist(), last.tolist(), strict=True)]
     return _stacked(n_frames, np.array(starts, np.intp), clip)
 
 
@@ -76,7 +76,8 @@ def flow_indices(n_fields: int, frames: Indices, pairs: int) -> Indices:
     if n_fields < 1:
         raise InvalidSpecError("a video without optical flow cannot be sampled as flow; it has one frame")
     offsets = np.arange(pairs, dtype=np.intp) - pairs // 2
-    return np.clip(frames[:, None] + offsets, 0, n_fields - 1)
+    fields: Indices = np.clip(frames[:, None] + offsets, 0, n_fields - 1)
+    return fields
 
 
 def _segments(n_frames: int, clip: ClipSpec) -> tuple[Indices, Indices]:

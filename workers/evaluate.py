@@ -57,7 +57,8 @@ def evaluate_final(
 ) -> FinalScore:
     """Break the seal of the test list, for a `reason` that is recorded, and score a checkpoint on it.
 
-    The softmax outputs of a video's views, `clips` evenly spaced clips in `crops` crops each, are averaged. Sets the thread count of this process.
+    The softmax outputs of a video's views, `clips` evenly spaced clips in `crops` crops each, are averaged. Sets
+    the thread count of this process.
 
     Args:
         progress: called with the videos scored so far and all of them.

@@ -66,10 +66,11 @@ def score(
 
 
 def _parts(clips: Clips, most: int | None) -> Iterator[Clips]:
-    if isinstance(clips, Tensor):
-        yield from clips.split(most or len(clips))
-    else:
-        yield from zip(*(stream.split(most or len(stream)) for stream in clips), strict=True)
+    """Yield clips, or pairs of them, `most` at a time."""
+    count = len(clips) if isinstance(clips, Tensor) else len(clips[0])
+    for start in range(0, count, most or count):
+        part = slice(start, start + (most or count))
+        yield clips[part] if isinstance(clips, Tensor) else (clips[0][part], clips[1][part])
 
 
 def _over_views(logits: Tensor, views: int) -> Tensor:

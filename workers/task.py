@@ -79,13 +79,14 @@ def build_model(config: TrainingConfig, *, num_classes: int) -> VideoModel:
     settings = model_settings(
         config.model, num_classes=num_classes, dropout=config.dropout, hparams=config.hparams
     )  # refuses what is no option of the model, such as `num_classes` or `weights`
-    inputs, pairs = _streams(config, settings.hparams)
+    options: dict[str, Any] = dict(settings.hparams)
+    inputs, pairs = _streams(config, options)
     return create_model(
         config.model,
         num_classes=num_classes,
         in_channels=2 * pairs if inputs == ("flow",) else 3,
         dropout=config.dropout,
-        **dict(settings.hparams),
+        **options,
     )
 
 

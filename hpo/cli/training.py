@@ -95,7 +95,12 @@ def evaluate(
 
 
 def print_evaluation(
-    file: Path, settings: Settings, *, device: Device | None = None, views: tuple[int, int] = (10, 1), again: bool = False
+    file: Path,
+    settings: Settings,
+    *,
+    device: Device | None = None,
+    views: tuple[int, int] = (10, 1),
+    again: bool = False,
 ) -> None:
     """Score the checkpoint of an export on the sealed test list, once, and keep the score beside the file.
 
