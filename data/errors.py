@@ -15,6 +15,11 @@ Every message is one sentence that names the path and what to do.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .index import Status
+
 
 class DatasetError(Exception):
     """The data set cannot be used as asked."""
@@ -46,6 +51,11 @@ class GroupLeakError(SplitError):
 
 class VideoError(DatasetError):
     """A video cannot be decoded."""
+
+    def __init__(self, message: str, *, status: Status = "corrupt") -> None:
+        """Say what is wrong; `status` is how the index describes it."""
+        super().__init__(message)
+        self.status = status
 
 
 class CacheError(DatasetError):

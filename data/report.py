@@ -72,13 +72,13 @@ def scan(
         raise DatasetNotFoundError(f"{root} cannot be read: {error}") from error
     measured = measure_all(
         root,
-        [clip.path for clip in listing.clips],
+        listing.clips,
         Measurements(memory),
         progress=progress,
     )
     inherited = [field.name for field in fields(ListedClip)]
     clips = [
-        ClipRecord(**{key: getattr(clip, key) for key in inherited}, measured=measured[clip.path])
+        ClipRecord(**{key: getattr(clip, key) for key in inherited}, measured=measured[clip.id])
         for clip in listing.clips
     ]
     return make_index(name=name, class_names=listing.class_names, clips=clips, notes=listing.notes)

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -179,9 +180,9 @@ def test_a_scan_remembers_what_it_measured(damaged_root: Path, tmp_path: Path, m
     shutil.copy(restored.with_name("v_SlideRight_g01_c01.avi"), restored)
     measured = []
 
-    def counted(path: Path) -> object:
+    def counted(path: Path, **segment: Any) -> object:
         measured.append(path.name)
-        return measure_video(path)
+        return measure_video(path, **segment)
 
     measure_video = data.measure.measure_video
     monkeypatch.setattr(data.measure, "measure_video", counted)
