@@ -83,6 +83,8 @@ class DatasetConfig(Strict):
     """Whole source groups held out of the train list."""
     short_side: Annotated[StrictInt, Field(ge=16, le=1024)] = 128
     """Height or width, whichever is less, of the prepared frames in pixels."""
+    flow: Literal["none", "listed", "dis", "farneback", "tvl1", "raft"] = "none"
+    """Optical flow to prepare beside the frames, for two-stream models and clips of modality `flow`."""
 
 
 class TaskConfig(Strict):

@@ -108,7 +108,7 @@ def test_opening_again_decodes_nothing(
 def test_other_splits_share_the_version_and_the_frames(tiny: Dataset, tiny_root: Path, tiny_cache_dir: Path) -> None:
     other = open_dataset(spec(tiny_root, split=2), cache_dir=tiny_cache_dir)
     assert other.version == tiny.version
-    assert other._cache.folder == tiny._cache.folder
+    assert other.stores["rgb"].folder == tiny.stores["rgb"].folder
 
 
 def test_a_moved_set_keeps_its_version(tiny: Dataset, tiny_root: Path, tmp_path: Path) -> None:
