@@ -205,7 +205,7 @@ class _Pool:
             by_class[clip.class_name].add(clip.group)
         tested = {clip.group for clip in parts.test}
         return cls(
-            groups={name: sorted(groups - tested, key=order) for name, groups in by_class.items()},  # type: ignore[arg-type] # keys of one kind
+            groups={name: sorted(groups - tested, key=order) for name, groups in sorted(by_class.items())},  # type: ignore[arg-type] # keys of one kind
             sizes={name: len(groups) for name, groups in by_class.items()},
             classes={group: frozenset(names) for group, names in classes.items()},
         )
