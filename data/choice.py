@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .index import ClipRecord
 from .stores import FORMS
-from .stores.database import PAGE_BYTES
+from .stores.database import database_bytes
 
 if TYPE_CHECKING:
     from .stores.build import Recipe
@@ -49,7 +49,7 @@ class Room:
     @classmethod
     def at(cls, folder: Path) -> Room:
         """Look at this machine and the disk of `folder`, which need not exist yet."""
-        while not folder.exists():
+        while not folder.is_dir():
             folder = folder.parent
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return cls(memory_bytes=memory, free_bytes=shutil.disk_usage(folder).free)
@@ -76,7 +76,7 @@ def estimate(recipe: Recipe, form: str, *, timed: bool = False) -> Estimate:
         size = int(tried.bytes_per_pixel * pixels) if tried is not None else 0
     n_frames = sum(shape[0] for shape in shapes)
     if form == "lmdb":
-        size += n_frames * PAGE_BYTES // 2  # an image fills whole pages, the last one half on average
+        size = database_bytes(n_frames, size / max(1, n_frames))
     return Estimate(
         form=form,
         n_clips=len(shapes),

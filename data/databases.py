@@ -50,6 +50,20 @@ def read_values(path: Path, keys: Iterable[str]) -> list[bytes]:
     return values
 
 
+def find_value(path: Path, key: str) -> bytes | None:
+    """Return the bytes kept under `key`, or None where there is no such key.
+
+    Raises:
+        VideoError: there is no such database, or it is damaged.
+    """
+    try:
+        with _environment(path).begin() as transaction:
+            value = transaction.get(key.encode())
+    except lmdb.Error as error:
+        raise VideoError(f"{path} cannot be read as an LMDB: {error}") from error
+    return None if value is None else bytes(value)
+
+
 def _keys(path: Path, prefix: bytes) -> list[bytes]:
     found = []
     try:

@@ -28,10 +28,11 @@ from .choice import Estimate, Room, choose, estimate
 from .decode import scaled_size
 from .errors import CacheError, FlowError, InvalidSpecError
 from .flow import FLOW_BOUND, ComputedFlow, computed_flow, flow_method, listed_flow
+from .importers import frame_lmdb
 from .index import ClipRecord, Index
 from .progress import Progress
 from .sources import clip_frames
-from .specs import DatasetSpec
+from .specs import DatasetSpec, Stream
 from .stores import FORMS, open_store
 from .stores.build import Build, Recipe
 from .stores.manifest import CACHE_FORMAT
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .stores.shards import ShardStore
-
-LMDB_FORMAT = "video-hpo frames"
-LMDB_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +61,7 @@ class Plan:
             return self.form
         try:
             recorded = str(json.loads(self._choice.read_text(encoding="utf-8"))["form"])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CacheError(f"{self._choice} cannot be read ({error}); delete it") from error
@@ -91,7 +89,7 @@ class Plan:
 
 def prepare(
     index: Index, spec: DatasetSpec, cache_dir: Path, *, progress: Progress | None = None
-) -> dict[str, ShardStore]:
+) -> dict[Stream, ShardStore]:
     """Return the stores of all usable clips, `rgb` and, where it is asked for, `flow`; what is not there is built.
 
     Several processes may call this at once: one builds, the others wait for it.
@@ -104,9 +102,9 @@ def prepare(
     return {stream: _prepared(plan, cache_dir, progress) for stream, plan in plans(index, spec, cache_dir).items()}
 
 
-def estimates(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[str, Estimate | None]:
+def estimates(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[Stream, Estimate | None]:
     """Return what each cache will need before it is built, None for one that is there already; decodes a few clips."""
-    found: dict[str, Estimate | None] = {}
+    found: dict[Stream, Estimate | None] = {}
     for stream, plan in plans(index, spec, cache_dir).items():
         form = plan.recorded_form()
         if form is None:
@@ -118,7 +116,7 @@ def estimates(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[str, Est
     return found
 
 
-def plans(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[str, Plan]:
+def plans(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[Stream, Plan]:
     """Return the caches that a specification asks for.
 
     Raises:
@@ -126,7 +124,7 @@ def plans(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[str, Plan]:
     """
     settings = {"short_side": spec.short_side, "frames_kept": spec.frames_kept}
     place = cache_dir / f"{index.name}-{_key(index, settings)}"
-    made = {"rgb": _plan(index, place, _rgb_recipe(index, spec), spec.store, settings)}
+    made: dict[Stream, Plan] = {"rgb": _plan(index, place, _rgb_recipe(index, spec), spec.store, settings)}
     if spec.flow != "none":
         # Chroma planes and motion vectors of a codec make no sense for flow.
         form = spec.store if spec.store in ("auto", "raw") else "jpeg"
@@ -245,7 +243,7 @@ def _lmdb_meta(plan: Plan) -> dict[str, Any]:
         }
         for clip in plan.recipe.clips
     ]
-    return {"format": LMDB_FORMAT, "version": LMDB_VERSION, "class_names": plan.class_names, "clips": clips}
+    return {"format": frame_lmdb.FORMAT, "version": frame_lmdb.VERSION, "class_names": plan.class_names, "clips": clips}
 
 
 def _file_hash(path: Path) -> str:

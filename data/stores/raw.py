@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from ..store import Box
+from ..store import Box, copy_box
 from .shards import ShardStore
 
 if TYPE_CHECKING:
@@ -20,11 +20,7 @@ class RawStore(ShardStore):
 
     def read_into(self, id_: str, indices: NDArray[np.intp], box: Box, target: NDArray[np.uint8]) -> None:
         """Copy `box` of the frames `indices` into `target` (T, box.height, box.width, channels)."""
-        video = self.video(id_)
-        vertical = slice(box.top, box.top + box.height)
-        horizontal = slice(box.left, box.left + box.width)
-        for t, index in enumerate(indices):
-            target[t] = video[index, vertical, horizontal]
+        copy_box(self.video(id_), indices, box, target)
 
     def video(self, id_: str) -> NDArray[np.uint8]:
         """Return all frames of a clip as a read-only view (T, H, W, channels) of the shared file."""
