@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 from .cache import prepare_cache
 from .errors import CacheError, InvalidSpecError, SplitError
-from .formats import importer
 from .index import ClipRecord, Index, Problem
 from .progress import Progress
 from .report import scan
 from .specs import AugmentSpec, ClipSpec, DatasetSpec, Stream
-from .splits import Split, group_split
+from .splits import Split, make_split
 from .store import FrameStore
 
 if TYPE_CHECKING:
@@ -203,21 +202,20 @@ def open_dataset(spec: DatasetSpec, *, cache_dir: str | Path, progress: Progress
     Raises:
         DatasetError: one of its subclasses, with a sentence that says what to do.
     """
-    importer(spec.name)
     root, cache_dir = Path(spec.root).expanduser(), Path(cache_dir).expanduser()
-    index = _scan(root, spec.name, cache_dir, progress)
-    split = group_split(index.clips, spec.split)
+    index = _scan(root, spec, cache_dir, progress)
+    split = make_split(index.clips, spec.splitting)
     _require_clips(spec, index, split)
     cache = prepare_cache(index, root, cache_dir, short_side=spec.short_side, progress=progress)
     return Dataset(spec, index, split, {"rgb": cache}, cache_dir / "unsealed.jsonl")
 
 
-def _scan(root: Path, name: str, cache_dir: Path, progress: Progress | None) -> Index:
-    key = hashlib.sha256(f"{name}|{root.resolve()}".encode()).hexdigest()[:16]
+def _scan(root: Path, spec: DatasetSpec, cache_dir: Path, progress: Progress | None) -> Index:
+    key = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     memory = cache_dir / f"scan-{key}.jsonl"
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        return scan(root, name=name, memory=memory, progress=progress)
+        return scan(root, name=spec.name, group_pattern=spec.group_pattern, memory=memory, progress=progress)
     except OSError as error:
         raise CacheError(f"{cache_dir} cannot be used for the cache: {error}") from error
 

@@ -5,6 +5,7 @@ Nothing here touches a file or imports torch, so that a study can be checked wit
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,10 +13,45 @@ from typing import Literal, get_args
 from .errors import InvalidSpecError
 
 Padding = Literal["loop", "last"]
-Validation = Literal["groups"]
+Validation = Literal["groups", "kfold", "official", "random"]
 Sampling = Literal["dense", "segments"]
 Stream = Literal["rgb", "flow"]
 CropKind = Literal["random_resized", "multi_scale", "corner", "short_side"]
+_SHARE = re.compile(r"([1-9]\d{0,3})of([1-9]\d{0,3})")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitSpec:
+    """Which official split, and how validation clips are cut from its train list."""
+
+    split: int = 1
+    """Number of the official split."""
+    validation: Validation = "groups"
+    """`groups`: whole groups held out of the train list; `kfold`: one fold of its groups; `official`: the layout's
+    own validation list; `random`: clips, where the names tell no groups."""
+    held_out: str = "1of6"
+    """Groups of a class that are held out, of how many: `3of18` or `1of6`."""
+    seed: int | None = None
+    """Draws the held-out groups, or deals the folds; None takes the highest-numbered."""
+    folds: int = 5
+    fold: int = 1
+    """Which of the folds validates, from 1."""
+
+    def __post_init__(self) -> None:
+        _require(self.split >= 1, "split", self.split, "a split number from 1")
+        known = get_args(Validation)
+        _require(self.validation in known, "validation", self.validation, f"one of {known}")
+        share = _SHARE.fullmatch(self.held_out)
+        in_range = share is not None and int(share[1]) < int(share[2])
+        _require(in_range, "held_out", self.held_out, "groups of groups, such as 3of18")
+        _require(self.folds >= 2, "folds", self.folds, "at least 2")
+        _require(1 <= self.fold <= self.folds, "fold", self.fold, f"in 1..{self.folds}, one of the folds")
+
+    @property
+    def held_out_share(self) -> float:
+        """Share of a class's train groups that validates."""
+        held, _, of = self.held_out.partition("of")
+        return int(held) / int(of)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,21 +59,36 @@ class DatasetSpec:
     """Which data set, which of its splits, and how it is prepared."""
 
     name: str
-    """Importer: the layout on disk, e.g. `ucf101`."""
+    """Importer: the layout on disk, e.g. `ucf101`; `auto` recognises it."""
     root: str | Path
     """Folder that holds the videos and the lists."""
     split: int = 1
-    """Number of the official split."""
+    """Number of the official split. For this and the next five see `SplitSpec`."""
     validation: Validation = "groups"
-    """How validation is cut from the train list: whole groups held out."""
+    held_out: str = "1of6"
+    split_seed: int | None = None
+    folds: int = 5
+    fold: int = 1
+    group_pattern: str | None = None
+    """Regular expression that finds a clip's source in its id, where the names are not those of a known set."""
     short_side: int = 128
     """Pixels of the shorter side in the prepared cache; smaller videos keep their size."""
 
     def __post_init__(self) -> None:
-        _require(self.split >= 1, "split", self.split, "a split number from 1")
-        known = get_args(Validation)
-        _require(self.validation in known, "validation", self.validation, f"one of {known}")
+        _ = self.splitting  # refuses what no split can be
         _require(self.short_side >= 16, "short_side", self.short_side, "at least 16 pixels")
+
+    @property
+    def splitting(self) -> SplitSpec:
+        """How the data set is split."""
+        return SplitSpec(
+            split=self.split,
+            validation=self.validation,
+            held_out=self.held_out,
+            seed=self.split_seed,
+            folds=self.folds,
+            fold=self.fold,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

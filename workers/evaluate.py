@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from data import ClipBatch
-from hpo.spec.study import DatasetConfig
+from hpo.spec.dataset import DatasetConfig
 from hpo.spec.training import TrainingConfig
 
 from .checkpoint import load

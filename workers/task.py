@@ -12,7 +12,7 @@ import torch
 from data import AugmentSpec, ClipLoader, ClipSpec, Dataset, DatasetSpec, open_dataset
 from data.progress import Progress
 from data.specs import Stream
-from hpo.spec.study import DatasetConfig
+from hpo.spec.dataset import DatasetConfig
 from hpo.spec.training import TrainingConfig
 from models import InvalidModelError, VideoModel, create_model, model_info, model_settings, resolve_hparams
 
@@ -28,6 +28,11 @@ def open_task(dataset: DatasetConfig, *, cache_dir: Path, progress: Progress | N
         root=dataset.root,
         split=dataset.split,
         validation=dataset.validation,
+        held_out=dataset.held_out,
+        split_seed=dataset.split_seed,
+        folds=dataset.folds,
+        fold=dataset.fold,
+        group_pattern=dataset.group_pattern,
         short_side=dataset.short_side,
     )
     return open_dataset(spec, cache_dir=cache_dir, progress=progress)
