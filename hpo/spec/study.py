@@ -10,6 +10,7 @@ from pydantic import Field, StrictBool, StrictInt, field_validator, model_valida
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from ..trial import Params, ParamValue
+from .dataset import DatasetConfig
 from .metrics import METRICS, Direction
 from .parameters import AnyParameter, CategoricalParameter, OrdinalParameter, Strict, matches
 from .training import TrainingConfig, adapter_for, flatten
@@ -70,19 +71,6 @@ class Constraint(Strict):
     def violation(self, value: float) -> float:
         """How far `value` lies beyond the bound; 0 or less where it holds."""
         return value - self.bound if self.relation == "<=" else self.bound - value
-
-
-class DatasetConfig(Strict):
-    """Where the videos are and which of them train, validate and stay sealed."""
-
-    name: Literal["ucf101"] = "ucf101"
-    """The layout: UCF101's class folders and official lists."""
-    root: Annotated[str, Field(min_length=1)]
-    split: Annotated[StrictInt, Field(ge=1, le=3)] = 1
-    validation: Literal["groups"] = "groups"
-    """Whole source groups held out of the train list."""
-    short_side: Annotated[StrictInt, Field(ge=16, le=1024)] = 128
-    """Height or width, whichever is less, of the prepared frames in pixels."""
 
 
 class TaskConfig(Strict):
