@@ -182,7 +182,8 @@ class _Fit:
         at = np.array([1.0, 0.0, last])
         unit = 1.0 if self._is_first else abs(last) + _FLOOR
         new = self.residual * (unit**2 + float(at @ self._covariance @ at) + float(covariance[1, 1]))
-        return carry @ covariance @ carry.T + new
+        carried: NDArray[np.float64] = carry @ covariance @ carry.T + new
+        return carried
 
 
 def _gain(seen: NDArray[np.float64], at: int) -> float:
