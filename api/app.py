@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from pydantic.json_schema import models_json_schema
 
 from hpo.export import Export
-from hpo.spec import StudySpec
+from hpo.spec import Fragments, StudySpec
 from hpo.store import Database
 
 from . import best, events, health, leases, problems, studies, tokens, trials, workers
@@ -36,10 +36,13 @@ away; nothing was changed, and repeating the call after `Retry-After` seconds is
 """
 
 
-def create_app(database: Database, config: ApiConfig, *, check_spec: SpecCheck | None = None) -> FastAPI:
+def create_app(
+    database: Database, config: ApiConfig, *, check_spec: SpecCheck | None = None, fragments: Fragments | None = None
+) -> FastAPI:
     """Make the application. It holds no state that another replica would miss.
 
-    `check_spec` finds, before a study is stored, what no worker could build.
+    `check_spec` finds, before a study is stored, what no worker could build; `fragments` knows what the space of a
+    spec may include by name.
     """
     state = ApiState(
         database=database,
@@ -47,6 +50,7 @@ def create_app(database: Database, config: ApiConfig, *, check_spec: SpecCheck |
         fallback=Fallback(after_seconds=config.fallback_seconds),
         logins=RateLimiter(attempts=20, seconds=60.0),
         check_spec=check_spec,
+        fragments=fragments,
     )
 
     @asynccontextmanager

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
 from hpo.errors import SpecError, SpecIssue
-from hpo.spec import StudySpec, parse_spec
+from hpo.spec import Fragments, StudySpec, parse_spec
 from hpo.spec.load import decode
 
 MOST_BYTES: Final = 256 * 1024
@@ -43,8 +43,8 @@ class SpecBody:
     content: bytes
     media_type: str
 
-    def parse(self) -> StudySpec:
-        """Check the spec.
+    def parse(self, fragments: Fragments | None = None) -> StudySpec:
+        """Check the spec; what its space includes is looked up in `fragments`.
 
         Raises:
             SpecError: with one issue per offending field.
@@ -56,7 +56,7 @@ class SpecBody:
         if not text.strip():
             raise _wrong("the body is empty; send the study spec as JSON or YAML")
         try:
-            return parse_spec(decode(text, form=self._form(text), aliases=False))
+            return parse_spec(decode(text, form=self._form(text), aliases=False), fragments)
         except SpecError as error:
             if self.media_type == "application/x-www-form-urlencoded" and "\n" not in text.strip():
                 # curl -d drops line ends, without which YAML means something else.

@@ -9,7 +9,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from hpo.errors import SpecIssue
-from hpo.spec import StudySpec
+from hpo.spec import Fragments, StudySpec
 from hpo.store import Database
 
 from .config import ApiConfig
@@ -29,6 +29,8 @@ class ApiState:
     logins: RateLimiter
     check_spec: SpecCheck | None = None
     """Finds what no worker could build, before a study is stored."""
+    fragments: Fragments | None = None
+    """Knows what `space.include` of a spec stands for."""
 
 
 async def _state(request: Request) -> ApiState:

@@ -64,7 +64,7 @@ class StudyDetail(StudySummary):
 )
 def create_study(state: State, who: Admin, body: Spec, response: Response) -> StudyDetail:
     """Create a study from its spec, sent as JSON or YAML. A spec with an error stores nothing."""
-    spec = body.parse()
+    spec = body.parse(state.fragments)
     if state.check_spec is not None and (issues := state.check_spec(spec)):
         raise SpecError(issues)
     with state.database.transaction() as connection:

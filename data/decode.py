@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -64,10 +65,20 @@ def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, i
     )
 
 
-def decode_frames(path: Path, *, short_side: int | None = None) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames of a video as RGB arrays (H, W, 3), in decode order.
+def decode_frames(
+    path: Path,
+    *,
+    short_side: int | None = None,
+    start: int = 0,
+    end: int | None = None,
+    keep: Container[int] | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames `start` to `end` (exclusive) of a video as RGB arrays (H, W, 3), in decode order.
 
     All frames have the size of the first one, scaled down to `short_side` by area averaging.
+
+    Args:
+        keep: numbers, counted from `start`, of the frames that are wanted; None for all.
 
     Raises:
         VideoError: the file is not a video or cannot be decoded to its end.
@@ -75,11 +86,13 @@ def decode_frames(path: Path, *, short_side: int | None = None) -> Iterator[NDAr
     reformatter = VideoReformatter()
     size: tuple[int, int] | None = None
     method = Interpolation.BILINEAR
-    for frame in _raw_frames(path):
+    for number, frame in enumerate(islice(_raw_frames(path), start, end)):
         if size is None:
             size = scaled_size(frame.width, frame.height, short_side)
             if size != (frame.width, frame.height):
                 method = Interpolation.AREA
+        if keep is not None and number not in keep:
+            continue
         picture = reformatter.reformat(frame, width=size[0], height=size[1], format="rgb24", interpolation=method)
         yield cast("NDArray[np.uint8]", picture.to_ndarray())
 
@@ -89,8 +102,8 @@ def decode_video(path: Path, *, short_side: int | None = None) -> NDArray[np.uin
     return np.stack(list(decode_frames(path, short_side=short_side)))
 
 
-def inspect_video(path: Path) -> VideoFacts:
-    """Decode a video once, without converting its frames, and return what it really holds.
+def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> VideoFacts:
+    """Decode a video once, without converting its frames, and return what `start` to `end` really holds.
 
     Raises:
         VideoError: the file is not a video or cannot be decoded to its end.
@@ -100,7 +113,7 @@ def inspect_video(path: Path) -> VideoFacts:
         stream = container.streams.video[0]
         rate = stream.average_rate
         codec, header_frames = stream.codec_context.name, stream.frames
-        for frame in _decoded(container, path):
+        for frame in islice(_decoded(container, path), start, end):
             if n_frames == 0:
                 width, height = frame.width, frame.height
             n_frames += 1
@@ -114,22 +127,24 @@ def inspect_video(path: Path) -> VideoFacts:
     )
 
 
-def measure_video(path: Path) -> Measurement:
-    """Decode a video once and say what it holds, or why it is unusable; never raises for that."""
+def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Measurement:
+    """Decode a video once and say what `start` to `end` holds, or why it is unusable; never raises for that."""
     if not path.is_file():
         return Measurement(status="missing", note="there is no such file")
     try:
         if path.stat().st_size == 0:
             return Measurement(status="empty", note="the file has no bytes")
-        sha1, cut = _sha1(path), _cut_short(path)
+        sha1, cut = _segment_sha1(path, start, end), _cut_short(path)
     except OSError as error:
         return Measurement(status="corrupt", note=f"the file cannot be read: {_reason(error)}")
     try:
-        facts = inspect_video(path)
+        facts = inspect_video(path, start=start, end=end)
     except VideoError as error:
         status: Status = "truncated" if cut else "corrupt"
         return Measurement(status=status, sha1=sha1, note=cut or str(error))
-    fault = _fault(facts, cut)
+    # What a file claims as a whole says nothing of a segment that is all there.
+    whole = start == 0 and end is None
+    fault = _fault(facts, cut) if whole else frames_fault(facts.n_frames, start, end)
     if fault is not None:
         return Measurement(status=fault[0], sha1=sha1, note=fault[1])
     return Measurement(
@@ -143,18 +158,31 @@ def measure_video(path: Path) -> Measurement:
     )
 
 
+def frames_fault(n_frames: int, start: int, end: int | None, *, least: int = MIN_FRAMES) -> tuple[Status, str] | None:
+    """Return what is wrong with a clip of which `n_frames` decode between `start` and `end`, or None.
+
+    Lists that were made from headers claim a frame or two too many; that is no fault.
+    """
+    if n_frames == 0:
+        return ("truncated", f"it has no frame {start}") if start else ("corrupt", "no frame can be decoded")
+    if end is not None and end - start - n_frames > _slack(end - start):
+        return "truncated", f"{n_frames} of the {end - start} listed frames are there"
+    if n_frames < least:
+        return "short", f"only {n_frames} frame decodes; a clip needs {least}"
+    return None
+
+
 def _fault(facts: VideoFacts, cut: str | None) -> tuple[Status, str] | None:
     """Return what is wrong with a video that decodes, or None."""
-    if facts.n_frames == 0:
-        return "corrupt", "no frame can be decoded"
-    if cut is not None:
+    if facts.n_frames and cut is not None:
         return "truncated", cut
-    slack = max(_HEADER_SLACK_FRAMES, _HEADER_SLACK_SHARE * facts.header_frames)
-    if facts.header_frames - facts.n_frames > slack:
+    if facts.n_frames and facts.header_frames - facts.n_frames > _slack(facts.header_frames):
         return "truncated", f"{facts.n_frames} of {facts.header_frames} frames decode"
-    if facts.n_frames < MIN_FRAMES:
-        return "short", f"only {facts.n_frames} frame decodes; a clip needs {MIN_FRAMES}"
-    return None
+    return frames_fault(facts.n_frames, 0, None)
+
+
+def _slack(claimed: int) -> float:
+    return max(_HEADER_SLACK_FRAMES, _HEADER_SLACK_SHARE * claimed)
 
 
 def _raw_frames(path: Path) -> Iterator[VideoFrame]:
@@ -201,6 +229,9 @@ def _cut_short(path: Path) -> str | None:
     return f"the file ends {claimed - size} bytes early" if size < claimed else None
 
 
-def _sha1(path: Path) -> str:
+def _segment_sha1(path: Path, start: int, end: int | None) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
+        digest = hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False))
+    if start or end is not None:
+        digest.update(f"|{start}|{end}".encode())
+    return digest.hexdigest()

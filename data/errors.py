@@ -8,12 +8,18 @@
     ├── SplitError              a split lacks clips, classes or groups
     │   └── GroupLeakError      a group stands on both sides of a split
     ├── VideoError              one video cannot be decoded
+    ├── FlowError               optical flow cannot be computed here
     └── CacheError              the frame cache cannot be built or read
 
 Every message is one sentence that names the path and what to do.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .index import Status
 
 
 class DatasetError(Exception):
@@ -46,6 +52,15 @@ class GroupLeakError(SplitError):
 
 class VideoError(DatasetError):
     """A video cannot be decoded."""
+
+    def __init__(self, message: str, *, status: Status = "corrupt") -> None:
+        """Say what is wrong; `status` is how the index describes it."""
+        super().__init__(message)
+        self.status = status
+
+
+class FlowError(DatasetError):
+    """Optical flow cannot be computed in the way that was asked for."""
 
 
 class CacheError(DatasetError):

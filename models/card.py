@@ -190,6 +190,8 @@ class ModelInfo:
     """Billions of multiply-adds for one default clip, counting convolutions and matrix products."""
     search: tuple[SearchParameter, ...] = ()
     """What is worth searching in this model; see :func:`models.search_space`."""
+    search_base: tuple[tuple[str, Value], ...] = ()
+    """Settings of the training run, by their flat names, for which the ranges of `search` are meant."""
 
     def defaults(self) -> dict[str, Value]:
         """Return every hyperparameter at its default."""

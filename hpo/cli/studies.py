@@ -14,7 +14,7 @@ from ..errors import SpecError
 from ..settings import Settings
 from ..spec import dump_spec, load_spec
 from .app import app, out, settings_of
-from .spec_check import check_models
+from .spec_check import check_models, search_fragment
 
 group = typer.Typer(no_args_is_help=True, help="Create studies and steer them.")
 app.add_typer(group, name="study")
@@ -35,7 +35,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Check a study spec and create the study."""
-    spec = load_spec(spec_file)
+    spec = load_spec(spec_file, search_fragment)
     issues = check_models(spec)
     if issues:
         raise SpecError(issues)

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import SpecError, SpecIssue
+from .dataset import DatasetConfig
+from .include import Fragments, resolve_include
 from .parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter
 from .study import (
     AshaStopping,
     BudgetConfig,
-    DatasetConfig,
     HyperbandStopping,
     MedianStopping,
     NoStopping,
@@ -55,8 +56,8 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 }
 
 
-def parse_spec(raw: object) -> StudySpec:
-    """Check a decoded spec.
+def parse_spec(raw: object, fragments: Fragments | None = None) -> StudySpec:
+    """Check a decoded spec; what its space includes is looked up in `fragments` and becomes part of it.
 
     Raises:
         SpecError: with one issue per offending field.
@@ -70,13 +71,13 @@ def parse_spec(raw: object) -> StudySpec:
     if issues:
         raise SpecError(issues)
     try:
-        return StudySpec.model_validate(raw)
+        return StudySpec.model_validate(resolve_include(raw, fragments))
     except ValidationError as error:
         raise SpecError(issues_of(error)) from error
 
 
-def load_spec(path: Path) -> StudySpec:
-    """Read a spec file; JSON is YAML as far as this is concerned.
+def load_spec(path: Path, fragments: Fragments | None = None) -> StudySpec:
+    """Read a spec file; JSON is YAML as far as this is concerned. See `parse_spec` for `fragments`.
 
     Raises:
         SpecError: the file is missing, is not YAML, or does not describe a valid study.
@@ -87,7 +88,7 @@ def load_spec(path: Path) -> StudySpec:
         raise SpecError([SpecIssue(path=str(path), message=f"cannot be read ({error.strerror})")]) from error
     except UnicodeDecodeError as error:
         raise SpecError([SpecIssue(path=str(path), message=f"is not valid YAML or JSON: {error}")]) from error
-    return parse_spec(decode(text, source=str(path)))
+    return parse_spec(decode(text, source=str(path)), fragments)
 
 
 def decode(text: str, *, source: str = "", form: Literal["yaml", "json"] = "yaml", aliases: bool = True) -> object:

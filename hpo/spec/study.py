@@ -6,16 +6,25 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictInt, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from ..trial import Params, ParamValue
+from .dataset import DatasetConfig
 from .metrics import METRICS, Direction
 from .parameters import AnyParameter, CategoricalParameter, OrdinalParameter, Strict, matches
 from .training import TrainingConfig, adapter_for, flatten
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _CONSTRAINT = re.compile(r"^\s*(\w+)\s*(<=|>=)\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*$")
+_INCLUDE: dict[str, Any] = {
+    "properties": {
+        "include": {
+            "description": "Models whose recommended ranges join the space; what is stored has the ranges themselves.",
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+        }
+    }
+}
 
 
 def _known_metric(name: str) -> str:
@@ -62,19 +71,6 @@ class Constraint(Strict):
     def violation(self, value: float) -> float:
         """How far `value` lies beyond the bound; 0 or less where it holds."""
         return value - self.bound if self.relation == "<=" else self.bound - value
-
-
-class DatasetConfig(Strict):
-    """Where the videos are and which of them train, validate and stay sealed."""
-
-    name: Literal["ucf101"] = "ucf101"
-    """The layout: UCF101's class folders and official lists."""
-    root: Annotated[str, Field(min_length=1)]
-    split: Annotated[StrictInt, Field(ge=1, le=3)] = 1
-    validation: Literal["groups"] = "groups"
-    """Whole source groups held out of the train list."""
-    short_side: Annotated[StrictInt, Field(ge=16, le=1024)] = 128
-    """Height or width, whichever is less, of the prepared frames in pixels."""
 
 
 class TaskConfig(Strict):
@@ -127,18 +123,35 @@ class PercentileStopping(_Stopping):
     percentile: Annotated[float, Field(gt=0, lt=100)] = 50.0
 
 
-class AshaStopping(_Stopping):
+class _RungStopping(_Stopping):
+    pause: StrictBool = False
+    """Pause a trial with its checkpoint instead of stopping it; it goes on once the rule would let it pass."""
+
+
+class AshaStopping(_RungStopping):
     """Asynchronous successive halving: at each rung the best 1/`reduction` go on (Li et al., 2020)."""
 
     name: Literal["asha"]
     reduction: Annotated[StrictInt, Field(ge=2)] = 3
 
 
-class HyperbandStopping(_Stopping):
+class HyperbandStopping(_RungStopping):
     """Several successive-halving brackets with different first rungs (Li et al., 2018)."""
 
     name: Literal["hyperband"]
     reduction: Annotated[StrictInt, Field(ge=2)] = 3
+
+
+class CurvesStopping(_RungStopping):
+    """Stop a trial that, by a model of all curves of the study, will hardly end among the best."""
+
+    name: Literal["curves"]
+    startup_trials: Annotated[StrictInt, Field(ge=1)] = 2
+    """This many trials of the study complete before any is stopped: they show how late curves go on."""
+    probability: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Stop where ending among the best is less probable than this."""
+    protect: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """The share of the trials, at least one trial, that counts as the best."""
 
 
 class ThresholdStopping(_Stopping):
@@ -168,6 +181,7 @@ EarlyStopping = Annotated[
     | PercentileStopping
     | AshaStopping
     | HyperbandStopping
+    | CurvesStopping
     | ThresholdStopping
     | PatientStopping,
     Field(discriminator="name"),
@@ -209,7 +223,7 @@ class StudySpec(Strict):
     objectives: Annotated[list[Objective], Field(min_length=1, max_length=4)]
     constraints: list[Constraint] = Field(default_factory=list)
     task: TaskConfig
-    space: Annotated[dict[str, AnyParameter], Field(min_length=1, max_length=100)]
+    space: Annotated[dict[str, AnyParameter], Field(min_length=1, max_length=100, json_schema_extra=_INCLUDE)]
     optimizer: OptimizerConfig = OptimizerConfig()
     early_stopping: EarlyStopping = NoStopping(name="none")
     budget: BudgetConfig
@@ -229,10 +243,11 @@ class StudySpec(Strict):
         metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) != len(metrics):
             yield ("objectives",), "a metric appears twice; name each objective once"
-        if len(metrics) > 1 and self.early_stopping.name != "none":
+        if len(metrics) > 1 and self.early_stopping.name in ("threshold", "patient"):
             yield (
                 ("early_stopping", "name"),
-                "stopping rules compare one objective, but the study has several; use name: none",
+                f"{self.early_stopping.name} watches one objective, but the study has several; "
+                "use curves, asha, hyperband, median, percentile or none",
             )
         for key, value in self.task.base.items():
             yield from _setting_problems(("task", "base"), key, [("", value)])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from models.card import Clip, Divides, HParam, Integer, ModelInfo, Number, SearchRange
 
-# Transformers want AdamW (`optimizer: adamw` in a study's base), whose rates are lower and decay higher than SGD's.
+# Transformers want AdamW, whose rates are lower and decay higher than SGD's.
+_SEARCH_BASE = (("optimizer", "adamw"),)
 _SEARCH = (
     SearchRange(name="lr", low=1e-5, high=3e-3, log=True),
     SearchRange(name="weight_decay", low=1e-3, high=0.3, log=True),
@@ -60,6 +61,7 @@ def _swin(name: str, *, third_depth: int, width: int, parameters: int, gflops: f
         parameters=parameters,
         gflops=gflops,
         search=_SEARCH,
+        search_base=_SEARCH_BASE,
     )
 
 
@@ -99,6 +101,7 @@ CARDS = (
         parameters=34_537_744,
         gflops=64.224,
         search=_SEARCH,
+        search_base=_SEARCH_BASE,
     ),
     _swin("swin3d_t", third_depth=6, width=96, parameters=28_158_070, gflops=87.764),
     _swin("swin3d_s", third_depth=18, width=96, parameters=49_816_678, gflops=165.682),

@@ -75,6 +75,24 @@ def test_a_study_is_made_with_curl(service: Service, tiny_videos: Path, tmp_path
     assert "by-curl" not in service.run("hpo", "study", "list").stdout
 
 
+def test_a_space_includes_what_the_zoo_recommends(service: Service, tiny_videos: Path, tmp_path: Path) -> None:
+    raw = tiny_spec(tiny_videos, "by-include")
+    raw["task"]["base"] = {"clip": {"frames": 16, "size": 32}}
+    raw["space"] = {"include": ["slowfast_r18", "r2plus1d_18"]}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
+    service.run("hpo", "study", "create", tmp_path / "study.yaml")
+    spec = json.loads(service.run("hpo", "study", "show", "by-include", "--json").stdout)["spec"]
+    service.run("hpo", "study", "stop", "by-include")
+    service.run("hpo", "study", "delete", "by-include", "--yes")
+    assert spec["space"]["model"]["choices"] == ["slowfast_r18", "r2plus1d_18"]
+    assert spec["space"]["model.alpha"]["when"] == {"model": ["slowfast_r18"]}
+    raw["space"] = {"include": "slowfst_r18"}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
+    done = service.run("hpo", "study", "create", tmp_path / "study.yaml", check=False)
+    assert done.returncode == 2
+    assert "space.include: there is no model 'slowfst_r18'; did you mean 'slowfast_r18'" in done.stderr
+
+
 def test_a_wrong_spec_is_told_by_field_and_stores_nothing(service: Service, tiny_videos: Path, tmp_path: Path) -> None:
     raw = tiny_spec(tiny_videos, "wrong")
     raw["space"]["lr"]["low"] = 0

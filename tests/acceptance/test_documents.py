@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from hpo.cli.demo import demo_spec
-from hpo.cli.spec_check import check_models
+from hpo.cli.spec_check import check_models, search_fragment
 from hpo.spec import TrainingConfig, parse_spec
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ def test_the_specs_in_the_documents_are_valid() -> None:
     specs = [raw for block in _blocks("yaml") if "objectives" in (raw := yaml.safe_load(block))]
     assert specs
     for raw in specs:
-        assert not check_models(parse_spec(raw))
+        assert not check_models(parse_spec(raw, search_fragment))
 
 
 def test_the_spec_of_the_demo_is_valid(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import uvicorn
 from api.app import create_app
 from api.config import ApiConfig
 from api.state import SpecCheck
-from hpo.spec import parse_spec
+from hpo.spec import Fragments, parse_spec
 from hpo.store import Database, lifecycle, studies, tokens
 from hpo.trial import Suggestion, TrialRecord
 
@@ -96,7 +96,9 @@ def finished(lease: dict[str, Any], value: float, **more: Any) -> dict[str, Any]
 
 
 @contextmanager
-def serving(database: Database, *, check_spec: SpecCheck | None = None, **changes: Any) -> Iterator[Service]:
+def serving(
+    database: Database, *, check_spec: SpecCheck | None = None, fragments: Fragments | None = None, **changes: Any
+) -> Iterator[Service]:
     """Run the application on a free port of loopback while the block does."""
     config = ApiConfig(**{"key": KEY, "upkeep_seconds": 3600.0, "fallback_seconds": 3600.0, **changes})
     # Naming the protocol is what makes asyncio set TCP_NODELAY; without it every answer waits 40 ms for an ACK.
@@ -104,7 +106,7 @@ def serving(database: Database, *, check_spec: SpecCheck | None = None, **change
     listener.bind(("127.0.0.1", 0))
     # Connections made from here on wait until the server takes them.
     listener.listen(128)
-    application = create_app(database, config, check_spec=check_spec)
+    application = create_app(database, config, check_spec=check_spec, fragments=fragments)
     options = uvicorn.Config(application, log_config=None, access_log=False, timeout_graceful_shutdown=2, ws="none")
     server = uvicorn.Server(options)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

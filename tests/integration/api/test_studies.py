@@ -9,8 +9,9 @@ import httpx
 import pytest
 import yaml
 
+from hpo.cli.spec_check import check_models, search_fragment
 from hpo.errors import SpecIssue
-from hpo.spec import StudySpec
+from hpo.spec import StudySpec, parse_spec
 from hpo.store import Database, studies
 
 from .service import Service, claim_body, fence, serving, spec
@@ -129,6 +130,27 @@ def test_the_check_of_the_composition_root_is_asked_before_anything_is_stored(da
         assert answer.status_code == 422
         assert answer.json()["errors"] == [{"path": "task.base.model", "message": "no worker of demo has it"}]
         assert http.get("/v1/studies").json() == []
+
+
+def test_what_a_space_includes_is_stored_written_out(database: Database) -> None:
+    wanted = spec(space={"include": "swin3d_t", "dropout": {"type": "float", "low": 0.0, "high": 0.1}})
+    with serving(database, check_spec=check_models, fragments=search_fragment) as service, service.http() as http:
+        assert http.post("/v1/studies", json=wanted).status_code == 201
+        stored = http.get("/v1/studies/demo").json()["spec"]
+        unknown = http.post("/v1/studies", json=spec(name="other", space={"include": ["swin3d_t", "r3d_19"]}))
+    assert (stored["task"]["base"]["model"], stored["task"]["base"]["optimizer"]) == ("swin3d_t", "adamw")
+    assert (stored["space"]["lr"]["high"], stored["space"]["dropout"]["high"]) == (3e-3, 0.1)
+    assert "include" not in stored["space"]
+    assert parse_spec(stored) == StudySpec.model_validate(stored)
+    assert unknown.status_code == 422
+    (error,) = unknown.json()["errors"]
+    assert (error["path"], "did you mean 'r3d_18'" in error["message"]) == ("space.include[1]", True)
+
+
+def test_nothing_can_be_included_where_no_catalogue_is(empty_service: Service) -> None:
+    with empty_service.http() as http:
+        answer = http.post("/v1/studies", json=spec(space={"include": "swin3d_t"}))
+    assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "space.include")
 
 
 def test_an_unknown_study_is_told_with_the_nearest_name(http: httpx.Client) -> None:

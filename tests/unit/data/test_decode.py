@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data.decode import decode_frames, decode_video, inspect_video, measure_video, scaled_size
 from data.errors import VideoError
+from data.images import encode_jpeg
 from data.synthetic import write_video
+from tests.unit.data.clips import moving
 
 KNOWN = {
     "v_SoccerJuggling_g23_c01.avi": (240, 320, 240),
@@ -149,3 +153,93 @@ def test_a_name_full_of_shell_characters_is_only_a_name(sound: Path, tmp_path: P
     odd = tmp_path / "a [b] (c) & d;e#f!$(g) 'h'.avi"
     sound.rename(odd)
     assert measure_video(odd).n_frames == 30
+
+
+def encode(path: Path, pictures: np.ndarray, codec: str, *, times: list[int] | None = None, **options: str) -> None:
+    """Encode frames (T, H, W, 3), shown at `times` in fortieths of a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=40, options=options)
+        stream.height, stream.width = pictures.shape[1:3]
+        stream.pix_fmt = "yuv444p" if codec == "libx264" else "yuv420p"
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = times[number] if times else number
+            frame.time_base = Fraction(1, 40)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def assert_same_pictures(path: Path, pictures: np.ndarray) -> None:
+    decoded = decode_video(path)
+    assert decoded.shape == pictures.shape
+    nearest = [np.abs(pictures.astype(int) - frame).mean(axis=(1, 2, 3)).argmin() for frame in decoded]
+    assert nearest == list(range(len(pictures)))
+    measured = measure_video(path)
+    assert (measured.status, measured.n_frames) == ("ok", len(pictures))
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+def test_frames_come_in_the_order_they_are_shown_in_with_b_frames(tmp_path: Path, codec: str) -> None:
+    pictures = moving(25, 48, 64)
+    encode(tmp_path / "b.mp4", pictures, codec, bf="2")
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        types = {PictureType(frame.pict_type).name for frame in container.decode(video=0)}
+    assert "B" in types
+    assert_same_pictures(tmp_path / "b.mp4", pictures)
+
+
+def test_a_variable_rate_neither_drops_nor_repeats_frames(tmp_path: Path) -> None:
+    pictures = moving(20, 48, 64)
+    gaps = np.random.default_rng(0).integers(1, 30, 20).cumsum()
+    encode(tmp_path / "v.mp4", pictures, "libx264", times=[int(t) for t in gaps])
+    assert_same_pictures(tmp_path / "v.mp4", pictures)
+
+
+@pytest.mark.parametrize("size", [(47, 65), (1, 1), (1, 64), (33, 2)])
+def test_odd_sizes_decode_to_their_last_row_and_column(tmp_path: Path, size: tuple[int, int]) -> None:
+    pictures = moving(5, *size)
+    encode(tmp_path / "o.mp4", pictures, "libx264", qp="1")
+    decoded = decode_video(tmp_path / "o.mp4")
+    assert np.abs(decoded.astype(int) - pictures).max() < 16
+    assert measure_video(tmp_path / "o.mp4").width == size[1]
+    assert decode_video(tmp_path / "o.mp4", short_side=16).shape[1:3] == scaled_size(size[1], size[0], 16)[::-1]
+
+
+def test_a_size_that_changes_in_the_middle_is_scaled_to_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "change.avi"
+    colour = np.array([200, 60, 30], np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for number in range(10):
+            height, width = (48, 64) if number < 5 else (90, 70)
+            packet = av.Packet(encode_jpeg(np.full((height, width, 3), colour), 95))
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 25)
+            container.mux(packet)
+    measured = measure_video(path)
+    assert (measured.status, measured.n_frames, measured.width, measured.height) == ("ok", 10, 64, 48)
+    decoded = decode_video(path)
+    assert decoded.shape == (10, 48, 64, 3)
+    assert np.abs(decoded.astype(int) - colour).max() < 8
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+def test_a_container_named_as_another_is_decoded_by_its_content(tmp_path: Path, codec: str) -> None:
+    encode(tmp_path / "real.mp4", moving(8, 48, 64), codec)
+    (tmp_path / "real.mp4").rename(tmp_path / "named.avi")
+    assert measure_video(tmp_path / "named.avi").n_frames == 8
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mp4", "mkv", "webm"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.97])
+def test_a_cut_video_is_named_or_decodes_to_what_it_says(tmp_path: Path, suffix: str, share: float) -> None:
+    codec = {"avi": "mpeg4", "mp4": "libx264", "mkv": "libx264", "webm": "libvpx-vp9"}[suffix]
+    path = tmp_path / f"cut.{suffix}"
+    encode(path, moving(40, 48, 64), codec)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    measured = measure_video(path)
+    if measured.status == "ok":
+        assert len(decode_video(path)) == measured.n_frames
+    else:
+        assert measured.status in {"truncated", "corrupt", "short"}
+        assert measured.note

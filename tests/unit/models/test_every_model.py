@@ -46,7 +46,7 @@ def test_one_step_lowers_the_loss_and_moves_every_parameter(name: str, dtype: to
         start = copy.deepcopy(model.state_dict())
         after = []
         # Adam's first step is as long for a stiff parameter as for a slack one; curvature decides how long it may be.
-        for lr in (1e-2, 3e-3, 1e-3, 1e-4):
+        for lr in (1e-2, 3e-3, 1e-3, 1e-4, 1e-5):
             model.load_state_dict(start)
             torch.optim.Adam(model.parameters(), lr=lr).step()
             with torch.no_grad():
@@ -56,7 +56,7 @@ def test_one_step_lowers_the_loss_and_moves_every_parameter(name: str, dtype: to
     assert after[-1] < before.item(), after
 
 
-@pytest.mark.parametrize("name", every(slow=SIBLINGS | {"mvit_v2_s", "swin3d_t", "x3d_s"}))
+@pytest.mark.parametrize("name", every(slow=SIBLINGS | {"mvit_v2_s", "r2plus1d_r50", "swin3d_t", "x3d_s"}))
 def test_compiled_model_computes_the_same(name: str) -> None:
     model = tiny(name, **plain(name))
     open_branches(model)

@@ -17,6 +17,7 @@ from .tiny import DEEP, SIBLINGS, every, open_branches, plain, tiny
 
 FRAMES, SIZE, SPEED = 8, 32, 4
 BLIND = frozenset({"c2d_r50"})
+LONG = SIBLINGS | {"mvit_v2_s", "r2plus1d_r50", "swin3d_t", "x3d_s"}
 
 
 def batch(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -39,7 +40,7 @@ def test_both_directions_show_the_same_frames() -> None:
     assert len(right) == FRAMES
 
 
-@pytest.mark.parametrize("name", every(slow=SIBLINGS | {"mvit_v2_s", "swin3d_t", "x3d_s"}, but=BLIND | DEEP))
+@pytest.mark.parametrize("name", every(slow=LONG, but=BLIND | DEEP))
 def test_direction_is_learned(name: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)

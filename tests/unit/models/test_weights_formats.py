@@ -179,6 +179,8 @@ def test_code_in_a_pickle_is_never_run(bomb: Bomb, tmp_path: Path, monkeypatch: 
         ("slowfast_r50_4x16", "slowfast", "create_slowfast"),
         ("slow_r50", "resnet", "create_resnet"),
         ("c2d_r50", "resnet", "create_resnet"),
+        ("csn_r101", "csn", "create_csn"),
+        ("r2plus1d_r50", "r2plus1d", "create_r2plus1d"),
     ],
 )
 def test_pytorchvideo_checkpoint(name: str, module: str, builder: str, wrapped: bool, tmp_path: Path) -> None:
@@ -188,7 +190,9 @@ def test_pytorchvideo_checkpoint(name: str, module: str, builder: str, wrapped: 
         options |= {"slowfast_channel_reduction_ratio": (8,), "slowfast_conv_channel_fusion_ratio": 2}
         options |= {"slowfast_fusion_conv_kernel_size": (5, 1, 1), "slowfast_fusion_conv_stride": (8, 1, 1)}
         options |= {"head_pool_kernel_sizes": ((1, 1, 1), (8, 1, 1))}
-    else:
+    elif name == "csn_r101":
+        options |= {"model_depth": 101, "stem_pool": nn.MaxPool3d}
+    elif name != "r2plus1d_r50":
         options |= {"stem_conv_kernel_size": (1, 7, 7), "head_pool_kernel_size": (4, 1, 1)}
         if name == "c2d_r50":
             options |= {"stage1_pool": nn.MaxPool3d, "stage_conv_a_kernel_size": ((1, 1, 1),) * 4}

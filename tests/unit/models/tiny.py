@@ -18,7 +18,8 @@ _SPECIAL = {
     "X3D": {"head_width": 32},
 }
 
-DEEP = frozenset(name for name in models.list_models() if "r101" in name or name.endswith("_101")) | {
+_OF_101 = {name for name in models.list_models() if "r101" in name or name.endswith("_101")}
+DEEP = frozenset(_OF_101 - {"csn_r101"}) | {
     "r2plus1d_50",
     "s3d_resnet101",
     "swin3d_b",
@@ -35,6 +36,7 @@ IMAGE_BASED = frozenset(
 
 SIBLINGS = DEEP | {
     "c2d_r50",
+    "csn_r101",
     "r2plus1d_34",
     "r3d_34",
     "r3d_50",

@@ -209,7 +209,7 @@ def test_what_reaches_ax_is_finite_complete_and_has_a_step(monkeypatch: pytest.M
     ]
     AxGenerator().propose(History(spec, records), 1)
     (frame,) = frames
-    assert sorted(set(frame["trial_index"])) == [0, 1]
+    assert sorted(set(frame["trial_index"])) == [0, 4]
     assert sorted(frame["step"]) == [4, 4, 9, 9]
     assert len(frame) == 4
     assert frame["mean"].map(math.isfinite).all()
