@@ -16,13 +16,15 @@ from .random_method import RandomMethod
 OURS: Final = "ours"
 STOPPING: Final[Mapping[str, Mapping[str, Any]]] = {
     "asha": {"name": "asha", "min_epochs": 1, "reduction": 3},
-    "hyperband": {"name": "hyperband", "min_epochs": 1, "reduction": 3},
-    "median": {"name": "median"},
+    "curves": {"name": "curves"},
 }
 """The early-stopping sections of `ours+NAME`."""
 PRUNERS: Final = ("asha", "hyperband", "median")
 CHECKOUT: Final = Path(__file__).resolve().parents[3]
-_OUR_CODE: Final = ("hpo/optimizer", "hpo/early_stopping.py")
+_PROPOSING: Final = ("hpo/optimizer", *(f":(exclude)hpo/optimizer/{name}.py" for name in ("process", "server")))
+_STOPPING_CODE: Final = tuple(
+    f"hpo/{name}.py" for name in ("early_stopping", "curve_model", "curve_stopping", "rungs", "standing")
+)
 
 
 def _optuna(setting: Setting, **options: Any) -> Method:
@@ -59,18 +61,19 @@ def make_method(name: str, setting: Setting) -> Method:
 @cache
 def version_of(name: str) -> str:
     """Say which code a row of `name` comes from: the commit of our optimizer, or the version of the peer's package."""
-    if name.split("+", maxsplit=1)[0] == OURS:
-        return _commit()
+    base, _, rule = name.partition("+")
+    if base == OURS:
+        return _commit(*_PROPOSING, *(_STOPPING_CODE if rule else ()))
     if name == "random":
         return "1"
     package = "ax-platform" if name == "ax" else "optuna"
     return f"{package} {importlib.metadata.version(package)}"
 
 
-def _commit() -> str:
-    """Give the commit that last changed our optimizer; with `+` where files differ from it."""
-    found = _git("log", "-1", "--format=%h", "--", *_OUR_CODE)
-    return found + ("+" if _git("status", "--porcelain", "--", *_OUR_CODE) else "")
+def _commit(*paths: str) -> str:
+    """Give the commit that last changed some files; with `+` where the files differ from it."""
+    found = _git("log", "-1", "--format=%h", "--", *paths)
+    return found + ("+" if _git("status", "--porcelain", "--", *paths) else "")
 
 
 def _git(*arguments: str) -> str:
