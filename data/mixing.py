@@ -50,9 +50,10 @@ def draw_mix(augment: AugmentSpec, *, size: int, parts: tuple[int | str, ...]) -
     if augment.mixup_alpha == augment.cutmix_alpha == 0:
         return None
     rng = generator("mix", *parts)
-    if rng.random() >= augment.mixup_prob:
+    whether, which = rng.random(2)
+    if whether >= augment.mixup_prob:
         return None
-    cuts = augment.mixup_alpha == 0 or (augment.cutmix_alpha > 0 and rng.random() < augment.mixup_switch_prob)
+    cuts = augment.mixup_alpha == 0 or (augment.cutmix_alpha > 0 and which < augment.mixup_switch_prob)
     alpha = augment.cutmix_alpha if cuts else augment.mixup_alpha
     share = float(rng.beta(alpha, alpha))
     if not cuts:
