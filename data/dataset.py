@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cache import prepare_cache
 from .errors import CacheError, InvalidSpecError, SplitError
 from .index import ClipRecord, Index, Problem
+from .prepare import prepare
 from .progress import Progress
 from .scanning import scan_into
 from .specs import AugmentSpec, ClipSpec, DatasetSpec, Stream
@@ -205,8 +205,8 @@ def open_dataset(spec: DatasetSpec, *, cache_dir: str | Path, progress: Progress
     index = scan_into(cache_dir, root, name=spec.name, group_pattern=spec.group_pattern, progress=progress)
     split = make_split(index.clips, spec.splitting)
     _require_clips(spec, index, split)
-    cache = prepare_cache(index, root, cache_dir, short_side=spec.short_side, progress=progress)
-    return Dataset(spec, index, split, {"rgb": cache}, cache_dir / "unsealed.jsonl")
+    stores = prepare(index, spec, cache_dir, progress=progress)
+    return Dataset(spec, index, split, stores, cache_dir / "unsealed.jsonl")
 
 
 def _require_clips(spec: DatasetSpec, index: Index, split: Split) -> None:

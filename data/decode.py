@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -71,11 +71,19 @@ def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, i
 
 
 def decode_frames(
-    path: Path, *, short_side: int | None = None, start: int = 0, end: int | None = None
+    path: Path,
+    *,
+    short_side: int | None = None,
+    start: int = 0,
+    end: int | None = None,
+    keep: Container[int] | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the frames `start` to `end` (exclusive) of a video as RGB arrays (H, W, 3), in decode order.
 
     All frames have the size of the first one, scaled down to `short_side` by area averaging.
+
+    Args:
+        keep: numbers, counted from `start`, of the frames that are wanted; None for all.
 
     Raises:
         VideoError: the file is not a video or cannot be decoded to its end.
@@ -83,11 +91,13 @@ def decode_frames(
     reformatter = VideoReformatter()
     size: tuple[int, int] | None = None
     method = Interpolation.BILINEAR
-    for frame in islice(_raw_frames(path), start, end):
+    for number, frame in enumerate(islice(_raw_frames(path), start, end)):
         if size is None:
             size = scaled_size(frame.width, frame.height, short_side)
             if size != (frame.width, frame.height):
                 method = Interpolation.AREA
+        if keep is not None and number not in keep:
+            continue
         picture = reformatter.reformat(frame, width=size[0], height=size[1], format="rgb24", interpolation=method)
         yield cast("NDArray[np.uint8]", picture.to_ndarray())
 

@@ -9,6 +9,7 @@
     │   └── GroupLeakError      a group stands on both sides of a split
     ├── ExportError             a layout cannot say what is to be written in it
     ├── VideoError              one video cannot be decoded
+    ├── FlowError               optical flow cannot be computed here
     └── CacheError              the frame cache cannot be built or read
 
 Every message is one sentence that names the path and what to do.
@@ -61,6 +62,10 @@ class VideoError(DatasetError):
         """Say what is wrong; `status` is how the index describes it."""
         super().__init__(message)
         self.status = status
+
+
+class FlowError(DatasetError):
+    """Optical flow cannot be computed in the way that was asked for."""
 
 
 class CacheError(DatasetError):
