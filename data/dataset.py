@@ -202,15 +202,21 @@ def open_dataset(spec: DatasetSpec, *, cache_dir: str | Path, progress: Progress
     Raises:
         DatasetError: one of its subclasses, with a sentence that says what to do.
     """
-    root, cache_dir = Path(spec.root).expanduser(), Path(cache_dir).expanduser()
-    index = _scan(root, spec, cache_dir, progress)
+    cache_dir = Path(cache_dir).expanduser()
+    index = remembered_index(spec, cache_dir, progress=progress)
     split = make_split(index.clips, spec.splitting)
     _require_clips(spec, index, split)
     stores = prepare(index, spec, cache_dir, progress=progress)
     return Dataset(spec, index, split, stores, cache_dir / "unsealed.jsonl")
 
 
-def _scan(root: Path, spec: DatasetSpec, cache_dir: Path, progress: Progress | None) -> Index:
+def remembered_index(spec: DatasetSpec, cache_dir: Path, *, progress: Progress | None = None) -> Index:
+    """Return the index of a data set; videos that were measured before, with this cache folder, are not decoded again.
+
+    Raises:
+        DatasetError: the folder cannot be read as its layout, or the cache folder cannot be written.
+    """
+    root = Path(spec.root).expanduser()
     key = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     memory = cache_dir / f"scan-{key}.jsonl"
     try:

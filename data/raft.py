@@ -53,9 +53,7 @@ def load_raft(weights: Path) -> nn.Module:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, LookupError, UnpicklingError) as error:
         reason = type(error).__name__  # torch's own words are a page long
-        raise FlowError(
-            f"{weights} cannot be read as weights of RAFT ({reason}); give a file of state_dict()"
-        ) from error
+        raise FlowError(f"{weights} cannot be read as weights of RAFT ({reason}); give another file") from error
     for make in (raft_large, raft_small):
         network: nn.Module = make(weights=None, progress=False)
         if isinstance(state, Mapping) and _fits(network, state):

@@ -1,4 +1,4 @@
-"""`hpo data`: make, look through and prepare data sets."""
+"""`hpo data`: make and look through data sets; see `preparing` for the rest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .app import app, err, out, settings_of, told
+from .app import app, err, out, told
 
 if TYPE_CHECKING:
     from data.report import CheckReport
@@ -74,25 +74,6 @@ def check(
     else:
         _print_report(report)
     raise typer.Exit(0 if report.sound else 1)
-
-
-@group.command()
-def prepare(
-    context: typer.Context,
-    root: Root,
-    name: Annotated[str, typer.Option(help="Layout of the folder.")] = "ucf101",
-    split: Annotated[int, typer.Option(help="Official split.", min=1)] = 1,
-    short_side: Annotated[int, typer.Option(help="Pixels of the shorter side.", min=16)] = 128,
-) -> None:
-    """Decode the videos into the cache that all trials share; workers do so by themselves when they must."""
-    from data import DatasetError, DatasetSpec, open_dataset
-
-    spec = DatasetSpec(name=name, root=root, split=split, short_side=short_side)
-    with told(DatasetError), progress_bar() as bar:
-        dataset = open_dataset(spec, cache_dir=settings_of(context).cache_dir, progress=bar)
-    out.print(f"prepared {dataset.num_classes} classes, version {dataset.version[:12]}")
-    for problem in dataset.problems:
-        out.print(f"left out: {problem}", markup=False)
 
 
 def _print_report(report: CheckReport) -> None:
