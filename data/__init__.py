@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from .dataset import Dataset, open_dataset
     from .index import Index
     from .loader import ClipBatch, ClipLoader
-    from .report import CheckReport, check, scan
+    from .report import CheckReport, check
+    from .scanning import scan
     from .synthetic import make_demo_dataset
 
 __all__ = [
@@ -67,7 +68,7 @@ _HOMES = {
     "check": "report",
     "make_demo_dataset": "synthetic",
     "open_dataset": "dataset",
-    "scan": "report",
+    "scan": "scanning",
 }
 
 

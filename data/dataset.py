@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -14,7 +13,7 @@ from .errors import CacheError, InvalidSpecError, SplitError
 from .index import ClipRecord, Index, Problem
 from .prepare import prepare
 from .progress import Progress
-from .report import scan
+from .scanning import scan_into
 from .specs import AugmentSpec, ClipSpec, DatasetSpec, Stream
 from .splits import Split, make_split
 from .store import FrameStore
@@ -169,7 +168,8 @@ class Dataset:
             raise InvalidSpecError("the test list is sealed; say for what reason it is opened")
         clips = self._clips(self._split.test)
         if not clips:
-            raise SplitError(f"split {self._split.number} of {self.spec.root} has no test clips")
+            named = "has no usable" if self._split.test else "names no"
+            raise SplitError(f"split {self._split.number} of {self.spec.root} {named} test clips; none can be scored")
         entry = {
             "time": time.time(),
             "version": self.version,
@@ -202,28 +202,12 @@ def open_dataset(spec: DatasetSpec, *, cache_dir: str | Path, progress: Progress
     Raises:
         DatasetError: one of its subclasses, with a sentence that says what to do.
     """
-    cache_dir = Path(cache_dir).expanduser()
-    index = remembered_index(spec, cache_dir, progress=progress)
+    root, cache_dir = Path(spec.root).expanduser(), Path(cache_dir).expanduser()
+    index = scan_into(cache_dir, root, name=spec.name, group_pattern=spec.group_pattern, progress=progress)
     split = make_split(index.clips, spec.splitting)
     _require_clips(spec, index, split)
     stores = prepare(index, spec, cache_dir, progress=progress)
     return Dataset(spec, index, split, stores, cache_dir / "unsealed.jsonl")
-
-
-def remembered_index(spec: DatasetSpec, cache_dir: Path, *, progress: Progress | None = None) -> Index:
-    """Return the index of a data set; videos that were measured before, with this cache folder, are not decoded again.
-
-    Raises:
-        DatasetError: the folder cannot be read as its layout, or the cache folder cannot be written.
-    """
-    root = Path(spec.root).expanduser()
-    key = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    memory = cache_dir / f"scan-{key}.jsonl"
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        return scan(root, name=spec.name, group_pattern=spec.group_pattern, memory=memory, progress=progress)
-    except OSError as error:
-        raise CacheError(f"{cache_dir} cannot be used for the cache: {error}") from error
 
 
 def _require_clips(spec: DatasetSpec, index: Index, split: Split) -> None:

@@ -7,6 +7,7 @@
     ├── DatasetFormatError      a list or class file does not read as its format says
     ├── SplitError              a split lacks clips, classes or groups
     │   └── GroupLeakError      a group stands on both sides of a split
+    ├── ExportError             a layout cannot say what is to be written in it
     ├── VideoError              one video cannot be decoded
     ├── FlowError               optical flow cannot be computed here
     └── CacheError              the frame cache cannot be built or read
@@ -48,6 +49,10 @@ class SplitError(DatasetError):
 
 class GroupLeakError(SplitError):
     """A group of clips stands on both sides of a split."""
+
+
+class ExportError(DatasetError):
+    """The data set cannot be written in another layout."""
 
 
 class VideoError(DatasetError):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .app import out, settings_of, told
-from .datasets import Root, group, progress_bar
+from .datasets import GroupPattern, Name, Report, Root, group, progress_bar
 
 if TYPE_CHECKING:
     from data import DatasetSpec, Index
     from data.choice import Estimate
 
-Name = Annotated[str, typer.Option(help="Layout of the folder; auto recognises it.")]
 ShortSide = Annotated[int, typer.Option(help="Pixels of the shorter side; smaller videos keep their size.", min=16)]
 Flow = Annotated[str, typer.Option(help="Optical flow: none, listed, dis, farneback, tvl1 or raft.")]
 FlowWeights = Annotated[
@@ -28,6 +27,7 @@ def prepare(
     root: Root,
     *,
     name: Name = "auto",
+    group_pattern: GroupPattern = None,
     short_side: ShortSide = 128,
     store: Annotated[str, typer.Option(help="Form: auto, raw, i420, jpeg, tinyvideo or lmdb.")] = "auto",
     frames: Annotated[str, typer.Option(help="all, or uniform:N for N frames of each clip.")] = "all",
@@ -40,15 +40,23 @@ def prepare(
     Killed at any moment and started again, it goes on where it was.
     """
     from data import DatasetError
-    from data.dataset import remembered_index
     from data.prepare import estimates
     from data.prepare import prepare as build
 
     cache_dir = settings_of(context).cache_dir
     with told(DatasetError):
-        spec = _spec(name, root, short_side, flow, flow_weights, store=store, frames_kept=frames)
+        spec = _spec(
+            name=name,
+            root=root,
+            group_pattern=group_pattern,
+            short_side=short_side,
+            store=store,
+            frames_kept=frames,
+            flow=flow,
+            flow_weights=flow_weights,
+        )
         with progress_bar() as bar:
-            index = remembered_index(spec, cache_dir, progress=bar)
+            index = _scanned(spec, cache_dir, bar)
         _print_problems(index)
         for stream, found in estimates(index, spec, cache_dir).items():
             out.print(f"{stream}: {_described(found)}", markup=False)
@@ -68,6 +76,7 @@ def extract(
     folder: Annotated[Path, typer.Argument(help="Folder to fill.", show_default=False)],
     *,
     name: Name = "auto",
+    group_pattern: GroupPattern = None,
     short_side: ShortSide = 256,
     flow: Flow = "none",
     flow_weights: FlowWeights = None,
@@ -78,22 +87,34 @@ def extract(
     Killed at any moment and started again, it goes on where it was.
     """
     from data import DatasetError
-    from data.dataset import remembered_index
     from data.extract import extract as write
 
     with told(DatasetError), progress_bar() as bar:
-        spec = _spec(name, root, short_side, flow, flow_weights)
-        index = remembered_index(spec, settings_of(context).cache_dir, progress=bar)
+        spec = _spec(
+            name=name,
+            root=root,
+            group_pattern=group_pattern,
+            short_side=short_side,
+            flow=flow,
+            flow_weights=flow_weights,
+        )
+        index = _scanned(spec, settings_of(context).cache_dir, bar)
         count = write(index, spec, folder.expanduser(), naming=naming, progress=bar)
     _print_problems(index)
     out.print(f"{count} clips are in {folder}", markup=False)
 
 
-def _spec(name: str, root: Path, short_side: int, flow: str, flow_weights: Path | None, **more: str) -> DatasetSpec:
+def _spec(**given: Any) -> DatasetSpec:
     from data import DatasetSpec
 
-    given = {"name": name, "root": root, "short_side": short_side, "flow": flow, "flow_weights": flow_weights, **more}
-    return DatasetSpec(**given)  # type: ignore[arg-type]  # it checks the words by itself
+    return DatasetSpec(**given)
+
+
+def _scanned(spec: DatasetSpec, cache_dir: Path, progress: Report) -> Index:
+    from data.scanning import scan_into
+
+    root = Path(spec.root).expanduser()
+    return scan_into(cache_dir, root, name=spec.name, group_pattern=spec.group_pattern, progress=progress)
 
 
 def _print_problems(index: Index) -> None:

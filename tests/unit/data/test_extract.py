@@ -83,7 +83,6 @@ def test_a_stopped_extraction_goes_on_and_gives_the_same_files(
 ) -> None:
     spec = spec_of(tiny_root)
     extract(index, spec, tmp_path / "straight", naming=naming)
-    encode, rename = data.extract.encode_jpeg, Path.rename
     steps = 0
 
     def stopping(work: Callable[..., Any], last: int) -> Callable[..., Any]:

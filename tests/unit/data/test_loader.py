@@ -16,8 +16,8 @@ from data.crops import view_boxes
 from data.loader import ClipLoader
 from data.pixels import rgb_clips
 from data.prepare import prepare
-from data.report import scan
 from data.rows import EvaluationRows, TrainingRows
+from data.scanning import scan
 from data.store import Box, FrameStore
 from data.stores.raw import RawStore
 from data.synthetic import write_video
