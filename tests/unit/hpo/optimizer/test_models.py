@@ -21,7 +21,7 @@ from hpo.trial import FailureKind, Params, Suggestion, TrialState
 from ..records import record_of, spec_with
 from ..spec.specs import spaces
 
-MODELS = ["ax", "tpe", "gp"]
+MODELS = ["ax", "tpe", "gp", "nsga2"]
 SPACE: dict[str, Any] = {
     "lr": {"type": "float", "low": 1e-4, "high": 0.1, "log": True},
     "dropout": {"type": "float", "low": 0.0, "high": 0.8},

@@ -47,7 +47,7 @@ TARGETS = RNG.standard_normal((14, 3)) * 0.5 + np.stack(
 def _models(thresholds: list[float], objectives: int, space: Space = SPACE, rows: np.ndarray = ROWS) -> list[Modelled]:
     return [
         Modelled(
-            process=Process(space.embed(rows), TARGETS[:, place], np.zeros(14), space.columns, _hyper(place, space)),
+            process=Process(space.embed(rows), TARGETS[:, place], np.zeros(14), space.columns, [_hyper(place, space)]),
             is_objective=place < objectives,
             threshold=threshold,
         )
@@ -62,7 +62,7 @@ def _hyper(place: int, space: Space) -> Hyperparameters:
 
 
 def _acquisition(models: list[Modelled], samples: int, base: np.ndarray = BASE, space: Space = SPACE) -> Acquisition:
-    normals = np.random.default_rng(5).standard_normal((len(models), samples, len(base)))
+    normals = np.random.default_rng(5).standard_normal((len(models), models[0].process.members, samples, len(base)))
     return Acquisition(space, models, base, normals)
 
 
