@@ -34,7 +34,7 @@ from .errors import CacheError
 from .index import ClipRecord, Index
 from .parallel import in_threads
 from .progress import Progress
-from .store import Box
+from .store import Box, copy_box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,11 +108,7 @@ class FrameCache:
 
     def read_into(self, id_: str, indices: NDArray[np.intp], box: Box, target: NDArray[np.uint8]) -> None:
         """Copy `box` of the frames `indices` into `target` (T, box.height, box.width, 3)."""
-        video = self.video(id_)
-        vertical = slice(box.top, box.top + box.height)
-        horizontal = slice(box.left, box.left + box.width)
-        for t, index in enumerate(indices):
-            target[t] = video[index, vertical, horizontal]
+        copy_box(self.video(id_), indices, box, target)
 
     def video(self, id_: str) -> NDArray[np.uint8]:
         """Return all frames of a clip as a read-only view (T, H, W, 3) of the shared file."""

@@ -7,10 +7,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from .errors import DatasetNotFoundError, SplitError
-from .formats import importer
+from .formats import AUTO, importer, resolved
+from .groups import regroup
 from .index import ClipRecord, Index, ListedClip, Problem, make_index
+from .listing import Listing
 from .progress import Progress
-from .splits import group_split
+from .specs import SplitSpec
+from .splits import make_split
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +51,8 @@ class CheckReport:
 def scan(
     root: str | Path,
     *,
-    name: str = "ucf101",
+    name: str = AUTO,
+    group_pattern: str | None = None,
     memory: Path | None = None,
     progress: Progress | None = None,
 ) -> Index:
@@ -56,7 +60,8 @@ def scan(
 
     Args:
         root: the data set's folder.
-        name: its format, see `formats.IMPORTERS`.
+        name: its layout, see `formats.LAYOUTS`; `auto` recognises it.
+        group_pattern: see `groups.regroup`.
         memory: file that remembers measured videos, so that a second scan decodes only new ones.
 
     Raises:
@@ -66,10 +71,7 @@ def scan(
     from .measure import Measurements, measure_all  # brings FFmpeg
 
     root = Path(root).expanduser()
-    try:
-        listing = importer(name)(root)
-    except OSError as error:
-        raise DatasetNotFoundError(f"{root} cannot be read: {error}") from error
+    name, listing = read_listing(root, name, group_pattern)
     measured = measure_all(
         root,
         listing.clips,
@@ -82,6 +84,20 @@ def scan(
         for clip in listing.clips
     ]
     return make_index(name=name, class_names=listing.class_names, clips=clips, notes=listing.notes)
+
+
+def read_listing(root: Path, name: str, group_pattern: str | None) -> tuple[str, Listing]:
+    """Return the layout of a data set, recognised where `name` is `auto`, and the clips that it lists.
+
+    Raises:
+        DatasetError: the folder cannot be read as this layout.
+    """
+    try:
+        name = resolved(name, root)
+        listing = importer(name)(root)
+    except OSError as error:
+        raise DatasetNotFoundError(f"{root} cannot be read: {error}") from error
+    return name, listing if group_pattern is None else regroup(listing, group_pattern)
 
 
 def check(index: Index) -> CheckReport:
@@ -107,7 +123,7 @@ def check(index: Index) -> CheckReport:
 
 def _count(index: Index, number: int) -> SplitCount:
     try:
-        split = group_split(index.clips, number)
+        split = make_split(index.clips, SplitSpec(split=number))
     except SplitError as error:
         return SplitCount(number=number, error=str(error))
     usable = {clip.id for clip in index.usable}
