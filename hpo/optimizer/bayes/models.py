@@ -28,7 +28,7 @@ _EVERY = 20
 _MOST = 200
 """Hyperparameters are chosen from at most so many observations; the posterior uses all."""
 _REMEMBERED = 256
-_SAMPLES = ((300, 1), (150, 2), (80, 4), (0, 8))
+_SAMPLES = ((30, 1), (0, 8))
 """(least number of observations, samples of the hyperparameters)."""
 
 

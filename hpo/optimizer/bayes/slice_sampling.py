@@ -2,7 +2,7 @@
 
 With a dozen trials the most probable length scales are a guess, and a search that believes in one guess digs in one
 place. The acquisition is averaged over samples of the hyperparameters instead (Snoek et al., 2012, "Practical Bayesian
-Optimization of Machine Learning Algorithms", section 3.2), fewer of them the more data there are. The priors are
+Optimization of Machine Learning Algorithms", section 3.2). The priors are
 normal in the vector of `fit.Evidence`, so elliptical slice sampling applies, which has nothing to tune (Murray et al.,
 2010, "Elliptical slice sampling").
 """
