@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cache import FrameCache, prepare_cache
 from .errors import CacheError, InvalidSpecError, SplitError
-from .formats import importer
 from .index import ClipRecord, Index, Problem
+from .prepare import prepare
 from .progress import Progress
-from .report import scan
-from .specs import AugmentSpec, ClipSpec, DatasetSpec
-from .splits import Split, group_split
+from .scanning import scan_into
+from .specs import AugmentSpec, ClipSpec, DatasetSpec, Stream
+from .splits import Split, make_split
+from .store import FrameStore
 
 if TYPE_CHECKING:
     import torch
@@ -34,11 +33,13 @@ class Dataset:
     `test_loader` only, which ask for a reason and keep a record of it.
     """
 
-    def __init__(self, spec: DatasetSpec, index: Index, split: Split, cache: FrameCache, unsealed_log: Path) -> None:
+    def __init__(
+        self, spec: DatasetSpec, index: Index, split: Split, stores: Mapping[Stream, FrameStore], unsealed_log: Path
+    ) -> None:
         self.spec = spec
         self.index = index
         self._split = split
-        self._cache = cache
+        self.stores = dict(stores)
         self._unsealed_log = unsealed_log
         self._usable = {clip.id: clip for clip in index.usable}
 
@@ -77,6 +78,7 @@ class Dataset:
         include_validation: bool = False,
         drop_last: bool = False,
         prefetch: int | None = None,
+        readers: int | None = None,
     ) -> ClipLoader:
         """Return a loader of random clips of the fit videos, one of each per epoch.
 
@@ -84,19 +86,22 @@ class Dataset:
             include_validation: train on the validation videos as well, for a last refit.
             drop_last: leave out a last batch that is not full; one of a single video always is.
         """
-        from .loader import ClipLoader, TrainingRows  # brings torch
+        from .loader import ClipLoader  # brings torch
+        from .rows import TrainingRows
 
         ids = self._split.fit + (self._split.validation if include_validation else ())
         rows = TrainingRows(clip=clip, augment=augment or AugmentSpec(), seed=seed)
         return ClipLoader(
-            self._cache,
+            self.stores,
             self._clips(ids),
             rows,
             batch_size=batch_size,
             device=device,
             drop_last=drop_last,
             drop_single=True,
+            num_classes=self.num_classes,
             prefetch=prefetch,
+            readers=readers,
         )
 
     def validation_loader(
@@ -106,18 +111,22 @@ class Dataset:
         batch_size: int,
         device: torch.device | str = "cpu",
         views: int = 1,
+        crops: int = 1,
         prefetch: int | None = None,
+        readers: int | None = None,
     ) -> ClipLoader:
-        """Return a loader of all validation videos, in the order of the index."""
-        from .loader import ClipLoader, EvaluationRows  # brings torch
+        """Return a loader of all validation videos in the order of the index: `views` clips in `crops` crops each."""
+        from .loader import ClipLoader  # brings torch
+        from .rows import EvaluationRows
 
         return ClipLoader(
-            self._cache,
+            self.stores,
             self._clips(self._split.validation),
-            EvaluationRows(clip=clip, views=views),
+            EvaluationRows(clip=clip, clips=views, crops=crops),
             batch_size=batch_size,
             device=device,
             prefetch=prefetch,
+            readers=readers,
         )
 
     def test_loader(
@@ -128,18 +137,23 @@ class Dataset:
         batch_size: int,
         device: torch.device | str = "cpu",
         views: int = 1,
+        crops: int = 1,
         prefetch: int | None = None,
+        readers: int | None = None,
     ) -> ClipLoader:
         """Break the seal and return a loader of all test videos; see `unseal_test`."""
-        from .loader import ClipLoader, EvaluationRows  # brings torch
+        from .loader import ClipLoader  # brings torch
+        from .rows import EvaluationRows
 
+        rows = EvaluationRows(clip=clip, clips=views, crops=crops)  # refuses views before the seal is broken
         return ClipLoader(
-            self._cache,
+            self.stores,
             self.unseal_test(reason=reason),
-            EvaluationRows(clip=clip, views=views),
+            rows,
             batch_size=batch_size,
             device=device,
             prefetch=prefetch,
+            readers=readers,
         )
 
     def unseal_test(self, *, reason: str) -> tuple[ClipRecord, ...]:
@@ -154,7 +168,8 @@ class Dataset:
             raise InvalidSpecError("the test list is sealed; say for what reason it is opened")
         clips = self._clips(self._split.test)
         if not clips:
-            raise SplitError(f"split {self._split.number} of {self.spec.root} has no test clips")
+            named = "has no usable" if self._split.test else "names no"
+            raise SplitError(f"split {self._split.number} of {self.spec.root} {named} test clips; none can be scored")
         entry = {
             "time": time.time(),
             "version": self.version,
@@ -187,23 +202,12 @@ def open_dataset(spec: DatasetSpec, *, cache_dir: str | Path, progress: Progress
     Raises:
         DatasetError: one of its subclasses, with a sentence that says what to do.
     """
-    importer(spec.name)
     root, cache_dir = Path(spec.root).expanduser(), Path(cache_dir).expanduser()
-    index = _scan(root, spec.name, cache_dir, progress)
-    split = group_split(index.clips, spec.split)
+    index = scan_into(cache_dir, root, name=spec.name, group_pattern=spec.group_pattern, progress=progress)
+    split = make_split(index.clips, spec.splitting)
     _require_clips(spec, index, split)
-    cache = prepare_cache(index, root, cache_dir, short_side=spec.short_side, progress=progress)
-    return Dataset(spec, index, split, cache, cache_dir / "unsealed.jsonl")
-
-
-def _scan(root: Path, name: str, cache_dir: Path, progress: Progress | None) -> Index:
-    key = hashlib.sha256(f"{name}|{root.resolve()}".encode()).hexdigest()[:16]
-    memory = cache_dir / f"scan-{key}.jsonl"
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        return scan(root, name=name, memory=memory, progress=progress)
-    except OSError as error:
-        raise CacheError(f"{cache_dir} cannot be used for the cache: {error}") from error
+    stores = prepare(index, spec, cache_dir, progress=progress)
+    return Dataset(spec, index, split, stores, cache_dir / "unsealed.jsonl")
 
 
 def _require_clips(spec: DatasetSpec, index: Index, split: Split) -> None:

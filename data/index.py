@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -13,12 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import DatasetFormatError, DatasetNotFoundError
+from .errors import DatasetFormatError
 
 INDEX_FORMAT = 2
 
 Kind = Literal["video", "frames", "image", "lmdb"]
-Subset = Literal["train", "test"]
+Subset = Literal["train", "validation", "test"]
 Status = Literal["ok", "missing", "empty", "corrupt", "truncated", "short"]
 
 
@@ -84,6 +83,10 @@ class Measurement:
     fps: float = 0.0
     codec: str = ""
     sha1: str = ""
+    """Of the bytes that hold the clip."""
+    frames_hash: str = ""
+    """Of the decoded frames: equal where two clips show the same. Not part of the index's hash, for another decoder
+    may round otherwise."""
     note: str = ""
     """One clause for people: what is wrong with the video."""
 
@@ -131,8 +134,8 @@ class Index:
         records = []
         for clip in self.clips:
             record = _as_dict(clip)
-            # The wording of a decoder's complaint may change with its version.
-            del record["measured"]["note"]
+            # The wording of a decoder's complaint and its rounding may change with its version.
+            del record["measured"]["note"], record["measured"]["frames_hash"]
             records.append(record)
         content = {"format": INDEX_FORMAT, "classes": self.class_names, "clips": records}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -159,18 +162,10 @@ class Index:
         return dict(Counter(clip.measured.status for clip in self.clips))
 
     def save(self, path: Path) -> None:
-        """Write the index as JSON; a reader sees the whole file or the old one."""
-        content = {
-            "format": INDEX_FORMAT,
-            "name": self.name,
-            "hash": self.hash,
-            "class_names": self.class_names,
-            "notes": self.notes,
-            "clips": [_as_dict(clip) for clip in self.clips],
-        }
-        aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        aside.replace(path)
+        """Write the index; a reader sees the whole file or the old one. See `index_file`."""
+        from .index_file import write_index
+
+        write_index(self, path)
 
     @classmethod
     def load(cls, path: Path) -> Index:
@@ -180,25 +175,9 @@ class Index:
             DatasetNotFoundError: there is no such file.
             DatasetFormatError: the file is not an index, or was changed since it was saved.
         """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DatasetNotFoundError(f"there is no index {path}; scan the data set") from None
-        except ValueError as error:
-            raise DatasetFormatError(f"{path} is not JSON ({error}); scan again") from None
-        try:
-            index = cls(
-                name=content["name"],
-                class_names=tuple(content["class_names"]),
-                clips=tuple(_record(entry) for entry in content["clips"]),
-                notes=tuple(content["notes"]),
-            )
-            expected = content["hash"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise DatasetFormatError(f"{path} is not an index ({error!r}); scan again") from None
-        if index.hash != expected:
-            raise DatasetFormatError(f"{path} was changed after it was saved; scan again")
-        return index
+        from .index_file import read_index
+
+        return read_index(path)
 
 
 def make_index(
@@ -230,15 +209,3 @@ def _as_dict(clip: ClipRecord) -> dict[str, Any]:
 
 _RECORD_FIELDS = tuple(field.name for field in fields(ClipRecord))
 _MEASURED_FIELDS = tuple(field.name for field in fields(Measurement))
-
-
-def _record(entry: dict[str, Any]) -> ClipRecord:
-    official = tuple((int(number), subset) for number, subset in entry["official"])
-    flow = None if entry["flow"] is None else FlowFiles(**entry["flow"])
-    parsed = {
-        "official": official,
-        "other_labels": tuple(entry["other_labels"]),
-        "flow": flow,
-        "measured": Measurement(**entry["measured"]),
-    }
-    return ClipRecord(**{**entry, **parsed})

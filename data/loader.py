@@ -1,11 +1,12 @@
 """Loaders: prepared frames in, batches of clips on the device out.
 
 What a loader yields depends on the seed, the epoch and the ids of the clips, and on nothing else: an epoch can
-be entered at any batch, and reading ahead changes nothing.
+be entered at any batch, and neither reading ahead nor the number of readers changes anything.
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,90 +15,59 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from .augment import Crop, apply_crops, centre_crop, training_crop
 from .errors import InvalidSpecError
 from .index import ClipRecord
-from .sampling import evaluation_indices, training_indices
-from .seeding import generator
-from .specs import AugmentSpec, ClipSpec
-from .store import Box, FrameStore
+from .pixels import flow_clips, rgb_clips
+from .rows import EvaluationRows, Reading, Row, Stores, TrainingRows
+from .specs import Stream
+from .store import FrameStore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 J = TypeVar("J")
 R = TypeVar("R")
+A = TypeVar("A", "NDArray[np.uint8]", Tensor)
+Clips = Tensor | tuple[Tensor, Tensor]
+"""What a model is called with: one tensor, or (rgb, flow)."""
+MOST_READERS = 4
+"""Threads that a loader for a GPU starts unless told, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ClipBatch:
     """N videos as `views` clips each, on the loader's device."""
 
-    clips: torch.Tensor
-    """float32 (N * views, 3, T, size, size), normalised; the views of a video are neighbours."""
-    labels: torch.Tensor
-    """int64 (N,)."""
+    clips: Clips
+    """float32 (N * views, C, T, size, size), normalised; the views of a video are neighbours. A pair (rgb, flow)
+    for clips of both."""
+    labels: Tensor
+    """int64 (N,). Of mixed clips, the label of the larger part."""
     ids: tuple[str, ...]
     """N ids of the index."""
     views: int = 1
+    mixed: Tensor | None = None
+    """float32 (N, classes): each class's share of a clip, where clips are mixed."""
+
+    @property
+    def targets(self) -> Tensor:
+        """What to train towards, as cross-entropy takes it: the labels, or the shares of mixed clips."""
+        return self.labels if self.mixed is None else self.mixed
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Row:
-    """One clip to be read: which video, which frames, which box."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class HostBatch:
+    """The boxes of a batch's frames as they were read: bytes, one clip after another."""
 
-    id: str
-    indices: NDArray[np.intp]
-    crop: Crop
+    rows: tuple[Row, ...]
+    frames: dict[Stream, Tensor]
+    """By stream, uint8 (bytes,): for every row its frames or fields (U, box height, box width, channels)."""
 
-
-class _Rows:
-    """How the videos of an epoch become rows of batches. Subclasses say which and in what order."""
-
-    views = 1
-
-    def order(self, n_videos: int, epoch: int) -> Sequence[int]:
-        raise NotImplementedError
-
-    def rows(self, id_: str, shape: tuple[int, int, int], epoch: int) -> list[_Row]:
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingRows(_Rows):
-    """Every video once in random order, one random clip of each."""
-
-    clip: ClipSpec
-    augment: AugmentSpec
-    seed: int
-
-    def order(self, n_videos: int, epoch: int) -> Sequence[int]:
-        return [int(i) for i in generator("order", self.seed, epoch).permutation(n_videos)]
-
-    def rows(self, id_: str, shape: tuple[int, int, int], epoch: int) -> list[_Row]:
-        n_frames, height, width = shape
-        rng = generator("clip", self.seed, epoch, id_)
-        indices = training_indices(n_frames, self.clip, rng)
-        return [_Row(id=id_, indices=indices, crop=training_crop(height, width, self.augment, rng))]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationRows(_Rows):
-    """Every video in the order of the index, as centre crops of evenly spaced clips."""
-
-    clip: ClipSpec
-    views: int = 1
-
-    def order(self, n_videos: int, epoch: int) -> Sequence[int]:
-        return range(n_videos)
-
-    def rows(self, id_: str, shape: tuple[int, int, int], epoch: int) -> list[_Row]:
-        n_frames, height, width = shape
-        crop = centre_crop(height, width, self.clip)
-        return [
-            _Row(id=id_, indices=indices, crop=crop) for indices in evaluation_indices(n_frames, self.clip, self.views)
-        ]
+    def boxes(self, stream: Stream, channels: int) -> list[Tensor]:
+        """Return the frames of every row, as views."""
+        return list(_cut(self.frames[stream], self.rows, stream, channels))
 
 
 class ClipLoader:
@@ -105,34 +75,49 @@ class ClipLoader:
 
     def __init__(
         self,
-        cache: FrameStore,
+        stores: Stores,
         clips: Sequence[ClipRecord],
         rows: TrainingRows | EvaluationRows,
         *,
         batch_size: int,
+        num_classes: int | None = None,
         device: torch.device | str = "cpu",
         drop_last: bool = False,
         drop_single: bool = False,
         prefetch: int | None = None,
+        readers: int | None = None,
     ) -> None:
         """Set up a loader; nothing is read yet.
 
         Args:
             batch_size: rows of a batch at most: videos times views.
+            num_classes: length of mixed labels; by default as many as `clips` show.
             drop_last: leave out a last batch that is not full.
             drop_single: leave it out if it has one video only, on which batch norm cannot train.
-            prefetch: batches read ahead by a thread; 0 reads when asked. Default: 2 on a GPU, else 0.
+            prefetch: batches read ahead by threads; 0 reads when asked. Default: 2 on a GPU, else 0.
+            readers: threads that read ahead, each a batch of its own; more of them than `prefetch` do not help.
+                Default: as many as there are processors, up to 4.
+
+        Raises:
+            InvalidSpecError: the clips need a stream that was not prepared, or a number is out of range.
         """
-        if batch_size < 1:
-            raise InvalidSpecError(f"batch_size is {batch_size}; it must be at least 1")
-        self._cache = cache
+        for name, value, least in (("batch_size", batch_size, 1), ("prefetch", prefetch, 0), ("readers", readers, 1)):
+            if value is not None and value < least:
+                raise InvalidSpecError(f"{name} is {value}; it must be at least {least}")
+        missing = [stream for stream in rows.clip.inputs if stream not in stores]
+        if missing:
+            raise InvalidSpecError(f"the clips need {missing[0]}, which the data set was opened without; set its flow")
+        self._stores = {stream: stores[stream] for stream in rows.clip.inputs}
         self._clips = tuple(clips)
         self._rows = rows
+        self._num_classes = num_classes or 1 + max((clip.label for clip in clips), default=0)
         self._videos_per_batch = max(1, batch_size // rows.views)
         self._device = torch.device(device)
-        on_gpu = self._device.type == "cuda"
-        self._prefetch = (2 if on_gpu else 0) if prefetch is None else prefetch
-        self._pin = on_gpu
+        self._on_gpu = self._device.type == "cuda"
+        readers = readers or min(MOST_READERS, os.cpu_count() or 1)
+        self._prefetch = (max(2, readers) if self._on_gpu else 0) if prefetch is None else prefetch
+        self._readers = min(readers, self._prefetch)
+        self._spare: dict[Stream, deque[Tensor]] = {stream: deque() for stream in self._stores}
         self._length = self._count_batches(drop_last=drop_last, drop_single=drop_single)
 
     def _count_batches(self, *, drop_last: bool, drop_single: bool) -> int:
@@ -159,47 +144,114 @@ class ClipLoader:
         Raises:
             CacheError: the cache was damaged; no clip is ever replaced by another one.
         """
+        jobs = self._jobs(epoch, start_batch)
+        read = _ahead(lambda job: self._read(job, epoch), jobs, self._prefetch, self._readers)
+        for number, (job, host) in enumerate(zip(jobs, read, strict=True), start=start_batch):
+            yield self._batch([self._clips[i] for i in job], host, epoch, number)
+
+    def host_batches(self, epoch: int, start_batch: int = 0) -> Iterator[HostBatch]:
+        """Yield what is read for the batches of an epoch, before the device sees it; for benchmarks.
+
+        A batch holds until the next one is asked for.
+        """
+        jobs = self._jobs(epoch, start_batch)
+        for host in _ahead(lambda job: self._read(job, epoch), jobs, self._prefetch, self._readers):
+            yield host
+            self._give_back(host)
+
+    def _jobs(self, epoch: int, start_batch: int) -> list[Sequence[int]]:
         order = self._rows.order(len(self._clips), epoch)
         size = self._videos_per_batch
-        jobs = [order[n * size : (n + 1) * size] for n in range(start_batch, self._length)]
-        for job, (frames, crops) in zip(
-            jobs, _ahead(lambda job: self._read(job, epoch), jobs, self._prefetch), strict=True
-        ):
-            yield self._batch([self._clips[i] for i in job], frames, crops)
+        return [order[n * size : (n + 1) * size] for n in range(start_batch, self._length)]
 
-    def _read(self, job: Sequence[int], epoch: int) -> tuple[torch.Tensor, list[Crop]]:
-        """Return the cropped frames of a batch on the host, uint8 (N, T, H, W, 3), and its crops."""
-        rows: list[_Row] = []
-        for i in job:
-            id_ = self._clips[i].id
-            rows += self._rows.rows(id_, self._cache.shape(id_), epoch)
-        height = max(row.crop.height for row in rows)
-        width = max(row.crop.width for row in rows)
-        shape_all = (len(rows), self._rows.clip.frames, height, width, 3)
-        canvas = torch.empty(shape_all, dtype=torch.uint8, pin_memory=self._pin)
-        for row, target in zip(rows, canvas.numpy(), strict=True):
-            crop = row.crop
-            box = Box(top=crop.top, left=crop.left, height=crop.height, width=crop.width)
-            self._cache.read_into(row.id, row.indices, box, target[:, : box.height, : box.width])
-        return canvas, [row.crop for row in rows]
+    def _read(self, job: Sequence[int], epoch: int) -> HostBatch:
+        rows = tuple(row for i in job for row in self._rows.rows(self._clips[i].id, self._stores, epoch))
+        frames = {stream: self._read_stream(rows, stream, store) for stream, store in self._stores.items()}
+        return HostBatch(rows=rows, frames=frames)
 
-    def _batch(self, clips: Sequence[ClipRecord], frames: torch.Tensor, crops: list[Crop]) -> ClipBatch:
-        frames = frames.to(self._device, non_blocking=True)
-        labels = torch.tensor([clip.label for clip in clips], dtype=torch.int64)
+    def _read_stream(self, rows: Sequence[Row], stream: Stream, store: FrameStore) -> Tensor:
+        buffer = self._buffer(stream, sum(_n_bytes(row, stream, store.channels) for row in rows))
+        for row, target in zip(rows, _cut(buffer.numpy(), rows, stream, store.channels), strict=True):
+            store.read_into(row.id, _reading(row, stream).indices, row.change.box, target)
+        return buffer
+
+    def _buffer(self, stream: Stream, n_bytes: int) -> Tensor:
+        """Return memory for a batch: on a CPU that of an earlier one, since fresh pages cost as much as the copy."""
+        if self._on_gpu:
+            return torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True)
+        try:
+            spare = self._spare[stream].popleft()
+        except IndexError:
+            spare = torch.from_numpy(np.empty(0, np.uint8))
+        # A little more than needed, so that batches of about the same size share it.
+        return spare if len(spare) >= n_bytes else torch.from_numpy(np.empty(n_bytes * 9 // 8, np.uint8))
+
+    def _give_back(self, host: HostBatch) -> None:
+        if not self._on_gpu:
+            for stream, buffer in host.frames.items():
+                self._spare[stream].append(buffer)
+
+    def _batch(self, clips: Sequence[ClipRecord], host: HostBatch, epoch: int, number: int) -> ClipBatch:
+        labels = torch.tensor([clip.label for clip in clips], dtype=torch.int64).to(self._device)
+        on_device = {stream: frames.to(self._device, non_blocking=True) for stream, frames in host.frames.items()}
+        tensors = self._tensors(HostBatch(rows=host.rows, frames=on_device))
+        self._give_back(host)
+        mix = self._rows.mix(epoch, number)
+        mixed = None if mix is None else mix.targets(labels, self._num_classes)
+        if mix is not None:
+            tensors, labels = tuple(mix.clips(tensor) for tensor in tensors), mix.labels(labels)
         return ClipBatch(
-            clips=apply_crops(frames, crops, self._rows.clip),
-            labels=labels.to(self._device),
+            clips=tensors[0] if len(tensors) == 1 else (tensors[0], tensors[1]),
+            labels=labels,
             ids=tuple(clip.id for clip in clips),
             views=self._rows.views,
+            mixed=mixed,
         )
 
+    def _tensors(self, batch: HostBatch) -> tuple[Tensor, ...]:
+        changes = [row.change for row in batch.rows]
+        tensors = []
+        for stream, store in self._stores.items():
+            boxes = batch.boxes(stream, store.channels)
+            if stream == "rgb":
+                tensors.append(rgb_clips(boxes, changes, self._rows.clip))
+            else:
+                stacks = [_stack(row).to(self._device) for row in batch.rows]
+                tensors.append(flow_clips(boxes, stacks, changes, self._rows.clip))
+        return tuple(tensors)
 
-def _ahead(work: Callable[[J], R], jobs: Sequence[J], depth: int) -> Iterator[R]:
-    """Yield `work(job)` for every job in order, up to `depth` of them done ahead in a thread."""
+
+def _cut(buffer: A, rows: Sequence[Row], stream: Stream, channels: int) -> Iterator[A]:
+    """Yield the part of each row of a flat buffer, (U, box height, box width, channels)."""
+    at = 0
+    for row in rows:
+        n_bytes = _n_bytes(row, stream, channels)
+        box = row.change.box
+        yield buffer[at : at + n_bytes].reshape((-1, box.height, box.width, channels))
+        at += n_bytes
+
+
+def _n_bytes(row: Row, stream: Stream, channels: int) -> int:
+    return len(_reading(row, stream).indices) * row.change.box.height * row.change.box.width * channels
+
+
+def _reading(row: Row, stream: Stream) -> Reading:
+    return next(reading for reading in row.readings if reading.stream == stream)
+
+
+def _stack(row: Row) -> Tensor:
+    stack = _reading(row, "flow").stack
+    if stack is None:
+        raise TypeError("a reading of flow says which fields stand for each frame")
+    return torch.from_numpy(stack)
+
+
+def _ahead(work: Callable[[J], R], jobs: Sequence[J], depth: int, threads: int) -> Iterator[R]:
+    """Yield `work(job)` for every job in order, up to `depth` of them done ahead by so many threads."""
     if depth < 1:
         yield from map(work, jobs)
         return
-    pool = ThreadPoolExecutor(1)
+    pool = ThreadPoolExecutor(threads)
     waiting: deque[Future[R]] = deque()
     try:
         for job in jobs:

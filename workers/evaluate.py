@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from data import ClipBatch
-from hpo.spec.study import DatasetConfig
+from hpo.spec.dataset import DatasetConfig
 from hpo.spec.training import TrainingConfig
 
 from .checkpoint import load
@@ -35,7 +35,8 @@ class FinalScore:
     """Wilson interval of `top1`, 95 %."""
     videos: int
     clips: int
-    """Views per video: so many clips, centre crops."""
+    crops: int
+    """A video was seen in so many clips times crops."""
     chance: float
     """Top-1 of guessing: one over the number of classes."""
     dataset_version: str
@@ -51,11 +52,13 @@ def evaluate_final(
     device: Device,
     reason: str,
     clips: int = DEFAULT_CLIPS,
+    crops: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> FinalScore:
     """Break the seal of the test list, for a `reason` that is recorded, and score a checkpoint on it.
 
-    The softmax outputs of a video's clips are averaged. Sets the thread count of this process.
+    The softmax outputs of a video's views, `clips` evenly spaced clips in `crops` crops each, are averaged. Sets
+    the thread count of this process.
 
     Args:
         progress: called with the videos scored so far and all of them.
@@ -78,13 +81,19 @@ def evaluate_final(
     model.load_state_dict(state["model"])
     model.to(runtime.device)
     loader = opened.test_loader(
-        reason=reason, clip=clip_spec(config), batch_size=config.batch_size, device=runtime.device, views=clips
+        reason=reason,
+        clip=clip_spec(config),
+        batch_size=config.batch_size,
+        device=runtime.device,
+        views=clips,
+        crops=crops,
     )
     result = score(
         model,
         loader,
         device=runtime.device,
         precision=resolve(config, runtime),
+        most_clips=config.batch_size,
         each=None if progress is None else _counting(progress, loader.num_clips),
     )
     right = round(result.top1 * result.videos)
@@ -94,6 +103,7 @@ def evaluate_final(
         interval=wilson_interval(right, result.videos),
         videos=result.videos,
         clips=clips,
+        crops=crops,
         chance=1 / opened.num_classes,
         dataset_version=opened.version,
         same_dataset=opened.version == state["dataset_version"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data import ClipBatch
+from data.loader import Clips
 
 from .metrics import Sums
 from .precision import Precision, autocast
@@ -36,11 +37,16 @@ def score(
     *,
     device: torch.device,
     precision: Precision,
+    most_clips: int | None = None,
     each: Callable[[ClipBatch], None] | None = None,
 ) -> Score:
     """Score `model` in evaluation mode; it is left in the mode that it was in.
 
-    A video of several views is scored by the mean of their softmax outputs. `each` is called before every batch.
+    A video of several views is scored by the mean of their softmax outputs.
+
+    Args:
+        most_clips: clips that the model sees at once, where a batch has more: all views of a video are in one.
+        each: called before every batch.
     """
     sums = Sums(device)
     training = model.training
@@ -51,12 +57,20 @@ def score(
                 if each is not None:
                     each(batch)
                 with autocast(precision, device):
-                    logits = model(batch.clips)
+                    logits = torch.cat([model(clips) for clips in _parts(batch.clips, most_clips)])
                 scores = _over_views(logits.float(), batch.views)
                 sums.add(F.cross_entropy(scores, batch.labels), scores, batch.labels)
     finally:
         model.train(training)
     return Score(top1=sums.top1, top5=sums.top5, loss=sums.loss, videos=sums.samples)
+
+
+def _parts(clips: Clips, most: int | None) -> Iterator[Clips]:
+    """Yield clips, or pairs of them, `most` at a time."""
+    count = len(clips) if isinstance(clips, Tensor) else len(clips[0])
+    for start in range(0, count, most or count):
+        part = slice(start, start + (most or count))
+        yield clips[part] if isinstance(clips, Tensor) else (clips[0][part], clips[1][part])
 
 
 def _over_views(logits: Tensor, views: int) -> Tensor:

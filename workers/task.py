@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,9 +11,10 @@ import torch
 
 from data import AugmentSpec, ClipLoader, ClipSpec, Dataset, DatasetSpec, open_dataset
 from data.progress import Progress
-from hpo.spec.study import DatasetConfig
+from data.specs import Stream
+from hpo.spec.dataset import DatasetConfig
 from hpo.spec.training import TrainingConfig
-from models import VideoModel, create_model, model_info, model_settings
+from models import InvalidModelError, VideoModel, create_model, model_info, model_settings, resolve_hparams
 
 
 def open_task(dataset: DatasetConfig, *, cache_dir: Path, progress: Progress | None = None) -> Dataset:
@@ -21,21 +23,45 @@ def open_task(dataset: DatasetConfig, *, cache_dir: Path, progress: Progress | N
     Raises:
         data.DatasetError: with a sentence that says what to do.
     """
-    spec = DatasetSpec(
-        name=dataset.name,
-        root=dataset.root,
-        split=dataset.split,
-        validation=dataset.validation,
-        short_side=dataset.short_side,
-    )
+    spec = DatasetSpec(**dataset.model_dump())  # the same names on both sides
     return open_dataset(spec, cache_dir=cache_dir, progress=progress)
 
 
 def clip_spec(config: TrainingConfig) -> ClipSpec:
-    """Give the clips that the configuration's model sees, normalised as its card says."""
-    card = model_info(config.model).clip
+    """Give the clips that the configuration's model sees, RGB normalised as its card says.
+
+    Raises:
+        models.ModelError: no such model or option, or its flow channels are no pairs.
+    """
+    card = model_info(config.model)
+    options = resolve_hparams(card, config.hparams)
     clip = config.clip
-    return ClipSpec(frames=clip.frames, stride=clip.stride, size=clip.size, mean=card.mean, std=card.std)
+    inputs, pairs = _streams(config, options)
+    return ClipSpec(
+        frames=clip.frames,
+        stride=clip.stride,
+        size=clip.size,
+        sampling=clip.sampling,
+        stack=int(options.get("seq_len", 1)),
+        gap=clip.gap,
+        padding=clip.padding,
+        inputs=inputs,
+        flow_pairs=pairs,
+        mean=card.clip.mean,
+        std=card.clip.std,
+    )
+
+
+def _streams(config: TrainingConfig, options: Mapping[str, Any]) -> tuple[tuple[Stream, ...], int]:
+    """Return what a clip consists of, and the flow fields of one frame."""
+    if len(model_info(config.model).inputs) == 1:
+        return (config.clip.modality,), config.clip.flow_pairs
+    pairs, rest = divmod(int(options["flow_channels"]), 2)
+    if rest:
+        raise InvalidModelError(
+            f"{config.model}: flow_channels = {options['flow_channels']} is odd; flow has an x and a y of each pair"
+        )
+    return ("rgb", "flow"), pairs
 
 
 def build_model(config: TrainingConfig, *, num_classes: int) -> VideoModel:
@@ -48,7 +74,21 @@ def build_model(config: TrainingConfig, *, num_classes: int) -> VideoModel:
         config.model, num_classes=num_classes, dropout=config.dropout, hparams=config.hparams
     )  # refuses what is no option of the model, such as `num_classes` or `weights`
     options: dict[str, Any] = dict(settings.hparams)
-    return create_model(config.model, num_classes=num_classes, dropout=config.dropout, **options)
+    inputs, pairs = _streams(config, options)
+    return create_model(
+        config.model,
+        num_classes=num_classes,
+        in_channels=2 * pairs if inputs == ("flow",) else 3,
+        dropout=config.dropout,
+        **options,
+    )
+
+
+def augment_spec(config: TrainingConfig) -> AugmentSpec:
+    """Give the random changes of the configuration's training clips."""
+    wanted = config.augment.model_dump()
+    jitter = wanted.pop("jitter")
+    return AugmentSpec(brightness=jitter, contrast=jitter, **wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +101,14 @@ class Loaders:
     @classmethod
     def of(cls, dataset: Dataset, config: TrainingConfig, device: torch.device) -> Self:
         """Make the loaders of one run."""
-        clip, wanted = clip_spec(config), config.augment
-        augment = AugmentSpec(
-            scale_min=wanted.scale_min, flip=wanted.flip, brightness=wanted.jitter, contrast=wanted.jitter
-        )
+        clip = clip_spec(config)
         return cls(
             train=dataset.train_loader(
-                clip=clip, augment=augment, batch_size=config.batch_size, seed=config.seed, device=device
+                clip=clip,
+                augment=augment_spec(config),
+                batch_size=config.batch_size,
+                seed=config.seed,
+                device=device,
             ),
             validation=dataset.validation_loader(clip=clip, batch_size=config.batch_size, device=device),
         )

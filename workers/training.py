@@ -125,7 +125,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_mult"]
         with autocast(self.precision, self.device):
-            loss, logits = self.model.training_loss(batch.clips, batch.labels, self._criterion)
+            # A model of two clips takes the pair, which its base class does not promise.
+            loss, logits = self.model.training_loss(batch.clips, batch.targets, self._criterion)  # type: ignore[arg-type]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call] # torch's gap
         if config.grad_clip_norm is not None:
@@ -133,8 +134,8 @@ class Trainer:
         self.optimizer.step()
         self._sums.add(loss, logits.float(), batch.labels)
 
-    def _criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
+    def _criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
 
     def _check_limits(self) -> None:
         if self.device.type == "cpu" or self.batch % _GPU_CHECK_BATCHES == 0:

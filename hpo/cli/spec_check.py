@@ -42,12 +42,32 @@ def check_models(spec: StudySpec) -> Sequence[SpecIssue]:
         except ModelError as error:
             issues.append(SpecIssue(path=path, message=str(error)))
             continue
-        if len(inputs) > 1:
-            message = f"{name} takes {' and '.join(inputs)}, but data sets are prepared as RGB alone; choose another"
-            issues.append(SpecIssue(path=path, message=message))
-        else:
-            issues.extend(list(_unknown_options(spec, name)) or _misfits(spec, name))
+        if len(inputs) > 1 and spec.task.dataset.flow == "none":
+            issues.append(_flow_missing(path, f"{name} takes {' and '.join(inputs)}"))
+        issues.extend(list(_unknown_options(spec, name)) or _misfits(spec, name) or _odd_channels(spec, name))
+    if spec.task.dataset.flow == "none":
+        issues.extend(_flow_missing(path, "flow clips need optical flow") for path in _flow_clips(spec))
     return issues
+
+
+def _flow_missing(path: str, wish: str) -> SpecIssue:
+    message = f"{wish}, but task.dataset.flow is none; set it to dis, farneback, tvl1, raft or listed"
+    return SpecIssue(path=path, message=message)
+
+
+def _flow_clips(spec: StudySpec) -> Iterator[str]:
+    """Yield where the spec asks for flow as the only input."""
+    if spec.task.base.get("clip.modality") == "flow":
+        yield "task.base.clip.modality"
+    if "clip.modality" in spec.space and spec.space["clip.modality"].contains("flow"):
+        yield "space.clip.modality"
+
+
+def _odd_channels(spec: StudySpec, model: str) -> list[SpecIssue]:
+    path, values = _options(spec, model).get("flow_channels", ("", ()))
+    odd = [value for value in values if isinstance(value, int) and value % 2]
+    message = f"flow_channels = {odd[0]} is odd; flow has an x and a y of each pair of frames" if odd else ""
+    return [SpecIssue(path=path, message=message)] if odd else []
 
 
 def _candidates(spec: StudySpec) -> tuple[str, list[str]]:

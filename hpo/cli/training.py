@@ -78,6 +78,7 @@ def evaluate(
     final: Annotated[bool, typer.Option("--final", help="Open the sealed test list.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Score it although that was done before.")] = False,
     clips: Annotated[int, typer.Option(help="Clips per video, evenly spaced.", min=1)] = 10,
+    crops: Annotated[int, typer.Option(help="Crops of each clip: 1, 3, 5 or 10 (see docs/clips.md).")] = 1,
     gpu: Gpu = None,
     cpu: Cpu = False,
     threads: Threads = None,
@@ -90,13 +91,20 @@ def evaluate(
         )
     exported = load_export(file)
     device = _device(exported, gpu=gpu, cpu=cpu, threads=threads)
-    print_evaluation(file, settings_of(context), device=device, clips=clips, again=again)
+    print_evaluation(file, settings_of(context), device=device, views=(clips, crops), again=again)
 
 
 def print_evaluation(
-    file: Path, settings: Settings, *, device: Device | None = None, clips: int = 10, again: bool = False
+    file: Path,
+    settings: Settings,
+    *,
+    device: Device | None = None,
+    views: tuple[int, int] = (10, 1),
+    again: bool = False,
 ) -> None:
     """Score the checkpoint of an export on the sealed test list, once, and keep the score beside the file.
+
+    `views` are the clips of each video and the crops of each clip.
 
     Raises:
         HpoError: the checkpoint or the data set cannot be used.
@@ -106,18 +114,18 @@ def print_evaluation(
         score = json.loads(record.read_text())
         out.print(f"The test list was opened on {score['at']}; score it once more with --again.")
     else:
-        score = _score(file, settings, device=device, clips=clips)
+        score = _score(file, settings, device=device, views=views)
         record.write_text(json.dumps(score, indent=2) + "\n")
     low, high = score["interval"]
     out.print(
         f"Test        top-1 {score['top1']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {score['videos']} sealed "
-        f"videos, {score['clips']} clips each; chance is {score['chance']:.3f}"
+        f"videos, {score['clips']} clips x {score.get('crops', 1)} crops each; chance is {score['chance']:.3f}"
     )
     if not score["same_dataset"]:
         err.print("the data set is not the one that was trained on: files were added, changed or lost since")
 
 
-def _score(file: Path, settings: Settings, *, device: Device | None, clips: int) -> dict[str, Any]:
+def _score(file: Path, settings: Settings, *, device: Device | None, views: tuple[int, int]) -> dict[str, Any]:
     from data import DatasetError
     from models import ModelError
     from workers.evaluate import evaluate_final
@@ -132,7 +140,8 @@ def _score(file: Path, settings: Settings, *, device: Device | None, clips: int)
             cache_dir=settings.cache_dir,
             device=device or _device(exported),
             reason=f"final evaluation of trial {exported.trial} of study {exported.study}",
-            clips=clips,
+            clips=views[0],
+            crops=views[1],
             progress=_on(bar, "test videos"),
         )
     return {"at": datetime.now(UTC).isoformat(timespec="seconds"), **asdict(score)}

@@ -1,13 +1,12 @@
-"""Bayesian optimization by Ax and BoTorch, from the records alone.
+"""Bayesian optimization in an Ax experiment, with candidates from a generation node of ours.
 
-Ax is a calculator here, not a keeper of state: every proposal builds a fresh `Client` from the history (about 2 ms a
-trial), so that replay, re-planning and restart are the ordinary case, and none of Ax's traps with state can be met:
+Ax holds what it is good at holding: the experiment with its trials and data, the search space, the optimization config
+and the generation strategy. The strategy's node is ours (`hpo.optimizer.bayes`), because it needs what an Ax
+experiment has no room for (whole curves of trials that were stopped, conditions without imputation) and a twentieth of
+the time. The start-up is ours too and comes before the strategy.
 
-- start-up is ours; Ax begins with its model (an initialization budget of 0, which may be exceeded);
-- every row has a progression (epochs done), so that stepped and step-less data never mix;
-- a trial without all metrics, or with one that is not finite, is given as pending or not at all;
-- failures of a configuration are given as the worst outcome seen, since Ax does not see failed trials;
-- the seed is given each time, and torch is pinned to one thread (many are slower for matrices this small).
+The experiment is a cache: it follows the history trial by trial and is built anew when the history has changed in
+another way than by going on. Suggestions are a function of the history alone.
 """
 
 from __future__ import annotations
@@ -19,14 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
-from ..spec import StudySpec
-from ..trial import Suggestion, TrialState
-from .cube import key_of, size
-from .generator import GeneratorError
-from .history import History, Observation
-
 with warnings.catch_warnings():
     # Ax imports its own deprecated modules, and linear_operator uses torch.jit.script.
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -36,18 +27,24 @@ with warnings.catch_warnings():
     logging.disable(logging.INFO)
     from ax.api.client import Client
     from ax.core.data import Data, DataRow
+    from ax.core.experiment import Experiment
+    from ax.generation_strategy.external_generation_node import ExternalGenerationNode
+    from ax.generation_strategy.generation_strategy import GenerationStrategy
     from ax.utils.common.logger import set_ax_logger_levels
 
-    from .ax_space import AxSpace
+    from .ax_space import AxSpace, AxValue
 
     logging.disable(_disabled)
 
-_ATTEMPTS = 5
-"""How often Ax is asked again when its proposal is a configuration that is known already."""
+from ..outcomes import final_metrics, finite
+from ..spec import StudySpec
+from ..trial import Params, Suggestion, TrialRecord, TrialState
+from .bayes.generator import BayesGenerator
+from .cube import ParamsKey, key_of
+from .generator import GeneratorError
+from .history import History
 
-
-_FEW = 2000
-"""Spaces up to this size are counted."""
+_PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
 
 
 class AxGenerator:
@@ -56,101 +53,154 @@ class AxGenerator:
     name = "ax"
 
     def __init__(self) -> None:
-        torch.set_num_threads(1)
         # Ax warns of what is ordinary here, such as a constraint metric that has not varied yet.
         set_ax_logger_levels(logging.ERROR)
+        self._study: AxStudy | None = None
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
         """Give up to `n` configurations, each planned with the earlier ones pending."""
-        space = AxSpace(history.spec)
-        if not space.parameters:
-            raise GeneratorError("nothing varies in this space")
-        # Ax takes half a minute to find out that a space is used up.
-        count = size(history.spec, limit=_FEW)
-        left = n if count is None else count - len(history.taken)
-        if left <= 0:
-            raise GeneratorError("every configuration of this space has been tried")
         try:
             with _known_warnings():
-                client = _client(history, space)
-                return _distinct(client, history, space, min(n, left))
+                return self.study(history).propose(history, n)
+        except GeneratorError:
+            raise
         except Exception as error:
-            # Ax, BoTorch and torch raise a dozen unrelated classes when a fit or a space is degenerate.
+            # Ax raises a dozen unrelated classes; whatever it was, the study goes on with a Sobol point.
             raise GeneratorError(f"Ax could not propose ({type(error).__name__}: {error})") from error
 
-
-def _distinct(client: Client, history: History, space: AxSpace, n: int) -> list[Suggestion]:
-    taken = set(history.taken)
-    found: list[Suggestion] = []
-    for _ in range(n + _ATTEMPTS):
-        if len(found) == n:
-            break
-        # A known configuration stays pending in the client, so that the next proposal is another one.
-        (values,) = client.get_next_trials(1).values()
-        params = space.decode(values)
-        if key_of(params) in taken:
-            continue
-        taken.add(key_of(params))
-        mean, sd = _prediction(client, history.spec, values)
-        found.append(Suggestion(params=params, generator="ax", predicted_mean=mean, predicted_sd=sd))
-    if not found:
-        raise GeneratorError(f"Ax proposed nothing new in {_ATTEMPTS} attempts")
-    return found
+    def study(self, history: History) -> AxStudy:
+        """Give the Ax experiment of `history`, brought up to date or built anew."""
+        with _known_warnings():
+            if self._study is None or not self._study.follow(history):
+                self._study = AxStudy(history.spec)
+                self._study.follow(history)
+        return self._study
 
 
-def _prediction(client: Client, spec: StudySpec, values: Any) -> tuple[float | None, float | None]:
-    """Give what the model expects of the first objective: mean and standard deviation."""
-    mean, sd = client.predict([values])[0][spec.objectives[0].metric]
-    return (float(mean), float(sd)) if math.isfinite(mean) and math.isfinite(sd) else (None, None)
+class BayesNode(ExternalGenerationNode):
+    """The node of the generation strategy that asks our generator."""
+
+    def __init__(self, space: AxSpace) -> None:
+        super().__init__(name=AxGenerator.name, should_deduplicate=False)
+        self._space = space
+        self._generator = BayesGenerator(AxGenerator.name)
+        self._planned: list[Suggestion] = []
+
+    def plan(self, history: History, n: int) -> list[Suggestion]:
+        """Plan the next `n` candidates, which the strategy is then asked for one by one."""
+        self._planned = self._generator.propose(history, n)
+        return list(self._planned)
+
+    def update_generator_state(self, experiment: Experiment, data: Data) -> None:
+        """Do nothing: the history that was planned with is where the experiment's trials and data come from."""
+
+    def get_next_candidate(self, pending_parameters: list[Any]) -> dict[str, AxValue | None]:
+        """Give the next planned candidate in Ax's words."""
+        return dict(self._space.encode(self._planned.pop(0).params))
 
 
-def _client(history: History, space: AxSpace) -> Client:
-    spec = history.spec
-    client = Client(random_seed=spec.optimizer.seed)
-    client.configure_experiment(parameters=space.parameters, name=spec.name)
-    client.configure_optimization(objective=_objective(spec), outcome_constraints=_constraints(spec))
-    client.configure_generation_strategy(
-        method="fast",
-        initialization_budget=0,
-        initialize_with_center=False,
-        allow_exceeding_initialization_budget=True,
-    )
-    _attach(client, history, space)
-    return client
+class AxStudy:
+    """One study as an Ax experiment with a generation strategy."""
 
+    def __init__(self, spec: StudySpec) -> None:
+        self._spec = spec
+        self._space = AxSpace(spec)
+        if not self._space.parameters:
+            raise GeneratorError("nothing varies in this space")
+        self._node = BayesNode(self._space)
+        self._strategy = GenerationStrategy(nodes=[self._node], name=AxGenerator.name)
+        self._client = Client(random_seed=spec.optimizer.seed)
+        self._client.configure_experiment(parameters=self._space.parameters, name=spec.name)
+        self._client.configure_optimization(objective=_objective(spec), outcome_constraints=_constraints(spec))
+        self._client.set_generation_strategy(self._strategy)
+        self._known: dict[int, _Known] = {}
 
-def _attach(client: Client, history: History, space: AxSpace) -> None:
-    """Give every observation to Ax: all rows at once, which is fifty times as fast as `Client.attach_data` of each."""
-    rows: list[DataRow] = []
-    finished: list[tuple[int, Observation]] = []
-    for seen in history.observations:
-        index = client.attach_trial(space.encode(seen.params))
-        rows += _rows(client, index, seen)
-        if seen.state in (TrialState.COMPLETED, TrialState.STOPPED):
-            finished.append((index, seen))
-    if rows:
-        client._experiment.attach_data(Data(data_rows=rows))
-    for index, seen in finished:
-        if seen.state is TrialState.STOPPED:
-            client.mark_trial_early_stopped(index)
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment, for Ax's own analyses."""
+        return self._client._experiment
+
+    def follow(self, history: History) -> bool:
+        """Attach what is new; False (and nothing done) when the history is no continuation of what is attached."""
+        records = {record.id: record for record in history.records}
+        seen = {id: _Known(record, history.metric_names, self._spec.task.epochs) for id, record in records.items()}
+        goes_on = all(id in seen and seen[id].continues(was) for id, was in self._known.items())
+        if history.spec != self._spec or not goes_on:
+            return False
+        rows: list[DataRow] = []
+        finished: list[tuple[int, TrialState]] = []
+        for id, now in seen.items():
+            was = self._known.get(id)
+            now.index = was.index if was is not None else self._client.attach_trial(self._space.encode(now.params))
+            if now.is_measured and (was is None or not was.is_measured):
+                rows += _rows(self.experiment, now)
+            if now.state not in _PENDING and (was is None or was.state in _PENDING):
+                finished.append((now.index, now.state))
+        if rows:
+            # All rows at once is fifty times as fast as `Client.attach_data` of each.
+            self.experiment.attach_data(Data(data_rows=rows))
+        for index, state in finished:
+            self._finish(index, state)
+        self._known = seen
+        return True
+
+    def propose(self, history: History, n: int) -> list[Suggestion]:
+        """Give the candidates of the generation strategy; they are no trials of the experiment before they are told."""
+        planned = self._node.plan(history, n)
+        self._strategy.gen(experiment=self.experiment, num_trials=len(planned))
+        return planned
+
+    def _finish(self, index: int, state: TrialState) -> None:
+        if state is TrialState.STOPPED:
+            self._client.mark_trial_early_stopped(index)
+        elif state is TrialState.COMPLETED:
+            self._client.complete_trial(index)
         else:
-            client.complete_trial(index)
+            self._client.mark_trial_failed(index)
 
 
-def _rows(client: Client, index: int, seen: Observation) -> list[DataRow]:
-    arm = client._experiment.trials[index].arms[0].name
-    # An unknown standard error (NaN) lets the model learn the noise.
+class _Known:
+    """A trial as the experiment knows it."""
+
+    def __init__(self, record: TrialRecord, names: tuple[str, ...], epochs: int) -> None:
+        self.params: Params = record.params
+        self.key: ParamsKey = key_of(record.params)
+        self.state = record.state
+        values = {name: finite(final_metrics(record), name) for name in names}
+        complete = record.state in (TrialState.COMPLETED, TrialState.STOPPED) and None not in values.values()
+        # A trial without all metrics teaches nothing, and Ax would wait for the rest for ever.
+        known = {name: value for name, value in values.items() if value is not None}
+        self.values: dict[str, float] = known if complete else {}
+        if not complete and record.state not in _PENDING:
+            self.state = TrialState.FAILED
+        self.step = record.last_step or epochs
+        self.index = -1
+
+    @property
+    def is_measured(self) -> bool:
+        return bool(self.values)
+
+    def continues(self, earlier: _Known) -> bool:
+        """Whether the trial is what it was, or has gone on from there."""
+        if self.key != earlier.key:
+            return False
+        return earlier.state in _PENDING or (self.state, self.values) == (earlier.state, earlier.values)
+
+
+def _rows(experiment: Experiment, known: _Known) -> list[DataRow]:
+    arm = experiment.trials[known.index].arms[0].name
+    # An unknown standard error (NaN) lets a model learn the noise; a step keeps stepped data from mixing with others.
     return [
         DataRow(
-            trial_index=index,
+            trial_index=known.index,
             arm_name=arm,
             metric_name=name,
             metric_signature=name,
             mean=value,
             se=math.nan,
-            step=float(seen.step),
+            step=float(known.step),
         )
-        for name, value in seen.metrics.items()
+        for name, value in known.values.items()
     ]
 
 
@@ -161,7 +211,7 @@ def _objective(spec: StudySpec) -> str:
 
 
 def _constraints(spec: StudySpec) -> list[str]:
-    """Write the constraints; Ax takes none on the metric of an objective, which is driven that way in any case."""
+    """Write the constraints; Ax takes none on the metric of an objective."""
     objectives = {objective.metric for objective in spec.objectives}
     return [
         f"{constraint.metric} {constraint.relation} {constraint.bound!r}"
@@ -172,7 +222,7 @@ def _constraints(spec: StudySpec) -> list[str]:
 
 @contextmanager
 def _known_warnings() -> Iterator[None]:
-    """Silence what Ax and BoTorch say about their own parts and a person can do nothing about."""
+    """Silence what Ax says about its own parts and a person can do nothing about."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(ax|botorch|gpytorch|linear_operator)\b")
         yield

@@ -1,5 +1,6 @@
 """The study spec: parameters, objectives, task, budget; reading it and explaining what is wrong with it."""
 
+from .dataset import DatasetConfig
 from .include import Fragment, Fragments
 from .load import dump_spec, issues_of, load_spec, parse_spec
 from .metrics import METRICS
@@ -10,7 +11,7 @@ from .parameters import (
     IntParameter,
     OrdinalParameter,
 )
-from .study import Constraint, DatasetConfig, Objective, StudySpec, TaskConfig
+from .study import Constraint, Objective, StudySpec, TaskConfig
 from .training import AugmentConfig, ClipConfig, TrainingConfig, flatten
 
 __all__ = [

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import SpecError, SpecIssue
+from .dataset import DatasetConfig
 from .include import Fragments, resolve_include
 from .parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter
 from .study import (
     AshaStopping,
     BudgetConfig,
-    DatasetConfig,
     HyperbandStopping,
     MedianStopping,
     NoStopping,

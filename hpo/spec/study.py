@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictInt, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from ..trial import Params, ParamValue
+from .dataset import DatasetConfig
 from .metrics import METRICS, Direction
 from .parameters import AnyParameter, CategoricalParameter, OrdinalParameter, Strict, matches
 from .training import TrainingConfig, adapter_for, flatten
@@ -72,19 +73,6 @@ class Constraint(Strict):
         return value - self.bound if self.relation == "<=" else self.bound - value
 
 
-class DatasetConfig(Strict):
-    """Where the videos are and which of them train, validate and stay sealed."""
-
-    name: Literal["ucf101"] = "ucf101"
-    """The layout: UCF101's class folders and official lists."""
-    root: Annotated[str, Field(min_length=1)]
-    split: Annotated[StrictInt, Field(ge=1, le=3)] = 1
-    validation: Literal["groups"] = "groups"
-    """Whole source groups held out of the train list."""
-    short_side: Annotated[StrictInt, Field(ge=16, le=1024)] = 128
-    """Height or width, whichever is less, of the prepared frames in pixels."""
-
-
 class TaskConfig(Strict):
     """What every trial of the study trains on, for how long, and the values that the space does not vary."""
 
@@ -103,10 +91,10 @@ class TaskConfig(Strict):
 class OptimizerConfig(Strict):
     """Who proposes configurations: `ax` is Bayesian optimization, the others are for comparison."""
 
-    name: Literal["ax", "sobol", "random", "tpe", "gp"] = "ax"
+    name: Literal["ax", "sobol", "random", "tpe", "gp", "nsga2"] = "ax"
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
     startup_trials: Annotated[StrictInt, Field(ge=1)] | Literal["auto"] = "auto"
-    """Quasi-random trials before the model takes over; auto: twice the number of parameters, at least 5."""
+    """Quasi-random trials before the model takes over; auto: half the number of parameters, at least 5."""
 
 
 class NoStopping(Strict):
@@ -135,18 +123,35 @@ class PercentileStopping(_Stopping):
     percentile: Annotated[float, Field(gt=0, lt=100)] = 50.0
 
 
-class AshaStopping(_Stopping):
+class _RungStopping(_Stopping):
+    pause: StrictBool = False
+    """Pause a trial with its checkpoint instead of stopping it; it goes on once the rule would let it pass."""
+
+
+class AshaStopping(_RungStopping):
     """Asynchronous successive halving: at each rung the best 1/`reduction` go on (Li et al., 2020)."""
 
     name: Literal["asha"]
     reduction: Annotated[StrictInt, Field(ge=2)] = 3
 
 
-class HyperbandStopping(_Stopping):
+class HyperbandStopping(_RungStopping):
     """Several successive-halving brackets with different first rungs (Li et al., 2018)."""
 
     name: Literal["hyperband"]
     reduction: Annotated[StrictInt, Field(ge=2)] = 3
+
+
+class CurvesStopping(_RungStopping):
+    """Stop a trial that, by a model of all curves of the study, will hardly end among the best."""
+
+    name: Literal["curves"]
+    startup_trials: Annotated[StrictInt, Field(ge=1)] = 2
+    """This many trials of the study complete before any is stopped: they show how late curves go on."""
+    probability: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Stop where ending among the best is less probable than this."""
+    protect: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """The share of the trials, at least one trial, that counts as the best."""
 
 
 class ThresholdStopping(_Stopping):
@@ -176,6 +181,7 @@ EarlyStopping = Annotated[
     | PercentileStopping
     | AshaStopping
     | HyperbandStopping
+    | CurvesStopping
     | ThresholdStopping
     | PatientStopping,
     Field(discriminator="name"),
@@ -237,10 +243,11 @@ class StudySpec(Strict):
         metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) != len(metrics):
             yield ("objectives",), "a metric appears twice; name each objective once"
-        if len(metrics) > 1 and self.early_stopping.name != "none":
+        if len(metrics) > 1 and self.early_stopping.name in ("threshold", "patient"):
             yield (
                 ("early_stopping", "name"),
-                "stopping rules compare one objective, but the study has several; use name: none",
+                f"{self.early_stopping.name} watches one objective, but the study has several; "
+                "use curves, asha, hyperband, median, percentile or none",
             )
         for key, value in self.task.base.items():
             yield from _setting_problems(("task", "base"), key, [("", value)])

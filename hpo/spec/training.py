@@ -19,19 +19,58 @@ from .parameters import Strict
 
 
 class ClipConfig(Strict):
-    """What the model sees of a video: `frames` frames, every `stride`-th, cropped to `size` pixels square."""
+    """What the model sees of a video: `frames` frames, cropped to `size` pixels square. None of it needs preparing."""
 
     frames: Annotated[StrictInt, Field(ge=1, le=1024)] = 16
     stride: Annotated[StrictInt, Field(ge=1, le=256)] = 2
+    """Frames of the video from one frame of a dense clip to the next."""
     size: Annotated[StrictInt, Field(ge=16, le=1024)] = 112
+    sampling: Literal["dense", "segments"] = "dense"
+    """One run of frames, or one frame of each of `frames` equal parts of the video."""
+    gap: Annotated[StrictInt, Field(ge=1, le=256)] = 1
+    """Frames of the video from one frame of a stack to the next, for models with a `seq_len`."""
+    padding: Literal["loop", "last"] = "loop"
+    """How a video shorter than the clip is filled: played again, or its last frame held."""
+    modality: Literal["rgb", "flow"] = "rgb"
+    """What a model of one clip sees; a two-stream model sees both."""
+    flow_pairs: Annotated[StrictInt, Field(ge=1, le=50)] = 5
+    """Flow fields for each frame of a `flow` clip: the model gets twice as many channels."""
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Jitter = Annotated[float, Field(ge=0, lt=1)]
 
 
 class AugmentConfig(Strict):
-    """Training augmentation: smallest crop area share, flip probability, brightness and contrast jitter."""
+    """Training augmentation, one draw for all frames of a clip; what is 0 is off. docs/clips.md explains each."""
 
+    crop: Literal["random_resized", "multi_scale", "corner", "short_side"] = "random_resized"
     scale_min: Annotated[float, Field(gt=0, le=1)] = 0.5
-    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
-    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Smallest area of a random resized crop, as a share of the frame's."""
+    ratio_max: Annotated[float, Field(ge=1, le=4)] = 4 / 3
+    """Widest aspect ratio of a random resized crop; the narrowest is its inverse."""
+    short_side_max: Annotated[float, Field(ge=256 / 224, le=4)] = 320 / 224
+    """Longest short side that a `short_side` crop is cut from, in sides of the crop; the shortest is 256 / 224."""
+    flip: Probability = 0.5
+    jitter: Jitter = 0.0
+    """Brightness and contrast."""
+    saturation: Jitter = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """In whole turns of the colour circle."""
+    randaugment_n: Annotated[StrictInt, Field(ge=0, le=14)] = 0
+    """Operations of RandAugment in a row."""
+    randaugment_m: Annotated[float, Field(ge=0, le=10)] = 9.0
+    """Strength of each."""
+    erase: Probability = 0.0
+    """Probability that one box of all frames is erased."""
+    mixup_alpha: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Mixup's shares are drawn from Beta(alpha, alpha)."""
+    cutmix_alpha: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """The same of CutMix."""
+    mixup_prob: Probability = 1.0
+    """Probability that a batch is mixed, if mixup or CutMix is on."""
+    mixup_switch_prob: Probability = 0.5
+    """Probability of CutMix in a mixed batch, if both are on."""
 
 
 class TrainingConfig(Strict):

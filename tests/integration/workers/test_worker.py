@@ -6,8 +6,8 @@ import math
 import signal
 from pathlib import Path
 
+from hpo.spec.dataset import DatasetConfig
 from hpo.spec.metrics import METRICS
-from hpo.spec.study import DatasetConfig
 from hpo.trial import StudyState
 from tests.unit.workers.tiny import without_timing
 from workers.device import cpu_device

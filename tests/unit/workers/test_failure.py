@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hpo.spec.study import DatasetConfig
+from hpo.spec.dataset import DatasetConfig
 from hpo.spec.training import TrainingConfig
 from hpo.trial import FailureKind
 from models import create_model

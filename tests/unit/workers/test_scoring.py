@@ -53,6 +53,16 @@ class _Projection(nn.Module):
         return self.dropout(clips.flatten(1)) @ self.weight / 50
 
 
+@pytest.mark.parametrize("most", [1, 4, 5, 100])
+def test_views_may_pass_the_model_a_few_at_a_time(dataset: Dataset, most: int) -> None:
+    model = _Projection()
+    loader = dataset.validation_loader(clip=clip_spec(tiny_config()), batch_size=6, views=2, crops=5)
+    whole = score(model, loader, device=CPU, precision="fp32")
+    parts = score(model, loader, device=CPU, precision="fp32", most_clips=most)
+    assert (parts.top1, parts.videos) == (whole.top1, 4)
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
 def test_views_are_averaged_as_probabilities(dataset: Dataset) -> None:
     model = _Projection().train()
     loader = dataset.validation_loader(clip=clip_spec(tiny_config()), batch_size=6, views=3)

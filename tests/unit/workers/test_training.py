@@ -51,7 +51,7 @@ def _curve(trainer: Trainer) -> list[dict[str, float]]:
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     dataset: Dataset, runtime: Runtime, optimizer: str
 ) -> None:
-    changes = {"optimizer": optimizer, "label_smoothing": 0.1, "augment.jitter": 0.2}
+    changes = {"optimizer": optimizer, "label_smoothing": 0.1, "augment.jitter": 0.2, "augment.mixup_alpha": 0.8}
     whole = _trainer(dataset, runtime, **changes)
     assert _run(whole)
     expected = whole.state()
@@ -67,6 +67,51 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         assert all(torch.equal(resumed["model"][key], value) for key, value in expected["model"].items()), cut
         assert _curve(second) == _curve(whole), cut
         assert torch.equal(resumed["random"]["torch"], expected["random"]["torch"]), cut
+
+
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
+def test_mixed_batches_are_trained_towards_their_shares(dataset: Dataset, runtime: Runtime, mixing: str) -> None:
+    trainer = _trainer(dataset, runtime, epochs=1, dropout=0.0, lr=1e-9, **{f"augment.{mixing}_alpha": 1.0})
+    expected, right = 0.0, 0
+    trainer.model.train()
+    for batch in trainer.loaders.train.batches(0):
+        logits = trainer.model(batch.clips).detach()
+        assert batch.mixed is not None
+        expected -= float((batch.mixed * logits.log_softmax(1)).sum())
+        right += int((logits.argmax(1) == batch.mixed.argmax(1)).sum())
+    assert _run(trainer)
+    metrics = trainer.curve[0].metrics
+    assert metrics["train_loss"] == pytest.approx(expected / 12, rel=1e-4)
+    assert metrics["train_top1"] == pytest.approx(right / 12)
+
+
+def test_every_augmentation_reaches_the_clips(dataset: Dataset, runtime: Runtime) -> None:
+    def clips(**changes: Any) -> torch.Tensor:
+        return next(_trainer(dataset, runtime, **changes).loaders.train.batches(0)).clips
+
+    plain = clips()
+    for name, value in {
+        "crop": "corner",
+        "scale_min": 1.0,
+        "ratio_max": 1.0,
+        "flip": 0.0,
+        "jitter": 0.5,
+        "saturation": 0.5,
+        "hue": 0.5,
+        "randaugment_n": 3,
+        "erase": 1.0,
+        "mixup_alpha": 1.0,
+        "cutmix_alpha": 1.0,
+    }.items():
+        assert not torch.equal(clips(**{f"augment.{name}": value}), plain), name
+    short = {"augment.crop": "short_side"}
+    assert not torch.equal(clips(**short), clips(**short, **{"augment.short_side_max": 3.0}))
+    strong = {"augment.randaugment_n": 3, "augment.randaugment_m": 2.0}
+    assert not torch.equal(clips(**strong), clips(**{"augment.randaugment_n": 3}))
+    both = {"augment.mixup_alpha": 1.0, "augment.cutmix_alpha": 1.0}
+    assert torch.equal(clips(**both, **{"augment.mixup_prob": 0.0}), plain)
+    assert torch.equal(clips(**both, **{"augment.mixup_switch_prob": 0.0}), clips(**{"augment.mixup_alpha": 1.0}))
+    assert not torch.equal(clips(**{"clip.sampling": "segments"}), plain)
 
 
 def test_dropout_and_seed_matter_at_all(dataset: Dataset, runtime: Runtime) -> None:

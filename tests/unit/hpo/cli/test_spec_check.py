@@ -12,11 +12,11 @@ from hpo.spec import parse_spec
 BOTH = {"type": "categorical", "choices": ["slowfast_r18", "r2plus1d_18"]}
 
 
-def _found(base: dict[str, Any], space: dict[str, Any]) -> dict[str, str]:
+def _found(base: dict[str, Any], space: dict[str, Any], *, flow: str = "none") -> dict[str, str]:
     spec = {
         "name": "s",
         "objectives": [{"metric": "val_top1"}],
-        "task": {"dataset": {"root": "/videos"}, "base": base},
+        "task": {"dataset": {"root": "/videos", "flow": flow}, "base": base},
         "space": {"lr": {"type": "float", "low": 0.1, "high": 0.2}, **space},
         "budget": {"trials": 1},
     }
@@ -54,3 +54,30 @@ def test_what_a_worker_can_build_passes(base: dict[str, Any], space: dict[str, A
 def test_what_no_worker_can_build_is_named(base: dict[str, Any], space: dict[str, Any], path: str, words: str) -> None:
     found = _found(base, space)
     assert words in found[path]
+
+
+FLOW_ONLY = {"type": "categorical", "choices": ["rgb", "flow"]}
+
+
+@pytest.mark.parametrize(
+    ("base", "space", "path"),
+    [
+        ({"model": "stmulnet_r18"}, {}, "task.base.model"),
+        ({}, {"model": {"type": "categorical", "choices": ["r3d_18", "two_stream_resnet18"]}}, "space.model.choices"),
+        ({"model": "resnet18", "clip.modality": "flow"}, {}, "task.base.clip.modality"),
+        ({"model": "resnet18"}, {"clip.modality": FLOW_ONLY}, "space.clip.modality"),
+    ],
+)
+def test_flow_must_be_prepared_where_it_is_wanted(base: dict[str, Any], space: dict[str, Any], path: str) -> None:
+    found = _found(base, space)
+    assert list(found) == [path]
+    assert "task.dataset.flow is none; set it to dis" in found[path]
+    assert _found(base, space, flow="dis") == {}
+
+
+def test_flow_channels_come_in_pairs() -> None:
+    odd = {"type": "ordinal", "choices": [9, 10]}
+    found = _found({"model": "stmulnet_r18"}, {"model.flow_channels": odd}, flow="dis")
+    assert "flow_channels = 9 is odd" in found["space.model.flow_channels"]
+    found = _found({"model": "stmulnet_r18", "model.flow_channels": 3}, {}, flow="dis")
+    assert "flow_channels = 3 is odd" in found["task.base.model.flow_channels"]

@@ -12,14 +12,15 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from .errors import DatasetFormatError, DatasetNotFoundError
-from .index import ListedClip, Subset
-from .listing import FileTree, Listing, find_case_insensitive, read_lines
+from ..errors import DatasetError, DatasetFormatError, DatasetNotFoundError
+from ..groups import source_group
+from ..index import ListedClip, Subset
+from ..label_maps import read_class_list
+from ..listing import FileTree, Listing, find_case_insensitive, find_folder, read_lines, require_folder
 
 _VIDEO_FOLDERS = ("videos", "UCF-101", "UCF101", "")
 _LIST_FOLDERS = ("annotations/ucf101_splits", "ucfTrainTestlist", "annotations", "")
 _LIST_NAME = re.compile(r"(train|test)list(\d+)(\.txt)?", re.IGNORECASE)
-_GROUP = re.compile(r"_(g\d+)(?:_c\d+)?$", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -39,19 +40,28 @@ def read_ucf101(root: Path) -> Listing:
         DatasetNotFoundError: the root, its class folders or its lists are not there.
         DatasetFormatError: a line of a list cannot be right; the message names it.
     """
-    if not root.is_dir():
-        raise DatasetNotFoundError(f"there is no folder {root}; give the folder of the data set")
+    require_folder(root)
     lists, class_file = _find_lists(root)
-    class_names = _read_classes(class_file)
+    class_names = read_class_list(class_file)
     drafts: dict[str, _Draft] = {}
     for (split, side), path in sorted(lists.items()):
         _read_list(path, split=split, side=side, class_names=class_names, drafts=drafts)
     return _resolve(root, class_names, drafts)
 
 
+def is_ucf101(root: Path) -> bool:
+    """Return whether official lists and class folders are there."""
+    try:
+        _, class_file = _find_lists(root)
+        _video_folder(root, read_class_list(class_file))
+    except DatasetError:
+        return False
+    return True
+
+
 def _find_lists(root: Path) -> tuple[dict[tuple[int, Subset], Path], Path]:
     for name in _LIST_FOLDERS:
-        folder = _descend(root, name)
+        folder = find_folder(root, name)
         if folder is None:
             continue
         lists: dict[tuple[int, Subset], Path] = {}
@@ -70,30 +80,6 @@ def _find_lists(root: Path) -> tuple[dict[tuple[int, Subset], Path], Path]:
     raise DatasetNotFoundError(
         f"{root} has no trainlistNN.txt; put the official lists into {root / 'ucfTrainTestlist'}"
     )
-
-
-def _descend(root: Path, relative: str) -> Path | None:
-    folder: Path | None = root
-    for part in PurePosixPath(relative).parts:
-        if folder is not None:
-            folder = find_case_insensitive(folder, part)
-    return folder if folder is not None and folder.is_dir() else None
-
-
-def _read_classes(path: Path) -> tuple[str, ...]:
-    names: dict[int, str] = {}
-    for number, line in read_lines(path):
-        index, _, name = line.partition(" ")
-        name = name.strip()
-        if not index.isdigit() or not name or int(index) in names:
-            raise DatasetFormatError(f"{path}:{number}: {line!r} is not '<number> <class>'")
-        names[int(index)] = name
-    if sorted(names) != list(range(1, len(names) + 1)):
-        raise DatasetFormatError(f"{path}: class numbers must run from 1 without a gap")
-    folded = {name.lower() for name in names.values()}
-    if len(folded) != len(names):
-        raise DatasetFormatError(f"{path}: a class is named twice; give every class one name")
-    return tuple(names[number] for number in sorted(names))
 
 
 def _read_list(
@@ -143,15 +129,15 @@ def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[str, _Draft]
         on_disk = tree.find(draft.listed)
         if on_disk is not None:
             found.add(on_disk)
-        group = _GROUP.search(draft.stem)
+        id_ = f"{class_names[draft.label]}/{draft.stem}"
         clips.append(
             ListedClip(
-                id=f"{class_names[draft.label]}/{draft.stem}",
+                id=id_,
                 path=prefix + (on_disk or draft.listed),
                 label=draft.label,
                 class_name=class_names[draft.label],
                 # Without a group in its name a clip can only be its own group.
-                group=group[1].lower() if group else draft.stem,
+                group=source_group(class_names[draft.label], draft.stem) or id_,
                 official=tuple(sorted(draft.sides.items())),
             )
         )
@@ -165,7 +151,7 @@ def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[str, _Draft]
 
 def _video_folder(root: Path, class_names: tuple[str, ...]) -> Path:
     for name in _VIDEO_FOLDERS:
-        folder = _descend(root, name)
+        folder = find_folder(root, name)
         if folder is not None and any(find_case_insensitive(folder, c) for c in class_names):
             return folder
     raise DatasetNotFoundError(

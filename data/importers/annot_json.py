@@ -1,0 +1,154 @@
+"""Frames, flow and one JSON per split, as two-stream networks are fed from.
+
+    annotations/annot01.json                     {"labels": {"1": name}, "training": {clip: {"label": 1, ...}},
+                                                  "validation": {...}}
+    images/v_X_g01_c01/frame000001.jpg           flat, or below a folder of the class
+    flows/u/v_X_g01_c01/frame000001.jpg          horizontal flow, if there is any; vertical in `flows/v`
+
+Labels count from 1. The validation list is the official test list. `nframes` is not believed: frames are counted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..groups import source_group
+from ..index import FlowFiles, ListedClip, Subset
+from ..label_maps import checked_names, in_order
+from ..listing import Listing, find_folder, read_json, require_folder, safe_path
+from ..media import FrameNames, frame_names
+
+_LIST_NAME = re.compile(r"annot(\d+)\.json")
+_LIST_FOLDERS = ("annotations", "")
+_SIDES: dict[str, Subset] = {"training": "train", "validation": "test"}
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A clip while its lists are being read."""
+
+    label: int
+    sides: dict[int, Subset] = field(default_factory=dict)
+
+
+def read_annot_json(root: Path) -> Listing:
+    """Return the clips that `annot0N.json` name, with the flow that lies beside their frames.
+
+    Raises:
+        DatasetNotFoundError: the lists or `images/` are not there.
+        DatasetFormatError: a list is not as described above, or two disagree; the message names it.
+    """
+    require_folder(root)
+    lists = _find_lists(root)
+    if not lists:
+        raise DatasetNotFoundError(f"{root} has no annotations/annot01.json; generate it with `hpo data export`")
+    images = find_folder(root, "images")
+    if images is None:
+        raise DatasetNotFoundError(f"{root} has no images/; put one folder of frames per clip there")
+    class_names: tuple[str, ...] = ()
+    drafts: dict[str, _Draft] = {}
+    for split, path in sorted(lists.items()):
+        names = _read_list(path, split, drafts)
+        if class_names and names != class_names:
+            raise DatasetFormatError(f"{path} names other classes than the lists before it; make them agree")
+        class_names = names
+    return _resolve(root, images, class_names, drafts)
+
+
+def is_annot_json(root: Path) -> bool:
+    """Return whether the lists and `images/` are there."""
+    return bool(_find_lists(root)) and find_folder(root, "images") is not None
+
+
+def _find_lists(root: Path) -> dict[int, Path]:
+    for name in _LIST_FOLDERS:
+        folder = find_folder(root, name)
+        if folder is not None:
+            matches = ((entry, _LIST_NAME.fullmatch(entry.name)) for entry in folder.iterdir())
+            lists = {int(match[1]): entry for entry, match in matches if match and entry.is_file()}
+            if lists:
+                return lists
+    return {}
+
+
+def _read_list(path: Path, split: int, drafts: dict[str, _Draft]) -> tuple[str, ...]:
+    content = read_json(path)
+    if not isinstance(content, dict) or not {"labels", *_SIDES} <= set(content):
+        raise DatasetFormatError(f"{path} lacks 'labels', 'training' or 'validation'; generate it again")
+    class_names = _read_labels(path, content["labels"])
+    for key, side in _SIDES.items():
+        if not isinstance(content[key], dict):
+            raise DatasetFormatError(f"{path}: {key!r} is no mapping of clips; generate it again")
+        for name, entry in content[key].items():
+            where = f"{path}: {key}.{name}"
+            label = _label(entry, len(class_names), where)
+            draft = drafts.setdefault(safe_path(name, where), _Draft(label=label))
+            if draft.label != label:
+                raise DatasetFormatError(f"{where}: label {label + 1} is not that of another list, {draft.label + 1}")
+            if draft.sides.setdefault(split, side) != side:
+                raise DatasetFormatError(f"{where}: the clip is on both lists of split {split}")
+    return class_names
+
+
+def _read_labels(path: Path, labels: Any) -> tuple[str, ...]:
+    if not isinstance(labels, dict) or not all(key.isdigit() for key in labels):
+        raise DatasetFormatError(f"{path}: 'labels' is no mapping of numbers to names; generate it again")
+    return checked_names(path, in_order(path, {int(number): str(name) for number, name in labels.items()}))
+
+
+def _label(entry: Any, n_classes: int, where: str) -> int:
+    label = entry.get("label") if isinstance(entry, dict) else None
+    if not isinstance(label, int) or not 1 <= label <= n_classes:
+        raise DatasetFormatError(f"{where}: label {label!r} is not in 1..{n_classes}")
+    return label - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Layout:
+    """How frames and flow are called, told from the first clip that is there."""
+
+    frames: FrameNames
+    flow: FrameNames | None
+    """None where `flows/` has none of this clip."""
+
+    @classmethod
+    def of(cls, root: Path, frames: str, flow: str) -> _Layout:
+        horizontal = root / "flows" / "u" / flow
+        both = horizontal.is_dir() and (root / "flows" / "v" / flow).is_dir()
+        return cls(frames=frame_names(root / frames), flow=frame_names(horizontal) if both else None)
+
+    def flow_files(self, flow: str) -> FlowFiles | None:
+        if self.flow is None or not self.flow.frame:
+            return None
+        place = flow.replace("%", "%%")
+        return FlowFiles(x=f"flows/u/{place}/{self.flow.frame}", y=f"flows/v/{place}/{self.flow.frame}")
+
+
+def _resolve(root: Path, images: Path, class_names: tuple[str, ...], drafts: dict[str, _Draft]) -> Listing:
+    layout: _Layout | None = None
+    clips = []
+    for name, draft in drafts.items():
+        class_name = class_names[draft.label]
+        below = next((p for p in (name, f"{class_name}/{name}") if (images / p).is_dir()), name)
+        path = f"{images.name}/{below}"
+        if layout is None and (root / path).is_dir():
+            layout = _Layout.of(root, path, below)
+        id_ = f"{class_name}/{name}"
+        clips.append(
+            ListedClip(
+                id=id_,
+                path=path,
+                kind="frames",
+                frame_name=layout.frames.frame if layout else "",
+                flow=layout.flow_files(below) if layout else None,
+                label=draft.label,
+                class_name=class_name,
+                group=source_group(class_name, name) or id_,
+                official=tuple(sorted(draft.sides.items())),
+            )
+        )
+    return Listing(class_names=class_names, clips=tuple(clips))

@@ -1,0 +1,85 @@
+"""Lists of folders of frames with first and last frame, as IBM's action-recognition-pytorch (seed 004) reads them.
+
+    train.txt, val.txt, test.txt                 path start end label [label ...]
+
+Separated by spaces (Something-Something, Moments in Time) or semicolons (Kinetics, whose class folders have
+spaces). Frames count from 1 and `end` is the last one; frames are called `00001.jpg`, flow `00001_x.jpg` and
+`00001_y.jpg`. A test list may lack labels.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..listing import Listing, read_lines, require_folder, safe_path
+from .lists import PEEK_LINES, Entry, NamedList, find_lists, listing_of
+
+NAME = re.compile(r"(?:mini_)?(?P<side>train|val|test)(?P<split>)\.txt", re.IGNORECASE)
+
+
+def read_frame_lists(root: Path) -> Listing:
+    """Return the clips that the lists below `root` name.
+
+    Raises:
+        DatasetNotFoundError: there is no list, or none of its folders.
+        DatasetFormatError: a line of a list cannot be right; the message names it.
+    """
+    require_folder(root)
+    named = find_lists(root, NAME)
+    if not named:
+        raise DatasetNotFoundError(f"{root} has no train.txt of 'path start end label'; add it")
+    return listing_of(root, {each: _read_list(each) for each in named}, frames=True)
+
+
+def is_frame_lists(root: Path) -> bool:
+    """Return whether a train list is there that may be read so."""
+    train = [named.path for named in find_lists(root, NAME) if named.side == "train"]
+    return bool(train) and claims(train[0]) != "no"
+
+
+def claims(path: Path) -> Literal["no", "perhaps", "certainly"]:
+    """Return whether a list is one of first and last frames, and not one of mmaction2's offsets and counts.
+
+    Both have three numbers behind the path. Frames count from 1 here, and a last frame is not before the first.
+    """
+    if NAME.fullmatch(path.name) is None:
+        return "no"
+    lines = [line for _, line in read_lines(path)[:PEEK_LINES]]
+    rows = [fields for line in lines if (fields := _fields_of(line)) is not None and len(fields[1]) >= 3]
+    if not rows or len(rows) < len(lines) or any(not 1 <= start <= end for _, (start, end, *_) in rows):
+        return "no"
+    semicolons = all(";" in line for line in lines)
+    several = any(len(numbers) > 3 for _, numbers in rows)
+    from_first = all(numbers[0] == 1 for _, numbers in rows)
+    return "certainly" if semicolons or several or from_first else "perhaps"
+
+
+def _fields_of(line: str) -> tuple[str, tuple[int, ...]] | None:
+    """Return the path and the numbers of a line, or None if it does not read so."""
+    if ";" in line:
+        path, *words = line.split(";")
+    else:
+        path, *words = line.split()
+    if not all(word.strip().isdigit() for word in words):
+        return None
+    return path.strip(), tuple(int(word) for word in words)
+
+
+def _read_list(named: NamedList) -> list[tuple[int, Entry]]:
+    entries = []
+    for number, line in read_lines(named.path):
+        where = f"{named.path}:{number}"
+        read = _fields_of(line)
+        if read is None or len(read[1]) < (2 if named.side == "test" else 3):
+            raise DatasetFormatError(f"{where}: {line!r} is not 'path start end label ...'")
+        path, (start, end, *labels) = read
+        if not 1 <= start <= end:
+            raise DatasetFormatError(f"{where}: frames {start} to {end} are no segment; the first frame is 1")
+        entry = Entry(
+            path=safe_path(path, where), labels=tuple(labels), start=start - 1, end=end, segment=f"@{start}-{end}"
+        )
+        entries.append((number, entry))
+    return entries

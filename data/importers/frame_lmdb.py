@@ -1,0 +1,116 @@
+"""Our own LMDB of JPEG frames: everything that is known of a data set in one file.
+
+    <id>/00001                                   JPEG bytes of a frame
+    __meta__                                     JSON: {"format": "video-hpo frames", "version": 1,
+                                                  "class_names": [name, ...],
+                                                  "clips": [{"id": id, "label": 0, "n_frames": 130,
+                                                             "group": "g01", "official": [[1, "train"]]}, ...]}
+
+`other_labels`, `group` and `official` may be left out: a clip is then its own group, on the train list of split 1.
+The database is the root itself, a folder `*.lmdb` in it, or a file `*.lmdb`.
+
+Databases of IBM's action-recognition-pytorch hold pickled pyarrow objects, which no current pyarrow can read.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import DatasetFormatError, DatasetNotFoundError, VideoError
+from ..index import ListedClip
+from ..label_maps import checked_names
+from ..listing import Listing, require_folder
+
+FORMAT = "video-hpo frames"
+VERSION = 1
+_PYARROW_KEYS = ("__len__", "__keys__")
+_SUBSETS = ("train", "validation", "test")
+
+
+def read_frame_lmdb(root: Path) -> Listing:
+    """Return the clips that the database's `__meta__` describes.
+
+    Raises:
+        DatasetNotFoundError: there is no LMDB.
+        DatasetFormatError: it is another kind of LMDB, or its description cannot be right.
+    """
+    require_folder(root)
+    found = _find(root)
+    if not found:
+        raise DatasetNotFoundError(f"{root} holds no LMDB: neither data.mdb nor a *.lmdb; give the folder of one")
+    read = {path: _read_meta(path) for path in found}
+    if len(read) > 1:
+        raise DatasetFormatError(f"{root} holds several LMDBs, {found[0].name} and {found[1].name}; give one")
+    path, meta = next(iter(read.items()))
+    return _listing(path, path.relative_to(root).as_posix(), meta)
+
+
+def is_frame_lmdb(root: Path) -> bool:
+    """Return whether there is an LMDB, ours or not."""
+    return bool(_find(root))
+
+
+def _find(root: Path) -> list[Path]:
+    if (root / "data.mdb").is_file():
+        return [root]
+    return sorted(path for path in root.glob("*.lmdb") if path.is_file() or (path / "data.mdb").is_file())
+
+
+def _foreign(path: Path, *, pyarrow: bool) -> str:
+    if pyarrow:
+        return (
+            f"{path} holds pyarrow.serialize objects (IBM's LMDB), which no current pyarrow reads: unpack it with "
+            "pyarrow 14 or older into one folder of JPEG frames per clip, and import these with `--name frame_lists`"
+        )
+    return f"{path} has no __meta__; it was not written by `hpo data prepare --store lmdb`"
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    from ..databases import META_KEY, find_value  # lists are wanted without LMDB by everyone else
+
+    try:
+        raw = find_value(path, META_KEY)
+        pyarrow = any(find_value(path, key) is not None for key in _PYARROW_KEYS)
+    except VideoError as error:
+        raise DatasetFormatError(str(error)) from None
+    if raw is None:
+        raise DatasetFormatError(_foreign(path, pyarrow=pyarrow))
+    try:
+        meta = json.loads(raw)
+    except ValueError as error:
+        raise DatasetFormatError(f"{path}: __meta__ is not JSON ({error}); prepare it again") from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("version") != VERSION:
+        raise DatasetFormatError(f"{path}: __meta__ is not that of {FORMAT!r}, version {VERSION}; prepare it again")
+    return meta
+
+
+def _listing(path: Path, relative: str, meta: dict[str, Any]) -> Listing:
+    try:
+        class_names = checked_names(path, [str(name) for name in meta["class_names"]])
+        clips = tuple(_clip(relative, entry, class_names) for entry in meta["clips"])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DatasetFormatError(f"{path}: __meta__ is incomplete ({error!r}); prepare it again") from None
+    return Listing(class_names=class_names, clips=clips)
+
+
+def _clip(path: str, entry: dict[str, Any], class_names: tuple[str, ...]) -> ListedClip:
+    id_, label = str(entry["id"]), int(entry["label"])
+    others = tuple(int(other) for other in entry.get("other_labels", ()))
+    if not all(0 <= number < len(class_names) for number in (label, *others)):
+        raise IndexError(f"label of {id_} is beyond the {len(class_names)} classes")
+    official = tuple((int(number), subset) for number, subset in entry.get("official", [[1, "train"]]))
+    if not all(subset in _SUBSETS for _, subset in official):
+        raise ValueError(f"{id_} is on a side that is none of {_SUBSETS}")
+    return ListedClip(
+        id=id_,
+        path=path,
+        kind="lmdb",
+        frame_name=f"{id_.replace('%', '%%')}/%05d",
+        label=label,
+        other_labels=others,
+        class_name=class_names[label],
+        group=str(entry.get("group", id_)),
+        official=official,
+    )

@@ -1,0 +1,130 @@
+"""The layout of HMDB51: class folders of videos and, per class and split, a list of codes.
+
+    brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi
+    testTrainMulti_7030_splits/brush_hair_test_split1.txt:    April_09_brush_hair_u_nm_np1_ba_goo_0.avi 1
+
+1 is train, 2 is test, 0 is on no side of that split. Class folders are searched in `videos/`, `hmdb51_org/`,
+`hmdb51/` and the root; lists in `testTrainMulti_7030_splits/`, `splits/`, `annotations/` and the root. The
+classes are those of the lists, in alphabetical order, unless a class list says otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..groups import source_group
+from ..index import ListedClip, Subset
+from ..label_maps import find_class_list, read_class_list
+from ..listing import FileTree, Listing, find_case_insensitive, find_folder, read_lines, require_folder, safe_path
+
+_VIDEO_FOLDERS = ("videos", "hmdb51_org", "hmdb51", "")
+_LIST_FOLDERS = ("testTrainMulti_7030_splits", "splits", "annotations", "")
+_LIST_NAME = re.compile(r"(.+)_test_split(\d+)\.txt")
+_SIDES: dict[str, Subset | None] = {"0": None, "1": "train", "2": "test"}
+
+_Sides = dict[int, Subset]
+
+
+def read_hmdb51(root: Path) -> Listing:
+    """Return the clips that the lists below `root` name; the source is the group, whatever the class.
+
+    Raises:
+        DatasetNotFoundError: the root, its class folders or its lists are not there.
+        DatasetFormatError: a line of a list cannot be right; the message names it.
+    """
+    require_folder(root)
+    lists = _find_lists(root)
+    if not lists:
+        raise DatasetNotFoundError(
+            f"{root} has no <class>_test_split1.txt; put the official lists into {root / _LIST_FOLDERS[0]}"
+        )
+    class_names = _class_names(root, lists)
+    clips: dict[tuple[str, str], _Sides] = {}
+    for (class_name, split), path in sorted(lists.items()):
+        for file, side in _read_list(path):
+            sides = clips.setdefault((class_name, file), {})
+            if side is not None:
+                sides[split] = side
+    return _resolve(root, class_names, clips)
+
+
+def is_hmdb51(root: Path) -> bool:
+    """Return whether official lists are there."""
+    return bool(_find_lists(root))
+
+
+def _find_lists(root: Path) -> dict[tuple[str, int], Path]:
+    for name in _LIST_FOLDERS:
+        folder = find_folder(root, name)
+        if folder is not None:
+            matches = ((entry, _LIST_NAME.fullmatch(entry.name)) for entry in folder.iterdir())
+            lists = {(match[1], int(match[2])): entry for entry, match in matches if match and entry.is_file()}
+            if lists:
+                return lists
+    return {}
+
+
+def _class_names(root: Path, lists: dict[tuple[str, int], Path]) -> tuple[str, ...]:
+    listed = sorted({class_name for class_name, _ in lists})
+    class_list = find_class_list(root, ("", "annotations", "splits"))
+    if class_list is None:
+        return tuple(listed)
+    names = read_class_list(class_list)
+    unknown = sorted(set(listed) - set(names))
+    if unknown:
+        raise DatasetFormatError(f"{class_list} lacks class {unknown[0]!r}, which has a list; add it")
+    return names
+
+
+def _read_list(path: Path) -> list[tuple[str, Subset | None]]:
+    read: dict[str, Subset | None] = {}
+    for number, line in read_lines(path):
+        where = f"{path}:{number}"
+        file, _, code = line.rpartition(" ")
+        file = file.strip()
+        if code not in _SIDES or not file:
+            raise DatasetFormatError(f"{where}: {line!r} is not '<file> <0, 1 or 2>'")
+        if "/" in safe_path(file, where):
+            raise DatasetFormatError(f"{where}: {file!r} names a folder; the class folder is implied")
+        if read.setdefault(file, _SIDES[code]) != _SIDES[code]:
+            raise DatasetFormatError(f"{where}: {file!r} is there twice, on two sides")
+    return list(read.items())
+
+
+def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[tuple[str, str], _Sides]) -> Listing:
+    video_folder = _video_folder(root, class_names)
+    tree = FileTree(video_folder)
+    below = video_folder.relative_to(root).as_posix()
+    prefix = "" if below == "." else f"{below}/"
+    labels = {name: label for label, name in enumerate(class_names)}
+    clips, unnamed = [], 0
+    for (class_name, file), sides in drafts.items():
+        stem = file.rpartition(".")[0] or file
+        listed = f"{class_name}/{file}"
+        group = source_group(class_name, stem)
+        unnamed += group is None
+        clips.append(
+            ListedClip(
+                id=f"{class_name}/{stem}",
+                path=prefix + (tree.find(listed) or listed),
+                label=labels[class_name],
+                class_name=class_name,
+                group=group or f"{class_name}/{stem}",
+                official=tuple(sorted(sides.items())),
+            )
+        )
+    notes = (f"{unnamed} file names tell no source; each of these clips is its own group",) if unnamed else ()
+    return Listing(class_names=class_names, clips=tuple(clips), notes=notes)
+
+
+def _video_folder(root: Path, class_names: tuple[str, ...]) -> Path:
+    for name in _VIDEO_FOLDERS:
+        folder = find_folder(root, name)
+        if folder is not None and any(find_case_insensitive(folder, c) for c in class_names):
+            return folder
+    raise DatasetNotFoundError(
+        f"{root} has no class folder such as {root / 'videos' / class_names[0]}; "
+        "put one folder of videos per class there"
+    )

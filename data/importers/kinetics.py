@@ -1,0 +1,101 @@
+"""Kinetics: CSV lists of segments, and trimmed videos called after them.
+
+    train.csv, val.csv, test.csv                 label,youtube_id,time_start,time_end,split[,is_cc]
+    train/air drumming/<id>_000012_000022.mp4    in folders of classes or sides or in none, up to four deep
+
+Lists lie in the root or in `annotations/`. Thousands of the listed videos no longer exist: those that are not
+there are left out and counted in one note.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..label_maps import find_class_list, read_class_list
+from ..listing import Listing, find_folder, read_text, require_folder
+from .segments import Segment, SegmentedVideos, segments_listing, side_of
+
+_LIST_FOLDERS = ("", "annotations")
+_COLUMNS = {"youtube_id", "time_start", "time_end"}
+_YOUTUBE_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+_SIDE_IN_NAME = re.compile(r"(?:.*[_-])?(train|val|validate|validation|test)(?:[_-].*)?", re.IGNORECASE)
+
+
+def read_kinetics(root: Path) -> Listing:
+    """Return the segments that the lists name and that are there; the YouTube video is the group.
+
+    Raises:
+        DatasetNotFoundError: there is no list, or none of its videos.
+        DatasetFormatError: a line of a list cannot be right; the message names it.
+    """
+    require_folder(root)
+    lists = _find_lists(root)
+    if not lists:
+        raise DatasetNotFoundError(f"{root} has no CSV list with label,youtube_id,time_start,time_end; add it")
+    segments = [segment for path in lists for segment in _read_list(path)]
+    class_list = find_class_list(root)
+    listed = sorted({segment.label for segment in segments if segment.label})
+    class_names = listed if class_list is None else read_class_list(class_list)
+    return segments_listing(SegmentedVideos(root=root, untrimmed=False), segments, class_names)
+
+
+def is_kinetics(root: Path) -> bool:
+    """Return whether there are lists with the columns of Kinetics."""
+    return bool(_find_lists(root))
+
+
+def _find_lists(root: Path) -> list[Path]:
+    for name in _LIST_FOLDERS:
+        folder = find_folder(root, name)
+        if folder is not None:
+            lists = [path for path in sorted(folder.glob("*.csv")) if _has_columns(path)]
+            if lists:
+                return lists
+    return []
+
+
+def _has_columns(path: Path) -> bool:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = next(csv.reader([file.readline(4096)]), [])
+    return {column.strip() for column in header} >= _COLUMNS
+
+
+def _read_list(path: Path) -> list[Segment]:
+    segments = []
+    reader = csv.DictReader(read_text(path).splitlines(), skipinitialspace=True)
+    for row in reader:
+        where = f"{path}:{reader.line_num}"
+        video = (row["youtube_id"] or "").strip()
+        if not _YOUTUBE_ID.fullmatch(video):
+            raise DatasetFormatError(f"{where}: {video!r} is no YouTube id")
+        side = row.get("split") or _side_in_name(path)
+        segments.append(
+            Segment(
+                video=video,
+                start=_seconds(row["time_start"], where),
+                end=_seconds(row["time_end"], where),
+                label=(row.get("label") or "").strip(),
+                side=side_of(side, where),
+            )
+        )
+    return segments
+
+
+def _side_in_name(path: Path) -> str:
+    found = _SIDE_IN_NAME.fullmatch(path.stem)
+    if found is None:
+        raise DatasetFormatError(f"{path} neither has a column `split` nor train, val or test in its name")
+    return found[1]
+
+
+def _seconds(text: str | None, where: str) -> float:
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        raise DatasetFormatError(f"{where}: {text!r} is no number of seconds") from None
+    if not 0 <= seconds < 1e6:
+        raise DatasetFormatError(f"{where}: {text!r} is no number of seconds of a video")
+    return seconds

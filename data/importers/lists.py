@@ -1,0 +1,221 @@
+"""Text lists with numeric labels: what their importers share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..groups import source_group
+from ..index import FlowFiles, ListedClip, Subset
+from ..label_maps import find_class_list, read_class_list
+from ..listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, find_folder, official_sides
+from ..media import FrameNames, ListedPaths, frame_names
+
+PEEK_LINES = 200
+"""Lines of a list that are looked at to recognise it."""
+LIST_FOLDERS = ("", "annotations", "lists", "splits")
+MEDIA_FOLDERS = (
+    *("videos", "videos_train", "videos_val", "videos_test"),
+    *("rawframes", "rawframes_train", "rawframes_val", "rawframes_test", "frames", "images"),
+)
+_SIDES = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedList:
+    """A list file and what its name says of it."""
+
+    path: Path
+    side: str
+    """`train`, `validation` or `test`."""
+    split: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One line of a list."""
+
+    path: str
+    labels: tuple[int, ...]
+    """From 0; none on a test list without labels."""
+    start: int = 0
+    """First frame, from 0."""
+    end: int | None = None
+    """Frame behind the last."""
+    segment: str = ""
+    """Part of the id that tells apart the segments of one path."""
+
+
+def find_lists(root: Path, pattern: re.Pattern[str]) -> list[NamedList]:
+    """Return the lists in the first folder that has any whose name fits `pattern` (groups `side` and `split`).
+
+    Raises:
+        DatasetFormatError: two lists are the same side of one split.
+    """
+    for name in LIST_FOLDERS:
+        folder = find_folder(root, name)
+        if folder is None:
+            continue
+        found: dict[tuple[int, str], Path] = {}
+        for path in sorted(folder.iterdir()):
+            match = pattern.fullmatch(path.name)
+            if match is None or not path.is_file():
+                continue
+            key = int(match["split"] or 1), _SIDES[match["side"].lower()]
+            if key in found:
+                raise DatasetFormatError(
+                    f"{folder} has two {key[1]} lists, {found[key].name} and {path.name}; leave one"
+                )
+            found[key] = path
+        if found:
+            return [NamedList(path=path, side=side, split=split) for (split, side), path in sorted(found.items())]
+    return []
+
+
+def listing_of(root: Path, lists: Mapping[NamedList, Sequence[tuple[int, Entry]]], *, frames: bool) -> Listing:
+    """Return the listing of what was read from lists: (line number, entry) of every line.
+
+    Args:
+        frames: whether a path that is not there was meant as a folder of frames.
+
+    Raises:
+        DatasetNotFoundError: nothing that the lists name is on disk.
+        DatasetFormatError: the lists contradict each other, or have no train side.
+    """
+    entries = {named: [entry for _, entry in lines] for named, lines in lists.items()}
+    sides, notes = _official(entries)
+    names = _class_names(root, (entry for named in sides for entry in entries[named]))
+    builder = _Builder(root=root, class_names=names, frames=frames)
+    for named, side in sides.items():
+        for number, entry in lists[named]:
+            if entry.labels:
+                builder.add(entry, split=named.split, side=side, where=f"{named.path}:{number}")
+    return builder.listing(notes)
+
+
+@dataclass(kw_only=True)
+class _Builder:
+    """Makes the clips of a listing out of the entries of its lists."""
+
+    root: Path
+    class_names: Sequence[str]
+    frames: bool = False
+    """Whether a path that is not there was meant as a folder of frames."""
+    _found: ListedPaths = field(init=False)
+    _names: FrameNames | None = field(init=False, default=None)
+    _clips: dict[str, tuple[Entry, dict[int, Subset]]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._found = ListedPaths(self.root, MEDIA_FOLDERS)
+
+    def add(self, entry: Entry, *, split: int, side: Subset, where: str) -> None:
+        """Take note of a line.
+
+        Raises:
+            DatasetFormatError: it contradicts another line.
+        """
+        id_ = _without_suffix(entry.path) + entry.segment
+        known, sides = self._clips.setdefault(id_, (entry, {}))
+        if known != entry:
+            raise DatasetFormatError(
+                f"{where}: {id_!r} is listed with other labels or frames elsewhere; make them agree"
+            )
+        if sides.setdefault(split, side) != side:
+            raise DatasetFormatError(f"{where}: {id_!r} is on two sides of split {split}; leave it on one")
+
+    def listing(self, notes: Iterable[str]) -> Listing:
+        """Return the listing of all that was added.
+
+        Raises:
+            DatasetNotFoundError: nothing of it is on disk.
+        """
+        clips = [self._clip(id_, entry, sides) for id_, (entry, sides) in self._clips.items()]
+        if clips and not any((self.root / clip.path).exists() for clip in clips):
+            tried = ", ".join(f"{name}/" for name in MEDIA_FOLDERS)
+            raise DatasetNotFoundError(f"{self.root} has no {clips[0].path}, nor any other listed path; tried {tried}")
+        return Listing(class_names=tuple(self.class_names), clips=tuple(clips), notes=tuple(notes))
+
+    def _clip(self, id_: str, entry: Entry, sides: dict[int, Subset]) -> ListedClip:
+        medium = self._found.find(entry.path)
+        path = entry.path if medium is None else medium.path
+        kind = medium.kind if medium else ("frames" if self.frames else "video")
+        names, flow = FrameNames(), None
+        if kind == "frames":
+            names, flow = self._frame_names(path, there=medium is not None)
+        class_name = self.class_names[entry.labels[0]]
+        return ListedClip(
+            id=id_,
+            path=path,
+            kind=kind,
+            frame_name=names.frame,
+            flow=flow,
+            start=entry.start,
+            end=entry.end,
+            label=entry.labels[0],
+            other_labels=entry.labels[1:],
+            class_name=class_name,
+            group=source_group(class_name, PurePosixPath(_without_suffix(entry.path)).name)
+            or (_without_suffix(entry.path) if entry.segment else id_),
+            official=tuple(sorted(sides.items())),
+        )
+
+    def _frame_names(self, path: str, *, there: bool) -> tuple[FrameNames, FlowFiles | None]:
+        if self._names is None and there:
+            self._names = frame_names(self.root / path)
+        names = self._names or FrameNames()
+        return names, names.flow_files(path)
+
+
+def _class_names(root: Path, entries: Iterable[Entry]) -> tuple[str, ...]:
+    """Return the names of the labels: from a class list, from the class folders of the paths, else the numbers.
+
+    Folders name the classes if every label has one folder and no folder two labels.
+
+    Raises:
+        DatasetFormatError: a label lies beyond the class list.
+    """
+    folders: dict[int, set[str]] = {}
+    for entry in entries:
+        for label in entry.labels:
+            folders.setdefault(label, set())
+        if entry.labels:
+            folders[entry.labels[0]].add(PurePosixPath(entry.path).parent.name)
+    count = max(folders, default=-1) + 1
+    class_list = find_class_list(root, LIST_FOLDERS)
+    if class_list is not None:
+        names = read_class_list(class_list)
+        if count > len(names):
+            raise DatasetFormatError(f"label {count - 1} is listed, but {class_list} names {len(names)} classes from 0")
+        return names
+    return _folder_names(folders) or tuple(str(label) for label in range(count))
+
+
+def _official(lists: Mapping[NamedList, Sequence[Entry]]) -> tuple[dict[NamedList, Subset], tuple[str, ...]]:
+    """Return the side of every list that has labels, and what to remark; see `listing.official_sides`."""
+    sides: dict[NamedList, Subset] = {}
+    notes: dict[str, None] = {}
+    for split in sorted({named.split for named in lists}):
+        of_split = [named for named in lists if named.split == split]
+        labelled = [named for named in of_split if any(entry.labels for entry in lists[named])]
+        by_name, remarks = official_sides({named.side for named in labelled})
+        sides.update({named: by_name[named.side] for named in labelled})
+        unlabelled = sum(not entry.labels for named in of_split for entry in lists[named])
+        if unlabelled:
+            remarks += (f"{unlabelled} listed clips have no label and are left out",)
+        notes.update(dict.fromkeys(remarks))
+    return sides, tuple(notes)
+
+
+def _folder_names(folders: Mapping[int, set[str]]) -> tuple[str, ...]:
+    if sorted(folders) != list(range(len(folders))) or any(len(names) != 1 for names in folders.values()):
+        return ()
+    names = tuple(next(iter(folders[label])) for label in range(len(folders)))
+    return names if all(names) and len({name.lower() for name in names}) == len(names) else ()
+
+
+def _without_suffix(path: str) -> str:
+    suffix = PurePosixPath(path).suffix
+    return path.removesuffix(suffix) if suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES else path

@@ -1,0 +1,103 @@
+"""Something-Something, versions 1 and 2: lists of ids and texts, the texts' numbers, and one video per id.
+
+    something-something-v2-train.json            [{"id": "78687", "template": "Holding [something]", ...}, ...]
+    something-something-v2-labels.json           {"Holding something": "0", ...}
+    something-something-v1-train.csv             100218;Something falling like a rock
+    20bn-something-something-v2/78687.webm       or a folder of frames 78687/00001.jpg
+
+Lists may also be called `train.json`, `validation.json`, `labels.json`. A template without its brackets is the
+class. The test list has no labels, so that the validation list is the sealed official test list. The names
+tell no source: every clip is its own group.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..label_maps import read_class_list
+from ..listing import Listing, find_folder, read_json, read_lines, require_folder, safe_path
+from .segments import Segment, SegmentedVideos, segments_listing
+
+_LIST_FOLDERS = ("", "annotations", "labels")
+_LIST_NAME = re.compile(r"(?:something-something-v[12]-)?(train|validation|test)\.(?:json|csv)")
+_LABELS_NAME = re.compile(r"(?:something-something-v[12]-labels\.(?:json|csv)|labels\.json|.*sthv[12]_label_map\.txt)")
+_BRACKETS = re.compile(r"[\[\]]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Lists:
+    sides: dict[str, Path]
+    labels: Path | None
+
+
+def read_something(root: Path) -> Listing:
+    """Return the labelled clips of the lists; those that are not there are counted in one note.
+
+    Raises:
+        DatasetNotFoundError: lists, labels or all videos are not there.
+        DatasetFormatError: an entry of a list cannot be right; the message names it.
+    """
+    require_folder(root)
+    lists = _find_lists(root)
+    if lists is None:
+        raise DatasetNotFoundError(f"{root} has no something-something-v2-train.json; add the official lists")
+    if lists.labels is None:
+        raise DatasetNotFoundError(f"{root} has no something-something-v2-labels.json; add it, labels follow it")
+    class_names = _read_labels(lists.labels)
+    segments = [
+        Segment(video=id_, label=text, side=side)
+        for side, path in lists.sides.items()
+        for id_, text in _read_list(path)
+    ]
+    return segments_listing(SegmentedVideos(root=root, untrimmed=False), segments, class_names)
+
+
+def is_something(root: Path) -> bool:
+    """Return whether a train list of ids and texts is there."""
+    lists = _find_lists(root)
+    if lists is None or "train" not in lists.sides:
+        return False
+    return any(text for _, text in _read_list(lists.sides["train"]))
+
+
+def _find_lists(root: Path) -> _Lists | None:
+    for name in _LIST_FOLDERS:
+        folder = find_folder(root, name)
+        if folder is None:
+            continue
+        files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+        sides = {match[1]: path for path in files if (match := _LIST_NAME.fullmatch(path.name))}
+        if sides:
+            return _Lists(sides=sides, labels=next((p for p in files if _LABELS_NAME.fullmatch(p.name)), None))
+    return None
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    return tuple(_BRACKETS.sub("", name) for name in read_class_list(path))
+
+
+def _read_list(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (id, class or nothing) of every entry."""
+    if path.suffix == ".csv":
+        for number, line in read_lines(path):
+            id_, _, text = line.partition(";")
+            yield _id(id_, f"{path}:{number}"), text.strip()
+        return
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise DatasetFormatError(f"{path} is no list of entries with 'id' and 'template'")
+    for position, entry in enumerate(content):
+        where = f"{path}[{position}]"
+        if not isinstance(entry, dict) or "id" not in entry:
+            raise DatasetFormatError(f"{where} has no 'id'")
+        yield _id(str(entry["id"]), where), _BRACKETS.sub("", str(entry.get("template", "")))
+
+
+def _id(id_: str, where: str) -> str:
+    if "/" in safe_path(id_, where):
+        raise DatasetFormatError(f"{where}: {id_!r} is no id")
+    return id_.strip()

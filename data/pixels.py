@@ -1,0 +1,147 @@
+"""Cutting, resizing, changing and normalising of clips on the device that trains.
+
+Frames come as bytes and stay bytes through resizing, flips, RandAugment and colours; normalising makes them floats.
+Only optical flow turns into floats before, since a flip and a turn change its vectors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from .augment import GEOMETRIC, Change, Operation
+from .colour import adjust, recolour
+from .specs import ClipSpec
+
+FLOW_ZERO = 127.5
+"""The byte, were there such a one, of no motion."""
+FLOW_STD = 0.226
+"""Flow bytes are scaled as TSN and its successors do it: `(byte / 255 - 0.5) / 0.226`."""
+
+
+def rgb_clips(boxes: Sequence[Tensor], changes: Sequence[Change], clip: ClipSpec) -> Tensor:
+    """Return normalised clips of the size that `clip` asks for.
+
+    Args:
+        boxes: for each clip, the box of its change in all its frames: uint8 (T, box height, box width, 3).
+
+    Returns:
+        float32 (N, 3, T, size, size) on the device of `boxes`: `(pixel / 255 - mean) / std`; 0 where erased.
+    """
+    out = _empty((len(boxes), 3, len(boxes[0]), clip.size, clip.size), boxes[0].device)
+    fill = [255 * mean for mean in clip.mean]
+    # Pixels must not be rounded when a caller trains under autocast.
+    with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
+        for target, box, change in zip(out, boxes, changes, strict=True):
+            pictures = resized(box, clip.size)
+            if change.flip:
+                pictures = pictures.flip(-1)
+            for operation in change.operations:
+                moves = operation.name in GEOMETRIC
+                pictures = warped(pictures, operation, fill) if moves else adjust(pictures, operation)
+            if change.recolours:
+                pictures = recolour(pictures, change)
+            target.copy_(pictures.transpose(0, 1))
+        out.sub_(_per_channel(fill, out)).div_(_per_channel([255 * std for std in clip.std], out))
+        return _erased(out, changes)
+
+
+def flow_clips(boxes: Sequence[Tensor], stacks: Sequence[Tensor], changes: Sequence[Change], clip: ClipSpec) -> Tensor:
+    """Return normalised flow of the size that `clip` asks for.
+
+    Vectors change with the picture: they are scaled as it is, a flip negates x, a turn turns them.
+
+    Args:
+        boxes: for each clip, the box of its change in the fields that it needs: uint8 (U, box height, box width, 2).
+        stacks: for each clip, which of its U fields stand for each frame: int64 (T, pairs).
+
+    Returns:
+        float32 (N, 2 * pairs, T, size, size): x and y of the first field of every stack, of the second, and so on;
+        0 is no motion.
+    """
+    frames, pairs = stacks[0].shape
+    out = _empty((len(boxes), 2 * pairs, frames, clip.size, clip.size), boxes[0].device)
+    with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
+        for target, box, stack, change in zip(out, boxes, stacks, changes, strict=True):
+            fields = _fields(box, change, clip.size)
+            target.copy_(fields[stack].flatten(1, 2).transpose(0, 1))
+        return _erased(out.div_(255 * FLOW_STD), changes)
+
+
+def resized(frames: Tensor, size: int) -> Tensor:
+    """Return uint8 frames (T, C, size, size) of (T, H, W, C), by antialiased bilinear interpolation."""
+    pictures = frames.permute(0, 3, 1, 2)
+    if pictures.shape[2:] == (size, size):
+        return pictures
+    if frames.device.type == "cpu":
+        # In integers; for three channels that lie together, as here, a dozen times faster than in floats.
+        return interpolate(pictures, size=(size, size), mode="bilinear", antialias=True)
+    smooth = interpolate(pictures.float(), size=(size, size), mode="bilinear", antialias=True)
+    return smooth.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def warped(pictures: Tensor, operation: Operation, fill: Sequence[float]) -> Tensor:
+    """Shear, move or turn pictures (T, C, H, W) about their centre; `fill` is what comes in from outside."""
+    # Costs half a second to import, and only RandAugment needs it.
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import affine
+
+    name, amount = operation.name, operation.amount
+    side = pictures.shape[-1]
+    # torchvision's shears go the other way.
+    sheared = -math.degrees(math.atan(amount))
+    moved: Tensor = affine(
+        pictures,
+        angle=amount if name == "rotate" else 0.0,
+        translate=[amount * side * (name == "translate_x"), amount * side * (name == "translate_y")],
+        scale=1.0,
+        shear=[sheared * (name == "shear_x"), sheared * (name == "shear_y")],
+        interpolation=InterpolationMode.BILINEAR,
+        fill=list(fill),
+    )
+    return moved
+
+
+def _fields(box: Tensor, change: Change, size: int) -> Tensor:
+    """Return the fields of a clip as vectors (U, 2, size, size) around 0, in bytes of the prepared flow."""
+    fields = resized(box, size).float().sub_(FLOW_ZERO)
+    if change.flip:
+        fields = fields.flip(-1)
+    height, width = box.shape[1:3]
+    across = -size / width if change.flip else size / width
+    fields = fields * fields.new_tensor([across, size / height]).view(2, 1, 1)
+    for operation in change.operations:
+        if operation.name in GEOMETRIC:
+            fields = torch.einsum("ij,ujhw->uihw", _turn(operation, fields), warped(fields, operation, [0.0, 0.0]))
+    return fields
+
+
+def _turn(operation: Operation, like: Tensor) -> Tensor:
+    """Return the matrix by which an operation changes a displacement (x, y)."""
+    name, amount = operation.name, operation.amount
+    if name == "rotate":
+        cos, sin = math.cos(math.radians(amount)), math.sin(math.radians(amount))
+        return like.new_tensor([[cos, -sin], [sin, cos]])
+    across = amount if name == "shear_x" else 0.0
+    down = amount if name == "shear_y" else 0.0
+    return like.new_tensor([[1.0, across], [down, 1.0]])
+
+
+def _erased(clips: Tensor, changes: Sequence[Change]) -> Tensor:
+    for target, change in zip(clips, changes, strict=True):
+        if change.erase is not None:
+            box = change.erase
+            target[..., box.top : box.top + box.height, box.left : box.left + box.width] = 0
+    return clips
+
+
+def _per_channel(values: Sequence[float], like: Tensor) -> Tensor:
+    return like.new_tensor(values).view(-1, 1, 1, 1)
+
+
+def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device=device)

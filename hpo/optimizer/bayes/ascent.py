@@ -1,0 +1,81 @@
+"""Maximising a smooth function from several starts at once, inside the unit box.
+
+A quasi-Newton method (BFGS) with projection on the box, vectorised over the starts: one call of the function serves
+all of them, which for matrices this small is most of the time. Each start has its own step and stops by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .gp import Array, Mask
+
+Function = Callable[[Array], tuple[Array, Array]]
+
+_FIRST_STEP = 0.1
+_SHRINK = 0.25
+_ARMIJO = 1e-4
+_ENOUGH = 1e-4
+"""A start is done when a step gains less than this (the function is a logarithm) or is shorter than a tenth of it."""
+
+
+def ascend(function: Function, starts: Array, free: Mask, evaluations: int = 40) -> tuple[Array, Array]:
+    """Give the rows reached from `starts` and the values there, moving only `free` coordinates within [0, 1].
+
+    `function` maps rows to their values and gradients. No value is lower than that of its start.
+    """
+    rows = starts.copy()
+    values, gradients = function(rows)
+    gradients = np.where(free, gradients, 0.0)
+    curvature = _first_curvature(gradients)
+    steps = np.ones(len(rows))
+    going = np.flatnonzero(np.isfinite(values) & free.any(axis=1))
+    for _ in range(evaluations):
+        if not len(going):
+            break
+        direction = _direction(rows[going], gradients[going], curvature[going])
+        reached = np.where(free[going], np.clip(rows[going] + steps[going, None] * direction, 0.0, 1.0), rows[going])
+        moved = reached - rows[going]
+        new_values, new_gradients = function(reached)
+        new_gradients = np.where(free[going], new_gradients, 0.0)
+        promised = np.einsum("ij,ij->i", gradients[going], moved)
+        better = new_values >= values[going] + _ARMIJO * promised
+        better &= np.isfinite(new_gradients).all(axis=1) & (new_values > values[going])
+        gained = new_values - values[going]
+        accepted = going[better]
+        curvature[accepted] = _updated(curvature[accepted], moved[better], gradients[accepted] - new_gradients[better])
+        rows[accepted], values[accepted] = reached[better], new_values[better]
+        gradients[accepted] = new_gradients[better]
+        steps[going] = np.where(better, 1.0, steps[going] * _SHRINK)
+        short = np.abs(moved).max(axis=1) < _ENOUGH / 10
+        going = going[~(short | (better & (gained < _ENOUGH)))]
+    return rows, values
+
+
+def _first_curvature(gradients: Array) -> Array:
+    """Give inverse Hessians that make the first step of a fixed length."""
+    length = np.sqrt(np.einsum("ij,ij->i", gradients, gradients))
+    return np.asarray(np.eye(gradients.shape[1]) * (_FIRST_STEP / np.maximum(length, 1e-12))[:, None, None])
+
+
+def _direction(rows: Array, gradients: Array, curvature: Array) -> Array:
+    """Give quasi-Newton directions that do not push against the box."""
+    blocked = ((rows <= 0.0) & (gradients < 0)) | ((rows >= 1.0) & (gradients > 0))
+    inside = np.where(blocked, 0.0, gradients)
+    direction = np.where(blocked, 0.0, np.einsum("ijk,ik->ij", curvature, inside))
+    uphill = np.einsum("ij,ij->i", direction, inside) > 0
+    length = np.maximum(np.sqrt(np.einsum("ij,ij->i", inside, inside)), 1e-12)
+    return np.where(uphill[:, None], direction, _FIRST_STEP * inside / length[:, None])
+
+
+def _updated(curvature: Array, moved: Array, fall: Array) -> Array:
+    """Give the inverse Hessians (of the negated function) after a step `moved` in which the gradient fell by `fall`."""
+    bend = np.einsum("ij,ij->i", moved, fall)
+    usable = bend > 1e-12
+    rho = np.where(usable, 1.0 / np.where(usable, bend, 1.0), 0.0)
+    identity = np.eye(moved.shape[1])
+    left = identity - rho[:, None, None] * np.einsum("ij,ik->ijk", moved, fall)
+    outer = rho[:, None, None] * np.einsum("ij,ik->ijk", moved, moved)
+    return np.asarray(left @ curvature @ left.transpose(0, 2, 1) + outer)

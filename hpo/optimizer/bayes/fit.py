@@ -1,0 +1,142 @@
+"""Hyperparameters of a Gaussian process: the most probable ones under priors, by analytic gradients.
+
+The priors decide more than anything else while data are few (`docs/optimizer.md` gives the sources):
+
+- length scales: log-normal around 0.4 sqrt(parameters), spread 0.8 (after Hvarfner et al., 2024, "Vanilla Bayesian
+  Optimization Performs Great in High Dimensions", who let the scale grow with the root of the dimension);
+- noise variance: log-normal around exp(-6) of the variance of the data;
+- output scale: log-normal around 1; mean: normal around 0.
+
+A fit is a function of the data alone (fixed starts, no memory of earlier fits), so that a restart changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf, dpotri, dtrtrs
+from scipy.optimize import minimize
+
+from .gp import Array, Hyperparameters, matern
+
+LENGTHSCALE_SPREAD = 0.8
+NOISE_CENTRE, NOISE_SPREAD = -6.0, 1.5
+OUTPUTSCALE_SPREAD = 1.0
+MEAN_SPREAD = 1.0
+
+_SHORT_START = math.log(0.4)
+_NOISY_START = math.log(0.2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """The most probable hyperparameters, as a vector of `Evidence`, and their log density up to a constant."""
+
+    vector: Array
+    evidence: float
+
+    @property
+    def hyper(self) -> Hyperparameters:
+        """The hyperparameters."""
+        return hyperparameters(self.vector)
+
+
+class Evidence:
+    """The negative log posterior of the hyperparameters of one data set, with its gradient.
+
+    The vector is (log length scales, log outputscale, log noise, mean).
+    """
+
+    def __init__(self, points: Array, targets: Array, noise: Array, columns: NDArray[np.intp]) -> None:
+        self._targets = targets
+        self._noise = noise
+        self.parameters = int(columns.max()) + 1
+        self._distances = np.stack([_squares(points[:, columns == axis]) for axis in range(self.parameters)])
+        self._flat = self._distances.reshape(self.parameters, -1)
+        d = self.parameters
+        self.centre = np.array([math.log(0.4 * math.sqrt(d))] * d + [0.0, NOISE_CENTRE, 0.0])
+        self.spread = np.array([LENGTHSCALE_SPREAD] * d + [OUTPUTSCALE_SPREAD, NOISE_SPREAD, MEAN_SPREAD])
+
+    def __call__(self, vector: Array) -> tuple[float, Array]:
+        """Give the value and the gradient; a large value where the covariance cannot be factored."""
+        d = self.parameters
+        inverse_squares = np.exp(-2 * vector[:d])
+        scale, noise, mean = math.exp(vector[d]), math.exp(vector[d + 1]), vector[d + 2]
+        factor, kernel, slope = self._factor(vector)
+        if factor is None:
+            return 1e10, np.zeros_like(vector)
+        inverse, _ = dpotri(factor, lower=1)
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        residual = self._targets - mean
+        alpha = inverse @ residual
+        deviation = (vector - self.centre) / self.spread
+        value = 0.5 * residual @ alpha + np.log(np.diag(factor)).sum() + 0.5 * deviation @ deviation
+        weight = inverse - np.outer(alpha, alpha)
+        gradient = np.empty_like(vector)
+        gradient[:d] = -(self._flat @ (weight * slope).ravel()) * scale * inverse_squares
+        gradient[d] = 0.5 * scale * np.vdot(weight, kernel)
+        gradient[d + 1] = 0.5 * noise * np.trace(weight)
+        gradient[d + 2] = -alpha.sum()
+        return float(value), gradient + deviation / self.spread
+
+    def log_likelihood(self, vector: Array) -> float:
+        """Give the log marginal likelihood up to a constant; minus infinity where nothing can be factored."""
+        factor, _, _ = self._factor(vector)
+        if factor is None:
+            return -math.inf
+        half, _ = dtrtrs(factor, self._targets - vector[-1], lower=1)
+        return float(-0.5 * half @ half - np.log(np.diag(factor)).sum())
+
+    def _factor(self, vector: Array) -> tuple[Array | None, Array, Array]:
+        """Give the factor of the covariance (None where there is none), the kernel, and its slope."""
+        d, n = self.parameters, len(self._targets)
+        kernel, slope = matern((np.exp(-2 * vector[:d]) @ self._flat).reshape(n, n))
+        covariance = math.exp(vector[d]) * kernel
+        covariance[np.diag_indices(n)] += math.exp(vector[d + 1]) + self._noise
+        factor, failed = dpotrf(covariance, lower=1)
+        return None if failed else factor, kernel, slope
+
+
+def fit(evidence: Evidence) -> Fit:
+    """Give the most probable hyperparameters."""
+    lower, upper = evidence.centre - 6 * evidence.spread, evidence.centre + 6 * evidence.spread
+    found = [
+        minimize(
+            evidence,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=list(zip(lower, upper, strict=True)),
+            options={"maxiter": 60, "ftol": 1e-6, "gtol": 1e-3},
+        )
+        for start in _starts(evidence)
+    ]
+    best = min(found, key=lambda result: float(result.fun))
+    return Fit(vector=best.x, evidence=-float(best.fun))
+
+
+def hyperparameters(vector: Array) -> Hyperparameters:
+    """Read a vector of `Evidence`."""
+    d = len(vector) - 3
+    return Hyperparameters(
+        lengthscales=np.exp(vector[:d]),
+        outputscale=math.exp(vector[d]),
+        noise=math.exp(vector[d + 1]),
+        mean=float(vector[d + 2]),
+    )
+
+
+def _starts(evidence: Evidence) -> list[Array]:
+    """Give the centre of the priors, and a rough and noisy explanation of the data."""
+    rough = evidence.centre.copy()
+    rough[: evidence.parameters] += _SHORT_START
+    rough[evidence.parameters + 1] = _NOISY_START
+    return [evidence.centre, rough]
+
+
+def _squares(points: Array) -> Array:
+    difference = points[:, None, :] - points[None, :, :]
+    return np.asarray((difference * difference).sum(axis=2))

@@ -1,0 +1,131 @@
+"""The generator: Gaussian processes of the metrics, noisy expected improvement, a mixed search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from ...trial import Suggestion, TrialState
+from ..cube import ParamsKey, key_of, size
+from ..generator import GeneratorError
+from ..history import History
+from .acquisition import Acquisition
+from .curves import outcomes
+from .gp import Array
+from .improvement import is_dominated
+from .models import Data, Metric, model
+from .search import best_of, every_row, search
+from .space import Space
+
+_SAMPLES = 32
+_LEAST = 8
+"""Samples of the function at the base: in all, and for each sample of the hyperparameters at least."""
+_INCUMBENTS = 16
+_CENTRES = 8
+_FEW = 2000
+"""Finite spaces up to this size are enumerated."""
+_PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
+
+
+class BayesGenerator:
+    """Proposes by expected improvement (hypervolume improvement for several objectives) under the constraints."""
+
+    def __init__(self, name: str = "bayes") -> None:
+        self.name = name
+
+    def propose(self, history: History, n: int) -> list[Suggestion]:
+        """Give up to `n` configurations, each planned with the earlier ones pending."""
+        space = Space(history.spec)
+        if not space.axes:
+            raise GeneratorError("nothing varies in this space")
+        count = size(history.spec, limit=_FEW)
+        left = n if count is None else count - len(history.taken)
+        if left <= 0:
+            raise GeneratorError("every configuration of this space has been tried")
+        try:
+            # Matrices this small are slower on several threads, many times so on a loaded machine.
+            with _blas().limit(limits=1, user_api="blas"):
+                plan = _Plan(history, space, self.name, is_small=count is not None)
+                found = [suggestion for _ in range(min(n, left)) if (suggestion := plan.next()) is not None]
+        except np.linalg.LinAlgError as error:
+            raise GeneratorError(f"a model could not be fitted ({error})") from error
+        if not found:
+            raise GeneratorError("the search found nothing new")
+        return found
+
+
+class _Plan:
+    """The models of one history, and what has been planned with them."""
+
+    def __init__(self, history: History, space: Space, name: str, *, is_small: bool) -> None:
+        known = outcomes(history)
+        if not known:
+            raise GeneratorError("no trial has shown an outcome yet")
+        self._space, self._name = space, name
+        self._taken: set[ParamsKey] = set(history.taken)
+        self._pending = [space.encode(seen.params) for seen in history.observations if seen.state in _PENDING]
+        self._everything = every_row(space) if is_small else None
+        rows = np.stack([space.encode(outcome.params) for outcome in known])
+        data = Data(points=space.embed(rows), columns=space.columns, outcomes=known)
+        self._metrics = model(history.spec, data)
+        self._incumbents = _incumbents(self._metrics, data.points, rows)
+        self._seed = (history.spec.optimizer.seed, len(history.records))
+
+    def next(self) -> Suggestion | None:
+        """Plan one more configuration with those before it pending; None where the search found nothing new."""
+        row = self._search(self._acquisition())
+        if row is None:
+            return None
+        mean, sd = self._metrics[0].predict(self._space.embed(row[None]))
+        is_usable = math.isfinite(mean[0]) and math.isfinite(sd[0])
+        params = self._space.decode(row)
+        self._taken.add(key_of(params))
+        self._pending.append(row)
+        return Suggestion(
+            params=params,
+            generator=self._name,
+            predicted_mean=float(mean[0]) if is_usable else None,
+            predicted_sd=float(sd[0]) if is_usable else None,
+        )
+
+    def _acquisition(self) -> Acquisition:
+        base = np.array([*self._incumbents, *self._pending])
+        members = self._metrics[0].modelled.process.members
+        rng = np.random.default_rng([*self._seed, len(self._pending), 1])
+        half = rng.standard_normal((len(self._metrics), members, max(_SAMPLES // members, _LEAST) // 2, len(base)))
+        normals = np.concatenate([half, -half], axis=2)
+        return Acquisition(self._space, [metric.modelled for metric in self._metrics], base, normals)
+
+    def _search(self, acquisition: Acquisition) -> Array | None:
+        if self._everything is None:
+            seed = [*self._seed, len(self._pending), 2]
+            return search(self._space, acquisition, self._incumbents[:_CENTRES], self._is_new, seed)
+        left = np.array([row for row in self._everything if self._is_new(row)])
+        return best_of(acquisition, left) if len(left) else None
+
+    def _is_new(self, row: Array) -> bool:
+        return key_of(self._space.decode(row)) not in self._taken
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _incumbents(metrics: Sequence[Metric], points: Array, rows: Array) -> Array:
+    """Give the rows that may be best: by the models' means, feasible ones first, the best first."""
+    objectives, short = [], np.zeros(len(rows))
+    for metric in metrics:
+        mean, variance = metric.modelled.process.marginal(points)
+        if metric.modelled.is_objective:
+            objectives.append(mean)
+        lacking = np.maximum(metric.modelled.threshold - mean, 0.0) / np.sqrt(variance + 1e-6)
+        short += np.where(np.isfinite(lacking), lacking, 0.0)
+    values = np.stack(objectives, axis=1)
+    behind = is_dominated(values) if values.shape[1] > 1 else np.zeros(len(rows), dtype=bool)
+    order = np.lexsort((-values.sum(axis=1), behind, short > 1.0))
+    return np.asarray(rows[order[: _INCUMBENTS * values.shape[1]]])

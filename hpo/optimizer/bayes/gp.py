@@ -1,0 +1,190 @@
+"""A Gaussian process with a Matern-5/2 kernel, one length scale per parameter.
+
+    k(x, x') = outputscale * m(d),  d^2 = sum over parameters of |z - z'|^2 / lengthscale^2
+    m(d) = (1 + sqrt(5) d + 5 d^2 / 3) exp(-sqrt(5) d)
+
+where z are embedded configurations (`space`). Everything is float64 and in the units of standardised outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cholesky, solve_triangular
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_SQRT5 = float(np.sqrt(5.0))
+_JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hyperparameters:
+    """What is learned of a process, besides the data."""
+
+    lengthscales: Array
+    """One per parameter."""
+    outputscale: float
+    noise: float
+    """Variance of an observation around the function."""
+    mean: float
+
+
+def matern(squared: Array) -> tuple[Array, Array]:
+    """Give the kernel and its derivative by the squared distance."""
+    scaled = _SQRT5 * np.sqrt(squared)
+    decay = np.exp(-scaled)
+    return (1 + scaled + (5 / 3) * squared) * decay, (-5 / 6) * (1 + scaled) * decay
+
+
+def squared_distances(left: Array, right: Array) -> Array:
+    """Give the squared distances (..., rows of left, rows of right) of points."""
+    found = -2.0 * (left @ np.swapaxes(right, -1, -2))
+    found += np.einsum("...ij,...ij->...i", left, left)[..., :, None]
+    found += np.einsum("...ij,...ij->...i", right, right)[..., None, :]
+    return np.maximum(found, 0.0, out=found)
+
+
+def safe_cholesky(matrix: Array, scale: float = 1.0) -> Array:
+    """Give the lower Cholesky factor, with as little added to the diagonal as it takes.
+
+    Raises:
+        numpy.linalg.LinAlgError: the matrix is far from positive definite, or not finite.
+    """
+    for jitter in _JITTERS:
+        try:
+            # Cholesky reads one triangle: the diagonal alone changes.
+            shifted = matrix + jitter * scale * np.eye(len(matrix)) if jitter else matrix
+            return np.asarray(cholesky(shifted, lower=True, check_finite=False))
+        except np.linalg.LinAlgError:
+            continue
+    raise np.linalg.LinAlgError("the covariance is not positive definite")
+
+
+def _factors(matrices: Array, scales: Array) -> Array:
+    """Give the lower Cholesky factors of matrices (members, n, n)."""
+    return np.stack(
+        [safe_cholesky(matrix, float(scale)) for matrix, scale in zip(matrices, scales.ravel(), strict=True)]
+    )
+
+
+def _inverses(factors: Array) -> Array:
+    """Give the inverses of lower triangular matrices (members, n, n)."""
+    identity = np.eye(factors.shape[-1])
+    return np.stack([solve_triangular(factor, identity, lower=True, check_finite=False) for factor in factors])
+
+
+class Process:
+    """Gaussian processes given the same observations, one member for each of several hyperparameters.
+
+    The members are computed together: for matrices this small the calls cost more than the arithmetic.
+    """
+
+    def __init__(
+        self,
+        points: Array,
+        targets: Array,
+        noise: Array,
+        columns: NDArray[np.intp],
+        hypers: Sequence[Hyperparameters],
+    ) -> None:
+        """Condition on `targets` at embedded `points`; `noise` is added to the variance of each observation."""
+        self.members = len(hypers)
+        self._weights = np.stack([1.0 / hyper.lengthscales[columns] for hyper in hypers])[:, None, :]
+        self._scales = np.array([hyper.outputscale for hyper in hypers])[:, None, None]
+        self._means = np.array([hyper.mean for hyper in hypers])[:, None]
+        self._points = points * self._weights
+        covariance = self._scales * matern(squared_distances(self._points, self._points))[0]
+        diagonal = np.arange(len(points))
+        covariance[:, diagonal, diagonal] += np.array([hyper.noise for hyper in hypers])[:, None] + noise
+        self._inverse = _inverses(_factors(covariance, self._scales))
+        half = self._inverse @ (targets - self._means)[:, :, None]
+        self._alpha = (np.swapaxes(self._inverse, 1, 2) @ half)[:, :, 0]
+
+    def joint(self, points: Array) -> tuple[Array, Array]:
+        """Give mean (members, rows) and covariance (members, rows, rows) of the function at embedded points."""
+        scaled = points * self._weights
+        mean, half = self._halves(scaled)
+        prior = self._scales * matern(squared_distances(scaled, scaled))[0]
+        return mean, prior - np.swapaxes(half, 1, 2) @ half
+
+    def marginal(self, points: Array) -> tuple[Array, Array]:
+        """Give mean and variance of the function at each of embedded points, over the members."""
+        means, half = self._halves(points * self._weights)
+        variances = np.maximum(self._scales[:, 0] - np.einsum("mij,mij->mj", half, half), 1e-12)
+        return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
+
+    def _halves(self, scaled: Array) -> tuple[Array, Array]:
+        cross = self._scales * matern(squared_distances(self._points, scaled))[0]
+        return self._means + np.einsum("mij,mi->mj", cross, self._alpha), self._inverse @ cross
+
+
+class Conditioned:
+    """A process given its observations and, in each of several samples, the values at base points.
+
+    All samples of a member share one factor: at a point whose covariance with the base is c, the mean of a sample is
+    that of the process plus w' e, and the variance the one of the process less w' w, where w = chol(cov(base))^-1 c and
+    e are the normals the sample was drawn with.
+    """
+
+    def __init__(self, process: Process, base: Array, normals: Array) -> None:
+        """Sample at the embedded points `base` with standard normals (members, samples, base)."""
+        self._process = process
+        self._normals = normals
+        self._base = base * process._weights
+        mean, covariance = process.joint(base)
+        places = np.arange(len(base))
+        covariance[:, places, places] += 1e-9 * process._scales[:, :, 0]
+        factors = _factors(covariance, process._scales)
+        self._inverse = _inverses(factors)
+        self._half = process._halves(self._base)[1]
+        self.samples: Array = mean[:, None, :] + normals @ np.swapaxes(factors, 1, 2)
+        """The values at the base: (members, samples, base)."""
+
+    def predict(self, points: Array) -> Prediction:
+        """Give what the samples say about embedded points."""
+        return Prediction(self, points)
+
+
+class Prediction:
+    """Means (members, samples, points) and variances (members, points) at embedded points, and the way back to them."""
+
+    def __init__(self, given: Conditioned, points: Array) -> None:
+        process = given._process
+        self._given = given
+        self._scaled = points * process._weights
+        scales = process._scales
+        cross, self._slope_data = matern(squared_distances(process._points, self._scaled))
+        near, self._slope_base = matern(squared_distances(given._base, self._scaled))
+        self._half = process._inverse @ (scales * cross)
+        covariance = scales * near - np.swapaxes(given._half, 1, 2) @ self._half
+        self._whitened = given._inverse @ covariance
+        mean = process._means + scales[:, 0] * np.einsum("mij,mi->mj", cross, process._alpha)
+        self.means: Array = mean[:, None, :] + given._normals @ self._whitened
+        left = scales[:, 0] - np.einsum("mij,mij->mj", self._half, self._half)
+        left -= np.einsum("mij,mij->mj", self._whitened, self._whitened)
+        floor = 1e-10 * scales[:, 0]
+        self._is_floored = left <= floor
+        self.variances: Array = np.maximum(left, floor)
+
+    def pull_back(self, by_means: Array, by_variances: Array) -> Array:
+        """Turn derivatives by the means and the variances into a gradient in the embedding (points, columns)."""
+        given, process = self._given, self._given._process
+        by_variances = np.where(self._is_floored, 0.0, by_variances)[:, None, :]
+        by_whitened = np.swapaxes(given._normals, 1, 2) @ by_means - 2 * by_variances * self._whitened
+        by_near = np.swapaxes(given._inverse, 1, 2) @ by_whitened
+        by_half = -2 * by_variances * self._half - given._half @ by_near
+        by_cross = np.swapaxes(process._inverse, 1, 2) @ by_half
+        by_cross += process._alpha[:, :, None] * by_means.sum(axis=1)[:, None, :]
+        found = _spread(2 * process._scales * by_cross * self._slope_data, process._points, self._scaled)
+        found += _spread(2 * process._scales * by_near * self._slope_base, given._base, self._scaled)
+        return np.asarray((found * process._weights).sum(axis=0))
+
+
+def _spread(weights: Array, anchors: Array, points: Array) -> Array:
+    """Give the sum over anchors of weight times (point - anchor), for each point."""
+    return np.asarray(weights.sum(axis=1)[:, :, None] * points - np.swapaxes(weights, 1, 2) @ anchors)

@@ -1,0 +1,183 @@
+"""The models of a study: one process for each metric that is optimised or constrained.
+
+Hyperparameters and transforms are chosen anew only when it pays: at numbers of observations that grow by a twentieth.
+Between two such numbers those of the earlier observations are used with all data. They are a function of those
+observations, so that a restart changes nothing; what is remembered here only saves work.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...outcomes import gain
+from ...spec import StudySpec
+from .acquisition import Modelled
+from .curves import Outcome
+from .fit import Evidence, fit
+from .gp import Array, Hyperparameters, Process
+from .outcome import Transform, constraint_transforms, log_jacobian, objective_transforms, worth_comparing
+from .slice_sampling import sample
+
+_EVERY = 20
+_MOST = 200
+"""Hyperparameters are chosen from at most so many observations; the posterior uses all."""
+_REMEMBERED = 256
+_SAMPLES = ((30, 1), (0, 8))
+"""(least number of observations, samples of the hyperparameters)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """The model of one metric and the way back to its unit."""
+
+    name: str
+    sign: float
+    transform: Transform
+    modelled: Modelled
+
+    def predict(self, points: Array) -> tuple[Array, Array]:
+        """Give mean and standard deviation of the metric at embedded points, in its own unit."""
+        mean, variance = self.modelled.process.marginal(points)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(9)
+        weights = weights / weights.sum()
+        gains = self.transform.inverse(mean[:, None] + np.sqrt(variance)[:, None] * nodes)
+        centre = gains @ weights
+        spread = np.sqrt(np.maximum((gains - centre[:, None]) ** 2 @ weights, 0.0))
+        return self.sign * centre, spread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """What is known of the configurations that have shown an outcome."""
+
+    points: Array
+    """Embedded configurations."""
+    columns: NDArray[np.intp]
+    outcomes: Sequence[Outcome]
+
+
+def model(spec: StudySpec, data: Data) -> list[Metric]:
+    """Fit the metrics of the objectives, then those of the constraints that are not objectives too."""
+    found = [_metric(spec, data, objective.metric, gain(objective, 1.0), True) for objective in spec.objectives]
+    objectives = {objective.metric for objective in spec.objectives}
+    for constraint in spec.constraints:
+        if constraint.metric not in objectives:
+            sign = 1.0 if constraint.relation == ">=" else -1.0
+            found.append(_metric(spec, data, constraint.metric, sign, False))
+    return found
+
+
+def _metric(spec: StudySpec, data: Data, name: str, sign: float, is_objective: bool) -> Metric:
+    gains = sign * np.array([outcome.values[name] for outcome in data.outcomes])
+    sds = np.array([outcome.sds[name] for outcome in data.outcomes])
+    threshold = _threshold(spec, name, sign)
+    limit = None if is_objective else threshold
+    chosen = _choose(_Task(points=data.points, columns=data.columns, gains=gains, sds=sds, limit=limit))
+    transform = _transforms(gains, limit)[chosen.place]
+    noise = (sds * transform.slope(gains)) ** 2
+    targets = transform.forward(gains)
+    bound = float(transform.forward(np.array([threshold]))[0]) if np.isfinite(threshold) else threshold
+    process = Process(data.points, targets, noise, data.columns, chosen.hypers)
+    modelled = Modelled(process=process, is_objective=is_objective, threshold=bound)
+    return Metric(name=name, sign=sign, transform=transform, modelled=modelled)
+
+
+def _threshold(spec: StudySpec, name: str, sign: float) -> float:
+    """Give the gain that satisfies the constraints on a metric which point the way of its gain."""
+    bounds = [
+        sign * constraint.bound
+        for constraint in spec.constraints
+        if constraint.metric == name and (constraint.relation == ">=") == (sign > 0)
+    ]
+    return max(bounds, default=-np.inf)
+
+
+# ---------------------------------------------------------------- hyperparameters and transform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    place: int
+    """Which of the transforms."""
+    hypers: tuple[Hyperparameters, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """What hyperparameters and transform are chosen for."""
+
+    points: Array
+    columns: NDArray[np.intp]
+    gains: Array
+    sds: Array
+    limit: float | None
+    """The threshold of a constraint; None for an objective."""
+
+    def first(self, places: NDArray[np.intp]) -> _Task:
+        return replace(self, points=self.points[places], gains=self.gains[places], sds=self.sds[places])
+
+    @property
+    def key(self) -> bytes:
+        parts = (self.points, self.columns, self.gains, self.sds)
+        return blake2b(b"".join(part.tobytes() for part in parts) + repr(self.limit).encode()).digest()
+
+
+_chosen: OrderedDict[bytes, _Choice] = OrderedDict()
+
+
+def _choose(task: _Task) -> _Choice:
+    task = task.first(_informative(task.gains[: scheduled(len(task.gains))]))
+    key = task.key
+    if key not in _chosen:
+        _chosen[key] = _best(task)
+        if len(_chosen) > _REMEMBERED:
+            _chosen.popitem(last=False)
+    _chosen.move_to_end(key)
+    return _chosen[key]
+
+
+def _best(task: _Task) -> _Choice:
+    """Choose the transform by its best hyperparameters, then sample hyperparameters while there are few data."""
+    found = []
+    for place, transform in enumerate(worth_comparing(_transforms(task.gains, task.limit), len(task.gains))):
+        noise = (task.sds * transform.slope(task.gains)) ** 2
+        evidence = Evidence(task.points, transform.forward(task.gains), noise, task.columns)
+        fitted = fit(evidence)
+        found.append((fitted.evidence + log_jacobian(transform, task.gains), -place, evidence, fitted))
+    _, place, evidence, fitted = max(found, key=lambda entry: entry[:2])
+    count = samples_for(len(task.gains))
+    hypers = sample(evidence, fitted.vector, count) if count > 1 else [fitted.hyper]
+    return _Choice(place=-place, hypers=tuple(hypers))
+
+
+def samples_for(count: int) -> int:
+    """Give how many samples of the hyperparameters `count` observations are worth; 1 stands for the best alone."""
+    return next(samples for least, samples in _SAMPLES if count >= least)
+
+
+def _transforms(gains: Array, threshold: float | None) -> list[Transform]:
+    return objective_transforms(gains) if threshold is None else constraint_transforms(gains, threshold)
+
+
+def scheduled(count: int) -> int:
+    """Give the number of observations, at most `count`, that hyperparameters are chosen from."""
+    step = 1
+    while step * 2 * _EVERY <= count:
+        step *= 2
+    return count - count % step
+
+
+def _informative(gains: Array) -> NDArray[np.intp]:
+    """Give the places of at most `_MOST` observations: the better half of them the best, the others evenly drawn."""
+    if len(gains) <= _MOST:
+        return np.arange(len(gains))
+    order = np.argsort(-gains, kind="stable")
+    others = np.sort(order[_MOST // 2 :])
+    evenly = others[np.linspace(0, len(others) - 1, _MOST - _MOST // 2).astype(int)]
+    return np.sort(np.concatenate([order[: _MOST // 2], evenly]))

@@ -1,0 +1,246 @@
+"""A search space as the model sees it: coordinates of a configuration, and the embedding whose distances count.
+
+A configuration is a row of coordinates, one per parameter that varies: numbers in [0, 1] (logarithmic where the
+parameter is), places for categorical choices. Rows keep a value for inactive parameters too, which nothing reads: the
+search carries it along when a parent switches the parameter off and on again.
+
+The kernel is a function of the Euclidean distance between embedded rows, so it is positive definite for any space:
+
+    number                 its coordinate
+    categorical            the corner of a simplex with edges of length 1: all choices are equally far apart
+    conditional number     a point on a half circle of length 1; when inactive, the centre of the circle
+    conditional category   the corner of the simplex; when inactive, the centre of the simplex
+
+So a parameter that is inactive in both configurations contributes nothing, and one that is active in only one of them
+contributes the same whatever its value (the arc kernel of Swersky et al., 2014, "Raiders of the Lost Architecture").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, StudySpec
+from ...trial import Params, ParamValue
+from ..cube import coordinate_of, grid_index, grid_size, grid_value, value_at, varies
+from .gp import Array, Mask
+
+_ARC = math.pi
+"""The angle that the range of a conditional number covers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """One parameter that varies."""
+
+    key: str
+    parameter: AnyParameter
+    count: int
+    """How many values it has; 0 for a continuous one."""
+    is_categorical: bool
+    conditions: tuple[tuple[int, tuple[int, ...]], ...]
+    """(axis of the parent, places of the values under which this one is active), for parents that vary."""
+    is_conditional: bool
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether any coordinate in [0, 1] is a value."""
+        return self.count == 0
+
+    def coordinate(self, value: ParamValue) -> float:
+        """Give the coordinate of a value."""
+        if isinstance(self.parameter, CategoricalParameter):
+            return float(self.parameter.choices.index(value))
+        if isinstance(self.parameter, OrdinalParameter):
+            return self.parameter.choices.index(value) / (self.count - 1)
+        if isinstance(self.parameter, FloatParameter) and self.is_continuous:
+            return coordinate_of(self.parameter, float(value))
+        if self.parameter.log:
+            low, high = math.log(self.parameter.low), math.log(self.parameter.high)
+            return (math.log(float(value)) - low) / (high - low)
+        return grid_index(self.parameter, value) / (self.count - 1)
+
+    def value(self, coordinate: float) -> ParamValue:
+        """Give the value nearest to a coordinate."""
+        if isinstance(self.parameter, CategoricalParameter):
+            return self.parameter.choices[round(coordinate)]
+        if isinstance(self.parameter, OrdinalParameter):
+            return self.parameter.choices[round(coordinate * (self.count - 1))]
+        if isinstance(self.parameter, FloatParameter) and self.is_continuous:
+            return value_at(self.parameter, coordinate)
+        if self.parameter.log:
+            low, high = math.log(self.parameter.low), math.log(self.parameter.high)
+            return min(max(round(math.exp(low + coordinate * (high - low))), self.parameter.low), self.parameter.high)
+        return grid_value(self.parameter, round(coordinate * (self.count - 1)))
+
+    def snap(self, coordinates: Array) -> Array:
+        """Move coordinates to those of the nearest values."""
+        if self.is_continuous or self.is_categorical:
+            return coordinates
+        if isinstance(self.parameter, IntParameter) and self.parameter.log:
+            low, high = math.log(self.parameter.low), math.log(self.parameter.high)
+            values = np.rint(np.exp(low + coordinates * (high - low)))
+            return np.asarray((np.log(values) - low) / (high - low))
+        return np.asarray(np.rint(coordinates * (self.count - 1)) / (self.count - 1))
+
+    def place(self, coordinates: Array) -> Array:
+        """Give the places of the values at coordinates, from 0."""
+        return np.rint(coordinates if self.is_categorical else coordinates * (self.count - 1))
+
+    @property
+    def coordinates(self) -> Array:
+        """The coordinates of all values, in order; none for a continuous parameter."""
+        if self.is_categorical:
+            return np.arange(self.count, dtype=float)
+        if isinstance(self.parameter, IntParameter) and self.parameter.log:
+            return np.array([self.coordinate(value) for value in range(self.parameter.low, self.parameter.high + 1)])
+        return np.linspace(0.0, 1.0, self.count)
+
+    def neighbours(self, coordinate: float) -> Array:
+        """Give the coordinates worth trying instead: all other choices, or steps of 1, 2, 4, ... both ways."""
+        if self.is_categorical:
+            return np.array([place for place in range(self.count) if place != coordinate], dtype=float)
+        if isinstance(self.parameter, IntParameter) and self.parameter.log:
+            value = int(self.value(coordinate))
+            reach = [self.parameter.low - value, self.parameter.high - value]
+            return np.array([self.coordinate(value + step) for step in _steps(*reach)])
+        place = round(coordinate * (self.count - 1))
+        return np.array([(place + step) / (self.count - 1) for step in _steps(-place, self.count - 1 - place)])
+
+
+def _steps(down: int, up: int) -> Iterator[int]:
+    step = 1
+    while step <= max(-down, up):
+        yield from (way * step for way in (-1, 1) if down <= way * step <= up)
+        step *= 2
+
+
+class Space:
+    """The varying parameters of a study, in the order of the spec."""
+
+    def __init__(self, spec: StudySpec) -> None:
+        self._spec = spec
+        keys = [key for key, parameter in spec.space.items() if varies(parameter)]
+        self._fixed = {key: value_at(parameter, 0.5) for key, parameter in spec.space.items() if key not in keys}
+        self.axes = [_axis(spec, key, keys) for key in keys]
+        self._order = [keys.index(key) for key in spec.parameter_order if key in keys]
+        self.columns = _columns(self.axes)
+        """Which axis each column of the embedding belongs to."""
+        self.is_categorical: Mask = np.array([axis.is_categorical for axis in self.axes], dtype=bool)
+        self.is_continuous: Mask = np.array([axis.is_continuous for axis in self.axes], dtype=bool)
+
+    @property
+    def dimensions(self) -> int:
+        """The number of parameters that vary."""
+        return len(self.axes)
+
+    # ---------------------------------------------------------------- configurations
+
+    def encode(self, params: Params) -> Array:
+        """Give the row of a configuration, inactive parameters at their middle."""
+        middle = {axis.key: axis.value(0.5 * (axis.count - 1) if axis.is_categorical else 0.5) for axis in self.axes}
+        return np.array([axis.coordinate(params.get(axis.key, middle[axis.key])) for axis in self.axes])
+
+    def decode(self, row: Array) -> dict[str, ParamValue]:
+        """Give the configuration of a row, inactive parameters dropped."""
+        values = {axis.key: axis.value(float(u)) for axis, u in zip(self.axes, row, strict=True)}
+        return self._spec.active({**self._fixed, **values})
+
+    def from_unit(self, points: Array) -> Array:
+        """Turn points of the unit cube into rows: equal shares of a coordinate go to each choice."""
+        rows = points.copy()
+        for place, axis in enumerate(self.axes):
+            if axis.is_categorical:
+                rows[:, place] = np.minimum(np.floor(points[:, place] * axis.count), axis.count - 1)
+            elif not axis.is_continuous and not (isinstance(axis.parameter, IntParameter) and axis.parameter.log):
+                rows[:, place] = np.minimum(np.floor(points[:, place] * axis.count), axis.count - 1) / (axis.count - 1)
+            else:
+                rows[:, place] = axis.snap(points[:, place])
+        return rows
+
+    def snap(self, rows: Array) -> Array:
+        """Move every coordinate to that of a value."""
+        return np.column_stack([axis.snap(rows[:, place]) for place, axis in enumerate(self.axes)])
+
+    def active(self, rows: Array) -> Mask:
+        """Say which coordinates of rows are active."""
+        found = np.ones(rows.shape, dtype=bool)
+        for place in self._order:
+            for parent, values in self.axes[place].conditions:
+                holds = np.isin(self.axes[parent].place(rows[:, parent]), values)
+                found[:, place] &= holds & found[:, parent]
+        return found
+
+    # ---------------------------------------------------------------- the embedding
+
+    def embed(self, rows: Array) -> Array:
+        """Give the points (rows, columns) whose weighted Euclidean distances the kernel reads."""
+        active = self.active(rows)
+        parts = [_embed(axis, rows[:, place], active[:, place]) for place, axis in enumerate(self.axes)]
+        return np.concatenate(parts, axis=1)
+
+    def pull_back(self, rows: Array, gradient: Array) -> Array:
+        """Turn a gradient in the embedding (rows, columns) into one in the coordinates; 0 for categories."""
+        active = self.active(rows)
+        found = np.zeros(rows.shape)
+        for place, axis in enumerate(self.axes):
+            if axis.is_categorical:
+                continue
+            part = gradient[:, self.columns == place]
+            if axis.is_conditional:
+                angle = _ARC * (rows[:, place] - 0.5)
+                part = part * np.column_stack([-np.sin(angle), np.cos(angle)])
+            found[:, place] = np.where(active[:, place], part.sum(axis=1), 0.0)
+        return found
+
+
+def _axis(spec: StudySpec, key: str, keys: list[str]) -> Axis:
+    parameter = spec.space[key]
+    if isinstance(parameter, CategoricalParameter | OrdinalParameter):
+        count = len(parameter.choices)
+    elif isinstance(parameter, IntParameter):
+        count = (parameter.high - parameter.low) // parameter.step + 1
+    else:
+        count = 0 if parameter.step is None else grid_size(parameter)
+    conditions = tuple(_conditions(spec, key, keys))
+    return Axis(
+        key=key,
+        parameter=parameter,
+        count=count,
+        is_categorical=isinstance(parameter, CategoricalParameter),
+        conditions=conditions,
+        is_conditional=bool(conditions),
+    )
+
+
+def _conditions(spec: StudySpec, key: str, keys: list[str]) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Give what switches a parameter on, looking through parents that have a single value."""
+    for parent, values in spec.space[key].when.items():
+        if parent in keys:
+            choices = spec.space[parent].extremes
+            yield keys.index(parent), tuple(place for place, choice in enumerate(choices) if choice in values)
+        else:
+            yield from _conditions(spec, parent, keys)
+
+
+def _columns(axes: list[Axis]) -> NDArray[np.intp]:
+    widths = [axis.count if axis.is_categorical else 2 if axis.is_conditional else 1 for axis in axes]
+    return np.repeat(np.arange(len(axes)), widths)
+
+
+def _embed(axis: Axis, coordinates: Array, active: Mask) -> Array:
+    if axis.is_categorical:
+        corners = np.eye(axis.count) / math.sqrt(2)
+        if axis.is_conditional:
+            corners -= corners.mean(axis=0)
+        points = corners[coordinates.astype(int)]
+    elif axis.is_conditional:
+        angle = _ARC * (coordinates - 0.5)
+        points = np.column_stack([np.cos(angle), np.sin(angle)]) / _ARC
+    else:
+        return coordinates[:, None]
+    return np.where(active[:, None], points, 0.0)

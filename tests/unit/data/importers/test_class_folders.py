@@ -1,0 +1,121 @@
+"""Plain class folders of videos, frame folders and images, with and without sides above them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.errors import DatasetFormatError, DatasetNotFoundError
+from data.formats import recognise
+from data.importers.class_folders import read_class_folders, read_training_validation
+
+from .trees import by_id, frames, lay_out, sides
+
+
+@pytest.mark.parametrize("parent", ["", "videos/", "frames/", "images/"])
+def test_every_kind_of_clip_is_found(tmp_path: Path, parent: str) -> None:
+    empty = [
+        f"{parent}Run/a.avi",
+        f"{parent}Run/notes.txt",
+        f"{parent}Swim/c.PNG",
+        *frames(f"{parent}Walk/b", name="img_%05d.jpg"),
+    ]
+    listing = read_class_folders(lay_out(tmp_path, empty=empty))
+    assert recognise(tmp_path) == "class_folders"
+    assert listing.class_names == ("Run", "Swim", "Walk")
+    clips = by_id(listing)
+    found = {id_: (clip.kind, clip.path.removeprefix(parent), clip.frame_name) for id_, clip in clips.items()}
+    assert found == {
+        "Run/a": ("video", "Run/a.avi", ""),
+        "Swim/c": ("image", "Swim/c.PNG", ""),
+        "Walk/b": ("frames", "Walk/b", "img_%05d.jpg"),
+    }
+    assert set(sides(listing).values()) == {"train"}
+    assert "alphabetical order" in listing.notes[0]
+
+
+def test_flow_beside_the_frames_is_found(tmp_path: Path) -> None:
+    files = [n for p in ("img", "flow_x", "flow_y") for n in frames("Run/100%", name=p + "_%05d.jpg")]
+    (clip,) = read_class_folders(lay_out(tmp_path, empty=files)).clips
+    assert clip.frame_name == "img_%05d.jpg"
+    assert clip.flow is not None
+    assert (clip.flow.x % 7, clip.flow.y % 7) == ("Run/100%/flow_x_00007.jpg", "Run/100%/flow_y_00007.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classInd.txt", "1 Walk\n2 Run\n3 Swim\n"),
+        ("classes.txt", "Walk\nRun\nSwim\n"),
+        ("labels.json", '{"Walk": "0", "Run": "1", "Swim": "2"}'),
+        ("labels.json", '{"0": "Walk", "1": "Run", "2": "Swim"}'),
+        ("annotations/my_label_map.txt", "0 Walk\n1 Run\n2 Swim\n"),
+        ("labels.json", '["Walk", "Run", "Swim"]'),
+    ],
+)
+def test_a_class_list_gives_the_labels_whatever_folders_are_there(tmp_path: Path, name: str, text: str) -> None:
+    listing = read_class_folders(lay_out(tmp_path, {name: text}, ["Run/a.avi", "Walk/b.avi"]))
+    assert listing.class_names == ("Walk", "Run", "Swim")
+    assert {clip.class_name: clip.label for clip in listing.clips} == {"Run": 1, "Walk": 0}
+    assert listing.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 Walk\n3 Run\n", "without a gap"),
+        ("1 Walk\nRun\n", "is not '<number> <class>'"),
+        ("Run\nrun\n", "named twice"),
+        ("Walk\n", "lacks class 'Run'"),
+        ("\n", "names no class"),
+    ],
+)
+def test_a_class_list_that_cannot_be_right_is_named(tmp_path: Path, text: str, message: str) -> None:
+    lay_out(tmp_path, {"classes.txt": text}, ["Run/a.avi"])
+    with pytest.raises(DatasetFormatError, match=rf"classes\.txt.*{message}"):
+        read_class_folders(tmp_path)
+
+
+def test_several_label_maps_are_refused(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"a_label_map.txt": "Run", "b_label_map.txt": "Run"}, ["Run/a.avi"])
+    with pytest.raises(DatasetFormatError, match=r"a_label_map\.txt and b_label_map\.txt"):
+        read_class_folders(tmp_path)
+
+
+def test_sources_are_told_from_the_names_of_known_sets(tmp_path: Path) -> None:
+    names = ["v_Run_g03_c02", "RATRACE_Run_f_nm_np1_fr_goo_37", "0wR5jVB-WPk_000417_000427", "mine"]
+    listing = read_class_folders(lay_out(tmp_path, empty=[f"Run/{name}.avi" for name in names]))
+    groups = {clip.id.removeprefix("Run/"): clip.group for clip in listing.clips}
+    assert groups == dict(zip(names, ["Run/g03", "RATRACE", "0wR5jVB-WPk", "Run/mine"], strict=True))
+
+
+def test_the_validation_folder_is_the_official_test_list(tmp_path: Path) -> None:
+    empty = ["training/Run/a.avi", "training/Walk/b.avi", "validation/Run/a.avi", "validation/Swim/c.avi"]
+    listing = read_training_validation(lay_out(tmp_path, empty=empty))
+    assert recognise(tmp_path) == "training_validation"
+    assert listing.class_names == ("Run", "Swim", "Walk")
+    assert sides(listing) == {
+        "training/Run/a": "train",
+        "training/Walk/b": "train",
+        "validation/Run/a": "test",
+        "validation/Swim/c": "test",
+    }
+    assert "sealed as the official test list" in listing.notes[0]
+
+
+def test_beside_a_test_folder_validation_is_validation(tmp_path: Path) -> None:
+    empty = ["train/Run/a.avi", "val/Run/b.avi", "test/Run/c.avi"]
+    assert list(sides(read_training_validation(lay_out(tmp_path, empty=empty))).values()) == [
+        "train",
+        "validation",
+        "test",
+    ]
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotFoundError, match="no class folders"):
+        read_class_folders(tmp_path)
+    lay_out(tmp_path, empty=["training/Run/a.avi"])
+    with pytest.raises(DatasetNotFoundError, match="lacks class folders in training/ and in validation/"):
+        read_training_validation(tmp_path)

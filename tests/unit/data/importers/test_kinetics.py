@@ -1,0 +1,110 @@
+"""Kinetics lists: wherever the trimmed files lie, whatever is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.errors import DatasetFormatError, DatasetNotFoundError
+from data.formats import recognise
+from data.importers.kinetics import read_kinetics
+
+from .trees import by_id, frames, lay_out, sides
+
+HEAD = "label,youtube_id,time_start,time_end,split,is_cc\n"
+TRAIN = HEAD + '"air drumming",aaaaaaaaaaa,5,15,train,0\nabseiling,-bbbbbbbbb_,110.0,120.0,train,0\n'
+VAL = HEAD + "abseiling,ccccccccccc,0,10,val,0\n"
+STEMS = ("aaaaaaaaaaa_000005_000015", "-bbbbbbbbb__000110_000120", "ccccccccccc_000000_000010")
+A, B, C = STEMS
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("", "", ""),
+        ("air drumming/", "abseiling/", "abseiling/"),
+        ("train/air_drumming/", "train/abseiling/", "val/abseiling/"),
+        ("train/", "train/", "val/"),
+        ("videos/train/air drumming/", "videos/train/abseiling/", "videos/val/abseiling/"),
+    ],
+)
+@pytest.mark.parametrize("lists", ["", "annotations/"])
+def test_files_are_found_by_name(tmp_path: Path, folders: tuple[str, ...], lists: str) -> None:
+    empty = [f"{folder}{stem}.mp4" for folder, stem in zip(folders, STEMS, strict=True)]
+    listing = read_kinetics(lay_out(tmp_path, {f"{lists}train.csv": TRAIN, f"{lists}val.csv": VAL}, empty))
+    assert recognise(tmp_path) == "kinetics"
+    assert listing.class_names == ("abseiling", "air drumming")
+    assert sides(listing) == {f"air drumming/{A}": "train", f"abseiling/{B}": "train", f"abseiling/{C}": "test"}
+    assert by_id(listing)[f"air drumming/{A}"].group == "aaaaaaaaaaa"
+    assert [clip.path for clip in listing.clips] == empty
+
+
+def test_what_is_missing_is_one_note_and_keeps_the_labels(tmp_path: Path) -> None:
+    many = "".join(f"yodeling,{number:011d},0,10,train,0\n" for number in range(2000))
+    lay_out(tmp_path, {"train.csv": TRAIN + many, "val.csv": VAL}, [f"{A}.mp4"])
+    listing = read_kinetics(tmp_path)
+    assert listing.class_names == ("abseiling", "air drumming", "yodeling")
+    assert [(clip.id, clip.label) for clip in listing.clips] == [(f"air drumming/{A}", 1)]
+    assert listing.notes[-1].startswith("2002 of 2003 listed clips are not there")
+
+
+def test_a_labelled_test_list_makes_validation_validation(tmp_path: Path) -> None:
+    test = VAL.replace("ccccccccccc", "ddddddddddd").replace(",val,", ",test,")
+    empty = [f"{stem}.mp4" for stem in (*STEMS, "ddddddddddd_000000_000010")]
+    listing = read_kinetics(lay_out(tmp_path, {"train.csv": TRAIN, "val.csv": VAL, "test.csv": test}, empty))
+    assert sorted(side or "" for side in sides(listing).values()) == ["test", "train", "train", "validation"]
+
+
+def test_a_test_list_without_labels_is_left_out_and_told(tmp_path: Path) -> None:
+    test = "youtube_id,time_start,time_end,split\nddddddddddd,0,10,test\n"
+    lay_out(tmp_path, {"train.csv": TRAIN, "val.csv": VAL, "test.csv": test}, [f"{s}.mp4" for s in STEMS])
+    listing = read_kinetics(tmp_path)
+    assert sides(listing)[f"abseiling/{C}"] == "test"
+    assert "1 listed clips have no label and are left out" in listing.notes
+
+
+def test_of_two_classes_of_one_segment_each_takes_its_own_file(tmp_path: Path) -> None:
+    train = HEAD + "abseiling,aaaaaaaaaaa,5,15,train,0\nyodeling,aaaaaaaaaaa,5,15,train,0\n"
+    lay_out(tmp_path, {"train.csv": train}, [f"yodeling/{A}.mp4", f"abseiling/{A}.mp4"])
+    assert {clip.class_name: clip.path for clip in read_kinetics(tmp_path).clips} == {
+        "abseiling": f"abseiling/{A}.mp4",
+        "yodeling": f"yodeling/{A}.mp4",
+    }
+
+
+def test_frames_are_found_too(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"train.csv": TRAIN}, frames(f"train/air drumming/{A}", name="img_%05d.jpg"))
+    (clip,) = read_kinetics(tmp_path).clips
+    assert (clip.kind, clip.frame_name) == ("frames", "img_%05d.jpg")
+
+
+def test_a_label_map_gives_the_labels(tmp_path: Path, shared_data: Path) -> None:
+    names = (shared_data / "splits" / "kinetics" / "mmaction2_kinetics_label_map_k400.txt").read_text()
+    lay_out(tmp_path, {"train.csv": TRAIN, "kinetics_label_map_k400.txt": names}, [f"{A}.mp4"])
+    listing = read_kinetics(tmp_path)
+    assert len(listing.class_names) == 400
+    assert (listing.clips[0].class_name, listing.clips[0].label) == ("air drumming", 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("abseiling,../../etc,0,10,train,0", "'../../etc' is no YouTube id"),
+        ("abseiling,ccccccccccc,x,10,train,0", "'x' is no number of seconds"),
+        ("abseiling,ccccccccccc,0,nan,train,0", "'nan' is no number of seconds"),
+        ("abseiling,ccccccccccc,0,10,held out,0", "'held out' is none of train, val and test"),
+    ],
+)
+def test_a_line_that_cannot_be_right_is_named(tmp_path: Path, line: str, message: str) -> None:
+    lay_out(tmp_path, {"train.csv": TRAIN + line + "\n"})
+    with pytest.raises(DatasetFormatError, match=rf"train\.csv:4: {message}"):
+        read_kinetics(tmp_path)
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotFoundError, match="no CSV list"):
+        read_kinetics(tmp_path)
+    lay_out(tmp_path, {"train.csv": TRAIN})
+    with pytest.raises(DatasetNotFoundError, match="none of the 2 listed videos"):
+        read_kinetics(tmp_path)
