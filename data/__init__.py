@@ -17,6 +17,7 @@ from .errors import (
     DatasetError,
     DatasetFormatError,
     DatasetNotFoundError,
+    FlowError,
     GroupLeakError,
     InvalidSpecError,
     SplitError,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from .dataset import Dataset, open_dataset
     from .index import Index
     from .loader import ClipBatch, ClipLoader
-    from .report import CheckReport, check, scan
+    from .report import CheckReport, check
+    from .scanning import scan
     from .synthetic import make_demo_dataset
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "DatasetFormatError",
     "DatasetNotFoundError",
     "DatasetSpec",
+    "FlowError",
     "GroupLeakError",
     "Index",
     "InvalidSpecError",
@@ -65,7 +68,7 @@ _HOMES = {
     "check": "report",
     "make_demo_dataset": "synthetic",
     "open_dataset": "dataset",
-    "scan": "report",
+    "scan": "scanning",
 }
 
 

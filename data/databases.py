@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 
@@ -10,7 +10,7 @@ import lmdb
 
 from .errors import VideoError
 
-META_KEY = b"__meta__"
+META_KEY = "__meta__"
 """Key of a JSON text that says what the database holds; all others are frames."""
 
 _lock = Lock()
@@ -31,26 +31,37 @@ def keys_below(path: Path, prefix: str) -> list[str]:
     return [key.decode("utf-8", "replace") for key in _keys(path, prefix.encode())]
 
 
-def read_values(path: Path, keys: list[str]) -> Iterator[bytes]:
-    """Yield the bytes kept under each of `keys`.
+def read_values(path: Path, keys: Iterable[str]) -> list[bytes]:
+    """Return the bytes kept under each of `keys`.
 
     Raises:
         VideoError: there is no such database or key, or it is damaged.
     """
-    for key in keys:
-        yield read_value(path, key.encode())
-
-
-def read_value(path: Path, key: bytes) -> bytes:
-    """Return the bytes kept under `key`; see `read_values`."""
+    values = []
     try:
         with _environment(path).begin() as transaction:
-            value = transaction.get(key)
+            for key in keys:
+                value = transaction.get(key.encode())
+                if value is None:
+                    raise VideoError(f"{path} holds no {key!r}", status="truncated")
+                values.append(bytes(value))
     except lmdb.Error as error:
         raise VideoError(f"{path} cannot be read as an LMDB: {error}") from error
-    if value is None:
-        raise VideoError(f"{path} holds no {key.decode('utf-8', 'replace')!r}", status="truncated")
-    return bytes(value)
+    return values
+
+
+def find_value(path: Path, key: str) -> bytes | None:
+    """Return the bytes kept under `key`, or None where there is no such key.
+
+    Raises:
+        VideoError: there is no such database, or it is damaged.
+    """
+    try:
+        with _environment(path).begin() as transaction:
+            value = transaction.get(key.encode())
+    except lmdb.Error as error:
+        raise VideoError(f"{path} cannot be read as an LMDB: {error}") from error
+    return None if value is None else bytes(value)
 
 
 def _keys(path: Path, prefix: bytes) -> list[bytes]:

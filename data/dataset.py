@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -10,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cache import prepare_cache
 from .errors import CacheError, InvalidSpecError, SplitError
 from .index import ClipRecord, Index, Problem
+from .prepare import prepare
 from .progress import Progress
-from .report import scan
+from .scanning import scan_into
 from .specs import AugmentSpec, ClipSpec, DatasetSpec, Stream
 from .splits import Split, make_split
 from .store import FrameStore
@@ -203,21 +202,11 @@ def open_dataset(spec: DatasetSpec, *, cache_dir: str | Path, progress: Progress
         DatasetError: one of its subclasses, with a sentence that says what to do.
     """
     root, cache_dir = Path(spec.root).expanduser(), Path(cache_dir).expanduser()
-    index = _scan(root, spec, cache_dir, progress)
+    index = scan_into(cache_dir, root, name=spec.name, group_pattern=spec.group_pattern, progress=progress)
     split = make_split(index.clips, spec.splitting)
     _require_clips(spec, index, split)
-    cache = prepare_cache(index, root, cache_dir, short_side=spec.short_side, progress=progress)
-    return Dataset(spec, index, split, {"rgb": cache}, cache_dir / "unsealed.jsonl")
-
-
-def _scan(root: Path, spec: DatasetSpec, cache_dir: Path, progress: Progress | None) -> Index:
-    key = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    memory = cache_dir / f"scan-{key}.jsonl"
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        return scan(root, name=spec.name, group_pattern=spec.group_pattern, memory=memory, progress=progress)
-    except OSError as error:
-        raise CacheError(f"{cache_dir} cannot be used for the cache: {error}") from error
+    stores = prepare(index, spec, cache_dir, progress=progress)
+    return Dataset(spec, index, split, stores, cache_dir / "unsealed.jsonl")
 
 
 def _require_clips(spec: DatasetSpec, index: Index, split: Split) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +20,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from .errors import VideoError
+from .frames_hash import FramesHash
 from .index import Measurement, Status
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _OPEN_OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": "avi,mov,mp4,matroska,webm,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,gif",
 }
+
+_BRIGHTNESS_FIRST = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"})
 
 # Headers of sound AVI files over-count by one frame (HMDB51); more than this is a cut file.
 _HEADER_SLACK_FRAMES = 2
@@ -52,6 +55,8 @@ class VideoFacts:
     codec: str
     header_frames: int
     """What the container claims; 0 if it claims nothing."""
+    frames_hash: str
+    """Of the brightness of all frames, see `frames_hash`."""
 
 
 def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
@@ -66,11 +71,19 @@ def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, i
 
 
 def decode_frames(
-    path: Path, *, short_side: int | None = None, start: int = 0, end: int | None = None
+    path: Path,
+    *,
+    short_side: int | None = None,
+    start: int = 0,
+    end: int | None = None,
+    keep: Container[int] | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the frames `start` to `end` (exclusive) of a video as RGB arrays (H, W, 3), in decode order.
 
     All frames have the size of the first one, scaled down to `short_side` by area averaging.
+
+    Args:
+        keep: numbers, counted from `start`, of the frames that are wanted; None for all.
 
     Raises:
         VideoError: the file is not a video or cannot be decoded to its end.
@@ -78,11 +91,13 @@ def decode_frames(
     reformatter = VideoReformatter()
     size: tuple[int, int] | None = None
     method = Interpolation.BILINEAR
-    for frame in islice(_raw_frames(path), start, end):
+    for number, frame in enumerate(islice(_raw_frames(path), start, end)):
         if size is None:
             size = scaled_size(frame.width, frame.height, short_side)
             if size != (frame.width, frame.height):
                 method = Interpolation.AREA
+        if keep is not None and number not in keep:
+            continue
         picture = reformatter.reformat(frame, width=size[0], height=size[1], format="rgb24", interpolation=method)
         yield cast("NDArray[np.uint8]", picture.to_ndarray())
 
@@ -99,6 +114,7 @@ def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> Vide
         VideoError: the file is not a video or cannot be decoded to its end.
     """
     width = height = n_frames = 0
+    shown = FramesHash()
     with _opened(path) as container:
         stream = container.streams.video[0]
         rate = stream.average_rate
@@ -106,6 +122,7 @@ def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> Vide
         for frame in islice(_decoded(container, path), start, end):
             if n_frames == 0:
                 width, height = frame.width, frame.height
+            shown.update(_brightness(frame))
             n_frames += 1
     return VideoFacts(
         n_frames=n_frames,
@@ -114,6 +131,7 @@ def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> Vide
         fps=float(rate) if rate is not None else 0.0,
         codec=codec,
         header_frames=header_frames,
+        frames_hash=shown.hexdigest(),
     )
 
 
@@ -145,6 +163,7 @@ def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Meas
         fps=facts.fps,
         codec=facts.codec,
         sha1=sha1,
+        frames_hash=facts.frames_hash,
     )
 
 
@@ -173,6 +192,15 @@ def _fault(facts: VideoFacts, cut: str | None) -> tuple[Status, str] | None:
 
 def _slack(claimed: int) -> float:
     return max(_HEADER_SLACK_FRAMES, _HEADER_SLACK_SHARE * claimed)
+
+
+def _brightness(frame: VideoFrame) -> NDArray[np.uint8]:
+    """Return the grey picture of a frame, (H, W), without a conversion where the decoder made one."""
+    if frame.format.name not in _BRIGHTNESS_FIRST:
+        return cast("NDArray[np.uint8]", frame.to_ndarray(format="gray"))
+    plane = frame.planes[0]
+    flat: NDArray[np.uint8] = np.frombuffer(cast("bytes", plane), np.uint8)
+    return flat.reshape(-1, plane.line_size)[: frame.height, : frame.width]
 
 
 def _raw_frames(path: Path) -> Iterator[VideoFrame]:

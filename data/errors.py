@@ -7,7 +7,9 @@
     ├── DatasetFormatError      a list or class file does not read as its format says
     ├── SplitError              a split lacks clips, classes or groups
     │   └── GroupLeakError      a group stands on both sides of a split
+    ├── ExportError             a layout cannot say what is to be written in it
     ├── VideoError              one video cannot be decoded
+    ├── FlowError               optical flow cannot be computed here
     └── CacheError              the frame cache cannot be built or read
 
 Every message is one sentence that names the path and what to do.
@@ -49,6 +51,10 @@ class GroupLeakError(SplitError):
     """A group of clips stands on both sides of a split."""
 
 
+class ExportError(DatasetError):
+    """The data set cannot be written in another layout."""
+
+
 class VideoError(DatasetError):
     """A video cannot be decoded."""
 
@@ -56,6 +62,10 @@ class VideoError(DatasetError):
         """Say what is wrong; `status` is how the index describes it."""
         super().__init__(message)
         self.status = status
+
+
+class FlowError(DatasetError):
+    """Optical flow cannot be computed in the way that was asked for."""
 
 
 class CacheError(DatasetError):

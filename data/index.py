@@ -83,6 +83,10 @@ class Measurement:
     fps: float = 0.0
     codec: str = ""
     sha1: str = ""
+    """Of the bytes that hold the clip."""
+    frames_hash: str = ""
+    """Of the decoded frames: equal where two clips show the same. Not part of the index's hash, for another decoder
+    may round otherwise."""
     note: str = ""
     """One clause for people: what is wrong with the video."""
 
@@ -130,8 +134,8 @@ class Index:
         records = []
         for clip in self.clips:
             record = _as_dict(clip)
-            # The wording of a decoder's complaint may change with its version.
-            del record["measured"]["note"]
+            # The wording of a decoder's complaint and its rounding may change with its version.
+            del record["measured"]["note"], record["measured"]["frames_hash"]
             records.append(record)
         content = {"format": INDEX_FORMAT, "classes": self.class_names, "clips": records}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))

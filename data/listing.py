@@ -144,4 +144,4 @@ class FileTree:
 
     def videos(self) -> frozenset[str]:
         """Return the paths of all files whose suffix is a video's."""
-        return frozenset(path for path in self._exact if Path(path).suffix.lower() in VIDEO_SUFFIXES)
+        return frozenset(path for path in self._exact if os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES)

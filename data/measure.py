@@ -16,6 +16,7 @@ from filelock import FileLock
 from .databases import data_file
 from .decode import MIN_FRAMES, frames_fault, measure_video
 from .errors import VideoError
+from .frames_hash import FramesHash
 from .images import decode_image, image_codec
 from .index import ListedClip, Measurement
 from .parallel import in_threads
@@ -25,7 +26,7 @@ from .sources import flow_folder, flow_paths, pictures
 FLOW_SLACK_PAIRS = 1
 """Pairs that listed flow may lack; the last one is repeated (some tools leave it out)."""
 
-_MEMORY_FORMAT = 1
+_MEMORY_FORMAT = 2
 _FILES_LOOKED_AT = 8
 
 
@@ -122,12 +123,13 @@ def measure_clip(root: Path, clip: ListedClip) -> Measurement:
 
 
 def _measure_pictures(root: Path, clip: ListedClip) -> Measurement:
-    digest = hashlib.sha1(usedforsecurity=False)
+    digest, shown = hashlib.sha1(usedforsecurity=False), FramesHash()
     n_frames, codec, size = 0, "", (0, 0)
     try:
         for picture in pictures(clip, root):
             frame = decode_image(picture.content, picture.name)
             digest.update(picture.content)
+            shown.update(frame)
             if n_frames == 0:
                 codec, size = image_codec(picture.content), frame.shape[:2]
             n_frames += 1
@@ -141,7 +143,13 @@ def _measure_pictures(root: Path, clip: ListedClip) -> Measurement:
     if fault is not None:
         return Measurement(status=fault[0], sha1=digest.hexdigest(), note=fault[1])
     return Measurement(
-        status="ok", n_frames=n_frames, width=size[1], height=size[0], codec=codec, sha1=digest.hexdigest()
+        status="ok",
+        n_frames=n_frames,
+        width=size[1],
+        height=size[0],
+        codec=codec,
+        sha1=digest.hexdigest(),
+        frames_hash=shown.hexdigest(),
     )
 
 

@@ -6,6 +6,6 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called from the building thread with the step's name, what is done and what there is."""
+    """Called with the step's name, what is done and what there is: from any thread, one call at a time."""
 
     def __call__(self, stage: str, done: int, total: int, /) -> None: ...

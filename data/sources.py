@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,23 +29,33 @@ class Picture:
     content: bytes
 
 
-def clip_frames(clip: ListedClip, root: Path, *, short_side: int | None = None) -> Iterator[NDArray[np.uint8]]:
+def clip_frames(
+    clip: ListedClip, root: Path, *, short_side: int | None = None, keep: Container[int] | None = None
+) -> Iterator[NDArray[np.uint8]]:
     """Yield the frames of a clip from its start to its end as RGB arrays (H, W, 3).
 
     All frames have the size of the first one, scaled down to `short_side` by area averaging.
+
+    Args:
+        keep: numbers of the frames that are wanted, 0 for the clip's first; None for all.
 
     Raises:
         VideoError: a frame is missing or cannot be decoded.
     """
     if clip.kind == "video":
-        yield from decode_frames(root / clip.path, short_side=short_side, start=clip.start, end=clip.end)
+        path = root / clip.path
+        yield from decode_frames(path, short_side=short_side, start=clip.start, end=clip.end, keep=keep)
         return
     size: tuple[int, int] | None = None
-    for picture in pictures(clip, root):
+    for number, picture in enumerate(pictures(clip, root)):
+        wanted = keep is None or number in keep
+        if size is not None and not wanted:
+            continue
         frame = decode_image(picture.content, picture.name)
         if size is None:
             size = scaled_size(frame.shape[1], frame.shape[0], short_side)
-        yield resize_image(frame, *size)
+        if wanted:
+            yield resize_image(frame, *size)
 
 
 def pictures(clip: ListedClip, root: Path) -> Iterator[Picture]:
@@ -56,9 +66,8 @@ def pictures(clip: ListedClip, root: Path) -> Iterator[Picture]:
     """
     path = root / clip.path
     if clip.kind == "lmdb":
-        keys = _frame_keys(clip, path)
-        for key, content in zip(keys, read_values(path, keys), strict=True):
-            yield Picture(name=f"{clip.path}:{key}", content=content)
+        for key in _frame_keys(clip, path):
+            yield Picture(name=f"{clip.path}:{key}", content=read_values(path, [key])[0])
         return
     for file in [path] if clip.kind == "image" else frame_files(clip, root):
         yield Picture(name=str(file), content=read_file(file))

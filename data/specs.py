@@ -17,6 +17,9 @@ Validation = Literal["groups", "kfold", "official", "random"]
 Sampling = Literal["dense", "segments"]
 Stream = Literal["rgb", "flow"]
 CropKind = Literal["random_resized", "multi_scale", "corner", "short_side"]
+StoreKind = Literal["auto", "raw", "i420", "jpeg", "tinyvideo", "lmdb"]
+FlowKind = Literal["none", "listed", "dis", "farneback", "tvl1", "raft"]
+_UNIFORM = re.compile(r"uniform:([1-9]\d{0,5})")
 _SHARE = re.compile(r"([1-9]\d{0,3})of([1-9]\d{0,3})")
 
 
@@ -73,10 +76,31 @@ class DatasetSpec:
     """Regular expression that finds a clip's source in its id, where the names are not those of a known set."""
     short_side: int = 128
     """Pixels of the shorter side in the prepared cache; smaller videos keep their size."""
+    store: StoreKind = "auto"
+    """Form of the prepared frames; `auto` chooses by the size of the set, the memory and the disk."""
+    frames_kept: str = "all"
+    """`all`, or `uniform:N` for N frames evenly spread over each longer clip."""
+    flow: FlowKind = "none"
+    """Optical flow to prepare beside the frames: `listed` came with the data set, the others are computed."""
+    flow_weights: str | Path | None = None
+    """File of torchvision's weights of RAFT."""
 
     def __post_init__(self) -> None:
         _ = self.splitting  # refuses what no split can be
         _require(self.short_side >= 16, "short_side", self.short_side, "at least 16 pixels")
+        stores, flows = get_args(StoreKind), get_args(FlowKind)
+        _require(self.store in stores, "store", self.store, f"one of {stores}")
+        _require(self.flow in flows, "flow", self.flow, f"one of {flows}")
+        kept = self.frames_kept == "all" or _UNIFORM.fullmatch(self.frames_kept) is not None
+        _require(kept, "frames_kept", self.frames_kept, "`all` or `uniform:N`")
+        least = self.flow == "none" or self.most_frames is None or self.most_frames >= 2
+        _require(least, "frames_kept", self.frames_kept, "at least uniform:2 where flow is prepared")
+
+    @property
+    def most_frames(self) -> int | None:
+        """Frames kept of a clip at most; None for all."""
+        found = _UNIFORM.fullmatch(self.frames_kept)
+        return None if found is None else int(found[1])
 
     @property
     def splitting(self) -> SplitSpec:

@@ -1,39 +1,35 @@
-"""Decide after a report whether a trial goes on: Optuna's pruners over our records, with guards of ours.
+"""Decide after a report whether a trial goes on: rules over the curves of the study, with guards of ours.
 
 `decide` is a pure function of the spec and the records, so every replica of the API gives the same answer and a
-restart changes nothing. Optuna's successive halving keeps its rungs as attributes of the trials; they are derived
-from the curves here instead: a trial's value at a rung is the one of the first step reported at or after it.
+restart changes nothing. Median, percentile, threshold and patience are Optuna's pruners over our records, halving and
+Hyperband are in `rungs`, the model of curves is in `curve_model`; docs/early-stopping.md says what each is for.
 
 Guards: no trial is stopped before `min_epochs`, before `startup_trials` of the study are completed, after its last
-epoch, or while it is the best of the study.
+epoch, or while it is the best of the study (with several objectives: while no other trial dominates it).
+
+With several objectives or with constraints, the rules that compare trials see, in place of the objective, each trial's
+standing among those that have reported the same step (`standing.scores`).
 """
 
 from __future__ import annotations
 
-import binascii
-import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import (
-    BasePruner,
-    MedianPruner,
-    PatientPruner,
-    PercentilePruner,
-    SuccessiveHalvingPruner,
-    ThresholdPruner,
-)
+from optuna.pruners import BasePruner, MedianPruner, PatientPruner, PercentilePruner, ThresholdPruner
 
+from .curve_stopping import is_at_rung, is_hopeless
 from .optuna_storage import MemorySource, StudyStorage
-from .outcomes import final_metrics, finite, gain, is_feasible
-from .spec import StudySpec
+from .outcomes import final_metrics, is_feasible
+from .rungs import bracket_of, halving_stops, rungs_of
+from .spec import Objective, StudySpec
 from .spec.study import (
     AshaStopping,
+    CurvesStopping,
     HyperbandStopping,
     MedianStopping,
     NoStopping,
@@ -41,64 +37,101 @@ from .spec.study import (
     PercentileStopping,
     ThresholdStopping,
 )
-from .trial import Decision, TrialRecord, TrialState
+from .standing import dominates, gains, scores
+from .trial import Decision, Metrics, TrialRecord, TrialState
 
 
 def decide(spec: StudySpec, trial: TrialRecord, others: Sequence[TrialRecord]) -> Decision:
-    """Say whether `trial`, whose curve ends with the report just made, goes on or stops.
+    """Say whether `trial`, whose curve ends with the report just made, goes on, pauses or stops.
 
     `others` are the records of its study, in any order; it may be among them.
     """
     rivals = [record for record in others if record.id != trial.id and record.state is not TrialState.WITHDRAWN]
     measured = replace(trial, state=TrialState.RUNNING, curve=_finite_curve(spec, trial))
-    if _may_stop(spec, trial, measured, rivals) and _rule_stops(spec, measured, rivals):
-        return Decision.STOP
-    return Decision.CONTINUE
+    if not (_may_stop(spec, trial, measured, rivals) and _rule_stops(spec, measured, rivals)):
+        return Decision.CONTINUE
+    return Decision.PAUSE if getattr(spec.early_stopping, "pause", False) else Decision.STOP
+
+
+def promotions(spec: StudySpec, records: Sequence[TrialRecord]) -> list[int]:
+    """Give the ids of the paused trials of a study that the rule would let go on by what is known now."""
+    paused = [record for record in records if record.state is TrialState.PAUSED]
+    return [record.id for record in paused if decide(spec, record, records) is Decision.CONTINUE]
 
 
 def _may_stop(spec: StudySpec, trial: TrialRecord, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
     """Whether a rule is asked at all."""
     rule, step = spec.early_stopping, trial.last_step
-    if isinstance(rule, NoStopping) or len(spec.objectives) > 1 or step is None or step != measured.last_step:
+    if isinstance(rule, NoStopping) or step is None or step != measured.last_step:
         return False
     if not rule.min_epochs <= step < spec.task.epochs:
+        return False
+    if isinstance(rule, CurvesStopping) and not is_at_rung(spec, rule, measured):
         return False
     completed = sum(record.state is TrialState.COMPLETED for record in rivals)
     return completed >= rule.startup_trials and not _leads(spec, measured, rivals)
 
 
 def _leads(spec: StudySpec, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
-    """Whether no other trial has reached a better value yet; a tie still leads."""
-    own = _peak(spec, measured)
-    return own > -math.inf and all(own >= _peak(spec, rival) for rival in rivals)
+    """Whether no outcome of another trial is better than the best the trial has shown; a tie still leads."""
+    own = _peaks(spec, measured)
+    theirs = [peak for rival in rivals for peak in _peaks(spec, rival)]
+    return any(not any(dominates(other, peak) for other in theirs) for peak in own)
 
 
-def _peak(spec: StudySpec, record: TrialRecord) -> float:
-    """Give the best value a feasible trial has shown, more is better; -inf for none."""
-    objective, metrics = spec.objectives[0], final_metrics(record)
+def _peaks(spec: StudySpec, record: TrialRecord) -> list[tuple[float, ...]]:
+    """Give the outcomes a feasible trial has shown, more is better: the best alone where there is one objective."""
+    metrics = final_metrics(record)
     if not is_feasible(spec, metrics):
-        return -math.inf
-    values = (finite(row, objective.metric) for row in (*record.curve.values(), metrics))
-    return max((gain(objective, value) for value in values if value is not None), default=-math.inf)
+        return []
+    found = [shown for row in (*record.curve.values(), metrics) if (shown := gains(spec, row)) is not None]
+    return [max(found)] if found and len(spec.objectives) == 1 else found
 
 
 def _rule_stops(spec: StudySpec, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
     rivals = [replace(rival, curve=_finite_curve(spec, rival)) for rival in rivals]
-    if isinstance(spec.early_stopping, HyperbandStopping):
-        bracket = _bracket(spec, measured.number)
-        rivals = [rival for rival in rivals if _bracket(spec, rival.number) == bracket]
-    rungs = list(_rungs(spec, measured.number))
-    passed = {record.id: _rungs_passed(spec, record, rungs) for record in rivals}
-    # The last step's own rungs are what the pruner is asked about.
-    earlier = {step: row for step, row in measured.curve.items() if step != measured.last_step}
-    passed[measured.id] = _rungs_passed(spec, replace(measured, curve=earlier), rungs)
-    source = MemorySource(spec, [*rivals, measured], system_attrs=passed)
-    study = optuna.Study(study_name=spec.name, storage=_RungStorage(source))
+    rule = spec.early_stopping
+    if isinstance(rule, CurvesStopping):
+        return is_hopeless(spec, rule, measured, rivals)
+    if isinstance(rule, AshaStopping | HyperbandStopping | MedianStopping | PercentileStopping):
+        spec, measured, rivals = _comparable(spec, measured, rivals)
+    if isinstance(rule, AshaStopping | HyperbandStopping):
+        bracket = bracket_of(spec, measured.number)
+        same = [rival for rival in rivals if bracket_of(spec, rival.number) == bracket]
+        rungs = rungs_of(spec, measured.number)
+        return halving_stops(rungs, rule.reduction, _gain_curve(spec, measured), [_gain_curve(spec, r) for r in same])
+    source = MemorySource(spec, [*rivals, measured])
+    study = optuna.Study(study_name=spec.name, storage=StudyStorage(source))
     trial = next(trial for trial in source.trials if trial.number == measured.number)
-    return _pruner(spec, measured.number).prune(study, trial)
+    return _pruner(spec).prune(study, trial)
 
 
-def _pruner(spec: StudySpec, number: int) -> BasePruner:
+def _comparable(
+    spec: StudySpec, measured: TrialRecord, rivals: Sequence[TrialRecord]
+) -> tuple[StudySpec, TrialRecord, list[TrialRecord]]:
+    """Put standings in place of the objective where one number does not say which trial is better."""
+    if len(spec.objectives) == 1 and not spec.constraints:
+        return spec, measured, list(rivals)
+    records = [measured, *rivals]
+    steps = {step for record in records for step in record.curve}
+    standing = {
+        step: scores(spec, {record.id: record.curve[step] for record in records if step in record.curve})
+        for step in steps
+    }
+    metric = spec.objectives[0].metric
+    shown = [
+        replace(
+            record,
+            curve={step: {metric: standing[step][record.id]} for step in record.curve if record.id in standing[step]},
+            metrics=None,
+        )
+        for record in records
+    ]
+    single = spec.model_copy(update={"objectives": [Objective(metric=metric, direction="maximize")], "constraints": []})
+    return single, shown[0], shown[1:]
+
+
+def _pruner(spec: StudySpec) -> BasePruner:
     rule = spec.early_stopping
     match rule:
         case PercentileStopping() | MedianStopping():
@@ -106,15 +139,12 @@ def _pruner(spec: StudySpec, number: int) -> BasePruner:
             if isinstance(rule, PercentileStopping):
                 return PercentilePruner(rule.percentile, **shared)
             return MedianPruner(**shared)
-        case AshaStopping() | HyperbandStopping():
-            bracket = _bracket(spec, number)
-            return SuccessiveHalvingPruner(rule.min_epochs, rule.reduction, min_early_stopping_rate=bracket)
         case ThresholdStopping():
             return ThresholdPruner(rule.lower, rule.upper, n_warmup_steps=rule.min_epochs)
         case PatientStopping():
             return _patient_pruner(rule.patience)
-        case NoStopping():
-            raise AssertionError("no rule, nothing to ask")
+        case _:
+            raise AssertionError("no rule of Optuna's")
 
 
 @cache
@@ -124,65 +154,11 @@ def _patient_pruner(patience: int) -> PatientPruner:
         return PatientPruner(None, patience)
 
 
-# ---------------------------------------------------------------- successive halving
+def _gain_curve(spec: StudySpec, record: TrialRecord) -> dict[int, float]:
+    found = {step: gains(spec, row) for step, row in record.curve.items()}
+    return {step: values[0] for step, values in found.items() if values is not None}
 
 
-def _rungs(spec: StudySpec, number: int) -> Iterator[int]:
-    """Give the steps of the rungs of a trial's bracket; none for rules without rungs."""
-    rule = spec.early_stopping
-    if isinstance(rule, AshaStopping | HyperbandStopping):
-        step = rule.min_epochs * rule.reduction ** _bracket(spec, number)
-        while step <= spec.task.epochs:
-            yield step
-            step *= rule.reduction
-
-
-def _rungs_passed(spec: StudySpec, record: TrialRecord, rungs: Sequence[int]) -> dict[str, Any]:
-    """Give the attributes that Optuna's pruner would have written for a trial with this curve."""
-    metric = spec.objectives[0].metric
-    found = {}
-    for place, rung in enumerate(rungs):
-        step = min((step for step in record.curve if step >= rung), default=None)
-        if step is None:
-            break
-        found[f"completed_rung_{place}"] = record.curve[step][metric]
-    return found
-
-
-def _bracket(spec: StudySpec, number: int) -> int:
-    """Give the bracket of a trial: 0 but for Hyperband.
-
-    Hyperband shares trials out over its brackets in the ratio of Li et al. (2018), Algorithm 1, drawing from a
-    checksum of study and number, as Optuna's `HyperbandPruner` does; each bracket is successive halving by itself.
-    """
-    rule = spec.early_stopping
-    if not isinstance(rule, HyperbandStopping):
-        return 0
-    shares = _bracket_shares(rule.min_epochs, spec.task.epochs, rule.reduction)
-    draw = binascii.crc32(f"{spec.name}_{number}".encode()) % sum(shares)
-    for bracket, share in enumerate(shares):
-        draw -= share
-        if draw < 0:
-            return bracket
-    raise AssertionError("a draw is less than the sum of the shares")
-
-
-@cache
-def _bracket_shares(least: int, most: int, reduction: int) -> tuple[int, ...]:
-    count = math.floor(math.log(most / least, reduction)) + 1
-    return tuple(math.ceil(count * reduction**s / (s + 1)) for s in reversed(range(count)))
-
-
-class _RungStorage(StudyStorage):
-    """Takes the rungs that the pruner writes, and forgets them: they follow from the curves."""
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Accept the attributes of rungs, refuse all others."""
-        if not key.startswith("completed_rung_"):
-            super().set_trial_system_attr(trial_id, key, value)
-
-
-def _finite_curve(spec: StudySpec, record: TrialRecord) -> Mapping[int, Mapping[str, float]]:
-    """Leave out the steps whose objective is missing or not finite: a worker ends such a trial as diverged."""
-    metric = spec.objectives[0].metric
-    return {step: row for step, row in record.curve.items() if finite(row, metric) is not None}
+def _finite_curve(spec: StudySpec, record: TrialRecord) -> Mapping[int, Metrics]:
+    """Leave out the steps where an objective is missing or not finite: a worker ends such a trial as diverged."""
+    return {step: row for step, row in record.curve.items() if gains(spec, row) is not None}

@@ -23,18 +23,7 @@ def open_task(dataset: DatasetConfig, *, cache_dir: Path, progress: Progress | N
     Raises:
         data.DatasetError: with a sentence that says what to do.
     """
-    spec = DatasetSpec(
-        name=dataset.name,
-        root=dataset.root,
-        split=dataset.split,
-        validation=dataset.validation,
-        held_out=dataset.held_out,
-        split_seed=dataset.split_seed,
-        folds=dataset.folds,
-        fold=dataset.fold,
-        group_pattern=dataset.group_pattern,
-        short_side=dataset.short_side,
-    )
+    spec = DatasetSpec(**dataset.model_dump())  # the same names on both sides
     return open_dataset(spec, cache_dir=cache_dir, progress=progress)
 
 

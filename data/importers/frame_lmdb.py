@@ -15,23 +15,17 @@ Databases of IBM's action-recognition-pytorch hold pickled pyarrow objects, whic
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..errors import DatasetFormatError, DatasetNotFoundError, VideoError
 from ..index import ListedClip
 from ..label_maps import checked_names
 from ..listing import Listing, require_folder
 
-if TYPE_CHECKING:
-    import lmdb
-
 FORMAT = "video-hpo frames"
 VERSION = 1
-META_KEY = b"__meta__"
-_PYARROW_KEYS = (b"__len__", b"__keys__")
+_PYARROW_KEYS = ("__len__", "__keys__")
 _SUBSETS = ("train", "validation", "test")
 
 
@@ -64,18 +58,6 @@ def _find(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("*.lmdb") if path.is_file() or (path / "data.mdb").is_file())
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[lmdb.Environment]:
-    import lmdb  # lists are wanted without it by everyone else
-
-    try:
-        environment = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, create=False)
-    except lmdb.Error as error:
-        raise DatasetFormatError(f"{path} cannot be opened as an LMDB: {error}") from None
-    with environment:
-        yield environment
-
-
 def _foreign(path: Path, *, pyarrow: bool) -> str:
     if pyarrow:
         return (
@@ -86,9 +68,13 @@ def _foreign(path: Path, *, pyarrow: bool) -> str:
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
-    with _opened(path) as environment, environment.begin() as transaction:
-        raw = transaction.get(META_KEY)
-        pyarrow = any(transaction.get(key) is not None for key in _PYARROW_KEYS)
+    from ..databases import META_KEY, find_value  # lists are wanted without LMDB by everyone else
+
+    try:
+        raw = find_value(path, META_KEY)
+        pyarrow = any(find_value(path, key) is not None for key in _PYARROW_KEYS)
+    except VideoError as error:
+        raise DatasetFormatError(str(error)) from None
     if raw is None:
         raise DatasetFormatError(_foreign(path, pyarrow=pyarrow))
     try:

@@ -22,7 +22,7 @@ from .lists import PEEK_LINES, Entry, NamedList, find_lists, listing_of
 
 NAME = re.compile(
     r"(?!(?:train|test)list\d+\.txt)(?:.*[_-])?(?P<side>train|val|valid|validation|test)(?:_?list)?(?:_?split)?_?(?P<split>\d{0,2})"
-    r"(?:_list)?(?:_(?:videos?|rawframes|frames|rgb))?\.(?:txt|csv|list)",
+    r"(?:_list)?(?:_(?:videos?|rawframes|frames|images|rgb))?\.(?:txt|csv|list)",
     re.IGNORECASE,
 )
 _SEPARATOR = re.compile(r"[,\s]+")

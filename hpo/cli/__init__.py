@@ -4,7 +4,7 @@ Each command imports what it needs when it runs, so that `hpo study create` does
 """
 
 # Imported for what they add to the command: each registers itself with the root in `app`.
-from . import database, datasets, demo, doctor, models, results, serve, studies, tokens, training  # noqa: F401
+from . import database, dataset_index, datasets, demo, doctor, models, results, serve, studies, tokens, training  # noqa: F401
 from .app import main
 
 __all__ = ["main"]

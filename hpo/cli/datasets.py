@@ -1,27 +1,22 @@
-"""`hpo data`: make, look through and prepare data sets."""
+"""`hpo data`: make and prepare data sets; looking at them is in `dataset_index`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from .app import app, err, out, settings_of, told
-
-if TYPE_CHECKING:
-    from data.report import CheckReport
 
 group = typer.Typer(no_args_is_help=True, help="Make, check and prepare data sets.")
 app.add_typer(group, name="data")
 
-Root = Annotated[Path, typer.Argument(help="Folder of the data set, in the UCF101 layout.", show_default=False)]
+Root = Annotated[Path, typer.Argument(help="Folder of the data set.", show_default=False)]
+Name = Annotated[str, typer.Option(help="Layout of the folder; auto recognises it.")]
 Report = Callable[[str, int, int], None]
 
 
@@ -57,30 +52,10 @@ def make_demo(
 
 
 @group.command()
-def check(
-    root: Root,
-    name: Annotated[str, typer.Option(help="Layout of the folder.")] = "ucf101",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Decode every video once and tell what is there and what is wrong; exits with 1 if anything is."""
-    from data import DatasetError
-    from data.report import check as look_over
-    from data.report import scan
-
-    with told(DatasetError), progress_bar() as bar:
-        report = look_over(scan(root, name=name, progress=bar))
-    if as_json:
-        typer.echo(json.dumps(asdict(report)))
-    else:
-        _print_report(report)
-    raise typer.Exit(0 if report.sound else 1)
-
-
-@group.command()
 def prepare(
     context: typer.Context,
     root: Root,
-    name: Annotated[str, typer.Option(help="Layout of the folder.")] = "ucf101",
+    name: Name = "auto",
     split: Annotated[int, typer.Option(help="Official split.", min=1)] = 1,
     short_side: Annotated[int, typer.Option(help="Pixels of the shorter side.", min=16)] = 128,
 ) -> None:
@@ -93,21 +68,3 @@ def prepare(
     out.print(f"prepared {dataset.num_classes} classes, version {dataset.version[:12]}")
     for problem in dataset.problems:
         out.print(f"left out: {problem}", markup=False)
-
-
-def _print_report(report: CheckReport) -> None:
-    out.print(f"{report.n_clips} clips, {report.n_frames} frames, version {report.version[:12]}")
-    splits = Table("split", "fit", "validation", "test (sealed)", "problem")
-    for split in report.splits:
-        splits.add_row(str(split.number), str(split.fit), str(split.validation), str(split.test), split.error)
-    out.print(splits)
-    classes = Table("class", "clips", "groups")
-    for name, clips in report.clips_per_class.items():
-        classes.add_row(name, str(clips), str(report.groups_per_class[name]))
-    out.print(classes)
-    for problem in report.problems:
-        out.print(f"left out: {problem}", markup=False)
-    for ids in report.duplicates:
-        out.print("the same video: " + ", ".join(ids), markup=False)
-    for note in report.notes:
-        out.print(f"note: {note}", markup=False)

@@ -54,8 +54,14 @@ class DatasetConfig(Strict):
     """Regular expression that finds a clip's source in its id, where the names are not those of a known set."""
     short_side: Annotated[StrictInt, Field(ge=16, le=1024)] = 128
     """Height or width, whichever is less, of the prepared frames in pixels."""
+    store: Literal["auto", "raw", "i420", "jpeg", "tinyvideo", "lmdb"] = "auto"
+    """Form of the prepared frames; `auto` chooses by the size of the set, the memory and the disk."""
+    frames_kept: Annotated[str, Field(pattern=r"^(all|uniform:[1-9]\d{0,5})$")] = "all"
+    """`all`, or `uniform:N` for N frames evenly spread over each longer clip; sampling then sees these."""
     flow: Literal["none", "listed", "dis", "farneback", "tvl1", "raft"] = "none"
     """Optical flow to prepare beside the frames, for two-stream models and clips of modality `flow`."""
+    flow_weights: Annotated[str, Field(min_length=1)] | None = Field(default=None, validate_default=True)
+    """File of torchvision's weights of RAFT, on the machines of the workers."""
 
     @field_validator("name")
     @classmethod
@@ -79,6 +85,20 @@ class DatasetConfig(Strict):
         if found is None or int(found[1]) >= int(found[2]):
             raise ValueError(f"{held_out!r} is no share of the groups; write so many of so many, such as 3of18")
         return held_out
+
+    @field_validator("flow")
+    @classmethod
+    def _two_frames_kept(cls, flow: str, info: ValidationInfo) -> str:
+        if flow != "none" and info.data.get("frames_kept") == "uniform:1":
+            raise ValueError("one frame has no optical flow; keep at least uniform:2 in `frames_kept`")
+        return flow
+
+    @field_validator("flow_weights")
+    @classmethod
+    def _weights_of_raft(cls, weights: str | None, info: ValidationInfo) -> str | None:
+        if weights is None and info.data.get("flow") == "raft":
+            raise ValueError("flow raft needs the path of its weights")
+        return weights
 
     @field_validator("fold")
     @classmethod

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictInt, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from ..trial import Params, ParamValue
@@ -123,18 +123,35 @@ class PercentileStopping(_Stopping):
     percentile: Annotated[float, Field(gt=0, lt=100)] = 50.0
 
 
-class AshaStopping(_Stopping):
+class _RungStopping(_Stopping):
+    pause: StrictBool = False
+    """Pause a trial with its checkpoint instead of stopping it; it goes on once the rule would let it pass."""
+
+
+class AshaStopping(_RungStopping):
     """Asynchronous successive halving: at each rung the best 1/`reduction` go on (Li et al., 2020)."""
 
     name: Literal["asha"]
     reduction: Annotated[StrictInt, Field(ge=2)] = 3
 
 
-class HyperbandStopping(_Stopping):
+class HyperbandStopping(_RungStopping):
     """Several successive-halving brackets with different first rungs (Li et al., 2018)."""
 
     name: Literal["hyperband"]
     reduction: Annotated[StrictInt, Field(ge=2)] = 3
+
+
+class CurvesStopping(_RungStopping):
+    """Stop a trial that, by a model of all curves of the study, will hardly end among the best."""
+
+    name: Literal["curves"]
+    startup_trials: Annotated[StrictInt, Field(ge=1)] = 2
+    """This many trials of the study complete before any is stopped: they show how late curves go on."""
+    probability: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Stop where ending among the best is less probable than this."""
+    protect: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """The share of the trials, at least one trial, that counts as the best."""
 
 
 class ThresholdStopping(_Stopping):
@@ -164,6 +181,7 @@ EarlyStopping = Annotated[
     | PercentileStopping
     | AshaStopping
     | HyperbandStopping
+    | CurvesStopping
     | ThresholdStopping
     | PatientStopping,
     Field(discriminator="name"),
@@ -225,10 +243,11 @@ class StudySpec(Strict):
         metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) != len(metrics):
             yield ("objectives",), "a metric appears twice; name each objective once"
-        if len(metrics) > 1 and self.early_stopping.name != "none":
+        if len(metrics) > 1 and self.early_stopping.name in ("threshold", "patient"):
             yield (
                 ("early_stopping", "name"),
-                "stopping rules compare one objective, but the study has several; use name: none",
+                f"{self.early_stopping.name} watches one objective, but the study has several; "
+                "use curves, asha, hyperband, median, percentile or none",
             )
         for key, value in self.task.base.items():
             yield from _setting_problems(("task", "base"), key, [("", value)])

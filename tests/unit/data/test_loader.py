@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from data import AugmentSpec, CacheError, ClipBatch, ClipSpec, Dataset, InvalidSpecError
+from data import AugmentSpec, CacheError, ClipBatch, ClipSpec, Dataset, DatasetSpec, InvalidSpecError
 from data.augment import Change
-from data.cache import FrameCache, prepare_cache
 from data.crops import view_boxes
 from data.loader import ClipLoader
 from data.pixels import rgb_clips
-from data.report import scan
+from data.prepare import prepare
 from data.rows import EvaluationRows, TrainingRows
+from data.scanning import scan
 from data.store import Box, FrameStore
+from data.stores.raw import RawStore
 from data.synthetic import write_video
 
 CLIP = ClipSpec(frames=4, stride=2, size=24)
@@ -120,10 +121,10 @@ def test_an_abandoned_epoch_stops_reading_ahead(tiny: Dataset) -> None:
 
 
 def test_an_error_while_reading_ahead_reaches_the_caller(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: FrameCache, id_: str) -> None:
+    def fail(self: RawStore, id_: str) -> None:
         raise OSError(f"no frames of {id_}")
 
-    monkeypatch.setattr(FrameCache, "video", fail)
+    monkeypatch.setattr(RawStore, "video", fail)
     with pytest.raises(OSError, match="no frames of"):
         list(loader(tiny, 4, prefetch=2).batches(0))
 
@@ -216,7 +217,7 @@ def test_videos_of_different_sizes_and_lengths_load_together(tmp_path: Path) -> 
     (tmp_path / "trainlist01.txt").write_text("\n".join(lines))
     (tmp_path / "classInd.txt").write_text("1 Run")
     index = scan(tmp_path)
-    cache = prepare_cache(index, tmp_path, tmp_path / "cache", short_side=32)
+    cache = prepare(index, DatasetSpec(name="ucf101", root=tmp_path, short_side=32), tmp_path / "cache")["rgb"]
     for rows in (
         TrainingRows(clip=CLIP, augment=AUGMENT, seed=0),
         EvaluationRows(clip=CLIP),

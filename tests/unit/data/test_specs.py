@@ -27,6 +27,11 @@ from data import AugmentSpec, ClipSpec, DatasetError, DatasetSpec
         (lambda: AugmentSpec(contrast=-0.1), "contrast"),
         (lambda: DatasetSpec(name="ucf101", root="x", split=0), "split"),
         (lambda: DatasetSpec(name="ucf101", root="x", short_side=2), "short_side"),
+        (lambda: DatasetSpec(name="ucf101", root="x", store="zip"), "store"),  # type: ignore[arg-type]  # the mistake
+        (lambda: DatasetSpec(name="ucf101", root="x", flow="guess"), "flow"),  # type: ignore[arg-type]  # the mistake
+        (lambda: DatasetSpec(name="ucf101", root="x", frames_kept="uniform:0"), "frames_kept"),
+        (lambda: DatasetSpec(name="ucf101", root="x", frames_kept="half"), "frames_kept"),
+        (lambda: DatasetSpec(name="ucf101", root="x", frames_kept="uniform:1", flow="dis"), "frames_kept"),
         (lambda: DatasetSpec(name="ucf101", root="x", held_out="18of3"), "held_out"),
         (lambda: DatasetSpec(name="ucf101", root="x", held_out="a third"), "held_out"),
         (lambda: DatasetSpec(name="ucf101", root="x", folds=1), "folds"),

@@ -23,7 +23,7 @@ from optuna.pruners import (
 )
 from optuna.trial import TrialState as OptunaState
 
-from hpo.early_stopping import decide
+from hpo.early_stopping import decide, promotions
 from hpo.spec.metrics import Direction
 from hpo.trial import Decision, TrialRecord, TrialState
 
@@ -189,3 +189,116 @@ def test_resumed_trials_are_judged_by_the_first_step_after_a_rung() -> None:
     rivals = [gap, record_of(2, values=[0.9] * 2)]
     assert decide(spec, record_of(0, values=[0.0, 0.0, 0.5]), rivals) is Decision.STOP
     assert decide(spec, record_of(0, values=[0.0, 0.0, 0.7]), rivals) is Decision.CONTINUE
+
+
+# ---------------------------------------------------------------- the model of curves
+
+CURVES = {"name": "curves"}
+
+
+def _power_laws(count: int, seed: int, noise: float, epochs: int) -> list[list[float]]:
+    """Curves that cross: ends, heights and speeds are independent."""
+    rng = random.Random(seed)  # noqa: S311 - a game, not a secret
+    drawn = [(rng.uniform(0.3, 0.9), rng.uniform(0.1, 0.3), rng.uniform(0.4, 1.2)) for _ in range(count)]
+    return [
+        [end - height * step**-speed + rng.gauss(0, noise) for step in range(1, epochs + 1)]
+        for end, height, speed in drawn
+    ]
+
+
+def _study(rule: dict[str, Any], curves: list[list[float]], direction: Direction) -> list[TrialRecord]:
+    """Run one trial after the other."""
+    epochs, sign = len(curves[0]), 1.0 if direction == "maximize" else -1.0
+    spec = spec_with(epochs=epochs, objectives=[{"metric": "val_top1", "direction": direction}], early_stopping=rule)
+    records: list[TrialRecord] = []
+    for number, curve in enumerate(curves):
+        state, shown = TrialState.COMPLETED, [sign * value for value in curve]
+        for step in range(1, epochs):
+            if decide(spec, record_of(number, values=shown[:step]), records) is Decision.STOP:
+                state, shown = TrialState.STOPPED, shown[:step]
+                break
+        records.append(record_of(number, state, values=shown, metrics={"val_top1": shown[-1]}))
+    return records
+
+
+@pytest.mark.parametrize(
+    ("epochs", "noise", "direction"), [(3, 0, "maximize"), (27, 0.01, "minimize"), (60, 0, "maximize")]
+)
+def test_curves_spends_few_epochs_and_keeps_the_best(epochs: int, noise: float, direction: Direction) -> None:
+    spent = stopped = 0
+    for seed in range(3):
+        curves = _power_laws(30, seed, noise, epochs)
+        records = _study(CURVES, curves, direction)
+        spent += sum(len(record.curve) for record in records)
+        best = max(range(30), key=lambda number: curves[number][-1])
+        stopped += records[best].state is TrialState.STOPPED
+    assert spent < 0.8 * 3 * 30 * epochs
+    assert stopped == 0
+
+
+def test_curves_learns_that_slow_starters_win() -> None:
+    """Where the order at the start is the reverse of that at the end, a poor start is no reason to stop."""
+    curves = [[0.5 + 0.05 * (number - 5) * (step - 4) / 5 for step in range(1, 10)] for number in range(10)]
+    spec = spec_with(early_stopping={**CURVES, "startup_trials": 3})
+    done = [record_of(n, TrialState.COMPLETED, values=curves[n], metrics={"val_top1": curves[n][-1]}) for n in range(9)]
+    assert decide(spec, record_of(9, values=curves[9][:1]), done) is Decision.CONTINUE
+
+
+def test_curves_waits_for_the_rungs() -> None:
+    spec = spec_with(epochs=52, early_stopping=CURVES)
+    done = [
+        record_of(n, TrialState.COMPLETED, values=[0.8 + 0.01 * n] * 52, metrics={"val_top1": 0.8 + 0.01 * n})
+        for n in range(8)
+    ]
+    poor = [0.1] * 51
+    stopped = [step for step in range(1, 52) if decide(spec, record_of(9, values=poor[:step]), done) is Decision.STOP]
+    assert {7, 8, 10, 33, 50}.isdisjoint(stopped)  # between the rungs 6, 9, 14, 21, 32
+    assert {9, 14, 21, 32} <= set(stopped)
+
+
+# ---------------------------------------------------------------- several objectives, constraints, pausing
+
+TWO = [{"metric": "val_top1"}, {"metric": "val_loss"}]
+
+
+def _two(id: int, state: TrialState, top1: float, loss: float, steps: int = 9, **more: float) -> TrialRecord:
+    row = {"val_top1": top1, "val_loss": loss, **more}
+    return replace(
+        record_of(id, state, metrics=row if state is TrialState.COMPLETED else None),
+        curve=dict.fromkeys(range(1, steps + 1), row),
+    )
+
+
+@pytest.mark.parametrize("name", ["curves", "asha", "median"])
+def test_several_objectives_stop_what_is_dominated_and_spare_the_front(name: str) -> None:
+    spec = spec_with(objectives=TWO, early_stopping={"name": name, "startup_trials": 2, "min_epochs": 1})
+    front = [_two(n, TrialState.COMPLETED, 0.5 + n / 20, 0.5 + n / 20) for n in range(6)]
+    steps = 4 if name == "curves" else 3
+    assert decide(spec, _two(9, TrialState.RUNNING, 0.1, 2.0, steps), front) is Decision.STOP
+    assert decide(spec, _two(9, TrialState.RUNNING, 0.1, 0.3, steps), front) is Decision.CONTINUE
+    assert decide(spec, _two(9, TrialState.RUNNING, 0.95, 2.0, steps), front) is Decision.CONTINUE
+
+
+@pytest.mark.parametrize("name", ["curves", "asha", "median"])
+def test_an_infeasible_trial_ranks_last(name: str) -> None:
+    spec = spec_with(
+        constraints=["epoch_seconds <= 10"],
+        early_stopping={"name": name, "startup_trials": 2, "min_epochs": 1},
+    )
+    done = [_two(n, TrialState.COMPLETED, 0.5 + n / 50, 1.0, epoch_seconds=5.0 + n / 10) for n in range(6)]
+    steps = 4 if name == "curves" else 3
+    fast = _two(9, TrialState.RUNNING, 0.9, 1.0, steps, epoch_seconds=5.0)
+    slow = _two(9, TrialState.RUNNING, 0.9, 1.0, steps, epoch_seconds=50.0)
+    assert decide(spec, fast, done) is Decision.CONTINUE
+    assert decide(spec, slow, done) is Decision.STOP
+
+
+def test_a_pausing_rule_pauses_and_promotes_when_the_rung_fills_up() -> None:
+    spec = spec_with(early_stopping={"name": "asha", "startup_trials": 0, "reduction": 3, "pause": True})
+    trial = record_of(0, values=[0.5])
+    first = record_of(1, values=[0.6])
+    assert decide(spec, trial, [first]) is Decision.PAUSE
+    paused = replace(trial, state=TrialState.PAUSED)
+    poor = [record_of(n, TrialState.PAUSED, values=[0.1 + n / 100]) for n in range(2, 6)]
+    assert promotions(spec, [paused, first, *poor[:3]]) == []
+    assert promotions(spec, [paused, first, *poor]) == [0]  # second of six: within the best third

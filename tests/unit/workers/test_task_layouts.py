@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
+
+import pytest
 
 from data.formats import AUTO, LAYOUTS
-from data.specs import DatasetSpec, Validation
+from data.specs import DatasetSpec, FlowKind, StoreKind, Validation
 from hpo.spec.dataset import LAYOUTS as NAMED
 from hpo.spec.dataset import DatasetConfig
 
@@ -18,8 +20,13 @@ def test_the_spec_offers_the_validations_that_there_are() -> None:
     assert get_args(DatasetConfig.model_fields["validation"].annotation) == get_args(Validation)
 
 
+@pytest.mark.parametrize(("field", "kinds"), [("store", StoreKind), ("flow", FlowKind)])
+def test_the_spec_offers_the_preparations_that_there_are(field: str, kinds: Any) -> None:
+    assert get_args(DatasetConfig.model_fields[field].annotation) == get_args(kinds)
+
+
 def test_defaults_agree() -> None:
     config, spec = DatasetConfig(root="x"), DatasetSpec(name="ucf101", root="x")
-    shared = set(DatasetConfig.model_fields) & set(DatasetSpec.__dataclass_fields__)
-    assert {"split", "validation", "held_out", "split_seed", "folds", "fold", "group_pattern"} <= shared
+    shared = set(DatasetConfig.model_fields)
+    assert shared == set(DatasetSpec.__dataclass_fields__)
     assert {name: getattr(config, name) for name in shared} == {name: getattr(spec, name) for name in shared}

@@ -74,5 +74,5 @@ def test_another_or_no_database_is_said(tmp_path: Path) -> None:
     with pytest.raises(DatasetFormatError, match="has no __meta__"):
         read_frame_lmdb(tmp_path)
     (tmp_path / "x.lmdb").write_bytes(b"not a database")
-    with pytest.raises(DatasetFormatError, match="cannot be opened as an LMDB"):
+    with pytest.raises(DatasetFormatError, match="cannot be read as an LMDB"):
         read_frame_lmdb(tmp_path)

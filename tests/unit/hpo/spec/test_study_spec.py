@@ -50,6 +50,9 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         ("task/dataset", {"name": "kinetics", "root": "x", "split": 2}, "task.dataset.split", "has splits up to 1"),
         ("task/dataset/validation", "some", "task.dataset.validation", "'kfold'"),
         ("task/dataset/held_out", "18of3", "task.dataset.held_out", "such as 3of18"),
+        ("task/dataset/store", "zip", "task.dataset.store", "tinyvideo"),
+        ("task/dataset/frames_kept", "uniform:0", "task.dataset.frames_kept", "uniform"),
+        ("task/dataset/flow", "raft", "task.dataset.flow_weights", "needs the path of its weights"),
         ("task/dataset/held_out", "a third", "task.dataset.held_out", "such as 3of18"),
         ("task/dataset/fold", 6, "task.dataset.fold", "fold 6 is none of the 5 `folds`"),
         ("task/dataset/group_pattern", "(", "task.dataset.group_pattern", "is no regular expression"),
@@ -115,12 +118,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load_spec(tmp_path / "broken.yaml")
 
 
-def test_stopping_rules_need_a_single_objective() -> None:
+@pytest.mark.parametrize("name", ["threshold", "patient"])
+def test_rules_that_watch_one_objective_refuse_several(name: str) -> None:
     raw = with_change("objectives", [{"metric": "val_top1"}, {"metric": "epoch_seconds"}])
-    with pytest.raises(SpecError, match="several; use name: none"):
+    raw["early_stopping"] = {"name": name} | ({"lower": 0.1} if name == "threshold" else {})
+    with pytest.raises(SpecError, match="watches one objective"):
         parse_spec(raw)
-    raw["early_stopping"] = {"name": "none"}
-    assert [objective.direction for objective in parse_spec(raw).objectives] == ["maximize", "minimize"]
+
+
+@pytest.mark.parametrize("name", ["none", "median", "percentile", "asha", "hyperband", "curves"])
+def test_rules_that_compare_trials_take_several_objectives(name: str) -> None:
+    raw = with_change("objectives", [{"metric": "val_top1"}, {"metric": "epoch_seconds"}])
+    raw["early_stopping"] = {"name": name}
+    assert parse_spec(raw).early_stopping.name == name
 
 
 def test_a_parameter_takes_the_place_of_the_base_value() -> None:

@@ -1,0 +1,243 @@
+"""Building a cache: in parallel, killed at any moment, the same bytes whenever it is done.
+
+    <folder>.building/
+        shard-00000.bin         finished: on the disk, then renamed
+        shard-00001.bin.part    being written; begun again after a kill
+        sizes/00000.npy         bytes of each frame of a finished shard, where they vary
+        manifest.json           written last: all that is missing is the new name
+
+A shard holds consecutive clips. Which ones follows from the index alone, so that a killed build can go on and two
+machines build the same files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import CacheError
+from ..index import ClipRecord
+from ..parallel import in_threads
+from ..progress import Progress
+from . import FORMS
+from .database import pack_database
+from .manifest import MANIFEST_FILE, Manifest
+from .shards import SIZES_FILE, shard_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHARD_BYTES = 16 << 20
+"""Of decoded frames: small enough that few are lost by a kill, and that small sets are built on all cores."""
+MOST_SHARDS = 2048
+_SPARE_BYTES = 64 << 20
+"""Left free on the disk beside the cache."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What a cache is made of, whatever form its frames are kept in."""
+
+    clips: Sequence[ClipRecord]
+    channels: int
+    shape: Callable[[ClipRecord], tuple[int, int, int]]
+    """Gives (frames, height, width) of a clip before it is decoded."""
+    frames: Callable[[ClipRecord], Iterator[NDArray[np.uint8]]]
+    """Gives the frames of a clip, (H, W, channels)."""
+    stage: str = "prepare"
+    """What progress is reported as."""
+
+    def decoded_bytes(self, clip: ClipRecord) -> int:
+        """Return the bytes of a clip's frames before they are brought into any form."""
+        n_frames, height, width = self.shape(clip)
+        return n_frames * height * width * self.channels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """Consecutive clips that are written into one file."""
+
+    number: int
+    clips: tuple[ClipRecord, ...]
+
+
+def plan_shards(recipe: Recipe) -> list[Shard]:
+    """Return which clips lie in which shard."""
+    sizes = [recipe.decoded_bytes(clip) for clip in recipe.clips]
+    limit = max(SHARD_BYTES, sum(sizes) // MOST_SHARDS)
+    shards: list[list[ClipRecord]] = []
+    filled = limit
+    for clip, size in zip(recipe.clips, sizes, strict=True):
+        if filled >= limit or (filled and filled + size > limit):
+            shards.append([])
+            filled = 0
+        shards[-1].append(clip)
+        filled += size
+    return [Shard(number=number, clips=tuple(clips)) for number, clips in enumerate(shards)]
+
+
+class Build:
+    """One process's work on an unfinished cache; the caller holds the lock."""
+
+    def __init__(self, recipe: Recipe, form: str, folder: Path, settings: Mapping[str, Any]) -> None:
+        self._recipe = recipe
+        self._form = FORMS[form]
+        self._name = form
+        self._folder = folder
+        self._settings = settings
+        self._aside = building_folder(folder)
+        self._sizes = self._aside / "sizes"
+        self._shards = plan_shards(recipe)
+        self._report_lock = Lock()
+        self._done = 0
+
+    def run(self, estimate: int, progress: Progress | None, *, meta: Mapping[str, Any] | None = None) -> None:
+        """Build what is not there yet, and give the folder its name.
+
+        Args:
+            estimate: bytes that the cache will have, to be found free on the disk.
+            meta: what a database says of itself.
+
+        Raises:
+            CacheError: the disk is too small, or a clip has changed since it was measured.
+            VideoError: a clip that could be decoded before cannot be any more.
+        """
+        self._require_space(estimate)
+        self._sizes.mkdir(parents=True, exist_ok=True)
+        if not (self._aside / MANIFEST_FILE).is_file():
+            self._fill(progress)
+            self._finish(meta)
+        self._tidy()
+        self._aside.rename(self._folder)
+
+    def _require_space(self, estimate: int) -> None:
+        there = sum(file.stat().st_size for file in self._aside.rglob("*") if file.is_file())
+        # While a database is filled, the shards it is made of are still there.
+        needed = estimate * (2 if self._name == "lmdb" else 1) - there
+        free = shutil.disk_usage(self._folder.parent).free
+        if needed + _SPARE_BYTES > free:
+            raise CacheError(
+                f"the frames need {needed / 1e9:.1f} GB as {self._name} but {self._folder.parent} has "
+                f"{free / 1e9:.1f} GB free; free some, lower short_side, or choose another store"
+            )
+
+    def _fill(self, progress: Progress | None) -> None:
+        todo = [shard for shard in self._shards if not self._is_done(shard)]
+        self._done = len(self._recipe.clips) - sum(len(shard.clips) for shard in todo)
+        for _ in in_threads(lambda shard: self._write(shard, progress), todo):
+            pass
+
+    def _is_done(self, shard: Shard) -> bool:
+        file = self._aside / shard_name(shard.number)
+        try:
+            return file.stat().st_size == int(self._sizes_of(shard).sum(dtype=np.int64))
+        except (OSError, ValueError):
+            return False  # not begun, or cut short by a failing machine
+
+    def _sizes_of(self, shard: Shard) -> NDArray[np.uint32]:
+        """Return the bytes of each frame of a shard."""
+        if self._form.frame_bytes is None:
+            return np.asarray(np.load(self._sizes / f"{shard.number:05d}.npy"), np.uint32)
+        shapes = [self._recipe.shape(clip) for clip in shard.clips]
+        each = [self._form.frame_bytes(height, width, self._recipe.channels) for _, height, width in shapes]
+        return np.repeat(np.array(each, np.uint32), [n_frames for n_frames, _, _ in shapes])
+
+    def _write(self, shard: Shard, progress: Progress | None) -> None:
+        file = self._aside / shard_name(shard.number)
+        aside = file.with_name(f"{file.name}.part")
+        sizes: list[int] = []
+        with aside.open("wb") as stream:
+            for clip in shard.clips:
+                for record in self._records(clip):
+                    stream.write(record)
+                    sizes.append(len(record))
+                self._tell(progress)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if self._form.frame_bytes is None:
+            _save_array(self._sizes / f"{shard.number:05d}.npy", np.array(sizes, np.uint32))
+        aside.replace(file)
+
+    def _records(self, clip: ClipRecord) -> Iterator[bytes]:
+        """Yield the bytes of each frame of a clip, and see that they are what was measured."""
+        shape, count = self._recipe.shape(clip), 0
+        changed = CacheError(f"{clip.path} has changed since it was scanned; start again")
+
+        def checked() -> Iterator[NDArray[np.uint8]]:
+            for number, frame in enumerate(self._recipe.frames(clip)):
+                if frame.shape[:2] != shape[1:] or number >= shape[0]:
+                    raise changed
+                yield frame
+
+        for record in self._form.encode(checked()):
+            count += 1
+            yield record
+        if count != shape[0]:
+            raise changed
+
+    def _tell(self, progress: Progress | None) -> None:
+        with self._report_lock:
+            self._done += 1
+            if progress is not None:
+                progress(self._recipe.stage, self._done, len(self._recipe.clips))
+
+    def _finish(self, meta: Mapping[str, Any] | None) -> None:
+        sizes = [self._sizes_of(shard) for shard in self._shards]
+        manifest = self._manifest(sizes)
+        if self._name == "lmdb":
+            pack_database(self._aside, manifest, np.concatenate([*sizes, np.empty(0, np.uint32)]), meta or {})
+            manifest = replace(manifest, shard_bytes=())
+        elif self._form.frame_bytes is None:
+            _save_array(self._aside / SIZES_FILE, np.concatenate([*sizes, np.empty(0, np.uint32)]))
+        manifest.save(self._aside)
+
+    def _manifest(self, sizes: Sequence[NDArray[np.uint32]]) -> Manifest:
+        shapes = [self._recipe.shape(clip) for clip in self._recipe.clips]
+        offset: list[int] = []
+        for shard, sizes_of in zip(self._shards, sizes, strict=True):
+            ends = np.concatenate([[0], np.cumsum(sizes_of, dtype=np.int64)])
+            firsts = accumulate((self._recipe.shape(clip)[0] for clip in shard.clips[:-1]), initial=0)
+            offset += [int(ends[first]) for first in firsts]
+        first = list(accumulate((n_frames for n_frames, _, _ in shapes), initial=0))[:-1]
+        return Manifest(
+            form=self._name,
+            channels=self._recipe.channels,
+            settings=dict(self._settings),
+            ids=tuple(clip.id for clip in self._recipe.clips),
+            n_frames=tuple(n_frames for n_frames, _, _ in shapes),
+            height=tuple(height for _, height, _ in shapes),
+            width=tuple(width for _, _, width in shapes),
+            shard=tuple(shard.number for shard in self._shards for _ in shard.clips),
+            offset=tuple(offset),
+            first=tuple(first),
+            shard_bytes=tuple(int(s.sum(dtype=np.int64)) for s in sizes),
+        )
+
+    def _tidy(self) -> None:
+        """Remove what the finished cache does not need."""
+        shutil.rmtree(self._sizes, ignore_errors=True)
+        if self._name == "lmdb":
+            for shard in self._aside.glob("shard-*.bin"):
+                shard.unlink()
+
+
+def building_folder(folder: Path) -> Path:
+    """Return where a cache lies while it is not finished."""
+    return folder.with_name(f"{folder.name}.building")
+
+
+def _save_array(path: Path, array: NDArray[np.uint32]) -> None:
+    aside = path.with_name(f"{path.name}.part")
+    with aside.open("wb") as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)

@@ -1,0 +1,81 @@
+"""Shards of JPEG images put into one LMDB, always in the same order, so that its bytes are the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lmdb
+import numpy as np
+
+from ..databases import META_KEY
+from ..errors import CacheError
+from .jpeg import DATABASE_FILE, frame_key
+from .manifest import Manifest
+from .shards import shard_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MOST_KEY_BYTES = 511
+PAGE_BYTES = 4096
+_BATCH_CLIPS = 64
+_KEY_DIGITS = 5
+_LARGEST_INLINE = 2000
+_NODE_BYTES = 80
+"""Of a frame's key and what LMDB keeps of it, about."""
+
+
+def pack_database(folder: Path, manifest: Manifest, sizes: NDArray[np.uint32], meta: Mapping[str, Any]) -> None:
+    """Write the frames of all shards of `folder` and `meta` into `data.mdb` there.
+
+    Raises:
+        CacheError: the id of a clip is too long for a key.
+    """
+    aside = folder / "packing"
+    shutil.rmtree(aside, ignore_errors=True)
+    with lmdb.open(str(aside), map_size=_map_bytes(sizes, meta, manifest), sync=False) as database:
+        rows = sorted(range(len(manifest.ids)), key=lambda row: frame_key(manifest.ids[row], 0).encode())
+        for start in range(0, len(rows), _BATCH_CLIPS):
+            with database.begin(write=True) as transaction:
+                for row in rows[start : start + _BATCH_CLIPS]:
+                    _put_clip(transaction, folder, manifest, sizes, row)
+        with database.begin(write=True) as transaction:
+            transaction.put(META_KEY.encode(), json.dumps(meta, sort_keys=True).encode())
+        database.sync(True)
+    os.replace(aside / DATABASE_FILE, folder / DATABASE_FILE)
+    shutil.rmtree(aside)
+
+
+def _put_clip(
+    transaction: lmdb.Transaction, folder: Path, manifest: Manifest, sizes: NDArray[np.uint32], row: int
+) -> None:
+    id_, first = manifest.ids[row], manifest.first[row]
+    lengths = sizes[first : first + manifest.n_frames[row]]
+    if len(frame_key(id_, len(lengths)).encode()) > _MOST_KEY_BYTES:
+        raise CacheError(f"the id {id_[:40]!r}... is too long for a key of an LMDB; choose the store jpeg")
+    # Keys that rise fill their pages; more digits than %05d has do not rise.
+    rising = max(manifest.n_frames) < 10**_KEY_DIGITS
+    with (folder / shard_name(manifest.shard[row])).open("rb") as shard:
+        shard.seek(manifest.offset[row])
+        for index, length in enumerate(lengths):
+            transaction.put(frame_key(id_, index).encode(), shard.read(int(length)), append=rising)
+
+
+def _map_bytes(sizes: NDArray[np.uint32], meta: Mapping[str, Any], manifest: Manifest) -> int:
+    """Return more than the database can need: a value fills whole pages, and copies of pages stay for a while."""
+    pages = int((sizes.astype(np.int64) // PAGE_BYTES + 2).sum())
+    keys = sum(len(id_.encode()) + 64 for id_ in manifest.ids) * 4
+    return pages * PAGE_BYTES + 2 * len(json.dumps(meta)) + keys + (64 << 20)
+
+
+def database_bytes(n_frames: int, frame_bytes: float) -> int:
+    """Return about how much a database of images takes: small ones share pages, large ones fill whole pages."""
+    if n_frames == 0 or frame_bytes > _LARGEST_INLINE:
+        return int(n_frames * (frame_bytes + PAGE_BYTES / 2 + _NODE_BYTES))
+    per_page = max(2, int(PAGE_BYTES // (frame_bytes + _NODE_BYTES)))
+    return n_frames * PAGE_BYTES // per_page

@@ -1,0 +1,70 @@
+"""What a finished cache holds: one table of its clips, column by column, beside its shards."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from ..errors import CacheError
+
+CACHE_FORMAT = 2
+MANIFEST_FILE = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The clips of a cache in the order of their frames; columns open a hundred times as fast as records."""
+
+    form: str
+    """How frames are kept: see `data.stores.FORMS`."""
+    channels: int
+    settings: Mapping[str, Any]
+    """What was prepared, of which data set, and why in this form: for people and for later readers."""
+    ids: tuple[str, ...]
+    n_frames: tuple[int, ...]
+    height: tuple[int, ...]
+    width: tuple[int, ...]
+    shard: tuple[int, ...]
+    """Number of the shard that holds each clip."""
+    offset: tuple[int, ...]
+    """Bytes of the shard in front of the clip."""
+    first: tuple[int, ...]
+    """Frames of all clips in front of this one."""
+    shard_bytes: tuple[int, ...]
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Position of each clip in the columns."""
+        return {id_: row for row, id_ in enumerate(self.ids)}
+
+    def save(self, folder: Path) -> None:
+        """Write the manifest; it is there in whole or not at all."""
+        content = {"format": CACHE_FORMAT, **asdict(self)}
+        aside = folder / f"{MANIFEST_FILE}.part"
+        with aside.open("w", encoding="utf-8") as file:
+            json.dump(content, file, separators=(",", ":"))
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(folder / MANIFEST_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read the manifest of a finished cache.
+
+        Raises:
+            CacheError: it is not there, or cannot be read.
+        """
+        path = folder / MANIFEST_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("format") != CACHE_FORMAT:
+                raise ValueError("another format")
+            columns: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+            return cls(**columns)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CacheError(f"{path} cannot be read ({error}); delete {folder}") from error

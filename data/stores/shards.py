@@ -1,0 +1,105 @@
+"""Frames that lie in shards, clip after clip: what the stores of all forms share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from ..errors import CacheError
+from ..store import Box
+from .manifest import Manifest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SIZES_FILE = "sizes.npy"
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
+    return f"shard-{number:05d}.bin"
+
+
+class ShardStore:
+    """Read access to prepared frames; cheap to open, safe to pickle, to share over a fork and between threads."""
+
+    varying: ClassVar[bool] = True
+    """Whether frames differ in their bytes, so that a table says how many each has."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._shards: dict[int, NDArray[np.uint8]] = {}
+        self._sizes: NDArray[np.uint32] | None = None
+
+    @classmethod
+    def open(cls, folder: Path, manifest: Manifest) -> Self:
+        """Open a finished cache.
+
+        Raises:
+            CacheError: its files are not as they were when it was finished.
+        """
+        for number, size in enumerate(manifest.shard_bytes):
+            shard = folder / shard_name(number)
+            if not shard.is_file() or shard.stat().st_size != size:
+                raise CacheError(f"{shard} is not as it was built; delete {folder}")
+        if cls.varying and not (folder / SIZES_FILE).is_file():
+            raise CacheError(f"{folder / SIZES_FILE} is gone; delete {folder}")
+        return cls(folder, manifest)
+
+    @property
+    def channels(self) -> int:
+        """3 for RGB, 2 for flow."""
+        return self.manifest.channels
+
+    def shape(self, id_: str) -> tuple[int, int, int]:
+        """Return (frames, height, width) of a clip."""
+        row, table = self._row(id_), self.manifest
+        return table.n_frames[row], table.height[row], table.width[row]
+
+    def read_into(self, id_: str, indices: NDArray[np.intp], box: Box, target: NDArray[np.uint8]) -> None:
+        """Copy `box` of the frames `indices` into `target` (T, box.height, box.width, channels)."""
+        raise NotImplementedError
+
+    def video(self, id_: str) -> NDArray[np.uint8]:
+        """Return all frames of a clip, (T, H, W, channels)."""
+        n_frames, height, width = self.shape(id_)
+        target = np.empty((n_frames, height, width, self.channels), np.uint8)
+        self.read_into(id_, np.arange(n_frames), Box(top=0, left=0, height=height, width=width), target)
+        return target
+
+    def __len__(self) -> int:
+        return len(self.manifest.ids)
+
+    def __contains__(self, id_: object) -> bool:
+        return id_ in self.manifest.rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An open memory map would be pickled as the bytes of its whole file.
+        return {"folder": self.folder, "manifest": self.manifest, "_shards": {}, "_sizes": None}
+
+    def _row(self, id_: str) -> int:
+        try:
+            return self.manifest.rows[id_]
+        except KeyError:
+            raise CacheError(f"{self.folder} holds no clip {id_!r}; prepare it again") from None
+
+    def _shard(self, row: int) -> NDArray[np.uint8]:
+        """Return all bytes of the shard that holds a clip, as a read-only view of the file."""
+        number = self.manifest.shard[row]
+        shard = self._shards.get(number)
+        if shard is None:
+            shard = np.memmap(self.folder / shard_name(number), np.uint8, mode="r").view(np.ndarray)
+            self._shards[number] = shard
+        return shard
+
+    def _records(self, id_: str) -> tuple[NDArray[np.uint8], list[int]]:
+        """Return the shard of a clip, and where each of its frames begins there and the last one ends."""
+        row, table = self._row(id_), self.manifest
+        if self._sizes is None:
+            self._sizes = np.load(self.folder / SIZES_FILE, mmap_mode="r").view(np.ndarray)
+        sizes = self._sizes[table.first[row] : table.first[row] + table.n_frames[row]]
+        ends = table.offset[row] + np.cumsum(sizes, dtype=np.int64)
+        return self._shard(row), [table.offset[row], *ends.tolist()]

@@ -1,0 +1,175 @@
+"""`hpo data scan | check | stats | split | export`: look at a data set, without preparing it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import HpoError
+from .app import out, settings_of, told
+from .dataset_tables import print_check, print_split, print_stats
+from .datasets import Name, Root, group, progress_bar
+
+if TYPE_CHECKING:
+    from data.index import Index
+    from data.splits import Split
+
+GroupPattern = Annotated[
+    str | None,
+    typer.Option(
+        "--group-pattern", help="Regular expression that finds a clip's source in its id.", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Into = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it.", show_default=False)]
+
+
+def _scanned(context: typer.Context, root: Path, name: str, group_pattern: str | None) -> Index:
+    """Scan with a progress bar; what was decoded before is remembered, also by `prepare` and by workers."""
+    from data import DatasetError
+    from data.scanning import scan_into
+
+    cache_dir = settings_of(context).cache_dir
+    with told(DatasetError), progress_bar() as bar:
+        return scan_into(cache_dir, root, name=name, group_pattern=group_pattern, progress=bar)
+
+
+@group.command()
+def scan(
+    context: typer.Context, root: Root, name: Name = "auto", group_pattern: GroupPattern = None, output: Into = None
+) -> None:
+    """Decode every clip once and write the index: index.json, labels.json, meta.json. Goes on where it was killed."""
+    from data import DatasetError
+    from data.scanning import write_scan
+
+    index = _scanned(context, root, name, group_pattern)
+    folder = output or settings_of(context).cache_dir / f"index-{index.name}-{index.hash[:12]}"
+    with told(DatasetError):
+        write_scan(index, folder)
+    statuses = ", ".join(f"{count} {status}" for status, count in index.status_counts().items())
+    out.print(f"layout {index.name}, {len(index.class_names)} classes, {len(index.clips)} clips ({statuses})")
+    out.print(f"version {index.hash[:12]}, written to {folder}")
+
+
+@group.command()
+def check(
+    context: typer.Context,
+    root: Root,
+    name: Name = "auto",
+    group_pattern: GroupPattern = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decode every clip once and tell what is there and what is wrong; exits with 1 if anything is."""
+    from data.report import check as look_over
+
+    report = look_over(_scanned(context, root, name, group_pattern))
+    if as_json:
+        typer.echo(json.dumps(asdict(report)))
+    else:
+        print_check(report)
+    raise typer.Exit(0 if report.sound else 1)
+
+
+@group.command()
+def stats(
+    context: typer.Context,
+    root: Root,
+    name: Name = "auto",
+    group_pattern: GroupPattern = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is in a data set: classes, groups, lengths, sizes, frame rates, codecs."""
+    from data.report import stats as tables
+
+    found = tables(_scanned(context, root, name, group_pattern))
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        print_stats(found)
+
+
+@group.command()
+def split(
+    root: Root,
+    *,
+    name: Name = "auto",
+    number: Annotated[int, typer.Option("--split", help="Official split.", min=1)] = 1,
+    validation: Annotated[str, typer.Option(help="groups, kfold, official or random.")] = "groups",
+    held_out: Annotated[str, typer.Option(help="Groups of each class that are held out, of how many.")] = "1of6",
+    seed: Annotated[
+        int | None, typer.Option(help="Draw the groups instead of taking the last.", show_default=False)
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Folds of kfold.", min=2)] = 5,
+    fold: Annotated[int, typer.Option(help="Which fold validates.", min=1)] = 1,
+    group_pattern: GroupPattern = None,
+    output: Into = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which clips fit, validate and stay sealed, told from the lists alone; writes their ids with --output."""
+    from data import DatasetError
+    from data.scanning import read_listing
+    from data.specs import SplitSpec
+    from data.splits import make_split
+
+    with told(DatasetError):
+        spec = SplitSpec(
+            split=number,
+            validation=validation,  # type: ignore[arg-type]  # the spec refuses what it does not know
+            held_out=held_out,
+            seed=seed,
+            folds=folds,
+            fold=fold,
+        )
+        layout, listing = read_listing(root, name, group_pattern)
+        parts = make_split(sorted(listing.clips, key=lambda clip: clip.id), spec)
+    content = {"layout": layout, "root": str(root), **asdict(spec), **_lists(parts)}
+    if output is not None:
+        _write(output, content)
+    if as_json:
+        typer.echo(json.dumps(content))
+    else:
+        classes = {clip.id: clip.class_name for clip in listing.clips}
+        counts = {part: Counter(classes[id_] for id_ in ids) for part, ids in _parts(parts).items()}
+        print_split(listing.class_names, counts, (*listing.notes, *parts.notes))
+
+
+@group.command()
+def export(
+    context: typer.Context,
+    root: Root,
+    folder: Annotated[Path, typer.Argument(help="Folder to write into.", show_default=False)],
+    *,
+    to: Annotated[str, typer.Option(help="ucf101, annot_json, frame_lists or path_lists.")],
+    name: Name = "auto",
+    number: Annotated[int, typer.Option("--split", help="Official split, for frame_lists.", min=1)] = 1,
+) -> None:
+    """Write the lists of another tool's layout, with links to the clips under names without special characters."""
+    from data import DatasetError
+    from data.export import export as write
+
+    index = _scanned(context, root, name, None)
+    with told(DatasetError):
+        written = write(index, root.expanduser(), folder, to, split=number)  # type: ignore[arg-type]  # refused by name
+    out.print(f"{written.clips} clips of {len(index.clips)} written to {folder}, {len(written.lists)} lists")
+    for note in written.notes:
+        out.print(f"note: {note}", markup=False)
+
+
+def _parts(parts: Split) -> dict[str, tuple[str, ...]]:
+    return {"fit": parts.fit, "validation": parts.validation, "test": parts.test}
+
+
+def _lists(parts: Split) -> dict[str, object]:
+    return {**{part: list(ids) for part, ids in _parts(parts).items()}, "notes": list(parts.notes)}
+
+
+def _write(path: Path, content: dict[str, object]) -> None:
+    try:
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise HpoError(f"{path} cannot be written to: {error.strerror}") from error
