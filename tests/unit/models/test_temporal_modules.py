@@ -300,11 +300,15 @@ def test_the_direction_of_motion_is_hidden_from_tsn(name: str) -> None:
     [
         ("tsm_resnet18", {}),
         ("tam_resnet18", {}),
-        ("tam_resnet18", {"blend_frames": 5, "blend_method": "max"}),
-        ("tam_resnet18", {"blend_frames": 5, "blend_method": "max", "blend_init": "random"}),
-        ("tsm_inception_v1", {}),
-        ("tam_inception_v1", {}),
-        ("blvnet_tam_50", {}),
+        pytest.param("tam_resnet18", {"blend_frames": 5, "blend_method": "max"}, marks=pytest.mark.slow),
+        pytest.param(
+            "tam_resnet18",
+            {"blend_frames": 5, "blend_method": "max", "blend_init": "random"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("tsm_inception_v1", {}, marks=pytest.mark.slow),
+        pytest.param("tam_inception_v1", {}, marks=pytest.mark.slow),
+        pytest.param("blvnet_tam_50", {}, marks=pytest.mark.slow),
     ],
 )
 def test_temporal_modules_learn_the_direction_of_motion(name: str, options: dict[str, Any]) -> None:

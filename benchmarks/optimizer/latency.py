@@ -1,0 +1,54 @@
+"""CPU time of one ask and one tell, all methods interleaved in one process with one thread.
+
+Every method is given the same finished trials of a ten-dimensional mixed space, then takes its turn at asking and
+telling, so that whatever else the machine does falls on all alike. The mean over the turns is what counts: a method
+that fits anew every few trials pays for it in some of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from hpo.trial import Params
+
+from .methods import Method, Setting, make_method
+from .problems import Problem
+from .study import generator, start_of
+
+COUNTS: Final = (100, 1000)
+TURNS: Final[Mapping[int, int]] = {100: 10, 1000: 5}
+METHODS_AT: Final[Mapping[int, Sequence[str]]] = {100: ("tpe", "ours", "gp", "ax"), 1000: ("tpe", "ours", "gp")}
+"""Ax takes half a minute a suggestion at 1000 trials, and no bar needs it."""
+
+
+def latency(problem: Problem, names: Sequence[str], seed: int, count: int) -> dict[str, list[float]]:
+    """Give the CPU seconds of each turn of each method, with `count` finished trials at the first."""
+    finished = start_of(problem, seed, count)
+    methods = {name: _filled(problem, name, seed, finished) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    # The first turn imports what is imported late, and fits from nothing.
+    for turn in range(-1, TURNS[count]):
+        for name, method in methods.items():
+            spent = _turn(problem, method, seed, count + turn + 1)
+            if turn >= 0:
+                seconds[name].append(spent)
+    return seconds
+
+
+def _filled(problem: Problem, name: str, seed: int, finished: Sequence[Params]) -> Method:
+    method = make_method(name, Setting(problem=problem, seed=seed, trials=len(finished) + 100, start=10))
+    for place, params in enumerate(finished):
+        method.tell(method.attach(params), problem.evaluate(params, generator(problem, seed, "noise", place)))
+    return method
+
+
+def _turn(problem: Problem, method: Method, seed: int, place: int) -> float:
+    started = time.process_time()
+    trial, params = method.ask()
+    asked = time.process_time() - started
+    values: Any = problem.evaluate(params, generator(problem, seed, "noise", place))
+    started = time.process_time()
+    method.tell(trial, values)
+    return asked + time.process_time() - started

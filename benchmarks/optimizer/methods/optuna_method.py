@@ -1,0 +1,145 @@
+"""Optuna's samplers and pruners, called as Optuna's documentation does: an in-memory study, ask and tell.
+
+Ordinals are integers by their places for the Gaussian process and categories for the others: measured with both, TPE
+ends three times nearer to the optimum of `protein` with categories and about as near elsewhere. An out-of-memory
+trial counts as completed with the worst value seen: left out, it would be proposed again and again.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Final, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
+from optuna.trial import Trial, TrialState
+
+from hpo.spec import AnyParameter, FloatParameter, IntParameter, OrdinalParameter
+from hpo.spec.parameters import matches
+from hpo.trial import Params, ParamValue
+
+from ..problems import Problem, Values
+from ..study import spec_of
+from .method import Setting
+
+Sampler = Literal["tpe", "gp", "nsga2"]
+Pruner = Literal["none", "asha", "hyperband", "median"]
+REDUCTION: Final = 3
+
+
+class OptunaMethod:
+    """One study of Optuna."""
+
+    def __init__(self, setting: Setting, *, sampler: Sampler, pruner: Pruner = "none") -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._problem = setting.problem
+        self._places = sampler == "gp"
+        self._space = {key: self._distribution(parameter) for key, parameter in setting.problem.space.items()}
+        self._order = spec_of(setting.problem, trials=1).parameter_order
+        self._trials: dict[int, Trial] = {}
+        self._finished: list[Values] = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self._study = optuna.create_study(
+                directions=[objective.direction for objective in setting.problem.objectives],
+                sampler=_sampler(sampler, setting),
+                pruner=_pruner(pruner, setting.problem),
+            )
+
+    def attach(self, params: Params) -> int:
+        """Enqueue a configuration and begin it."""
+        self._study.enqueue_trial({key: self._encode(key, value) for key, value in params.items()})
+        trial, drawn = self.ask()
+        if drawn != params:
+            raise RuntimeError(f"Optuna drew {drawn} although {dict(params)} was enqueued")
+        return trial
+
+    def ask(self) -> tuple[int, dict[str, ParamValue]]:
+        """Ask for a trial and draw its active parameters, parents first."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trial = self._study.ask()
+            params: dict[str, ParamValue] = {}
+            for key in self._order:
+                parameter = self._problem.space[key]
+                if matches(parameter.when, params):
+                    params[key] = _suggest(trial, key, parameter, self._space[key])
+        self._trials[trial.number] = trial
+        return trial.number, {key: params[key] for key in self._problem.space if key in params}
+
+    def report(self, trial: int, step: int, value: float) -> bool:
+        """Report an epoch and ask the pruner."""
+        self._trials[trial].report(value, step)
+        return self._trials[trial].should_prune()
+
+    def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
+        """Tell the outcome; memory is nothing to a sampler."""
+        self._finished.append(values)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self._study.tell(trial, list(values))
+
+    def stop(self, trial: int) -> None:
+        """Tell that the trial was pruned."""
+        self._study.tell(trial, state=TrialState.PRUNED)
+
+    def fail(self, trial: int) -> None:
+        """Tell the worst value seen, or 0 before the first."""
+        seen = [values[0] for values in self._finished]
+        worst = min if self._problem.signs[0] < 0 else max
+        self._study.tell(trial, [worst(seen, default=0.0)])
+
+    def _distribution(self, parameter: AnyParameter) -> BaseDistribution:
+        if isinstance(parameter, OrdinalParameter) and self._places:
+            return IntDistribution(0, len(parameter.choices) - 1)
+        if isinstance(parameter, FloatParameter):
+            return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+        if isinstance(parameter, IntParameter):
+            return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+        return CategoricalDistribution(parameter.choices)
+
+    def _encode(self, key: str, value: ParamValue) -> ParamValue:
+        parameter = self._problem.space[key]
+        return parameter.choices.index(value) if isinstance(parameter, OrdinalParameter) and self._places else value
+
+
+def _sampler(name: Sampler, setting: Setting) -> BaseSampler:
+    match name:
+        case "tpe":
+            return TPESampler(seed=setting.seed, n_startup_trials=setting.start, constant_liar=True)
+        case "gp":
+            return GPSampler(seed=setting.seed, n_startup_trials=setting.start, warn_independent_sampling=False)
+        case "nsga2":
+            # The default population of 50 would leave 60 trials almost no second generation.
+            return NSGAIISampler(seed=setting.seed, population_size=max(setting.start, 10))
+
+
+def _pruner(name: Pruner, problem: Problem) -> BasePruner:
+    match name:
+        case "none":
+            return NopPruner()
+        case "asha":
+            return SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
+        case "hyperband":
+            return HyperbandPruner(min_resource=1, max_resource=problem.epochs, reduction_factor=REDUCTION)
+        case "median":
+            return MedianPruner()
+
+
+def _suggest(trial: Trial, key: str, parameter: AnyParameter, distribution: BaseDistribution) -> ParamValue:
+    if isinstance(distribution, CategoricalDistribution):
+        chosen = trial.suggest_categorical(key, distribution.choices)
+        if not isinstance(chosen, bool | int | float | str):
+            raise TypeError(f"{key} = {chosen!r} is no value of a parameter")
+        return chosen
+    if isinstance(distribution, FloatDistribution):
+        return trial.suggest_float(
+            key, distribution.low, distribution.high, log=distribution.log, step=distribution.step
+        )
+    if not isinstance(distribution, IntDistribution):
+        raise TypeError(f"{key} has the unknown distribution {distribution}")
+    drawn = trial.suggest_int(key, distribution.low, distribution.high, log=distribution.log, step=distribution.step)
+    return parameter.choices[drawn] if isinstance(parameter, OrdinalParameter) else drawn

@@ -1,0 +1,70 @@
+"""Our optimizer, called as the service calls it: a study spec, `create_optimizer`, ask, report, tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hpo.optimizer import create_optimizer
+from hpo.trial import Decision, FailureKind, Params, ParamValue
+
+from ..problems import Values
+from ..study import metrics_of, spec_of
+from .method import Setting
+
+MEMORY_METRIC: Final = "peak_memory_gib"
+_MEMORY_MARGIN: Final = 0.97
+
+
+class Ours:
+    """`optimizer` is the name in the spec; `stopping` its early-stopping section."""
+
+    def __init__(self, setting: Setting, *, optimizer: str, stopping: Mapping[str, Any] | None = None) -> None:
+        problem = setting.problem
+        constraints = []
+        if problem.capacity_gib is not None:
+            constraints = [f"{MEMORY_METRIC} <= {_MEMORY_MARGIN * problem.capacity_gib:g}"]
+        self._problem = problem
+        self._spec = spec_of(
+            problem,
+            trials=setting.trials,
+            seed=setting.seed,
+            optimizer={"name": optimizer, "seed": setting.seed, "startup_trials": setting.start},
+            early_stopping=stopping or {"name": "none"},
+            constraints=constraints,
+        )
+        self._optimizer = create_optimizer(self._spec)
+        self._count = 0
+
+    def attach(self, params: Params) -> int:
+        """Register a configuration that a person chose."""
+        self._optimizer.register(self._count, params)
+        self._count += 1
+        return self._count - 1
+
+    def ask(self) -> tuple[int, dict[str, ParamValue]]:
+        """Ask for one and register it."""
+        (suggestion,) = self._optimizer.ask(1)
+        self._optimizer.register(self._count, suggestion)
+        self._count += 1
+        return self._count - 1, dict(suggestion.params)
+
+    def report(self, trial: int, step: int, value: float) -> bool:
+        """Report an epoch; a paused trial is stopped here, since nothing resumes it without the service."""
+        decision = self._optimizer.report(trial, step, {self._problem.objectives[0].metric: value})
+        return decision is not Decision.CONTINUE
+
+    def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
+        """Tell the final metrics."""
+        metrics = dict(metrics_of(self._problem, values))
+        if memory_gib is not None:
+            metrics[MEMORY_METRIC] = memory_gib
+        self._optimizer.tell(trial, metrics)
+
+    def stop(self, trial: int) -> None:
+        """The last report stands."""
+        self._optimizer.stop(trial)
+
+    def fail(self, trial: int) -> None:
+        """It ran out of memory."""
+        self._optimizer.fail(trial, FailureKind.OOM)

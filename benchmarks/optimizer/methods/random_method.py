@@ -1,0 +1,42 @@
+"""Random search: independent uniform draws."""
+
+from __future__ import annotations
+
+from hpo.optimizer.cube import decode
+from hpo.trial import Params, ParamValue
+
+from ..problems import Values
+from ..study import generator, spec_of
+from .method import Setting
+
+
+class RandomMethod:
+    """Learns nothing."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._spec = spec_of(setting.problem, trials=1)
+        self._rng = generator(setting.problem, setting.seed, "random")
+        self._count = 0
+
+    def attach(self, params: Params) -> int:
+        """Count it."""
+        self._count += 1
+        return self._count - 1
+
+    def ask(self) -> tuple[int, dict[str, ParamValue]]:
+        """Draw one."""
+        self._count += 1
+        return self._count - 1, decode(self._spec, [float(u) for u in self._rng.random(len(self._spec.space))])
+
+    def report(self, trial: int, step: int, value: float) -> bool:
+        """Never stop."""
+        return False
+
+    def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
+        """Forget it."""
+
+    def stop(self, trial: int) -> None:
+        """Forget it."""
+
+    def fail(self, trial: int) -> None:
+        """Forget it."""

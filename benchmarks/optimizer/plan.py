@@ -1,0 +1,56 @@
+"""Which runs there are to do and in which order: the cheap methods first, then by seed, so that what is there at any
+moment covers all problems alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from .latency import COUNTS
+from .methods import METHODS, OURS, PRUNERS, STOPPING
+from .protocols import PROBLEMS_OF
+from .rows import Run
+
+METHODS_OF: Final[Mapping[str, Sequence[str]]] = {
+    "sequential": ("random", "tpe", OURS, "gp", "ax"),
+    "asynchronous": ("random", "tpe", OURS, "gp"),
+    "fidelity": ("tpe", *(f"tpe+{pruner}" for pruner in PRUNERS), OURS, *(f"{OURS}+{name}" for name in STOPPING)),
+    "memory": ("random", "tpe", OURS, "gp", "ax"),
+    "hypervolume": ("random", "nsga2", "tpe", OURS, "gp", "ax"),
+}
+SEEDS: Final = 20
+SEEDS_OF: Final[Mapping[str, int]] = {"gp": 8, "ax": 6}
+"""Fewer seeds of the methods that take minutes a run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a person asked for; empty means all."""
+
+    protocols: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    seeds: Sequence[int] = field(default=())
+    """Replaces the default seeds of every method."""
+    scramble: int | None = None
+
+
+def planned(selection: Selection) -> Iterator[Run]:
+    """Give the runs that are selected, in the order in which to do them (those of `latency` apart)."""
+    for method in METHODS:
+        if selection.methods and method not in selection.methods:
+            continue
+        for seed in selection.seeds or range(SEEDS_OF.get(method, SEEDS)):
+            for protocol in selection.protocols or METHODS_OF:
+                if method not in METHODS_OF.get(protocol, ()):
+                    continue
+                for problem in PROBLEMS_OF[protocol]:
+                    if not selection.problems or problem in selection.problems:
+                        yield Run(protocol, problem, method, seed, selection.scramble)
+
+
+def latency_counts(selection: Selection) -> Sequence[int]:
+    """Give the numbers of trials at which time is to be measured; none where it is not selected."""
+    return COUNTS if not selection.protocols or "latency" in selection.protocols else ()

@@ -1,0 +1,17 @@
+"""The problems and their catalogue."""
+
+from .catalogue import FRONTS, LCBENCH, NAMES, SHARED_DATA, SINGLE, load_problem
+from .problem import Problem, ProblemError, ProblemMissing, Values
+
+__all__ = [
+    "FRONTS",
+    "LCBENCH",
+    "NAMES",
+    "SHARED_DATA",
+    "SINGLE",
+    "Problem",
+    "ProblemError",
+    "ProblemMissing",
+    "Values",
+    "load_problem",
+]

@@ -1,0 +1,63 @@
+"""Every problem by its name, and which belong to which protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from . import analytic, fronts, tabular, yahpo
+from .mixint import mixint
+from .problem import Problem, ProblemError
+from .scramble import scrambled
+
+SHARED_DATA: Final = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "yahpo"
+"""Where the surrogates are looked for unless --yahpo says otherwise: beside the checkout."""
+
+LCBENCH: Final = tuple(f"lcbench_{task}" for task in yahpo.LCBENCH_TASKS)
+MIXINT: Final = tuple(f"mixint_f{function}" for function in range(1, 9))
+TABLES: Final = ("protein", "naval", "vehicle", "phoneme", "car", "credit_g", "nasbench201")
+SINGLE: Final = ("hartmann6", "levy5", *TABLES, *LCBENCH, "xgboost", *MIXINT, "conditional")
+"""The problems of the sequential and the asynchronous protocol."""
+FRONTS: Final = ("branin_currin", "dtlz2", "network_size", "protein_size", "nasbench201_latency")
+"""The problems of two objectives."""
+
+_FACTORIES: Final[Mapping[str, Callable[[], Problem]]] = {
+    "hartmann6": analytic.hartmann6,
+    "levy5": analytic.levy5,
+    "conditional": analytic.conditional,
+    "mixed10": analytic.mixed10,
+    "memory": analytic.memory_limited,
+    "protein": partial(tabular.hpolib, "protein", "protein_structure"),
+    "naval": partial(tabular.hpolib, "naval", "naval_propulsion"),
+    **{name: partial(tabular.hpobench, name, name) for name in ("vehicle", "phoneme", "car", "credit_g")},
+    "nasbench201": partial(tabular.nasbench201, "nasbench201", "cifar10"),
+    **{name: partial(mixint, name, function) for function, name in enumerate(MIXINT, start=1)},
+    "branin_currin": fronts.branin_currin,
+    "dtlz2": fronts.dtlz2,
+    "network_size": fronts.network_size,
+    "protein_size": partial(tabular.hpolib_size, "protein_size", "protein_structure"),
+    "nasbench201_latency": partial(tabular.nasbench201_latency, "nasbench201_latency", "cifar10"),
+}
+_SURROGATES: Final[Mapping[str, Callable[[Path], Problem]]] = {
+    **{f"lcbench_{task}": partial(yahpo.lcbench, f"lcbench_{task}", task) for task in yahpo.LCBENCH_TASKS},
+    "xgboost": partial(yahpo.xgboost, "xgboost", yahpo.XGBOOST_TASK),
+}
+NAMES: Final = (*_FACTORIES, *_SURROGATES)
+
+
+def load_problem(name: str, *, data: Path = SHARED_DATA, scramble: int | None = None) -> Problem:
+    """Make the problem `name`; relabelled and reflected by the seed `scramble` where one is given.
+
+    Raises:
+        ProblemMissing: its data or package is not there.
+        ProblemError: there is no problem of that name.
+    """
+    if name in _FACTORIES:
+        problem = _FACTORIES[name]()
+    elif name in _SURROGATES:
+        problem = _SURROGATES[name](data)
+    else:
+        raise ProblemError(f"there is no problem {name!r}; known: {', '.join(NAMES)}")
+    return problem if scramble is None else scrambled(problem, scramble)

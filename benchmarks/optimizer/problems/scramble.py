@@ -1,0 +1,97 @@
+"""The same problem with its choices relabelled and its dimensions reflected: a method must not rely on either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpo.optimizer.cube import grid_index, grid_size, grid_value
+from hpo.spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter
+from hpo.trial import Params, ParamValue
+
+from .problem import Problem, Values
+
+Decode = Callable[[ParamValue], ParamValue]
+
+
+def scrambled(problem: Problem, seed: int) -> Problem:
+    """Give the problem with every category renamed and moved, and about half of the ordered dimensions turned round.
+
+    Reflection is in the logarithm where the range is logarithmic. Optimum and median stay what they are.
+    """
+    rng = np.random.default_rng([seed, *problem.name.encode()])
+    space: dict[str, AnyParameter] = {}
+    decoders: dict[str, Decode] = {}
+    labels: dict[str, Mapping[Any, Any]] = {}
+    for key, parameter in problem.space.items():
+        space[key], decoders[key], labels[key] = _scramble(parameter, rng)
+    for key, parameter in space.items():
+        when = {
+            parent: [labels[parent].get(value, value) for value in values] for parent, values in parameter.when.items()
+        }
+        space[key] = parameter.model_copy(update={"when": when})
+    return _through(problem, space, decoders)
+
+
+def _through(problem: Problem, space: Mapping[str, AnyParameter], decoders: Mapping[str, Decode]) -> Problem:
+    def back(params: Params) -> dict[str, ParamValue]:
+        return {key: decoders[key](value) for key, value in params.items()}
+
+    def truth(many: Sequence[Params]) -> NDArray[np.float64]:
+        return problem.truth([back(params) for params in many])
+
+    def noise(params: Params, rng: np.random.Generator) -> Values:
+        return problem.evaluate(back(params), rng)
+
+    def curve(params: Params) -> NDArray[np.float64]:
+        assert problem.curve is not None  # noqa: S101 - chosen below
+        return problem.curve(back(params))
+
+    def memory(params: Params) -> float:
+        assert problem.memory_gib is not None  # noqa: S101 - chosen below
+        return problem.memory_gib(back(params))
+
+    return replace(
+        problem,
+        space=space,
+        truth=truth,
+        noise=None if problem.noise is None else noise,
+        curve=None if problem.curve is None else curve,
+        memory_gib=None if problem.memory_gib is None else memory,
+    )
+
+
+def _scramble(parameter: AnyParameter, rng: np.random.Generator) -> tuple[AnyParameter, Decode, Mapping[Any, Any]]:
+    """Give the changed parameter, the way back, and its new labels (of categories)."""
+    turned = bool(rng.random() < 0.5)
+    if isinstance(parameter, CategoricalParameter):
+        order = [int(place) for place in rng.permutation(len(parameter.choices))]
+        new = {parameter.choices[old]: f"choice{place}" for place, old in enumerate(order)}
+        old_of = {label: choice for choice, label in new.items()}
+        changed = CategoricalParameter(type="categorical", choices=list(old_of), when=parameter.when)
+        return changed, lambda value: old_of[str(value)], new
+    if not turned:
+        return parameter, lambda value: value, {}
+    if isinstance(parameter, OrdinalParameter):
+        choices = parameter.choices
+        mirror = dict(zip(choices, reversed(choices), strict=True))
+        return parameter, lambda value: mirror[value], mirror
+    return parameter, _reflection(parameter), {}
+
+
+def _reflection(parameter: FloatParameter | IntParameter) -> Decode:
+    if parameter.step is not None and not parameter.log:
+        last = grid_size(parameter) - 1
+        return lambda value: grid_value(parameter, last - grid_index(parameter, value))
+
+    def turn(value: ParamValue) -> ParamValue:
+        x, low, high = float(value), float(parameter.low), float(parameter.high)
+        found = low * high / x if parameter.log else low + high - x
+        found = min(max(found, low), high)
+        return round(found) if isinstance(parameter, IntParameter) else found
+
+    return turn

@@ -1,0 +1,188 @@
+"""How a method is run on a problem. Each protocol gives what its rows hold.
+
+    sequential    one trial after the other                     {values, truths}
+    asynchronous  eight workers on a simulated clock            {values, truths}, in the order of finishing
+    fidelity      epoch by epoch, a pruner may stop             {trials: [epochs, final truth, completed], epochs}
+    memory        trials may run out of memory                  {truths (null: out of memory), oom_after_start}
+    hypervolume   two objectives                                {losses}
+    latency       CPU time of ask and tell (see `latency`)      {seconds}
+
+`truths` are the mean outcomes of the configurations that were tried; `values` what the method was told, left out
+where evaluations repeat exactly. All methods of a seed share the start, the noise of the n-th evaluation and its
+duration.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from hpo.trial import Params
+
+from .methods import Method, Setting, make_method
+from .problems import FRONTS, LCBENCH, SINGLE, Problem, Values
+from .study import START, generator, start_of
+
+WORKERS: Final = 8
+SEQUENTIAL_TRIALS: Final = 100
+SLOW_TRIALS: Final = 50
+"""For Ax, whose fits take seconds."""
+ASYNCHRONOUS_TRIALS: Final = 50
+FRONT_TRIALS: Final = 60
+FULL_TRIALS: Final = 60
+"""The fidelity protocol spends the epochs of this many full-length trials."""
+MEMORY_START: Final = 12
+MEMORY_ASKED: Final = 32
+_DURATION_SPREAD: Final = 0.5
+"""Standard deviation of the logarithm of an evaluation's duration."""
+_MOST_TRIALS: Final = 1000
+
+
+def sequential(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
+    """Run one trial after the other."""
+    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=trials, start=START))
+    tried: list[Params] = []
+    told: list[Values] = []
+    for place, (trial, params) in enumerate(_begun(method, start_of(problem, seed), trials)):
+        values = problem.evaluate(params, generator(problem, seed, "noise", place))
+        method.tell(trial, values)
+        tried.append(params)
+        told.append(values)
+    return _outcomes(problem, tried, told)
+
+
+def asynchronous(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
+    """Keep eight workers busy until `trials` have finished; outcomes are in the order of finishing."""
+    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=trials, start=START))
+    begun = enumerate(_begun(method, start_of(problem, seed), trials))
+    running: list[tuple[float, int, int, Params]] = []
+    tried: list[Params] = []
+    told: list[Values] = []
+
+    def begin(now: float) -> None:
+        found = next(begun, None)
+        if found is not None:
+            place, (trial, params) = found
+            heapq.heappush(running, (now + duration(problem, seed, place), place, trial, params))
+
+    for _ in range(WORKERS):
+        begin(0.0)
+    while running:
+        now, place, trial, params = heapq.heappop(running)
+        values = problem.evaluate(params, generator(problem, seed, "noise", place))
+        method.tell(trial, values)
+        tried.append(params)
+        told.append(values)
+        begin(now)
+    return _outcomes(problem, tried, told)
+
+
+def duration(problem: Problem, seed: int, place: int) -> float:
+    """Draw how long the evaluation `place` takes; the median is 1."""
+    rng = generator(problem, seed, "duration", place)
+    return float(rng.lognormal(0.0, _DURATION_SPREAD))
+
+
+def fidelity(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
+    """Train epoch by epoch until the epochs of `trials` full-length trials are spent."""
+    if problem.curve is None:
+        raise ValueError(f"{problem.name} has no learning curves")
+    budget = trials * problem.epochs
+    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=_MOST_TRIALS, start=START))
+    spent, found = 0, []
+    for trial, params in _begun(method, start_of(problem, seed), _MOST_TRIALS):
+        curve = [float(value) for value in problem.curve(params)]
+        epochs, stopped = _train(method, trial, curve[: budget - spent])
+        spent += epochs
+        completed = not stopped and epochs == problem.epochs
+        found.append([epochs, _short(curve[-1]), completed])
+        if spent >= budget:
+            break
+        if stopped:
+            method.stop(trial)
+        else:
+            method.tell(trial, (curve[-1],))
+    return {"trials": found, "epochs": spent}
+
+
+def _train(method: Method, trial: int, curve: Sequence[float]) -> tuple[int, bool]:
+    """Report a curve; give the epochs done and whether the method stopped it."""
+    for step, value in enumerate(curve, start=1):
+        if method.report(trial, step, value) and step < len(curve):
+            return step, True
+    return len(curve), False
+
+
+def memory(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
+    """Run one trial after the other; what does not fit fails."""
+    if problem.memory_gib is None:
+        raise ValueError(f"{problem.name} has no memory model")
+    start = start_of(problem, seed, MEMORY_START)
+    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=trials, start=MEMORY_START // 2))
+    truths: list[float | None] = []
+    for place, (trial, params) in enumerate(_begun(method, start, trials)):
+        if problem.fits(params):
+            values = problem.evaluate(params, generator(problem, seed, "noise", place))
+            method.tell(trial, values, memory_gib=problem.memory_gib(params))
+            truths.append(_short(problem.true(params)[0]))
+        else:
+            method.fail(trial)
+            truths.append(None)
+    return {"truths": truths, "oom_after_start": sum(truth is None for truth in truths[MEMORY_START:])}
+
+
+def hypervolume_run(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
+    """Run one trial after the other with two objectives; rows hold the mean losses."""
+    found = sequential(problem, method_name, seed, trials)
+    return {"losses": [[_short(value) for value in row] for row in problem.losses(found["truths"]).tolist()]}
+
+
+def _begun(method: Method, start: Sequence[Params], trials: int) -> Any:
+    """Begin the trials of the start, then those that the method proposes, each when it is asked for."""
+    for place in range(trials):
+        yield (method.attach(start[place]), start[place]) if place < len(start) else method.ask()
+
+
+def _outcomes(problem: Problem, tried: Sequence[Params], told: Sequence[Values]) -> dict[str, Any]:
+    found: dict[str, Any] = {"truths": _rounded(problem.truth(tried).tolist())}
+    if problem.noise is not None:
+        found["values"] = _rounded(told)
+    return found
+
+
+def _rounded(rows: Sequence[Sequence[float]]) -> list[Any]:
+    short = [[_short(value) for value in row] for row in rows]
+    return [row[0] for row in short] if short and len(short[0]) == 1 else short
+
+
+def _short(value: float) -> float:
+    """Keep seven digits, so that files stay small."""
+    return float(f"{value:.7g}")
+
+
+Protocol = Callable[[Problem, str, int, int], dict[str, Any]]
+PROTOCOLS: Final[Mapping[str, Protocol]] = {
+    "sequential": sequential,
+    "asynchronous": asynchronous,
+    "fidelity": fidelity,
+    "memory": memory,
+    "hypervolume": hypervolume_run,
+}
+PROBLEMS_OF: Final[Mapping[str, Sequence[str]]] = {
+    "sequential": SINGLE,
+    "asynchronous": SINGLE,
+    "fidelity": LCBENCH,
+    "memory": ("memory",),
+    "hypervolume": FRONTS,
+    "latency": ("mixed10",),
+}
+
+
+def trials_of(protocol: str, method: str) -> int:
+    """Give the number of trials of a run."""
+    if protocol == "sequential":
+        return SLOW_TRIALS if method == "ax" else SEQUENTIAL_TRIALS
+    if protocol == "memory":
+        return MEMORY_START + MEMORY_ASKED
+    return {"asynchronous": ASYNCHRONOUS_TRIALS, "fidelity": FULL_TRIALS, "hypervolume": FRONT_TRIALS}[protocol]

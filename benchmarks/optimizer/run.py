@@ -1,0 +1,98 @@
+"""Do the planned runs that have no row yet."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .latency import METHODS_AT, TURNS, latency
+from .methods import version_of
+from .plan import Selection, latency_counts, planned
+from .problems import Problem, ProblemMissing, load_problem
+from .protocols import PROTOCOLS, trials_of
+from .rows import Row, Rows, Run
+
+LATENCY_SEED = 0
+
+
+def run(selection: Selection, *, rows: Rows, data: Path, keep_old: bool = False, limit: int | None = None) -> int:
+    """Do what is planned and not there yet, up to `limit` runs; give the number of runs that failed.
+
+    A row of an older version of a method does not count as there, unless `keep_old`. A failed run is told on stderr
+    and left without a row; the others go on.
+    """
+    done = {(row.run, row.version) for row in rows.read()}
+    known = {found for found, _ in done}
+    problems: dict[str, Problem | None] = {}
+    failures = begun = 0
+    for planned_run in planned(selection):
+        present = planned_run in known if keep_old else (planned_run, version_of(planned_run.method)) in done
+        problem = None if present else _problem(planned_run, problems, data)
+        if present or problem is None:
+            continue
+        if begun == limit:
+            return failures
+        begun += 1
+        failures += not _attempt(planned_run, problem, rows)
+    failures += _latencies(selection, rows, data, limit=None if limit is None else limit - begun)
+    return failures
+
+
+def _attempt(planned_run: Run, problem: Problem, rows: Rows) -> bool:
+    trials = trials_of(planned_run.protocol, planned_run.method)
+    started = time.process_time()
+    try:
+        found = PROTOCOLS[planned_run.protocol](problem, planned_run.method, planned_run.seed, trials)
+    except Exception as error:
+        # A peer's library raises what it likes; one lost run must not end a night of runs.
+        print(f"failed: {_label(planned_run)}: {type(error).__name__}: {error}", file=sys.stderr)
+        return False
+    seconds = round(time.process_time() - started, 2)
+    row = Row(
+        run=planned_run, version=version_of(planned_run.method), trials=trials, cpu_seconds=seconds, data=found
+    )  # fmt: skip
+    rows.append(row)
+    print(f"{_label(planned_run)}: {seconds:.1f} CPU s", flush=True)
+    return True
+
+
+def _latencies(selection: Selection, rows: Rows, data: Path, *, limit: int | None) -> int:
+    """Measure time for all selected methods together; again as long as one of them has no row."""
+    counts = latency_counts(selection) if limit is None or limit > 0 else ()
+    there = {(row.run.method, row.trials, row.version) for row in rows.read() if row.run.protocol == "latency"}
+    for count in counts:
+        names = [name for name in METHODS_AT[count] if not selection.methods or name in selection.methods]
+        if all((name, count, version_of(name)) in there for name in names):
+            continue
+        _latency_rows(load_problem("mixed10", data=data), names, count, rows)
+    return 0
+
+
+def _latency_rows(problem: Problem, names: Sequence[str], count: int, rows: Rows) -> None:
+    for name, seconds in latency(problem, names, LATENCY_SEED, count).items():
+        found = Run("latency", f"{problem.name}@{count}", name, LATENCY_SEED)
+        data = {"seconds": [round(value, 5) for value in seconds], "beside": list(names), "load": os.getloadavg()[0]}
+        rows.append(
+            Row(run=found, version=version_of(name), trials=count, cpu_seconds=round(sum(seconds), 2), data=data)
+        )
+        print(f"latency {name} at {count}: {sum(seconds) / TURNS[count]:.4f} CPU s", flush=True)
+
+
+def _problem(planned_run: Run, known: dict[str, Problem | None], data: Path) -> Problem | None:
+    """Load a problem once; None, told once, where its data is not there."""
+    name = planned_run.problem
+    if name not in known:
+        try:
+            known[name] = load_problem(name, data=data, scramble=planned_run.scramble)
+        except ProblemMissing as error:
+            print(f"left out: {name}: {error}", file=sys.stderr)
+            known[name] = None
+    return known[name]
+
+
+def _label(found: Run) -> str:
+    scramble = "" if found.scramble is None else f" scrambled by {found.scramble}"
+    return f"{found.protocol} {found.problem} {found.method} seed {found.seed}{scramble}"
