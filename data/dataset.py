@@ -168,7 +168,8 @@ class Dataset:
             raise InvalidSpecError("the test list is sealed; say for what reason it is opened")
         clips = self._clips(self._split.test)
         if not clips:
-            raise SplitError(f"split {self._split.number} of {self.spec.root} has no test clips")
+            named = "has no usable" if self._split.test else "names no"
+            raise SplitError(f"split {self._split.number} of {self.spec.root} {named} test clips; none can be scored")
         entry = {
             "time": time.time(),
             "version": self.version,

@@ -88,8 +88,7 @@ def recognise(root: Path) -> str:
     """
     require_folder(root)
     with_lists = [name for name in LAYOUTS if name not in _WITHOUT_LISTS]
-    found = [name for name in with_lists if LAYOUTS[name].recognise(root)]
-    found = found or [name for name in _WITHOUT_LISTS if LAYOUTS[name].recognise(root)]
+    found = [name for name in with_lists if _is(name, root)] or [name for name in _WITHOUT_LISTS if _is(name, root)]
     if not found:
         known = ", ".join(LAYOUTS)
         raise DatasetNotFoundError(
@@ -98,6 +97,14 @@ def recognise(root: Path) -> str:
     if len(found) > 1:
         raise DatasetFormatError(f"{root} can be read as {' and as '.join(found)}; name the one that is meant")
     return found[0]
+
+
+def _is(name: str, root: Path) -> bool:
+    try:
+        return LAYOUTS[name].recognise(root)
+    except DatasetFormatError:
+        # Lists that contradict this layout may be sound in another; whoever names this one is told.
+        return False
 
 
 def resolved(name: str, root: Path) -> str:

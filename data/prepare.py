@@ -122,9 +122,10 @@ def plans(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[Stream, Plan
     Raises:
         FlowError: a clip has no flow, or cannot have any.
     """
-    settings = {"short_side": spec.short_side, "frames_kept": spec.frames_kept}
+    made_of = recipes(index, spec)
+    settings: dict[str, Any] = {"short_side": spec.short_side, "frames_kept": spec.frames_kept}
     place = cache_dir / f"{index.name}-{_key(index, settings)}"
-    made: dict[Stream, Plan] = {"rgb": _plan(index, place, _rgb_recipe(index, spec), spec.store, settings)}
+    made: dict[Stream, Plan] = {"rgb": _plan(index, place, made_of["rgb"], spec.store, settings)}
     if spec.flow != "none":
         # Chroma planes and motion vectors of a codec make no sense for flow.
         form = spec.store if spec.store in ("auto", "raw") else "jpeg"
@@ -132,7 +133,19 @@ def plans(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[Stream, Plan
         if spec.flow == "raft" and spec.flow_weights is not None:
             settings["weights"] = _file_hash(Path(spec.flow_weights).expanduser())
         place = cache_dir / f"{index.name}-{_key(index, settings)}-flow-{spec.flow}"
-        made["flow"] = _plan(index, place, _flow_recipe(index, spec), form, settings)
+        made["flow"] = _plan(index, place, made_of["flow"], form, settings)
+    return made
+
+
+def recipes(index: Index, spec: DatasetSpec) -> dict[Stream, Recipe]:
+    """Return how the frames of all usable clips, and their flow where it is asked for, are made.
+
+    Raises:
+        FlowError: a clip has no flow, or cannot have any.
+    """
+    made: dict[Stream, Recipe] = {"rgb": _rgb_recipe(index, spec)}
+    if spec.flow != "none":
+        made["flow"] = _flow_recipe(index, spec)
     return made
 
 

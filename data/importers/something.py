@@ -61,10 +61,7 @@ def is_something(root: Path) -> bool:
     lists = _find_lists(root)
     if lists is None or "train" not in lists.sides:
         return False
-    try:
-        return any(text for _, text in _read_list(lists.sides["train"]))
-    except DatasetFormatError:
-        return False
+    return any(text for _, text in _read_list(lists.sides["train"]))
 
 
 def _find_lists(root: Path) -> _Lists | None:
