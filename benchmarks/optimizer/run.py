@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .latency import METHODS_AT, latency
-from .methods import version_of
+from .methods import commit, version_of
 from .plan import Selection, latency_counts, planned
 from .problems import Problem, ProblemMissing, load_problem
 from .protocols import PROTOCOLS, trials_of
@@ -52,9 +52,8 @@ def _attempt(planned_run: Run, problem: Problem, rows: Rows) -> bool:
         print(f"failed: {_label(planned_run)}: {type(error).__name__}: {error}", file=sys.stderr)
         return False
     seconds = round(time.process_time() - started, 2)
-    row = Row(
-        run=planned_run, version=version_of(planned_run.method), trials=trials, cpu_seconds=seconds, data=found
-    )  # fmt: skip
+    version = version_of(planned_run.method)
+    row = Row(run=planned_run, version=version, commit=commit(), trials=trials, cpu_seconds=seconds, data=found)
     rows.append(row)
     print(f"{_label(planned_run)}: {seconds:.1f} CPU s", flush=True)
     return True
@@ -73,9 +72,9 @@ def _time_rows(problem: Problem, names: Sequence[str], count: int, rows: Rows) -
     for name, seconds in latency(problem, names, LATENCY_SEED, count).items():
         found = Run("latency", f"{problem.name}@{count}", name, LATENCY_SEED)
         data = {"seconds": [round(value, 5) for value in seconds], "beside": list(names), "load": os.getloadavg()[0]}
-        rows.append(
-            Row(run=found, version=version_of(name), trials=count, cpu_seconds=round(sum(seconds), 2), data=data)
-        )
+        spent = round(sum(seconds), 2)
+        version = version_of(name)
+        rows.append(Row(run=found, version=version, commit=commit(), trials=count, cpu_seconds=spent, data=data))
         print(f"latency {name} at {count}: {sum(seconds) / len(seconds):.4f} CPU s", flush=True)
 
 
