@@ -43,6 +43,9 @@ format: $(STAMP)  ## Format the code
 bench: $(STAMP)  ## Measure what docs/benchmarks.md quotes
 	$(BIN)/python benchmarks/run.py
 
+bench-zoo: $(STAMP)  ## Measure training steps of models beside torchvision's and pytorchvideo's
+	$(BIN)/python benchmarks/zoo_speed.py
+
 bench-optimizer: $(STAMP)  ## Compare the optimizer with its peers: hours, but it goes on where it stopped (BENCH="--methods ours")
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	nice $(BIN)/python -m benchmarks.optimizer run $(BENCH)

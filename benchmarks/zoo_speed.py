@@ -23,7 +23,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -270,7 +269,7 @@ def table(rows: list[Row], title: str) -> str:
     ]
     for row in rows:
         ratio = f"{statistics.median(row.ratios):.2f} ({min(row.ratios):.2f} to {max(row.ratios):.2f})"
-        speed: Any = row.clips / statistics.median(row.seconds)
+        speed = row.clips / statistics.median(row.seconds)
         lines.append(f"| {row.model} | {row.shape} | {row.variant} | {speed:.2f} | {ratio} |")
     return "\n".join(lines)
 
