@@ -70,6 +70,11 @@ class DatabaseStore(JpegStore):
             raise CacheError(f"{folder / DATABASE_FILE} is gone; delete {folder}")
         return cls(folder, manifest)
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the database."""
+        return (self.folder / DATABASE_FILE).stat().st_size
+
     def _images(self, id_: str, wanted: Sequence[int]) -> Iterable[NDArray[np.uint8]]:
         self._row(id_)
         try:
