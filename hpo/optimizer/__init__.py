@@ -27,7 +27,7 @@ def create_generator(spec: StudySpec) -> Generator:
             from .ax_generator import AxGenerator
 
             return AxGenerator()
-        case "tpe" | "gp":
+        case "tpe" | "gp" | "nsga2":
             from .optuna_generator import OptunaGenerator
 
             return OptunaGenerator(spec.optimizer.name)

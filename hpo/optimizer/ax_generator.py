@@ -70,9 +70,10 @@ class AxGenerator:
 
     def study(self, history: History) -> AxStudy:
         """Give the Ax experiment of `history`, brought up to date or built anew."""
-        if self._study is None or not self._study.follow(history):
-            self._study = AxStudy(history.spec)
-            self._study.follow(history)
+        with _known_warnings():
+            if self._study is None or not self._study.follow(history):
+                self._study = AxStudy(history.spec)
+                self._study.follow(history)
         return self._study
 
 

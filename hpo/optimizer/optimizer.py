@@ -158,10 +158,10 @@ class Optimizer:
 def startup_trials(spec: StudySpec) -> int:
     """Give the number of quasi-random trials before a model takes over.
 
-    `auto` is twice the number of parameters that vary and at least 5, but leaves a small study two thirds of its
+    `auto` is half the number of parameters that vary and at least 5, but leaves a small study two thirds of its
     trials for the model.
     """
     if spec.optimizer.startup_trials != "auto":
         return spec.optimizer.startup_trials
-    wanted = max(5, 2 * sum(varies(parameter) for parameter in spec.space.values()))
+    wanted = max(5, math.ceil(sum(varies(parameter) for parameter in spec.space.values()) / 2))
     return wanted if spec.budget.trials is None else min(wanted, max(3, spec.budget.trials // 3))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as OptunaState
 
@@ -26,14 +26,18 @@ _ATTEMPTS: Final = 10
 """How often a sampler is asked again when its proposal is known already."""
 
 
+_POPULATION: Final = 20
+"""Trials of a generation of NSGA-II; Optuna's 50 would leave most studies in their first."""
+
+
 class OptunaGenerator:
-    """TPE or the Gaussian process of Optuna, asked in an in-memory study that is built from the history each time.
+    """A sampler of Optuna, asked in an in-memory study that is built from the history each time.
 
     Ordinals are searched by their places, as integers. Trials stopped early inform TPE but not the Gaussian process,
-    which reads completed ones only.
+    which reads completed ones only, nor NSGA-II, whose generations are the completed trials in their order.
     """
 
-    def __init__(self, name: Literal["tpe", "gp"]) -> None:
+    def __init__(self, name: Literal["tpe", "gp", "nsga2"]) -> None:
         self.name: str = name
         # Every proposal makes a study, which Optuna announces on the console.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -46,7 +50,7 @@ class OptunaGenerator:
             study = optuna.create_study(
                 directions=directions(history.spec), sampler=self._sampler(history), study_name=history.spec.name
             )
-            study.add_trials([_trial(history.spec, seen, space) for seen in history.observations])
+            study.add_trials(_trials(history, space))
             found: dict[ParamsKey, dict[str, ParamValue]] = {}
             for _ in range(n + _ATTEMPTS):
                 if len(found) == n:
@@ -63,6 +67,8 @@ class OptunaGenerator:
         seed = int(entropy.generate_state(1)[0])
         if self.name == "gp":
             return GPSampler(seed=seed, n_startup_trials=1, warn_independent_sampling=False)
+        if self.name == "nsga2":
+            return NSGAIISampler(seed=seed, population_size=_POPULATION)
         return TPESampler(seed=seed, n_startup_trials=1, constant_liar=True)
 
 
@@ -88,19 +94,32 @@ def _draw(spec: StudySpec, trial: Trial, space: dict[str, BaseDistribution]) -> 
     return {key: params[key] for key in spec.space if key in params}
 
 
-def _trial(spec: StudySpec, seen: Observation, space: dict[str, BaseDistribution]) -> FrozenTrial:
+def _trials(history: History, space: dict[str, BaseDistribution]) -> list[FrozenTrial]:
+    found: list[FrozenTrial] = []
+    completed = 0
+    for seen in history.observations:
+        # NSGA-II keeps the generation of a trial as an attribute: where it would be in a study that lives on.
+        found.append(_trial(history.spec, seen, space, {"NSGAIISampler:generation": completed // _POPULATION}))
+        completed += seen.state is TrialState.COMPLETED
+    return found
+
+
+def _trial(
+    spec: StudySpec, seen: Observation, space: dict[str, BaseDistribution], attributes: dict[str, Any]
+) -> FrozenTrial:
     params = {key: _encode(spec.space[key], value) for key, value in seen.params.items()}
     values = objective_values(spec, seen.metrics)
     state = {TrialState.COMPLETED: OptunaState.COMPLETE, TrialState.STOPPED: OptunaState.PRUNED}.get(
         seen.state, OptunaState.RUNNING
     )
     steps = {seen.step: values[0]} if values is not None and seen.step > 0 and len(spec.objectives) == 1 else {}
-    found = list(violations(spec, seen.metrics)) if spec.constraints and seen.metrics else None
+    if spec.constraints and seen.metrics:
+        attributes = {**attributes, CONSTRAINTS_KEY: list(violations(spec, seen.metrics))}
     return create_trial(
         state=state,
         values=None if state is OptunaState.RUNNING else values,
         params=params,
         distributions={key: space[key] for key in params},
         intermediate_values=steps,
-        system_attrs=None if found is None else {CONSTRAINTS_KEY: found},
+        system_attrs=attributes,
     )

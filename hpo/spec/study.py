@@ -91,10 +91,10 @@ class TaskConfig(Strict):
 class OptimizerConfig(Strict):
     """Who proposes configurations: `ax` is Bayesian optimization, the others are for comparison."""
 
-    name: Literal["ax", "sobol", "random", "tpe", "gp"] = "ax"
+    name: Literal["ax", "sobol", "random", "tpe", "gp", "nsga2"] = "ax"
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
     startup_trials: Annotated[StrictInt, Field(ge=1)] | Literal["auto"] = "auto"
-    """Quasi-random trials before the model takes over; auto: twice the number of parameters, at least 5."""
+    """Quasi-random trials before the model takes over; auto: half the number of parameters, at least 5."""
 
 
 class NoStopping(Strict):

@@ -9,6 +9,7 @@ Optimization of Multiple Noisy Objectives"). Everything is in logarithms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ class Acquisition:
     """The logarithm of what one more trial is expected to improve."""
 
     def __init__(self, space: Space, models: Sequence[Modelled], base: Array, normals: Array) -> None:
-        """Sample the models at the rows `base` with `normals` (models, samples, base)."""
+        """Sample the models at the rows `base` with `normals` (models, members, samples, base)."""
         self._space = space
         self._objectives = [model for model in models if model.is_objective]
         self._constraints = [model for model in models if not model.is_objective]
@@ -56,49 +57,49 @@ class Acquisition:
     def _evaluate(self, rows: Array, *, with_gradient: bool) -> tuple[Array, Array]:
         embedded = self._space.embed(rows)
         predictions = [given.predict(embedded) for given in self._given]
-        count = len(self._objectives)
-        shape = (*self._lower.shape[:2], len(rows))
-        total, parts = np.zeros(shape), []
+        total, parts = np.zeros((*self._lower.shape[:3], len(rows))), []
         for place, prediction in enumerate(predictions):
-            means, sd = prediction.means[:, None, :], np.sqrt(prediction.variance)
-            if place < count:
-                lower, upper = self._lower[:, :, place, None], self._upper[:, :, place, None]
-                part = log_gain(means, sd, lower, upper)
+            means, sds = prediction.means[:, :, None, :], np.sqrt(prediction.variances)[:, None, None, :]
+            if place < len(self._objectives):
+                lower, upper = self._lower[..., place, None], self._upper[..., place, None]
+                part = log_gain(means, sds, lower, upper)
             else:
-                part = log_probability(means, sd, self._constraints[place - count].threshold)
-            total = total + part[0]
+                part = log_probability(means, sds, self._constraints[place - len(self._objectives)].threshold)
+            total += part[0]
             parts.append(part)
-        peak = total.max(axis=(0, 1))
+        peak = total.max(axis=(0, 1, 2))
         shares = np.exp(total - peak)
-        amount = shares.sum(axis=(0, 1))
-        value = peak + np.log(amount / len(total))
+        amount = shares.sum(axis=(0, 1, 2))
+        value = peak + np.log(amount / math.prod(total.shape[:2]))
         if not with_gradient:
             return value, np.empty(0)
-        shares = shares / amount
+        shares /= amount
         gradient = np.zeros_like(embedded)
         for prediction, (_, by_mean, by_sd) in zip(predictions, parts, strict=True):
-            by_means = (shares * by_mean).sum(axis=1)
-            by_variance = (shares * by_sd).sum(axis=(0, 1)) / (2 * np.sqrt(prediction.variance))
-            gradient += prediction.pull_back(by_means, by_variance)
+            by_means = (shares * by_mean).sum(axis=2)
+            by_variances = (shares * by_sd).sum(axis=(1, 2)) / (2 * np.sqrt(prediction.variances))
+            gradient += prediction.pull_back(by_means, by_variances)
         return value, self._space.pull_back(rows, gradient)
 
     def _incumbents(self) -> tuple[Array, Array]:
-        """Give the corners (samples, cells, objectives) of what is not dominated in each sample."""
+        """Give the corners (members, samples, cells, objectives) of what is not dominated in each sample."""
         count = len(self._objectives)
-        values = np.stack([given.samples for given in self._given[:count]], axis=2)
-        feasible = np.ones(values.shape[:2], dtype=bool)
+        values = np.stack([given.samples for given in self._given[:count]], axis=-1)
+        feasible = np.ones(values.shape[:3], dtype=bool)
         for given, model in zip(self._given, [*self._objectives, *self._constraints], strict=True):
             feasible &= given.samples >= model.threshold
         least = np.array([model.threshold for model in self._objectives])
-        reference = np.maximum(_reference(values.mean(axis=0), feasible.mean(axis=0) > 0.5), least)
-        found = [cells(_front(sample[kept]), reference) for sample, kept in zip(values, feasible, strict=True)]
+        reference = np.maximum(_reference(values.mean(axis=(0, 1)), feasible.mean(axis=(0, 1)) > 0.5), least)
+        draws = zip(values.reshape(-1, *values.shape[2:]), feasible.reshape(-1, values.shape[2]), strict=True)
+        found = [cells(_front(sample[kept]), reference) for sample, kept in draws]
         most = max(len(lower) for lower, _ in found)
         # Cells of no width above everything stand in where a sample has fewer.
         lower = np.full((len(found), most, count), 1e6)
         upper = np.full((len(found), most, count), np.inf)
         for place, (low, high) in enumerate(found):
             lower[place, : len(low)], upper[place, : len(high)] = low, high
-        return lower, upper
+        shape = (*values.shape[:2], most, count)
+        return lower.reshape(shape), upper.reshape(shape)
 
 
 def _front(values: Array) -> Array:

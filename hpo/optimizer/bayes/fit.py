@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.linalg.lapack import dpotrf, dpotri, dtrtrs
 from scipy.optimize import minimize
 
 from .gp import Array, Hyperparameters, matern
@@ -27,17 +27,21 @@ NOISE_CENTRE, NOISE_SPREAD = -6.0, 1.5
 OUTPUTSCALE_SPREAD = 1.0
 MEAN_SPREAD = 1.0
 
-_FAR = 30.0
 _SHORT_START = math.log(0.4)
 _NOISY_START = math.log(0.2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """Hyperparameters and how probable they are: the log posterior density up to a constant, in nats."""
+    """The most probable hyperparameters, as a vector of `Evidence`, and their log density up to a constant."""
 
-    hyper: Hyperparameters
+    vector: Array
     evidence: float
+
+    @property
+    def hyper(self) -> Hyperparameters:
+        """The hyperparameters."""
+        return hyperparameters(self.vector)
 
 
 class Evidence:
@@ -58,15 +62,11 @@ class Evidence:
 
     def __call__(self, vector: Array) -> tuple[float, Array]:
         """Give the value and the gradient; a large value where the covariance cannot be factored."""
-        d, n = self.parameters, len(self._targets)
+        d = self.parameters
         inverse_squares = np.exp(-2 * vector[:d])
         scale, noise, mean = math.exp(vector[d]), math.exp(vector[d + 1]), vector[d + 2]
-        squared = (inverse_squares @ self._flat).reshape(n, n)
-        kernel, slope = matern(squared)
-        covariance = scale * kernel
-        covariance[np.diag_indices(n)] += noise + self._noise
-        factor, failed = dpotrf(covariance, lower=1, overwrite_a=0)
-        if failed:
+        factor, kernel, slope = self._factor(vector)
+        if factor is None:
             return 1e10, np.zeros_like(vector)
         inverse, _ = dpotri(factor, lower=1)
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
@@ -82,10 +82,26 @@ class Evidence:
         gradient[d + 2] = -alpha.sum()
         return float(value), gradient + deviation / self.spread
 
+    def log_likelihood(self, vector: Array) -> float:
+        """Give the log marginal likelihood up to a constant; minus infinity where nothing can be factored."""
+        factor, _, _ = self._factor(vector)
+        if factor is None:
+            return -math.inf
+        half, _ = dtrtrs(factor, self._targets - vector[-1], lower=1)
+        return float(-0.5 * half @ half - np.log(np.diag(factor)).sum())
 
-def fit(points: Array, targets: Array, noise: Array, columns: NDArray[np.intp]) -> Fit:
-    """Give the most probable hyperparameters for standardised `targets` at embedded `points`."""
-    evidence = Evidence(points, targets, noise, columns)
+    def _factor(self, vector: Array) -> tuple[Array | None, Array, Array]:
+        """Give the factor of the covariance (None where there is none), the kernel, and its slope."""
+        d, n = self.parameters, len(self._targets)
+        kernel, slope = matern((np.exp(-2 * vector[:d]) @ self._flat).reshape(n, n))
+        covariance = math.exp(vector[d]) * kernel
+        covariance[np.diag_indices(n)] += math.exp(vector[d + 1]) + self._noise
+        factor, failed = dpotrf(covariance, lower=1)
+        return None if failed else factor, kernel, slope
+
+
+def fit(evidence: Evidence) -> Fit:
+    """Give the most probable hyperparameters."""
     lower, upper = evidence.centre - 6 * evidence.spread, evidence.centre + 6 * evidence.spread
     found = [
         minimize(
@@ -99,7 +115,7 @@ def fit(points: Array, targets: Array, noise: Array, columns: NDArray[np.intp]) 
         for start in _starts(evidence)
     ]
     best = min(found, key=lambda result: float(result.fun))
-    return Fit(hyper=hyperparameters(best.x), evidence=-float(best.fun))
+    return Fit(vector=best.x, evidence=-float(best.fun))
 
 
 def hyperparameters(vector: Array) -> Hyperparameters:

@@ -22,6 +22,8 @@ from .search import best_of, every_row, search
 from .space import Space
 
 _SAMPLES = 32
+_LEAST = 8
+"""Samples of the function at the base: in all, and for each sample of the hyperparameters at least."""
 _INCUMBENTS = 16
 _CENTRES = 8
 _FEW = 2000
@@ -92,9 +94,10 @@ class _Plan:
 
     def _acquisition(self) -> Acquisition:
         base = np.array([*self._incumbents, *self._pending])
+        members = self._metrics[0].modelled.process.members
         rng = np.random.default_rng([*self._seed, len(self._pending), 1])
-        normals = rng.standard_normal((len(self._metrics), _SAMPLES // 2, len(base)))
-        normals = np.concatenate([normals, -normals], axis=1)
+        half = rng.standard_normal((len(self._metrics), members, max(_SAMPLES // members, _LEAST) // 2, len(base)))
+        normals = np.concatenate([half, -half], axis=2)
         return Acquisition(self._space, [metric.modelled for metric in self._metrics], base, normals)
 
     def _search(self, acquisition: Acquisition) -> Array | None:

@@ -8,6 +8,7 @@ where z are embedded configurations (`space`). Everything is float64 and in the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,10 +42,10 @@ def matern(squared: Array) -> tuple[Array, Array]:
 
 
 def squared_distances(left: Array, right: Array) -> Array:
-    """Give the squared distances (rows of left, rows of right) of points."""
-    found = -2.0 * (left @ right.T)
-    found += (left * left).sum(axis=1)[:, None]
-    found += (right * right).sum(axis=1)
+    """Give the squared distances (..., rows of left, rows of right) of points."""
+    found = -2.0 * (left @ np.swapaxes(right, -1, -2))
+    found += np.einsum("...ij,...ij->...i", left, left)[..., :, None]
+    found += np.einsum("...ij,...ij->...i", right, right)[..., None, :]
     return np.maximum(found, 0.0, out=found)
 
 
@@ -64,62 +65,85 @@ def safe_cholesky(matrix: Array, scale: float = 1.0) -> Array:
     raise np.linalg.LinAlgError("the covariance is not positive definite")
 
 
-class Process:
-    """A Gaussian process given observations."""
+def _factors(matrices: Array, scales: Array) -> Array:
+    """Give the lower Cholesky factors of matrices (members, n, n)."""
+    return np.stack(
+        [safe_cholesky(matrix, float(scale)) for matrix, scale in zip(matrices, scales.ravel(), strict=True)]
+    )
 
-    def __init__(self, points: Array, targets: Array, noise: Array, columns: NDArray[np.intp], hyper: Hyperparameters):
+
+def _inverses(factors: Array) -> Array:
+    """Give the inverses of lower triangular matrices (members, n, n)."""
+    identity = np.eye(factors.shape[-1])
+    return np.stack([solve_triangular(factor, identity, lower=True, check_finite=False) for factor in factors])
+
+
+class Process:
+    """Gaussian processes given the same observations, one member for each of several hyperparameters.
+
+    The members are computed together: for matrices this small the calls cost more than the arithmetic.
+    """
+
+    def __init__(
+        self,
+        points: Array,
+        targets: Array,
+        noise: Array,
+        columns: NDArray[np.intp],
+        hypers: Sequence[Hyperparameters],
+    ) -> None:
         """Condition on `targets` at embedded `points`; `noise` is added to the variance of each observation."""
-        self.hyper = hyper
-        self._weights = 1.0 / hyper.lengthscales[columns]
+        self.members = len(hypers)
+        self._weights = np.stack([1.0 / hyper.lengthscales[columns] for hyper in hypers])[:, None, :]
+        self._scales = np.array([hyper.outputscale for hyper in hypers])[:, None, None]
+        self._means = np.array([hyper.mean for hyper in hypers])[:, None]
         self._points = points * self._weights
-        covariance = hyper.outputscale * matern(squared_distances(self._points, self._points))[0]
-        covariance[np.diag_indices_from(covariance)] += hyper.noise + noise
-        self._factor = safe_cholesky(covariance, hyper.outputscale)
-        half = solve_triangular(self._factor, targets - hyper.mean, lower=True, check_finite=False)
-        self._alpha = solve_triangular(self._factor, half, lower=True, trans=1, check_finite=False)
+        covariance = self._scales * matern(squared_distances(self._points, self._points))[0]
+        diagonal = np.arange(len(points))
+        covariance[:, diagonal, diagonal] += np.array([hyper.noise for hyper in hypers])[:, None] + noise
+        self._inverse = _inverses(_factors(covariance, self._scales))
+        half = self._inverse @ (targets - self._means)[:, :, None]
+        self._alpha = (np.swapaxes(self._inverse, 1, 2) @ half)[:, :, 0]
 
     def joint(self, points: Array) -> tuple[Array, Array]:
-        """Give the mean (rows) and the covariance (rows, rows) of the function at embedded points, noise left out."""
+        """Give mean (members, rows) and covariance (members, rows, rows) of the function at embedded points."""
         scaled = points * self._weights
         mean, half = self._halves(scaled)
-        prior = self.hyper.outputscale * matern(squared_distances(scaled, scaled))[0]
-        return mean, prior - half.T @ half
+        prior = self._scales * matern(squared_distances(scaled, scaled))[0]
+        return mean, prior - np.swapaxes(half, 1, 2) @ half
 
     def marginal(self, points: Array) -> tuple[Array, Array]:
-        """Give the mean and the variance of the function at each of embedded points."""
-        mean, half = self._halves(points * self._weights)
-        return mean, np.maximum(self.hyper.outputscale - np.einsum("ij,ij->j", half, half), 1e-12)
+        """Give mean and variance of the function at each of embedded points, over the members."""
+        means, half = self._halves(points * self._weights)
+        variances = np.maximum(self._scales[:, 0] - np.einsum("mij,mij->mj", half, half), 1e-12)
+        return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
 
     def _halves(self, scaled: Array) -> tuple[Array, Array]:
-        cross = self.hyper.outputscale * matern(squared_distances(self._points, scaled))[0]
-        half = solve_triangular(self._factor, cross, lower=True, check_finite=False)
-        return self.hyper.mean + cross.T @ self._alpha, half
-
-    def given(self, base: Array, normals: Array) -> Conditioned:
-        """Condition on samples of the function at the embedded points `base`, drawn with standard normals.
-
-        `normals` has a row per sample and a column per point of the base.
-        """
-        return Conditioned(self, base, normals)
+        cross = self._scales * matern(squared_distances(self._points, scaled))[0]
+        return self._means + np.einsum("mij,mi->mj", cross, self._alpha), self._inverse @ cross
 
 
 class Conditioned:
     """A process given its observations and, in each of several samples, the values at base points.
 
-    All samples share one factor: at a point whose covariance with the base is c, the mean of a sample is that of
-    the process plus w' e, and the variance the one of the process less w' w, where w = chol(cov(base))^-1 c and e are
-    the normals the sample was drawn with.
+    All samples of a member share one factor: at a point whose covariance with the base is c, the mean of a sample is
+    that of the process plus w' e, and the variance the one of the process less w' w, where w = chol(cov(base))^-1 c and
+    e are the normals the sample was drawn with.
     """
 
     def __init__(self, process: Process, base: Array, normals: Array) -> None:
+        """Sample at the embedded points `base` with standard normals (members, samples, base)."""
         self._process = process
         self._normals = normals
         self._base = base * process._weights
         mean, covariance = process.joint(base)
-        self._factor = safe_cholesky(covariance + 1e-9 * process.hyper.outputscale * np.eye(len(base)), 1.0)
+        places = np.arange(len(base))
+        covariance[:, places, places] += 1e-9 * process._scales[:, :, 0]
+        factors = _factors(covariance, process._scales)
+        self._inverse = _inverses(factors)
         self._half = process._halves(self._base)[1]
-        self.samples: Array = mean + normals @ self._factor.T
-        """The values at the base: (samples, base)."""
+        self.samples: Array = mean[:, None, :] + normals @ np.swapaxes(factors, 1, 2)
+        """The values at the base: (members, samples, base)."""
 
     def predict(self, points: Array) -> Prediction:
         """Give what the samples say about embedded points."""
@@ -127,42 +151,40 @@ class Conditioned:
 
 
 class Prediction:
-    """Mean of each sample (samples, points) and variance (points) at embedded points, and the way back to them."""
+    """Means (members, samples, points) and variances (members, points) at embedded points, and the way back to them."""
 
     def __init__(self, given: Conditioned, points: Array) -> None:
         process = given._process
         self._given = given
         self._scaled = points * process._weights
-        scale = process.hyper.outputscale
-        self._to_data = squared_distances(process._points, self._scaled)
-        self._to_base = squared_distances(given._base, self._scaled)
-        cross, self._slope_data = matern(self._to_data)
-        near, self._slope_base = matern(self._to_base)
-        self._half = solve_triangular(process._factor, scale * cross, lower=True, check_finite=False)
-        covariance = scale * near - given._half.T @ self._half
-        self._whitened = solve_triangular(given._factor, covariance, lower=True, check_finite=False)
-        mean = process.hyper.mean + scale * (cross.T @ process._alpha)
-        self.means: Array = mean + given._normals @ self._whitened
-        left = scale - np.einsum("ij,ij->j", self._half, self._half)
-        left -= np.einsum("ij,ij->j", self._whitened, self._whitened)
-        self._is_floored = left <= 1e-10 * scale
-        self.variance: Array = np.maximum(left, 1e-10 * scale)
+        scales = process._scales
+        cross, self._slope_data = matern(squared_distances(process._points, self._scaled))
+        near, self._slope_base = matern(squared_distances(given._base, self._scaled))
+        self._half = process._inverse @ (scales * cross)
+        covariance = scales * near - np.swapaxes(given._half, 1, 2) @ self._half
+        self._whitened = given._inverse @ covariance
+        mean = process._means + scales[:, 0] * np.einsum("mij,mi->mj", cross, process._alpha)
+        self.means: Array = mean[:, None, :] + given._normals @ self._whitened
+        left = scales[:, 0] - np.einsum("mij,mij->mj", self._half, self._half)
+        left -= np.einsum("mij,mij->mj", self._whitened, self._whitened)
+        floor = 1e-10 * scales[:, 0]
+        self._is_floored = left <= floor
+        self.variances: Array = np.maximum(left, floor)
 
-    def pull_back(self, by_means: Array, by_variance: Array) -> Array:
-        """Turn derivatives by the means and the variance into a gradient in the embedding (points, columns)."""
+    def pull_back(self, by_means: Array, by_variances: Array) -> Array:
+        """Turn derivatives by the means and the variances into a gradient in the embedding (points, columns)."""
         given, process = self._given, self._given._process
-        scale = process.hyper.outputscale
-        by_variance = np.where(self._is_floored, 0.0, by_variance)
-        by_whitened = given._normals.T @ by_means - 2 * by_variance * self._whitened
-        by_covariance = solve_triangular(given._factor, by_whitened, lower=True, trans=1, check_finite=False)
-        by_half = -2 * by_variance * self._half - given._half @ by_covariance
-        by_cross = solve_triangular(process._factor, by_half, lower=True, trans=1, check_finite=False)
-        by_cross += process._alpha[:, None] * by_means.sum(axis=0)
-        found = _spread(2 * scale * by_cross * self._slope_data, process._points, self._scaled)
-        found += _spread(2 * scale * by_covariance * self._slope_base, given._base, self._scaled)
-        return np.asarray(found * process._weights)
+        by_variances = np.where(self._is_floored, 0.0, by_variances)[:, None, :]
+        by_whitened = np.swapaxes(given._normals, 1, 2) @ by_means - 2 * by_variances * self._whitened
+        by_near = np.swapaxes(given._inverse, 1, 2) @ by_whitened
+        by_half = -2 * by_variances * self._half - given._half @ by_near
+        by_cross = np.swapaxes(process._inverse, 1, 2) @ by_half
+        by_cross += process._alpha[:, :, None] * by_means.sum(axis=1)[:, None, :]
+        found = _spread(2 * process._scales * by_cross * self._slope_data, process._points, self._scaled)
+        found += _spread(2 * process._scales * by_near * self._slope_base, given._base, self._scaled)
+        return np.asarray((found * process._weights).sum(axis=0))
 
 
 def _spread(weights: Array, anchors: Array, points: Array) -> Array:
     """Give the sum over anchors of weight times (point - anchor), for each point."""
-    return np.asarray(weights.sum(axis=0)[:, None] * points - weights.T @ anchors)
+    return np.asarray(weights.sum(axis=1)[:, :, None] * points - np.swapaxes(weights, 1, 2) @ anchors)

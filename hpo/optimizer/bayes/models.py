@@ -19,14 +19,17 @@ from ...outcomes import gain
 from ...spec import StudySpec
 from .acquisition import Modelled
 from .curves import Outcome
-from .fit import fit
+from .fit import Evidence, fit
 from .gp import Array, Hyperparameters, Process
 from .outcome import Transform, constraint_transforms, log_jacobian, objective_transforms, worth_comparing
+from .slice_sampling import sample
 
 _EVERY = 20
 _MOST = 200
 """Hyperparameters are chosen from at most so many observations; the posterior uses all."""
 _REMEMBERED = 256
+_SAMPLES = ((30, 1), (0, 8))
+"""(least number of observations, samples of the hyperparameters)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +81,9 @@ def _metric(spec: StudySpec, data: Data, name: str, sign: float, is_objective: b
     chosen = _choose(_Task(points=data.points, columns=data.columns, gains=gains, sds=sds, limit=limit))
     transform = _transforms(gains, limit)[chosen.place]
     noise = (sds * transform.slope(gains)) ** 2
-    process = Process(data.points, transform.forward(gains), noise, data.columns, chosen.hyper)
+    targets = transform.forward(gains)
     bound = float(transform.forward(np.array([threshold]))[0]) if np.isfinite(threshold) else threshold
+    process = Process(data.points, targets, noise, data.columns, chosen.hypers)
     modelled = Modelled(process=process, is_objective=is_objective, threshold=bound)
     return Metric(name=name, sign=sign, transform=transform, modelled=modelled)
 
@@ -101,7 +105,7 @@ def _threshold(spec: StudySpec, name: str, sign: float) -> float:
 class _Choice:
     place: int
     """Which of the transforms."""
-    hyper: Hyperparameters
+    hypers: tuple[Hyperparameters, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,13 +143,22 @@ def _choose(task: _Task) -> _Choice:
 
 
 def _best(task: _Task) -> _Choice:
+    """Choose the transform by its best hyperparameters, then sample hyperparameters while there are few data."""
     found = []
     for place, transform in enumerate(worth_comparing(_transforms(task.gains, task.limit), len(task.gains))):
         noise = (task.sds * transform.slope(task.gains)) ** 2
-        fitted = fit(task.points, transform.forward(task.gains), noise, task.columns)
-        score = fitted.evidence + log_jacobian(transform, task.gains)
-        found.append((score, -place, _Choice(place=place, hyper=fitted.hyper)))
-    return max(found, key=lambda entry: entry[:2])[2]
+        evidence = Evidence(task.points, transform.forward(task.gains), noise, task.columns)
+        fitted = fit(evidence)
+        found.append((fitted.evidence + log_jacobian(transform, task.gains), -place, evidence, fitted))
+    _, place, evidence, fitted = max(found, key=lambda entry: entry[:2])
+    count = samples_for(len(task.gains))
+    hypers = sample(evidence, fitted.vector, count) if count > 1 else [fitted.hyper]
+    return _Choice(place=-place, hypers=tuple(hypers))
+
+
+def samples_for(count: int) -> int:
+    """Give how many samples of the hyperparameters `count` observations are worth; 1 stands for the best alone."""
+    return next(samples for least, samples in _SAMPLES if count >= least)
 
 
 def _transforms(gains: Array, threshold: float | None) -> list[Transform]:

@@ -37,12 +37,13 @@ def test_defaults_agree() -> None:
 def test_the_documents_name_every_layout_and_field() -> None:
     text = (Path(__file__).resolve().parents[3] / "docs" / "data-sets.md").read_text()
     layouts, fields = text.split("## Fields of")
-    assert set(re.findall(r"^\| `(\w+)` \|", layouts, re.MULTILINE)) == {*LAYOUTS, *get_args(Validation)} - {"groups"}
+    first = set(re.findall(r"^\| `(\w+)`(?: \(default\))? \|", layouts, re.MULTILINE)) - {"name", "validation"}
+    assert first == {*LAYOUTS, *get_args(Validation)}
     rows = re.findall(r"^\| (`[`\w, ]+) \| ([^|]+) \|", fields.split("## The index")[0], re.MULTILINE)
     config = DatasetConfig(root="x")
     for names, values in rows:
         for name, value in zip(re.findall(r"\w+", names), values.split(","), strict=True):
             default = getattr(config, name)
             shown = value.strip().strip("`")
-            assert shown == ("" if name == "root" else "none" if default is None else str(default)), name
-    assert len(rows) == 8
+            assert shown == ("none" if default is None else str(default)), name
+    assert len(rows) == 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,12 +17,12 @@ from hpo.optimizer.ax_space import AxSpace
 from hpo.optimizer.cube import decode, key_of
 from hpo.optimizer.history import History
 from hpo.spec import StudySpec
-from hpo.trial import FailureKind, Params, Suggestion, TrialState
+from hpo.trial import FailureKind, Params, Suggestion, TrialRecord, TrialState
 
 from ..records import record_of, spec_with
 from ..spec.specs import spaces
 
-MODELS = ["ax", "tpe", "gp"]
+MODELS = ["ax", "tpe", "gp", "nsga2"]
 SPACE: dict[str, Any] = {
     "lr": {"type": "float", "low": 1e-4, "high": 0.1, "log": True},
     "dropout": {"type": "float", "low": 0.0, "high": 0.8},
@@ -213,6 +214,48 @@ def test_what_reaches_ax_is_finite_complete_and_has_a_step(monkeypatch: pytest.M
     assert sorted(frame["step"]) == [4, 4, 9, 9]
     assert len(frame) == 4
     assert frame["mean"].map(math.isfinite).all()
+
+
+def _life(spec: StudySpec) -> list[list[TrialRecord]]:
+    """A study as it grows: the records after each event."""
+    points = [suggestion.params for suggestion in create_optimizer(spec).ask(5)]
+    first = [record_of(id, TrialState.COMPLETED, params=points[id], metrics=_bowl(points[id])) for id in range(3)]
+    running = [record_of(3, TrialState.RUNNING, params=points[3], values=[0.1])]
+    stopped = [record_of(3, TrialState.STOPPED, params=points[3], values=[0.1, 0.2])]
+    failed = [record_of(4, TrialState.FAILED, params=points[4], failure_kind=FailureKind.OOM)]
+    return [first[:2], [*first, *running], [*first, *stopped], [*first, *stopped, *failed]]
+
+
+def test_the_ax_experiment_follows_the_study() -> None:
+    spec = spec_with(space=SPACE)
+    lived = AxGenerator()
+    studies = []
+    for records in _life(spec):
+        history = History(spec, records)
+        suggestions = lived.propose(history, 2)
+        assert suggestions == AxGenerator().propose(history, 2)
+        studies.append(lived.study(history))
+        fresh = AxGenerator().study(history)
+        for experiment in (studies[-1].experiment, fresh.experiment):
+            assert [trial.status.name for trial in experiment.trials.values()] == [
+                {"COMPLETED": "COMPLETED", "RUNNING": "RUNNING", "STOPPED": "EARLY_STOPPED", "FAILED": "FAILED"}[
+                    record.state.name
+                ]
+                for record in records
+            ]
+        tables = [study.experiment.lookup_data().df[["trial_index", "mean", "step"]] for study in (studies[-1], fresh)]
+        assert tables[0].equals(tables[1])
+    assert len(set(map(id, studies))) == 1, "it was never built anew"
+
+
+def test_the_ax_experiment_is_built_anew_when_the_past_has_changed() -> None:
+    spec = spec_with(space=SPACE)
+    generator = AxGenerator()
+    before, *_, after = _life(spec)
+    old = generator.study(History(spec, after))
+    assert generator.study(History(spec, before)) is not old
+    other = History(spec, [replace(after[0], metrics={"val_top1": 0.123}), *after[1:]])
+    assert set(generator.study(other).experiment.lookup_data().df["mean"]) >= {0.123}
 
 
 def test_a_space_without_choice_falls_back() -> None:

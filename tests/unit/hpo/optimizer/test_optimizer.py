@@ -83,12 +83,12 @@ def test_stopped_trials_end_the_start_up_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trials", "parameters", "expected"), [(12, 4, 4), (60, 4, 8), (60, 1, 5), (6, 6, 3), (None, 6, 12)]
+    ("trials", "parameters", "expected"), [(12, 4, 4), (60, 6, 5), (60, 1, 5), (6, 6, 3), (None, 13, 7)]
 )
 def test_automatic_start_up_leaves_a_small_study_most_of_its_trials(
     trials: int | None, parameters: int, expected: int
 ) -> None:
-    names = ["lr", "weight_decay", "momentum", "dropout", "label_smoothing", "warmup_fraction"][:parameters]
+    names = [f"model.x{place}" for place in range(parameters)]
     space = {name: {"type": "float", "low": 0.1, "high": 0.5} for name in names}
     space["precision"] = {"type": "categorical", "choices": ["fp32"]}  # does not vary, does not count
     spec = spec_with(space=space, budget={"trials": trials, "wall_hours": 1})

@@ -1,0 +1,29 @@
+"""The stock parts of BoTorch and GPyTorch that ours are checked against."""
+
+from __future__ import annotations
+
+import warnings
+
+with warnings.catch_warnings():
+    # linear_operator uses torch.jit.script.
+    warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from botorch.acquisition.analytic import _log_ei_helper as log_ei_helper
+    from botorch.acquisition.logei import qLogNoisyExpectedImprovement
+    from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+    from botorch.models import ModelListGP, SingleTaskGP
+    from botorch.sampling.normal import SobolQMCNormalSampler
+    from botorch.utils.multi_objective.hypervolume import Hypervolume
+    from gpytorch.kernels import MaternKernel, ScaleKernel
+
+__all__ = [
+    "Hypervolume",
+    "MaternKernel",
+    "ModelListGP",
+    "ScaleKernel",
+    "SingleTaskGP",
+    "SobolQMCNormalSampler",
+    "log_ei_helper",
+    "qLogNoisyExpectedHypervolumeImprovement",
+    "qLogNoisyExpectedImprovement",
+]

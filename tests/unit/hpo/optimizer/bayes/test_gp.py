@@ -1,0 +1,151 @@
+"""The process against scikit-learn, plain linear algebra and BoTorch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+
+from hpo.optimizer.bayes.fit import Evidence, fit, hyperparameters
+from hpo.optimizer.bayes.gp import Conditioned, Hyperparameters, Process, matern, safe_cholesky, squared_distances
+from hpo.optimizer.bayes.slice_sampling import sample
+
+RNG = np.random.default_rng(7)
+COLUMNS = np.array([0, 1, 1, 2])
+HYPER = Hyperparameters(lengthscales=np.array([0.4, 0.9, 1.6]), outputscale=1.7, noise=0.02, mean=0.3)
+POINTS = RNG.random((25, 4))
+TARGETS = np.sin(5 * POINTS[:, 0]) + POINTS[:, 3] + 0.1 * RNG.standard_normal(25)
+EXTRA = np.where(np.arange(25) % 5 == 0, 0.3, 0.0)
+QUERY = RNG.random((9, 4))
+
+
+def _process() -> Process:
+    return Process(POINTS, TARGETS, EXTRA, COLUMNS, [HYPER])
+
+
+def test_the_posterior_is_that_of_scikit_learn() -> None:
+    kernel = ConstantKernel(1.7) * Matern(HYPER.lengthscales[COLUMNS], nu=2.5)
+    other = GaussianProcessRegressor(kernel, alpha=HYPER.noise + EXTRA, optimizer=None)
+    mean, covariance = other.fit(POINTS, TARGETS - 0.3).predict(QUERY, return_cov=True)
+    found = _process().joint(QUERY)
+    assert np.allclose(found[0][0], mean + 0.3)
+    assert np.allclose(found[1][0], covariance)
+    assert np.allclose(_process().marginal(QUERY), (found[0][0], np.diag(covariance)))
+
+
+def test_members_are_processes_of_their_own() -> None:
+    other = Hyperparameters(lengthscales=np.array([1.0, 0.3, 0.7]), outputscale=0.6, noise=0.1, mean=-0.2)
+    both = Process(POINTS, TARGETS, EXTRA, COLUMNS, [HYPER, other])
+    alone = [Process(POINTS, TARGETS, EXTRA, COLUMNS, [hyper]) for hyper in (HYPER, other)]
+    assert np.allclose(both.joint(QUERY)[1], np.concatenate([process.joint(QUERY)[1] for process in alone]))
+    normals = RNG.standard_normal((2, 4, 3))
+    together = Conditioned(both, QUERY[:3], normals).predict(QUERY[3:])
+    apart = [
+        Conditioned(process, QUERY[:3], normals[[place]]).predict(QUERY[3:]) for place, process in enumerate(alone)
+    ]
+    assert np.allclose(together.means, np.concatenate([prediction.means for prediction in apart]))
+    assert np.allclose(together.variances, np.concatenate([prediction.variances for prediction in apart]))
+    means, variances = zip(*(process.marginal(QUERY) for process in alone), strict=True)
+    assert np.allclose(
+        both.marginal(QUERY), (np.mean(means, axis=0), np.mean(variances, axis=0) + np.var(means, axis=0))
+    )
+
+
+def test_samples_at_a_base_are_noiseless_observations() -> None:
+    base = QUERY[:3]
+    given = Conditioned(_process(), base, RNG.standard_normal((1, 5, 3)))
+    predicted = given.predict(QUERY[3:])
+    mean, covariance = (part[0] for part in _process().joint(QUERY))
+    inside = np.linalg.inv(covariance[:3, :3])
+    for drawn, means in zip(given.samples[0], predicted.means[0], strict=True):
+        assert np.allclose(means, mean[3:] + covariance[3:, :3] @ inside @ (drawn - mean[:3]), atol=1e-5)
+    left = covariance[3:, 3:] - covariance[3:, :3] @ inside @ covariance[:3, 3:]
+    assert np.allclose(predicted.variances[0], np.diag(left), atol=1e-6)
+    many = Conditioned(_process(), base, RNG.standard_normal((1, 20000, 3))).samples[0]
+    assert np.allclose(np.cov(many.T), covariance[:3, :3], atol=0.02)
+
+
+def test_the_gradient_of_a_prediction() -> None:
+    process = Process(POINTS, TARGETS, EXTRA, COLUMNS, [HYPER, replace(HYPER, outputscale=0.4)])
+    given = Conditioned(process, QUERY[:3], RNG.standard_normal((2, 5, 3)))
+    by_means, by_variances = RNG.standard_normal((2, 5, 6)), RNG.standard_normal((2, 6))
+
+    def value(points: np.ndarray) -> np.ndarray:
+        predicted = given.predict(points)
+        return (by_means * predicted.means).sum(axis=(0, 1)) + (by_variances * predicted.variances).sum(axis=0)
+
+    points = QUERY[3:]
+    found = given.predict(points).pull_back(by_means, by_variances)
+    for column in range(4):
+        step = np.zeros(4)
+        step[column] = 1e-6
+        assert np.allclose(found[:, column], (value(points + step) - value(points - step)) / 2e-6, rtol=1e-5, atol=1e-6)
+
+
+def test_the_evidence_is_likelihood_times_priors() -> None:
+    evidence = Evidence(POINTS, TARGETS, EXTRA, COLUMNS)
+
+    def direct(vector: np.ndarray) -> float:
+        hyper = hyperparameters(vector)
+        scaled = POINTS / hyper.lengthscales[COLUMNS]
+        covariance = hyper.outputscale * matern(squared_distances(scaled, scaled))[0]
+        covariance += np.diag(hyper.noise + EXTRA)
+        likelihood = multivariate_normal(np.full(25, hyper.mean), covariance).logpdf(TARGETS)
+        return float(likelihood - 0.5 * (((vector - evidence.centre) / evidence.spread) ** 2).sum())
+
+    vectors = [evidence.centre + 0.5 * RNG.standard_normal(6) for _ in range(4)]
+    values = [evidence(vector)[0] for vector in vectors]
+    assert np.allclose(np.diff(values), -np.diff([direct(vector) for vector in vectors]))
+    for vector in vectors:
+        gradient = evidence(vector)[1]
+        steps = 1e-5 * np.eye(6)
+        numeric = [(evidence(vector + step)[0] - evidence(vector - step)[0]) / 2e-5 for step in steps]
+        assert np.allclose(gradient, numeric, rtol=1e-5, atol=1e-6)
+
+
+def test_a_fit_tells_noise_from_signal_and_what_matters_from_what_does_not() -> None:
+    points = RNG.random((80, 3))
+    signal = np.sin(6 * points[:, 0])
+    columns = np.arange(3)
+    quiet = fit(Evidence(points, signal, np.zeros(80), columns)).hyper
+    loud = fit(Evidence(points, signal + 0.5 * RNG.standard_normal(80), np.zeros(80), columns)).hyper
+    assert quiet.noise < 0.01
+    assert 0.12 < loud.noise < 0.5
+    assert quiet.lengthscales[0] < 0.5 * quiet.lengthscales[1:].min()
+
+
+def test_a_fit_is_at_a_maximum() -> None:
+    evidence = Evidence(POINTS, TARGETS, EXTRA, COLUMNS)
+    found = fit(evidence)
+    hyper = found.hyper
+    vector = np.array([*np.log(hyper.lengthscales), np.log(hyper.outputscale), np.log(hyper.noise), hyper.mean])
+    assert -evidence(vector)[0] == pytest.approx(found.evidence)
+    for _ in range(30):
+        assert evidence(vector + 0.1 * RNG.standard_normal(6))[0] > -found.evidence - 1e-3
+
+
+def test_repeated_configurations_can_be_factored() -> None:
+    points = np.repeat(POINTS[:4], 5, axis=0)
+    process = Process(points, np.tile(TARGETS[:5], 4), np.zeros(20), COLUMNS, [HYPER])
+    assert np.isfinite(process.joint(points)[0]).all()
+    factor = safe_cholesky(np.ones((3, 3)))
+    assert np.allclose(factor @ factor.T, 1.0, atol=1e-6)
+    with pytest.raises(np.linalg.LinAlgError):
+        safe_cholesky(-np.eye(2))
+
+
+def test_samples_of_the_hyperparameters_follow_the_posterior() -> None:
+    """Against importance sampling from the priors, with three observations that say little."""
+    evidence = Evidence(POINTS[:3], TARGETS[:3], np.zeros(3), COLUMNS)
+    drawn = evidence.centre + evidence.spread * np.random.default_rng(1).standard_normal((20000, 6))
+    logs = np.array([evidence.log_likelihood(vector) for vector in drawn])
+    shares = np.exp(logs - logs.max())
+    found = sample(evidence, evidence.centre, 400)
+    vectors = np.array([[*np.log(hyper.lengthscales), np.log(hyper.outputscale), hyper.mean] for hyper in found])
+    kept = [0, 1, 2, 3, 5]
+    assert np.allclose(vectors.mean(axis=0), shares @ drawn[:, kept] / shares.sum(), atol=0.2)
+    assert sample(evidence, evidence.centre, 3)[1].noise == sample(evidence, evidence.centre, 3)[1].noise

@@ -1,0 +1,136 @@
+"""Configurations as rows of coordinates, and the distances that the kernel reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpo.optimizer.bayes.space import Space
+from hpo.optimizer.cube import decode
+
+from ...records import spec_with
+from ...spec.specs import spaces
+
+CONDITIONAL: dict[str, Any] = {
+    "model": {"type": "categorical", "choices": ["a", "b", "c"]},
+    "model.depth": {"type": "float", "low": 1.0, "high": 3.0, "when": {"model": ["a", "b"]}},
+    "model.norm": {"type": "categorical", "choices": ["x", "y", "z"], "when": {"model": ["a"]}},
+    "lr": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
+}
+
+
+def _distance(space: Space, left: dict[str, Any], right: dict[str, Any]) -> float:
+    points = space.embed(np.stack([space.encode(left), space.encode(right)]))
+    return float(np.linalg.norm(points[0] - points[1]))
+
+
+@given(raw=spaces(), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_there_and_back(raw: dict[str, Any], data: st.DataObject) -> None:
+    spec = spec_with(space=raw)
+    space = Space(spec)
+    params = decode(spec, data.draw(st.lists(st.floats(0, 1, exclude_max=True), min_size=len(raw), max_size=len(raw))))
+    back = space.decode(space.encode(params))
+    spec.check_params(back)
+    assert {key: value for key, value in back.items() if not isinstance(value, float)}.items() <= params.items()
+    assert back == {
+        key: pytest.approx(value, rel=1e-9, abs=1e-12) if isinstance(value, float) else value
+        for key, value in params.items()
+    }
+
+
+@given(raw=spaces(), seed=st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_every_row_is_a_configuration(raw: dict[str, Any], seed: int) -> None:
+    spec = spec_with(space=raw)
+    space = Space(spec)
+    rng = np.random.default_rng(seed)
+    rows = space.from_unit(rng.random((8, space.dimensions)))
+    assert np.allclose(space.snap(rows), rows)
+    for row, active in zip(rows, space.active(rows), strict=True):
+        params = space.decode(row)
+        spec.check_params(params)
+        assert {axis.key for axis, on in zip(space.axes, active, strict=True) if on} == {
+            key for key in params if key in {axis.key for axis in space.axes}
+        }
+        for place, axis in enumerate(space.axes):
+            for coordinate in axis.neighbours(float(row[place])) if not axis.is_continuous else []:
+                changed = row.copy()
+                changed[place] = coordinate
+                spec.check_params(space.decode(changed))
+                assert axis.value(coordinate) != axis.value(float(row[place]))
+
+
+def test_what_is_inactive_does_not_count() -> None:
+    space = Space(spec_with(space=CONDITIONAL))
+    row = space.encode({"model": "c", "lr": 0.01})
+    hidden = row.copy()
+    hidden[1:3] = [0.9, 2.0]
+    assert np.array_equal(space.embed(row[None]), space.embed(hidden[None]))
+
+
+def test_one_of_two_active_is_equally_far_whatever_its_value() -> None:
+    space = Space(spec_with(space=CONDITIONAL))
+    without = {"model": "c", "lr": 0.01}
+    distances = [
+        _distance(space, without, {"model": "a", "lr": 0.01, "model.depth": depth, "model.norm": norm})
+        for depth in (1.0, 1.7, 3.0)
+        for norm in ("x", "y", "z")
+    ]
+    assert distances == pytest.approx([distances[0]] * 9)
+    both = _distance(space, {"model": "b", "lr": 0.01, "model.depth": 1.7}, without)
+    assert 1 < both < distances[0]  # one condition less differs
+
+
+def test_close_values_of_a_conditional_number_are_as_far_as_those_of_any_other() -> None:
+    space = Space(spec_with(space=CONDITIONAL))
+    low = {"model": "b", "lr": 0.01, "model.depth": 1.0}
+    assert _distance(space, low, {**low, "model.depth": 1.02}) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_child_of_a_fixed_parent_follows_the_grandparent() -> None:
+    raw = {
+        "model": {"type": "categorical", "choices": ["a", "b"]},
+        "model.kind": {"type": "categorical", "choices": ["only"], "when": {"model": ["a"]}},
+        "model.depth": {"type": "float", "low": 0, "high": 1, "when": {"model.kind": ["only"]}},
+    }
+    space = Space(spec_with(space=raw))
+    rows = np.array([[0.0, 0.3], [1.0, 0.3]])
+    assert space.active(rows).tolist() == [[True, True], [True, False]]
+    assert space.decode(rows[0]) == {"model": "a", "model.kind": "only", "model.depth": 0.3}
+    assert space.decode(rows[1]) == {"model": "b"}
+
+
+def test_neither_the_order_of_choices_nor_the_direction_of_a_range_counts() -> None:
+    spec = spec_with(space=CONDITIONAL)
+    relabelled = spec_with(space={**CONDITIONAL, "model": {"type": "categorical", "choices": ["c", "a", "b"]}})
+    rng = np.random.default_rng(0)
+    space, other = Space(spec), Space(relabelled)
+    rows = space.from_unit(rng.random((12, 4)))
+    points = space.embed(rows)
+    renamed = np.stack([other.encode(space.decode(row)) for row in rows])
+    reflected = rows.copy()
+    reflected[:, [1, 3]] = 1 - reflected[:, [1, 3]]
+    for same in (other.embed(renamed), space.embed(reflected)):
+        gaps = [np.linalg.norm(p[:, None] - p[None], axis=2) for p in (points, same)]
+        assert np.allclose(*gaps)
+
+
+@given(raw=spaces(), seed=st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_gradients_find_their_way_back(raw: dict[str, Any], seed: int) -> None:
+    space = Space(spec_with(space=raw))
+    rng = np.random.default_rng(seed)
+    rows = space.from_unit(rng.random((3, space.dimensions)))
+    outer = rng.standard_normal(space.embed(rows).shape)
+    found = space.pull_back(rows, outer)
+    for place, axis in enumerate(space.axes):
+        step = np.zeros(space.dimensions)
+        step[place] = 0.0 if axis.is_categorical else 1e-6
+        # Ordinal parents switch their children at half way between two values only.
+        change = ((space.embed(rows + step) - space.embed(rows - step)) * outer).sum(axis=1) / 2e-6
+        assert np.allclose(found[:, place], change, atol=1e-6)
