@@ -21,6 +21,7 @@ from .acquisition import Modelled
 from .curves import Outcome
 from .fit import Evidence, fit
 from .gp import Array, Hyperparameters, Process
+from .improvement import log_probability
 from .outcome import Transform, constraint_transforms, log_jacobian, objective_transforms, worth_comparing
 from .slice_sampling import sample
 
@@ -63,14 +64,21 @@ class Data:
 
 
 def model(spec: StudySpec, data: Data) -> list[Metric]:
-    """Fit the metrics of the objectives, then those of the constraints that are not objectives too."""
-    found = [_metric(spec, data, objective.metric, gain(objective, 1.0), True) for objective in spec.objectives]
-    objectives = {objective.metric for objective in spec.objectives}
+    """Fit the metrics of the objectives, then those of the constraints that do not point the way of an objective."""
+    wanted = {(objective.metric, gain(objective, 1.0)): True for objective in spec.objectives}
     for constraint in spec.constraints:
-        if constraint.metric not in objectives:
-            sign = 1.0 if constraint.relation == ">=" else -1.0
-            found.append(_metric(spec, data, constraint.metric, sign, False))
-    return found
+        wanted.setdefault((constraint.metric, 1.0 if constraint.relation == ">=" else -1.0), False)
+    return [_metric(spec, data, name, sign, is_objective) for (name, sign), is_objective in wanted.items()]
+
+
+def feasibility(metrics: Sequence[Metric], points: Array) -> Array:
+    """Give the probability that all constraints hold at embedded points, metrics taken as independent."""
+    logs = np.zeros(len(points))
+    for metric in metrics:
+        if metric.modelled.threshold > -np.inf:
+            mean, variance = metric.modelled.process.marginal(points)
+            logs += log_probability(mean, np.sqrt(variance), metric.modelled.threshold)[0]
+    return np.exp(logs)
 
 
 def _metric(spec: StudySpec, data: Data, name: str, sign: float, is_objective: bool) -> Metric:
