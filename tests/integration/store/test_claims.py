@@ -324,6 +324,7 @@ def test_events_tell_how_probably_the_constraints_hold(database: Database) -> No
         assert generation is not None
         found = lifecycle.suggest(connection, study.id, [likely, suggestion()], owner=OWNER, generation=generation)
         lifecycle.replace_suggestion(connection, found[1].id, unlikely, owner=OWNER, generation=generation)
+    with database.transaction() as connection:
         told = [event.detail.get("predicted_feasibility") for event in events.list_since(connection, study.id)]
     assert told == [None, 0.75, None, 0.25]
 
