@@ -119,3 +119,7 @@ def release_trial(state: State, _: WorkerOnly, trial_id: TrialId, request: Relea
     """Give a trial back unfinished; it goes on from its checkpoint, here or elsewhere."""
     with state.database.transaction() as connection:
         lifecycle.release(connection, trial_id, request)
+    if request.reason == "paused":
+        with state.database.transaction() as connection:
+            # The rung that this trial has filled may promote another, and the last pause may end the study.
+            studies.settle(connection)

@@ -6,6 +6,7 @@ be entered at any batch, and neither reading ahead nor the number of readers cha
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +20,9 @@ from torch import Tensor
 
 from .errors import InvalidSpecError
 from .index import ClipRecord
+from .memory import BatchMemory
 from .pixels import flow_clips, rgb_clips
-from .rows import EvaluationRows, Reading, Row, Stores, TrainingRows
-from .specs import Stream
+from .rows import EvaluationRows, Row, Stores, TrainingRows
 from .store import FrameStore
 
 if TYPE_CHECKING:
@@ -62,12 +63,8 @@ class HostBatch:
     """The boxes of a batch's frames as they were read: bytes, one clip after another."""
 
     rows: tuple[Row, ...]
-    frames: dict[Stream, Tensor]
-    """By stream, uint8 (bytes,): for every row its frames or fields (U, box height, box width, channels)."""
-
-    def boxes(self, stream: Stream, channels: int) -> list[Tensor]:
-        """Return the frames of every row, as views."""
-        return list(_cut(self.frames[stream], self.rows, stream, channels))
+    frames: tuple[Tensor, ...]
+    """For each input uint8 (bytes or more,): of every row, frames or fields (U, box height, box width, channels)."""
 
 
 class ClipLoader:
@@ -117,7 +114,8 @@ class ClipLoader:
         readers = readers or min(MOST_READERS, os.cpu_count() or 1)
         self._prefetch = (max(2, readers) if self._on_gpu else 0) if prefetch is None else prefetch
         self._readers = min(readers, self._prefetch)
-        self._spare: dict[Stream, deque[Tensor]] = {stream: deque() for stream in self._stores}
+        self._read_memory = [BatchMemory() for _ in self._stores]
+        self._clip_memory = [BatchMemory() for _ in self._stores]
         self._length = self._count_batches(drop_last=drop_last, drop_single=drop_single)
 
     def _count_batches(self, *, drop_last: bool, drop_single: bool) -> int:
@@ -150,14 +148,9 @@ class ClipLoader:
             yield self._batch([self._clips[i] for i in job], host, epoch, number)
 
     def host_batches(self, epoch: int, start_batch: int = 0) -> Iterator[HostBatch]:
-        """Yield what is read for the batches of an epoch, before the device sees it; for benchmarks.
-
-        A batch holds until the next one is asked for.
-        """
+        """Yield what is read for the batches of an epoch, before the device sees it; for benchmarks."""
         jobs = self._jobs(epoch, start_batch)
-        for host in _ahead(lambda job: self._read(job, epoch), jobs, self._prefetch, self._readers):
-            yield host
-            self._give_back(host)
+        yield from _ahead(lambda job: self._read(job, epoch), jobs, self._prefetch, self._readers)
 
     def _jobs(self, epoch: int, start_batch: int) -> list[Sequence[int]]:
         order = self._rows.order(len(self._clips), epoch)
@@ -166,36 +159,23 @@ class ClipLoader:
 
     def _read(self, job: Sequence[int], epoch: int) -> HostBatch:
         rows = tuple(row for i in job for row in self._rows.rows(self._clips[i].id, self._stores, epoch))
-        frames = {stream: self._read_stream(rows, stream, store) for stream, store in self._stores.items()}
+        frames = tuple(self._read_input(rows, number, store) for number, store in enumerate(self._stores.values()))
         return HostBatch(rows=rows, frames=frames)
 
-    def _read_stream(self, rows: Sequence[Row], stream: Stream, store: FrameStore) -> Tensor:
-        buffer = self._buffer(stream, sum(_n_bytes(row, stream, store.channels) for row in rows))
-        for row, target in zip(rows, _cut(buffer.numpy(), rows, stream, store.channels), strict=True):
-            store.read_into(row.id, _reading(row, stream).indices, row.change.box, target)
+    def _read_input(self, rows: Sequence[Row], number: int, store: FrameStore) -> Tensor:
+        shapes = _shapes(rows, number, store.channels)
+        n_bytes = sum(map(math.prod, shapes))
+        if self._on_gpu:  # torch keeps pinned memory, and knows when the device has read it
+            buffer = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True)
+        else:
+            buffer = self._read_memory[number].bytes(n_bytes)
+        for row, target in zip(rows, _cut(buffer.numpy(), shapes), strict=True):
+            store.read_into(row.id, row.readings[number].indices, row.change.box, target)
         return buffer
-
-    def _buffer(self, stream: Stream, n_bytes: int) -> Tensor:
-        """Return memory for a batch: on a CPU that of an earlier one, since fresh pages cost as much as the copy."""
-        if self._on_gpu:
-            return torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True)
-        try:
-            spare = self._spare[stream].popleft()
-        except IndexError:
-            spare = torch.from_numpy(np.empty(0, np.uint8))
-        # A little more than needed, so that batches of about the same size share it.
-        return spare if len(spare) >= n_bytes else torch.from_numpy(np.empty(n_bytes * 9 // 8, np.uint8))
-
-    def _give_back(self, host: HostBatch) -> None:
-        if not self._on_gpu:
-            for stream, buffer in host.frames.items():
-                self._spare[stream].append(buffer)
 
     def _batch(self, clips: Sequence[ClipRecord], host: HostBatch, epoch: int, number: int) -> ClipBatch:
         labels = torch.tensor([clip.label for clip in clips], dtype=torch.int64).to(self._device)
-        on_device = {stream: frames.to(self._device, non_blocking=True) for stream, frames in host.frames.items()}
-        tensors = self._tensors(HostBatch(rows=host.rows, frames=on_device))
-        self._give_back(host)
+        tensors = tuple(self._tensors(host))
         mix = self._rows.mix(epoch, number)
         mixed = None if mix is None else mix.targets(labels, self._num_classes)
         if mix is not None:
@@ -208,42 +188,34 @@ class ClipLoader:
             mixed=mixed,
         )
 
-    def _tensors(self, batch: HostBatch) -> tuple[Tensor, ...]:
-        changes = [row.change for row in batch.rows]
-        tensors = []
-        for stream, store in self._stores.items():
-            boxes = batch.boxes(stream, store.channels)
+    def _tensors(self, host: HostBatch) -> Iterator[Tensor]:
+        """Yield the clips of each input, cut, changed and normalised on the device."""
+        changes = [row.change for row in host.rows]
+        for number, (stream, store) in enumerate(self._stores.items()):
+            shapes = _shapes(host.rows, number, store.channels)
+            boxes = list(_cut(host.frames[number].to(self._device, non_blocking=True), shapes))
             if stream == "rgb":
-                tensors.append(rgb_clips(boxes, changes, self._rows.clip))
+                yield rgb_clips(boxes, changes, self._rows.clip, empty=self._empty(number))
             else:
-                stacks = [_stack(row).to(self._device) for row in batch.rows]
-                tensors.append(flow_clips(boxes, stacks, changes, self._rows.clip))
-        return tuple(tensors)
+                stacks = [torch.from_numpy(row.readings[number].stack).to(self._device) for row in host.rows]
+                yield flow_clips(boxes, stacks, changes, self._rows.clip, empty=self._empty(number))
+
+    def _empty(self, number: int) -> Callable[[tuple[int, ...]], Tensor] | None:
+        return None if self._on_gpu else self._clip_memory[number].floats
 
 
-def _cut(buffer: A, rows: Sequence[Row], stream: Stream, channels: int) -> Iterator[A]:
-    """Yield the part of each row of a flat buffer, (U, box height, box width, channels)."""
+def _shapes(rows: Sequence[Row], number: int, channels: int) -> list[tuple[int, int, int, int]]:
+    """Return what every row takes from input `number`: (frames or fields, box height, box width, channels)."""
+    return [(len(row.readings[number].indices), row.change.box.height, row.change.box.width, channels) for row in rows]
+
+
+def _cut(buffer: A, shapes: Sequence[tuple[int, int, int, int]]) -> Iterator[A]:
+    """Yield the part of each row of a flat buffer."""
     at = 0
-    for row in rows:
-        n_bytes = _n_bytes(row, stream, channels)
-        box = row.change.box
-        yield buffer[at : at + n_bytes].reshape((-1, box.height, box.width, channels))
+    for shape in shapes:
+        n_bytes = math.prod(shape)
+        yield buffer[at : at + n_bytes].reshape(shape)
         at += n_bytes
-
-
-def _n_bytes(row: Row, stream: Stream, channels: int) -> int:
-    return len(_reading(row, stream).indices) * row.change.box.height * row.change.box.width * channels
-
-
-def _reading(row: Row, stream: Stream) -> Reading:
-    return next(reading for reading in row.readings if reading.stream == stream)
-
-
-def _stack(row: Row) -> Tensor:
-    stack = _reading(row, "flow").stack
-    if stack is None:
-        raise TypeError("a reading of flow says which fields stand for each frame")
-    return torch.from_numpy(stack)
 
 
 def _ahead(work: Callable[[J], R], jobs: Sequence[J], depth: int, threads: int) -> Iterator[R]:

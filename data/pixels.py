@@ -7,7 +7,7 @@ Only optical flow turns into floats before, since a flip and a turn change its v
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,23 +17,30 @@ from .augment import GEOMETRIC, Change, Operation
 from .colour import adjust, recolour
 from .specs import ClipSpec
 
+Empty = Callable[[tuple[int, ...]], Tensor]
+"""Gives a float32 tensor of a shape with anything in it."""
 FLOW_ZERO = 127.5
 """The byte, were there such a one, of no motion."""
 FLOW_STD = 0.226
 """Flow bytes are scaled as TSN and its successors do it: `(byte / 255 - 0.5) / 0.226`."""
 
 
-def rgb_clips(boxes: Sequence[Tensor], changes: Sequence[Change], clip: ClipSpec) -> Tensor:
+def rgb_clips(
+    boxes: Sequence[Tensor], changes: Sequence[Change], clip: ClipSpec, *, empty: Empty | None = None
+) -> Tensor:
     """Return normalised clips of the size that `clip` asks for.
 
     Args:
         boxes: for each clip, the box of its change in all its frames: uint8 (T, box height, box width, 3).
+        empty: gives memory for the result; torch's allocator by default.
 
     Returns:
         float32 (N, 3, T, size, size) on the device of `boxes`: `(pixel / 255 - mean) / std`; 0 where erased.
     """
-    out = _empty((len(boxes), 3, len(boxes[0]), clip.size, clip.size), boxes[0].device)
+    shape = (len(boxes), 3, len(boxes[0]), clip.size, clip.size)
+    out = _empty(shape, boxes[0].device) if empty is None else empty(shape)
     fill = [255 * mean for mean in clip.mean]
+    mean, std = _per_channel(fill, out), _per_channel([255 * std for std in clip.std], out)
     # Pixels must not be rounded when a caller trains under autocast.
     with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
         for target, box, change in zip(out, boxes, changes, strict=True):
@@ -45,12 +52,19 @@ def rgb_clips(boxes: Sequence[Tensor], changes: Sequence[Change], clip: ClipSpec
                 pictures = warped(pictures, operation, fill) if moves else adjust(pictures, operation)
             if change.recolours:
                 pictures = recolour(pictures, change)
-            target.copy_(pictures.transpose(0, 1))
-        out.sub_(_per_channel(fill, out)).div_(_per_channel([255 * std for std in clip.std], out))
+            # Clip by clip, while it is in the processor's cache.
+            target.copy_(pictures.transpose(0, 1)).sub_(mean).div_(std)
         return _erased(out, changes)
 
 
-def flow_clips(boxes: Sequence[Tensor], stacks: Sequence[Tensor], changes: Sequence[Change], clip: ClipSpec) -> Tensor:
+def flow_clips(
+    boxes: Sequence[Tensor],
+    stacks: Sequence[Tensor],
+    changes: Sequence[Change],
+    clip: ClipSpec,
+    *,
+    empty: Empty | None = None,
+) -> Tensor:
     """Return normalised flow of the size that `clip` asks for.
 
     Vectors change with the picture: they are scaled as it is, a flip negates x, a turn turns them.
@@ -58,18 +72,20 @@ def flow_clips(boxes: Sequence[Tensor], stacks: Sequence[Tensor], changes: Seque
     Args:
         boxes: for each clip, the box of its change in the fields that it needs: uint8 (U, box height, box width, 2).
         stacks: for each clip, which of its U fields stand for each frame: int64 (T, pairs).
+        empty: gives memory for the result; torch's allocator by default.
 
     Returns:
         float32 (N, 2 * pairs, T, size, size): x and y of the first field of every stack, of the second, and so on;
         0 is no motion.
     """
     frames, pairs = stacks[0].shape
-    out = _empty((len(boxes), 2 * pairs, frames, clip.size, clip.size), boxes[0].device)
+    shape = (len(boxes), 2 * pairs, frames, clip.size, clip.size)
+    out = _empty(shape, boxes[0].device) if empty is None else empty(shape)
     with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
         for target, box, stack, change in zip(out, boxes, stacks, changes, strict=True):
             fields = _fields(box, change, clip.size)
-            target.copy_(fields[stack].flatten(1, 2).transpose(0, 1))
-        return _erased(out.div_(255 * FLOW_STD), changes)
+            target.copy_(fields[stack].flatten(1, 2).transpose(0, 1)).div_(255 * FLOW_STD)
+        return _erased(out, changes)
 
 
 def resized(frames: Tensor, size: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +51,9 @@ def load_raft(weights: Path) -> nn.Module:
 
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, ImportError, LookupError) as error:
-        raise FlowError(f"{weights} cannot be read as weights of RAFT: {error}") from error
+    except (OSError, RuntimeError, ValueError, EOFError, LookupError, UnpicklingError) as error:
+        reason = type(error).__name__  # torch's own words are a page long
+        raise FlowError(f"{weights} cannot be read as weights of RAFT ({reason}); give another file") from error
     for make in (raft_large, raft_small):
         network: nn.Module = make(weights=None, progress=False)
         if isinstance(state, Mapping) and _fits(network, state):

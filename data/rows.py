@@ -28,11 +28,13 @@ Stores = Mapping[Stream, FrameStore]
 class Reading:
     """What one row takes from one store."""
 
-    stream: Stream
     indices: NDArray[np.intp]
-    """(U,): frames or fields, each once."""
-    stack: NDArray[np.intp] | None = None
-    """Flow: which of the U fields stand for each frame, (T, pairs)."""
+    """(U,): frames or fields."""
+    stack: NDArray[np.intp]
+    """Which of the U fields stand for each frame, (T, pairs); (0, 0) for RGB, where they are the frames."""
+
+
+_NO_STACK = np.empty((0, 0), np.intp)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +137,7 @@ def clip_shape(id_: str, stores: Stores, clip: ClipSpec) -> tuple[int, int, int]
 
 def _readings(id_: str, stores: Stores, clip: ClipSpec, indices: NDArray[np.intp]) -> tuple[Reading, ...]:
     return tuple(
-        Reading(stream="rgb", indices=indices)
+        Reading(indices=indices, stack=_NO_STACK)
         if stream == "rgb"
         else _flow_reading(stores["flow"].shape(id_)[0], clip, indices)
         for stream in clip.inputs
@@ -145,4 +147,4 @@ def _readings(id_: str, stores: Stores, clip: ClipSpec, indices: NDArray[np.intp
 def _flow_reading(n_fields: int, clip: ClipSpec, indices: NDArray[np.intp]) -> Reading:
     # Stacks of neighbouring frames overlap: what they share is read and resized once.
     fields, stack = np.unique(flow_indices(n_fields, indices, clip.flow_pairs), return_inverse=True)
-    return Reading(stream="flow", indices=fields, stack=stack.reshape(-1, clip.flow_pairs))
+    return Reading(indices=fields, stack=stack.reshape(-1, clip.flow_pairs))

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .card import ModelSettings
+from .temporal_conv import TemporalConv3d
 from .video_model import VideoModel, init_convolutions, make_classifier
 
 _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -121,7 +122,7 @@ def _split(channels: int, strides: tuple[int, int, int]) -> nn.Sequential:
     t, h, w = strides
     return nn.Sequential(
         OrderedDict[str, nn.Module](
-            conv_t=nn.Conv3d(channels, channels, (3, 1, 1), (t, 1, 1), (1, 0, 0), bias=False),
+            conv_t=TemporalConv3d(channels, channels, 3, stride=t),
             norm=nn.BatchNorm3d(channels),
             relu=nn.ReLU(inplace=True),
             conv_xy=nn.Conv3d(channels, channels, (1, 3, 3), (1, h, w), (0, 1, 1), bias=False),

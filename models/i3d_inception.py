@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .card import ModelSettings
+from .dense_pool import DenseMaxPool3d
 from .point_classifier import PointClassifier
 from .video_model import VideoModel, init_convolutions
 
@@ -121,7 +122,7 @@ class Mixed(nn.Module):
         self.b1b = Unit(widths[1], widths[2], 3)
         self.b2a = Unit(in_channels, widths[3], 1)
         self.b2b = Unit(widths[3], widths[4], 3)
-        self.b3a = nn.MaxPool3d(3, 1, 1)
+        self.b3a = DenseMaxPool3d()
         self.b3b = Unit(in_channels, widths[5], 1)
 
     def forward(self, x: Tensor) -> Tensor:

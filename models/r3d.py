@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .card import ModelSettings
+from .temporal_conv import TemporalConv3d
 from .video_model import VideoModel, init_convolutions, make_classifier
 
 # Of the authors' network and of torchvision's; the formula would give 83.
@@ -252,7 +253,7 @@ def _stem(in_channels: int, config: R3DConfig) -> nn.Sequential:
         nn.Conv3d(in_channels, mid, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=study),
         nn.BatchNorm3d(mid),
         nn.ReLU(inplace=True),
-        nn.Conv3d(mid, width, (3, 1, 1), padding=(1, 0, 0), bias=study),
+        TemporalConv3d(mid, width, 3, bias=study),
     ]
     # The study's stem ends with its second convolution.
     return nn.Sequential(*layers, *([] if study else [nn.BatchNorm3d(width), nn.ReLU(inplace=True)]))
@@ -268,5 +269,5 @@ def _conv(in_channels: int, out_channels: int, step: _Step, midplanes: int, *, b
         nn.Conv3d(in_channels, midplanes, (1, 3, 3), (1, step.s, step.s), (0, 1, 1), bias=bias),
         nn.BatchNorm3d(midplanes),
         nn.ReLU(inplace=True),
-        nn.Conv3d(midplanes, out_channels, (3, 1, 1), (step.t, 1, 1), (1, 0, 0), bias=bias),
+        TemporalConv3d(midplanes, out_channels, 3, stride=step.t, bias=bias),
     )

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from .card import ModelSettings
+from .dense_pool import DenseMaxPool3d
 from .i3d_inception import MODULE_WIDTHS, average_as_published, scaled
 from .point_classifier import PointClassifier
+from .temporal_conv import TemporalConv3d
 from .video_model import VideoModel, init_convolutions
 
 
@@ -124,7 +126,7 @@ class SeparableMixed(nn.Module):
             _separable(config, widths[3], widths[4], kernel=3, gated=gated),
         )
         self.branch3 = nn.Sequential(
-            nn.MaxPool3d(3, 1, 1), _unit(config, in_channels, widths[5], (1, 1, 1), gated=everywhere)
+            DenseMaxPool3d(), _unit(config, in_channels, widths[5], (1, 1, 1), gated=everywhere)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -176,8 +178,11 @@ def _unit(
 ) -> nn.Sequential:
     """Return a convolution, a batch norm and a ReLU, gated or not."""
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+    conv: nn.Conv3d = nn.Conv3d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
+    if kernel[0] > 1 and kernel[1:] == (1, 1):
+        conv = TemporalConv3d(in_channels, out_channels, kernel[0], stride=stride[0], groups=groups, bias=bias)
     return nn.Sequential(
-        nn.Conv3d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias),
+        conv,
         nn.BatchNorm3d(out_channels, eps=1e-3, momentum=0.1 if config.ibm else 1e-3),
         nn.ReLU(inplace=True),
         *([Gate(out_channels)] if gated else []),

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .card import ModelSettings
+from .temporal_conv import TemporalConv3d
 from .video_model import VideoModel, init_convolutions, make_classifier
 
 
@@ -167,5 +168,5 @@ def _space(in_channels: int, out_channels: int, stride: int = 1) -> tuple[nn.Con
 
 def _time(channels: int, stride: int, depthwise: bool) -> tuple[nn.Conv3d, nn.BatchNorm3d]:
     groups = channels if depthwise else 1
-    conv = nn.Conv3d(channels, channels, (3, 1, 1), (stride, 1, 1), (1, 0, 0), groups=groups, bias=False)
+    conv = TemporalConv3d(channels, channels, 3, stride=stride, groups=groups)
     return conv, nn.BatchNorm3d(channels)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .card import ModelSettings
+from .temporal_conv import TemporalConv3d
 from .video_model import VideoModel, init_convolutions, make_classifier
 
 TemporalKernels = tuple[tuple[int, ...], ...]
@@ -276,6 +277,8 @@ def _conv(
     *,
     stride: tuple[int, int, int] = (1, 1, 1),
 ) -> nn.Conv3d:
+    if kernel[0] > 1 and kernel[1:] == (1, 1):
+        return TemporalConv3d(in_channels, out_channels, kernel[0], stride=stride[0])
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     return nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .card import ModelSettings
+from .temporal_conv import TemporalConv3d
 from .video_model import VideoModel, init_convolutions, make_classifier
 
 _BLOCKS = (1, 2, 5, 3)
@@ -108,7 +109,7 @@ class X3D(VideoModel):
         self.stem = nn.Sequential(
             OrderedDict[str, nn.Module](
                 conv_space=nn.Conv3d(settings.in_channels, channels, (1, 3, 3), (1, 2, 2), (0, 1, 1), bias=False),
-                conv_time=nn.Conv3d(channels, channels, (5, 1, 1), 1, (2, 0, 0), groups=channels, bias=False),
+                conv_time=TemporalConv3d(channels, channels, 5, groups=channels),
                 norm=nn.BatchNorm3d(channels),
                 relu=nn.ReLU(inplace=True),
             )

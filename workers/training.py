@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +18,7 @@ from hpo.spec.training import TrainingConfig
 from .checkpoint import Identity
 from .errors import DivergedError, TimeLimitError
 from .metrics import Sums
+from .optimizer import make_optimizer
 from .precision import autocast, resolve
 from .reproducibility import Runtime, peak_memory_bytes, prepare, random_state, restore_random_state, seed_everything
 from .schedule import learning_rate
@@ -67,7 +67,7 @@ class Trainer:
         self.precision = resolve(config, runtime)
         self.loaders = Loaders.of(dataset, config, runtime.device)
         self.model = build_model(config, num_classes=dataset.num_classes).to(runtime.device)
-        self.optimizer = _optimizer(
+        self.optimizer = make_optimizer(
             self.model.param_groups(weight_decay=config.weight_decay, head_lr_mult=config.head_lr_multiplier), config
         )
         self.identity = Identity(
@@ -230,11 +230,3 @@ def curve_to_state(curve: list[EpochResult]) -> list[dict[str, Any]]:
 def curve_from_state(state: list[dict[str, Any]]) -> list[EpochResult]:
     """Read what :func:`curve_to_state` wrote."""
     return [EpochResult(epoch=r["epoch"], metrics=dict(r["metrics"]), seconds=r["seconds"]) for r in state]
-
-
-def _optimizer(groups: list[dict[str, Any]], config: TrainingConfig) -> torch.optim.Optimizer:
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
-    # Without momentum Nesterov's step is plain SGD, which PyTorch wants to be told.
-    nesterov = config.nesterov and config.momentum > 0
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)

@@ -4,7 +4,20 @@ Each command imports what it needs when it runs, so that `hpo study create` does
 """
 
 # Imported for what they add to the command: each registers itself with the root in `app`.
-from . import database, dataset_index, datasets, demo, doctor, models, results, serve, studies, tokens, training  # noqa: F401
+from . import (  # noqa: F401
+    database,
+    dataset_index,
+    datasets,
+    demo,
+    doctor,
+    models,
+    preparing,
+    results,
+    serve,
+    studies,
+    tokens,
+    training,
+)
 from .app import main
 
 __all__ = ["main"]

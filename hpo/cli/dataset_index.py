@@ -13,18 +13,12 @@ import typer
 from ..errors import HpoError
 from .app import out, settings_of, told
 from .dataset_tables import print_check, print_split, print_stats
-from .datasets import Name, Root, group, progress_bar
+from .datasets import GroupPattern, Name, Root, group, progress_bar
 
 if TYPE_CHECKING:
     from data.index import Index
     from data.splits import Split
 
-GroupPattern = Annotated[
-    str | None,
-    typer.Option(
-        "--group-pattern", help="Regular expression that finds a clip's source in its id.", show_default=False
-    ),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Into = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it.", show_default=False)]
 

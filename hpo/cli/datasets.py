@@ -1,4 +1,4 @@
-"""`hpo data`: make and prepare data sets; looking at them is in `dataset_index`."""
+"""`hpo data`: make data sets; looking at them is in `dataset_index`, preparing them in `preparing`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from .app import app, err, out, settings_of, told
+from .app import app, err, out, told
 
 group = typer.Typer(no_args_is_help=True, help="Make, check and prepare data sets.")
 app.add_typer(group, name="data")
 
 Root = Annotated[Path, typer.Argument(help="Folder of the data set.", show_default=False)]
 Name = Annotated[str, typer.Option(help="Layout of the folder; auto recognises it.")]
+GroupPattern = Annotated[
+    str | None,
+    typer.Option(
+        "--group-pattern", help="Regular expression that finds a clip's source in its id.", show_default=False
+    ),
+]
 Report = Callable[[str, int, int], None]
 
 
@@ -49,22 +55,3 @@ def make_demo(
     with told(DatasetError), progress_bar() as report:
         make_demo_dataset(root, groups=groups, clips_per_group=clips_per_group, seed=seed, progress=report)
     out.print(f"{root} is ready; `hpo data check {root}` looks through it")
-
-
-@group.command()
-def prepare(
-    context: typer.Context,
-    root: Root,
-    name: Name = "auto",
-    split: Annotated[int, typer.Option(help="Official split.", min=1)] = 1,
-    short_side: Annotated[int, typer.Option(help="Pixels of the shorter side.", min=16)] = 128,
-) -> None:
-    """Decode the videos into the cache that all trials share; workers do so by themselves when they must."""
-    from data import DatasetError, DatasetSpec, open_dataset
-
-    spec = DatasetSpec(name=name, root=root, split=split, short_side=short_side)
-    with told(DatasetError), progress_bar() as bar:
-        dataset = open_dataset(spec, cache_dir=settings_of(context).cache_dir, progress=bar)
-    out.print(f"prepared {dataset.num_classes} classes, version {dataset.version[:12]}")
-    for problem in dataset.problems:
-        out.print(f"left out: {problem}", markup=False)

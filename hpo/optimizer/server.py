@@ -20,7 +20,6 @@ REPLANNED: Final = 4
 PATIENCE_SECONDS: Final = 5.0
 """Where a fit takes longer than this, a worker with nothing to do gets a Sobol point instead of waiting for it."""
 
-_WAITING: Final = (TrialState.SUGGESTED, TrialState.PAUSED)
 _FINISHED: Final = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.FAILED)
 _NEVER: Final = -1
 
@@ -53,7 +52,7 @@ class StudyServer:
         optimizer.replay(records)
         results = sum(record.state in _FINISHED for record in records)
         if missing > 0:
-            is_wanted_now = not _count(study, *_WAITING) and demand > _count(study, TrialState.RUNNING)
+            is_wanted_now = not _waiting(study) and demand > _count(study, TrialState.RUNNING)
             return self._top_up(study, optimizer, generation, missing, results, is_wanted_now=is_wanted_now)
         if self._replan(study, optimizer, generation, records, results):
             return True
@@ -129,11 +128,16 @@ class StudyServer:
 
 def _missing(study: StudyRow, demand: int) -> int:
     """Give how many suggestions the queue lacks, within the budget of trials."""
-    missing = max(demand, 1) - _count(study, *_WAITING)
+    missing = max(demand, 1) - _waiting(study)
     if study.spec.budget.trials is None:
         return missing
     started = sum(study.counts.values()) - _count(study, TrialState.WITHDRAWN)
     return min(missing, study.spec.budget.trials - started)
+
+
+def _waiting(study: StudyRow) -> int:
+    """Give how many trials a worker could claim, now or after a backoff."""
+    return _count(study, TrialState.SUGGESTED, TrialState.PAUSED) - study.held
 
 
 def _count(study: StudyRow, *states: TrialState) -> int:

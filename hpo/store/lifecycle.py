@@ -118,6 +118,20 @@ def close(connection: Connection, study_id: int, *, actor: str) -> int:
     return len(closed)
 
 
+def promote(connection: Connection, study_id: int, trial_ids: Sequence[int], *, actor: str) -> int:
+    """Let trials that the stopping rule had paused be claimed again; give the number of those it had."""
+    promoted = [int(row.id) for row in execute(connection, "promote", study_id=study_id, trial_ids=list(trial_ids))]
+    events.append_all(connection, "trial.promoted", actor, [(study_id, trial_id, {}) for trial_id in promoted])
+    return len(promoted)
+
+
+def close_held(connection: Connection, study_id: int, *, actor: str) -> int:
+    """Stop the trials that the stopping rule paused, once nothing else of the study is open; give their number."""
+    closed = [int(row.id) for row in execute(connection, "close_held", study_id=study_id)]
+    events.append_all(connection, "trial.stopped", actor, [(study_id, trial_id, {}) for trial_id in closed])
+    return len(closed)
+
+
 def claim(connection: Connection, request: ClaimRequest, *, lease_seconds: float) -> Lease | None:
     """Give the asking worker a trial; the same one again for a lease id that holds one; None when none fits.
 

@@ -107,6 +107,54 @@ SET state = 'stopped',
                ORDER BY measurement.attempt DESC, measurement.step DESC LIMIT 1),
     lease_id = NULL,
     not_before = NULL,
+    held = false,
+    finished_at = clock_timestamp()
+FROM waiting
+WHERE trial.id = waiting.id
+RETURNING trial.id;
+
+
+-- name: promote
+-- paused (held) -> paused (to be claimed). The stopping rule lets it go on by what is known now.
+WITH place AS MATERIALIZED (
+    SELECT id FROM study
+    WHERE id = :study_id AND state = 'active' AND budget_reached_at IS NULL
+    FOR NO KEY UPDATE
+), chosen AS MATERIALIZED (
+    SELECT trial.id
+    FROM trial
+    JOIN place ON place.id = trial.study_id
+    WHERE trial.id = ANY(:trial_ids) AND trial.state = 'paused' AND trial.held
+    FOR NO KEY UPDATE OF trial
+)
+UPDATE trial
+SET held = false
+FROM chosen
+WHERE trial.id = chosen.id
+RETURNING trial.id;
+
+
+-- name: close_held
+-- paused (held) -> stopped. All trials of the budget are there and none but held ones is open: nothing is left that
+-- could make the stopping rule think again.
+WITH place AS MATERIALIZED (
+    SELECT id FROM study
+    WHERE id = :study_id AND state = 'active' AND live_trials >= (spec #>> '{budget,trials}')::int
+    FOR NO KEY UPDATE
+), waiting AS MATERIALIZED (
+    SELECT trial.id
+    FROM trial
+    JOIN place ON place.id = trial.study_id
+    WHERE trial.held
+      AND NOT EXISTS (SELECT FROM trial AS other
+                      WHERE other.study_id = place.id AND other.finished_at IS NULL AND NOT other.held)
+    FOR NO KEY UPDATE OF trial
+)
+UPDATE trial
+SET state = 'stopped',
+    held = false,
+    metrics = (SELECT measurement.metrics FROM measurement WHERE measurement.trial_id = trial.id
+               ORDER BY measurement.attempt DESC, measurement.step DESC LIMIT 1),
     finished_at = clock_timestamp()
 FROM waiting
 WHERE trial.id = waiting.id
@@ -129,6 +177,7 @@ WITH chosen AS MATERIALIZED (
     FROM trial
     JOIN study ON study.id = trial.study_id
     WHERE trial.state IN ('suggested', 'paused')
+      AND NOT trial.held
       AND study.state = 'active'
       AND study.budget_reached_at IS NULL
       AND (CAST(:study AS text) IS NULL OR study.name = :study)
@@ -230,7 +279,8 @@ WHERE id = :trial_id
 
 -- name: release
 -- running -> suggested (drained) | paused | suggested with backoff or failed(lost) (crashed) | stopped (cancelled).
--- The lease id goes: who released a trial cannot come back to it.
+-- The lease id goes: who released a trial cannot come back to it. A pause in an active study is one of the stopping
+-- rule, where that pauses: such a trial is held until it is promoted.
 WITH owned AS MATERIALIZED (
     SELECT trial.id,
            CASE
@@ -239,7 +289,9 @@ WITH owned AS MATERIALIZED (
                WHEN :reason = 'drained' THEN 'suggested'
                WHEN trial.retries < (study.spec #>> '{retry,attempts}')::int THEN 'suggested'
                ELSE 'failed'
-           END AS target
+           END AS target,
+           study.state = 'active' AND study.budget_reached_at IS NULL
+               AND COALESCE((study.spec #>> '{early_stopping,pause}')::boolean, false) AS by_rule
     FROM trial
     JOIN study ON study.id = trial.study_id
     WHERE trial.id = :trial_id
@@ -251,6 +303,7 @@ WITH owned AS MATERIALIZED (
 UPDATE trial
 SET state = owned.target,
     retries = trial.retries + (CASE WHEN :reason = 'crashed' THEN 1 ELSE 0 END),
+    held = owned.target = 'paused' AND owned.by_rule,
     priority = 1,
     not_before = CASE WHEN owned.target = 'suggested' AND :reason = 'crashed'
                       THEN clock_timestamp() + make_interval(secs => LEAST(:backoff_limit_seconds,
@@ -334,6 +387,7 @@ WITH place AS MATERIALIZED (
 UPDATE trial
 SET state = chosen.target,
     cancel_requested = true,
+    held = false,
     lease_id = CASE WHEN chosen.target = 'running' THEN trial.lease_id END,
     not_before = NULL,
     metrics = CASE WHEN chosen.target = 'stopped'

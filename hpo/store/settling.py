@@ -1,4 +1,4 @@
-"""End the studies whose budgets are reached."""
+"""End the studies whose budgets are reached; promote the paused trials that may go on after all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Update, case, or_, select, text, update
 from ..outcomes import is_feasible
 from ..spec import METRICS
 from ..trial import StudyState, TrialState
-from . import events, lifecycle
+from . import events, lifecycle, trials
 from .study_row import StudyRow, list_unsettled
 from .tables import NOW, study, trial
 
@@ -16,7 +16,8 @@ def settle(connection: Connection) -> list[str]:
     """End the studies whose budgets are reached; give the names of those that ended just now.
 
     Once GPU hours, wall hours or the target are reached, nothing new begins and what runs is told to stop; a study is
-    completed when nothing runs any more. Any number of callers may do it at once.
+    completed when nothing runs any more. Trials that the stopping rule paused are asked about again. Any number of
+    callers may do it at once.
     """
     ended = []
     for found in list_unsettled(connection):
@@ -28,9 +29,24 @@ def settle(connection: Connection) -> list[str]:
         if reason is not None or found.budget_reached_at is not None or found.state is StudyState.STOPPED:
             lifecycle.withdraw(connection, found.id, actor="settle")
             lifecycle.close(connection, found.id, actor="settle")
+        elif found.held and found.state is StudyState.ACTIVE:
+            _promote(connection, found)
         if _end(connection, found):
             ended.append(found.name)
     return ended
+
+
+def _promote(connection: Connection, found: StudyRow) -> None:
+    """Let the trials go on that the stopping rule would not pause again; without any, end a study of held trials.
+
+    No trial waits for ever: as long as others run, what they report may promote it; when none is left, it is stopped
+    with what it has measured.
+    """
+    from ..early_stopping import promotions  # brings Optuna, which most callers of the store never need
+
+    allowed = promotions(found.spec, trials.records(connection, found.id))
+    if not lifecycle.promote(connection, found.id, allowed, actor="settle"):
+        lifecycle.close_held(connection, found.id, actor="settle")
 
 
 def _budget_reached(connection: Connection, found: StudyRow) -> str | None:

@@ -16,15 +16,17 @@ from ..trial import StudyState, TrialState
 from .tables import study
 
 _READ: Final = """
-SELECT study.*, totals.counts, totals.gpu_seconds, totals.first_started_at,
+SELECT study.*, totals.counts, totals.held, totals.gpu_seconds, totals.first_started_at,
        EXTRACT(epoch FROM clock_timestamp() - totals.first_started_at) AS wall_seconds
 FROM study
 CROSS JOIN LATERAL (
     SELECT COALESCE(jsonb_object_agg(state, trials), '{{}}') AS counts,
            COALESCE(sum(gpu_seconds), 0) AS gpu_seconds,
+           COALESCE(sum(held), 0) AS held,
            min(started_at) AS first_started_at
     FROM (
-        SELECT state, count(*) AS trials, sum(gpu_seconds) AS gpu_seconds, min(started_at) AS started_at
+        SELECT state, count(*) AS trials, sum(gpu_seconds) AS gpu_seconds, min(started_at) AS started_at,
+               count(*) FILTER (WHERE held) AS held
         FROM trial WHERE trial.study_id = study.id GROUP BY state
     ) AS by_state
 ) AS totals
@@ -58,6 +60,8 @@ class StudyRow:
     """Time since the first trial was claimed."""
     counts: Mapping[TrialState, int] = field(default_factory=dict)
     """Number of trials in each state that has any."""
+    held: int = 0
+    """Paused trials that the stopping rule keeps from being claimed until they are promoted."""
     generator_owner: str | None = None
     """The optimizer process that serves the study, or served it last."""
 
@@ -121,5 +125,6 @@ def _row(row: RowMapping) -> StudyRow:
         budget_reached_at=row["budget_reached_at"],
         gpu_seconds_spent=float(row["gpu_seconds"]),
         wall_seconds_spent=float(row["wall_seconds"] or 0.0),
+        held=int(row["held"]),
         counts={TrialState(state): int(count) for state, count in row["counts"].items()},
     )

@@ -145,6 +145,8 @@ trial = Table(
     Column("created_at", _time(), nullable=False, server_default=NOW),
     Column("started_at", _time()),
     Column("finished_at", _time()),
+    # Paused by the stopping rule: not handed out before it is promoted.
+    Column("held", Boolean, nullable=False, server_default=text("false")),
     UniqueConstraint("study_id", "number"),
     CheckConstraint("number >= 0", name="number_check"),
     CheckConstraint("jsonb_typeof(params) = 'object'", name="params_check"),
@@ -176,6 +178,7 @@ trial = Table(
     CheckConstraint("gpu_seconds >= 0 AND gpu_seconds < 'Infinity'", name="gpu_seconds_check"),
     CheckConstraint("peak_memory_bytes > 0", name="peak_memory_check"),
     CheckConstraint("jsonb_typeof(environment) = 'object'", name="environment_check"),
+    CheckConstraint("NOT held OR state = 'paused'", name="held_check"),
 )
 Index(
     "trial_claimable_idx",

@@ -39,6 +39,45 @@ def test_a_paused_study_pauses_its_trials_which_go_on_first(service: Service, ht
     assert _claim(http)["trial_id"] == lease["trial_id"]
 
 
+def test_a_rung_pauses_and_promotes_and_stops_what_is_left(service: Service, http: httpx.Client) -> None:
+    rule = {"name": "asha", "min_epochs": 1, "reduction": 2, "startup_trials": 0, "pause": True}
+    service.suggest(service.create(early_stopping=rule, budget={"trials": 4}), 4)
+
+    def pause(lease: dict[str, Any], value: float) -> None:
+        assert _report(http, lease, measured(lease, 1, value)) == "pause"
+        body = {**fence(lease), "reason": "paused", "checkpoint": f"/c/{lease['number']}"}
+        assert http.post(f"/v1/trials/{lease['trial_id']}/release", json=body).status_code == 204
+
+    best = _claim(http, "w0")
+    assert _report(http, best, measured(best, 1, 0.5)) == "continue"
+    second = _claim(http, "w1")
+    pause(second, 0.4)
+    third = _claim(http, "w1")
+    assert third["number"] == 2, "a held trial is not handed out"
+    pause(third, 0.1)
+    pause(_claim(http, "w1"), 0.05)  # two of four go on: that promotes the second
+    again = _claim(http, "w1")
+    assert (again["number"], again["attempt"], again["checkpoint"]) == (1, 2, "/c/1")
+    assert http.post("/v1/leases", json=claim_body("w2")).status_code == 204, "the others stay held"
+    for lease, value in ((best, 0.9), (again, 0.6)):
+        http.post(f"/v1/trials/{lease['trial_id']}/finish", json=finished(lease, value))
+    found = {trial["number"]: trial for trial in http.get("/v1/studies/demo/trials").json()["trials"]}
+    assert [found[n]["state"] for n in range(4)] == ["completed", "completed", "stopped", "stopped"]
+    assert found[2]["metrics"]["val_top1"] == 0.1
+    assert http.get("/v1/studies/demo").json()["state"] == "completed"
+
+
+def test_a_study_paused_by_a_person_holds_no_trial(service: Service, http: httpx.Client) -> None:
+    rule = {"name": "asha", "startup_trials": 0, "pause": True}
+    service.suggest(service.create(early_stopping=rule), 2)
+    lease = _claim(http)
+    http.post("/v1/studies/demo/pause")
+    assert _report(http, lease, measured(lease, 1, 0.1)) == "pause"
+    http.post(f"/v1/trials/{lease['trial_id']}/release", json={**fence(lease), "reason": "paused"})
+    http.post("/v1/studies/demo/resume")
+    assert _claim(http)["trial_id"] == lease["trial_id"]
+
+
 def test_a_stopped_study_stops_its_trials_and_keeps_their_results(service: Service, http: httpx.Client) -> None:
     service.suggest(service.create())
     lease = _claim(http)

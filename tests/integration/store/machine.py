@@ -34,6 +34,7 @@ Handle = tuple[TrialModel, int, UUID]
 _ROWS = text("""
 SELECT id, number, (params ->> 'lr')::float8 AS lr, state, attempt, retries, lease_id, cancel_requested AS cancel,
        (metrics ->> 'val_top1')::float8 AS metrics, failure_kind, gpu_seconds,
+       held,
        (SELECT count(*) FROM measurement WHERE trial_id = trial.id) AS measured
 FROM trial WHERE study_id = :id ORDER BY id
 """)
@@ -56,12 +57,17 @@ class LifecycleMachine(RuleBasedStateMachine):
         except StaleLeaseError:
             return None
 
-    @initialize(budget=st.integers(2, 4), allowed_retries=st.integers(0, 2))
-    def create(self, budget: int, allowed_retries: int) -> None:
-        spec = make_spec(f"s{uuid4().hex}", budget={"trials": budget}, retry={"attempts": allowed_retries})
+    @initialize(budget=st.integers(2, 4), allowed_retries=st.integers(0, 2), pauses=st.booleans())
+    def create(self, budget: int, allowed_retries: int, pauses: bool) -> None:
+        spec = make_spec(
+            f"s{uuid4().hex}",
+            budget={"trials": budget},
+            retry={"attempts": allowed_retries},
+            early_stopping={"name": "asha", "pause": pauses, "startup_trials": 100},
+        )
         row = self.transact(lambda connection: studies.create(connection, spec, actor="test"))
         assert row is not None
-        self.study = StudyModel(id=row.id, name=row.name, budget=budget, allowed_retries=allowed_retries)
+        self.study = StudyModel(id=row.id, name=row.name, budget=budget, allowed_retries=allowed_retries, pauses=pauses)
         self.acquire(OWNERS[0])
         self.suggest(1, OWNERS[0], 0)
         self.claim_with(uuid4())
@@ -183,7 +189,8 @@ class LifecycleMachine(RuleBasedStateMachine):
         if released and reason == "crashed":
             trial.lose(self.study.allowed_retries, keep_lease=False)
         elif released:
-            trial.give_back("suggested" if reason == "drained" else "paused")
+            held = reason == "paused" and self.study.pauses and self.study.state == "active"
+            trial.give_back("suggested" if reason == "drained" else "paused", held=held)
 
     # --- time
 
@@ -218,7 +225,9 @@ class LifecycleMachine(RuleBasedStateMachine):
     # --- people, and what the service does by itself
 
     @rule(
-        action=st.sampled_from(["pause", "resume", "resume", "cancel", "withdraw", "settle", "settle", "stop"]),
+        action=st.sampled_from(
+            ["pause", "resume", "resume", "cancel", "withdraw", "settle", "settle", "stop", "promote", "close held"]
+        ),
         which=ANY,
         rarely=st.integers(0, 3),
     )
@@ -231,10 +240,31 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.withdraw()
         elif action == "settle":
             self.settle()
+        elif action == "promote":
+            self.promote(self.trial(which))
+        elif action == "close held":
+            self.close_held()
         elif action == "stop" and rarely == 0 and self.study.state in ("active", "paused"):
             self.move("stopped")
             self.study.withdraw()
             self.study.close()
+
+    def promote(self, trial: TrialModel) -> None:
+        promoted = self.transact(
+            lambda connection: lifecycle.promote(connection, self.study.id, [trial.id], actor="test")
+        )
+        assert promoted == int(trial.held and self.study.state == "active")
+        if promoted:
+            trial.held = False
+
+    def close_held(self) -> None:
+        study = self.study
+        held = [trial for trial in study.trials if trial.held]
+        done = study.state == "active" and study.live >= study.budget and len(held) == study.alive
+        closed = self.transact(lambda connection: lifecycle.close_held(connection, study.id, actor="test"))
+        assert closed == (len(held) if done else 0)
+        for trial in held if done else []:
+            trial.stop()
 
     def withdraw(self) -> None:
         gone = self.transact(lambda connection: lifecycle.withdraw(connection, self.study.id, actor="test"))
@@ -331,5 +361,6 @@ def _expected(trial: TrialModel) -> dict[str, Any]:
         "metrics": trial.metrics,
         "failure_kind": trial.failure_kind,
         "gpu_seconds": float(len(trial.measured)),
+        "held": trial.held,
         "measured": len(trial.measured),
     }

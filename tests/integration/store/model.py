@@ -21,6 +21,8 @@ class TrialModel:
     begun: bool = False
     """It was given back once, so it goes before fresh suggestions."""
     lease_id: UUID | None = None
+    held: bool = False
+    """Paused by the stopping rule and not promoted yet."""
     expired: bool = False
     backing_off: bool = False
     cancel: bool = False
@@ -77,17 +79,17 @@ class TrialModel:
             self.state, self.failure_kind, self.lease_id = "failed", "lost", None
         self.retries += 1
 
-    def give_back(self, state: str) -> None:
+    def give_back(self, state: str, *, held: bool = False) -> None:
         self.begun = True
         self.lease_id = None
         if self.cancel:
             self.stop()
         else:
-            self.state = state
+            self.state, self.held = state, held
 
     def stop(self) -> None:
         """End without its worker: what it measured last counts."""
-        self.state, self.lease_id, self.backing_off = "stopped", None, False
+        self.state, self.lease_id, self.backing_off, self.held = "stopped", None, False, False
         self.metrics = self.measured[max(self.measured)] if self.measured else None
 
 
@@ -99,6 +101,8 @@ class StudyModel:
     name: str
     budget: int
     allowed_retries: int
+    pauses: bool
+    """Whether its stopping rule pauses trials."""
     state: str = "active"
     ended: bool = False
     trials: list[TrialModel] = field(default_factory=list)
@@ -122,7 +126,7 @@ class StudyModel:
     def next_claim(self) -> TrialModel | None:
         if self.state != "active":
             return None
-        ready = [t for t in self.trials if t.state in ("suggested", "paused") and not t.backing_off]
+        ready = [t for t in self.trials if t.state in ("suggested", "paused") and not t.backing_off and not t.held]
         return min(ready, key=lambda t: (not t.begun, t.id), default=None)
 
     def withdraw(self) -> int:
@@ -141,6 +145,9 @@ class StudyModel:
         if self.state == "stopped":
             self.withdraw()
             self.close()
+        elif self.state == "active":
+            for trial in self.trials:
+                trial.held = False  # the rule of the test lets everything go on
         if self.ended or self.alive:
             return False
         if self.state == "stopped":

@@ -13,7 +13,7 @@ from workers.reproducibility import Runtime
 from workers.task import open_task
 from workers.training import Trainer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CLASSES = ("SlideLeft", "SlideRight", "SlideUp", "SlideDown")
 COMMON = {

@@ -1,0 +1,136 @@
+"""`hpo data prepare` and `hpo data extract`: frames and flow for our trials, and for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .app import out, settings_of, told
+from .datasets import GroupPattern, Name, Report, Root, group, progress_bar
+
+if TYPE_CHECKING:
+    from data import DatasetSpec, Index
+    from data.choice import Estimate
+
+ShortSide = Annotated[int, typer.Option(help="Pixels of the shorter side; smaller videos keep their size.", min=16)]
+Flow = Annotated[str, typer.Option(help="Optical flow: none, listed, dis, farneback, tvl1 or raft.")]
+FlowWeights = Annotated[
+    Path | None, typer.Option(help="File of torchvision's weights of RAFT.", show_default=False, dir_okay=False)
+]
+
+
+@group.command()
+def prepare(
+    context: typer.Context,
+    root: Root,
+    *,
+    name: Name = "auto",
+    group_pattern: GroupPattern = None,
+    short_side: ShortSide = 128,
+    store: Annotated[str, typer.Option(help="Form: auto, raw, i420, jpeg, tinyvideo or lmdb.")] = "auto",
+    frames: Annotated[str, typer.Option(help="all, or uniform:N for N frames of each clip.")] = "all",
+    flow: Flow = "none",
+    flow_weights: FlowWeights = None,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Say what it would take, and stop.")] = False,
+) -> None:
+    """Decode all clips into the cache that all trials share; workers do so by themselves when they must.
+
+    Killed at any moment and started again, it goes on where it was.
+    """
+    from data import DatasetError
+    from data.prepare import estimates
+    from data.prepare import prepare as build
+
+    cache_dir = settings_of(context).cache_dir
+    with told(DatasetError):
+        spec = _spec(
+            name=name,
+            root=root,
+            group_pattern=group_pattern,
+            short_side=short_side,
+            store=store,
+            frames_kept=frames,
+            flow=flow,
+            flow_weights=flow_weights,
+        )
+        with progress_bar() as bar:
+            index = _scanned(spec, cache_dir, bar)
+        _print_problems(index)
+        for stream, found in estimates(index, spec, cache_dir).items():
+            out.print(f"{stream}: {_described(found)}", markup=False)
+        if estimate:
+            return
+        with progress_bar() as bar:
+            stores = build(index, spec, cache_dir, progress=bar)
+    for stream, prepared in stores.items():
+        form, folder = prepared.manifest.form, prepared.folder
+        out.print(f"{stream}: {len(prepared)} clips prepared as {form} in {folder}", markup=False)
+
+
+@group.command()
+def extract(
+    context: typer.Context,
+    root: Root,
+    folder: Annotated[Path, typer.Argument(help="Folder to fill.", show_default=False)],
+    *,
+    name: Name = "auto",
+    group_pattern: GroupPattern = None,
+    short_side: ShortSide = 256,
+    flow: Flow = "none",
+    flow_weights: FlowWeights = None,
+    naming: Annotated[str, typer.Option(help="How files are called: tsn, annot_json or ibm.")] = "tsn",
+) -> None:
+    """Write every clip as JPEG images, and its flow beside them, under the names that other tools read.
+
+    Killed at any moment and started again, it goes on where it was.
+    """
+    from data import DatasetError
+    from data.extract import extract as write
+
+    with told(DatasetError), progress_bar() as bar:
+        spec = _spec(
+            name=name,
+            root=root,
+            group_pattern=group_pattern,
+            short_side=short_side,
+            flow=flow,
+            flow_weights=flow_weights,
+        )
+        index = _scanned(spec, settings_of(context).cache_dir, bar)
+        count = write(index, spec, folder.expanduser(), naming=naming, progress=bar)
+    _print_problems(index)
+    out.print(f"{count} clips are in {folder}", markup=False)
+
+
+def _spec(**given: Any) -> DatasetSpec:
+    from data import DatasetSpec
+
+    return DatasetSpec(**given)
+
+
+def _scanned(spec: DatasetSpec, cache_dir: Path, progress: Report) -> Index:
+    from data.scanning import scan_into
+
+    root = Path(spec.root).expanduser()
+    return scan_into(cache_dir, root, name=spec.name, group_pattern=spec.group_pattern, progress=progress)
+
+
+def _print_problems(index: Index) -> None:
+    for problem in index.problems():
+        out.print(f"left out: {problem.path} ({problem.note})", markup=False)
+
+
+def _described(found: Estimate | None) -> str:
+    if found is None:
+        return "prepared already"
+    size = f"{found.bytes / 1e9:.2f} GB" if found.bytes >= 1e7 else f"{found.bytes / 1e6:.2f} MB"
+    parts = [
+        f"{found.n_frames} frames of {found.n_clips} clips",
+        f"{'' if found.exact else 'about '}{size} as {found.form}",
+    ]
+    if found.seconds is not None:
+        minutes = found.seconds / 60
+        parts.append(f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute")
+    return ", ".join(parts) + (f" ({found.why})" if found.why else "")
