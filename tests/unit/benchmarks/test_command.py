@@ -52,7 +52,6 @@ def test_times_are_taken_of_all_selected_methods_in_one_process(
 
     monkeypatch.setattr("benchmarks.optimizer.plan.COUNTS", (12,))
     monkeypatch.setattr(latency, "TURNS", {12: 2})
-    monkeypatch.setattr("benchmarks.optimizer.run.TURNS", {12: 2})
     monkeypatch.setattr("benchmarks.optimizer.run.METHODS_AT", {12: ("tpe", "random")})
     asked = Selection(protocols=["latency"])
     rows = Rows(tmp_path)
