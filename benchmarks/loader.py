@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import av
 import cv2
 import torch
-from loader_peers import BATCH, CLIP, CUT, SHORT_SIDE, Peer, Request, copies, decoders, jpegs, loaders
+from loader_peers import BATCH, CLIP, COPY, CUT, SHORT_SIDE, Peer, Request, copies, decoders, jpegs, loaders
 
 from data import AugmentSpec, Dataset, DatasetSpec, Index, open_dataset
 from data.crops import training_box
@@ -127,7 +127,7 @@ def bench_speed(root: Path, folder: Path, options: argparse.Namespace) -> Result
     speeds = {
         name: statistics.median(values) for name, values in _in_turns(peers, requests, turns=options.turns).items()
     }
-    copied = speeds["copy of the boxes from memory"]
+    copied = speeds[COPY]
     bases = [speeds[name] for name in ("PyAV", "JPEG 320x240, PIL + torchvision") if name in speeds]
     rows = [
         (name, f"{speed:.0f}", f"{speed / copied:.2f}", *(f"{speed / base:.1f}" for base in bases))

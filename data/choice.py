@@ -57,7 +57,14 @@ class Room:
     @property
     def budget_bytes(self) -> int:
         """Half of the memory, so that frames stay in the page cache, and half of the free disk at most."""
-        return min(self.memory_bytes, self.free_bytes) // 2
+        return max(0, min(self.memory_bytes, self.free_bytes) // 2)
+
+    def beside(self, taken_bytes: int, *, on_disk: bool) -> Room:
+        """Return what is left beside a cache that shares the budget; `on_disk` if it is there already."""
+        return Room(
+            memory_bytes=self.memory_bytes - 2 * taken_bytes,
+            free_bytes=self.free_bytes - (0 if on_disk else taken_bytes),
+        )
 
 
 def estimate(recipe: Recipe, form: str, *, timed: bool = False) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
@@ -22,13 +23,18 @@ def data_file(path: Path) -> Path:
     return path / "data.mdb" if path.is_dir() else path
 
 
+def encode_key(key: str) -> bytes:
+    """Return the bytes of a key; it may hold a file's name that is no UTF-8."""
+    return os.fsencode(key)
+
+
 def keys_below(path: Path, prefix: str) -> list[str]:
     """Return the keys that begin with `prefix`, sorted by their bytes.
 
     Raises:
         VideoError: there is no such database, or it is damaged.
     """
-    return [key.decode("utf-8", "replace") for key in _keys(path, prefix.encode())]
+    return [os.fsdecode(key) for key in _keys(path, encode_key(prefix))]
 
 
 def read_values(path: Path, keys: Iterable[str]) -> list[bytes]:
@@ -41,7 +47,7 @@ def read_values(path: Path, keys: Iterable[str]) -> list[bytes]:
     try:
         with _environment(path).begin() as transaction:
             for key in keys:
-                value = transaction.get(key.encode())
+                value = transaction.get(encode_key(key))
                 if value is None:
                     raise VideoError(f"{path} holds no {key!r}", status="truncated")
                 values.append(bytes(value))
@@ -58,7 +64,7 @@ def find_value(path: Path, key: str) -> bytes | None:
     """
     try:
         with _environment(path).begin() as transaction:
-            value = transaction.get(key.encode())
+            value = transaction.get(encode_key(key))
     except lmdb.Error as error:
         raise VideoError(f"{path} cannot be read as an LMDB: {error}") from error
     return None if value is None else bytes(value)

@@ -15,6 +15,7 @@ from .index import ListedClip, Subset
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v"})
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+_WHOLE = re.compile(r"[0-9]{1,9}")
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -67,6 +68,11 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise DatasetFormatError(f"{path} is not JSON ({error}); replace the file") from None
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that `text` writes with at most nine plain digits, or None."""
+    return int(text) if _WHOLE.fullmatch(text) else None
 
 
 def safe_path(listed: str, where: str) -> str:

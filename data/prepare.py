@@ -99,20 +99,27 @@ def prepare(
         VideoError: a clip that could be decoded before cannot be any more.
         FlowError: the flow that is asked for cannot be had.
     """
-    return {stream: _prepared(plan, cache_dir, progress) for stream, plan in plans(index, spec, cache_dir).items()}
+    stores: dict[Stream, ShardStore] = {}
+    room: Room | None = None
+    for stream, plan in plans(index, spec, cache_dir).items():
+        stores[stream] = _opened(plan) or _built(plan, room or Room.at(cache_dir), progress)
+        room = Room.at(cache_dir).beside(stores[stream].n_bytes, on_disk=True)
+    return stores
 
 
 def estimates(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[Stream, Estimate | None]:
     """Return what each cache will need before it is built, None for one that is there already; decodes a few clips."""
     found: dict[Stream, Estimate | None] = {}
+    room = Room.at(cache_dir)
     for stream, plan in plans(index, spec, cache_dir).items():
-        form = plan.recorded_form()
-        if form is None:
-            found[stream] = choose(plan.recipe, Room.at(cache_dir), timed=True)
-        elif plan.folder(form).is_dir():
+        form, store = plan.recorded_form(), _opened(plan)
+        if store is not None:
             found[stream] = None
-        else:
-            found[stream] = estimate(plan.recipe, form, timed=True)
+            room = room.beside(store.n_bytes, on_disk=True)
+            continue
+        new = choose(plan.recipe, room, timed=True) if form is None else estimate(plan.recipe, form, timed=True)
+        found[stream] = new
+        room = room.beside(new.bytes, on_disk=False)
     return found
 
 
@@ -171,14 +178,19 @@ def _key(index: Index, settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
-def _prepared(plan: Plan, cache_dir: Path, progress: Progress | None) -> ShardStore:
+def _opened(plan: Plan) -> ShardStore | None:
+    """Return the store that is there, or None."""
     form = plan.recorded_form()
-    if form is not None and plan.folder(form).is_dir():
-        return open_store(plan.folder(form))
+    return None if form is None or not plan.folder(form).is_dir() else open_store(plan.folder(form))
+
+
+def _built(plan: Plan, room: Room, progress: Progress | None) -> ShardStore:
+    """Return the store, built by this process unless another was faster."""
+    cache_dir = plan.place.parent
     with _as_cache_error(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(plan.lock):
-            found = _decide(plan, cache_dir)
+            found = _decide(plan, room)
             folder = plan.folder(found.form)
             if not folder.is_dir():
                 settings = {**plan.settings, **({"why": found.why} if found.why else {})}
@@ -187,11 +199,11 @@ def _prepared(plan: Plan, cache_dir: Path, progress: Progress | None) -> ShardSt
     return open_store(folder)
 
 
-def _decide(plan: Plan, cache_dir: Path) -> Estimate:
+def _decide(plan: Plan, room: Room) -> Estimate:
     form = plan.recorded_form()
     if form is not None:
         return estimate(plan.recipe, form)
-    chosen = choose(plan.recipe, Room.at(cache_dir))
+    chosen = choose(plan.recipe, room)
     plan.record(chosen)
     return chosen
 

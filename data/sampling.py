@@ -35,8 +35,7 @@ def training_indices(n_frames: int, clip: ClipSpec, draws: Draws) -> Indices:
     A video shorter than the clip starts at its first frame and is padded.
     """
     if clip.sampling == "dense":
-        start = draws.integer(max(0, n_frames - clip.span) + 1)
-        return _stacked(n_frames, start + clip.stride * np.arange(clip.images, dtype=np.intp), clip)
+        return _dense(n_frames, draws.integer(max(0, n_frames - clip.span) + 1), clip)
     first, last = _segments(n_frames, clip)
     starts = [low + draws.integer(high - low + 1) for low, high in zip(first.tolist(), last.tolist(), strict=True)]
     return _stacked(n_frames, np.array(starts, np.intp), clip)
@@ -51,8 +50,7 @@ def evaluation_indices(n_frames: int, clip: ClipSpec, views: int = 1) -> list[In
     if views < 1:
         raise InvalidSpecError(f"views is {views}; it must be at least 1")
     if clip.sampling == "dense":
-        steps = clip.stride * np.arange(clip.images, dtype=np.intp)
-        return [_stacked(n_frames, start + steps, clip) for start in view_starts(n_frames, clip.span, views)]
+        return [_dense(n_frames, start, clip) for start in view_starts(n_frames, clip.span, views)]
     first, last = _segments(n_frames, clip)
     places = last - first + 1
     # As many equal parts of each segment as there are views, each view in the middle of its own.
@@ -78,6 +76,11 @@ def flow_indices(n_fields: int, frames: Indices, pairs: int) -> Indices:
     offsets = np.arange(pairs, dtype=np.intp) - pairs // 2
     fields: Indices = np.clip(frames[:, None] + offsets, 0, n_fields - 1)
     return fields
+
+
+def _dense(n_frames: int, start: int, clip: ClipSpec) -> Indices:
+    starts = np.arange(start, start + clip.images * clip.stride, clip.stride, dtype=np.intp)
+    return _stacked(n_frames, starts, clip)
 
 
 def _segments(n_frames: int, clip: ClipSpec) -> tuple[Indices, Indices]:

@@ -38,7 +38,7 @@ def latency(problem: Problem, names: Sequence[str], seed: int, count: int) -> di
 
 
 def _filled(problem: Problem, name: str, seed: int, finished: Sequence[Params]) -> Method:
-    method = make_method(name, Setting(problem=problem, seed=seed, trials=len(finished) + 100, start=10))
+    method = make_method(name, Setting(problem=problem, seed=seed, trials=len(finished) + 100))
     for place, params in enumerate(finished):
         method.tell(method.attach(params), problem.evaluate(params, generator(problem, seed, "noise", place)))
     return method

@@ -16,7 +16,7 @@ from .rows import Run
 METHODS_OF: Final[Mapping[str, Sequence[str]]] = {
     "sequential": ("random", "tpe", OURS, "gp", "ax"),
     "asynchronous": ("random", "tpe", OURS, "gp"),
-    "fidelity": ("tpe", *(f"tpe+{pruner}" for pruner in PRUNERS), OURS, *(f"{OURS}+{name}" for name in STOPPING)),
+    "fidelity": ("tpe", *(f"tpe+{pruner}" for pruner in PRUNERS), *(f"{OURS}+{name}" for name in STOPPING)),
     "memory": ("random", "tpe", OURS, "gp", "ax"),
     "hypervolume": ("random", "nsga2", "tpe", OURS, "gp", "ax"),
 }

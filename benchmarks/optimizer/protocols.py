@@ -22,7 +22,7 @@ from hpo.trial import Params
 
 from .methods import Method, Setting, make_method
 from .problems import FRONTS, LCBENCH, SINGLE, Problem, Values
-from .study import START, generator, start_of
+from .study import generator, start_of
 
 WORKERS: Final = 8
 SEQUENTIAL_TRIALS: Final = 100
@@ -41,7 +41,7 @@ _MOST_TRIALS: Final = 1000
 
 def sequential(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
     """Run one trial after the other."""
-    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=trials, start=START))
+    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=trials))
     tried: list[Params] = []
     told: list[Values] = []
     for place, (trial, params) in enumerate(_begun(method, start_of(problem, seed), trials)):
@@ -54,7 +54,7 @@ def sequential(problem: Problem, method_name: str, seed: int, trials: int) -> di
 
 def asynchronous(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
     """Keep eight workers busy until `trials` have finished; outcomes are in the order of finishing."""
-    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=trials, start=START))
+    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=trials))
     begun = enumerate(_begun(method, start_of(problem, seed), trials))
     running: list[tuple[float, int, int, Params]] = []
     tried: list[Params] = []
@@ -89,7 +89,7 @@ def fidelity(problem: Problem, method_name: str, seed: int, trials: int) -> dict
     if problem.curve is None:
         raise ValueError(f"{problem.name} has no learning curves")
     budget = trials * problem.epochs
-    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=_MOST_TRIALS, start=START))
+    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=_MOST_TRIALS))
     spent, found = 0, []
     for trial, params in _begun(method, start_of(problem, seed), _MOST_TRIALS):
         curve = [float(value) for value in problem.curve(params)]
@@ -119,7 +119,7 @@ def memory(problem: Problem, method_name: str, seed: int, trials: int) -> dict[s
     if problem.memory_gib is None:
         raise ValueError(f"{problem.name} has no memory model")
     start = start_of(problem, seed, MEMORY_START)
-    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=trials, start=MEMORY_START // 2))
+    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=trials))
     truths: list[float | None] = []
     for place, (trial, params) in enumerate(_begun(method, start, trials)):
         if problem.fits(params):

@@ -32,6 +32,9 @@ class Row:
 
     run: Run
     version: str
+    """Of the method: rows of different versions are never mixed."""
+    commit: str = ""
+    """Of the checkout that ran it."""
     trials: int
     cpu_seconds: float
     data: Mapping[str, Any] = field(default_factory=dict)

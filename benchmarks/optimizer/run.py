@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .latency import METHODS_AT, TURNS, latency
-from .methods import version_of
+from .latency import METHODS_AT, latency
+from .methods import commit, version_of
 from .plan import Selection, latency_counts, planned
 from .problems import Problem, ProblemMissing, load_problem
 from .protocols import PROTOCOLS, trials_of
@@ -37,7 +37,8 @@ def run(selection: Selection, *, rows: Rows, data: Path, keep_old: bool = False,
             return failures
         begun += 1
         failures += not _attempt(planned_run, problem, rows)
-    failures += _latencies(selection, rows, data, limit=None if limit is None else limit - begun)
+    if limit is None or begun < limit:
+        _measure_times(selection, rows, data)
     return failures
 
 
@@ -51,34 +52,30 @@ def _attempt(planned_run: Run, problem: Problem, rows: Rows) -> bool:
         print(f"failed: {_label(planned_run)}: {type(error).__name__}: {error}", file=sys.stderr)
         return False
     seconds = round(time.process_time() - started, 2)
-    row = Row(
-        run=planned_run, version=version_of(planned_run.method), trials=trials, cpu_seconds=seconds, data=found
-    )  # fmt: skip
+    version = version_of(planned_run.method)
+    row = Row(run=planned_run, version=version, commit=commit(), trials=trials, cpu_seconds=seconds, data=found)
     rows.append(row)
     print(f"{_label(planned_run)}: {seconds:.1f} CPU s", flush=True)
     return True
 
 
-def _latencies(selection: Selection, rows: Rows, data: Path, *, limit: int | None) -> int:
-    """Measure time for all selected methods together; again as long as one of them has no row."""
-    counts = latency_counts(selection) if limit is None or limit > 0 else ()
+def _measure_times(selection: Selection, rows: Rows, data: Path) -> None:
+    """Measure time for all selected methods together, again as long as one of them has no row."""
     there = {(row.run.method, row.trials, row.version) for row in rows.read() if row.run.protocol == "latency"}
-    for count in counts:
+    for count in latency_counts(selection):
         names = [name for name in METHODS_AT[count] if not selection.methods or name in selection.methods]
-        if all((name, count, version_of(name)) in there for name in names):
-            continue
-        _latency_rows(load_problem("mixed10", data=data), names, count, rows)
-    return 0
+        if any((name, count, version_of(name)) not in there for name in names):
+            _time_rows(load_problem("mixed10", data=data), names, count, rows)
 
 
-def _latency_rows(problem: Problem, names: Sequence[str], count: int, rows: Rows) -> None:
+def _time_rows(problem: Problem, names: Sequence[str], count: int, rows: Rows) -> None:
     for name, seconds in latency(problem, names, LATENCY_SEED, count).items():
         found = Run("latency", f"{problem.name}@{count}", name, LATENCY_SEED)
         data = {"seconds": [round(value, 5) for value in seconds], "beside": list(names), "load": os.getloadavg()[0]}
-        rows.append(
-            Row(run=found, version=version_of(name), trials=count, cpu_seconds=round(sum(seconds), 2), data=data)
-        )
-        print(f"latency {name} at {count}: {sum(seconds) / TURNS[count]:.4f} CPU s", flush=True)
+        spent = round(sum(seconds), 2)
+        version = version_of(name)
+        rows.append(Row(run=found, version=version, commit=commit(), trials=count, cpu_seconds=spent, data=data))
+        print(f"latency {name} at {count}: {sum(seconds) / len(seconds):.4f} CPU s", flush=True)
 
 
 def _problem(planned_run: Run, known: dict[str, Problem | None], data: Path) -> Problem | None:

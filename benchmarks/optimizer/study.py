@@ -14,8 +14,8 @@ from hpo.trial import ParamValue
 
 from .problems import Problem
 
-START: Final = 10
-"""Configurations that every method is given first, the same for all methods of a seed."""
+START: Final = 5
+"""Configurations that every method is given first, the same for all methods of a seed; then each begins its own way."""
 
 
 def spec_of(problem: Problem, *, trials: int, seed: int = 0, **fields: Any) -> StudySpec:
@@ -26,7 +26,7 @@ def spec_of(problem: Problem, *, trials: int, seed: int = 0, **fields: Any) -> S
             "objectives": [objective.model_dump() for objective in problem.objectives],
             "task": {"dataset": {"root": "/none"}, "epochs": problem.epochs},
             "space": {key: parameter.model_dump() for key, parameter in problem.space.items()},
-            "optimizer": {"seed": seed, "startup_trials": START},
+            "optimizer": {"seed": seed},
             "budget": {"trials": trials},
             **fields,
         }

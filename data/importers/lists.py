@@ -14,6 +14,8 @@ from ..label_maps import find_class_list, read_class_list
 from ..listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, find_folder, official_sides
 from ..media import FrameNames, ListedPaths, frame_names
 
+MOST_UNNAMED = 10_000
+"""Classes that are believed to exist although nothing names them."""
 PEEK_LINES = 200
 """Lines of a list that are looked at to recognise it."""
 LIST_FOLDERS = ("", "annotations", "lists", "splits")
@@ -190,6 +192,8 @@ def _class_names(root: Path, entries: Iterable[Entry]) -> tuple[str, ...]:
         if count > len(names):
             raise DatasetFormatError(f"label {count - 1} is listed, but {class_list} names {len(names)} classes from 0")
         return names
+    if count > MOST_UNNAMED:
+        raise DatasetFormatError(f"label {count - 1} is listed in {root}, and nothing names it; add label_map.txt")
     return _folder_names(folders) or tuple(str(label) for label in range(count))
 
 

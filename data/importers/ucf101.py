@@ -16,7 +16,7 @@ from ..errors import DatasetError, DatasetFormatError, DatasetNotFoundError
 from ..groups import source_group
 from ..index import ListedClip, Subset
 from ..label_maps import read_class_list
-from ..listing import FileTree, Listing, find_case_insensitive, find_folder, read_lines, require_folder
+from ..listing import FileTree, Listing, find_case_insensitive, find_folder, read_lines, require_folder, whole_number
 
 _VIDEO_FOLDERS = ("videos", "UCF-101", "UCF101", "")
 _LIST_FOLDERS = ("annotations/ucf101_splits", "ucfTrainTestlist", "annotations", "")
@@ -114,9 +114,8 @@ def _read_list(
 def _split_line(line: str) -> tuple[str, int | None]:
     """Return the file, which may hold spaces, and the label behind it if there is one."""
     file, _, last = line.rpartition(" ")
-    if file and last.isdigit():
-        return file.strip(), int(last)
-    return line, None
+    label = whole_number(last)
+    return (line, None) if label is None or not file else (file.strip(), label)
 
 
 def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[str, _Draft]) -> Listing:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import lmdb
 import numpy as np
 
-from ..databases import META_KEY
+from ..databases import META_KEY, encode_key
 from ..errors import CacheError
 from .jpeg import DATABASE_FILE, frame_key
 from .manifest import Manifest
@@ -39,13 +39,13 @@ def pack_database(folder: Path, manifest: Manifest, sizes: NDArray[np.uint32], m
     aside = folder / "packing"
     shutil.rmtree(aside, ignore_errors=True)
     with lmdb.open(str(aside), map_size=_map_bytes(sizes, meta, manifest), sync=False) as database:
-        rows = sorted(range(len(manifest.ids)), key=lambda row: frame_key(manifest.ids[row], 0).encode())
+        rows = sorted(range(len(manifest.ids)), key=lambda row: encode_key(frame_key(manifest.ids[row], 0)))
         for start in range(0, len(rows), _BATCH_CLIPS):
             with database.begin(write=True) as transaction:
                 for row in rows[start : start + _BATCH_CLIPS]:
                     _put_clip(transaction, folder, manifest, sizes, row)
         with database.begin(write=True) as transaction:
-            transaction.put(META_KEY.encode(), json.dumps(meta, sort_keys=True).encode())
+            transaction.put(encode_key(META_KEY), json.dumps(meta, sort_keys=True).encode())
         database.sync(True)
     os.replace(aside / DATABASE_FILE, folder / DATABASE_FILE)
     shutil.rmtree(aside)
@@ -56,14 +56,14 @@ def _put_clip(
 ) -> None:
     id_, first = manifest.ids[row], manifest.first[row]
     lengths = sizes[first : first + manifest.n_frames[row]]
-    if len(frame_key(id_, len(lengths)).encode()) > _MOST_KEY_BYTES:
+    if len(encode_key(frame_key(id_, len(lengths)))) > _MOST_KEY_BYTES:
         raise CacheError(f"the id {id_[:40]!r}... is too long for a key of an LMDB; choose the store jpeg")
     # Keys that rise fill their pages; more digits than %05d has do not rise.
     rising = max(manifest.n_frames) < 10**_KEY_DIGITS
     with (folder / shard_name(manifest.shard[row])).open("rb") as shard:
         shard.seek(manifest.offset[row])
         for index, length in enumerate(lengths):
-            transaction.put(frame_key(id_, index).encode(), shard.read(int(length)), append=rising)
+            transaction.put(encode_key(frame_key(id_, index)), shard.read(int(length)), append=rising)
 
 
 def _map_bytes(sizes: NDArray[np.uint32], meta: Mapping[str, Any], manifest: Manifest) -> int:

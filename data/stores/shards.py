@@ -54,6 +54,11 @@ class ShardStore:
         """3 for RGB, 2 for flow."""
         return self.manifest.channels
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all frames as they are kept."""
+        return sum(self.manifest.shard_bytes)
+
     def shape(self, id_: str) -> tuple[int, int, int]:
         """Return (frames, height, width) of a clip."""
         row, table = self._row(id_), self.manifest

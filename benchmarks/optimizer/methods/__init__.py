@@ -1,6 +1,6 @@
 """The optimizers under test: ours and its peers."""
 
-from .catalogue import METHODS, OURS, PRUNERS, STOPPING, make_method, version_of
+from .catalogue import METHODS, OURS, PRUNERS, STOPPING, commit, make_method, version_of
 from .method import Method, Setting
 
-__all__ = ["METHODS", "OURS", "PRUNERS", "STOPPING", "Method", "Setting", "make_method", "version_of"]
+__all__ = ["METHODS", "OURS", "PRUNERS", "STOPPING", "Method", "Setting", "commit", "make_method", "version_of"]

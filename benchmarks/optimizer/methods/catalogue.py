@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,10 +22,8 @@ STOPPING: Final[Mapping[str, Mapping[str, Any]]] = {
 """The early-stopping sections of `ours+NAME`."""
 PRUNERS: Final = ("asha", "hyperband", "median")
 CHECKOUT: Final = Path(__file__).resolve().parents[3]
-_PROPOSING: Final = ("hpo/optimizer", *(f":(exclude)hpo/optimizer/{name}.py" for name in ("process", "server")))
-_STOPPING_CODE: Final = tuple(
-    f"hpo/{name}.py" for name in ("early_stopping", "curve_model", "curve_stopping", "rungs", "standing")
-)
+_NOT_PROPOSING: Final = ("process.py", "server.py", "optuna_generator.py")
+_STOPPING_CODE: Final = ("early_stopping", "curve_model", "curve_stopping", "rungs", "standing")
 
 
 def _optuna(setting: Setting, **options: Any) -> Method:
@@ -60,20 +59,35 @@ def make_method(name: str, setting: Setting) -> Method:
 
 @cache
 def version_of(name: str) -> str:
-    """Say which code a row of `name` comes from: the commit of our optimizer, or the version of the peer's package."""
+    """Say which code a row of `name` comes from: a digest of our optimizer's files, or the version of the package."""
     base, _, rule = name.partition("+")
     if base == OURS:
-        return _commit(*_PROPOSING, *(_STOPPING_CODE if rule else ()))
+        return _digest(_code(stopping=bool(rule)))
     if name == "random":
         return "1"
     package = "ax-platform" if name == "ax" else "optuna"
     return f"{package} {importlib.metadata.version(package)}"
 
 
-def _commit(*paths: str) -> str:
-    """Give the commit that last changed some files; with `+` where the files differ from it."""
-    found = _git("log", "-1", "--format=%h", "--", *paths)
-    return found + ("+" if _git("status", "--porcelain", "--", *paths) else "")
+@cache
+def commit() -> str:
+    """Give the commit of the checkout, for a person to find the code of a row again; `+`: and what is not committed."""
+    found = _git("rev-parse", "--short", "HEAD")
+    return found + ("+" if _git("status", "--porcelain", "--", "hpo") else "")
+
+
+def _code(*, stopping: bool) -> list[Path]:
+    """List the files that decide what our optimizer proposes, and which trials it stops."""
+    package = CHECKOUT / "hpo"
+    files = [path for path in (package / "optimizer").rglob("*.py") if path.name not in _NOT_PROPOSING]
+    return files + [package / f"{name}.py" for name in _STOPPING_CODE if stopping]
+
+
+def _digest(files: Sequence[Path]) -> str:
+    found = hashlib.sha256()
+    for path in sorted(files):
+        found.update(f"{path.relative_to(CHECKOUT)}\0".encode() + path.read_bytes())
+    return found.hexdigest()[:8]
 
 
 def _git(*arguments: str) -> str:

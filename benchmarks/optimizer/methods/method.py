@@ -17,8 +17,6 @@ class Setting:
     problem: Problem
     seed: int
     trials: int
-    start: int
-    """How many configurations it is given before it proposes any."""
 
 
 class Method(Protocol):

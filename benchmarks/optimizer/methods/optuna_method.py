@@ -109,12 +109,12 @@ class OptunaMethod:
 def _sampler(name: Sampler, setting: Setting) -> BaseSampler:
     match name:
         case "tpe":
-            return TPESampler(seed=setting.seed, n_startup_trials=setting.start, constant_liar=True)
+            return TPESampler(seed=setting.seed)
         case "gp":
-            return GPSampler(seed=setting.seed, n_startup_trials=setting.start, warn_independent_sampling=False)
+            return GPSampler(seed=setting.seed, warn_independent_sampling=False)
         case "nsga2":
             # The default population of 50 would leave 60 trials almost no second generation.
-            return NSGAIISampler(seed=setting.seed, population_size=max(setting.start, 10))
+            return NSGAIISampler(seed=setting.seed, population_size=10)
 
 
 def _pruner(name: Pruner, problem: Problem) -> BasePruner:

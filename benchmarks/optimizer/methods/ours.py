@@ -29,7 +29,7 @@ class Ours:
             problem,
             trials=setting.trials,
             seed=setting.seed,
-            optimizer={"name": optimizer, "seed": setting.seed, "startup_trials": setting.start},
+            optimizer={"name": optimizer, "seed": setting.seed},
             early_stopping=stopping or {"name": "none"},
             constraints=constraints,
         )

@@ -16,7 +16,7 @@ from .problem import ACCURACY, LOSS, Problem, Values, row_by_row
 
 HARTMANN6_OPTIMUM: Final = -3.32236801141551
 LEVY_NOISE_SD: Final = 2.0
-"""About 3 % of the value of a median random configuration."""
+"""About 4 % of the value of a median random configuration."""
 
 _HARTMANN_ALPHA = np.array([1.0, 1.2, 3.0, 3.2])
 _HARTMANN_A = np.array(

@@ -48,9 +48,10 @@ def test_final_weights_are_scored_on_the_sealed_test_list(bench: Bench, referenc
         device=cpu_device(threads=1),
         reason="a test of the scoring",
         clips=2,
+        crops=3,
         progress=lambda done, total: progress.append((done, total)),
     )
-    assert (score.videos, score.clips, score.chance) == (8, 2, 0.5)
+    assert (score.videos, score.clips, score.crops, score.chance) == (8, 2, 3, 0.5)
     assert score.interval[0] <= score.top1 <= score.interval[1]
     assert math.isclose(score.top1 * 8, round(score.top1 * 8))
     assert score.same_dataset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,8 @@ def fidelity_rows(method: str, epochs: int, count: int, regret: float) -> list[R
     return rows
 
 
-def test_epochs_are_compared_at_the_regret_of_full_length_tpe() -> None:
+def test_epochs_are_compared_at_the_regret_of_full_length_tpe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "weights", partial(weights, draws=50))
     rows = fidelity_rows("tpe", 52, 57, 0.2)
     rows += fidelity_rows("tpe+asha", 10, 20, 0.2) + fidelity_rows("tpe+median", 20, 20, 0.2)
     rows += fidelity_rows("tpe+hyperband", 20, 20, 0.5)

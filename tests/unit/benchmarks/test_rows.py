@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.optimizer import run as run_module
+from benchmarks.optimizer.methods import METHODS, version_of
 from benchmarks.optimizer.plan import Selection, planned
 from benchmarks.optimizer.problems import Problem
 from benchmarks.optimizer.protocols import PROTOCOLS
@@ -94,6 +95,13 @@ def test_a_new_version_of_a_method_is_run_again(tmp_path: Path, monkeypatch: pyt
     assert len(rows.read()) == 1
     run(one, rows=rows, data=tmp_path)
     assert [row.version for row in rows.read()] == ["1", "2"]
+
+
+def test_every_method_names_its_version() -> None:
+    versions = {name: version_of(name) for name in METHODS}
+    assert all(versions.values())
+    assert versions["ours+asha"] == versions["ours+curves"] != versions["ours"]
+    assert versions["tpe"] == versions["gp"] != versions["ax"]
 
 
 def test_a_problem_without_data_and_a_failing_run_do_not_stop_the_others(

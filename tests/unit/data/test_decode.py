@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from av.video.frame import PictureType
@@ -42,6 +43,15 @@ def test_real_clips_have_their_known_frame_counts(shared_data: Path, name: str) 
     measured = measure_video(shared_data / "real_clips" / name)
     assert measured.status == "ok"
     assert (measured.n_frames, measured.width, measured.height) == KNOWN[name]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_another_decoder_counts_the_same_frames(shared_data: Path, name: str) -> None:
+    capture = cv2.VideoCapture(str(shared_data / "real_clips" / name))
+    count = 0
+    while capture.grab():
+        count += 1
+    assert count == KNOWN[name][0]
 
 
 def test_header_counts_are_not_trusted(shared_data: Path) -> None:

@@ -286,12 +286,13 @@ GB = 10**9
 
 CHOICES = [
     (Room(memory_bytes=64 * GB, free_bytes=64 * GB), ("raw", "raw")),
-    (Room(memory_bytes=4_000_000, free_bytes=64 * GB), ("i420", "raw")),
-    (Room(memory_bytes=64 * GB, free_bytes=4_000_000), ("i420", "raw")),
+    (Room(memory_bytes=6_000_000, free_bytes=64 * GB), ("raw", "jpeg")),
+    (Room(memory_bytes=4_000_000, free_bytes=64 * GB), ("i420", "jpeg")),
+    (Room(memory_bytes=64 * GB, free_bytes=4_600_000), ("i420", "raw")),
     (Room(memory_bytes=1_800_000, free_bytes=64 * GB), ("jpeg", "jpeg")),
     (Room(memory_bytes=0, free_bytes=64 * GB), ("tinyvideo", "jpeg")),
 ]
-"""For 2.4 MB of raw frames and 1.6 MB of flow; half of the room is taken."""
+"""For 2.4 MB of raw frames and 1.5 MB of flow, which take half of the room together."""
 
 
 @pytest.mark.parametrize("case", range(len(CHOICES)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 from data import Dataset, DatasetError
-from data.store import Box
+from hpo.spec.study import DatasetConfig
 from hpo.spec.training import TrainingConfig
 from models import InvalidModelError
 from workers.reproducibility import Runtime
@@ -21,7 +20,7 @@ from workers.scoring import score
 from workers.task import build_model, clip_spec, open_task
 from workers.training import Trainer
 
-from .tiny import BASE, tiny_task
+from .tiny import BASE
 
 PAIR: dict[str, Any] = {
     **{key: value for key, value in BASE.items() if not key.startswith("model")},
@@ -38,42 +37,10 @@ PAIR: dict[str, Any] = {
 CPU = torch.device("cpu")
 
 
-class DisFlow:
-    """DIS flow of a store's frames, kept in memory."""
-
-    channels = 2
-
-    def __init__(self, dataset: Dataset) -> None:
-        self._fields = {clip.id: _flow(dataset.stores["rgb"].video(clip.id)) for clip in dataset.index.usable}  # type: ignore[attr-defined]  # the raw store has it
-
-    def shape(self, id_: str) -> tuple[int, int, int]:
-        count, height, width, _ = self._fields[id_].shape
-        return count, height, width
-
-    def read_into(self, id_: str, indices: np.ndarray, box: Box, target: np.ndarray) -> None:
-        fields = self._fields[id_][indices]
-        target[:] = fields[:, box.top : box.top + box.height, box.left : box.left + box.width]
-
-    def __contains__(self, id_: object) -> bool:
-        return id_ in self._fields
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-
-def _flow(video: np.ndarray) -> np.ndarray:
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in video]
-    fields = np.stack([dis.calc(one, other, None) for one, other in pairwise(grey)])
-    return np.clip(np.round((fields / 20 + 1) * 127.5), 0, 255).astype(np.uint8)
-
-
 @pytest.fixture(scope="module")
 def flowing(videos: Path, cache_dir: Path) -> Dataset:
     """The tiny set with optical flow."""
-    opened = open_task(tiny_task(videos).dataset, cache_dir=cache_dir)
-    opened.stores["flow"] = DisFlow(opened)
-    return opened
+    return open_task(DatasetConfig(root=str(videos), short_side=32, flow="dis"), cache_dir=cache_dir)
 
 
 def trained(dataset: Dataset, runtime: Runtime, *, epochs: int = 1, drop: str = "", **changes: Any) -> Trainer:
@@ -129,3 +96,31 @@ def test_the_clips_are_those_that_the_model_wants() -> None:
     assert (alone.inputs, alone.flow_pairs, alone.stack, alone.gap) == (("flow",), 5, 3, 4)
     model = build_model(config, num_classes=2)
     assert model(torch.zeros(1, 10, 9, 32, 32)).shape == (1, 2)
+
+
+PICTURES = {
+    "model": "resnet18",
+    "model.width": 8,
+    "batch_size": 6,
+    "clip.frames": 1,
+    "clip.stride": 1,
+    "clip.size": 32,
+    "augment.crop": "corner",
+    "lr": 0.02,
+    "dropout": 0.0,
+}
+
+
+def test_an_image_classifier_is_trained_on_clips_of_one_frame(tmp_path: Path, runtime: Runtime) -> None:
+    rng = np.random.default_rng(0)
+    for name, channel in (("red", 2), ("blue", 0)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in range(12):
+            picture = rng.integers(0, 100, (40, 48, 3), dtype=np.uint8)
+            picture[..., channel] += 120
+            cv2.imwrite(str(tmp_path / "set" / name / f"{number:02d}.png"), picture)
+    config = DatasetConfig(name="auto", root=str(tmp_path / "set"), validation="random", short_side=32)
+    opened = open_task(config, cache_dir=tmp_path / "cache")
+    trainer = Trainer(TrainingConfig.from_flat(PICTURES), epochs=6, dataset=opened, runtime=runtime)
+    assert trainer.run(interrupted=lambda: False, epoch_done=lambda _: None)
+    assert trainer.curve[-1].metrics["val_top1"] == 1.0

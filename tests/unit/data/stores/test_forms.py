@@ -63,6 +63,11 @@ def test_frames_are_as_good_as_the_form_promises(store: ShardStore) -> None:
         assert psnr(store.video(name), frames) >= LEAST_PSNR[store.manifest.form]
 
 
+def test_the_size_is_that_of_the_files(store: ShardStore) -> None:
+    files = [file for file in store.folder.iterdir() if file.suffix in {".bin", ".mdb"}]
+    assert store.n_bytes == sum(file.stat().st_size for file in files) > 0
+
+
 def test_frames_stay_in_their_order(store: ShardStore) -> None:
     for name in ("even", "odd"):
         frames = FRAMES[name].astype(float)
