@@ -205,7 +205,7 @@ class _Task:
         found = self.mean.copy()
         for _ in range(_STEPS):
             slope, curvature = self._derivatives(found, noise)
-            covariance = np.linalg.inv(curvature)
+            covariance = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
             found = found + covariance @ slope
         return found, covariance
 

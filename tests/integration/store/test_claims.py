@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -377,7 +378,5 @@ def test_a_suggestion_is_given_to_no_device_that_is_expected_to_be_too_small(dat
     assert must_claim(database, name="w1", memory_bytes=8 * 2**30).trial_id == small.id
     assert claim(database, name="w2", memory_bytes=8 * 2**30) is None
     with database.transaction() as connection:
-        assert lifecycle.replace_suggestion(
-            connection, large.id, suggestion(0.03), owner=OWNER, generation=generation
-        )
+        assert lifecycle.replace_suggestion(connection, large.id, suggestion(0.03), owner=OWNER, generation=generation)
     assert must_claim(database, name="w2", memory_bytes=8 * 2**30).trial_id == large.id
