@@ -93,6 +93,8 @@ class DatasetSpec:
         _require(self.flow in flows, "flow", self.flow, f"one of {flows}")
         kept = self.frames_kept == "all" or _UNIFORM.fullmatch(self.frames_kept) is not None
         _require(kept, "frames_kept", self.frames_kept, "`all` or `uniform:N`")
+        weights = self.flow != "raft" or self.flow_weights is not None
+        _require(weights, "flow_weights", self.flow_weights, "the path of RAFT's weights where flow is raft")
         least = self.flow == "none" or self.most_frames is None or self.most_frames >= 2
         _require(least, "frames_kept", self.frames_kept, "at least uniform:2 where flow is prepared")
 

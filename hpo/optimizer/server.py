@@ -175,4 +175,6 @@ def _log(what: str, study: StudyRow, number: int, suggestion: Suggestion) -> Non
     if suggestion.predicted_mean is not None and suggestion.predicted_sd is not None:
         metric = study.spec.objectives[0].metric
         expected = f"; expects {metric} {suggestion.predicted_mean:.4g} ± {suggestion.predicted_sd:.2g}"
+    if suggestion.predicted_feasibility is not None:
+        expected += f"; feasible with probability {suggestion.predicted_feasibility:.2f}"
     logger.info("study %s: trial %d %s by %s: %s%s", study.name, number, what, suggestion.generator, values, expected)

@@ -17,7 +17,7 @@ from .acquisition import Acquisition
 from .curves import outcomes
 from .gp import Array
 from .improvement import is_dominated
-from .models import Data, Metric, model
+from .models import Data, Metric, feasibility, model
 from .search import best_of, every_row, search
 from .space import Space
 
@@ -73,6 +73,7 @@ class _Plan:
         data = Data(points=space.embed(rows), columns=space.columns, outcomes=known)
         self._metrics = model(history.spec, data)
         self._incumbents = _incumbents(self._metrics, data.points, rows)
+        self._has_constraints = bool(history.spec.constraints)
         self._seed = (history.spec.optimizer.seed, len(history.records))
 
     def next(self) -> Suggestion | None:
@@ -80,7 +81,8 @@ class _Plan:
         row = self._search(self._acquisition())
         if row is None:
             return None
-        mean, sd = self._metrics[0].predict(self._space.embed(row[None]))
+        point = self._space.embed(row[None])
+        mean, sd = self._metrics[0].predict(point)
         is_usable = math.isfinite(mean[0]) and math.isfinite(sd[0])
         params = self._space.decode(row)
         self._taken.add(key_of(params))
@@ -90,6 +92,7 @@ class _Plan:
             generator=self._name,
             predicted_mean=float(mean[0]) if is_usable else None,
             predicted_sd=float(sd[0]) if is_usable else None,
+            predicted_feasibility=float(feasibility(self._metrics, point)[0]) if self._has_constraints else None,
         )
 
     def _acquisition(self) -> Acquisition:

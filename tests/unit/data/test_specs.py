@@ -30,6 +30,7 @@ from data import AugmentSpec, ClipSpec, DatasetError, DatasetSpec
         (lambda: DatasetSpec(name="ucf101", root="x", store="zip"), "store"),  # type: ignore[arg-type]  # the mistake
         (lambda: DatasetSpec(name="ucf101", root="x", flow="guess"), "flow"),  # type: ignore[arg-type]  # the mistake
         (lambda: DatasetSpec(name="ucf101", root="x", frames_kept="uniform:0"), "frames_kept"),
+        (lambda: DatasetSpec(name="ucf101", root="x", flow="raft"), "flow_weights"),
         (lambda: DatasetSpec(name="ucf101", root="x", frames_kept="half"), "frames_kept"),
         (lambda: DatasetSpec(name="ucf101", root="x", frames_kept="uniform:1", flow="dis"), "frames_kept"),
         (lambda: DatasetSpec(name="ucf101", root="x", held_out="18of3"), "held_out"),

@@ -121,6 +121,21 @@ def test_constraints_and_two_objectives_are_both_kept() -> None:
     assert np.ptp([outcome["epoch_seconds"] for outcome in front]) > 0.5
 
 
+@pytest.mark.parametrize(
+    "constraint", ["epoch_seconds <= 2", "epoch_seconds >= 2", "val_top1 >= 0.5", "val_top1 <= 0.5"]
+)
+def test_the_probability_of_the_constraints_is_told(constraint: str) -> None:
+    """Also of one that points against its objective."""
+    spec = spec_with(space=SPACE, constraints=[constraint])
+    (suggestion,) = BayesGenerator().propose(History(spec, _records(spec, 40)), 1)
+    holds = spec.constraints[0].violation(_score(suggestion.params)[spec.constraints[0].metric]) <= 0.02
+    assert suggestion.predicted_feasibility is not None
+    assert 0.3 < suggestion.predicted_feasibility <= 1
+    assert holds
+    free = spec_with(space=SPACE)
+    assert BayesGenerator().propose(History(free, _records(free, 10)), 1)[0].predicted_feasibility is None
+
+
 def test_a_small_space_is_enumerated_without_repeats_until_it_is_used_up() -> None:
     raw = {"model": SPACE["model"], "clip.stride": SPACE["clip.stride"]}
     spec = spec_with(space=raw)
