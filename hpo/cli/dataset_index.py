@@ -17,6 +17,7 @@ from .datasets import GroupPattern, Name, Root, group, progress_bar
 
 if TYPE_CHECKING:
     from data.index import Index
+    from data.listing import Listing
     from data.splits import Split
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -127,9 +128,7 @@ def split(
     if as_json:
         typer.echo(json.dumps(content))
     else:
-        classes = {clip.id: clip.class_name for clip in listing.clips}
-        counts = {part: Counter(classes[id_] for id_ in ids) for part, ids in _parts(parts).items()}
-        print_split(listing.class_names, counts, (*listing.notes, *parts.notes))
+        _print_split(listing, parts)
 
 
 @group.command()
@@ -152,6 +151,12 @@ def export(
     out.print(f"{written.clips} clips of {len(index.clips)} written to {folder}, {len(written.lists)} lists")
     for note in written.notes:
         out.print(f"note: {note}", markup=False)
+
+
+def _print_split(listing: Listing, parts: Split) -> None:
+    classes = {clip.id: clip.class_name for clip in listing.clips}
+    counts = {part: Counter(classes[id_] for id_ in ids) for part, ids in _parts(parts).items()}
+    print_split(listing.class_names, counts, (*listing.notes, *parts.notes))
 
 
 def _parts(parts: Split) -> dict[str, tuple[str, ...]]:
