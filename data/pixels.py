@@ -83,7 +83,7 @@ def flow_clips(
     out = _empty(shape, boxes[0].device) if empty is None else empty(shape)
     with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
         for target, box, stack, change in zip(out, boxes, stacks, changes, strict=True):
-            fields = _fields(box, change, clip.size)
+            fields = _fields(box, change, clip)
             target.copy_(fields[stack].flatten(1, 2).transpose(0, 1)).div_(255 * FLOW_STD)
         return _erased(out, changes)
 
@@ -122,9 +122,12 @@ def warped(pictures: Tensor, operation: Operation, fill: Sequence[float]) -> Ten
     return moved
 
 
-def _fields(box: Tensor, change: Change, size: int) -> Tensor:
+def _fields(box: Tensor, change: Change, clip: ClipSpec) -> Tensor:
     """Return the fields of a clip as vectors (U, 2, size, size) around 0, in bytes of the prepared flow."""
+    size = clip.size
     fields = resized(box, size).float().sub_(FLOW_ZERO)
+    if clip.flow_centring == "mean":
+        fields = fields - fields.mean((2, 3), keepdim=True)
     if change.flip:
         fields = fields.flip(-1)
     height, width = box.shape[1:3]

@@ -19,7 +19,7 @@ from ..errors import DatasetFormatError, DatasetNotFoundError
 from ..groups import source_group
 from ..index import FlowFiles, ListedClip, Subset
 from ..label_maps import checked_names, in_order
-from ..listing import Listing, find_folder, read_json, require_folder, safe_path, whole_number
+from ..listing import Listing, find_folder, matching_files, read_json, require_folder, safe_path, whole_number
 from ..media import FrameNames, frame_names
 
 _LIST_NAME = re.compile(r"annot(\d+)\.json")
@@ -65,14 +65,7 @@ def is_annot_json(root: Path) -> bool:
 
 
 def _find_lists(root: Path) -> dict[int, Path]:
-    for name in _LIST_FOLDERS:
-        folder = find_folder(root, name)
-        if folder is not None:
-            matches = ((entry, _LIST_NAME.fullmatch(entry.name)) for entry in folder.iterdir())
-            lists = {int(match[1]): entry for entry, match in matches if match and entry.is_file()}
-            if lists:
-                return lists
-    return {}
+    return {int(match[1]): path for match, path in matching_files(root, _LIST_FOLDERS, _LIST_NAME)}
 
 
 def _read_list(path: Path, split: int, drafts: dict[str, _Draft]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from ..errors import DatasetFormatError, DatasetNotFoundError
 from ..groups import source_group
 from ..index import FlowFiles, ListedClip, Subset
 from ..label_maps import find_class_list, read_class_list
-from ..listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, find_folder, official_sides
+from ..listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, matching_files, official_sides
 from ..media import FrameNames, ListedPaths, frame_names
 
 MOST_UNNAMED = 10_000
@@ -57,24 +57,15 @@ def find_lists(root: Path, pattern: re.Pattern[str]) -> list[NamedList]:
     Raises:
         DatasetFormatError: two lists are the same side of one split.
     """
-    for name in LIST_FOLDERS:
-        folder = find_folder(root, name)
-        if folder is None:
-            continue
-        found: dict[tuple[int, str], Path] = {}
-        for path in sorted(folder.iterdir()):
-            match = pattern.fullmatch(path.name)
-            if match is None or not path.is_file():
-                continue
-            key = int(match["split"] or 1), _SIDES[match["side"].lower()]
-            if key in found:
-                raise DatasetFormatError(
-                    f"{folder} has two {key[1]} lists, {found[key].name} and {path.name}; leave one"
-                )
-            found[key] = path
-        if found:
-            return [NamedList(path=path, side=side, split=split) for (split, side), path in sorted(found.items())]
-    return []
+    found: dict[tuple[int, str], Path] = {}
+    for match, path in matching_files(root, LIST_FOLDERS, pattern):
+        key = int(match["split"] or 1), _SIDES[match["side"].lower()]
+        if key in found:
+            raise DatasetFormatError(
+                f"{path.parent} has two {key[1]} lists, {found[key].name} and {path.name}; leave one"
+            )
+        found[key] = path
+    return [NamedList(path=path, side=side, split=split) for (split, side), path in sorted(found.items())]
 
 
 def listing_of(root: Path, lists: Mapping[NamedList, Sequence[tuple[int, Entry]]], *, frames: bool) -> Listing:

@@ -35,6 +35,8 @@ class ClipConfig(Strict):
     """What a model of one clip sees; a two-stream model sees both."""
     flow_pairs: Annotated[StrictInt, Field(ge=1, le=50)] = 5
     """Flow fields for each frame of a `flow` clip: the model gets twice as many channels."""
+    flow_centring: Literal["zero", "mean"] = "zero"
+    """`mean` subtracts from each field its mean vector, and with it much of a moving camera."""
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]

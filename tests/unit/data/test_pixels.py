@@ -150,6 +150,15 @@ def test_vectors_are_scaled_with_the_picture() -> None:
     torch.testing.assert_close(made[1], torch.full((2, 20, 20), -9.5 * 2))
 
 
+def test_the_mean_vector_of_each_field_can_be_taken_out() -> None:
+    fields = noise(3, 20, 20, 2)
+    stacks = torch.tensor([[0, 1], [1, 2]])
+    plain, centred = (
+        flow_clips([fields], [stacks], [whole(fields)], replace(PLAIN, flow_centring=how)) for how in ("zero", "mean")
+    )
+    torch.testing.assert_close(centred, plain - plain.mean((3, 4), keepdim=True))
+
+
 def test_stacks_interleave_x_and_y_of_the_fields_they_name() -> None:
     fields = torch.stack([flow_of(10 * n + 0.5, -10 * n - 0.5, frames=1)[0] for n in range(4)])
     made = flow(fields, whole(fields), stack=[[0, 1, 2], [1, 2, 3]])
