@@ -26,6 +26,8 @@ _LEAST = 8
 """Samples of the function at the base: in all, and for each sample of the hyperparameters at least."""
 _INCUMBENTS = 16
 _CENTRES = 8
+_NEARLY = 0.2
+"""Violations of the constraints that differ by less than this share of the spread of outcomes count as the same."""
 _FEW = 2000
 """Finite spaces up to this size are enumerated."""
 _PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
@@ -121,14 +123,13 @@ def _blas() -> ThreadpoolController:
 
 def _incumbents(metrics: Sequence[Metric], points: Array, rows: Array) -> Array:
     """Give the rows that may be best: by the models' means, feasible ones first, the best first."""
-    objectives, short = [], np.zeros(len(rows))
-    for metric in metrics:
-        mean, variance = metric.modelled.process.marginal(points)
-        if metric.modelled.is_objective:
-            objectives.append(mean)
-        lacking = np.maximum(metric.modelled.threshold - mean, 0.0) / np.sqrt(variance + 1e-6)
-        short += np.where(np.isfinite(lacking), lacking, 0.0)
-    values = np.stack(objectives, axis=1)
+    means = [metric.modelled.process.mean(points) for metric in metrics]
+    values = np.stack(
+        [mean for mean, metric in zip(means, metrics, strict=True) if metric.modelled.is_objective], axis=1
+    )
+    short = np.zeros(len(rows))
+    for mean, metric in zip(means, metrics, strict=True):
+        short += np.maximum(metric.modelled.threshold - mean, 0.0)
     behind = is_dominated(values) if values.shape[1] > 1 else np.zeros(len(rows), dtype=bool)
-    order = np.lexsort((-values.sum(axis=1), behind, short > 1.0))
+    order = np.lexsort((-values.sum(axis=1), behind, np.floor(short / _NEARLY)))
     return np.asarray(rows[order[: _INCUMBENTS * values.shape[1]]])
