@@ -92,6 +92,8 @@ class Suggestion:
     predicted_mean: float | None = None
     predicted_sd: float | None = None
     predicted_feasibility: float | None = None
+    required_memory_bytes: int | None = None
+    """Device memory it is expected to need: it is given to no smaller device. None while that cannot be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,7 @@ def suggest(
             "generator": suggestion.generator,
             "predicted_mean": suggestion.predicted_mean,
             "predicted_sd": suggestion.predicted_sd,
+            "required_memory_bytes": suggestion.required_memory_bytes,
         }
         for suggestion in suggestions
     ]
@@ -90,6 +91,7 @@ def replace_suggestion(
         generator=suggestion.generator,
         predicted_mean=suggestion.predicted_mean,
         predicted_sd=suggestion.predicted_sd,
+        required_memory_bytes=suggestion.required_memory_bytes,
     ).one_or_none()
     if row is None:
         return False

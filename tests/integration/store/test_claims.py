@@ -378,3 +378,18 @@ def test_a_trial_that_is_not_there_is_not_found(database: Database) -> None:
     ):
         with pytest.raises(NotFoundError, match="deleted"):
             action()
+
+
+def test_a_suggestion_is_given_to_no_device_that_is_expected_to_be_too_small(database: Database) -> None:
+    study = make_study(database)
+    suggest(database, study, 0)
+    needs = [replace(suggestion(0.01), required_memory_bytes=16 * 2**30), suggestion(0.02)]
+    with database.transaction() as connection:
+        generation = studies.acquire_generator(connection, study.id, OWNER, 60)
+        assert generation is not None
+        large, small = lifecycle.suggest(connection, study.id, needs, owner=OWNER, generation=generation)
+    assert must_claim(database, name="w1", memory_bytes=8 * 2**30).trial_id == small.id
+    assert claim(database, name="w2", memory_bytes=8 * 2**30) is None
+    with database.transaction() as connection:
+        assert lifecycle.replace_suggestion(connection, large.id, suggestion(0.03), owner=OWNER, generation=generation)
+    assert must_claim(database, name="w2", memory_bytes=8 * 2**30).trial_id == large.id
