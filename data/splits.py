@@ -159,10 +159,10 @@ def _official_validation(parts: _Official) -> tuple[list[ListedClip], tuple[str,
 
 def _held_out_by(parts: _Official, spec: SplitSpec) -> tuple[set[str], tuple[str, ...]]:
     known = has_groups(parts.train)
-    if spec.validation == "random" and known:
-        example = Counter(clip.group for clip in parts.train).most_common(1)[0]
+    ((largest, clips),) = Counter(clip.group for clip in parts.train).most_common(1)
+    if spec.validation == "random" and clips > 1:
         raise GroupLeakError(
-            f"a random validation set would leak: group {example[0]} alone has {example[1]} train clips, which would "
+            f"a random validation set would leak: group {largest} alone has {clips} train clips, which would "
             "stand on both sides; say `validation: groups`"
         )
     notes = []
