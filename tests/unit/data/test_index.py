@@ -93,9 +93,12 @@ def test_saving_and_loading_gives_the_same_index(tmp_path: Path) -> None:
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "index.json"
     index(record()).save(path)
-    path.write_text(path.read_text().replace("Run/a", "Run/b"))
-    with pytest.raises(DatasetFormatError, match="was changed"):
-        Index.load(path)
+    text = path.read_text()
+    for old, new in (("Run/a", "Run/b"), (index(record()).hash, index(record("b")).hash)):
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(DatasetFormatError, match="was changed"):
+            Index.load(path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": 1, "class_names": [], "clips": [{}]}'])
