@@ -32,7 +32,7 @@ class SplitSpec:
     """Number of the official split."""
     validation: Validation = "groups"
     """`groups`: whole groups held out of the train list; `kfold`: one fold of its groups; `official`: the layout's
-    own validation list; `random`: clips, where the names tell no groups."""
+    own validation list; `random`: clips, where no group has two."""
     held_out: str = "1of6"
     """Groups of a class that are held out, of how many: `3of18` or `1of6`."""
     seed: int | None = None

@@ -1,4 +1,4 @@
-"""Lists of folders of frames with first and last frame, as IBM's action-recognition-pytorch (seed 004) reads them.
+"""Lists of folders of frames with first and last frame, as IBM's action-recognition-pytorch reads them.
 
     train.txt, val.txt, test.txt                 path start end label [label ...]
 

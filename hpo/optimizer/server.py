@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
+from ..spec import StudySpec
 from ..store import Database, lifecycle, trials, workers
 from ..store.studies import StudyRow
 from ..trial import Suggestion, TrialRecord, TrialState
-from . import create_optimizer
+from . import create_generator
+from .generator import Generator
 from .memory import Device, Fleet
 from .optimizer import Optimizer
 
@@ -40,6 +43,7 @@ class StudyServer:
         self._looked_at: tuple[int, ...] | None = None
         self._fit_seconds = 0.0
         self._is_prepared = False
+        self._generator: tuple[str, Generator] | None = None
 
     def step(self, study: StudyRow, *, generation: int, demand: int) -> bool:
         """Do the most urgent thing for `demand` workers that may ask soon; give whether more may be left to do."""
@@ -52,7 +56,7 @@ class StudyServer:
             return False
         with self._database.transaction() as connection:
             records = trials.records(connection, study.id)
-        optimizer = create_optimizer(study.spec, fleet=fleet)
+        optimizer = Optimizer(study.spec, partial(self._generator_for, study.spec), fleet=fleet)
         optimizer.replay(records)
         results = sum(record.state in _FINISHED for record in records)
         if missing > 0:
@@ -145,7 +149,13 @@ class StudyServer:
         """Import the model's libraries while there is nothing else to do."""
         if not self._is_prepared:
             self._is_prepared = True
-            create_optimizer(study.spec).prepare()
+            self._generator_for(study.spec)
+
+    def _generator_for(self, spec: StudySpec) -> Generator:
+        """Give the generator of a study; it is kept, since it remembers what saves work."""
+        if self._generator is None or self._generator[0] != spec.optimizer.name:
+            self._generator = spec.optimizer.name, create_generator(spec)
+        return self._generator[1]
 
 
 def _missing(study: StudyRow, demand: int) -> int:

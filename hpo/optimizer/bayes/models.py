@@ -95,7 +95,8 @@ def _metric(spec: StudySpec, data: Data, name: str, sign: float, is_objective: b
         is_warped=len(spec.objectives) == 1,
     )
     chosen = _choose(task)
-    transform = task.transforms[chosen.place]
+    # A later outcome can rule out the shape that suited the earlier ones, such as a logarithm by its sign.
+    transform = task.transforms[min(chosen.place, len(task.transforms) - 1)]
     noise = (sds * transform.slope(gains)) ** 2
     targets = transform.forward(gains)
     bound = float(transform.forward(np.array([threshold]))[0]) if np.isfinite(threshold) else threshold

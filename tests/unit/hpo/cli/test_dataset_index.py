@@ -87,6 +87,16 @@ def test_stats_count_what_is_there(demo: Path, run: Run) -> None:
     assert "Shrink" in table
 
 
+def test_a_written_index_needs_no_videos(demo: Path, run: Run, tmp_path: Path) -> None:
+    run("scan", demo, "-o", tmp_path / "index")
+    index = tmp_path / "index" / "index.json"
+    for command in ("stats", "check"):
+        code, shown, _ = run(command, index, "--json")
+        assert (code, json.loads(shown)) == (0, json.loads(run(command, demo, "--json")[1]))
+    index.write_text("{}")
+    assert "is not an index" in run("stats", index)[2]
+
+
 def test_split_shows_and_writes_the_parts(demo: Path, run: Run, tmp_path: Path) -> None:
     code, shown, _ = run("split", demo, "--split", 2, "-o", tmp_path / "split.json")
     assert code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,15 @@ def test_many_trials_are_fitted_from_some_of_them() -> None:
     spec = spec_with(space=SPACE)
     (suggestion,) = BayesGenerator().propose(History(spec, _records(spec, 400)), 1)
     assert _score(suggestion.params)["val_top1"] > 0.85
+
+
+def test_a_constrained_metric_may_change_its_sign_between_two_fits() -> None:
+    """Its logarithm suits the 40 outcomes that the shape is chosen from, but not the 41st."""
+    spec = spec_with(space=SPACE, constraints=["epoch_seconds <= 9"])
+    records = _records(spec, 41, score=lambda p: {**_score(p), "epoch_seconds": math.exp(4 * float(p["dropout"]))})
+    below = {**(records[40].metrics or {}), "epoch_seconds": -1.0}
+    (suggestion,) = BayesGenerator().propose(History(spec, [*records[:40], replace(records[40], metrics=below)]), 1)
+    spec.check_params(suggestion.params)
 
 
 @pytest.mark.parametrize("value", [0.5, 1e-12])
