@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format bench bench-zoo bench-optimizer constraints clean
+.PHONY: help install demo test test-slow lint format bench bench-loader bench-zoo bench-optimizer constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,10 @@ format: $(STAMP)  ## Format the code
 
 bench: $(STAMP)  ## Measure what docs/benchmarks.md quotes
 	$(BIN)/python benchmarks/run.py
+
+bench-loader: $(STAMP)  ## Measure the loader beside decoding on the fly, JPEG frames and plain copying (BENCH="--videos FOLDER")
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/loader.py $(BENCH)
 
 bench-zoo: $(STAMP)  ## Measure training steps of models beside torchvision's and pytorchvideo's
 	$(BIN)/python benchmarks/zoo_speed.py

@@ -102,7 +102,7 @@ class Row:
 
 
 def main() -> None:
-    """Measure, print tables, write JSON."""
+    """Measure, print Markdown, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(CPU_SHAPES)}; all without a name")
     parser.add_argument("--turns", type=int, default=7)
@@ -119,13 +119,13 @@ def main() -> None:
     rows: list[Row] = []
     for device, precision in _settings():
         names = ["peer", *(name for name in wanted or (ON_CPU if device.type == "cpu" else VARIANTS) if name != "peer")]
-        measured = []
+        print(header(device, precision), flush=True)
         for model in models:
             shape = (CPU_SHAPES if device.type == "cpu" else GPU_SHAPES)[model]
             shape = shape if options.size is None else Shape(clips=shape.clips, frames=shape.frames, size=options.size)
-            measured += measure(model, shape, names, device=device, precision=precision, turns=options.turns)
-        print(table(measured, f"{device.type}, {precision}"), flush=True)
-        rows += measured
+            measured = measure(model, shape, names, device=device, precision=precision, turns=options.turns)
+            print("\n".join(map(line, measured)), flush=True)
+            rows += measured
     if options.json is not None:
         found = {"machine": _machine(), "torch": torch.__version__, "rows": [asdict(row) for row in rows]}
         options.json.write_text(json.dumps(found, indent=1) + "\n")
@@ -225,7 +225,8 @@ def _torchvision(model: str, shape: Shape) -> nn.Module:
     net: nn.Module = getattr(video, model)(num_classes=CLASSES)
     if model == "s3d":
         # It was written for 224 pixels; smaller images leave a smaller window to average over.
-        net.avgpool = nn.AvgPool3d((2, -(-shape.size // 32), -(-shape.size // 32)), stride=1)
+        last = -(-shape.size // 16) // 2
+        net.avgpool = nn.AvgPool3d((2, last, last), stride=1)
     return net
 
 
@@ -259,19 +260,18 @@ def _slowfast(shape: Shape) -> nn.Module:
     return _TwoPaths(net, torch.linspace(0, shape.frames - 1, shape.frames // 8).long())
 
 
-def table(rows: list[Row], title: str) -> str:
-    """Give Markdown: clips per second of each contestant, and its ratio to the peer with the least and the most."""
-    unit = "clips / CPU s" if title.startswith("cpu") else "clips / s"
-    lines = [
-        f"\n{title}\n",
-        f"| model | clips | contestant | {unit} | x peer (least to most) |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        ratio = f"{statistics.median(row.ratios):.2f} ({min(row.ratios):.2f} to {max(row.ratios):.2f})"
-        speed = row.clips / statistics.median(row.seconds)
-        lines.append(f"| {row.model} | {row.shape} | {row.variant} | {speed:.2f} | {ratio} |")
-    return "\n".join(lines)
+def header(device: torch.device, precision: str) -> str:
+    """Begin a table of Markdown."""
+    unit = "clips / CPU s" if device.type == "cpu" else "clips / s"
+    columns = f"| model | clips | contestant | {unit} | x peer (least to most) |"
+    return f"\n{device.type}, {precision}\n\n{columns}\n| --- | --- | --- | --- | --- |"
+
+
+def line(row: Row) -> str:
+    """Give clips per second of a contestant, and its ratio to the peer, as a line of the table."""
+    ratio = f"{statistics.median(row.ratios):.2f} ({min(row.ratios):.2f} to {max(row.ratios):.2f})"
+    speed = row.clips / statistics.median(row.seconds)
+    return f"| {row.model} | {row.shape} | {row.variant} | {speed:.2f} | {ratio} |"
 
 
 if __name__ == "__main__":

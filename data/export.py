@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from hashlib import sha1
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from .errors import ExportError, SplitError
 from .index import ClipRecord, Index, Subset
+from .safe_names import SafeName, safe_folders, safe_names
 
 ExportFormat = Literal["ucf101", "annot_json", "frame_lists", "path_lists"]
 _MMACTION2 = {
@@ -30,7 +29,6 @@ _MMACTION2 = {
     "image": ("images", "images"),
 }
 """Folder of the media and ending of the lists, by the kind of the clips."""
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,35 +75,16 @@ def export(index: Index, root: Path, out: Path, form: ExportFormat, *, split: in
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Entry:
-    """A clip and its safe names."""
+    """A clip and its safe name."""
 
     clip: ClipRecord
-    folder: str
-    """Of its class."""
-    stem: str
-    """Unique in the data set."""
+    name: SafeName
 
 
 def _entries(index: Index) -> Iterator[_Entry]:
-    taken: set[str] = set()
-    folders = {name: _unique(_safe(name), name, taken) for name in index.class_names}
-    taken = set()
+    names = safe_names(index.usable, index.class_names)
     for clip in index.usable:
-        stem = _unique(_safe(PurePosixPath(clip.id).name), clip.id, taken)
-        yield _Entry(clip=clip, folder=folders[clip.class_name], stem=stem)
-
-
-def _safe(name: str) -> str:
-    return _UNSAFE.sub("_", name).lstrip(".-") or "_"
-
-
-def _unique(name: str, source: str, taken: set[str]) -> str:
-    """Return `name`, or where it is taken one with a part that follows from `source`; add it to `taken`."""
-    if name.lower() in taken:
-        digest = sha1(source.encode(errors="surrogateescape"), usedforsecurity=False).hexdigest()
-        name = f"{name}-{digest[:8]}"
-    taken.add(name.lower())
-    return name
+        yield _Entry(clip=clip, name=names[clip.id])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +101,7 @@ class _Exporter:
         folder = self.out / "annotations" / "ucf101_splits"
         names = self._folders()
         lists = [_write(folder / "classInd.txt", [f"{n} {name}" for n, name in enumerate(names, start=1)])]
-        paths = {entry.clip.id: f"{entry.folder}/{entry.stem}{_suffix(entry)}" for entry in self.entries}
+        paths = {entry.clip.id: f"{entry.name}{_suffix(entry)}" for entry in self.entries}
         for entry in self.entries:
             _link(self.root / entry.clip.path, self.out / "videos" / paths[entry.clip.id])
         for split in self.index.splits:
@@ -134,7 +113,7 @@ class _Exporter:
 
     def annot_json(self) -> Exported:
         self._require({"video", "frames"}, whole=True, form="annot_json")
-        notes = self._frames_in("images/<clip>", lambda entry: f"images/{entry.stem}")
+        notes = self._frames_in("annot_json", lambda entry: f"images/{entry.name.stem}")
         notes += self._link_flow()
         lists = []
         for split in self.index.splits:
@@ -149,14 +128,14 @@ class _Exporter:
 
     def frame_lists(self, split: int) -> Exported:
         self._require({"video", "frames"}, whole=False, form="frame_lists")
-        notes = self._frames_in("<Class>/<clip>", lambda entry: f"{entry.folder}/{entry.stem}")
+        notes = self._frames_in("ibm", lambda entry: f"{entry.name}")
         lists = [self._label_map()]
         for name, entries in self._train_val_test(split).items():
             lines = []
             for entry in entries:
                 labels = " ".join(str(label) for label in (entry.clip.label, *entry.clip.other_labels))
                 first, last = entry.clip.start + 1, entry.clip.start + entry.clip.n_frames
-                lines.append(f"{entry.folder}/{entry.stem} {first} {last} {labels}")
+                lines.append(f"{entry.name} {first} {last} {labels}")
             lists.append(_write(self.out / f"{name}.txt", lines))
         return self._done(lists, notes)
 
@@ -167,7 +146,7 @@ class _Exporter:
             raise ExportError("path_lists cannot say which part of a video is meant; extract the frames first")
         folder, ending = _MMACTION2[kind]
         for entry in self.entries:
-            path = f"{folder}/{entry.folder}/{entry.stem}{_suffix(entry)}"
+            path = f"{folder}/{entry.name}{_suffix(entry)}"
             _link(self.root / entry.clip.path, self.out / path)
         lists = [self._label_map()]
         for split in self.index.splits:
@@ -187,8 +166,7 @@ class _Exporter:
         return found[0]
 
     def _folders(self) -> list[str]:
-        folders = {entry.clip.class_name: entry.folder for entry in self.entries}
-        return [folders.get(name, _safe(name)) for name in self.index.class_names]
+        return list(safe_folders(self.index.class_names).values())
 
     def _on(self, side: Subset, split: int) -> list[_Entry]:
         return [entry for entry in self.entries if entry.clip.subset(split) == side]
@@ -206,14 +184,15 @@ class _Exporter:
     def _label_map(self) -> Path:
         return _write(self.out / "label_map.txt", self._folders())
 
-    def _frames_in(self, place: str, path: Callable[[_Entry], str]) -> list[str]:
-        """Link folders of frames; of videos say where their frames are to be put."""
+    def _frames_in(self, naming: str, path: Callable[[_Entry], str]) -> list[str]:
+        """Link folders of frames; of videos say what writes their frames."""
         videos = 0
         for entry in self.entries:
             if entry.clip.kind == "frames":
                 _link(self.root / entry.clip.path, self.out / path(entry))
             videos += entry.clip.kind == "video"
-        return [f"extract the frames of the {videos} videos to {place}; the lists count them already"] if videos else []
+        extract = f"`hpo data extract {self.root} {self.out} --naming {naming}`"
+        return [f"the lists count the frames of {videos} videos; {extract} writes them"] if videos else []
 
     def _link_flow(self) -> list[str]:
         for entry in self.entries:
@@ -223,13 +202,13 @@ class _Exporter:
             x, y = (PurePosixPath(pattern.replace("%%", "%")).parent for pattern in (flow.x, flow.y))
             if x == y:
                 return ["flow that lies beside the frames under one folder cannot be linked in this layout"]
-            _link(self.root / x, self.out / "flows" / "u" / entry.stem)
-            _link(self.root / y, self.out / "flows" / "v" / entry.stem)
+            _link(self.root / x, self.out / "flows" / "u" / entry.name.stem)
+            _link(self.root / y, self.out / "flows" / "v" / entry.name.stem)
         return []
 
     def _annotations(self, side: str, entries: list[_Entry]) -> dict[str, dict[str, object]]:
         return {
-            entry.stem: {"set": side, "label": entry.clip.label + 1, "nframes": entry.clip.n_frames}
+            entry.name.stem: {"set": side, "label": entry.clip.label + 1, "nframes": entry.clip.n_frames}
             for entry in entries
         }
 
@@ -247,7 +226,7 @@ def _suffix(entry: _Entry) -> str:
 
 def _path_line(entry: _Entry, *, offsets: bool) -> str:
     clip = entry.clip
-    path = f"{entry.folder}/{entry.stem}{_suffix(entry)}"
+    path = f"{entry.name}{_suffix(entry)}"
     if clip.kind != "frames":
         return f"{path} {clip.label}"
     numbers = (clip.start, clip.n_frames, clip.label) if offsets else (clip.n_frames, clip.label)

@@ -1,10 +1,11 @@
 """Clips written as images for other tools, under the names that these read; resumable, one clip at a time.
 
     naming        frames                            flow
-    tsn           <id>/img_00001.jpg                <id>/flow_x_00001.jpg, <id>/flow_y_00001.jpg
+    tsn           <Class>/<clip>/img_00001.jpg      <Class>/<clip>/flow_x_00001.jpg, .../flow_y_00001.jpg
     annot_json    images/<clip>/frame000001.jpg     flows/u/<clip>/frame000001.jpg, flows/v/<clip>/...
-    ibm           <id>/00001.jpg                    <id>/00001_x.jpg, <id>/00001_y.jpg
+    ibm           <Class>/<clip>/00001.jpg          <Class>/<clip>/00001_x.jpg, <Class>/<clip>/00001_y.jpg
 
+Names are safe (see `safe_names`), and those that `export` writes into lists.
 A clip's folders are written aside and renamed when they are full, its frames last.
 """
 
@@ -12,20 +13,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from .errors import CacheError, DatasetFormatError, InvalidSpecError
+from .errors import CacheError, InvalidSpecError
 from .images import encode_jpeg
 from .index import ClipRecord, Index
 from .parallel import in_threads
 from .prepare import recipes
 from .progress import Progress
+from .safe_names import SafeName, safe_names
 from .specs import DatasetSpec, Stream
 
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ def extract(index: Index, spec: DatasetSpec, folder: Path, *, naming: str, progr
 
     Raises:
         InvalidSpecError: there is no such naming.
-        DatasetFormatError: two clips would get the same folder, or one a folder outside.
         CacheError: the folder cannot be written, or holds images of other settings.
         VideoError: a clip that could be decoded before cannot be any more.
         FlowError: the flow that is asked for cannot be had.
@@ -74,7 +74,7 @@ def extract(index: Index, spec: DatasetSpec, folder: Path, *, naming: str, progr
         naming=NAMINGS[naming],
         folder=folder,
         recipes=recipes(index, spec),
-        names=_folder_names(index, NAMINGS[naming]),
+        names=safe_names(index.usable, index.class_names),
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ class _Writer:
     naming: Naming
     folder: Path
     recipes: Mapping[Stream, Recipe]
-    names: Mapping[str, str]
+    names: Mapping[str, SafeName]
 
     def write(self, clip: ClipRecord) -> None:
         """Write a clip's images, unless they are there."""
@@ -123,7 +123,8 @@ class _Writer:
     def _file(self, pattern: str, clip: ClipRecord) -> Path:
         """Return the path of a clip's images, its number still to be filled in."""
         folder, _, name = pattern.rpartition("/")
-        return self.folder / folder.format(self.names[clip.id]) / name
+        called = self.names[clip.id]
+        return self.folder / folder.format(called.stem if self.naming.flat else called) / name
 
     def _fill(self, clip: ClipRecord, recipe: Recipe, files: Sequence[Path]) -> None:
         count = 0
@@ -149,15 +150,3 @@ def _require_same(folder: Path, settings: Mapping[str, object]) -> None:
         aside.replace(path)
     elif path.read_text(encoding="utf-8") != text:
         raise CacheError(f"{folder} holds images of another data set or of other settings; name a new folder")
-
-
-def _folder_names(index: Index, naming: Naming) -> dict[str, str]:
-    names = {clip.id: clip.id.rpartition("/")[2] if naming.flat else clip.id for clip in index.usable}
-    taken = Counter(names.values())
-    above = {str(parent) for name in taken for parent in PurePosixPath(name).parents}
-    for id_, name in names.items():
-        if taken[name] > 1 or name in above:
-            raise DatasetFormatError(f"the images of {id_!r} would get the folder of another clip; use naming tsn")
-        if ".." in PurePosixPath(name).parts or name.startswith("/"):
-            raise DatasetFormatError(f"the id {id_!r} leads out of the folder")
-    return names

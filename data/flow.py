@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from .decode import scaled_size
-from .errors import VideoError
+from .errors import FlowError, VideoError
 from .images import decode_image
 from .index import ClipRecord
 from .sources import clip_frames, flow_paths, read_file
@@ -67,6 +67,8 @@ def flow_method(name: ComputedFlow, *, weights: Path | None = None) -> FlowMetho
     if name == "raft":
         from .raft import raft_method  # brings torch
 
+        if weights is None:
+            raise FlowError("raft needs the path of torchvision's weights of raft_large or raft_small")
         return raft_method(weights)
     return _on_grey(_makers()[name]())
 

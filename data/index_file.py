@@ -1,6 +1,6 @@
 """An index on disk: columns instead of records, so that thousands of clips are read in a fraction of a second.
 
-    {"index": 3, "digest": sha256 of the second line, "hash": the data set's version}
+    {"index": 3, "digest": sha256 of the hash and the next line, "hash": the data set's version}
     {"name": ..., "class_names": [...], "notes": [...], "clips": 13320, "columns": {"id": ..., "path": ...}}
 
 A column is a list of values, or `{"values": distinct values, "of": position of each clip's value}`.
@@ -39,7 +39,7 @@ def write_index(index: Index, path: Path) -> None:
             "columns": columns,
         }
     )
-    head = _compact({"index": FILE_FORMAT, "digest": hashlib.sha256(body).hexdigest(), "hash": index.hash})
+    head = _compact({"index": FILE_FORMAT, "digest": _digest(index.hash, body), "hash": index.hash})
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     aside.write_bytes(head + b"\n" + body + b"\n")
     aside.replace(path)
@@ -66,7 +66,7 @@ def read_index(path: Path) -> Index:
     if version != FILE_FORMAT:
         raise DatasetFormatError(f"{path} is an index of format {version}, not {FILE_FORMAT}; scan again")
     body = body.rstrip(b"\n")
-    if hashlib.sha256(body).hexdigest() != digest:
+    if _digest(str(hash_), body) != digest:
         raise DatasetFormatError(f"{path} was changed after it was saved; scan again")
     try:
         index = _parse(json.loads(body))
@@ -75,6 +75,10 @@ def read_index(path: Path) -> Index:
     # The digest shows that these are the bytes which were written beside this hash.
     index.__dict__["hash"] = hash_
     return index
+
+
+def _digest(hash_: str, body: bytes) -> str:
+    return hashlib.sha256(hash_.encode() + b"\n" + body).hexdigest()
 
 
 def _compact(content: dict[str, Any]) -> bytes:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DatasetFormatError
-from .listing import find_case_insensitive, find_folder, read_json, read_lines
+from .listing import find_case_insensitive, find_folder, read_json, read_lines, whole_number
 
 NAMES = ("classInd.txt", "classInd", "classes.txt", "class_names.txt", "labels.txt", "labels.json", "categories.txt")
 _LABEL_MAP = re.compile(r"(?:.*[_-])?(?:label_?map.*\.txt|labels\.json)", re.IGNORECASE)
-_NUMBERED = re.compile(r"^(\d+)\s+(\S.*)$")
+_NUMBERED = re.compile(r"^([0-9]{1,9})\s+(\S.*)$")
 _FOLDERS = ("", "annotations")
 
 
@@ -100,9 +100,9 @@ def _from_json(path: Path, content: Any) -> list[str]:
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
         return content
     if isinstance(content, dict):
-        by_number = all(key.isdigit() for key in content)
+        by_number = all(whole_number(key) is not None for key in content)
         pairs = [(key, name) if by_number else (name, key) for key, name in content.items()]
-        numbered = {int(number): str(name) for number, name in pairs if str(number).isdigit()}
+        numbered = {number: str(name) for key, name in pairs if (number := whole_number(str(key))) is not None}
         if len(numbered) == len(pairs):
             return in_order(path, numbered)
     raise DatasetFormatError(f"{path} is no class list: give names, or a mapping of names to numbers")

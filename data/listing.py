@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +15,7 @@ from .index import ListedClip, Subset
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v"})
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+_WHOLE = re.compile(r"[0-9]{1,9}")
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -67,6 +68,11 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise DatasetFormatError(f"{path} is not JSON ({error}); replace the file") from None
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that `text` writes with at most nine plain digits, or None."""
+    return int(text) if _WHOLE.fullmatch(text) else None
 
 
 def safe_path(listed: str, where: str) -> str:
@@ -122,6 +128,34 @@ def find_folder(root: Path, relative: str) -> Path | None:
         if folder is not None:
             folder = find_case_insensitive(folder, part)
     return folder if folder is not None and folder.is_dir() else None
+
+
+def matching_files(root: Path, folders: Iterable[str], pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
+    """Return the files whose names fit `pattern`, by name, of the first of `folders` below `root` that has any."""
+    for name in folders:
+        folder = find_folder(root, name)
+        if folder is not None:
+            entries = ((pattern.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
+            found = [(match, path) for match, path in entries if match is not None and path.is_file()]
+            if found:
+                return found
+    return []
+
+
+def parent_of_classes(root: Path, folders: Iterable[str], class_names: Sequence[str]) -> Path:
+    """Return the first of `folders` below `root` that holds the folder of a class.
+
+    Raises:
+        DatasetNotFoundError: none does.
+    """
+    for name in folders:
+        folder = find_folder(root, name)
+        if folder is not None and any(find_case_insensitive(folder, each) for each in class_names):
+            return folder
+    raise DatasetNotFoundError(
+        f"{root} has no class folder such as {root / 'videos' / class_names[0]}; "
+        "put one folder of videos per class there"
+    )
 
 
 class FileTree:

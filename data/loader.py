@@ -174,7 +174,7 @@ class ClipLoader:
         return buffer
 
     def _batch(self, clips: Sequence[ClipRecord], host: HostBatch, epoch: int, number: int) -> ClipBatch:
-        labels = torch.tensor([clip.label for clip in clips], dtype=torch.int64).to(self._device)
+        labels = self._shipped(torch.tensor([clip.label for clip in clips], dtype=torch.int64))
         tensors = tuple(self._tensors(host))
         mix = self._rows.mix(epoch, number)
         mixed = None if mix is None else mix.targets(labels, self._num_classes)
@@ -197,8 +197,14 @@ class ClipLoader:
             if stream == "rgb":
                 yield rgb_clips(boxes, changes, self._rows.clip, empty=self._empty(number))
             else:
-                stacks = [torch.from_numpy(row.readings[number].stack).to(self._device) for row in host.rows]
-                yield flow_clips(boxes, stacks, changes, self._rows.clip, empty=self._empty(number))
+                stacks = np.stack([row.readings[number].stack for row in host.rows])
+                yield flow_clips(
+                    boxes, self._shipped(torch.from_numpy(stacks)), changes, self._rows.clip, empty=self._empty(number)
+                )
+
+    def _shipped(self, tensor: Tensor) -> Tensor:
+        """Copy a small tensor to the device without waiting for what the device has still to do."""
+        return tensor.pin_memory().to(self._device, non_blocking=True) if self._on_gpu else tensor.to(self._device)
 
     def _empty(self, number: int) -> Callable[[tuple[int, ...]], Tensor] | None:
         return None if self._on_gpu else self._clip_memory[number].floats

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 _SLACK = 1.125
 """What is allocated is a little larger than asked for, so that batches of about the same size can share it."""
 
+_MOST_FREE = 8
+"""Blocks that are kept while nobody needs them: as many as a loader that reads ahead has in hand."""
+
 
 class BatchMemory:
     """Gives out tensors, and what they lay in once more when nobody holds them or a view of them any longer."""
 
     def __init__(self) -> None:
-        self._free: deque[NDArray[np.uint8]] = deque()
+        self._free: deque[NDArray[np.uint8]] = deque(maxlen=_MOST_FREE)
 
     def bytes(self, count: int) -> Tensor:
         """Return uint8 (count,) with anything in it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ def rgb_clips(
     shape = (len(boxes), 3, len(boxes[0]), clip.size, clip.size)
     out = _empty(shape, boxes[0].device) if empty is None else empty(shape)
     fill = [255 * mean for mean in clip.mean]
-    mean, std = _per_channel(fill, out), _per_channel([255 * std for std in clip.std], out)
+    mean, std = (_per_channel(values, out.device) for values in (clip.mean, clip.std))
     # Pixels must not be rounded when a caller trains under autocast.
     with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
         for target, box, change in zip(out, boxes, changes, strict=True):
@@ -59,7 +60,7 @@ def rgb_clips(
 
 def flow_clips(
     boxes: Sequence[Tensor],
-    stacks: Sequence[Tensor],
+    stacks: Tensor,
     changes: Sequence[Change],
     clip: ClipSpec,
     *,
@@ -71,19 +72,19 @@ def flow_clips(
 
     Args:
         boxes: for each clip, the box of its change in the fields that it needs: uint8 (U, box height, box width, 2).
-        stacks: for each clip, which of its U fields stand for each frame: int64 (T, pairs).
+        stacks: for each clip, which of its U fields stand for each frame: int64 (N, T, pairs).
         empty: gives memory for the result; torch's allocator by default.
 
     Returns:
         float32 (N, 2 * pairs, T, size, size): x and y of the first field of every stack, of the second, and so on;
         0 is no motion.
     """
-    frames, pairs = stacks[0].shape
+    _, frames, pairs = stacks.shape
     shape = (len(boxes), 2 * pairs, frames, clip.size, clip.size)
     out = _empty(shape, boxes[0].device) if empty is None else empty(shape)
     with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
         for target, box, stack, change in zip(out, boxes, stacks, changes, strict=True):
-            fields = _fields(box, change, clip.size)
+            fields = _fields(box, change, clip)
             target.copy_(fields[stack].flatten(1, 2).transpose(0, 1)).div_(255 * FLOW_STD)
         return _erased(out, changes)
 
@@ -122,29 +123,35 @@ def warped(pictures: Tensor, operation: Operation, fill: Sequence[float]) -> Ten
     return moved
 
 
-def _fields(box: Tensor, change: Change, size: int) -> Tensor:
+def _fields(box: Tensor, change: Change, clip: ClipSpec) -> Tensor:
     """Return the fields of a clip as vectors (U, 2, size, size) around 0, in bytes of the prepared flow."""
+    size = clip.size
     fields = resized(box, size).float().sub_(FLOW_ZERO)
+    if clip.flow_centring == "mean":
+        fields = fields - fields.mean((2, 3), keepdim=True)
     if change.flip:
         fields = fields.flip(-1)
     height, width = box.shape[1:3]
     across = -size / width if change.flip else size / width
-    fields = fields * fields.new_tensor([across, size / height]).view(2, 1, 1)
+    fields[:, 0].mul_(across)
+    fields[:, 1].mul_(size / height)
     for operation in change.operations:
         if operation.name in GEOMETRIC:
-            fields = torch.einsum("ij,ujhw->uihw", _turn(operation, fields), warped(fields, operation, [0.0, 0.0]))
+            x, y = warped(fields, operation, [0.0, 0.0]).unbind(1)
+            (xx, xy), (yx, yy) = _turn(operation)
+            fields = torch.stack((xx * x + xy * y, yx * x + yy * y), dim=1)
     return fields
 
 
-def _turn(operation: Operation, like: Tensor) -> Tensor:
-    """Return the matrix by which an operation changes a displacement (x, y)."""
+def _turn(operation: Operation) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the rows of the matrix by which an operation changes a displacement (x, y)."""
     name, amount = operation.name, operation.amount
     if name == "rotate":
         cos, sin = math.cos(math.radians(amount)), math.sin(math.radians(amount))
-        return like.new_tensor([[cos, -sin], [sin, cos]])
+        return (cos, -sin), (sin, cos)
     across = amount if name == "shear_x" else 0.0
     down = amount if name == "shear_y" else 0.0
-    return like.new_tensor([[1.0, across], [down, 1.0]])
+    return (1.0, across), (down, 1.0)
 
 
 def _erased(clips: Tensor, changes: Sequence[Change]) -> Tensor:
@@ -155,8 +162,10 @@ def _erased(clips: Tensor, changes: Sequence[Change]) -> Tensor:
     return clips
 
 
-def _per_channel(values: Sequence[float], like: Tensor) -> Tensor:
-    return like.new_tensor(values).view(-1, 1, 1, 1)
+@cache
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return values of 0..1 in bytes, (C, 1, 1, 1); kept, since a copy to a GPU waits for all that it has to do."""
+    return torch.tensor([255 * value for value in values], device=device).view(-1, 1, 1, 1)
 
 
 def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:

@@ -100,10 +100,12 @@ def prepare(
         FlowError: the flow that is asked for cannot be had.
     """
     stores: dict[Stream, ShardStore] = {}
-    room: Room | None = None
     for stream, plan in plans(index, spec, cache_dir).items():
-        stores[stream] = _opened(plan) or _built(plan, room or Room.at(cache_dir), progress)
-        room = Room.at(cache_dir).beside(stores[stream].n_bytes, on_disk=True)
+        store = _opened(plan)
+        if store is None:
+            taken = sum(other.n_bytes for other in stores.values())
+            store = _built(plan, Room.at(cache_dir).beside(taken, on_disk=True), progress)
+        stores[stream] = store
     return stores
 
 
@@ -232,6 +234,7 @@ def _rgb_recipe(index: Index, spec: DatasetSpec) -> Recipe:
 
 def _flow_recipe(index: Index, spec: DatasetSpec) -> Recipe:
     root, short_side = Path(spec.root).expanduser(), spec.short_side
+    weights = None if spec.flow_weights is None else Path(spec.flow_weights).expanduser()
     for clip in index.usable:
         if clip.n_frames < 2:
             raise FlowError(f"{clip.id} is a single image, which has no optical flow; set flow to none")
@@ -248,7 +251,6 @@ def _flow_recipe(index: Index, spec: DatasetSpec) -> Recipe:
     def fields(clip: ClipRecord) -> Iterator[NDArray[np.uint8]]:
         if spec.flow == "listed":
             return listed_flow(clip, root, short_side=short_side, starts=starts(clip))
-        weights = None if spec.flow_weights is None else Path(spec.flow_weights).expanduser()
         method = flow_method(cast("ComputedFlow", spec.flow), weights=weights)
         return computed_flow(clip, root, method, short_side=short_side, starts=starts(clip))
 

@@ -28,14 +28,12 @@ _lock = Lock()
 
 
 @cache
-def raft_method(weights: Path | None) -> FlowMethod:
+def raft_method(weights: Path) -> FlowMethod:
     """Return RAFT, large or small as the weights are, on the first GPU; several threads may share it.
 
     Raises:
-        FlowError: there are no weights, they are not RAFT's, or there is no GPU.
+        FlowError: the weights are not RAFT's, or there is no GPU.
     """
-    if weights is None:
-        raise FlowError("raft needs weights: name torchvision's raft_large or raft_small file in flow_weights")
     if not torch.cuda.is_available():
         raise FlowError("raft needs a GPU that torch can use, and there is none; choose dis, which is made for CPUs")
     return on_device(load_raft(weights), torch.device("cuda"))

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
-from .errors import CacheError, DatasetNotFoundError
+from .errors import CacheError, DatasetFormatError, DatasetNotFoundError
 from .formats import AUTO, importer, resolved
 from .groups import regroup
 from .index import INDEX_FORMAT, ClipRecord, Index, ListedClip, make_index
@@ -86,7 +86,17 @@ def read_listing(root: Path, name: str, group_pattern: str | None = None) -> tup
         listing = importer(name)(root)
     except OSError as error:
         raise DatasetNotFoundError(f"{root} cannot be read: {error}") from error
+    _require_text(root, listing)
     return name, listing if group_pattern is None else regroup(listing, group_pattern)
+
+
+def _require_text(root: Path, listing: Listing) -> None:
+    """Refuse names that no list, database or JSON file could hold."""
+    for name in (*listing.class_names, *(name for clip in listing.clips for name in (clip.id, clip.path))):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DatasetFormatError(f"{root} holds a name that is not UTF-8, {name!a}; rename it") from None
 
 
 def write_scan(index: Index, folder: Path) -> None:

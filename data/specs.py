@@ -15,6 +15,7 @@ from .errors import InvalidSpecError
 Padding = Literal["loop", "last"]
 Validation = Literal["groups", "kfold", "official", "random"]
 Sampling = Literal["dense", "segments"]
+FlowCentring = Literal["zero", "mean"]
 Stream = Literal["rgb", "flow"]
 CropKind = Literal["random_resized", "multi_scale", "corner", "short_side"]
 StoreKind = Literal["auto", "raw", "i420", "jpeg", "tinyvideo", "lmdb"]
@@ -31,7 +32,7 @@ class SplitSpec:
     """Number of the official split."""
     validation: Validation = "groups"
     """`groups`: whole groups held out of the train list; `kfold`: one fold of its groups; `official`: the layout's
-    own validation list; `random`: clips, where the names tell no groups."""
+    own validation list; `random`: clips, where no group has two."""
     held_out: str = "1of6"
     """Groups of a class that are held out, of how many: `3of18` or `1of6`."""
     seed: int | None = None
@@ -93,6 +94,8 @@ class DatasetSpec:
         _require(self.flow in flows, "flow", self.flow, f"one of {flows}")
         kept = self.frames_kept == "all" or _UNIFORM.fullmatch(self.frames_kept) is not None
         _require(kept, "frames_kept", self.frames_kept, "`all` or `uniform:N`")
+        weights = self.flow != "raft" or self.flow_weights is not None
+        _require(weights, "flow_weights", self.flow_weights, "the path of RAFT's weights where flow is raft")
         least = self.flow == "none" or self.most_frames is None or self.most_frames >= 2
         _require(least, "frames_kept", self.frames_kept, "at least uniform:2 where flow is prepared")
 
@@ -133,6 +136,9 @@ class ClipSpec:
     """What a clip consists of; two inputs share their frames, their crop and their flip."""
     flow_pairs: int = 1
     """Flow fields in a row, around the frame, that stand for one frame: `2 * flow_pairs` channels."""
+    flow_centring: FlowCentring = "zero"
+    """`mean` subtracts from each field its mean vector, and with it much of a moving camera (Simonyan and Zisserman,
+    NIPS 2014, section 3.1)."""
     padding: Padding = "loop"
     """How a video shorter than the clip is filled: played again, or its last frame held."""
     crop_fraction: float = 0.875
@@ -152,6 +158,7 @@ class ClipSpec:
         ordered = tuple(stream for stream in streams if stream in self.inputs)
         _require(bool(self.inputs) and self.inputs == ordered, "inputs", self.inputs, f"some of {streams}, in order")
         _require(self.flow_pairs >= 1, "flow_pairs", self.flow_pairs, "at least 1")
+        _require_known("flow_centring", self.flow_centring, FlowCentring)
         _require_known("padding", self.padding, Padding)
         _require(0 < self.crop_fraction <= 1, "crop_fraction", self.crop_fraction, "in (0, 1]")
         _require(min(self.std) > 0, "std", self.std, "positive")

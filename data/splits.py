@@ -11,6 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import GroupLeakError, SplitError
 from .groups import has_groups
@@ -158,10 +159,10 @@ def _official_validation(parts: _Official) -> tuple[list[ListedClip], tuple[str,
 
 def _held_out_by(parts: _Official, spec: SplitSpec) -> tuple[set[str], tuple[str, ...]]:
     known = has_groups(parts.train)
-    if spec.validation == "random" and known:
-        example = Counter(clip.group for clip in parts.train).most_common(1)[0]
+    ((largest, clips),) = Counter(clip.group for clip in parts.train).most_common(1)
+    if spec.validation == "random" and clips > 1:
         raise GroupLeakError(
-            f"a random validation set would leak: group {example[0]} alone has {example[1]} train clips, which would "
+            f"a random validation set would leak: group {largest} alone has {clips} train clips, which would "
             "stand on both sides; say `validation: groups`"
         )
     notes = []
@@ -177,7 +178,7 @@ def _held_out_by(parts: _Official, spec: SplitSpec) -> tuple[set[str], tuple[str
     return held_out, tuple(notes)
 
 
-def _order(parts: _Official, spec: SplitSpec, *, known: bool) -> Callable[[str], object]:
+def _order(parts: _Official, spec: SplitSpec, *, known: bool) -> Callable[[str], Any]:
     """Return the key by which groups are taken: first those that are held out first."""
     seed = spec.seed
     if seed is None and known:
@@ -197,7 +198,7 @@ class _Pool:
     """Group to the classes that it has train clips of."""
 
     @classmethod
-    def of(cls, parts: _Official, order: Callable[[str], object]) -> _Pool:
+    def of(cls, parts: _Official, order: Callable[[str], Any]) -> _Pool:
         classes: defaultdict[str, set[str]] = defaultdict(set)
         by_class: defaultdict[str, set[str]] = defaultdict(set)
         for clip in parts.train:
@@ -205,7 +206,7 @@ class _Pool:
             by_class[clip.class_name].add(clip.group)
         tested = {clip.group for clip in parts.test}
         return cls(
-            groups={name: sorted(groups - tested, key=order) for name, groups in sorted(by_class.items())},  # type: ignore[arg-type] # keys of one kind
+            groups={name: sorted(groups - tested, key=order) for name, groups in sorted(by_class.items())},
             sizes={name: len(groups) for name, groups in by_class.items()},
             classes={group: frozenset(names) for group, names in classes.items()},
         )

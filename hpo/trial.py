@@ -82,14 +82,18 @@ class Decision(StrEnum):
 class Suggestion:
     """A configuration that an optimizer proposes, and why.
 
-    `predicted_mean` and `predicted_sd` are the model's belief about the first objective, in its own unit; None
-    for generators without a model.
+    `predicted_mean` and `predicted_sd` are the model's belief about the first objective, in its own unit, and
+    `predicted_feasibility` the probability that the constraints hold; None for generators without a model, and
+    without constraints.
     """
 
     params: Params
     generator: str
     predicted_mean: float | None = None
     predicted_sd: float | None = None
+    predicted_feasibility: float | None = None
+    required_memory_bytes: int | None = None
+    """Device memory it is expected to need: it is given to no smaller device. None while that cannot be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,4 +47,4 @@ def build_model(settings: ModelSettings) -> VideoModel:
     model = pkgutil.resolve_name(settings.info.builder)(settings)
     if not isinstance(model, VideoModel):
         raise TypeError(f"{settings.info.builder} made a {type(model).__name__}, not a VideoModel")
-    return model
+    return model.train()

@@ -37,10 +37,23 @@ class FrameModel(VideoModel):
         self.seq_len = int(settings.hparams.get("seq_len", 1))
         self.consensus = str(settings.hparams.get("consensus", "average"))
         self.image_channels = settings.in_channels * self.seq_len
+        self.partial_norm = bool(settings.hparams.get("partial_norm", False))
 
     def forward(self, clip: Tensor) -> Tensor:
         """Return logits (N, num_classes), the consensus of :meth:`frame_logits`."""
         return segment_consensus(self.frame_logits(clip), self.consensus)
+
+    def train(self, mode: bool = True) -> Self:
+        """As :meth:`torch.nn.Module.train`; with ``partial_norm``, batch norms but the first stay as in evaluation.
+
+        A few clips of another kind would spoil an image network's statistics (section 3.2, regularization).
+        """
+        super().train(mode)
+        if self.partial_norm:
+            norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)]
+            for norm in norms[1:]:
+                norm.eval()
+        return self
 
     def frame_logits(self, clip: Tensor) -> Tensor:
         """Return logits (N, images, num_classes), one row per image of the clip.

@@ -52,6 +52,7 @@ class InceptionV1Config:
     blend_method: str = "sum"
     blend_depthwise: bool = True
     blend_init: str = "centre"
+    partial_norm: bool = False
 
     def scaled(self, channels: int) -> int:
         """Return a published width in proportion to that of the stem."""

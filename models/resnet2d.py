@@ -51,6 +51,7 @@ class ResNet2DConfig:
     blend_method: str = "sum"
     blend_depthwise: bool = True
     blend_init: str = "centre"
+    partial_norm: bool = False
 
 
 class ImageBlock(nn.Module):

@@ -47,6 +47,7 @@ def clip_spec(config: TrainingConfig) -> ClipSpec:
         padding=clip.padding,
         inputs=inputs,
         flow_pairs=pairs,
+        flow_centring=clip.flow_centring,
         mean=card.clip.mean,
         std=card.clip.std,
     )

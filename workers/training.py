@@ -68,7 +68,12 @@ class Trainer:
         self.loaders = Loaders.of(dataset, config, runtime.device)
         self.model = build_model(config, num_classes=dataset.num_classes).to(runtime.device)
         self.optimizer = make_optimizer(
-            self.model.param_groups(weight_decay=config.weight_decay, head_lr_mult=config.head_lr_multiplier), config
+            self.model.param_groups(
+                weight_decay=config.weight_decay,
+                head_lr_mult=config.head_lr_multiplier,
+                bias_lr_mult=config.bias_lr_multiplier,
+            ),
+            config,
         )
         self.identity = Identity(
             config=config, epochs=epochs, dataset_version=dataset.version, class_names=dataset.class_names

@@ -1,4 +1,4 @@
-"""JSON with a `database` of videos: ActivityNet, Kinetics, the UCF101 lists of 3D-ResNets, and seed-002's Annots.
+"""JSON with a `database` of videos: ActivityNet, Kinetics, the UCF101 lists of 3D-ResNets, Annots of trimmed frames.
 
     {"database": {id: {"subset": "training", "annotations": [{"label": name, "segment": [start, end]}, ...]}}}
     {"database": {id: {"subset": "train", "label": name, "cls": 3, "isthere": 1, "numf": 250}},

@@ -19,7 +19,7 @@ from ..errors import DatasetFormatError, DatasetNotFoundError
 from ..groups import source_group
 from ..index import FlowFiles, ListedClip, Subset
 from ..label_maps import checked_names, in_order
-from ..listing import Listing, find_folder, read_json, require_folder, safe_path
+from ..listing import Listing, find_folder, matching_files, read_json, require_folder, safe_path, whole_number
 from ..media import FrameNames, frame_names
 
 _LIST_NAME = re.compile(r"annot(\d+)\.json")
@@ -65,14 +65,7 @@ def is_annot_json(root: Path) -> bool:
 
 
 def _find_lists(root: Path) -> dict[int, Path]:
-    for name in _LIST_FOLDERS:
-        folder = find_folder(root, name)
-        if folder is not None:
-            matches = ((entry, _LIST_NAME.fullmatch(entry.name)) for entry in folder.iterdir())
-            lists = {int(match[1]): entry for entry, match in matches if match and entry.is_file()}
-            if lists:
-                return lists
-    return {}
+    return {int(match[1]): path for match, path in matching_files(root, _LIST_FOLDERS, _LIST_NAME)}
 
 
 def _read_list(path: Path, split: int, drafts: dict[str, _Draft]) -> tuple[str, ...]:
@@ -95,9 +88,11 @@ def _read_list(path: Path, split: int, drafts: dict[str, _Draft]) -> tuple[str, 
 
 
 def _read_labels(path: Path, labels: Any) -> tuple[str, ...]:
-    if not isinstance(labels, dict) or not all(key.isdigit() for key in labels):
+    given = labels if isinstance(labels, dict) else {}
+    numbered = {number: str(name) for key, name in given.items() if (number := whole_number(key)) is not None}
+    if not numbered or len(numbered) < len(given):
         raise DatasetFormatError(f"{path}: 'labels' is no mapping of numbers to names; generate it again")
-    return checked_names(path, in_order(path, {int(number): str(name) for number, name in labels.items()}))
+    return checked_names(path, in_order(path, numbered))
 
 
 def _label(entry: Any, n_classes: int, where: str) -> int:

@@ -1,4 +1,4 @@
-"""Lists of folders of frames with first and last frame, as IBM's action-recognition-pytorch (seed 004) reads them.
+"""Lists of folders of frames with first and last frame, as IBM's action-recognition-pytorch reads them.
 
     train.txt, val.txt, test.txt                 path start end label [label ...]
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
-from ..listing import Listing, read_lines, require_folder, safe_path
+from ..listing import Listing, read_lines, require_folder, safe_path, whole_number
 from .lists import PEEK_LINES, Entry, NamedList, find_lists, listing_of
 
 NAME = re.compile(r"(?:mini_)?(?P<side>train|val|test)(?P<split>)\.txt", re.IGNORECASE)
@@ -63,9 +63,9 @@ def _fields_of(line: str) -> tuple[str, tuple[int, ...]] | None:
         path, *words = line.split(";")
     else:
         path, *words = line.split()
-    if not all(word.strip().isdigit() for word in words):
-        return None
-    return path.strip(), tuple(int(word) for word in words)
+    numbers = [whole_number(word.strip()) for word in words]
+    known = tuple(number for number in numbers if number is not None)
+    return (path.strip(), known) if len(known) == len(words) else None
 
 
 def _read_list(named: NamedList) -> list[tuple[int, Entry]]:

@@ -17,7 +17,7 @@ from ..errors import DatasetFormatError, DatasetNotFoundError
 from ..groups import source_group
 from ..index import ListedClip, Subset
 from ..label_maps import find_class_list, read_class_list
-from ..listing import FileTree, Listing, find_case_insensitive, find_folder, read_lines, require_folder, safe_path
+from ..listing import FileTree, Listing, matching_files, parent_of_classes, read_lines, require_folder, safe_path
 
 _VIDEO_FOLDERS = ("videos", "hmdb51_org", "hmdb51", "")
 _LIST_FOLDERS = ("testTrainMulti_7030_splits", "splits", "annotations", "")
@@ -56,14 +56,7 @@ def is_hmdb51(root: Path) -> bool:
 
 
 def _find_lists(root: Path) -> dict[tuple[str, int], Path]:
-    for name in _LIST_FOLDERS:
-        folder = find_folder(root, name)
-        if folder is not None:
-            matches = ((entry, _LIST_NAME.fullmatch(entry.name)) for entry in folder.iterdir())
-            lists = {(match[1], int(match[2])): entry for entry, match in matches if match and entry.is_file()}
-            if lists:
-                return lists
-    return {}
+    return {(match[1], int(match[2])): path for match, path in matching_files(root, _LIST_FOLDERS, _LIST_NAME)}
 
 
 def _class_names(root: Path, lists: dict[tuple[str, int], Path]) -> tuple[str, ...]:
@@ -94,7 +87,7 @@ def _read_list(path: Path) -> list[tuple[str, Subset | None]]:
 
 
 def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[tuple[str, str], _Sides]) -> Listing:
-    video_folder = _video_folder(root, class_names)
+    video_folder = parent_of_classes(root, _VIDEO_FOLDERS, class_names)
     tree = FileTree(video_folder)
     below = video_folder.relative_to(root).as_posix()
     prefix = "" if below == "." else f"{below}/"
@@ -117,14 +110,3 @@ def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[tuple[str, s
         )
     notes = (f"{unnamed} file names tell no source; each of these clips is its own group",) if unnamed else ()
     return Listing(class_names=class_names, clips=tuple(clips), notes=notes)
-
-
-def _video_folder(root: Path, class_names: tuple[str, ...]) -> Path:
-    for name in _VIDEO_FOLDERS:
-        folder = find_folder(root, name)
-        if folder is not None and any(find_case_insensitive(folder, c) for c in class_names):
-            return folder
-    raise DatasetNotFoundError(
-        f"{root} has no class folder such as {root / 'videos' / class_names[0]}; "
-        "put one folder of videos per class there"
-    )

@@ -10,6 +10,7 @@ there are left out and counted in one note.
 from __future__ import annotations
 
 import csv
+import io
 import re
 from pathlib import Path
 
@@ -64,24 +65,24 @@ def _has_columns(path: Path) -> bool:
 
 
 def _read_list(path: Path) -> list[Segment]:
-    segments = []
-    reader = csv.DictReader(read_text(path).splitlines(), skipinitialspace=True)
-    for row in reader:
-        where = f"{path}:{reader.line_num}"
-        video = (row["youtube_id"] or "").strip()
-        if not _YOUTUBE_ID.fullmatch(video):
-            raise DatasetFormatError(f"{where}: {video!r} is no YouTube id")
-        side = row.get("split") or _side_in_name(path)
-        segments.append(
-            Segment(
-                video=video,
-                start=_seconds(row["time_start"], where),
-                end=_seconds(row["time_end"], where),
-                label=(row.get("label") or "").strip(),
-                side=side_of(side, where),
-            )
-        )
-    return segments
+    reader = csv.DictReader(io.StringIO(read_text(path)), skipinitialspace=True)
+    try:
+        return [_segment(row, path, f"{path}:{reader.line_num}") for row in reader]
+    except csv.Error as error:
+        raise DatasetFormatError(f"{path}:{reader.line_num}: is no CSV ({error})") from None
+
+
+def _segment(row: dict[str, str | None], path: Path, where: str) -> Segment:
+    video = (row["youtube_id"] or "").strip()
+    if not _YOUTUBE_ID.fullmatch(video):
+        raise DatasetFormatError(f"{where}: {video!r} is no YouTube id")
+    return Segment(
+        video=video,
+        start=_seconds(row["time_start"], where),
+        end=_seconds(row["time_end"], where),
+        label=(row.get("label") or "").strip(),
+        side=side_of(row.get("split") or _side_in_name(path), where),
+    )
 
 
 def _side_in_name(path: Path) -> str:

@@ -11,9 +11,11 @@ from ..errors import DatasetFormatError, DatasetNotFoundError
 from ..groups import source_group
 from ..index import FlowFiles, ListedClip, Subset
 from ..label_maps import find_class_list, read_class_list
-from ..listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, find_folder, official_sides
+from ..listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, matching_files, official_sides
 from ..media import FrameNames, ListedPaths, frame_names
 
+MOST_UNNAMED = 10_000
+"""Classes that are believed to exist although nothing names them."""
 PEEK_LINES = 200
 """Lines of a list that are looked at to recognise it."""
 LIST_FOLDERS = ("", "annotations", "lists", "splits")
@@ -55,24 +57,15 @@ def find_lists(root: Path, pattern: re.Pattern[str]) -> list[NamedList]:
     Raises:
         DatasetFormatError: two lists are the same side of one split.
     """
-    for name in LIST_FOLDERS:
-        folder = find_folder(root, name)
-        if folder is None:
-            continue
-        found: dict[tuple[int, str], Path] = {}
-        for path in sorted(folder.iterdir()):
-            match = pattern.fullmatch(path.name)
-            if match is None or not path.is_file():
-                continue
-            key = int(match["split"] or 1), _SIDES[match["side"].lower()]
-            if key in found:
-                raise DatasetFormatError(
-                    f"{folder} has two {key[1]} lists, {found[key].name} and {path.name}; leave one"
-                )
-            found[key] = path
-        if found:
-            return [NamedList(path=path, side=side, split=split) for (split, side), path in sorted(found.items())]
-    return []
+    found: dict[tuple[int, str], Path] = {}
+    for match, path in matching_files(root, LIST_FOLDERS, pattern):
+        key = int(match["split"] or 1), _SIDES[match["side"].lower()]
+        if key in found:
+            raise DatasetFormatError(
+                f"{path.parent} has two {key[1]} lists, {found[key].name} and {path.name}; leave one"
+            )
+        found[key] = path
+    return [NamedList(path=path, side=side, split=split) for (split, side), path in sorted(found.items())]
 
 
 def listing_of(root: Path, lists: Mapping[NamedList, Sequence[tuple[int, Entry]]], *, frames: bool) -> Listing:
@@ -190,6 +183,8 @@ def _class_names(root: Path, entries: Iterable[Entry]) -> tuple[str, ...]:
         if count > len(names):
             raise DatasetFormatError(f"label {count - 1} is listed, but {class_list} names {len(names)} classes from 0")
         return names
+    if count > MOST_UNNAMED:
+        raise DatasetFormatError(f"label {count - 1} is listed in {root}, and nothing names it; add label_map.txt")
     return _folder_names(folders) or tuple(str(label) for label in range(count))
 
 

@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
-from ..listing import Listing, read_lines, require_folder, safe_path
+from ..listing import Listing, read_lines, require_folder, safe_path, whole_number
 from . import frame_lists
 from .lists import PEEK_LINES, Entry, NamedList, find_lists, listing_of
 
@@ -78,9 +78,10 @@ def trailing_numbers(path: Path) -> list[tuple[int, str, tuple[int, ...]]]:
 def _numbers(line: str) -> tuple[int, ...]:
     numbers: list[int] = []
     for word in reversed(_SEPARATOR.split(line)):
-        if not word.isdigit() or len(numbers) == MOST_NUMBERS:
+        number = whole_number(word)
+        if number is None or len(numbers) == MOST_NUMBERS:
             break
-        numbers.insert(0, int(word))
+        numbers.insert(0, number)
     return tuple(numbers)
 
 

@@ -14,24 +14,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
 from ..label_maps import read_class_list
-from ..listing import Listing, find_folder, read_json, read_lines, require_folder, safe_path
+from ..listing import Listing, matching_files, read_json, read_lines, require_folder, safe_path
 from .segments import Segment, SegmentedVideos, segments_listing
 
 _LIST_FOLDERS = ("", "annotations", "labels")
 _LIST_NAME = re.compile(r"(?:something-something-v[12]-)?(train|validation|test)\.(?:json|csv)")
 _LABELS_NAME = re.compile(r"(?:something-something-v[12]-labels\.(?:json|csv)|labels\.json|.*sthv[12]_label_map\.txt)")
 _BRACKETS = re.compile(r"[\[\]]")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Lists:
-    sides: dict[str, Path]
-    labels: Path | None
 
 
 def read_something(root: Path) -> Listing:
@@ -42,38 +35,27 @@ def read_something(root: Path) -> Listing:
         DatasetFormatError: an entry of a list cannot be right; the message names it.
     """
     require_folder(root)
-    lists = _find_lists(root)
-    if lists is None:
+    lists, labels = _find_lists(root), matching_files(root, _LIST_FOLDERS, _LABELS_NAME)
+    if not lists:
         raise DatasetNotFoundError(f"{root} has no something-something-v2-train.json; add the official lists")
-    if lists.labels is None:
+    if not labels:
         raise DatasetNotFoundError(f"{root} has no something-something-v2-labels.json; add it, labels follow it")
-    class_names = _read_labels(lists.labels)
+    class_names = _read_labels(labels[0][1])
     segments = [
-        Segment(video=id_, label=text, side=side)
-        for side, path in lists.sides.items()
-        for id_, text in _read_list(path)
+        Segment(video=id_, label=text, side=side) for side, path in lists.items() for id_, text in _read_list(path)
     ]
     return segments_listing(SegmentedVideos(root=root, untrimmed=False), segments, class_names)
 
 
 def is_something(root: Path) -> bool:
     """Return whether a train list of ids and texts is there."""
-    lists = _find_lists(root)
-    if lists is None or "train" not in lists.sides:
-        return False
-    return any(text for _, text in _read_list(lists.sides["train"]))
+    train = _find_lists(root).get("train")
+    return train is not None and any(text for _, text in _read_list(train))
 
 
-def _find_lists(root: Path) -> _Lists | None:
-    for name in _LIST_FOLDERS:
-        folder = find_folder(root, name)
-        if folder is None:
-            continue
-        files = [path for path in sorted(folder.iterdir()) if path.is_file()]
-        sides = {match[1]: path for path in files if (match := _LIST_NAME.fullmatch(path.name))}
-        if sides:
-            return _Lists(sides=sides, labels=next((p for p in files if _LABELS_NAME.fullmatch(p.name)), None))
-    return None
+def _find_lists(root: Path) -> dict[str, Path]:
+    """Return the list of each side."""
+    return {match[1]: path for match, path in matching_files(root, _LIST_FOLDERS, _LIST_NAME)}
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:

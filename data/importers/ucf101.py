@@ -16,7 +16,16 @@ from ..errors import DatasetError, DatasetFormatError, DatasetNotFoundError
 from ..groups import source_group
 from ..index import ListedClip, Subset
 from ..label_maps import read_class_list
-from ..listing import FileTree, Listing, find_case_insensitive, find_folder, read_lines, require_folder
+from ..listing import (
+    FileTree,
+    Listing,
+    find_case_insensitive,
+    matching_files,
+    parent_of_classes,
+    read_lines,
+    require_folder,
+    whole_number,
+)
 
 _VIDEO_FOLDERS = ("videos", "UCF-101", "UCF101", "")
 _LIST_FOLDERS = ("annotations/ucf101_splits", "ucfTrainTestlist", "annotations", "")
@@ -53,33 +62,27 @@ def is_ucf101(root: Path) -> bool:
     """Return whether official lists and class folders are there."""
     try:
         _, class_file = _find_lists(root)
-        _video_folder(root, read_class_list(class_file))
+        parent_of_classes(root, _VIDEO_FOLDERS, read_class_list(class_file))
     except DatasetError:
         return False
     return True
 
 
 def _find_lists(root: Path) -> tuple[dict[tuple[int, Subset], Path], Path]:
-    for name in _LIST_FOLDERS:
-        folder = find_folder(root, name)
-        if folder is None:
-            continue
-        lists: dict[tuple[int, Subset], Path] = {}
-        for entry in sorted(folder.iterdir()):
-            match = _LIST_NAME.fullmatch(entry.name)
-            if match and entry.is_file():
-                side: Subset = "train" if match[1].lower() == "train" else "test"
-                lists[int(match[2]), side] = entry
-        if not lists:
-            continue
-        for spelling in ("classInd.txt", "classInd"):
-            class_file = find_case_insensitive(folder, spelling)
-            if class_file is not None:
-                return lists, class_file
-        raise DatasetNotFoundError(f"{folder} has lists but no classInd.txt; add the official one")
-    raise DatasetNotFoundError(
-        f"{root} has no trainlistNN.txt; put the official lists into {root / 'ucfTrainTestlist'}"
-    )
+    found = matching_files(root, _LIST_FOLDERS, _LIST_NAME)
+    if not found:
+        raise DatasetNotFoundError(
+            f"{root} has no trainlistNN.txt; put the official lists into {root / 'ucfTrainTestlist'}"
+        )
+    lists: dict[tuple[int, Subset], Path] = {
+        (int(match[2]), "train" if match[1].lower() == "train" else "test"): path for match, path in found
+    }
+    folder = found[0][1].parent
+    for spelling in ("classInd.txt", "classInd"):
+        class_file = find_case_insensitive(folder, spelling)
+        if class_file is not None:
+            return lists, class_file
+    raise DatasetNotFoundError(f"{folder} has lists but no classInd.txt; add the official one")
 
 
 def _read_list(
@@ -114,13 +117,12 @@ def _read_list(
 def _split_line(line: str) -> tuple[str, int | None]:
     """Return the file, which may hold spaces, and the label behind it if there is one."""
     file, _, last = line.rpartition(" ")
-    if file and last.isdigit():
-        return file.strip(), int(last)
-    return line, None
+    label = whole_number(last)
+    return (line, None) if label is None or not file else (file.strip(), label)
 
 
 def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[str, _Draft]) -> Listing:
-    video_folder = _video_folder(root, class_names)
+    video_folder = parent_of_classes(root, _VIDEO_FOLDERS, class_names)
     tree = FileTree(video_folder)
     below = video_folder.relative_to(root).as_posix()
     prefix = "" if below == "." else f"{below}/"
@@ -147,14 +149,3 @@ def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[str, _Draft]
     if unlisted:
         notes = (f"{len(unlisted)} videos are on no list, e.g. {min(unlisted)}",)
     return Listing(class_names=class_names, clips=tuple(clips), notes=notes)
-
-
-def _video_folder(root: Path, class_names: tuple[str, ...]) -> Path:
-    for name in _VIDEO_FOLDERS:
-        folder = find_folder(root, name)
-        if folder is not None and any(find_case_insensitive(folder, c) for c in class_names):
-            return folder
-    raise DatasetNotFoundError(
-        f"{root} has no class folder such as {root / 'videos' / class_names[0]}; "
-        "put one folder of videos per class there"
-    )

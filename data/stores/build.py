@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHARD_BYTES = 16 << 20
-"""Of decoded frames: small enough that few are lost by a kill, and that small sets are built on all cores."""
+"""Of decoded frames: small enough that few are lost by a kill, and that small sets are built on all cores.
+
+Which clips a shard holds depends on this and the next: another value is another `CACHE_FORMAT`.
+"""
 MOST_SHARDS = 2048
 _SPARE_BYTES = 64 << 20
 """Left free on the disk beside the cache."""
@@ -138,7 +141,9 @@ class Build:
     def _is_done(self, shard: Shard) -> bool:
         file = self._aside / shard_name(shard.number)
         try:
-            return file.stat().st_size == int(self._sizes_of(shard).sum(dtype=np.int64))
+            sizes = self._sizes_of(shard)
+            n_frames = sum(self._recipe.shape(clip)[0] for clip in shard.clips)
+            return len(sizes) == n_frames and file.stat().st_size == int(sizes.sum(dtype=np.int64))
         except (OSError, ValueError):
             return False  # not begun, or cut short by a failing machine
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +38,15 @@ def pack_database(folder: Path, manifest: Manifest, sizes: NDArray[np.uint32], m
     """
     aside = folder / "packing"
     shutil.rmtree(aside, ignore_errors=True)
+    # Keys that rise fill their pages; more digits than %05d has do not rise.
+    rising = max(manifest.n_frames, default=0) < 10**_KEY_DIGITS
     with lmdb.open(str(aside), map_size=_map_bytes(sizes, meta, manifest), sync=False) as database:
         rows = sorted(range(len(manifest.ids)), key=lambda row: encode_key(frame_key(manifest.ids[row], 0)))
         for start in range(0, len(rows), _BATCH_CLIPS):
             with database.begin(write=True) as transaction:
                 for row in rows[start : start + _BATCH_CLIPS]:
-                    _put_clip(transaction, folder, manifest, sizes, row)
+                    for key, image in _images(folder, manifest, sizes, row):
+                        transaction.put(key, image, append=rising)
         with database.begin(write=True) as transaction:
             transaction.put(encode_key(META_KEY), json.dumps(meta, sort_keys=True).encode())
         database.sync(True)
@@ -51,25 +54,22 @@ def pack_database(folder: Path, manifest: Manifest, sizes: NDArray[np.uint32], m
     shutil.rmtree(aside)
 
 
-def _put_clip(
-    transaction: lmdb.Transaction, folder: Path, manifest: Manifest, sizes: NDArray[np.uint32], row: int
-) -> None:
+def _images(folder: Path, manifest: Manifest, sizes: NDArray[np.uint32], row: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the key and the bytes of each frame of one clip."""
     id_, first = manifest.ids[row], manifest.first[row]
     lengths = sizes[first : first + manifest.n_frames[row]]
     if len(encode_key(frame_key(id_, len(lengths)))) > _MOST_KEY_BYTES:
         raise CacheError(f"the id {id_[:40]!r}... is too long for a key of an LMDB; choose the store jpeg")
-    # Keys that rise fill their pages; more digits than %05d has do not rise.
-    rising = max(manifest.n_frames) < 10**_KEY_DIGITS
     with (folder / shard_name(manifest.shard[row])).open("rb") as shard:
         shard.seek(manifest.offset[row])
         for index, length in enumerate(lengths):
-            transaction.put(encode_key(frame_key(id_, index)), shard.read(int(length)), append=rising)
+            yield encode_key(frame_key(id_, index)), shard.read(int(length))
 
 
 def _map_bytes(sizes: NDArray[np.uint32], meta: Mapping[str, Any], manifest: Manifest) -> int:
     """Return more than the database can need: a value fills whole pages, and copies of pages stay for a while."""
     pages = int((sizes.astype(np.int64) // PAGE_BYTES + 2).sum())
-    keys = sum(len(id_.encode()) + 64 for id_ in manifest.ids) * 4
+    keys = sum(len(encode_key(id_)) + 64 for id_ in manifest.ids) * 4
     return pages * PAGE_BYTES + 2 * len(json.dumps(meta)) + keys + (64 << 20)
 
 

@@ -17,8 +17,12 @@ from .datasets import GroupPattern, Name, Root, group, progress_bar
 
 if TYPE_CHECKING:
     from data.index import Index
+    from data.listing import Listing
     from data.splits import Split
 
+RootOrIndex = Annotated[
+    Path, typer.Argument(help="Folder of the data set, or the index.json of a scan.", show_default=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Into = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it.", show_default=False)]
 
@@ -31,6 +35,16 @@ def _scanned(context: typer.Context, root: Path, name: str, group_pattern: str |
     cache_dir = settings_of(context).cache_dir
     with told(DatasetError), progress_bar() as bar:
         return scan_into(cache_dir, root, name=name, group_pattern=group_pattern, progress=bar)
+
+
+def _known(context: typer.Context, root: Path, name: str, group_pattern: str | None) -> Index:
+    """Read an index that `scan` wrote, or scan a folder."""
+    from data import DatasetError, Index
+
+    if not root.is_file():
+        return _scanned(context, root, name, group_pattern)
+    with told(DatasetError):
+        return Index.load(root)
 
 
 @group.command()
@@ -53,7 +67,7 @@ def scan(
 @group.command()
 def check(
     context: typer.Context,
-    root: Root,
+    root: RootOrIndex,
     name: Name = "auto",
     group_pattern: GroupPattern = None,
     as_json: AsJson = False,
@@ -61,7 +75,7 @@ def check(
     """Decode every clip once and tell what is there and what is wrong; exits with 1 if anything is."""
     from data.report import check as look_over
 
-    report = look_over(_scanned(context, root, name, group_pattern))
+    report = look_over(_known(context, root, name, group_pattern))
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:
@@ -72,7 +86,7 @@ def check(
 @group.command()
 def stats(
     context: typer.Context,
-    root: Root,
+    root: RootOrIndex,
     name: Name = "auto",
     group_pattern: GroupPattern = None,
     as_json: AsJson = False,
@@ -80,7 +94,7 @@ def stats(
     """Show what is in a data set: classes, groups, lengths, sizes, frame rates, codecs."""
     from data.report import stats as tables
 
-    found = tables(_scanned(context, root, name, group_pattern))
+    found = tables(_known(context, root, name, group_pattern))
     if as_json:
         typer.echo(json.dumps(asdict(found)))
     else:
@@ -127,9 +141,7 @@ def split(
     if as_json:
         typer.echo(json.dumps(content))
     else:
-        classes = {clip.id: clip.class_name for clip in listing.clips}
-        counts = {part: Counter(classes[id_] for id_ in ids) for part, ids in _parts(parts).items()}
-        print_split(listing.class_names, counts, (*listing.notes, *parts.notes))
+        _print_split(listing, parts)
 
 
 @group.command()
@@ -152,6 +164,12 @@ def export(
     out.print(f"{written.clips} clips of {len(index.clips)} written to {folder}, {len(written.lists)} lists")
     for note in written.notes:
         out.print(f"note: {note}", markup=False)
+
+
+def _print_split(listing: Listing, parts: Split) -> None:
+    classes = {clip.id: clip.class_name for clip in listing.clips}
+    counts = {part: Counter(classes[id_] for id_ in ids) for part, ids in _parts(parts).items()}
+    print_split(listing.class_names, counts, (*listing.notes, *parts.notes))
 
 
 def _parts(parts: Split) -> dict[str, tuple[str, ...]]:

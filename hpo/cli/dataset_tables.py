@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from .app import out
@@ -24,11 +25,11 @@ def print_check(report: CheckReport) -> None:
     )
     splits = Table("split", "fit", "validation", "test (sealed)", "problem")
     for split in report.splits:
-        splits.add_row(str(split.number), str(split.fit), str(split.validation), str(split.test), split.error)
+        splits.add_row(str(split.number), str(split.fit), str(split.validation), str(split.test), escape(split.error))
     out.print(splits)
     classes = Table("class", "clips", "groups")
     for name, clips in report.clips_per_class.items():
-        classes.add_row(name, str(clips), str(report.groups_per_class[name]))
+        classes.add_row(escape(name), str(clips), str(report.groups_per_class[name]))
     out.print(classes)
     out.print("sizes: " + _counts(report.sizes), markup=False)
     _print_lines([f"left out: {p.path}: {p.status}, {p.note}" for p in report.problems])
@@ -53,7 +54,7 @@ def print_stats(found: Stats) -> None:
     table = Table("class", "clips", "groups", "frames", *(f"split {number}" for number in splits))
     for each in found.classes:
         sides = (", ".join(f"{n} {side}" for side, n in each.sides.get(number, {}).items()) for number in splits)
-        table.add_row(each.name, str(each.clips), str(each.groups), str(each.frames), *sides)
+        table.add_row(escape(each.name), str(each.clips), str(each.groups), str(each.frames), *sides)
     out.print(table)
 
 
@@ -61,7 +62,7 @@ def print_split(class_names: Sequence[str], counts: Mapping[str, Mapping[str, in
     """Print how many clips of each class are in each part."""
     table = Table("class", *counts)
     for name in class_names:
-        table.add_row(name, *(str(counts[part].get(name, 0)) for part in counts))
+        table.add_row(escape(name), *(str(counts[part].get(name, 0)) for part in counts))
     table.add_row("all", *(str(sum(part.values())) for part in counts.values()), style="bold")
     out.print(table)
     _print_lines([f"note: {note}" for note in notes])

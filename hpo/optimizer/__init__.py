@@ -10,14 +10,24 @@ from functools import partial
 
 from ..spec import StudySpec
 from .generator import Generator, GeneratorError
+from .memory import Device, Fleet
 from .optimizer import Optimizer, startup_trials
 
-__all__ = ["Generator", "GeneratorError", "Optimizer", "create_generator", "create_optimizer", "startup_trials"]
+__all__ = [
+    "Device",
+    "Fleet",
+    "Generator",
+    "GeneratorError",
+    "Optimizer",
+    "create_generator",
+    "create_optimizer",
+    "startup_trials",
+]
 
 
-def create_optimizer(spec: StudySpec) -> Optimizer:
-    """Make the optimizer that `spec.optimizer` names."""
-    return Optimizer(spec, partial(create_generator, spec))
+def create_optimizer(spec: StudySpec, *, fleet: Fleet | None = None) -> Optimizer:
+    """Make the optimizer that `spec.optimizer` names; `fleet` says what the trials run on, where that is known."""
+    return Optimizer(spec, partial(create_generator, spec), fleet=fleet)
 
 
 def create_generator(spec: StudySpec) -> Generator:

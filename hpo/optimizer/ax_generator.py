@@ -5,8 +5,8 @@ and the generation strategy. The strategy's node is ours (`hpo.optimizer.bayes`)
 experiment has no room for (whole curves of trials that were stopped, conditions without imputation) and a twentieth of
 the time. The start-up is ours too and comes before the strategy.
 
-The experiment is a cache: it follows the history trial by trial and is built anew when the history has changed in
-another way than by going on. Suggestions are a function of the history alone.
+The experiment is a cache: it follows the history trial by trial and is built anew when the past has changed.
+Suggestions are a function of the history alone.
 """
 
 from __future__ import annotations
@@ -121,12 +121,15 @@ class AxStudy:
         return self._client._experiment
 
     def follow(self, history: History) -> bool:
-        """Attach what is new; False (and nothing done) when the history is no continuation of what is attached."""
-        records = {record.id: record for record in history.records}
-        seen = {id: _Known(record, history.metric_names, self._spec.task.epochs) for id, record in records.items()}
-        goes_on = all(id in seen and seen[id].continues(was) for id, was in self._known.items())
-        if history.spec != self._spec or not goes_on:
+        """Attach what is new; False (and nothing done) when what had finished is not what it was."""
+        epochs = self._spec.task.epochs
+        seen = {record.id: _Known(record, history.metric_names, epochs) for record in history.records}
+        gone = {id for id, was in self._known.items() if id not in seen or not seen[id].continues(was)}
+        if history.spec != self._spec or any(self._known[id].state not in _PENDING for id in gone):
             return False
+        for id in gone:
+            # A suggestion that was withdrawn or planned again.
+            self._client.mark_trial_abandoned(self._known.pop(id).index)
         rows: list[DataRow] = []
         finished: list[tuple[int, TrialState]] = []
         for id, now in seen.items():

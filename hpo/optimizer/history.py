@@ -4,7 +4,8 @@ How a trial counts for a model:
 
     completed                       its final values, at its last step
     stopped, running with a curve   its last values, at the step they belong to
-    failed(oom, diverged, timeout)  the configuration's own fault: as the worst values seen
+    failed(oom)                     its estimated memory, where memory is constrained, and nothing else
+    failed(diverged, timeout)       the configuration's own fault: as the worst values seen; so is oom otherwise
     failed(otherwise)               nothing, but the exact configuration is not proposed again
     withdrawn                       nothing
 """
@@ -12,13 +13,16 @@ How a trial counts for a model:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+
+import numpy as np
 
 from ..outcomes import final_metrics, finite
 from ..spec import StudySpec
 from ..trial import FailureKind, Params, Suggestion, TrialRecord, TrialState
 from .cube import ParamsKey, key_of
+from .memory import MEMORY_METRIC, peak_gib
 
 CONFIGURATION_FAULTS = frozenset({FailureKind.OOM, FailureKind.DIVERGED, FailureKind.TIMEOUT})
 """Failures that say something about the configuration, so that the model should stay away from it."""
@@ -37,13 +41,19 @@ class Observation:
     metrics: Mapping[str, float]
     imputed: bool = False
     """Whether the metrics stand for a failure."""
+    vague: Mapping[str, float] = field(default_factory=dict)
+    """Standard deviations of the metrics that are mere placeholders: nothing is known of them."""
 
 
 class History:
     """The records of a study, in the order of their ids, and what follows from them."""
 
-    def __init__(self, spec: StudySpec, records: Iterable[TrialRecord]) -> None:
+    def __init__(
+        self, spec: StudySpec, records: Iterable[TrialRecord], demand_gib: Mapping[int, float] | None = None
+    ) -> None:
+        """View `records`; `demand_gib` says by id what trials that ran out of memory would have needed."""
         self.spec = spec
+        self._demand_gib = dict(demand_gib or {})
         kept = (record for record in records if record.state is not TrialState.WITHDRAWN)
         self.records: Sequence[TrialRecord] = sorted(kept, key=lambda record: record.id)
 
@@ -87,13 +97,31 @@ class History:
             TrialRecord(id=after + place, number=after + place, state=TrialState.SUGGESTED, params=suggestion.params)
             for place, suggestion in enumerate(suggestions)
         ]
-        return History(self.spec, [*self.records, *pending])
+        return History(self.spec, [*self.records, *pending], self._demand_gib)
+
+    def without(self, rejected: Mapping[ParamsKey, float]) -> History:
+        """Give the history in which the configurations `rejected` have run out of memory, with what they would need."""
+        after = max((record.id for record in self.records), default=-1) + 1
+        records = [
+            TrialRecord(
+                id=after + place,
+                number=after + place,
+                state=TrialState.FAILED,
+                failure_kind=FailureKind.OOM,
+                params=dict(key),
+            )
+            for place, key in enumerate(rejected)
+        ]
+        demand = dict(zip(range(after, after + len(records)), rejected.values(), strict=True))
+        return History(self.spec, [*self.records, *records], self._demand_gib | demand)
 
     def _observe(self, record: TrialRecord, worst: Mapping[str, float]) -> Observation | None:
         if record.state is TrialState.FAILED:
             if record.failure_kind not in CONFIGURATION_FAULTS or not worst:
                 return None
             full = self.spec.task.epochs
+            if record.id in self._demand_gib and MEMORY_METRIC in self.metric_names:
+                return self._out_of_memory(record, full)
             return Observation(params=record.params, state=TrialState.COMPLETED, step=full, metrics=worst, imputed=True)
         metrics = self._usable(record)
         if not metrics and record.state not in _PENDING:
@@ -101,8 +129,26 @@ class History:
         step = record.last_step or (0 if record.state in _PENDING else self.spec.task.epochs)
         return Observation(params=record.params, state=record.state, step=step, metrics=metrics)
 
+    def _out_of_memory(self, record: TrialRecord, step: int) -> Observation:
+        middle = {name: float(np.median(values)) for name, values in self._seen.items()}
+        # So uncertain that a model learns nothing from it.
+        vague = {name: 3 * float(np.std(values)) + 1e-6 for name, values in self._seen.items() if name != MEMORY_METRIC}
+        metrics = {**middle, MEMORY_METRIC: self._demand_gib[record.id]}
+        return Observation(
+            params=record.params, state=TrialState.COMPLETED, step=step, metrics=metrics, imputed=True, vague=vague
+        )
+
+    @cached_property
+    def _seen(self) -> dict[str, list[float]]:
+        """The values of every metric that completed trials have shown."""
+        usable = [self._usable(record) for record in self.records if record.state is TrialState.COMPLETED]
+        return {name: [metrics[name] for metrics in usable if metrics] for name in self.metric_names}
+
     def _usable(self, record: TrialRecord) -> dict[str, float]:
         metrics = final_metrics(record)
+        peak = peak_gib(record)
+        if metrics and peak is not None:
+            metrics = {MEMORY_METRIC: peak, **metrics}
         values = {name: finite(metrics, name) for name in self.metric_names}
         known = {name: value for name, value in values.items() if value is not None}
         return known if len(known) == len(values) else {}

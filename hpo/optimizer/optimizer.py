@@ -14,11 +14,17 @@ from ..errors import NotFoundError
 from ..outcomes import final_metrics
 from ..spec import StudySpec
 from ..trial import Decision, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
-from .cube import varies
+from .cube import ParamsKey, key_of, varies
 from .generator import Generator, GeneratorError
 from .history import History
+from .memory import GIB, MARGIN, Fleet, MemoryModel, with_memory_limit
 from .sobol import sobol_generator
 
+Propose = Callable[[History, int], list[Suggestion]]
+MEMORY_TRIES: Final = 10
+"""So often is a proposal that would not fit replaced by another."""
+MEMORY_NET: Final = 128
+"""After those tries, the first of so many points of the Sobol sequence that fits is taken."""
 MODEL_FREE: Final = frozenset({"sobol", "random"})
 """Optimizers that learn nothing from results: no start-up, and nothing to plan again."""
 
@@ -32,9 +38,14 @@ class Optimizer:
     known about the trials: an optimizer rebuilt with `replay` proposes what the old one would have proposed.
     """
 
-    def __init__(self, spec: StudySpec, make_generator: Callable[[], Generator]) -> None:
-        """Use what `make_generator` makes after the start-up; it is called when first needed (Ax is slow to import)."""
+    def __init__(self, spec: StudySpec, make_generator: Callable[[], Generator], *, fleet: Fleet | None = None) -> None:
+        """Use what `make_generator` makes after the start-up; it is called when first needed (Ax is slow to import).
+
+        `fleet` says what the trials run on, so that nothing is proposed that fits none of it.
+        """
         self.spec = spec
+        self._fleet = fleet or Fleet()
+        self._memory_of: MemoryModel | None = None
         self._make_generator = make_generator
         self._is_model = spec.optimizer.name not in MODEL_FREE
         self._startup = sobol_generator()
@@ -48,11 +59,11 @@ class Optimizer:
 
         Nothing is remembered of them: `register` those that are taken up.
         """
-        history = self.history()
+        history, memory = self.history(), self._memory()
         startup = min(n, self.startup_left)
-        found = self._startup.propose(history, startup) if startup else []
+        found = self._fitting(memory, history, startup, self._startup.propose) if startup else []
         while len(found) < n:
-            found += self._propose(history.extended(found), n - len(found))
+            found += self._fitting(memory, history.extended(found), n - len(found), self._propose)
         return found
 
     @property
@@ -76,7 +87,32 @@ class Optimizer:
 
     def quick(self, n: int = 1) -> list[Suggestion]:
         """Propose without a model, at once: for a worker that would otherwise wait for a long fit."""
-        return self._fallback.propose(self.history(), n)
+        return self._fitting(self._memory(), self.history(), n, self._fallback.propose)
+
+    def expects_to_fit(self, params: Params) -> bool:
+        """Whether a configuration is expected to fit the largest device."""
+        return self._memory().fits(params)
+
+    def _fitting(self, memory: MemoryModel, history: History, n: int, propose: Propose) -> list[Suggestion]:
+        """Propose what is expected to fit: up to n, at least one; after some tries, what is nearest to fitting."""
+        rejected: dict[ParamsKey, float] = {}
+        nearest: list[tuple[float, Suggestion]] = []
+        for _ in range(MEMORY_TRIES):
+            found = propose(history.without(rejected) if rejected else history, n)
+            fitting = [suggestion for suggestion in found if memory.fits(suggestion.params)]
+            if fitting:
+                return [_routed(memory, suggestion) for suggestion in fitting]
+            for suggestion in found:
+                demand = memory.predict_gib(suggestion.params) or 0.0
+                rejected[key_of(suggestion.params)] = demand
+                nearest.append((demand, suggestion))
+        wide = self._fallback.propose(history.without(rejected), MEMORY_NET)
+        fitting = [suggestion for suggestion in wide if memory.fits(suggestion.params)]
+        if fitting:
+            return [_routed(memory, suggestion) for suggestion in fitting[:n]]
+        nearest += [(memory.predict_gib(suggestion.params) or 0.0, suggestion) for suggestion in wide]
+        logger.warning("study %s: nothing proposed fits the memory; trying what is nearest to it", self.spec.name)
+        return [min(nearest, key=lambda entry: entry[0])[1]]
 
     @cached_property
     def _generator(self) -> Generator:
@@ -100,21 +136,23 @@ class Optimizer:
         if not isinstance(suggestion, Suggestion):
             suggestion = Suggestion(params=suggestion, generator="manual")
         self.spec.check_params(suggestion.params)
-        self._records[id] = TrialRecord(
-            id=id,
-            number=self._records[id].number if id in self._records else len(self._records),
-            state=TrialState.SUGGESTED,
-            params=suggestion.params,
-            generator=suggestion.generator,
-            predicted_mean=suggestion.predicted_mean,
-            predicted_sd=suggestion.predicted_sd,
+        self._keep(
+            TrialRecord(
+                id=id,
+                number=self._records[id].number if id in self._records else len(self._records),
+                state=TrialState.SUGGESTED,
+                params=suggestion.params,
+                generator=suggestion.generator,
+                predicted_mean=suggestion.predicted_mean,
+                predicted_sd=suggestion.predicted_sd,
+            )
         )
 
     def report(self, id: int, step: int, metrics: Metrics) -> Decision:
         """Take in the metrics after `step` epochs and say whether the trial goes on."""
         record = self._record(id)
         record = replace(record, state=TrialState.RUNNING, curve={**record.curve, step: metrics}, epochs_done=step)
-        self._records[id] = record
+        self._keep(record)
         return decide(self.spec, record, list(self._records.values()))
 
     def tell(self, id: int, metrics: Metrics) -> None:
@@ -122,37 +160,53 @@ class Optimizer:
         if any(not math.isfinite(value) for value in metrics.values()):
             self.fail(id, FailureKind.DIVERGED)
         else:
-            self._records[id] = replace(self._record(id), state=TrialState.COMPLETED, metrics=metrics)
+            self._keep(replace(self._record(id), state=TrialState.COMPLETED, metrics=metrics))
 
     def stop(self, id: int, metrics: Metrics | None = None) -> None:
         """Take in that a trial was stopped early; without metrics its last report stands."""
         record = self._record(id)
         kept = final_metrics(record) if metrics is None else metrics
-        self._records[id] = replace(record, state=TrialState.STOPPED, metrics=kept)
+        self._keep(replace(record, state=TrialState.STOPPED, metrics=kept))
 
     def fail(self, id: int, kind: FailureKind) -> None:
         """Take in that a trial failed: its configuration is not proposed again."""
-        self._records[id] = replace(
-            self._record(id), state=TrialState.FAILED, failure_kind=FailureKind(kind), metrics=None
-        )
+        self._keep(replace(self._record(id), state=TrialState.FAILED, failure_kind=FailureKind(kind), metrics=None))
 
     def forget(self, id: int) -> None:
         """Drop a trial that was withdrawn before it ran."""
         self._record(id)
         del self._records[id]
+        self._memory_of = None
 
     def replay(self, records: Iterable[TrialRecord]) -> None:
         """Replace everything known by `records`."""
         self._records = {record.id: record for record in records}
+        self._memory_of = None
 
     def history(self) -> History:
         """Give what is known, as generators read it."""
-        return History(self.spec, self._records.values())
+        records, memory = list(self._records.values()), self._memory()
+        return History(with_memory_limit(self.spec, memory, records), records, memory.demand_gib)
+
+    def _memory(self) -> MemoryModel:
+        if self._memory_of is None:
+            self._memory_of = MemoryModel(self.spec, list(self._records.values()), self._fleet)
+        return self._memory_of
+
+    def _keep(self, record: TrialRecord) -> None:
+        self._records[record.id] = record
+        self._memory_of = None
 
     def _record(self, id: int) -> TrialRecord:
         if id not in self._records:
             raise NotFoundError(f"the optimizer knows no trial {id}; register it first")
         return self._records[id]
+
+
+def _routed(memory: MemoryModel, suggestion: Suggestion) -> Suggestion:
+    """Say how large a device the suggestion needs."""
+    demand = memory.predict_gib(suggestion.params)
+    return suggestion if demand is None else replace(suggestion, required_memory_bytes=round(demand / MARGIN * GIB))
 
 
 def startup_trials(spec: StudySpec) -> int:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from ..store import Database, lifecycle, trials
+from ..spec import StudySpec
+from ..store import Database, lifecycle, trials, workers
 from ..store.studies import StudyRow
 from ..trial import Suggestion, TrialRecord, TrialState
-from . import create_optimizer
+from . import create_generator
+from .generator import Generator
+from .memory import Device, Fleet
 from .optimizer import Optimizer
 
 logger = logging.getLogger(__name__)
@@ -27,34 +31,38 @@ _NEVER: Final = -1
 class StudyServer:
     """Fills and refreshes the queue of one study.
 
-    What it remembers only saves work: with how many results each suggestion was planned, and how long a fit takes.
+    What it remembers only saves work: with how many results and for which largest device each suggestion was planned,
+    and how long a fit takes.
     """
 
     def __init__(self, database: Database, owner: str) -> None:
         self._database = database
         self._owner = owner
         self._planned_with: dict[int, int] = {}
+        self._planned_for: dict[int, int | None] = {}
         self._looked_at: tuple[int, ...] | None = None
         self._fit_seconds = 0.0
         self._is_prepared = False
+        self._generator: tuple[str, Generator] | None = None
 
     def step(self, study: StudyRow, *, generation: int, demand: int) -> bool:
         """Do the most urgent thing for `demand` workers that may ask soon; give whether more may be left to do."""
         missing = _missing(study, demand)
         # Something can only be stale when results came in or the queue moved.
-        seen = (_count(study, *_FINISHED), _count(study, TrialState.SUGGESTED))
+        fleet = self._fleet()
+        seen = (_count(study, *_FINISHED), _count(study, TrialState.SUGGESTED), fleet.largest_bytes or 0)
         if missing <= 0 and self._looked_at == seen:
             self._prepare(study)
             return False
         with self._database.transaction() as connection:
             records = trials.records(connection, study.id)
-        optimizer = create_optimizer(study.spec)
+        optimizer = Optimizer(study.spec, partial(self._generator_for, study.spec), fleet=fleet)
         optimizer.replay(records)
         results = sum(record.state in _FINISHED for record in records)
         if missing > 0:
             is_wanted_now = not _waiting(study) and demand > _count(study, TrialState.RUNNING)
             return self._top_up(study, optimizer, generation, missing, results, is_wanted_now=is_wanted_now)
-        if self._replan(study, optimizer, generation, records, results):
+        if self._replan(study, optimizer, generation, records, results, largest=fleet.largest_bytes):
             return True
         self._looked_at = seen
         return False
@@ -86,14 +94,23 @@ class StudyServer:
         return bool(added)
 
     def _replan(
-        self, study: StudyRow, optimizer: Optimizer, generation: int, records: Sequence[TrialRecord], results: int
+        self,
+        study: StudyRow,
+        optimizer: Optimizer,
+        generation: int,
+        records: Sequence[TrialRecord],
+        results: int,
+        *,
+        largest: int | None,
     ) -> bool:
         """Plan the first stale suggestion again that nobody has claimed; give whether there was one."""
         waiting = [record for record in records if record.state is TrialState.SUGGESTED and record.attempt == 0]
         # Those of an earlier owner count as planned with what is known now.
         self._planned_with = {record.id: self._planned_with.get(record.id, results) for record in waiting}
         for record in waiting[:REPLANNED]:
-            if self._planned_with[record.id] >= results:
+            is_too_large = self._planned_for.get(record.id) != largest and not optimizer.expects_to_fit(record.params)
+            self._planned_for[record.id] = largest
+            if self._planned_with[record.id] >= results and not is_too_large:
                 continue
             self._planned_with[record.id] = results
             optimizer.forget(record.id)
@@ -119,11 +136,26 @@ class StudyServer:
         self._fit_seconds = time.monotonic() - started
         return suggestions
 
+    def _fleet(self) -> Fleet:
+        """Give the devices of all workers heard of, and the largest of those that are alive."""
+        with self._database.transaction() as connection:
+            found = workers.list_all(connection)
+        alive = [row.memory_bytes for row in found if row.seconds_since_seen < workers.ALIVE_SECONDS]
+        devices = {row.name: Device(kind=row.gpu_name or row.device, memory_bytes=row.memory_bytes) for row in found}
+        known = [memory for memory in alive if memory is not None]
+        return Fleet(devices=devices, largest_bytes=max(known, default=None) if len(known) == len(alive) else None)
+
     def _prepare(self, study: StudyRow) -> None:
         """Import the model's libraries while there is nothing else to do."""
         if not self._is_prepared:
             self._is_prepared = True
-            create_optimizer(study.spec).prepare()
+            self._generator_for(study.spec)
+
+    def _generator_for(self, spec: StudySpec) -> Generator:
+        """Give the generator of a study; it is kept, since it remembers what saves work."""
+        if self._generator is None or self._generator[0] != spec.optimizer.name:
+            self._generator = spec.optimizer.name, create_generator(spec)
+        return self._generator[1]
 
 
 def _missing(study: StudyRow, demand: int) -> int:
@@ -153,4 +185,6 @@ def _log(what: str, study: StudyRow, number: int, suggestion: Suggestion) -> Non
     if suggestion.predicted_mean is not None and suggestion.predicted_sd is not None:
         metric = study.spec.objectives[0].metric
         expected = f"; expects {metric} {suggestion.predicted_mean:.4g} ± {suggestion.predicted_sd:.2g}"
+    if suggestion.predicted_feasibility is not None:
+        expected += f"; feasible with probability {suggestion.predicted_feasibility:.2f}"
     logger.info("study %s: trial %d %s by %s: %s%s", study.name, number, what, suggestion.generator, values, expected)

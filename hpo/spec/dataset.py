@@ -42,7 +42,7 @@ class DatasetConfig(Strict):
     """Number of the official split."""
     validation: Literal["groups", "kfold", "official", "random"] = "groups"
     """`groups`: whole source groups held out of the train list; `kfold`: one fold of its groups; `official`: the
-    layout's own validation list; `random`: clips, where the names tell no sources."""
+    layout's own validation list; `random`: clips, where no source has two."""
     held_out: str = "1of6"
     """Groups of each class that are held out, of how many."""
     split_seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] | None = None

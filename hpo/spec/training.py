@@ -35,6 +35,8 @@ class ClipConfig(Strict):
     """What a model of one clip sees; a two-stream model sees both."""
     flow_pairs: Annotated[StrictInt, Field(ge=1, le=50)] = 5
     """Flow fields for each frame of a `flow` clip: the model gets twice as many channels."""
+    flow_centring: Literal["zero", "mean"] = "zero"
+    """`mean` subtracts from each field its mean vector, and with it much of a moving camera."""
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -93,6 +95,8 @@ class TrainingConfig(Strict):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     grad_clip_norm: Annotated[float, Field(gt=0)] | None = 40.0
     head_lr_multiplier: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    bias_lr_multiplier: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Of biases of convolutions and linear layers; 2 in Caffe's tradition."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` and `bf16`: bf16 autocast on GPUs that compute it right, float32 elsewhere."""
     clip: ClipConfig = ClipConfig()

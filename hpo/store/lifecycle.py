@@ -55,6 +55,7 @@ def suggest(
             "generator": suggestion.generator,
             "predicted_mean": suggestion.predicted_mean,
             "predicted_sd": suggestion.predicted_sd,
+            "required_memory_bytes": suggestion.required_memory_bytes,
         }
         for suggestion in suggestions
     ]
@@ -68,7 +69,10 @@ def suggest(
         suggestions=_json(proposed),
     )
     records = trials.by_ids(connection, [int(row.id) for row in added])
-    details = [(study_id, record.id, {"number": record.number, "generator": record.generator}) for record in records]
+    details = [
+        (study_id, record.id, {"number": record.number, "generator": record.generator, **_feasibility(suggestion)})
+        for record, suggestion in zip(records, suggestions, strict=False)
+    ]
     events.append_all(connection, "trial.suggested", owner, details)
     return records
 
@@ -87,11 +91,19 @@ def replace_suggestion(
         generator=suggestion.generator,
         predicted_mean=suggestion.predicted_mean,
         predicted_sd=suggestion.predicted_sd,
+        required_memory_bytes=suggestion.required_memory_bytes,
     ).one_or_none()
     if row is None:
         return False
-    events.append(connection, row.study_id, trial_id, "trial.replaced", owner, {"old_params": row.old_params})
+    details = {"old_params": row.old_params, **_feasibility(suggestion)}
+    events.append(connection, row.study_id, trial_id, "trial.replaced", owner, details)
     return True
+
+
+def _feasibility(suggestion: Suggestion) -> dict[str, float]:
+    """Give what the event tells of the constraints; nothing without them."""
+    feasibility = suggestion.predicted_feasibility
+    return {} if feasibility is None else {"predicted_feasibility": feasibility}
 
 
 def withdraw(connection: Connection, study_id: int, *, actor: str) -> int:

@@ -20,13 +20,14 @@ WITH place AS MATERIALIZED (
       AND generator_expires_at > clock_timestamp()
     FOR NO KEY UPDATE
 ), added AS (
-    INSERT INTO trial (study_id, number, params, generator, predicted_mean, predicted_sd)
+    INSERT INTO trial (study_id, number, params, generator, predicted_mean, predicted_sd, required_memory_bytes)
     SELECT place.id,
            place.next_number + proposed.position - 1,
            proposed.value -> 'params',
            proposed.value ->> 'generator',
            (proposed.value ->> 'predicted_mean')::float8,
-           (proposed.value ->> 'predicted_sd')::float8
+           (proposed.value ->> 'predicted_sd')::float8,
+           (proposed.value ->> 'required_memory_bytes')::bigint
     FROM place,
          jsonb_array_elements(CAST(:suggestions AS jsonb)) WITH ORDINALITY AS proposed (value, position)
     WHERE proposed.position <= place.room
@@ -64,6 +65,7 @@ SET params = CAST(:params AS jsonb),
     generator = :generator,
     predicted_mean = :predicted_mean,
     predicted_sd = :predicted_sd,
+    required_memory_bytes = CAST(:required_memory_bytes AS bigint),
     created_at = clock_timestamp()
 FROM old
 WHERE trial.id = old.id

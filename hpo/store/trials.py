@@ -14,6 +14,7 @@ from ..outcomes import is_feasible
 from ..trial import FailureKind, Metrics, Params, TrialRecord, TrialState
 from .study_row import StudyRow, get_by_id
 from .tables import trial
+from .workers import ALIVE_SECONDS
 
 _READ: Final = """
 SELECT trial.*, COALESCE(curve.steps, '{{}}') AS curve
@@ -35,7 +36,7 @@ _DEMAND: Final = text("""
 SELECT count(*)
 FROM worker, study
 WHERE study.id = :study_id
-  AND worker.last_seen > clock_timestamp() - make_interval(secs => 60)
+  AND worker.last_seen > clock_timestamp() - make_interval(secs => :seconds)
   AND (worker.study IS NULL OR worker.study = study.name)
 """)
 
@@ -158,7 +159,7 @@ def environment_of(connection: Connection, trial_id: int) -> TrialRun:
 
 def demand(connection: Connection, study_id: int) -> int:
     """Count the workers that could ask for a trial of this study soon: those heard of within the last minute."""
-    return int(connection.execute(_DEMAND, {"study_id": study_id}).scalar_one())
+    return int(connection.execute(_DEMAND, {"study_id": study_id, "seconds": ALIVE_SECONDS}).scalar_one())
 
 
 def _row(connection: Connection, trial_id: int) -> RowMapping:

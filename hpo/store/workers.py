@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from ..protocol import WorkerInfo
 from .tables import NOW, trial, worker
+
+ALIVE_SECONDS: Final = 60.0
+"""A worker that was heard of within this time may ask for a trial soon."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,7 +102,13 @@ BLEND = (
         doc="Start with the image itself, as fits image weights, or with random weights.",
     ),
 )
-COMMON = (NON_LOCAL, TEMPORAL_STRIDE, POOLING)
+PARTIAL_NORM = HParam(
+    name="partial_norm",
+    default=False,
+    accepts=FLAG,
+    doc="In training, all batch norms but the first keep the statistics that they came with.",
+)
+COMMON = (NON_LOCAL, TEMPORAL_STRIDE, POOLING, PARTIAL_NORM)
 SEGMENTS = SearchChoice(name="clip.frames", values=(3, 8, 16))
 SEARCH_SHIFT: tuple[SearchParameter, ...] = (
     SEGMENTS,

@@ -41,7 +41,7 @@ def outcomes(history: History) -> list[Outcome]:
     for seen in history.observations:
         if not seen.metrics:
             continue
-        values, sds = dict(seen.metrics), dict.fromkeys(seen.metrics, 0.0)
+        values, sds = dict(seen.metrics), {**dict.fromkeys(seen.metrics, 0.0), **seen.vague}
         if seen.state is not TrialState.COMPLETED and seen.step < full:
             for name, value in seen.metrics.items():
                 values[name], sds[name] = carried(value, *_pairs(completed, name, seen.step))

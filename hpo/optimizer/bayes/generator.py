@@ -10,6 +10,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from ...trial import Suggestion, TrialState
+from ..cost import expected_cost
 from ..cube import ParamsKey, key_of, size
 from ..generator import GeneratorError
 from ..history import History
@@ -17,8 +18,8 @@ from .acquisition import Acquisition
 from .curves import outcomes
 from .gp import Array
 from .improvement import is_dominated
-from .models import Data, Metric, model
-from .search import best_of, every_row, search
+from .models import Data, Metric, feasibility, model
+from .search import best_of, every_row, free, search
 from .space import Space
 
 _SAMPLES = 32
@@ -26,6 +27,8 @@ _LEAST = 8
 """Samples of the function at the base: in all, and for each sample of the hyperparameters at least."""
 _INCUMBENTS = 16
 _CENTRES = 8
+_NEARLY = 0.2
+"""Violations of the constraints that differ by less than this share of the spread of outcomes count as the same."""
 _FEW = 2000
 """Finite spaces up to this size are enumerated."""
 _PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
@@ -73,6 +76,8 @@ class _Plan:
         data = Data(points=space.embed(rows), columns=space.columns, outcomes=known)
         self._metrics = model(history.spec, data)
         self._incumbents = _incumbents(self._metrics, data.points, rows)
+        self._has_constraints = bool(history.spec.constraints)
+        self._cost = expected_cost(history) if history.spec.budget.gpu_hours is not None else None
         self._seed = (history.spec.optimizer.seed, len(history.records))
 
     def next(self) -> Suggestion | None:
@@ -80,7 +85,8 @@ class _Plan:
         row = self._search(self._acquisition())
         if row is None:
             return None
-        mean, sd = self._metrics[0].predict(self._space.embed(row[None]))
+        point = self._space.embed(row[None])
+        mean, sd = self._metrics[0].predict(point)
         is_usable = math.isfinite(mean[0]) and math.isfinite(sd[0])
         params = self._space.decode(row)
         self._taken.add(key_of(params))
@@ -90,6 +96,7 @@ class _Plan:
             generator=self._name,
             predicted_mean=float(mean[0]) if is_usable else None,
             predicted_sd=float(sd[0]) if is_usable else None,
+            predicted_feasibility=float(feasibility(self._metrics, point)[0]) if self._has_constraints else None,
         )
 
     def _acquisition(self) -> Acquisition:
@@ -103,9 +110,15 @@ class _Plan:
     def _search(self, acquisition: Acquisition) -> Array | None:
         if self._everything is None:
             seed = [*self._seed, len(self._pending), 2]
-            return search(self._space, acquisition, self._incumbents[:_CENTRES], self._is_new, seed)
+            return search(self._space, acquisition, self._incumbents[:_CENTRES], self._is_new, seed, price=self._price)
         left = np.array([row for row in self._everything if self._is_new(row)])
-        return best_of(acquisition, left) if len(left) else None
+        return best_of(acquisition, left, price=self._price) if len(left) else None
+
+    def _price(self, rows: Array) -> Array:
+        """Give the log costs of rows; 0 unless the budget is one of GPU hours and costs can be told."""
+        if self._cost is None:
+            return free(rows)
+        return np.log([self._cost(self._space.decode(row)) for row in rows])
 
     def _is_new(self, row: Array) -> bool:
         return key_of(self._space.decode(row)) not in self._taken
@@ -118,14 +131,13 @@ def _blas() -> ThreadpoolController:
 
 def _incumbents(metrics: Sequence[Metric], points: Array, rows: Array) -> Array:
     """Give the rows that may be best: by the models' means, feasible ones first, the best first."""
-    objectives, short = [], np.zeros(len(rows))
-    for metric in metrics:
-        mean, variance = metric.modelled.process.marginal(points)
-        if metric.modelled.is_objective:
-            objectives.append(mean)
-        lacking = np.maximum(metric.modelled.threshold - mean, 0.0) / np.sqrt(variance + 1e-6)
-        short += np.where(np.isfinite(lacking), lacking, 0.0)
-    values = np.stack(objectives, axis=1)
+    means = [metric.modelled.process.mean(points) for metric in metrics]
+    values = np.stack(
+        [mean for mean, metric in zip(means, metrics, strict=True) if metric.modelled.is_objective], axis=1
+    )
+    short = np.zeros(len(rows))
+    for mean, metric in zip(means, metrics, strict=True):
+        short += np.maximum(metric.modelled.threshold - mean, 0.0)
     behind = is_dominated(values) if values.shape[1] > 1 else np.zeros(len(rows), dtype=bool)
-    order = np.lexsort((-values.sum(axis=1), behind, short > 1.0))
+    order = np.lexsort((-values.sum(axis=1), behind, np.floor(short / _NEARLY)))
     return np.asarray(rows[order[: _INCUMBENTS * values.shape[1]]])

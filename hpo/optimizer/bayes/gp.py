@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky
+from scipy.linalg.lapack import dtrtri
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -74,8 +75,7 @@ def _factors(matrices: Array, scales: Array) -> Array:
 
 def _inverses(factors: Array) -> Array:
     """Give the inverses of lower triangular matrices (members, n, n)."""
-    identity = np.eye(factors.shape[-1])
-    return np.stack([solve_triangular(factor, identity, lower=True, check_finite=False) for factor in factors])
+    return np.stack([dtrtri(factor, lower=1)[0] for factor in factors])
 
 
 class Process:
@@ -111,6 +111,11 @@ class Process:
         mean, half = self._halves(scaled)
         prior = self._scales * matern(squared_distances(scaled, scaled))[0]
         return mean, prior - np.swapaxes(half, 1, 2) @ half
+
+    def mean(self, points: Array) -> Array:
+        """Give the mean of the function at each of embedded points, over the members."""
+        cross = matern(squared_distances(self._points, points * self._weights))[0]
+        return np.asarray((self._means + np.einsum("mij,mi->mj", self._scales * cross, self._alpha)).mean(axis=0))
 
     def marginal(self, points: Array) -> tuple[Array, Array]:
         """Give mean and variance of the function at each of embedded points, over the members."""

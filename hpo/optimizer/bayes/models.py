@@ -21,6 +21,7 @@ from .acquisition import Modelled
 from .curves import Outcome
 from .fit import Evidence, fit
 from .gp import Array, Hyperparameters, Process
+from .improvement import log_probability
 from .outcome import Transform, constraint_transforms, log_jacobian, objective_transforms, worth_comparing
 from .slice_sampling import sample
 
@@ -63,23 +64,39 @@ class Data:
 
 
 def model(spec: StudySpec, data: Data) -> list[Metric]:
-    """Fit the metrics of the objectives, then those of the constraints that are not objectives too."""
-    found = [_metric(spec, data, objective.metric, gain(objective, 1.0), True) for objective in spec.objectives]
-    objectives = {objective.metric for objective in spec.objectives}
+    """Fit the metrics of the objectives, then those of the constraints that do not point the way of an objective."""
+    wanted = {(objective.metric, gain(objective, 1.0)): True for objective in spec.objectives}
     for constraint in spec.constraints:
-        if constraint.metric not in objectives:
-            sign = 1.0 if constraint.relation == ">=" else -1.0
-            found.append(_metric(spec, data, constraint.metric, sign, False))
-    return found
+        wanted.setdefault((constraint.metric, 1.0 if constraint.relation == ">=" else -1.0), False)
+    return [_metric(spec, data, name, sign, is_objective) for (name, sign), is_objective in wanted.items()]
+
+
+def feasibility(metrics: Sequence[Metric], points: Array) -> Array:
+    """Give the probability that all constraints hold at embedded points, metrics taken as independent."""
+    logs = np.zeros(len(points))
+    for metric in metrics:
+        if metric.modelled.threshold > -np.inf:
+            mean, variance = metric.modelled.process.marginal(points)
+            logs += log_probability(mean, np.sqrt(variance), metric.modelled.threshold)[0]
+    return np.exp(logs)
 
 
 def _metric(spec: StudySpec, data: Data, name: str, sign: float, is_objective: bool) -> Metric:
     gains = sign * np.array([outcome.values[name] for outcome in data.outcomes])
     sds = np.array([outcome.sds[name] for outcome in data.outcomes])
     threshold = _threshold(spec, name, sign)
-    limit = None if is_objective else threshold
-    chosen = _choose(_Task(points=data.points, columns=data.columns, gains=gains, sds=sds, limit=limit))
-    transform = _transforms(gains, limit)[chosen.place]
+    task = _Task(
+        points=data.points,
+        columns=data.columns,
+        gains=gains,
+        sds=sds,
+        limit=None if is_objective else threshold,
+        # Hypervolume is measured in the objectives as they are: a warp would change which trade-offs count.
+        is_warped=len(spec.objectives) == 1,
+    )
+    chosen = _choose(task)
+    # A later outcome can rule out the shape that suited the earlier ones, such as a logarithm by its sign.
+    transform = task.transforms[min(chosen.place, len(task.transforms) - 1)]
     noise = (sds * transform.slope(gains)) ** 2
     targets = transform.forward(gains)
     bound = float(transform.forward(np.array([threshold]))[0]) if np.isfinite(threshold) else threshold
@@ -118,6 +135,16 @@ class _Task:
     sds: Array
     limit: float | None
     """The threshold of a constraint; None for an objective."""
+    is_warped: bool
+    """Whether an objective may be transformed in shape."""
+
+    @property
+    def transforms(self) -> Sequence[Transform]:
+        """What may be modelled, the simplest first; always as many for the same kind of task."""
+        if self.limit is not None:
+            return constraint_transforms(self.gains, self.limit)
+        found = objective_transforms(self.gains)
+        return found if self.is_warped else found[:1]
 
     def first(self, places: NDArray[np.intp]) -> _Task:
         return replace(self, points=self.points[places], gains=self.gains[places], sds=self.sds[places])
@@ -125,7 +152,9 @@ class _Task:
     @property
     def key(self) -> bytes:
         parts = (self.points, self.columns, self.gains, self.sds)
-        return blake2b(b"".join(part.tobytes() for part in parts) + repr(self.limit).encode()).digest()
+        return blake2b(
+            b"".join(part.tobytes() for part in parts) + repr((self.limit, self.is_warped)).encode()
+        ).digest()
 
 
 _chosen: OrderedDict[bytes, _Choice] = OrderedDict()
@@ -145,7 +174,7 @@ def _choose(task: _Task) -> _Choice:
 def _best(task: _Task) -> _Choice:
     """Choose the transform by its best hyperparameters, then sample hyperparameters while there are few data."""
     found = []
-    for place, transform in enumerate(worth_comparing(_transforms(task.gains, task.limit), len(task.gains))):
+    for place, transform in enumerate(worth_comparing(task.transforms, len(task.gains))):
         noise = (task.sds * transform.slope(task.gains)) ** 2
         evidence = Evidence(task.points, transform.forward(task.gains), noise, task.columns)
         fitted = fit(evidence)
@@ -159,10 +188,6 @@ def _best(task: _Task) -> _Choice:
 def samples_for(count: int) -> int:
     """Give how many samples of the hyperparameters `count` observations are worth; 1 stands for the best alone."""
     return next(samples for least, samples in _SAMPLES if count >= least)
-
-
-def _transforms(gains: Array, threshold: float | None) -> list[Transform]:
-    return objective_transforms(gains) if threshold is None else constraint_transforms(gains, threshold)
 
 
 def scheduled(count: int) -> int:

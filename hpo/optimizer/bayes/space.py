@@ -127,6 +127,9 @@ class Space:
         keys = [key for key, parameter in spec.space.items() if varies(parameter)]
         self._fixed = {key: value_at(parameter, 0.5) for key, parameter in spec.space.items() if key not in keys}
         self.axes = [_axis(spec, key, keys) for key in keys]
+        self._middle = {
+            axis.key: axis.value((axis.count - 1) // 2 if axis.is_categorical else 0.5) for axis in self.axes
+        }
         self._order = [keys.index(key) for key in spec.parameter_order if key in keys]
         self.columns = _columns(self.axes)
         """Which axis each column of the embedding belongs to."""
@@ -142,8 +145,7 @@ class Space:
 
     def encode(self, params: Params) -> Array:
         """Give the row of a configuration, inactive parameters at their middle."""
-        middle = {axis.key: axis.value(0.5 * (axis.count - 1) if axis.is_categorical else 0.5) for axis in self.axes}
-        return np.array([axis.coordinate(params.get(axis.key, middle[axis.key])) for axis in self.axes])
+        return np.array([axis.coordinate(params.get(axis.key, self._middle[axis.key])) for axis in self.axes])
 
     def decode(self, row: Array) -> dict[str, ParamValue]:
         """Give the configuration of a row, inactive parameters dropped."""

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from hpo.errors import NotFoundError, StaleLeaseError
-from hpo.store import Database, lifecycle, studies
+from hpo.store import Database, events, lifecycle, studies
 from hpo.store.lifecycle import BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS
 from hpo.trial import FailureKind, StudyState, TrialState
 
@@ -315,6 +316,19 @@ def test_of_many_optimizers_at_once_one_gets_the_lease(database: Database) -> No
     assert sorted(together(8, act), key=lambda got: got or 0) == [None] * 7 + [1]
 
 
+def test_events_tell_how_probably_the_constraints_hold(database: Database) -> None:
+    study = make_study(database)
+    likely, unlikely = (replace(suggestion(), predicted_feasibility=share) for share in (0.75, 0.25))
+    with database.transaction() as connection:
+        generation = studies.acquire_generator(connection, study.id, OWNER, 60)
+        assert generation is not None
+        found = lifecycle.suggest(connection, study.id, [likely, suggestion()], owner=OWNER, generation=generation)
+        lifecycle.replace_suggestion(connection, found[1].id, unlikely, owner=OWNER, generation=generation)
+    with database.transaction() as connection:
+        told = [event.detail.get("predicted_feasibility") for event in events.list_since(connection, study.id)]
+    assert told == [None, 0.75, None, 0.25]
+
+
 def test_suggesting_at_once_keeps_the_numbers_gap_free_and_the_budget(database: Database) -> None:
     study = make_study(database, budget={"trials": 20})
     suggest(database, study, 0)
@@ -364,3 +378,18 @@ def test_a_trial_that_is_not_there_is_not_found(database: Database) -> None:
     ):
         with pytest.raises(NotFoundError, match="deleted"):
             action()
+
+
+def test_a_suggestion_is_given_to_no_device_that_is_expected_to_be_too_small(database: Database) -> None:
+    study = make_study(database)
+    suggest(database, study, 0)
+    needs = [replace(suggestion(0.01), required_memory_bytes=16 * 2**30), suggestion(0.02)]
+    with database.transaction() as connection:
+        generation = studies.acquire_generator(connection, study.id, OWNER, 60)
+        assert generation is not None
+        large, small = lifecycle.suggest(connection, study.id, needs, owner=OWNER, generation=generation)
+    assert must_claim(database, name="w1", memory_bytes=8 * 2**30).trial_id == small.id
+    assert claim(database, name="w2", memory_bytes=8 * 2**30) is None
+    with database.transaction() as connection:
+        assert lifecycle.replace_suggestion(connection, large.id, suggestion(0.03), owner=OWNER, generation=generation)
+    assert must_claim(database, name="w2", memory_bytes=8 * 2**30).trial_id == large.id

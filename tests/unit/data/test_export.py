@@ -111,7 +111,9 @@ def test_the_json_is_what_the_lists_say(videos: tuple[Index, Path], tmp_path: Pa
     assert content["labels"] == {"1": "air_drumming", "2": "Run"}
     assert content["training"] == {"v_a_b_c_g02_c01": {"set": "training", "label": 1, "nframes": 3}}
     assert content["validation"]["v_Run_g01_c01"] == {"set": "validation", "label": 2, "nframes": 3}
-    assert written.notes == ("extract the frames of the 3 videos to images/<clip>; the lists count them already",)
+    (note,) = written.notes
+    assert note.startswith("the lists count the frames of 3 videos; `hpo data extract ")
+    assert note.endswith(" --naming annot_json` writes them")
 
 
 def test_names_that_become_equal_stay_apart(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 import data.extract
 from data import DatasetSpec, Index, scan
 from data.decode import decode_video
-from data.errors import CacheError, DatasetFormatError, InvalidSpecError
+from data.errors import CacheError, InvalidSpecError
+from data.export import export
 from data.extract import extract
 from data.index import make_index
 from data.prepare import prepare
@@ -134,17 +135,29 @@ def test_an_unknown_naming_and_a_folder_that_is_none_are_said(index: Index, tiny
         extract(index, spec_of(tiny_root), tmp_path / "file", naming="tsn")
 
 
-@pytest.mark.parametrize(
-    ("ids", "naming", "words"),
-    [
-        (("a/x", "b/x"), "annot_json", "the folder of another clip; use naming tsn"),
-        (("a", "a/x"), "tsn", "the folder of another clip"),
-        (("../x", "y"), "tsn", "leads out of the folder"),
-    ],
-)
-def test_clips_never_share_or_leave_their_folder(tmp_path: Path, ids: tuple[str, str], naming: str, words: str) -> None:
+@pytest.mark.parametrize("naming", NAMES)
+@pytest.mark.parametrize("ids", [("a/x", "b/x"), ("a", "a/x"), ("../x", "y"), ("a/..", "a/."), ("a/x y", "a/X;Y")])
+def test_clips_never_share_or_leave_their_folder(tmp_path: Path, ids: tuple[str, str], naming: str) -> None:
     write_video(tmp_path / "v.avi", moving(4, 32, 32))
     index = index_of(tmp_path, *(listed("v.avi", id=id_) for id_ in ids))
-    with pytest.raises(DatasetFormatError, match=words):
-        extract(index, spec_of(tmp_path), tmp_path / "out", naming=naming)
-    assert not (tmp_path / "out").exists()
+    (tmp_path / "around").mkdir()
+    out = tmp_path / "around" / "out"
+    extract(index, DatasetSpec(name="ucf101", root=tmp_path, short_side=32), out, naming=naming)
+    images = [path for path in out.rglob("*.jpg")]
+    assert len({str(path.parent).lower() for path in images}) == 2
+    assert len(images) == 8
+    assert [path.name for path in (tmp_path / "around").iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(("naming", "form"), [("annot_json", "annot_json"), ("ibm", "frame_lists")])
+def test_extracted_frames_and_exported_lists_fit_each_other(
+    index: Index, tiny_root: Path, tmp_path: Path, naming: str, form: Any
+) -> None:
+    extract(index, spec_of(tiny_root), tmp_path, naming=naming)
+    export(index, tiny_root, tmp_path, form, split=2)
+    again = scan(tmp_path)
+    assert again.name == form
+    split = 2 if form == "annot_json" else 1
+    assert {(c.label, c.group, c.subset(split), c.n_frames, c.flow is not None) for c in again.usable} == {
+        (c.label, c.group, c.subset(2), c.n_frames, True) for c in index.usable
+    }

@@ -10,7 +10,7 @@ import pytest
 
 from data import Index
 from data.errors import DatasetFormatError, DatasetNotFoundError
-from data.index import ClipRecord, Measurement, make_index
+from data.index import ClipRecord, FlowFiles, Measurement, make_index
 
 
 def record(name: str = "a", **changes: Any) -> ClipRecord:
@@ -50,7 +50,15 @@ def test_a_decoders_wording_does_not_change_the_hash() -> None:
         {"group": "g02"},
         {"class_name": "Walk"},
         {"official": ((1, "test"), (2, "train"))},
+        {"official": ((1, "validation"), (2, "test"))},
         {"path": "videos/Run/other.avi"},
+        {"kind": "frames"},
+        {"frame_name": "img_%05d.jpg"},
+        {"start": 1},
+        {"end": 9},
+        {"other_labels": (1,)},
+        {"flow": FlowFiles(x="x%d", y="y%d")},
+        {"flow": FlowFiles(x="x%d", y="y%d", bound=10.0)},
         {"measured": Measurement(status="ok", n_frames=9, width=8, height=6, fps=25.0, sha1="x")},
         {"measured": Measurement(status="corrupt", sha1="sha-a")},
     ],
@@ -59,13 +67,22 @@ def test_whatever_training_depends_on_changes_the_hash(changed: dict[str, Any]) 
     assert index(record()).hash != index(record(**changed)).hash
 
 
+def test_another_decoders_rounding_does_not_change_the_hash() -> None:
+    measured = record().measured
+    assert index(record()).hash == index(record(measured=replace(measured, frames_hash="other"))).hash
+
+
 def test_class_names_and_their_order_change_the_hash() -> None:
     names = index(record(), class_names=["Run", "Walk"])
     assert names.hash != index(record(), class_names=["Walk", "Run"]).hash
 
 
 def test_saving_and_loading_gives_the_same_index(tmp_path: Path) -> None:
-    saved = index(record("a"), record("b", measured=Measurement(status="empty")), notes=["note"])
+    segment = record("c", kind="frames", frame_name="%05d.jpg", start=3, end=9, other_labels=(2, 1), label=1)
+    with_flow = record("d", flow=FlowFiles(x="u/%d", y="v/%d", first=0, bound=15.0), official=())
+    plain = [record(f"e{number}") for number in range(20)]
+    broken = record("b", measured=Measurement(status="empty"))
+    saved = index(record("a"), broken, segment, with_flow, *plain, notes=["note"])
     saved.save(tmp_path / "index.json")
     loaded = Index.load(tmp_path / "index.json")
     assert loaded == saved
@@ -76,9 +93,12 @@ def test_saving_and_loading_gives_the_same_index(tmp_path: Path) -> None:
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "index.json"
     index(record()).save(path)
-    path.write_text(path.read_text().replace("Run/a", "Run/b"))
-    with pytest.raises(DatasetFormatError, match="was changed"):
-        Index.load(path)
+    text = path.read_text()
+    for old, new in (("Run/a", "Run/b"), (index(record()).hash, index(record("b")).hash)):
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(DatasetFormatError, match="was changed"):
+            Index.load(path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": 1, "class_names": [], "clips": [{}]}'])

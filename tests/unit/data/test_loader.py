@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from data import AugmentSpec, CacheError, ClipBatch, ClipSpec, Dataset, DatasetSpec, InvalidSpecError
+from data import AugmentSpec, CacheError, ClipBatch, ClipSpec, Dataset, DatasetSpec, InvalidSpecError, open_dataset
 from data.augment import Change
 from data.crops import view_boxes
 from data.loader import ClipLoader
@@ -18,6 +19,7 @@ from data.pixels import rgb_clips
 from data.prepare import prepare
 from data.rows import EvaluationRows, TrainingRows
 from data.scanning import scan
+from data.specs import StoreKind
 from data.store import Box, FrameStore
 from data.stores.raw import RawStore
 from data.synthetic import write_video
@@ -111,6 +113,21 @@ def test_the_number_of_readers_changes_nothing(tiny: Dataset, prefetch: int, rea
     assert_equal(alone.batches(1), together.batches(1))
     # Memory that batches share must not be shared while it is read.
     assert_equal(alone.batches(2), list(together.batches(2)))
+
+
+@pytest.mark.parametrize("store", [kind for kind in get_args(StoreKind) if kind != "auto"])
+def test_every_store_is_read_alike_by_many_readers(tiny_root: Path, tmp_path: Path, store: StoreKind) -> None:
+    spec = DatasetSpec(name="ucf101", root=tiny_root, short_side=32, store=store)
+    opened = open_dataset(spec, cache_dir=tmp_path)
+
+    def batches(prefetch: int) -> Iterable[ClipBatch]:
+        options = {"batch_size": 2, "seed": 0, "prefetch": prefetch, "readers": 4}
+        return opened.train_loader(clip=CLIP, augment=AUGMENT, **options).batches(1)
+
+    alone = list(batches(0))
+    assert sum(len(batch.ids) for batch in alone) == 8
+    for _ in range(3):
+        assert_equal(batches(4), alone)
 
 
 def test_an_abandoned_epoch_stops_reading_ahead(tiny: Dataset) -> None:
@@ -325,6 +342,16 @@ def test_flow_of_another_size_is_refused(tiny: Dataset) -> None:
 
     stores = {**tiny.stores, "flow": Small(tiny.stores["rgb"])}
     with pytest.raises(CacheError, match=r"the flow of .* is 12 x 10, its frames 43 x 32; prepare both again"):
+        next(iter(ClipLoader(stores, tiny.index.usable, EvaluationRows(clip=BOTH), batch_size=2)))
+
+
+def test_a_clip_of_one_frame_has_no_flow(tiny: Dataset) -> None:
+    class Still(MadeFlow):
+        def shape(self, id_: str) -> tuple[int, int, int]:
+            return 0, *super().shape(id_)[1:]
+
+    stores = {**tiny.stores, "flow": Still(tiny.stores["rgb"])}
+    with pytest.raises(CacheError, match=r"Grow/v_Grow_.* has one frame and so no optical flow"):
         next(iter(ClipLoader(stores, tiny.index.usable, EvaluationRows(clip=BOTH), batch_size=2)))
 
 

@@ -28,6 +28,14 @@ def test_what_is_held_stays_as_it_is() -> None:
     assert len({tensor.data_ptr() for tensor in (detached, second, third)}) == 3
 
 
+def test_no_more_than_a_few_blocks_are_kept_for_later() -> None:
+    memory = BatchMemory()
+    held = [memory.bytes(100) for _ in range(30)]
+    assert len({tensor.data_ptr() for tensor in held}) == 30
+    held.clear()
+    assert len(memory._free) == 8
+
+
 def test_what_a_graph_holds_stays_as_it_is() -> None:
     memory = BatchMemory()
     weight = torch.full((3,), 2.0, requires_grad=True)

@@ -123,14 +123,14 @@ def flow_of(x: float, y: float, *, frames: int = 2, size: tuple[int, int] = (20,
 
 def flow(fields: torch.Tensor, change: Change, stack: list[list[int]] | None = None) -> torch.Tensor:
     """Return (2 * pairs, T, 20, 20), in bytes around 0."""
-    stacks = torch.tensor(stack or [[n] for n in range(len(fields))])
-    (made,) = flow_clips([fields], [stacks], [change], PLAIN)
+    stacks = torch.tensor([stack or [[n] for n in range(len(fields))]])
+    (made,) = flow_clips([fields], stacks, [change], PLAIN)
     return made * (255 * FLOW_STD)
 
 
 def test_flow_is_centred_and_scaled() -> None:
     fields = flow_of(30.5, -9.5)
-    (made,) = flow_clips([fields], [torch.tensor([[0], [1]])], [whole(fields)], PLAIN)
+    (made,) = flow_clips([fields], torch.tensor([[[0], [1]]]), [whole(fields)], PLAIN)
     assert made.shape == (2, 2, 20, 20)
     torch.testing.assert_close(made[0], torch.full((2, 20, 20), 30.5 / 255 / 0.226))
     torch.testing.assert_close(made[1], torch.full((2, 20, 20), -9.5 / 255 / 0.226))
@@ -148,6 +148,15 @@ def test_vectors_are_scaled_with_the_picture() -> None:
     made = flow(fields, whole(fields))
     torch.testing.assert_close(made[0], torch.full((2, 20, 20), 30.5 / 2))
     torch.testing.assert_close(made[1], torch.full((2, 20, 20), -9.5 * 2))
+
+
+def test_the_mean_vector_of_each_field_can_be_taken_out() -> None:
+    fields = noise(3, 20, 20, 2)
+    stacks = torch.tensor([[[0, 1], [1, 2]]])
+    plain, centred = (
+        flow_clips([fields], stacks, [whole(fields)], replace(PLAIN, flow_centring=how)) for how in ("zero", "mean")
+    )
+    torch.testing.assert_close(centred, plain - plain.mean((3, 4), keepdim=True))
 
 
 def test_stacks_interleave_x_and_y_of_the_fields_they_name() -> None:
@@ -179,7 +188,7 @@ def test_what_moves_pixels_moves_vectors_alike(operation: Operation) -> None:
     moved = centre_of(after) - centre_of(before)
     clip = replace(PLAIN, size=81)
     fields = flow_of(*(b - a).tolist(), size=(81, 81))
-    (made,) = flow_clips([fields], [torch.tensor([[0], [1]])], [replace(whole(fields), operations=(operation,))], clip)
+    (made,) = flow_clips([fields], torch.tensor([[[0], [1]]]), [replace(whole(fields), operations=(operation,))], clip)
     ours = (made * (255 * FLOW_STD))[:, 0, 40, 40].double()
     # Bytes hold halves: the field is half a byte off the vector, at most.
     torch.testing.assert_close(ours, moved, atol=0.75, rtol=0.02)
@@ -221,9 +230,9 @@ def test_a_gpu_makes_the_same_clips() -> None:
     for each in (change, replace(change, operations=operations[:1])):
         (ours,) = rgb_clips([frames.cuda()], [each], PLAIN)
         torch.testing.assert_close(ours.cpu(), rgb(frames, each), atol=6.0, rtol=0)
-        stack = torch.tensor([[0, 1], [1, 1]])
-        (ours,) = flow_clips([fields.cuda()], [stack.cuda()], [each], PLAIN)
-        (theirs,) = flow_clips([fields], [stack], [each], PLAIN)
+        stack = torch.tensor([[[0, 1], [1, 1]]])
+        (ours,) = flow_clips([fields.cuda()], stack.cuda(), [each], PLAIN)
+        (theirs,) = flow_clips([fields], stack, [each], PLAIN)
         torch.testing.assert_close(ours.cpu(), theirs, atol=0.05, rtol=0)
     (made,) = rgb_clips([frames.cuda()], [replace(change, operations=operations)], PLAIN)
     assert torch.isfinite(made).all()

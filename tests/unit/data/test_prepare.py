@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -390,6 +391,17 @@ def test_a_prepared_lmdb_is_a_data_set(index: Index, tiny_root: Path, tmp_path: 
     assert np.abs(frames.astype(int) - expected).mean() < 6
     dataset = open_dataset(spec_of(folder, name="lmdb"), cache_dir=tmp_path)
     assert dataset.class_names == index.class_names
+
+
+def test_names_that_are_no_utf8_and_ids_that_are_too_long_for_a_database(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.avi")
+    write_video(tmp_path / name, moving(4, 32, 32))
+    for form in FORMS:
+        store = prepare(index_of(tmp_path, listed(name)), spec_of(tmp_path, store=form), tmp_path / "cache")["rgb"]
+        assert store.video(name).shape == (4, 32, 32, 3)
+    long = index_of(tmp_path, listed(name, id="x" * 600))
+    with pytest.raises(CacheError, match="too long for a key of an LMDB; choose the store jpeg"):
+        prepare(long, spec_of(tmp_path, store="lmdb"), tmp_path / "cache")
 
 
 def test_the_table_of_a_large_cache_opens_at_once(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torchvision.models.optical_flow import raft_small
 
 from data.errors import FlowError
+from data.flow import flow_method
 from data.raft import load_raft, on_device, raft_method
 from tests.unit.data.clips import moving
 
@@ -50,8 +51,8 @@ def test_what_is_no_weights_of_raft_is_named(tmp_path: Path) -> None:
 
 def test_raft_without_weights_or_a_gpu_says_what_to_do(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(FlowError, match="raft needs weights: name torchvision's"):
-        raft_method(None)
+    with pytest.raises(FlowError, match="raft needs the path of torchvision's weights"):
+        flow_method("raft")
     with pytest.raises(FlowError, match=r"raft needs a GPU .*choose dis"):
         raft_method(weights)
 

@@ -18,6 +18,27 @@ from data import AugmentSpec, ClipSpec, DatasetError, DatasetSpec
         (lambda: ClipSpec(padding="mirror"), "padding"),  # type: ignore[arg-type]  # the mistake
         (lambda: ClipSpec(crop_fraction=0.0), "crop_fraction"),
         (lambda: ClipSpec(std=(0.2, 0.0, 0.2)), "std"),
+        (lambda: ClipSpec(sampling="random"), "sampling"),  # type: ignore[arg-type]  # the mistake
+        (lambda: ClipSpec(stack=0), "stack"),
+        (lambda: ClipSpec(frames=10, stack=3), "frames"),
+        (lambda: ClipSpec(gap=0), "gap"),
+        (lambda: ClipSpec(inputs=()), "inputs"),
+        (lambda: ClipSpec(inputs=("flow", "rgb")), "inputs"),
+        (lambda: ClipSpec(flow_pairs=0), "flow_pairs"),
+        (lambda: ClipSpec(flow_centring="median"), "flow_centring"),  # type: ignore[arg-type]  # the mistake
+        (lambda: AugmentSpec(crop="round"), "crop"),  # type: ignore[arg-type]  # the mistake
+        (lambda: AugmentSpec(scales=()), "scales"),
+        (lambda: AugmentSpec(scales=(1.5,)), "scales"),
+        (lambda: AugmentSpec(short_side_min=0.9), "short_side_min"),
+        (lambda: AugmentSpec(short_side_min=2.0), "short_side_min"),
+        (lambda: AugmentSpec(saturation=1.0), "saturation"),
+        (lambda: AugmentSpec(hue=0.6), "hue"),
+        (lambda: AugmentSpec(randaugment_n=-1), "randaugment_n"),
+        (lambda: AugmentSpec(randaugment_m=11), "randaugment_m"),
+        (lambda: AugmentSpec(erase=2.0), "erase"),
+        (lambda: AugmentSpec(mixup_alpha=-1.0), "mixup_alpha"),
+        (lambda: AugmentSpec(cutmix_alpha=-1.0), "cutmix_alpha"),
+        (lambda: AugmentSpec(mixup_prob=1.1), "mixup_prob"),
         (lambda: AugmentSpec(scale_min=0.0), "scale_min"),
         (lambda: AugmentSpec(scale_min=0.9, scale_max=0.8), "scale_min"),
         (lambda: AugmentSpec(scale_max=1.5), "scale_max"),
@@ -30,6 +51,7 @@ from data import AugmentSpec, ClipSpec, DatasetError, DatasetSpec
         (lambda: DatasetSpec(name="ucf101", root="x", store="zip"), "store"),  # type: ignore[arg-type]  # the mistake
         (lambda: DatasetSpec(name="ucf101", root="x", flow="guess"), "flow"),  # type: ignore[arg-type]  # the mistake
         (lambda: DatasetSpec(name="ucf101", root="x", frames_kept="uniform:0"), "frames_kept"),
+        (lambda: DatasetSpec(name="ucf101", root="x", flow="raft"), "flow_weights"),
         (lambda: DatasetSpec(name="ucf101", root="x", frames_kept="half"), "frames_kept"),
         (lambda: DatasetSpec(name="ucf101", root="x", frames_kept="uniform:1", flow="dis"), "frames_kept"),
         (lambda: DatasetSpec(name="ucf101", root="x", held_out="18of3"), "held_out"),

@@ -198,6 +198,13 @@ def test_clips_of_unknown_source_are_drawn_at_random_with_a_warning(validation: 
     assert set(other.validation) != set(split.validation)
 
 
+def test_sources_of_one_clip_each_may_be_drawn_at_random() -> None:
+    clips = [replace(each, group=f"video of {each.id}") for each in spread()]
+    split = make_split(clips, SplitSpec(validation="random"))
+    assert len(split.validation) == 12
+    assert split.notes == ()
+
+
 def official(*sides: tuple[str, str, Subset]) -> list[ListedClip]:
     """Give clips of (class, group, side), groups being shared by classes."""
     return [replace(clip(name, 1, number, side), group=group) for number, (name, group, side) in enumerate(sides)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -30,3 +32,18 @@ def test_defaults_agree() -> None:
     shared = set(DatasetConfig.model_fields)
     assert shared == set(DatasetSpec.__dataclass_fields__)
     assert {name: getattr(config, name) for name in shared} == {name: getattr(spec, name) for name in shared}
+
+
+def test_the_documents_name_every_layout_and_field() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "data-sets.md").read_text()
+    layouts, fields = text.split("## Fields of")
+    first = set(re.findall(r"^\| `(\w+)`(?: \(default\))? \|", layouts, re.MULTILINE)) - {"name", "validation"}
+    assert first == {*LAYOUTS, *get_args(Validation)}
+    rows = re.findall(r"^\| (`[`\w, ]+) \| ([^|]+) \|", fields.split("## The index")[0], re.MULTILINE)
+    config = DatasetConfig(root="x")
+    for names, values in rows:
+        for name, value in zip(re.findall(r"\w+", names), values.split(","), strict=True):
+            default = getattr(config, name)
+            shown = value.strip().strip("`")
+            assert shown == ("none" if default is None else str(default)), name
+    assert len(rows) == 7

@@ -200,6 +200,14 @@ def test_the_heads_multiplier_and_the_clip_norm_reach_the_updates(dataset: Datas
     assert math.hypot(clipped[0], clipped[1]) <= 0.02 * 1e-3 * (1 + 1e-4)
 
 
+def test_the_biases_multiplier_reaches_them_alone(dataset: Dataset, runtime: Runtime) -> None:
+    trainer = _trainer(dataset, runtime, head_lr_multiplier=2.0, bias_lr_multiplier=3.0)
+    head = trainer.model.get_classifier()
+    multipliers = {id(p): group["lr_mult"] for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert (multipliers.pop(id(head.weight)), multipliers.pop(id(head.bias))) == (2.0, 6.0)
+    assert set(multipliers.values()) == {1.0}
+
+
 def test_a_cpu_trains_in_fp32_whatever_is_asked_for(dataset: Dataset, runtime: Runtime) -> None:
     asked = _trainer(dataset, runtime, epochs=1, precision="bf16")
     assert asked.precision == "fp32"

@@ -102,6 +102,12 @@ def test_a_line_that_cannot_be_right_is_named(tmp_path: Path, line: str, message
         read_kinetics(tmp_path)
 
 
+def test_a_line_without_end_is_named(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"train.csv": TRAIN + "x" * 200_000})
+    with pytest.raises(DatasetFormatError, match=r"train\.csv:\d: is no CSV"):
+        read_kinetics(tmp_path)
+
+
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match="no CSV list"):
         read_kinetics(tmp_path)

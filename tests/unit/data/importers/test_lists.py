@@ -80,6 +80,21 @@ def test_without_folders_labels_are_numbers_and_a_label_map_names_them(tmp_path:
         read_path_lists(tmp_path)
 
 
+def test_a_label_beyond_belief_is_refused(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"train.txt": "a.mp4 123456789\n"}, ["a.mp4"])
+    with pytest.raises(DatasetFormatError, match=r"label 123456789 is listed in .*and nothing names it"):
+        read_path_lists(tmp_path)
+
+
+@pytest.mark.parametrize("digits", ["²", "٣", "1" * 10, "1" * 5000])
+def test_only_plain_digits_are_numbers(tmp_path: Path, digits: str) -> None:
+    lay_out(tmp_path, {"train.txt": f"a.mp4 {digits}\n", "label_map.txt": "Run"})
+    with pytest.raises(DatasetFormatError, match="has no label"):
+        read_path_lists(tmp_path)
+    with pytest.raises(DatasetFormatError, match="is not 'path start end label"):
+        read_frame_lists(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

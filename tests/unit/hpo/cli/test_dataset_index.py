@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,16 @@ def test_stats_count_what_is_there(demo: Path, run: Run) -> None:
     assert "Shrink" in table
 
 
+def test_a_written_index_needs_no_videos(demo: Path, run: Run, tmp_path: Path) -> None:
+    run("scan", demo, "-o", tmp_path / "index")
+    index = tmp_path / "index" / "index.json"
+    for command in ("stats", "check"):
+        code, shown, _ = run(command, index, "--json")
+        assert (code, json.loads(shown)) == (0, json.loads(run(command, demo, "--json")[1]))
+    index.write_text("{}")
+    assert "is not an index" in run("stats", index)[2]
+
+
 def test_split_shows_and_writes_the_parts(demo: Path, run: Run, tmp_path: Path) -> None:
     code, shown, _ = run("split", demo, "--split", 2, "-o", tmp_path / "split.json")
     assert code == 0
@@ -104,6 +115,17 @@ def test_split_decodes_nothing(demo: Path, run: Run, tmp_path: Path) -> None:
     for video in root.rglob("*.avi"):
         video.write_bytes(b"")
     assert run("split", root)[0] == 0
+
+
+def test_names_are_shown_as_they_are(run: Run, demo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set" / "W[bold]alk"
+    shutil.copytree(demo / "videos" / "Grow", folder)
+    for command in ("check", "stats", "split"):
+        assert "W[bold]alk" in run(command, tmp_path / "set")[1]
+    (folder / os.fsdecode(b"\xff.avi")).touch()
+    code, _, told = run("check", tmp_path / "set")
+    assert code == 1
+    assert r"a name that is not UTF-8, 'W[bold]alk/\udcff'; rename it" in told.replace("\n", " ")
 
 
 def test_export_writes_lists_that_read_back(demo: Path, run: Run, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_the_estimate_comes_first_and_preparing_again_says_so(videos: Path, tmp_
         (("--store", "zip"), "store is 'zip'; it must be one of"),
         (("--frames", "some"), "frames_kept is 'some'; it must be"),
         (("--flow", "listed"), "came without optical flow"),
-        (("--flow", "raft"), "raft needs weights"),
+        (("--flow", "raft"), "flow_weights is None; it must be the path of RAFT's weights"),
     ],
 )
 def test_a_mistake_is_one_sentence(videos: Path, tmp_path: Path, options: tuple[str, str], words: str) -> None:

@@ -248,6 +248,18 @@ def test_the_ax_experiment_follows_the_study() -> None:
     assert len(set(map(id, studies))) == 1, "it was never built anew"
 
 
+def test_a_suggestion_that_is_planned_again_is_abandoned_in_ax() -> None:
+    spec = spec_with(space=SPACE)
+    generator = AxGenerator()
+    *told, waiting = _life(spec)[1]
+    study = generator.study(History(spec, [*told, waiting]))
+    elsewhere = replace(waiting, params={"lr": 0.02, "dropout": 0.5})
+    assert generator.study(History(spec, told)) is study
+    assert generator.study(History(spec, [*told, elsewhere])) is study
+    states = [trial.status.name for trial in study.experiment.trials.values()]
+    assert states == ["COMPLETED"] * 3 + ["ABANDONED", "RUNNING"]
+
+
 def test_the_ax_experiment_is_built_anew_when_the_past_has_changed() -> None:
     spec = spec_with(space=SPACE)
     generator = AxGenerator()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,21 @@ def test_constraints_and_two_objectives_are_both_kept() -> None:
     assert np.ptp([outcome["epoch_seconds"] for outcome in front]) > 0.5
 
 
+@pytest.mark.parametrize(
+    "constraint", ["epoch_seconds <= 2", "epoch_seconds >= 2", "val_top1 >= 0.5", "val_top1 <= 0.5"]
+)
+def test_the_probability_of_the_constraints_is_told(constraint: str) -> None:
+    """Also of one that points against its objective."""
+    spec = spec_with(space=SPACE, constraints=[constraint])
+    (suggestion,) = BayesGenerator().propose(History(spec, _records(spec, 40)), 1)
+    holds = spec.constraints[0].violation(_score(suggestion.params)[spec.constraints[0].metric]) <= 0.1
+    assert suggestion.predicted_feasibility is not None
+    assert 0.3 < suggestion.predicted_feasibility <= 1
+    assert holds
+    free = spec_with(space=SPACE)
+    assert BayesGenerator().propose(History(free, _records(free, 10)), 1)[0].predicted_feasibility is None
+
+
 def test_a_small_space_is_enumerated_without_repeats_until_it_is_used_up() -> None:
     raw = {"model": SPACE["model"], "clip.stride": SPACE["clip.stride"]}
     spec = spec_with(space=raw)
@@ -140,6 +156,15 @@ def test_many_trials_are_fitted_from_some_of_them() -> None:
     spec = spec_with(space=SPACE)
     (suggestion,) = BayesGenerator().propose(History(spec, _records(spec, 400)), 1)
     assert _score(suggestion.params)["val_top1"] > 0.85
+
+
+def test_a_constrained_metric_may_change_its_sign_between_two_fits() -> None:
+    """Its logarithm suits the 40 outcomes that the shape is chosen from, but not the 41st."""
+    spec = spec_with(space=SPACE, constraints=["epoch_seconds <= 9"])
+    records = _records(spec, 41, score=lambda p: {**_score(p), "epoch_seconds": math.exp(4 * float(p["dropout"]))})
+    below = {**(records[40].metrics or {}), "epoch_seconds": -1.0}
+    (suggestion,) = BayesGenerator().propose(History(spec, [*records[:40], replace(records[40], metrics=below)]), 1)
+    spec.check_params(suggestion.params)
 
 
 @pytest.mark.parametrize("value", [0.5, 1e-12])
