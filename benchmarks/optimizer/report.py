@@ -125,7 +125,7 @@ def _draw(axis: Axes, traces: np.ndarray[Any, np.dtype[np.float64]], method: str
     mean = traces.mean(axis=0)
     drawn = np.array([interval(column[1:]) for column in (weights(len(traces), draws=200) @ traces).T])
     style, colour = _STYLES.get(rule, "-"), _COLOURS.get(base, "tab:red")
-    axis.plot(steps, mean, style, color=colour, label=f"{method} ({seeds})", linewidth=1.2)
+    axis.plot(steps, mean, linestyle=style, color=colour, label=f"{method} ({seeds})", linewidth=1.2)
     axis.fill_between(steps, drawn[:, 0], drawn[:, 1], color=colour, alpha=0.15, linewidth=0)
 
 

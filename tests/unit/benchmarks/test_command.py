@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.optimizer import report
 from benchmarks.optimizer.__main__ import main
-from benchmarks.optimizer.rows import Rows
+from benchmarks.optimizer.rows import Row, Rows, Run
 from benchmarks.optimizer.run import run
 
 
@@ -22,6 +22,10 @@ def test_a_selection_is_run_and_reported(
     chosen = ["--protocols", "sequential", "--problems", "hartmann6", "--methods", "random", "--seeds", "0-1,4"]
     assert main(["run", *where, *chosen]) == 0
     assert [row.run.seed for row in Rows(tmp_path / "results").read()] == [0, 1, 4]
+    for method in ("tpe", "ours+curves", "tpe+median"):
+        found = Run("fidelity", "lcbench_126029", method, 0)
+        data = {"trials": [[52, 0.8, True], [3, 0.9, False]], "epochs": 55}
+        Rows(tmp_path / "results").append(Row(run=found, version="1", trials=60, cpu_seconds=0.0, data=data))
     assert main(["report", *where, "--out", str(tmp_path / "report")]) == 0
     text = (tmp_path / "report" / "report.md").read_text()
     assert text in capsys.readouterr().out
