@@ -41,6 +41,8 @@ class StudySummary(BaseModel):
     created_at: datetime
     finished_at: datetime | None
     gpu_hours_spent: float
+    gpu_hours_saved: float
+    """GPU hours of the epochs that early stopping has spared, at what the epochs of each trial have cost."""
     trial_counts: dict[TrialState, int]
     """How many trials are in each state; states without any are left out."""
     best: BestValue | None
@@ -129,6 +131,7 @@ def _fields(connection: Connection, study: StudyRow) -> dict[str, Any]:
         "created_at": study.created_at,
         "finished_at": study.finished_at,
         "gpu_hours_spent": study.gpu_seconds_spent / 3600,
+        "gpu_hours_saved": study.gpu_seconds_saved / 3600,
         "trial_counts": study.counts,
         "best": _best(connection, study),
     }

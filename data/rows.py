@@ -130,6 +130,8 @@ def clip_shape(id_: str, stores: Stores, clip: ClipSpec) -> tuple[int, int, int]
             f"the flow of {id_} is {others[0][2]} x {others[0][1]}, its frames {first[2]} x {first[1]}; "
             "prepare both again"
         )
+    if "flow" in clip.inputs and stores["flow"].shape(id_)[0] < 1:
+        raise CacheError(f"{id_} has one frame and so no optical flow; take it out of the lists, or train on RGB alone")
     if clip.inputs[0] == "flow":
         return first[0] + 1, first[1], first[2]
     return first

@@ -70,7 +70,7 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(study))
         return
     out.print(f"{study['name']}: {state_of(study)}", markup=False)
-    out.print(f"trials: {trials_of(study)}; GPU hours: {study['gpu_hours_spent']:.2f}")
+    out.print(f"trials: {trials_of(study)}; GPU hours: {study['gpu_hours_spent']:.2f}{saved_of(study)}")
 
 
 @group.command()
@@ -117,6 +117,12 @@ def trials_of(study: dict[str, Any]) -> str:
     """The trials of a study by state, such as `8 completed, 3 stopped`."""
     counts = study["trial_counts"]
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet"
+
+
+def saved_of(study: dict[str, Any]) -> str:
+    """What early stopping has saved, nothing while that is nothing."""
+    saved = study["gpu_hours_saved"]
+    return f" ({saved:.2f} more saved by early stopping)" if saved > 0 else ""
 
 
 def _tell(study: dict[str, Any]) -> None:

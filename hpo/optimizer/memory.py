@@ -15,37 +15,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..outcomes import final_metrics, finite
 from ..spec import Constraint, StudySpec
 from ..trial import FailureKind, Params, TrialRecord, TrialState
+from .shape_regression import Shape, ShapeRegression
 
 MEMORY_METRIC: Final = "peak_memory_gib"
 GIB: Final = 2.0**30
 MARGIN: Final = 0.97
 """The share of a device's memory that a configuration may be predicted to need."""
 
-_SHAPE: Final[Mapping[str, float]] = {"clip.frames": 1.0, "batch_size": 1.0, "clip.size": 2.0}
+_POWERS: Final[Mapping[str, float]] = {"clip.frames": 1.0, "batch_size": 1.0, "clip.size": 2.0}
 """Settings that activations grow with, and the powers in which they are believed to."""
-_SHAPE_SD: Final = 0.3
-_CURVATURE_SD: Final = 0.05
-_OPTION_SD: Final = 0.5
-_DEVICE_SD: Final = 0.1
-_NOISE: Final = (0.1, 4.0)
-"""Belief about the residual (standard deviation, weight in observations)."""
 _LEAST: Final = 4
 """Trials of a model that must have run, one of them to a measurement, before anything is predicted for it."""
 _NEAR: Final = 0.25
 """Share of the limit below which memory is not worth a constraint."""
-_ROUNDS: Final = 3
-_STEPS: Final = 25
-_MOST_BEYOND: Final = math.log(64.0)
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +66,8 @@ class MemoryModel:
         """What a configuration may need; None where that is not known."""
         self.demand_gib: dict[int, float] = {}
         """What the trials that ran out of memory are estimated to have needed, by id."""
-        self._fits: dict[str, _Regression] = {}
+        self._shape = Shape(spec, _POWERS)
+        self._fits: dict[str, ShapeRegression] = {}
         groups: dict[str, list[TrialRecord]] = {}
         for record in records:
             groups.setdefault(self._group(record.params), []).append(record)
@@ -87,7 +77,7 @@ class MemoryModel:
     def predict_gib(self, params: Params) -> float | None:
         """Give the expected peak memory on the device type that most trials ran on; None while too little is known."""
         fit = self._fits.get(self._group(params))
-        return None if fit is None else math.exp(fit.predict(self._features(params)))
+        return None if fit is None else math.exp(fit.predict(self._shape.features(params)))
 
     def fits(self, params: Params) -> bool:
         """Whether a configuration is expected to fit the largest device; what cannot be predicted may be tried."""
@@ -102,12 +92,12 @@ class MemoryModel:
         lost = [(record, limit) for record in members if _is_oom(record) and (limit := self._lost_at(record))]
         if seen and len(seen) + len(lost) >= _LEAST:
             records = [record for record, _ in (*seen, *lost)]
-            fit = _Regression(
-                np.array([self._features(record.params) for record in records]),
+            fit = ShapeRegression(
+                np.array([self._shape.features(record.params) for record in records]),
                 np.log([value for _, value in (*seen, *lost)]),
                 np.array([0] * len(seen) + [1] * len(lost), dtype=bool),
                 [self._kind(record) for record in records],
-                self._beliefs,
+                self._shape.beliefs,
             )
             self._fits[group] = fit
             self.demand_gib |= {
@@ -126,98 +116,6 @@ class MemoryModel:
     def _kind(self, record: TrialRecord) -> str:
         device = self._fleet.devices.get(record.worker or "")
         return "" if device is None else device.kind
-
-    @property
-    def _beliefs(self) -> list[tuple[float, float]]:
-        """Mean and standard deviation of each coefficient, in the order of the features."""
-        options = [(0.0, _OPTION_SD)] * sum(len(_option_values(self._spec, name)) or 1 for name in self._options)
-        return [(power, _SHAPE_SD) for power in _SHAPE.values()] + options
-
-    @property
-    def _options(self) -> list[str]:
-        names = [name for name in self._spec.space if name not in _SHAPE and name != "model"]
-        return [name for name in names if _option_values(self._spec, name) or name.startswith("model.")]
-
-    def _features(self, params: Params) -> list[float]:
-        config: dict[str, Any] = {**self._spec.task.base, **params}
-        found = [math.log(float(config.get(name, 1.0))) for name in _SHAPE]
-        for name in self._options:
-            value, choices = config.get(name), _option_values(self._spec, name)
-            if choices:
-                found += [float(value == choice) for choice in choices]
-            else:
-                found.append(math.log(value) if isinstance(value, int | float) and value > 0 else 0.0)
-        return found
-
-
-class _Regression:
-    """Bayesian linear regression of log memory with censored observations. `targets` holds those, estimated."""
-
-    def __init__(
-        self,
-        rows: Array,
-        targets: Array,
-        censored: NDArray[np.bool_],
-        kinds: Sequence[str],
-        beliefs: list[tuple[float, float]],
-    ) -> None:
-        self._centre = rows.mean(axis=0)
-        self._powers = np.array([power for power, _ in beliefs])
-        names = sorted(set(kinds))
-        self._usual = max(names, key=kinds.count)
-        self._names = [name for name in names if name != self._usual]
-        design = np.array([self._design(row, kind) for row, kind in zip(rows, kinds, strict=True)])
-        mean = np.array([0.0, *self._powers, 0.0, *([0.0] * len(self._names))])
-        sds = np.array([10.0, *(sd for _, sd in beliefs), _CURVATURE_SD, *([_DEVICE_SD] * len(self._names))])
-        self._level = float(np.mean(targets[~censored]))
-        task = _Task(design=design, heights=targets - self._level, censored=censored, mean=mean, precision=sds**-2)
-        noise = _NOISE[0] ** 2
-        for _ in range(_ROUNDS):
-            self._coefficients, covariance = task.solve(noise)
-            error = (task.heights - design @ self._coefficients)[~censored]
-            noise = (_NOISE[1] * _NOISE[0] ** 2 + float(error @ error)) / (_NOISE[1] + len(error))
-        expected = design @ self._coefficients + self._level
-        spread = np.sqrt(noise + np.einsum("ij,jk,ik->i", design, covariance, design))
-        self.targets = np.where(censored, _above(expected, spread, targets), targets)
-
-    def predict(self, row: Sequence[float]) -> float:
-        """Give the expected logarithm of the peak memory in GiB."""
-        return self._level + float(np.array(self._design(np.array(row), self._usual)) @ self._coefficients)
-
-    def _design(self, row: Array, kind: str) -> list[float]:
-        moved = row - self._centre
-        product = float(moved @ self._powers)
-        return [1.0, *moved.tolist(), product * product, *(float(kind == name) for name in self._names)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Task:
-    """A linear model of heights, of which the censored are only known to be exceeded, with a normal prior."""
-
-    design: Array
-    heights: Array
-    censored: NDArray[np.bool_]
-    mean: Array
-    precision: Array
-
-    def solve(self, noise: float) -> tuple[Array, Array]:
-        """Give the most probable coefficients and their covariance (Laplace) for a residual variance."""
-        found = self.mean.copy()
-        for _ in range(_STEPS):
-            slope, curvature = self._derivatives(found, noise)
-            covariance = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
-            found = found + covariance @ slope
-        return found, covariance
-
-    def _derivatives(self, at: Array, noise: float) -> tuple[Array, Array]:
-        """Give the gradient of the log posterior, which is concave, and minus its Hessian."""
-        error = self.heights - self.design @ at
-        sd = math.sqrt(noise)
-        hazard = _hazard(error / sd)
-        pull = np.where(self.censored, hazard * sd, error) / noise
-        weight = np.where(self.censored, hazard * (hazard - error / sd), 1.0) / noise
-        slope = self.design.T @ pull - self.precision * (at - self.mean)
-        return slope, (self.design * weight[:, None]).T @ self.design + np.diag(self.precision)
 
 
 def peak_gib(record: TrialRecord) -> float | None:
@@ -254,20 +152,3 @@ def _limit(spec: StudySpec, fleet: Fleet) -> float | None:
 
 def _is_oom(record: TrialRecord) -> bool:
     return record.state is TrialState.FAILED and record.failure_kind is FailureKind.OOM
-
-
-def _option_values(spec: StudySpec, name: str) -> Sequence[object]:
-    parameter = spec.space[name]
-    return parameter.choices if parameter.type == "categorical" else ()
-
-
-def _above(mean: Array, sd: Array, bound: Array) -> Array:
-    """Give the mean of a normal belief above `bound`."""
-    return np.asarray(np.clip(mean + sd * _hazard((bound - mean) / sd), bound, bound + _MOST_BEYOND))
-
-
-def _hazard(at: Array) -> Array:
-    """Give density over upper tail of the standard normal distribution."""
-    from scipy.special import log_ndtr
-
-    return np.asarray(np.exp(-0.5 * at**2 - 0.5 * math.log(2 * math.pi) - log_ndtr(-at)))

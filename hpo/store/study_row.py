@@ -16,17 +16,23 @@ from ..trial import StudyState, TrialState
 from .tables import study
 
 _READ: Final = """
-SELECT study.*, totals.counts, totals.held, totals.gpu_seconds, totals.first_started_at,
+SELECT study.*, totals.counts, totals.held, totals.gpu_seconds, totals.saved_seconds, totals.first_started_at,
        EXTRACT(epoch FROM clock_timestamp() - totals.first_started_at) AS wall_seconds
 FROM study
 CROSS JOIN LATERAL (
     SELECT COALESCE(jsonb_object_agg(state, trials), '{{}}') AS counts,
            COALESCE(sum(gpu_seconds), 0) AS gpu_seconds,
            COALESCE(sum(held), 0) AS held,
+           COALESCE(sum(saved_seconds), 0) AS saved_seconds,
            min(started_at) AS first_started_at
     FROM (
         SELECT state, count(*) AS trials, sum(gpu_seconds) AS gpu_seconds, min(started_at) AS started_at,
-               count(*) FILTER (WHERE held) AS held
+               count(*) FILTER (WHERE held) AS held,
+               sum(gpu_seconds / epochs_done * ((study.spec #>> '{{task,epochs}}')::int - epochs_done)) FILTER (
+                   WHERE state = 'stopped' AND NOT cancel_requested AND epochs_done > 0
+                     AND (study.state <> 'stopped' OR finished_at < study.state_changed_at)
+                     AND finished_at < COALESCE(study.budget_reached_at, 'infinity')
+               ) AS saved_seconds
         FROM trial WHERE trial.study_id = study.id GROUP BY state
     ) AS by_state
 ) AS totals
@@ -56,6 +62,8 @@ class StudyRow:
     """Set once GPU hours, wall hours or the target are reached: what runs is ending, nothing new begins."""
     gpu_seconds_spent: float
     """Device time of all attempts of all trials, as reported so far."""
+    gpu_seconds_saved: float
+    """Device time of the epochs that early stopping has spared: each trial's, at what its own epochs have cost."""
     wall_seconds_spent: float
     """Time since the first trial was claimed."""
     counts: Mapping[TrialState, int] = field(default_factory=dict)
@@ -124,6 +132,7 @@ def _row(row: RowMapping) -> StudyRow:
         state=StudyState(row["state"]),
         budget_reached_at=row["budget_reached_at"],
         gpu_seconds_spent=float(row["gpu_seconds"]),
+        gpu_seconds_saved=float(row["saved_seconds"]),
         wall_seconds_spent=float(row["wall_seconds"] or 0.0),
         held=int(row["held"]),
         counts={TrialState(state): int(count) for state, count in row["counts"].items()},

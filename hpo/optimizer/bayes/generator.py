@@ -10,6 +10,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from ...trial import Suggestion, TrialState
+from ..cost import expected_cost
 from ..cube import ParamsKey, key_of, size
 from ..generator import GeneratorError
 from ..history import History
@@ -18,7 +19,7 @@ from .curves import outcomes
 from .gp import Array
 from .improvement import is_dominated
 from .models import Data, Metric, feasibility, model
-from .search import best_of, every_row, search
+from .search import best_of, every_row, free, search
 from .space import Space
 
 _SAMPLES = 32
@@ -76,6 +77,7 @@ class _Plan:
         self._metrics = model(history.spec, data)
         self._incumbents = _incumbents(self._metrics, data.points, rows)
         self._has_constraints = bool(history.spec.constraints)
+        self._cost = expected_cost(history) if history.spec.budget.gpu_hours is not None else None
         self._seed = (history.spec.optimizer.seed, len(history.records))
 
     def next(self) -> Suggestion | None:
@@ -108,9 +110,15 @@ class _Plan:
     def _search(self, acquisition: Acquisition) -> Array | None:
         if self._everything is None:
             seed = [*self._seed, len(self._pending), 2]
-            return search(self._space, acquisition, self._incumbents[:_CENTRES], self._is_new, seed)
+            return search(self._space, acquisition, self._incumbents[:_CENTRES], self._is_new, seed, price=self._price)
         left = np.array([row for row in self._everything if self._is_new(row)])
-        return best_of(acquisition, left) if len(left) else None
+        return best_of(acquisition, left, price=self._price) if len(left) else None
+
+    def _price(self, rows: Array) -> Array:
+        """Give the log costs of rows; 0 unless the budget is one of GPU hours and costs can be told."""
+        if self._cost is None:
+            return free(rows)
+        return np.log([self._cost(self._space.decode(row)) for row in rows])
 
     def _is_new(self, row: Array) -> bool:
         return key_of(self._space.decode(row)) not in self._taken

@@ -30,26 +30,42 @@ _SPREADS: Final = (0.01, 0.04, 0.12, 0.3)
 _APART: Final = 0.05
 
 
+Price = Callable[[Array], Array]
+"""Rows to the logarithms of their costs."""
+
+
+def free(rows: Array) -> Array:
+    """Cost nothing."""
+    return np.zeros(len(rows))
+
+
 def search(
-    space: Space, acquisition: Acquisition, centres: Array, is_new: Callable[[Array], bool], seed: Sequence[int]
+    space: Space,
+    acquisition: Acquisition,
+    centres: Array,
+    is_new: Callable[[Array], bool],
+    seed: Sequence[int],
+    *,
+    price: Price = free,
 ) -> Array | None:
     """Give the new row at which `acquisition` is found to be best; None when only known ones were found.
 
-    `centres` are rows worth looking around, the best first.
+    `centres` are rows worth looking around, the best first. With a `price`, the best for what it costs is found among
+    the same candidates.
     """
     rng = np.random.default_rng(seed)
     cloud = space.from_unit(sobol_points(space.dimensions, int(rng.integers(2**31)), _CLOUD))
     rows = np.concatenate([cloud, _around(space, centres, rng)])
-    values = acquisition.values(rows)
+    values = acquisition.values(rows) - price(rows)
     starts = _distinct(rows, values)
     starts, values_there = _improve(space, acquisition, starts)
-    rows, values = np.concatenate([starts, rows]), np.concatenate([values_there, values])
+    rows, values = np.concatenate([starts, rows]), np.concatenate([values_there - price(starts), values])
     return next((rows[place] for place in np.argsort(-values, kind="stable") if is_new(rows[place])), None)
 
 
-def best_of(acquisition: Acquisition, rows: Array) -> Array:
+def best_of(acquisition: Acquisition, rows: Array, *, price: Price = free) -> Array:
     """Give the best of rows."""
-    return np.asarray(rows[int(np.argmax(acquisition.values(rows)))])
+    return np.asarray(rows[int(np.argmax(acquisition.values(rows) - price(rows)))])
 
 
 def every_row(space: Space) -> Array:

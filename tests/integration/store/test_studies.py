@@ -228,3 +228,20 @@ def test_paused_trials_go_on_after_a_resume(database: Database) -> None:
     assert record(database, lease.trial_id).state is TrialState.PAUSED
     move(database, StudyState.ACTIVE)
     assert must_claim(database).attempt == 2
+
+
+def test_what_early_stopping_saves_is_counted(database: Database) -> None:
+    study = make_study(database, budget={"trials": 3})
+    suggest(database, study, 3)
+    stopped, completed, _ = (must_claim(database, name=f"w{place}") for place in range(3))
+    epochs = study.spec.task.epochs
+    report(database, stopped, measurement(1, gpu_seconds=3.0), measurement(2, gpu_seconds=5.0))
+    finish(database, stopped, "stopped")
+    report(database, completed, measurement(epochs, gpu_seconds=3.0))
+    finish(database, completed)
+    with database.transaction() as connection:
+        found = studies.get_by_id(connection, study.id)
+        assert found.gpu_seconds_saved == 4.0 * (epochs - 2)
+        studies.set_state(connection, study.name, StudyState.STOPPED, actor="test")
+    with database.transaction() as connection:
+        assert studies.get_by_id(connection, study.id).gpu_seconds_saved == 4.0 * (epochs - 2)

@@ -345,6 +345,16 @@ def test_flow_of_another_size_is_refused(tiny: Dataset) -> None:
         next(iter(ClipLoader(stores, tiny.index.usable, EvaluationRows(clip=BOTH), batch_size=2)))
 
 
+def test_a_clip_of_one_frame_has_no_flow(tiny: Dataset) -> None:
+    class Still(MadeFlow):
+        def shape(self, id_: str) -> tuple[int, int, int]:
+            return 0, *super().shape(id_)[1:]
+
+    stores = {**tiny.stores, "flow": Still(tiny.stores["rgb"])}
+    with pytest.raises(CacheError, match=r"Grow/v_Grow_.* has one frame and so no optical flow"):
+        next(iter(ClipLoader(stores, tiny.index.usable, EvaluationRows(clip=BOTH), batch_size=2)))
+
+
 def test_a_corrupt_clip_ends_the_epoch_by_name(tiny: Dataset) -> None:
     class Corrupt(MadeFlow):
         def read_into(self, id_: str, indices: np.ndarray, box: Box, target: np.ndarray) -> None:

@@ -1,0 +1,47 @@
+"""What a configuration costs: GPU seconds of a full-length trial, from the epochs that were measured.
+
+The logarithm of the seconds per epoch is regressed on the shape of the configuration, over all models of the zoo
+together: an epoch sees every video once whatever the batch, so time is believed to grow with frames x size^2 alone.
+Where a budget of GPU hours is set, the acquisition is divided by this cost (expected improvement per second, Snoek et
+al., 2012, Practical Bayesian optimization of machine learning algorithms, section 3.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+
+from ..trial import Params, TrialRecord
+from .history import History
+from .shape_regression import Shape, ShapeRegression
+
+_POWERS: Final[Mapping[str, float]] = {"clip.frames": 1.0, "clip.size": 2.0, "batch_size": 0.0}
+_LEAST: Final = 4
+"""Trials that must have been measured before anything is predicted."""
+
+
+def expected_cost(history: History) -> Callable[[Params], float] | None:
+    """Give the function from a configuration to the GPU seconds of all its epochs; None while too little is known."""
+    seen = [(record, seconds) for record in history.records if (seconds := seconds_per_epoch(record)) is not None]
+    if len(seen) < _LEAST:
+        return None
+    shape = Shape(history.spec, _POWERS, with_model=True)
+    fit = ShapeRegression(
+        np.array([shape.features(record.params) for record, _ in seen]),
+        np.log([seconds for _, seconds in seen]),
+        np.zeros(len(seen), dtype=bool),
+        [""] * len(seen),
+        shape.beliefs,
+    )
+    epochs = history.spec.task.epochs
+    return lambda params: epochs * math.exp(fit.predict(shape.features(params)))
+
+
+def seconds_per_epoch(record: TrialRecord) -> float | None:
+    """Give the mean GPU seconds of the epochs of a trial; None before the first was measured."""
+    if not record.curve or record.gpu_seconds <= 0:
+        return None
+    return record.gpu_seconds / max(record.epochs_done, len(record.curve))
