@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Final
 
-from ..early_stopping import decide
+from ..early_stopping import decide, promotions
 from ..errors import NotFoundError
 from ..outcomes import final_metrics
 from ..spec import StudySpec
@@ -167,6 +167,14 @@ class Optimizer:
         record = self._record(id)
         kept = final_metrics(record) if metrics is None else metrics
         self._keep(replace(record, state=TrialState.STOPPED, metrics=kept))
+
+    def pause(self, id: int) -> None:
+        """Take in that a trial was paused at a rung; `promotions` says when it may go on."""
+        self._keep(replace(self._record(id), state=TrialState.PAUSED))
+
+    def promotions(self) -> list[int]:
+        """Give the paused trials that the stopping rule lets go on by what is known now."""
+        return promotions(self.spec, list(self._records.values()))
 
     def fail(self, id: int, kind: FailureKind) -> None:
         """Take in that a trial failed: its configuration is not proposed again."""

@@ -114,7 +114,7 @@ class StudyServer:
                 continue
             self._planned_with[record.id] = results
             optimizer.forget(record.id)
-            if optimizer.uses_model:
+            if optimizer.uses_model or is_too_large:
                 self._replace(study, record, self._fit(optimizer)[0], generation)
                 return True
             optimizer.register(record.id, record.params)  # part of the start-up: it stays

@@ -45,9 +45,9 @@ def waiting(database: Database, study: StudyRow) -> list[TrialRecord]:
     return [record for record in records(database, study) if record.state is TrialState.SUGGESTED]
 
 
-def claim(database: Database, worker: str = "w0") -> Lease | None:
+def claim(database: Database, worker: str = "w0", memory_bytes: int = 2**33) -> Lease | None:
     """Ask for a trial as a worker does."""
-    info = WorkerInfo(name=worker, host="here", pid=1, device="cpu", memory_bytes=2**33)
+    info = WorkerInfo(name=worker, host="here", pid=1, device="cpu", memory_bytes=memory_bytes)
     with database.transaction() as connection:
         return lifecycle.claim(connection, ClaimRequest(worker=info, lease_id=uuid4()), lease_seconds=60)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import text
 
 from hpo.optimizer import Optimizer, create_optimizer, server
 from hpo.optimizer.server import StudyServer
@@ -212,3 +213,32 @@ def test_a_paused_study_gets_no_suggestions(database: Database) -> None:
         studies.set_state(connection, study.name, StudyState.PAUSED, actor="test")
     assert steps.settle(demand=2) == 0
     assert waiting(database, study) == []
+
+
+def test_when_the_large_device_leaves_what_waits_is_planned_for_the_small_one(database: Database) -> None:
+    space = {
+        "clip.frames": {"type": "int", "low": 8, "high": 64, "log": True},
+        "batch_size": {"type": "int", "low": 4, "high": 64, "log": True},
+        "lr": {"type": "float", "low": 1e-4, "high": 0.3, "log": True},
+    }
+    steps = Steps(database, create(database, space=space, optimizer={"name": "sobol"}))
+    steps.take(demand=1)
+    for _ in range(8):
+        steps.settle(demand=1)
+        lease = claim(database, "large", memory_bytes=80 * 2**30)
+        assert lease is not None
+        need = lease.config["clip.frames"] * lease.config["batch_size"] * 2**24
+        finish(database, lease, 0.5, peak_memory_bytes=need)
+    steps.settle(demand=6)
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE worker SET last_seen = '2000-01-01'"))
+    assert claim(database, "small", memory_bytes=1) is None
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE worker SET memory_bytes = :bytes WHERE name = 'small'"), {"bytes": 4 * 2**30})
+    before = waiting(database, steps.study)
+    steps.settle(demand=6)
+    after = waiting(database, steps.study)[: server.REPLANNED]
+    assert [record.params for record in before[: server.REPLANNED]] != [record.params for record in after]
+    for record in after:
+        need = float(record.params["clip.frames"]) * float(record.params["batch_size"]) * 2**24
+        assert need <= 1.1 * 4 * 2**30

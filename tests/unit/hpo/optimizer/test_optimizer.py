@@ -206,3 +206,18 @@ def test_telling_a_value_that_is_not_finite_is_a_divergence() -> None:
     optimizer.tell(0, {"val_top1": float("nan")})
     (record,) = optimizer.history().records
     assert (record.state, record.failure_kind, record.metrics) == (TrialState.FAILED, FailureKind.DIVERGED, None)
+
+
+def test_a_paused_trial_is_promoted_when_the_rule_changes_its_mind() -> None:
+    rule = {"name": "asha", "reduction": 2, "startup_trials": 0, "pause": True}
+    optimizer = Optimizer(spec_with(early_stopping=rule), Echo)
+    for number, suggestion in enumerate(optimizer.ask(4)):
+        optimizer.register(number, suggestion)
+    assert optimizer.report(0, 1, {"val_top1": 0.5}) is Decision.CONTINUE
+    for number, value in ((1, 0.4), (2, 0.1)):
+        assert optimizer.report(number, 1, {"val_top1": value}) is Decision.PAUSE
+        optimizer.pause(number)
+        assert optimizer.promotions() == []
+    assert optimizer.report(3, 1, {"val_top1": 0.2}) is Decision.PAUSE
+    optimizer.pause(3)
+    assert optimizer.promotions() == [1]
