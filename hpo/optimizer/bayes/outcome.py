@@ -22,9 +22,12 @@ import numpy as np
 from .gp import Array
 
 _FENCE = 8.0
-"""Gaps to the best beyond so many times the gap of the third quartile are cut."""
+"""Gaps to the best beyond so many times the worst quartile's among the first outcomes are cut."""
 _CEILINGS = (1.0, 0.1)
-"""How far above the best gain the ceilings of the log of the gap lie, in median gaps."""
+"""How far above the best gain the ceilings of the log of the gap lie, in median gaps of the first outcomes."""
+_FIRST = 10
+"""The first outcomes are spread over the space. Later ones gather at the best, and a fence or a ceiling that followed
+their gaps would turn whatever has been found into a needle that hides the rest."""
 _TINY = 1e-12
 
 
@@ -74,7 +77,7 @@ class Transform:
 def objective_transforms(gains: Array) -> list[Transform]:
     """Give the transforms worth comparing for the gains of an objective, the simplest first."""
     fence, best = fence_of(gains), float(gains.max())
-    gaps = best - np.maximum(gains, fence)
+    gaps = best - np.maximum(gains[:_FIRST], fence)
     typical = float(np.median(gaps[gaps > 0])) if np.any(gaps > 0) else 0.0
     found = [Transform(fence=fence)]
     if typical > _TINY * max(abs(best), 1.0):
@@ -96,7 +99,7 @@ def constraint_transforms(gains: Array, threshold: float) -> list[Transform]:
 def fence_of(gains: Array) -> float:
     """Give the gain to which worse ones are raised."""
     best = float(gains.max())
-    quartile = best - float(np.quantile(gains, 0.25))
+    quartile = best - float(np.quantile(gains[:_FIRST], 0.25))
     return best - _FENCE * quartile if quartile > 0 else -math.inf
 
 

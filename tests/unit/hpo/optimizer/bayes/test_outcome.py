@@ -56,6 +56,14 @@ def test_a_diverged_loss_does_not_flatten_the_others() -> None:
     assert targets.argmin() == 7
 
 
+def test_outcomes_that_gather_at_the_best_do_not_become_a_needle() -> None:
+    spread = -np.linspace(1.0, 3.0, 10)
+    gathered = -1.0 - 1e-6 * np.linspace(0.0, 1.0, 90)
+    before, after = objective_transforms(spread), objective_transforms(np.concatenate([spread, gathered]))
+    assert [t.ceiling for t in after] == [t.ceiling for t in before]
+    assert np.ptp(after[-1].forward(gathered)) < 1e-4
+
+
 def test_sizes_may_be_modelled_by_their_logarithm() -> None:
     memory = -np.array([1.0, 2.0, 4.0, 8.0])  # memory <= 6
     plain, logarithm = constraint_transforms(memory, -6.0)
