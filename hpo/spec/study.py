@@ -146,11 +146,11 @@ class CurvesStopping(_RungStopping):
     """Stop a trial that, by a model of all curves of the study, will hardly end among the best."""
 
     name: Literal["curves"]
-    startup_trials: Annotated[StrictInt, Field(ge=1)] = 2
+    startup_trials: Annotated[StrictInt, Field(ge=1)] = 4
     """This many trials of the study complete before any is stopped: they show how late curves go on."""
-    probability: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    probability: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Stop where ending among the best is less probable than this."""
-    protect: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    protect: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """The share of the trials, at least one trial, that counts as the best."""
 
 
