@@ -18,7 +18,7 @@ _FIRST_STEP = 0.1
 _SHRINK = 0.25
 _ARMIJO = 1e-4
 _ENOUGH = 1e-4
-"""A start is done when a step gains less than this (the function is a logarithm) or is shorter than a tenth of it."""
+"""A step is idle when it gains less than this (the function is a logarithm) or is shorter than a tenth of it."""
 
 
 def ascend(function: Function, starts: Array, free: Mask, evaluations: int = 40) -> tuple[Array, Array]:
@@ -31,6 +31,9 @@ def ascend(function: Function, starts: Array, free: Mask, evaluations: int = 40)
     gradients = np.where(free, gradients, 0.0)
     curvature = _first_curvature(gradients)
     steps = np.ones(len(rows))
+    # Where the box cuts a step short, what was learned of the curvature may mislead: it is forgotten once before a
+    # start counts as done.
+    fresh = np.ones(len(rows), dtype=bool)
     going = np.flatnonzero(np.isfinite(values) & free.any(axis=1))
     for _ in range(evaluations):
         if not len(going):
@@ -49,8 +52,12 @@ def ascend(function: Function, starts: Array, free: Mask, evaluations: int = 40)
         rows[accepted], values[accepted] = reached[better], new_values[better]
         gradients[accepted] = new_gradients[better]
         steps[going] = np.where(better, 1.0, steps[going] * _SHRINK)
-        short = np.abs(moved).max(axis=1) < _ENOUGH / 10
-        going = going[~(short | (better & (gained < _ENOUGH)))]
+        idle = (np.abs(moved).max(axis=1) < _ENOUGH / 10) | (better & (gained < _ENOUGH))
+        done = idle & fresh[going]
+        fresh[accepted] = False
+        again = going[idle & ~done]
+        curvature[again], steps[again], fresh[again] = _first_curvature(gradients[again]), 1.0, True
+        going = going[~done]
     return rows, values
 
 
