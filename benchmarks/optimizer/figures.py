@@ -210,7 +210,7 @@ def best_within_memory(results: Results, peers: Sequence[str]) -> Figure:
     peer = max(peers, key=lambda method: float(best[method].mean()))
     return Figure(
         name=name, bar=0.0, better="more", estimate=of_means([best[OURS] - best[peer]]), problems=1,
-        seeds=str(len(seeds)), note=f"best peer: {_title(peer)}",
+        seeds=str(len(seeds)), partial=len(seeds) < ENOUGH_SEEDS, note=f"best peer: {_title(peer)}",
     )  # fmt: skip
 
 
