@@ -22,6 +22,7 @@ from .reference import reference_of
 from .traces import Results
 
 LEAST_SEEDS: Final = 2
+ENOUGH_SEEDS: Final = 6
 NOT_REACHED: Final = 2.0
 """What a regret that was never reached counts as, in units of the peer's budget."""
 TOP_SHARE: Final = 0.05
@@ -40,6 +41,8 @@ class Figure:
     problems: int = 0
     seeds: str = ""
     note: str = ""
+    partial: bool = False
+    """Whether problems are missing, or seeds below `ENOUGH_SEEDS`: too little for a verdict to stand."""
 
     @property
     def passes(self) -> bool | None:
@@ -67,7 +70,7 @@ def trials_to_reach(results: Results, peer: str, at: int, bar: float) -> Figure:
         seeds.append(len(common))
         missed += bool(ratio[0] >= NOT_REACHED)
     note = f"not reached on {missed} of {len(logs)} problems" if missed else ""
-    return _figure(f"trials to reach {_title(peer)}'s regret at {at}", bar, logs, seeds, note=note)
+    return _figure(f"trials to reach {_title(peer)}'s regret at {at}", bar, logs, seeds, note=note, whole=len(SINGLE))
 
 
 def asynchronous_regret(results: Results, peer: str, at: int, bar: float) -> Figure:
@@ -82,7 +85,13 @@ def asynchronous_regret(results: Results, peer: str, at: int, bar: float) -> Fig
         shares = weights(len(common), seed=len(logs))
         logs.append(np.log(shares @ ours[:, at - 1]) - np.log(shares @ theirs[:, at - 1]))
         seeds.append(len(common))
-    return _figure(f"regret at {at} with {WORKERS} asynchronous workers, against {_title(peer)}", bar, logs, seeds)
+    return _figure(
+        f"regret at {at} with {WORKERS} asynchronous workers, against {_title(peer)}",
+        bar,
+        logs,
+        seeds,
+        whole=len(SINGLE),
+    )
 
 
 def epochs_against_full(results: Results, method: str, bar: float) -> Figure:
@@ -100,7 +109,9 @@ def epochs_against_full(results: Results, method: str, bar: float) -> Figure:
         seeds.append(len(common))
         missed += bool(ratio[0] >= NOT_REACHED)
     note = f"not reached on {missed} of {len(logs)} tasks" if missed else ""
-    return _figure(f"epochs to full-length TPE's final regret, {method}", bar, logs, seeds, note=note)
+    return _figure(
+        f"epochs to full-length TPE's final regret, {method}", bar, logs, seeds, note=note, whole=len(LCBENCH)
+    )
 
 
 def epochs_against_pruner(results: Results, method: str, bar: float) -> Figure:
@@ -124,7 +135,14 @@ def epochs_against_pruner(results: Results, method: str, bar: float) -> Figure:
         seeds.append(len(common))
         best.append(PRUNERS[chosen])
     note = "best: " + ", ".join(best) if best else ""
-    return _figure(f"the same against the best Optuna pruner of each task, {method}", bar, logs, seeds, note=note)
+    return _figure(
+        f"the same against the best Optuna pruner of each task, {method}",
+        bar,
+        logs,
+        seeds,
+        note=note,
+        whole=len(LCBENCH),
+    )
 
 
 def epochs_to_pruner(results: Results, method: str, bar: float) -> Figure:
@@ -142,7 +160,9 @@ def epochs_to_pruner(results: Results, method: str, bar: float) -> Figure:
         target = finals[int(np.argmin([final[0] for final in finals]))]
         logs.append(np.log(first_at_or_below(_means(shares, ours), target, ours.shape[1])))
         seeds.append(len(common))
-    return _figure(f"epochs to the final regret of the best Optuna pruner, {method}", bar, logs, seeds)
+    return _figure(
+        f"epochs to the final regret of the best Optuna pruner, {method}", bar, logs, seeds, whole=len(LCBENCH)
+    )
 
 
 def good_ones_stopped(results: Results, method: str, bar: float) -> Figure:
@@ -172,7 +192,9 @@ def lost_to_memory(results: Results, bar: float) -> Figure:
     counts = np.array([results.row("memory", "memory", OURS, seed).data["oom_after_start"] for seed in seeds], float)
     estimate = of_means([counts]) if len(seeds) >= LEAST_SEEDS else None
     name = "trials lost to OOM in the memory-limited space, of 32"
-    return Figure(name=name, bar=bar, estimate=estimate, problems=1, seeds=str(len(seeds)))
+    return Figure(
+        name=name, bar=bar, estimate=estimate, problems=1, seeds=str(len(seeds)), partial=len(seeds) < ENOUGH_SEEDS
+    )
 
 
 def best_within_memory(results: Results, peers: Sequence[str]) -> Figure:
@@ -188,7 +210,7 @@ def best_within_memory(results: Results, peers: Sequence[str]) -> Figure:
     peer = max(peers, key=lambda method: float(best[method].mean()))
     return Figure(
         name=name, bar=0.0, better="more", estimate=of_means([best[OURS] - best[peer]]), problems=1,
-        seeds=str(len(seeds)), note=f"best peer: {_title(peer)}",
+        seeds=str(len(seeds)), partial=len(seeds) < ENOUGH_SEEDS, note=f"best peer: {_title(peer)}",
     )  # fmt: skip
 
 
@@ -229,7 +251,9 @@ def hypervolume_against(results: Results, peer: str) -> Figure:
         shares = weights(len(common), seed=len(logs))
         logs.append(np.log(shares @ found[0]) - np.log(shares @ found[1]))
         seeds.append(len(common))
-    return _figure(f"hypervolume at 60 trials, against {_title(peer)}", 1.0, logs, seeds, better="more")
+    return _figure(
+        f"hypervolume at 60 trials, against {_title(peer)}", 1.0, logs, seeds, better="more", whole=len(FRONTS)
+    )
 
 
 def all_figures(results: Results) -> list[Figure]:
@@ -287,12 +311,29 @@ def _best(truths: Sequence[float | None]) -> float:
 
 
 def _figure(
-    name: str, bar: float, logs: Sequence[Logs], seeds: Sequence[int], *, better: Literal["less", "more"] = "less",
-    note: str = "", unit: str = "",
-) -> Figure:  # fmt: skip
+    name: str,
+    bar: float,
+    logs: Sequence[Logs],
+    seeds: Sequence[int],
+    *,
+    better: Literal["less", "more"] = "less",
+    note: str = "",
+    unit: str = "",
+    whole: int = 1,
+) -> Figure:
     estimate = over_problems(logs) if logs else None
     shown = f"{_range(seeds)} {unit}".strip()
-    return Figure(name=name, bar=bar, better=better, estimate=estimate, problems=len(logs), seeds=shown, note=note)
+    partial = not unit and (len(logs) < whole or min(seeds, default=0) < ENOUGH_SEEDS)
+    return Figure(
+        name=name,
+        bar=bar,
+        better=better,
+        estimate=estimate,
+        problems=len(logs),
+        seeds=shown,
+        note=note,
+        partial=partial,
+    )
 
 
 def _range(counts: Sequence[int]) -> str:

@@ -64,7 +64,8 @@ def figure_table(figures: Sequence[Figure]) -> str:
         else:
             cells += [_number(found.value), _ends(found.low, found.high), _ends(found.wide_low, found.wide_high)]
             cells += [str(figure.problems), figure.seeds]
-        lines.append("| " + " | ".join([*cells, _verdict(figure)]) + " |")
+        verdict = _verdict(figure) + (", on part of the rows" if figure.partial and found is not None else "")
+        lines.append("| " + " | ".join([*cells, verdict]) + " |")
     return "\n".join(lines)
 
 

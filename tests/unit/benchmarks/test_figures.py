@@ -120,7 +120,8 @@ def test_trials_to_reach_a_peer_half_as_fast_are_half() -> None:
     found = figures.trials_to_reach(results_of(*rows), "tpe", 100, 0.25)
     assert found.estimate is not None
     assert found.estimate.value == pytest.approx(0.5)
-    assert (found.problems, found.seeds, found.passes) == (2, "4", False)
+    assert (found.problems, found.seeds, found.passes, found.partial) == (2, "4", False, True)
+    assert "on part of the rows" in figure_table([found])
 
 
 def test_a_regret_never_reached_counts_as_twice_the_budget() -> None:
