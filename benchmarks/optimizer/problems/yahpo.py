@@ -85,10 +85,10 @@ class _Surrogate:
     """One network with its search space and the codes of its categories."""
 
     def __init__(self, folder: Path) -> None:
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise ProblemMissing("onnxruntime is not installed; pip install onnxruntime")
         if not (folder / "model.onnx").is_file():
             raise ProblemMissing(f"there is no surrogate {folder / 'model.onnx'}; give the data's folder with --yahpo")
+        if importlib.util.find_spec("onnxruntime") is None:
+            raise ProblemMissing("onnxruntime is not installed; pip install onnxruntime")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
