@@ -67,7 +67,6 @@ MUTANTS = {
     "claim from a paused study": ("claim", "AND study.state = 'active'", ""),
     "claim before the backoff is over": ("claim", "trial.not_before <= clock_timestamp()", "true"),
     "claim of held trials": ("claim", "AND NOT trial.held", ""),
-    "promotion in a paused study": ("promote", "state = 'active' AND budget_reached_at IS NULL", "true"),
     "suggest without the generation": ("suggest", "AND generation = :generation", ""),
     "suggest without the owner": ("suggest", "AND generator_owner = :owner", ""),
     "suggest after the lease of the generator": ("suggest", "AND generator_expires_at > clock_timestamp()", ""),
