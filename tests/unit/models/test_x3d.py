@@ -12,10 +12,14 @@ from .oracles import assert_same_network, pytorchvideo, random_clip, randomise
 
 
 @pytest.mark.filterwarnings("ignore:'saved_variables' is deprecated:DeprecationWarning")
-@pytest.mark.parametrize(("name", "depth_factor"), [("x3d_s", 2.2), pytest.param("x3d_l", 5.0, marks=pytest.mark.slow)])
-def test_same_network_as_pytorchvideo(name: str, depth_factor: float) -> None:
+@pytest.mark.parametrize(
+    # With an unlucky seed a gate's few hidden units are all off, and its weights get no gradient to compare.
+    ("name", "depth_factor", "seed"),
+    [("x3d_s", 2.2, 5), pytest.param("x3d_l", 5.0, 1, marks=pytest.mark.slow)],
+)
+def test_same_network_as_pytorchvideo(name: str, depth_factor: float, seed: int) -> None:
     ours = models.create_model(name, num_classes=5, dropout=0.0)
-    randomise(ours, seed=5)
+    randomise(ours, seed=seed)
     theirs = pytorchvideo("x3d").create_x3d(
         input_clip_length=4,
         input_crop_size=64,
