@@ -131,7 +131,7 @@ class Trainer:
             group["lr"] = rate * group["lr_mult"]
         with autocast(self.precision, self.device):
             # A model of two clips takes the pair, which its base class does not promise.
-            loss, logits = self.model.training_loss(batch.clips, batch.targets, self._criterion)  # type: ignore[arg-type]
+            loss, logits = self.model.training_loss(batch.clips, batch.targets, self._criterion)  # type: ignore[arg-type]  # a model takes what its card says
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call] # torch's gap
         if config.grad_clip_norm is not None:

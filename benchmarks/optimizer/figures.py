@@ -339,7 +339,7 @@ def _figure(
 def _range(counts: Sequence[int]) -> str:
     if not counts:
         return ""
-    return str(counts[0]) if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"  # noqa: RUF001
+    return str(counts[0]) if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"  # noqa: RUF001  # a dash of ranges
 
 
 def _title(method: str) -> str:

@@ -46,7 +46,8 @@ def test_one_step_lowers_the_loss_and_moves_every_parameter(name: str, dtype: to
         start = copy.deepcopy(model.state_dict())
         after = []
         # Adam's first step is as long for a stiff parameter as for a slack one; curvature decides how long it may be.
-        for lr in (1e-2, 3e-3, 1e-3, 1e-4, 1e-5):
+        # That of CSN's hundred layers on four tiny clips is the highest.
+        for lr in (1e-2, 3e-3, 1e-3, 1e-4, *((1e-5,) if name == "csn_r101" else ())):
             model.load_state_dict(start)
             torch.optim.Adam(model.parameters(), lr=lr).step()
             with torch.no_grad():

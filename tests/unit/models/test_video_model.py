@@ -149,7 +149,12 @@ def test_one_seed_makes_one_model_and_one_step(name: str) -> None:
 
     with torch.random.fork_rng():
         first, again = trained(1), trained(1)
+        torch.manual_seed(2)
+        untrained = tiny(name, dropout=0.5).state_dict()
+        torch.manual_seed(1)
+        twin = tiny(name, dropout=0.5).state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(twin[key], untrained[key]) for key in twin)
 
 
 @pytest.mark.parametrize("name", every(but=TRANSFORMERS))
