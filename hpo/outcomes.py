@@ -22,6 +22,11 @@ def finite(metrics: Metrics, name: str) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
+def metric_curve(record: TrialRecord, name: str, sign: float = 1.0) -> dict[int, float]:
+    """Give a metric times `sign` by step, without the steps where it is missing or not finite."""
+    return {step: sign * row[name] for step, row in record.curve.items() if math.isfinite(row.get(name, math.nan))}
+
+
 def objective_values(spec: StudySpec, metrics: Metrics) -> tuple[float, ...] | None:
     """Give the values of the objectives in the order of the spec; None unless all are there and finite."""
     values = [finite(metrics, objective.metric) for objective in spec.objectives]
