@@ -76,8 +76,12 @@ def rungs(first: int, last: int) -> tuple[int, ...]:
 class CurveModel:
     """What the curves of a study say about how curves go on. More is better; all values must be finite."""
 
-    def __init__(self, curves: Sequence[Curve], places: Sequence[int]) -> None:
-        """Learn from `curves`, complete or not, at the rungs `places`, of which the last is the last epoch."""
+    def __init__(self, curves: Sequence[Curve], places: Sequence[int], *, improves: bool = True) -> None:
+        """Learn from `curves`, complete or not, at the rungs `places`, of which the last is the last epoch.
+
+        `improves` says whether training is believed to raise the metric.
+        """
+        self._improves = improves
         self._places = tuple(places)
         values = _read(curves, self._places)
         self._centre, self._spread = _scale(values)
@@ -130,7 +134,7 @@ class CurveModel:
 
     def _prior(self, place: int) -> tuple[Array, Array]:
         if place == 0:
-            return np.array([_DRIFT_SD, 0.0, 0.0]), np.array([_DRIFT_SD, _PULL_SD, 1.0]) ** -2
+            return np.array([_DRIFT_SD * self._improves, 0.0, 0.0]), np.array([_DRIFT_SD, _PULL_SD, 1.0]) ** -2
         before, here, after = self._places[place - 1 : place + 2]
         persistence = _PERSISTENCE[0] * math.log(after / here) / math.log(here / before)
         # Past the first rung, drift and pull are beliefs about residuals, which are as small as flat curves are flat.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .curve_model import CurveModel, Prediction, rungs
-from .outcomes import final_metrics, gain, is_feasible, metric_curve
+from .outcomes import final_metrics, is_feasible, metric_curve, metric_sign
 from .spec import StudySpec
 from .spec.study import CurvesStopping
 from .standing import dominates, gains, scores
@@ -85,7 +85,7 @@ def _joint_chance(
     drawn = dict(zip(predictions, draws, strict=True))
     good = np.ones(2**_SAMPLES, dtype=bool)
     for constraint in spec.constraints:
-        sign = _sign(spec, constraint.metric)
+        sign = metric_sign(spec, constraint.metric) or 1.0
         values = sign * drawn[constraint.metric]
         good &= values <= constraint.bound if constraint.relation == "<=" else values >= constraint.bound
     outcomes = np.stack([drawn[objective.metric] for objective in spec.objectives], axis=1)
@@ -100,17 +100,12 @@ def _joint_chance(
 def _predict(
     spec: StudySpec, places: Sequence[int], name: str, measured: TrialRecord, begun: Sequence[TrialRecord]
 ) -> Prediction | None:
-    sign = _sign(spec, name)
-    curves = [metric_curve(record, name, sign) for record in begun]
-    own = metric_curve(measured, name, sign)
+    sign = metric_sign(spec, name)
+    curves = [metric_curve(record.curve, name, sign or 1.0) for record in begun]
+    own = metric_curve(measured.curve, name, sign or 1.0)
     if not own or max(own) < places[0]:
         return None
-    return CurveModel([curve for curve in curves if curve], places).predict(own)
-
-
-def _sign(spec: StudySpec, name: str) -> float:
-    """Give the factor that turns a metric so that more is better; 1 for one that is only constrained."""
-    return next((gain(objective, 1.0) for objective in spec.objectives if objective.metric == name), 1.0)
+    return CurveModel([curve for curve in curves if curve], places, improves=sign is not None).predict(own)
 
 
 def _draws(predictions: Sequence[Prediction]) -> NDArray[np.float64]:

@@ -49,7 +49,8 @@ def decide(spec: StudySpec, trial: TrialRecord, others: Sequence[TrialRecord]) -
     """
     rivals = [record for record in others if record.id != trial.id and record.state is not TrialState.WITHDRAWN]
     measured = replace(trial, state=TrialState.RUNNING, curve=_finite_curve(spec, trial))
-    if not (_may_stop(spec, trial, measured, rivals) and _rule_stops(spec, measured, rivals)):
+    # In this order, since what comes later takes longer.
+    if not _may_stop(spec, trial, measured, rivals) or not _rule_stops(spec, measured, rivals):
         return Decision.CONTINUE
     if _leads(spec, measured, rivals):
         return Decision.CONTINUE
@@ -162,7 +163,7 @@ def _patient_pruner(patience: int) -> PatientPruner:
 
 def _gain_curve(spec: StudySpec, record: TrialRecord) -> Curve:
     objective = spec.objectives[0]
-    return metric_curve(record, objective.metric, gain(objective, 1.0))
+    return metric_curve(record.curve, objective.metric, gain(objective, 1.0))
 
 
 def _finite_curve(spec: StudySpec, record: TrialRecord) -> Mapping[int, Metrics]:
