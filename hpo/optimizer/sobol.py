@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import StudySpec
-from ..trial import Params, ParamValue, Suggestion
+from ..trial import ParamValue, Suggestion
 from .cube import ParamsKey, decode, key_of
 from .history import History
 
@@ -87,8 +87,3 @@ def sobol_generator(name: str = "sobol") -> PointGenerator:
 def random_generator() -> PointGenerator:
     """Make the generator of independent random configurations."""
     return PointGenerator("random", random_points)
-
-
-def suggest(spec: StudySpec, taken: Collection[Params], n: int = 1) -> list[Suggestion]:
-    """Give `n` Sobol configurations while no optimizer serves the study; `taken` are all configurations so far."""
-    return sobol_generator("sobol (fallback)").walk(spec, [key_of(params) for params in taken], n)

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from ..errors import SpecError, SpecIssue
 from .dataset import DatasetConfig
 from .include import Fragments, resolve_include
+from .optimizer import OptimizerConfig
 from .parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter
 from .study import (
     AshaStopping,
@@ -24,7 +25,6 @@ from .study import (
     MedianStopping,
     NoStopping,
     Objective,
-    OptimizerConfig,
     PatientStopping,
     PercentileStopping,
     RetryConfig,
