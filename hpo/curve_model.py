@@ -86,7 +86,8 @@ class CurveModel:
         values = _read(curves, self._places)
         self._centre, self._spread = _scale(values)
         self._values = (values - self._centre) / self._spread
-        self._gains = np.diff(self._values, axis=1, prepend=math.nan)
+        # What a curve gained before its first value counts as nothing.
+        self._gains = np.nan_to_num(np.diff(self._values, axis=1, prepend=math.nan))
 
     def predict(self, curve: Curve) -> Prediction:
         """Give the belief about the last value of `curve`, which must have reached the first rung."""
@@ -116,11 +117,8 @@ class CurveModel:
 
     def _fit(self, place: int, heights: Array, believed: Array) -> _Fits:
         """Fit the gain from rung `place` to the next around each of `heights`; `believed` are the prior residuals."""
-        here, gains = self._values[:, place], self._gains[:, place]
-        if place == 0:
-            gains = np.zeros_like(here)
-        both = ~np.isnan(here) & ~np.isnan(self._values[:, place + 1]) & ~np.isnan(gains)
-        here, last, then = here[both], gains[both], self._values[both, place + 1]
+        both = ~np.isnan(self._values[:, place]) & ~np.isnan(self._values[:, place + 1])
+        here, last, then = self._values[both, place], self._gains[both, place], self._values[both, place + 1]
         unit = np.abs(last) + _FLOOR if place else np.ones_like(here)
         mean, precision = self._prior(place)
         return _Fits(
