@@ -19,6 +19,7 @@ from .generator import Generator, GeneratorError
 from .guess import completed
 from .history import History
 from .memory import GIB, MARGIN, Fleet, MemoryModel, with_memory_limit
+from .prior import has_prior, prior_generator
 from .sobol import sobol_generator
 
 Propose = Callable[[History, int], list[Suggestion]]
@@ -57,7 +58,7 @@ class Optimizer:
         self._memory_of: MemoryModel | None = None
         self._make_generator = make_generator
         self._is_model = spec.optimizer.name not in MODEL_FREE
-        self._startup = sobol_generator()
+        self._startup = prior_generator() if has_prior(spec) else sobol_generator()
         self._fallback = sobol_generator(f"sobol (instead of {spec.optimizer.name})")
         self._guesses = list(spec.optimizer.enqueue if guesses is None else guesses)
         self._records: dict[int, TrialRecord] = {}

@@ -22,9 +22,14 @@ def problems_of(space: Mapping[str, AnyParameter], guess: Params) -> Iterator[tu
             hint = f"did you mean {near[0]!r}?" if near else "it has: " + ", ".join(space)
             yield key, f"there is no such parameter in the space; {hint}"
         elif not space[key].contains(value):
-            yield key, f"{value!r} is not in the space; give {_described(space[key])}"
+            yield key, not_in_space(space[key], value)
         else:
             yield from ((key, sentence) for sentence in _unmet(space[key].when, guess))
+
+
+def not_in_space(parameter: AnyParameter, value: object) -> str:
+    """Say that `value` is none of a parameter, and which are."""
+    return f"{value!r} is not in the space; give {_described(parameter)}"
 
 
 def _unmet(when: Mapping[str, list[ParamValue]], guess: Params) -> Iterator[str]:

@@ -17,7 +17,7 @@ from ..errors import SpecError, SpecIssue
 from .dataset import DatasetConfig
 from .include import Fragments, resolve_include
 from .optimizer import OptimizerConfig
-from .parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter
+from .parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, Prior
 from .study import (
     AshaStopping,
     BudgetConfig,
@@ -53,6 +53,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "optimizer": OptimizerConfig,
     "budget": BudgetConfig,
     "retry": RetryConfig,
+    "prior": Prior,
 }
 
 
