@@ -45,6 +45,8 @@ class StudySummary(BaseModel):
     """GPU hours of the epochs that early stopping has spared, at what the epochs of each trial have cost."""
     trial_counts: dict[TrialState, int]
     """How many trials are in each state; states without any are left out."""
+    guesses_waiting: int
+    """Configurations that people asked for and that have not become trials yet."""
     best: BestValue | None
 
 
@@ -133,6 +135,7 @@ def _fields(connection: Connection, study: StudyRow) -> dict[str, Any]:
         "gpu_hours_spent": study.gpu_seconds_spent / 3600,
         "gpu_hours_saved": study.gpu_seconds_saved / 3600,
         "trial_counts": study.counts,
+        "guesses_waiting": len(study.waiting_guesses),
         "best": _best(connection, study),
     }
 

@@ -14,10 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 ParamValue = bool | int | float | str
 Params = Mapping[str, ParamValue]
 Metrics = Mapping[str, float]
+
+ENQUEUED: Final = "enqueued"
+"""The generator of the trials that a person asked for."""
 
 
 class TrialState(StrEnum):
@@ -116,6 +120,7 @@ class TrialRecord:
     generator: str | None = None
     predicted_mean: float | None = None
     predicted_sd: float | None = None
+    predicted_feasibility: float | None = None
     worker: str | None = None
     epochs_done: int = 0
     gpu_seconds: float = 0.0

@@ -71,6 +71,8 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
         return
     out.print(f"{study['name']}: {state_of(study)}", markup=False)
     out.print(f"trials: {trials_of(study)}; GPU hours: {study['gpu_hours_spent']:.2f}{saved_of(study)}")
+    if study["guesses_waiting"]:
+        out.print(f"to be tried next: {study['guesses_waiting']} that people asked for")
 
 
 @group.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Final
@@ -13,11 +13,13 @@ from ..early_stopping import decide, promotions
 from ..errors import NotFoundError
 from ..outcomes import final_metrics
 from ..spec import StudySpec
-from ..trial import Decision, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
+from ..trial import ENQUEUED, Decision, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
 from .cube import ParamsKey, key_of, varies
 from .generator import Generator, GeneratorError
+from .guess import completed
 from .history import History
 from .memory import GIB, MARGIN, Fleet, MemoryModel, with_memory_limit
+from .prior import has_prior, prior_generator
 from .sobol import sobol_generator
 
 Propose = Callable[[History, int], list[Suggestion]]
@@ -38,18 +40,27 @@ class Optimizer:
     known about the trials: an optimizer rebuilt with `replay` proposes what the old one would have proposed.
     """
 
-    def __init__(self, spec: StudySpec, make_generator: Callable[[], Generator], *, fleet: Fleet | None = None) -> None:
+    def __init__(
+        self,
+        spec: StudySpec,
+        make_generator: Callable[[], Generator],
+        *,
+        fleet: Fleet | None = None,
+        guesses: Sequence[Params] | None = None,
+    ) -> None:
         """Use what `make_generator` makes after the start-up; it is called when first needed (Ax is slow to import).
 
-        `fleet` says what the trials run on, so that nothing is proposed that fits none of it.
+        `fleet` says what the trials run on, so that nothing is proposed that fits none of it. `guesses` are tried
+        before anything else, in their order: those of the spec, unless others are given.
         """
         self.spec = spec
         self._fleet = fleet or Fleet()
         self._memory_of: MemoryModel | None = None
         self._make_generator = make_generator
         self._is_model = spec.optimizer.name not in MODEL_FREE
-        self._startup = sobol_generator()
+        self._startup = prior_generator() if has_prior(spec) else sobol_generator()
         self._fallback = sobol_generator(f"sobol (instead of {spec.optimizer.name})")
+        self._guesses = list(spec.optimizer.enqueue if guesses is None else guesses)
         self._records: dict[int, TrialRecord] = {}
 
     # ---------------------------------------------------------------- proposing
@@ -57,11 +68,14 @@ class Optimizer:
     def ask(self, n: int = 1) -> list[Suggestion]:
         """Propose `n` configurations, different from each other and from all that is known while the space has more.
 
-        Nothing is remembered of them: `register` those that are taken up.
+        Guesses come first, as they are. Nothing is remembered of what is proposed: `register` the suggestions that are
+        taken up.
         """
         history, memory = self.history(), self._memory()
-        startup = min(n, self.startup_left)
-        found = self._fitting(memory, history, startup, self._startup.propose) if startup else []
+        found = self.enqueued(n)
+        startup = min(n - len(found), max(0, self.startup_left - len(found)))
+        if startup:
+            found += self._fitting(memory, history.extended(found), startup, self._startup.propose)
         while len(found) < n:
             found += self._fitting(memory, history.extended(found), n - len(found), self._propose)
         return found
@@ -87,7 +101,25 @@ class Optimizer:
 
     def quick(self, n: int = 1) -> list[Suggestion]:
         """Propose without a model, at once: for a worker that would otherwise wait for a long fit."""
-        return self._fitting(self._memory(), self.history(), n, self._fallback.propose)
+        found = self.enqueued(n)
+        if len(found) < n:
+            history = self.history().extended(found)
+            found += self._fitting(self._memory(), history, n - len(found), self._fallback.propose)
+        return found
+
+    def enqueued(self, n: int = 1) -> list[Suggestion]:
+        """Propose the next `n` guesses that have not become trials; fewer when fewer are left.
+
+        The k-th trial of the generator `enqueued` is the k-th guess, so nothing but the trials need be remembered.
+        """
+        memory, history = self._memory(), self.history()
+        tried = sum(record.generator == ENQUEUED for record in self._records.values())
+        found: list[Suggestion] = []
+        for guess in self._guesses[tried : tried + n]:
+            suggestion = completed(history.extended(found), guess)
+            # Asked for by a person, so it is tried also where it is expected to fit no device.
+            found.append(_routed(memory, suggestion) if memory.fits(suggestion.params) else suggestion)
+        return found
 
     def expects_to_fit(self, params: Params) -> bool:
         """Whether a configuration is expected to fit the largest device."""

@@ -11,7 +11,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from ..trial import Params, ParamValue
 from .dataset import DatasetConfig
+from .guesses import not_in_space, problems_of
 from .metrics import METRICS, Direction
+from .optimizer import OptimizerConfig
 from .parameters import AnyParameter, CategoricalParameter, OrdinalParameter, Strict, matches
 from .training import TrainingConfig, adapter_for, flatten
 
@@ -86,15 +88,6 @@ class TaskConfig(Strict):
     @classmethod
     def _flat(cls, value: Any) -> Any:
         return flatten(value) if isinstance(value, dict) else value
-
-
-class OptimizerConfig(Strict):
-    """Who proposes configurations: `ax` is Bayesian optimization, the others are for comparison."""
-
-    name: Literal["ax", "sobol", "random", "tpe", "gp", "nsga2"] = "ax"
-    seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
-    startup_trials: Annotated[StrictInt, Field(ge=1)] | Literal["auto"] = "auto"
-    """Quasi-random trials before the model takes over; auto: half the number of parameters, at least 5."""
 
 
 class NoStopping(Strict):
@@ -255,6 +248,10 @@ class StudySpec(Strict):
             ends = ("low", "high") if parameter.type in ("float", "int") else ("choices",) * 1000
             yield from _setting_problems(("space", key), key, list(zip(ends, parameter.extremes, strict=False)))
             yield from self._condition_problems(key)
+            yield from self._prior_problems(key)
+        for place, guess in enumerate(self.optimizer.enqueue):
+            for key, message in problems_of(self.space, guess):
+                yield ("optimizer", "enqueue", place, *([key] if key else [])), message
         if self.early_stopping.name not in ("none",):
             least = getattr(self.early_stopping, "min_epochs", 1)
             if least > self.task.epochs:
@@ -262,6 +259,15 @@ class StudySpec(Strict):
                     ("early_stopping", "min_epochs"),
                     f"{least} is more than task.epochs ({self.task.epochs}); nothing would ever stop",
                 )
+
+    def _prior_problems(self, key: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        prior = self.space[key].prior
+        if prior is None:
+            return
+        if not self.space[key].contains(prior.center):
+            yield ("space", key, "prior", "center"), not_in_space(self.space[key], prior.center)
+        if self.optimizer.name != "ax":
+            yield ("space", key, "prior"), f"only the optimizer ax uses a prior, and this is {self.optimizer.name}"
 
     def _condition_problems(self, key: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
         for parent, values in self.space[key].when.items():

@@ -15,6 +15,7 @@ from . import events, lifecycle
 from .generators import acquire as acquire_generator
 from .generators import is_alive as generator_is_alive
 from .generators import release as release_generator
+from .guesses import enqueue
 from .settling import settle
 from .study_row import StudyRow, get, get_by_id, list_all
 from .study_state import lock, move
@@ -25,6 +26,7 @@ __all__ = [
     "acquire_generator",
     "create",
     "delete",
+    "enqueue",
     "generator_is_alive",
     "get",
     "get_by_id",
@@ -49,7 +51,7 @@ def create(connection: Connection, spec: StudySpec, *, actor: str) -> StudyRow:
     """
     try:
         with connection.begin_nested():
-            values = {"name": spec.name, "spec": dump_spec(spec)}
+            values = {"name": spec.name, "spec": dump_spec(spec), "guesses": list(spec.optimizer.enqueue)}
             study_id = connection.execute(insert(study).values(values).returning(study.c.id)).scalar_one()
     except IntegrityError as error:
         if getattr(getattr(error.orig, "diag", None), "constraint_name", None) != "study_name_key":

@@ -14,11 +14,13 @@ from ..cost import expected_cost
 from ..cube import ParamsKey, key_of, size
 from ..generator import GeneratorError
 from ..history import History
+from ..prior import has_prior
 from .acquisition import Acquisition
 from .curves import outcomes
 from .gp import Array
 from .improvement import is_dominated
 from .models import Data, Metric, feasibility, model
+from .prior import Belief, BelievedAcquisition, power
 from .search import best_of, every_row, free, search
 from .space import Space
 
@@ -79,8 +81,10 @@ class _Plan:
         data = Data(points=space.embed(rows), columns=space.columns, outcomes=known)
         self._metrics = model(history.spec, data, second_view=len(history.records) % _VIEWS == _VIEWS - 1)
         self._incumbents = _incumbents(self._metrics, data.points, rows)
+        is_believed = has_prior(history.spec)
         self._has_constraints = bool(history.spec.constraints)
         self._cost = expected_cost(history) if history.spec.budget.gpu_hours is not None else None
+        self._belief = Belief(space=space, power=power(history.spec, len(history.records))) if is_believed else None
         self._seed = (history.spec.optimizer.seed, len(history.records))
 
     def next(self) -> Suggestion | None:
@@ -108,7 +112,10 @@ class _Plan:
         rng = np.random.default_rng([*self._seed, len(self._pending), 1])
         half = rng.standard_normal((len(self._metrics), members, max(_SAMPLES // members, _LEAST) // 2, len(base)))
         normals = np.concatenate([half, -half], axis=2)
-        return Acquisition(self._space, [metric.modelled for metric in self._metrics], base, normals)
+        models = [metric.modelled for metric in self._metrics]
+        if self._belief is not None:
+            return BelievedAcquisition(self._space, models, base, normals, self._belief)
+        return Acquisition(self._space, models, base, normals)
 
     def _search(self, acquisition: Acquisition) -> Array | None:
         if self._everything is None:
