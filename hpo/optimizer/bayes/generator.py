@@ -33,6 +33,9 @@ _NEARLY = 0.2
 """Violations of the constraints that differ by less than this share of the spread of outcomes count as the same."""
 _FEW = 2000
 """Finite spaces up to this size are enumerated."""
+_VIEWS = 3
+"""One in so many proposals is made under the second view of the outcomes: where one shape of them has led the search to
+a place that only looks best, the other seldom agrees."""
 _PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
 
 
@@ -76,7 +79,7 @@ class _Plan:
         self._everything = every_row(space) if is_small else None
         rows = np.stack([space.encode(outcome.params) for outcome in known])
         data = Data(points=space.embed(rows), columns=space.columns, outcomes=known)
-        self._metrics = model(history.spec, data)
+        self._metrics = model(history.spec, data, second_view=len(history.records) % _VIEWS == _VIEWS - 1)
         self._incumbents = _incumbents(self._metrics, data.points, rows)
         is_believed = has_prior(history.spec)
         self._has_constraints = bool(history.spec.constraints)
