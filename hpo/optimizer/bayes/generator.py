@@ -17,6 +17,7 @@ from ..history import History
 from ..prior import has_prior
 from .acquisition import Acquisition
 from .curves import outcomes
+from .earlier import promising, space_of, with_earlier
 from .gp import Array
 from .improvement import is_dominated
 from .models import Data, Metric, feasibility, model
@@ -44,7 +45,7 @@ class BayesGenerator:
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
         """Give up to `n` configurations, each planned with the earlier ones pending."""
-        space = Space(history.spec)
+        space = space_of(history)
         if not space.axes:
             raise GeneratorError("nothing varies in this space")
         count = size(history.spec, limit=_FEW)
@@ -75,9 +76,11 @@ class _Plan:
         self._pending = [space.encode(seen.params) for seen in history.observations if seen.state in _PENDING]
         self._everything = every_row(space) if is_small else None
         rows = np.stack([space.encode(outcome.params) for outcome in known])
-        data = Data(points=space.embed(rows), columns=space.columns, outcomes=known)
+        points = space.embed(rows)
+        data = with_earlier(history, space, Data(points=points, columns=space.columns, outcomes=known))
         self._metrics = model(history.spec, data)
-        self._incumbents = _incumbents(self._metrics, data.points, rows)
+        self._incumbents = _incumbents(self._metrics, points, rows)
+        self._centres = np.concatenate([self._incumbents[:_CENTRES], promising(history, space)])
         is_believed = has_prior(history.spec)
         self._has_constraints = bool(history.spec.constraints)
         self._cost = expected_cost(history) if history.spec.budget.gpu_hours is not None else None
@@ -117,7 +120,7 @@ class _Plan:
     def _search(self, acquisition: Acquisition) -> Array | None:
         if self._everything is None:
             seed = [*self._seed, len(self._pending), 2]
-            return search(self._space, acquisition, self._incumbents[:_CENTRES], self._is_new, seed, price=self._price)
+            return search(self._space, acquisition, self._centres, self._is_new, seed, price=self._price)
         left = np.array([row for row in self._everything if self._is_new(row)])
         return best_of(acquisition, left, price=self._price) if len(left) else None
 
