@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .curve_model import Curve, CurveModel, Prediction, rungs
-from .outcomes import final_metrics, finite, gain, is_feasible
+from .curve_model import CurveModel, Prediction, rungs
+from .outcomes import final_metrics, is_feasible, metric_curve, metric_sign
 from .spec import StudySpec
 from .spec.study import CurvesStopping
 from .standing import dominates, gains, scores
@@ -22,7 +22,7 @@ _SAMPLES = 10
 def is_hopeless(spec: StudySpec, rule: CurvesStopping, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
     """Say whether the trial is not among the best at its last step and improbable to end among the best.
 
-    The best are `rule.protect` of the trials, at least one. All curves are finite in the objectives.
+    The best are `rule.protect` of the trials, at least one. The curve of `measured` is finite in the objectives.
     """
     places = rungs(rule.min_epochs, spec.task.epochs)
     step = max(measured.curve)
@@ -85,7 +85,7 @@ def _joint_chance(
     drawn = dict(zip(predictions, draws, strict=True))
     good = np.ones(2**_SAMPLES, dtype=bool)
     for constraint in spec.constraints:
-        sign = _sign(spec, constraint.metric)
+        sign = metric_sign(spec, constraint.metric) or 1.0
         values = sign * drawn[constraint.metric]
         good &= values <= constraint.bound if constraint.relation == "<=" else values >= constraint.bound
     outcomes = np.stack([drawn[objective.metric] for objective in spec.objectives], axis=1)
@@ -100,22 +100,12 @@ def _joint_chance(
 def _predict(
     spec: StudySpec, places: Sequence[int], name: str, measured: TrialRecord, begun: Sequence[TrialRecord]
 ) -> Prediction | None:
-    curves = [_curve(spec, record, name) for record in begun]
-    own = _curve(spec, measured, name)
+    sign = metric_sign(spec, name)
+    curves = [metric_curve(record.curve, name, sign or 1.0) for record in begun]
+    own = metric_curve(measured.curve, name, sign or 1.0)
     if not own or max(own) < places[0]:
         return None
-    return CurveModel([curve for curve in curves if curve], places).predict(own)
-
-
-def _curve(spec: StudySpec, record: TrialRecord, name: str) -> Curve:
-    sign = _sign(spec, name)
-    found = {step: finite(row, name) for step, row in record.curve.items()}
-    return {step: sign * value for step, value in found.items() if value is not None}
-
-
-def _sign(spec: StudySpec, name: str) -> float:
-    """Give the factor that turns a metric so that more is better; 1 for one that is only constrained."""
-    return next((gain(objective, 1.0) for objective in spec.objectives if objective.metric == name), 1.0)
+    return CurveModel([curve for curve in curves if curve], places, improves=sign is not None).predict(own)
 
 
 def _draws(predictions: Sequence[Prediction]) -> NDArray[np.float64]:

@@ -22,9 +22,10 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, MedianPruner, PatientPruner, PercentilePruner, ThresholdPruner
 
+from .curve_model import Curve
 from .curve_stopping import is_at_rung, is_hopeless
 from .optuna_storage import MemorySource, StudyStorage
-from .outcomes import final_metrics, is_feasible
+from .outcomes import final_metrics, gain, is_feasible, metric_curve
 from .rungs import bracket_of, halving_stops, rungs_of
 from .spec import Objective, StudySpec
 from .spec.study import (
@@ -48,7 +49,10 @@ def decide(spec: StudySpec, trial: TrialRecord, others: Sequence[TrialRecord]) -
     """
     rivals = [record for record in others if record.id != trial.id and record.state is not TrialState.WITHDRAWN]
     measured = replace(trial, state=TrialState.RUNNING, curve=_finite_curve(spec, trial))
-    if not (_may_stop(spec, trial, measured, rivals) and _rule_stops(spec, measured, rivals)):
+    # In this order, since what comes later takes longer.
+    if not _may_stop(spec, trial, measured, rivals) or not _rule_stops(spec, measured, rivals):
+        return Decision.CONTINUE
+    if _leads(spec, measured, rivals):
         return Decision.CONTINUE
     return Decision.PAUSE if getattr(spec.early_stopping, "pause", False) else Decision.STOP
 
@@ -69,7 +73,7 @@ def _may_stop(spec: StudySpec, trial: TrialRecord, measured: TrialRecord, rivals
     if isinstance(rule, CurvesStopping) and not is_at_rung(spec, rule, measured):
         return False
     completed = sum(record.state is TrialState.COMPLETED for record in rivals)
-    return completed >= rule.startup_trials and not _leads(spec, measured, rivals)
+    return completed >= rule.startup_trials
 
 
 def _leads(spec: StudySpec, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
@@ -84,15 +88,18 @@ def _peaks(spec: StudySpec, record: TrialRecord) -> list[tuple[float, ...]]:
     metrics = final_metrics(record)
     if not is_feasible(spec, metrics):
         return []
-    found = [shown for row in (*record.curve.values(), metrics) if (shown := gains(spec, row)) is not None]
-    return [max(found)] if found and len(spec.objectives) == 1 else found
+    if len(spec.objectives) > 1:
+        return [shown for row in (*record.curve.values(), metrics) if (shown := gains(spec, row)) is not None]
+    found = [(value,) for value in _gain_curve(spec, record).values()]
+    last = gains(spec, metrics)
+    return [max([*found, last])] if last is not None else [max(found)] if found else []
 
 
 def _rule_stops(spec: StudySpec, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
-    rivals = [replace(rival, curve=_finite_curve(spec, rival)) for rival in rivals]
     rule = spec.early_stopping
     if isinstance(rule, CurvesStopping):
         return is_hopeless(spec, rule, measured, rivals)
+    rivals = [replace(rival, curve=_finite_curve(spec, rival)) for rival in rivals]
     if isinstance(rule, AshaStopping | HyperbandStopping | MedianStopping | PercentileStopping):
         spec, measured, rivals = _comparable(spec, measured, rivals)
     if isinstance(rule, AshaStopping | HyperbandStopping):
@@ -154,9 +161,9 @@ def _patient_pruner(patience: int) -> PatientPruner:
         return PatientPruner(None, patience)
 
 
-def _gain_curve(spec: StudySpec, record: TrialRecord) -> dict[int, float]:
-    found = {step: gains(spec, row) for step, row in record.curve.items()}
-    return {step: values[0] for step, values in found.items() if values is not None}
+def _gain_curve(spec: StudySpec, record: TrialRecord) -> Curve:
+    objective = spec.objectives[0]
+    return metric_curve(record.curve, objective.metric, gain(objective, 1.0))
 
 
 def _finite_curve(spec: StudySpec, record: TrialRecord) -> Mapping[int, Metrics]:

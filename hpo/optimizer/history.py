@@ -20,7 +20,7 @@ import numpy as np
 
 from ..outcomes import final_metrics, finite
 from ..spec import StudySpec
-from ..trial import EarlierTrial, FailureKind, Params, Suggestion, TrialRecord, TrialState
+from ..trial import EarlierTrial, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
 from .cube import ParamsKey, key_of
 from .memory import MEMORY_METRIC, peak_gib
 
@@ -39,6 +39,8 @@ class Observation:
     step: int
     """Epochs done when the metrics were measured."""
     metrics: Mapping[str, float]
+    curve: Mapping[int, Metrics] = field(default_factory=dict)
+    """What it has shown on its way, by epochs done."""
     imputed: bool = False
     """Whether the metrics stand for a failure."""
     vague: Mapping[str, float] = field(default_factory=dict)
@@ -135,7 +137,7 @@ class History:
         if not metrics and record.state not in _PENDING:
             return None
         step = record.last_step or (0 if record.state in _PENDING else self.spec.task.epochs)
-        return Observation(params=record.params, state=record.state, step=step, metrics=metrics)
+        return Observation(params=record.params, state=record.state, step=step, metrics=metrics, curve=record.curve)
 
     def _out_of_memory(self, record: TrialRecord, step: int) -> Observation:
         middle = {name: float(np.median(values)) for name, values in self._seen.items()}
