@@ -16,8 +16,8 @@ from ..spec import StudySpec
 from ..trial import ENQUEUED, Decision, EarlierTrial, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
 from ..warm_start import best_of
 from .cube import ParamsKey, key_of, varies
-from .generator import Generator, GeneratorError
-from .guess import completed
+from .generator import Completer, Generator, GeneratorError
+from .guess import completed, leaves_open
 from .history import History
 from .memory import GIB, MARGIN, Fleet, MemoryModel, with_memory_limit
 from .prior import has_prior, prior_generator
@@ -105,25 +105,35 @@ class Optimizer:
 
     def quick(self, n: int = 1) -> list[Suggestion]:
         """Propose without a model, at once: for a worker that would otherwise wait for a long fit."""
-        found = self.enqueued(n)
+        found = self.enqueued(n, with_model=False)
         if len(found) < n:
             history = self.history().extended(found)
             found += self._fitting(self._memory(), history, n - len(found), self._fallback.propose)
         return found
 
-    def enqueued(self, n: int = 1) -> list[Suggestion]:
+    def enqueued(self, n: int = 1, *, with_model: bool = True) -> list[Suggestion]:
         """Propose the next `n` guesses that have not become trials; fewer when fewer are left.
 
-        The k-th trial of the generator `enqueued` is the k-th guess, so nothing but the trials need be remembered.
+        What they leave open is chosen by the model once there is one, unless `with_model` is false. The k-th trial of
+        the generator `enqueued` is the k-th guess, so nothing but the trials need be remembered.
         """
         memory, history = self._memory(), self.history()
         tried = sum(record.generator == ENQUEUED for record in self._records.values())
         found: list[Suggestion] = []
         for guess in self._guesses[tried : tried + n]:
-            suggestion = completed(history.extended(found), guess)
+            known = history.extended(found)
+            suggestion = self._completed(known, guess) if with_model else completed(known, guess)
             # Asked for by a person, so it is tried also where it is expected to fit no device.
             found.append(_routed(memory, suggestion) if memory.fits(suggestion.params) else suggestion)
         return found
+
+    def _completed(self, history: History, guess: Params) -> Suggestion:
+        if self.uses_model and leaves_open(self.spec, guess) and isinstance(self._generator, Completer):
+            try:
+                return replace(self._generator.complete(history, guess), generator=ENQUEUED)
+            except GeneratorError as error:
+                logger.warning("study %s: %s; completing a guess from a Sobol sequence", self.spec.name, error)
+        return completed(history, guess)
 
     def expects_to_fit(self, params: Params) -> bool:
         """Whether a configuration is expected to fit the largest device."""
