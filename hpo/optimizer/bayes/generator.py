@@ -35,6 +35,9 @@ _NEARLY = 0.2
 """Violations of the constraints that differ by less than this share of the spread of outcomes count as the same."""
 _FEW = 2000
 """Finite spaces up to this size are enumerated."""
+_VIEWS = 3
+"""One in so many proposals is made under the second view of the outcomes: where one shape of them has led the search to
+a place that only looks best, the other seldom agrees."""
 _PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
 
 
@@ -86,7 +89,7 @@ class _Plan:
         rows = np.stack([space.encode(outcome.params) for outcome in known])
         points = space.embed(rows)
         data = with_earlier(history, space, Data(points=points, columns=space.columns, outcomes=known))
-        self._metrics = model(history.spec, data)
+        self._metrics = model(history.spec, data, second_view=len(history.records) % _VIEWS == _VIEWS - 1)
         self._incumbents = _incumbents(self._metrics, points, rows)
         self._centres = np.concatenate([self._incumbents[:_CENTRES], promising(history, space)])
         is_believed = has_prior(history.spec)

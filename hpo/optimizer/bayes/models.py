@@ -19,9 +19,10 @@ from ...outcomes import gain
 from ...spec import StudySpec
 from .acquisition import Modelled
 from .curves import Outcome
-from .fit import Evidence, fit
+from .fit import Evidence, Fit, fit
 from .gp import Array, Hyperparameters, Process
 from .improvement import log_probability
+from .laplace import sample_around
 from .outcome import Transform, constraint_transforms, log_jacobian, objective_transforms, worth_comparing
 from .slice_sampling import sample
 
@@ -29,7 +30,9 @@ _EVERY = 20
 _MOST = 200
 """Hyperparameters are chosen from at most so many observations; the posterior uses all."""
 _REMEMBERED = 256
-_SAMPLES = ((30, 1), (0, 8))
+_FEW = 30
+"""Below so many observations hyperparameters are sampled by a chain, then around the most probable ones."""
+_SAMPLES = ((_FEW, 4), (0, 8))
 """(least number of observations, samples of the hyperparameters)."""
 
 
@@ -63,12 +66,19 @@ class Data:
     outcomes: Sequence[Outcome]
 
 
-def model(spec: StudySpec, data: Data) -> list[Metric]:
-    """Fit the metrics of the objectives, then those of the constraints that do not point the way of an objective."""
+def model(spec: StudySpec, data: Data, *, second_view: bool = False) -> list[Metric]:
+    """Fit the metrics of the objectives, then those of the constraints that do not point the way of an objective.
+
+    With `second_view` objectives get the best transform of the other kind: the identity where a logarithm is the most
+    probable, and the other way round.
+    """
     wanted = {(objective.metric, gain(objective, 1.0)): True for objective in spec.objectives}
     for constraint in spec.constraints:
         wanted.setdefault((constraint.metric, 1.0 if constraint.relation == ">=" else -1.0), False)
-    return [_metric(spec, data, name, sign, is_objective) for (name, sign), is_objective in wanted.items()]
+    return [
+        _metric(spec, data, name, sign, is_objective=is_objective, second_view=second_view and is_objective)
+        for (name, sign), is_objective in wanted.items()
+    ]
 
 
 def feasibility(metrics: Sequence[Metric], points: Array) -> Array:
@@ -81,7 +91,7 @@ def feasibility(metrics: Sequence[Metric], points: Array) -> Array:
     return np.exp(logs)
 
 
-def _metric(spec: StudySpec, data: Data, name: str, sign: float, is_objective: bool) -> Metric:
+def _metric(spec: StudySpec, data: Data, name: str, sign: float, *, is_objective: bool, second_view: bool) -> Metric:
     gains = sign * np.array([outcome.values[name] for outcome in data.outcomes])
     sds = np.array([outcome.sds[name] for outcome in data.outcomes])
     threshold = _threshold(spec, name, sign)
@@ -93,6 +103,7 @@ def _metric(spec: StudySpec, data: Data, name: str, sign: float, is_objective: b
         limit=None if is_objective else threshold,
         # Hypervolume is measured in the objectives as they are: a warp would change which trade-offs count.
         is_warped=len(spec.objectives) == 1,
+        second_view=second_view,
     )
     chosen = _choose(task)
     # A later outcome can rule out the shape that suited the earlier ones, such as a logarithm by its sign.
@@ -137,6 +148,7 @@ class _Task:
     """The threshold of a constraint; None for an objective."""
     is_warped: bool
     """Whether an objective may be transformed in shape."""
+    second_view: bool
 
     @property
     def transforms(self) -> Sequence[Transform]:
@@ -153,7 +165,7 @@ class _Task:
     def key(self) -> bytes:
         parts = (self.points, self.columns, self.gains, self.sds)
         return blake2b(
-            b"".join(part.tobytes() for part in parts) + repr((self.limit, self.is_warped)).encode()
+            b"".join(part.tobytes() for part in parts) + repr((self.limit, self.is_warped, self.second_view)).encode()
         ).digest()
 
 
@@ -172,21 +184,30 @@ def _choose(task: _Task) -> _Choice:
 
 
 def _best(task: _Task) -> _Choice:
-    """Choose the transform by its best hyperparameters, then sample hyperparameters while there are few data."""
-    found = []
+    """Choose the transform by its best hyperparameters, then sample hyperparameters."""
+    fits = _fits(task)
+    by_evidence = sorted(fits, key=lambda place: (-fits[place][0], place))
+    place = by_evidence[0]
+    if task.second_view:
+        place = next((other for other in by_evidence if (other == 0) != (place == 0)), place)
+    _, evidence, fitted = fits[place]
+    draw = sample if len(task.gains) < _FEW else sample_around
+    return _Choice(place=place, hypers=tuple(draw(evidence, fitted.vector, samples_for(len(task.gains)))))
+
+
+def _fits(task: _Task) -> dict[int, tuple[float, Evidence, Fit]]:
+    """Fit every transform worth comparing: by its place, how probable it makes the gains, and the fit."""
+    found = {}
     for place, transform in enumerate(worth_comparing(task.transforms, len(task.gains))):
         noise = (task.sds * transform.slope(task.gains)) ** 2
         evidence = Evidence(task.points, transform.forward(task.gains), noise, task.columns)
         fitted = fit(evidence)
-        found.append((fitted.evidence + log_jacobian(transform, task.gains), -place, evidence, fitted))
-    _, place, evidence, fitted = max(found, key=lambda entry: entry[:2])
-    count = samples_for(len(task.gains))
-    hypers = sample(evidence, fitted.vector, count) if count > 1 else [fitted.hyper]
-    return _Choice(place=-place, hypers=tuple(hypers))
+        found[place] = (fitted.evidence + log_jacobian(transform, task.gains), evidence, fitted)
+    return found
 
 
 def samples_for(count: int) -> int:
-    """Give how many samples of the hyperparameters `count` observations are worth; 1 stands for the best alone."""
+    """Give how many samples of the hyperparameters are drawn with `count` observations."""
     return next(samples for least, samples in _SAMPLES if count >= least)
 
 
