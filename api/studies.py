@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from hpo.errors import SpecError
 from hpo.spec import StudySpec
-from hpo.store import studies, trials
+from hpo.store import earlier, studies, trials
 from hpo.store.studies import StudyRow
 from hpo.trial import StudyState, TrialState
 
@@ -57,6 +57,8 @@ class StudyDetail(StudySummary):
     revision: int
     """Grows by one with every change of the spec."""
     spec: StudySpec
+    earlier_trials: dict[str, int]
+    """How many trials were taken over from each study that this one starts from."""
 
 
 @router.post(
@@ -122,7 +124,13 @@ def _move(state: State, name: str, target: StudyState, *, actor: str) -> StudyDe
 
 
 def _detail(connection: Connection, study: StudyRow) -> StudyDetail:
-    return StudyDetail(**_fields(connection, study), id=study.id, revision=study.revision, spec=study.spec)
+    return StudyDetail(
+        **_fields(connection, study),
+        id=study.id,
+        revision=study.revision,
+        spec=study.spec,
+        earlier_trials=earlier.counts(connection, study.id, study.spec),
+    )
 
 
 def _fields(connection: Connection, study: StudyRow) -> dict[str, Any]:

@@ -101,6 +101,16 @@ class Suggestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierTrial:
+    """What a trial of an earlier study has shown, as a configuration of the study that learns from it."""
+
+    study: str
+    """The name of the earlier study."""
+    params: Params
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """A trial read from the store (or kept in memory), with its learning curve.
 

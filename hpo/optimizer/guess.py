@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..spec import StudySpec
 from ..trial import ENQUEUED, Params, ParamValue, Suggestion
 from .cube import key_of, value_at
 from .history import History
@@ -11,6 +12,15 @@ from .sobol import sobol_points
 
 _EXPONENT: Final = 8
 """2 to this power points of the Sobol sequence are tried for one that makes the configuration new."""
+
+
+def leaves_open(spec: StudySpec, guess: Params) -> bool:
+    """Whether a guess is less than a whole configuration."""
+    try:
+        spec.check_params(guess)
+    except ValueError:
+        return True
+    return False
 
 
 def completed(history: History, guess: Params) -> Suggestion:

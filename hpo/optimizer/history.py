@@ -20,7 +20,7 @@ import numpy as np
 
 from ..outcomes import final_metrics, finite
 from ..spec import StudySpec
-from ..trial import FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
+from ..trial import EarlierTrial, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
 from .cube import ParamsKey, key_of
 from .memory import MEMORY_METRIC, peak_gib
 
@@ -51,10 +51,18 @@ class History:
     """The records of a study, in the order of their ids, and what follows from them."""
 
     def __init__(
-        self, spec: StudySpec, records: Iterable[TrialRecord], demand_gib: Mapping[int, float] | None = None
+        self,
+        spec: StudySpec,
+        records: Iterable[TrialRecord],
+        demand_gib: Mapping[int, float] | None = None,
+        earlier: Sequence[EarlierTrial] = (),
     ) -> None:
-        """View `records`; `demand_gib` says by id what trials that ran out of memory would have needed."""
+        """View `records`; `demand_gib` says by id what trials that ran out of memory would have needed.
+
+        `earlier` are trials of other studies, to learn from.
+        """
         self.spec = spec
+        self.earlier = tuple(earlier)
         self._demand_gib = dict(demand_gib or {})
         kept = (record for record in records if record.state is not TrialState.WITHDRAWN)
         self.records: Sequence[TrialRecord] = sorted(kept, key=lambda record: record.id)
@@ -99,7 +107,7 @@ class History:
             TrialRecord(id=after + place, number=after + place, state=TrialState.SUGGESTED, params=suggestion.params)
             for place, suggestion in enumerate(suggestions)
         ]
-        return History(self.spec, [*self.records, *pending], self._demand_gib)
+        return History(self.spec, [*self.records, *pending], self._demand_gib, self.earlier)
 
     def without(self, rejected: Mapping[ParamsKey, float]) -> History:
         """Give the history in which the configurations `rejected` have run out of memory, with what they would need."""
@@ -115,7 +123,7 @@ class History:
             for place, key in enumerate(rejected)
         ]
         demand = dict(zip(range(after, after + len(records)), rejected.values(), strict=True))
-        return History(self.spec, [*self.records, *records], self._demand_gib | demand)
+        return History(self.spec, [*self.records, *records], self._demand_gib | demand, self.earlier)
 
     def _observe(self, record: TrialRecord, worst: Mapping[str, float]) -> Observation | None:
         if record.state is TrialState.FAILED:

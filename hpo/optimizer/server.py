@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from ..spec import StudySpec
-from ..store import Database, lifecycle, trials
+from ..store import Database, earlier, lifecycle, trials
 from ..store.studies import StudyRow
 from ..trial import ENQUEUED, Suggestion, TrialRecord, TrialState
 from . import create_generator
@@ -58,8 +58,9 @@ class StudyServer:
             return False
         with self._database.transaction() as connection:
             records = trials.records(connection, study.id)
+            taken_over = earlier.read(connection, study.id) if study.spec.optimizer.warm_start else ()
         generator = partial(self._generator_for, study.spec)
-        optimizer = Optimizer(study.spec, generator, fleet=fleet, guesses=study.guesses)
+        optimizer = Optimizer(study.spec, generator, fleet=fleet, guesses=study.guesses, earlier=taken_over)
         optimizer.replay(records)
         if study.waiting_guesses and self._take_guess(study, optimizer, generation, records, has_room=missing > 0):
             return True

@@ -9,6 +9,7 @@ from pydantic import Field, StrictInt, field_validator
 from .parameters import Choice, Strict
 from .training import flatten
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Guess = dict[str, Choice]
 
 
@@ -21,6 +22,17 @@ class OptimizerConfig(Strict):
     """Quasi-random trials before the model takes over; auto: half the number of parameters, at least 5."""
     enqueue: Annotated[list[Guess], Field(max_length=1000)] = Field(default_factory=list)
     """A person's own guesses, tried first: values of some parameters or of all; the optimizer chooses the others."""
+    warm_start: Annotated[list[Annotated[str, Field(pattern=NAME_PATTERN)]], Field(max_length=10)] = Field(
+        default_factory=list
+    )
+    """Earlier studies to learn from: their trials are taken over, as they are then, when this study is created."""
+
+    @field_validator("warm_start")
+    @classmethod
+    def _named_once(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("a study appears twice; name each once")
+        return value
 
     @field_validator("enqueue", mode="before")
     @classmethod

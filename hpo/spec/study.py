@@ -13,11 +13,10 @@ from ..trial import Params, ParamValue
 from .dataset import DatasetConfig
 from .guesses import not_in_space, problems_of
 from .metrics import METRICS, Direction
-from .optimizer import OptimizerConfig
+from .optimizer import NAME_PATTERN, OptimizerConfig
 from .parameters import AnyParameter, CategoricalParameter, OrdinalParameter, Strict, matches
 from .training import TrainingConfig, adapter_for, flatten
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _CONSTRAINT = re.compile(r"^\s*(\w+)\s*(<=|>=)\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*$")
 _INCLUDE: dict[str, Any] = {
     "properties": {
@@ -249,6 +248,9 @@ class StudySpec(Strict):
             yield from _setting_problems(("space", key), key, list(zip(ends, parameter.extremes, strict=False)))
             yield from self._condition_problems(key)
             yield from self._prior_problems(key)
+        if self.optimizer.warm_start and self.optimizer.name != "ax":
+            message = f"only the optimizer ax learns from earlier studies, and this is {self.optimizer.name}"
+            yield ("optimizer", "warm_start"), message
         for place, guess in enumerate(self.optimizer.enqueue):
             for key, message in problems_of(self.space, guess):
                 yield ("optimizer", "enqueue", place, *([key] if key else [])), message

@@ -194,6 +194,20 @@ Index(
 )
 Index("trial_leased_idx", trial.c.lease_expires_at, postgresql_where=text("state = 'running'"))
 
+earlier_trial = Table(
+    "earlier_trial",
+    metadata,
+    # What a study has taken over from others when it was made: a copy, so that they may change or be deleted.
+    Column("study_id", BigInteger, ForeignKey("study.id", ondelete="CASCADE"), primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("params", JSONB, nullable=False),
+    Column("metrics", JSONB, nullable=False),
+    CheckConstraint("place >= 0", name="place_check"),
+    CheckConstraint("jsonb_typeof(params) = 'object'", name="params_check"),
+    CheckConstraint(_numbers("metrics"), name="metrics_check"),
+)
+
 measurement = Table(
     "measurement",
     metadata,

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from hpo.optimizer import Optimizer, create_optimizer, server
 from hpo.optimizer.server import StudyServer
-from hpo.store import Database, events, studies, trials
+from hpo.store import Database, earlier, events, studies, trials
 from hpo.store.studies import StudyRow
 from hpo.trial import Params, StudyState, Suggestion, TrialState
 
@@ -179,6 +179,34 @@ def test_guesses_stay_while_everything_else_is_planned_again(database: Database)
     with database.transaction() as connection:
         assert studies.get_by_id(connection, steps.study.id).waiting_guesses == ()
     assert steps.settle(demand=3) == 0
+
+
+def test_a_study_that_starts_from_an_earlier_one_begins_with_its_best(database: Database) -> None:
+    steps = Steps(database, create(database, name="old", optimizer={"name": "sobol"}, budget={"trials": 6}))
+    tried = {}
+    for number in range(6):
+        steps.settle(demand=1)
+        lease = claim(database)
+        assert lease is not None
+        tried[number] = lease.params
+        finish(database, lease, 0.9 if number == 3 else 0.1)
+    steps = Steps(database, create(database, optimizer={"name": "ax", "warm_start": ["old"]}))
+    made = []
+    for number in range(3):
+        steps.settle(demand=1)
+        (suggestion,) = waiting(database, steps.study)
+        made.append(suggestion)
+        lease = claim(database)
+        assert lease is not None
+        finish(database, lease, 0.1 * number)
+    assert (made[0].params, made[0].generator) == (tried[3], "best of old")
+    assert [record.generator for record in made[1:]] == ["sobol", "ax"]
+    with database.transaction() as connection:
+        taken = earlier.read(connection, steps.study.id)
+        known = [record for record in trials.records(connection, steps.study.id) if record.id != made[2].id]
+    optimizer = create_optimizer(steps.study.spec, earlier=taken)
+    optimizer.replay(known)
+    assert made[2].params == optimizer.ask()[0].params
 
 
 def test_a_slow_model_does_not_keep_a_worker_waiting(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:

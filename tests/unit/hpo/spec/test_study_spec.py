@@ -107,6 +107,9 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
             "optimizer.enqueue[0].model.alpha",
             "exists only where model is 'slowfast_r50_4x16', not 'r2plus1d_18'",
         ),
+        ("optimizer", {"warm_start": ["two words"]}, "optimizer.warm_start[0]", "is not a name"),
+        ("optimizer", {"warm_start": ["a", "a"]}, "optimizer.warm_start", "appears twice"),
+        ("optimizer", {"warm_start": ["a"], "name": "gp"}, "optimizer.warm_start", "only the optimizer ax"),
         ("retry/attempts", -1, "retry.attempts", "greater than or equal to 0"),
     ],
 )
