@@ -137,7 +137,9 @@ class History:
         if not metrics and record.state not in _PENDING:
             return None
         step = record.last_step or (0 if record.state in _PENDING else self.spec.task.epochs)
-        return Observation(params=record.params, state=record.state, step=step, metrics=metrics, curve=record.curve)
+        # Whether a paused trial ever goes on is open: it counts as what it has shown.
+        state = TrialState.STOPPED if record.state is TrialState.PAUSED and metrics else record.state
+        return Observation(params=record.params, state=state, step=step, metrics=metrics, curve=record.curve)
 
     def _out_of_memory(self, record: TrialRecord, step: int) -> Observation:
         middle = {name: float(np.median(values)) for name, values in self._seen.items()}

@@ -138,7 +138,7 @@ class CurvesStopping(_RungStopping):
     """Stop a trial that, by a model of all curves of the study, will hardly end among the best."""
 
     name: Literal["curves"]
-    startup_trials: Annotated[StrictInt, Field(ge=1)] = 4
+    startup_trials: Annotated[StrictInt, Field(ge=1)] = 1
     """This many trials of the study complete before any is stopped: they show how late curves go on."""
     probability: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Stop where ending among the best is less probable than this."""
