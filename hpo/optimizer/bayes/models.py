@@ -8,9 +8,10 @@ observations, so that a restart changes nothing; what is remembered here only sa
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +27,17 @@ from .laplace import sample_around
 from .outcome import Transform, constraint_transforms, log_jacobian, objective_transforms, worth_comparing
 from .slice_sampling import sample
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
 _EVERY = 20
 _MOST = 200
 """Hyperparameters are chosen from at most so many observations; the posterior uses all."""
 _REMEMBERED = 256
 _FEW = 30
 """Below so many observations hyperparameters are sampled by a chain, then around the most probable ones."""
-_SAMPLES = ((_FEW, 4), (0, 8))
-"""(least number of observations, samples of the hyperparameters)."""
+_SAMPLES = ((150, 1), (_FEW, 4), (0, 8))
+"""(least number of observations, samples of the hyperparameters); 1 stands for the most probable ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +107,8 @@ def _metric(spec: StudySpec, data: Data, name: str, sign: float, *, is_objective
         limit=None if is_objective else threshold,
         # Hypervolume is measured in the objectives as they are: a warp would change which trade-offs count.
         is_warped=len(spec.objectives) == 1,
-        second_view=second_view,
     )
-    chosen = _choose(task)
+    chosen = _choose(task, second_view=second_view)
     # A later outcome can rule out the shape that suited the earlier ones, such as a logarithm by its sign.
     transform = task.transforms[min(chosen.place, len(task.transforms) - 1)]
     noise = (sds * transform.slope(gains)) ** 2
@@ -148,7 +151,6 @@ class _Task:
     """The threshold of a constraint; None for an objective."""
     is_warped: bool
     """Whether an objective may be transformed in shape."""
-    second_view: bool
 
     @property
     def transforms(self) -> Sequence[Transform]:
@@ -165,45 +167,57 @@ class _Task:
     def key(self) -> bytes:
         parts = (self.points, self.columns, self.gains, self.sds)
         return blake2b(
-            b"".join(part.tobytes() for part in parts) + repr((self.limit, self.is_warped, self.second_view)).encode()
+            b"".join(part.tobytes() for part in parts) + repr((self.limit, self.is_warped)).encode()
         ).digest()
 
 
-_chosen: OrderedDict[bytes, _Choice] = OrderedDict()
+_Fits = dict[int, tuple[float, Fit]]
+"""By the place of a transform, how probable it makes the gains, and its most probable hyperparameters."""
+_fits: OrderedDict[bytes, _Fits] = OrderedDict()
+_chosen: OrderedDict[tuple[bytes, int], _Choice] = OrderedDict()
 
 
-def _choose(task: _Task) -> _Choice:
+def _choose(task: _Task, *, second_view: bool) -> _Choice:
+    """Choose the transform by its best hyperparameters, and sample hyperparameters for it."""
     task = task.first(_informative(task.gains[: scheduled(len(task.gains))]))
-    key = task.key
-    if key not in _chosen:
-        _chosen[key] = _best(task)
-        if len(_chosen) > _REMEMBERED:
-            _chosen.popitem(last=False)
-    _chosen.move_to_end(key)
-    return _chosen[key]
-
-
-def _best(task: _Task) -> _Choice:
-    """Choose the transform by its best hyperparameters, then sample hyperparameters."""
-    fits = _fits(task)
+    fits = _remembered(_fits, task.key, lambda: _fit_all(task))
     by_evidence = sorted(fits, key=lambda place: (-fits[place][0], place))
     place = by_evidence[0]
-    if task.second_view:
+    if second_view:
         place = next((other for other in by_evidence if (other == 0) != (place == 0)), place)
-    _, evidence, fitted = fits[place]
-    draw = sample if len(task.gains) < _FEW else sample_around
-    return _Choice(place=place, hypers=tuple(draw(evidence, fitted.vector, samples_for(len(task.gains)))))
+    return _remembered(_chosen, (task.key, place), lambda: _sampled(task, place, fits[place][1]))
 
 
-def _fits(task: _Task) -> dict[int, tuple[float, Evidence, Fit]]:
-    """Fit every transform worth comparing: by its place, how probable it makes the gains, and the fit."""
+def _remembered(known: OrderedDict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+    if key not in known:
+        known[key] = make()
+        if len(known) > _REMEMBERED:
+            known.popitem(last=False)
+    known.move_to_end(key)
+    return known[key]
+
+
+def _fit_all(task: _Task) -> _Fits:
+    """Fit every transform worth comparing."""
     found = {}
     for place, transform in enumerate(worth_comparing(task.transforms, len(task.gains))):
-        noise = (task.sds * transform.slope(task.gains)) ** 2
-        evidence = Evidence(task.points, transform.forward(task.gains), noise, task.columns)
-        fitted = fit(evidence)
-        found[place] = (fitted.evidence + log_jacobian(transform, task.gains), evidence, fitted)
+        fitted = fit(_evidence(task, transform))
+        found[place] = (fitted.evidence + log_jacobian(transform, task.gains), fitted)
     return found
+
+
+def _sampled(task: _Task, place: int, fitted: Fit) -> _Choice:
+    count = samples_for(len(task.gains))
+    if count == 1:
+        return _Choice(place=place, hypers=(fitted.hyper,))
+    draw = sample if len(task.gains) < _FEW else sample_around
+    hypers = draw(_evidence(task, task.transforms[place]), fitted.vector, count)
+    return _Choice(place=place, hypers=tuple(hypers))
+
+
+def _evidence(task: _Task, transform: Transform) -> Evidence:
+    noise = (task.sds * transform.slope(task.gains)) ** 2
+    return Evidence(task.points, transform.forward(task.gains), noise, task.columns)
 
 
 def samples_for(count: int) -> int:
