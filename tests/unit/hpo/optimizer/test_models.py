@@ -147,10 +147,11 @@ def test_ax_keeps_constraints() -> None:
 
 
 def test_trials_stopped_early_inform_the_model() -> None:
-    """Two trials that ran to the end, and many stopped ones that show where the peak is."""
+    """Two trials that ran to the end, and many stopped ones that show in both directions where the peak is."""
     spec = spec_with(space=SPACE, optimizer={"startup_trials": 5})
     points = [suggestion.params for suggestion in create_optimizer(spec).ask(5)]
     points += [{"lr": 10**exponent, "dropout": 0.3} for exponent in (-3.5, -3, -2.5, -2, -1.5, -1.1)]
+    points += [{"lr": 0.01, "dropout": dropout} for dropout in (0.0, 0.15, 0.45, 0.6, 0.75)]
     optimizer = create_optimizer(spec)
     for id, params in enumerate(points):
         optimizer.register(id, params)
