@@ -1,4 +1,4 @@
-"""Trials for workers while no optimizer serves a study: the next point of a Sobol sequence.
+"""Trials for workers while no optimizer serves a study: what a person asked for, else the next Sobol point that fits.
 
 The suggestion goes in under a generator lease of our own, so an optimizer that comes back meanwhile and this process
 can never both add one.
@@ -11,16 +11,19 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import Connection, text
 
-from hpo.optimizer import sobol
+from hpo.optimizer import create_optimizer
+from hpo.optimizer.fleet import read_fleet
 from hpo.store import lifecycle, studies, trials
 from hpo.store.studies import StudyRow
-from hpo.trial import TrialRecord, TrialState
+from hpo.trial import ENQUEUED, Suggestion, TrialRecord, TrialState
 
 LEASE_SECONDS: Final = 5.0
+GENERATOR: Final = "sobol (fallback)"
 _ACTIVE: Final = text("""
 SELECT id, COALESCE(generator_expires_at > clock_timestamp(), false) AS served
 FROM study
@@ -68,11 +71,18 @@ class Fallback:
         study = studies.get_by_id(connection, study_id)
         added: Sequence[TrialRecord] = ()
         if _has_room(study):
-            taken = [record.params for record in trials.records(connection, study_id)]
-            proposals = sobol.suggest(study.spec, taken, 1)
-            added = lifecycle.suggest(connection, study_id, proposals, owner=self._owner, generation=generation)
+            proposal = _proposal(connection, study)
+            added = lifecycle.suggest(connection, study_id, [proposal], owner=self._owner, generation=generation)
         studies.release_generator(connection, study_id, self._owner)
         return bool(added)
+
+
+def _proposal(connection: Connection, study: StudyRow) -> Suggestion:
+    """Give the next guess of a person, else the next Sobol point that is expected to fit a device."""
+    optimizer = create_optimizer(study.spec, fleet=read_fleet(connection), guesses=study.guesses)
+    optimizer.replay(trials.records(connection, study.id))
+    (proposal,) = optimizer.quick()
+    return proposal if proposal.generator == ENQUEUED else replace(proposal, generator=GENERATOR)
 
 
 def _has_room(study: StudyRow) -> bool:

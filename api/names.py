@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Path
 
 from hpo.errors import NotFoundError
-from hpo.spec.study import NAME_PATTERN
+from hpo.spec.optimizer import NAME_PATTERN
 
 _NAME: Final = re.compile(NAME_PATTERN + r"\Z")
 

@@ -30,6 +30,7 @@ RETRY_AFTER_SECONDS: Final = 5
 CHALLENGE: Final = 'Bearer realm="video-hpo"'
 
 KINDS: Final[tuple[tuple[type[HpoError], str, int], ...]] = (
+    (errors.GuessError, "invalid-guess", 422),
     (errors.SpecError, "invalid-spec", 422),
     (errors.NotFoundError, "not-found", 404),
     (errors.StudyExistsError, "study-exists", 409),
@@ -140,7 +141,8 @@ def of_error(error: HpoError, *, instance: str) -> ProblemResponse:
     detail = str(error)
     if isinstance(error, SpecError):
         fields = [FieldProblem(path=issue.path, message=issue.message) for issue in error.issues]
-        detail = f"the study spec has {len(fields)} problem{'s' if len(fields) != 1 else ''}: {detail}"
+        what = "the request" if isinstance(error, errors.GuessError) else "the study spec"
+        detail = f"{what} has {len(fields)} problem{'s' if len(fields) != 1 else ''}: {detail}"
     title = (type(error).__doc__ or "").splitlines()[0].rstrip(".")
     return _answer(slug, status, title=title, detail=detail, instance=instance, fields=fields)
 

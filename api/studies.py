@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from hpo.errors import SpecError
 from hpo.spec import StudySpec
-from hpo.store import studies, trials
+from hpo.store import earlier, studies, trials
 from hpo.store.studies import StudyRow
 from hpo.trial import StudyState, TrialState
 
@@ -45,6 +45,8 @@ class StudySummary(BaseModel):
     """GPU hours of the epochs that early stopping has spared, at what the epochs of each trial have cost."""
     trial_counts: dict[TrialState, int]
     """How many trials are in each state; states without any are left out."""
+    guesses_waiting: int
+    """Configurations that people asked for and that have not become trials yet."""
     best: BestValue | None
 
 
@@ -55,6 +57,8 @@ class StudyDetail(StudySummary):
     revision: int
     """Grows by one with every change of the spec."""
     spec: StudySpec
+    earlier_trials: dict[str, int]
+    """How many trials were taken over from each study that this one starts from."""
 
 
 @router.post(
@@ -120,7 +124,13 @@ def _move(state: State, name: str, target: StudyState, *, actor: str) -> StudyDe
 
 
 def _detail(connection: Connection, study: StudyRow) -> StudyDetail:
-    return StudyDetail(**_fields(connection, study), id=study.id, revision=study.revision, spec=study.spec)
+    return StudyDetail(
+        **_fields(connection, study),
+        id=study.id,
+        revision=study.revision,
+        spec=study.spec,
+        earlier_trials=earlier.counts(connection, study.id, study.spec),
+    )
 
 
 def _fields(connection: Connection, study: StudyRow) -> dict[str, Any]:
@@ -133,6 +143,7 @@ def _fields(connection: Connection, study: StudyRow) -> dict[str, Any]:
         "gpu_hours_spent": study.gpu_seconds_spent / 3600,
         "gpu_hours_saved": study.gpu_seconds_saved / 3600,
         "trial_counts": study.counts,
+        "guesses_waiting": len(study.waiting_guesses),
         "best": _best(connection, study),
     }
 

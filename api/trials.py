@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
+from hpo.protocol import Message
 from hpo.store import lifecycle, studies, trials
 from hpo.trial import FailureKind, ParamValue, TrialRecord, TrialState
 
@@ -41,6 +42,8 @@ class Trial(BaseModel):
     """What proposed the configuration."""
     predicted_mean: float | None
     predicted_sd: float | None
+    predicted_feasibility: float | None
+    """How probably the constraints hold; null without constraints, or without a model."""
     worker: str | None
     gpu_seconds: float
     peak_memory_bytes: int | None
@@ -72,6 +75,23 @@ class TrialPage(BaseModel):
     trials: list[Trial]
     next_after: int | None
     """What to give as `after` for the next page; null on the last one."""
+
+
+class EnqueueRequest(Message):
+    """Configurations that a person wants to be tried: values of all parameters, or of some."""
+
+    guesses: Annotated[list[dict[str, ParamValue]], Field(min_length=1, max_length=1000)]
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"guesses": [{"lr": 0.01, "model": "r2plus1d_18"}]}]})
+
+
+class Enqueued(BaseModel):
+    """What became of the guesses."""
+
+    added: int
+    """How many were not asked for before."""
+    waiting: int
+    """How many guesses of the study, these included, have not become trials yet."""
 
 
 class Curve(BaseModel):
@@ -113,6 +133,19 @@ def get_trial_of_study(state: State, _: Reader, name: StudyName, number: TrialNu
     """Show one trial with its curve."""
     with state.database.transaction() as connection:
         return TrialDetail.of(trials.get(connection, studies.get(connection, name).id, number))
+
+
+@router.post(
+    "/studies/{name}/trials",
+    status_code=202,
+    responses=responses(404, 409),
+    operation_id="enqueue_trials",
+)
+def enqueue_trials(state: State, who: Admin, name: StudyName, request: EnqueueRequest) -> Enqueued:
+    """Ask for configurations to be tried next; what was asked for before is not repeated."""
+    with state.database.transaction() as connection:
+        added = studies.enqueue(connection, name, request.guesses, actor=who.name)
+        return Enqueued(added=added, waiting=len(studies.get(connection, name).waiting_guesses))
 
 
 @router.post(

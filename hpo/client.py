@@ -126,6 +126,15 @@ class Client:
         """Show one trial with its curve."""
         return self._object("GET", _of(name, "trials", str(number)))
 
+    def enqueue(self, name: str, guesses: Sequence[Mapping[str, Any]]) -> Json:
+        """Ask for configurations to be tried next: all parameters or some. What was asked for before is not repeated.
+
+        Raises:
+            GuessError: a guess is not in the space; names the parameter.
+            ConflictError: the study has ended, or its budget has no room.
+        """
+        return self._object("POST", _of(name, "trials"), json={"guesses": [dict(guess) for guess in guesses]})
+
     def cancel_trial(self, name: str, number: int) -> Json:
         """Cancel a trial; a running one ends at its next heartbeat."""
         return self._object("POST", _of(name, "trials", str(number), "cancel"))
@@ -210,9 +219,10 @@ class Client:
 
 def _error_of(problem: Mapping[str, Any]) -> HpoError:
     slug = str(problem.get("type", "")).rpartition("/")[2]
-    if slug in ("invalid-spec", "invalid-request"):
+    if slug in ("invalid-spec", "invalid-guess", "invalid-request"):
         found = problem.get("errors") or [{"path": "", "message": problem["detail"]}]
-        return SpecError([SpecIssue(path=issue["path"], message=issue["message"]) for issue in found])
+        kind = errors.GuessError if slug == "invalid-guess" else SpecError
+        return kind([SpecIssue(path=issue["path"], message=issue["message"]) for issue in found])
     return _CLASSES.get(slug, HpoError)(str(problem.get("detail") or problem.get("title")))
 
 

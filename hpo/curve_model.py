@@ -17,11 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[np.float64]
 Curve = Mapping[int, float]
 """Step (epochs done, from 1) to a finite value."""
 
@@ -74,135 +76,168 @@ def rungs(first: int, last: int) -> tuple[int, ...]:
 class CurveModel:
     """What the curves of a study say about how curves go on. More is better; all values must be finite."""
 
-    def __init__(self, curves: Sequence[Curve], places: Sequence[int]) -> None:
-        """Learn from `curves`, complete or not, at the rungs `places`, of which the last is the last epoch."""
+    def __init__(self, curves: Sequence[Curve], places: Sequence[int], *, improves: bool = True) -> None:
+        """Learn from `curves`, complete or not, at the rungs `places`, of which the last is the last epoch.
+
+        `improves` says whether training is believed to raise the metric.
+        """
+        self._improves = improves
         self._places = tuple(places)
-        values = np.array([self._read(curve) for curve in curves], dtype=np.float64).reshape(-1, len(places))
-        self._spread = _spread(values)
-        self._values = values / self._spread
-        self._gains = np.diff(self._values, axis=1, prepend=math.nan)
+        values = _read(curves, self._places)
+        self._centre, self._spread = _scale(values)
+        self._values = (values - self._centre) / self._spread
+        # What a curve gained before its first value counts as nothing.
+        self._gains = np.nan_to_num(np.diff(self._values, axis=1, prepend=math.nan))
 
     def predict(self, curve: Curve) -> Prediction:
         """Give the belief about the last value of `curve`, which must have reached the first rung."""
-        seen = self._read(curve) / self._spread
-        known = np.flatnonzero(~np.isnan(seen))
-        if not len(known):
-            raise ValueError("the curve has not reached the first rung")
-        at = int(known[-1])
-        height, gain, freedom, residual = float(seen[at]), _gain(seen, at), math.inf, None
-        covariance = np.zeros((2, 2))
-        for place in range(len(self._places) - 1):
-            is_known = place < at and not np.isnan(seen[place])
-            fit = self._fit(place, float(seen[place]) if is_known else height, residual)
-            residual = fit.residual if place else None  # the first rung has another unit
-            if place < at:
-                continue
-            freedom = min(freedom, fit.freedom)
-            covariance = fit.propagate(covariance, gain)
-            gain = fit.gain(gain)
-            height += gain
-        sd = math.sqrt(covariance[0, 0]) if at < len(self._places) - 1 else 0.0
-        return Prediction(mean=height * self._spread, sd=max(sd * self._spread, 1e-12), freedom=min(freedom, 1e6))
+        (found,) = self.predict_all([curve])
+        return found
 
-    def _fit(self, place: int, height: float, residual: float | None) -> _Fit:
-        """Fit the gain from rung `place` to the next, around `height`; `residual` is that of the rung before."""
-        here, gains = self._values[:, place], self._gains[:, place]
-        if place == 0:
-            gains = np.zeros_like(here)
-        both = ~np.isnan(here) & ~np.isnan(self._values[:, place + 1]) & ~np.isnan(gains)
-        here, last, then = here[both], gains[both], self._values[both, place + 1]
+    def predict_all(self, curves: Sequence[Curve]) -> list[Prediction]:
+        """Give the beliefs about the last values of `curves`, all of which must have reached the first rung."""
+        seen = (_read(curves, self._places) - self._centre) / self._spread
+        known = ~np.isnan(seen)
+        if not known.any(axis=1).all():
+            raise ValueError("a curve has not reached the first rung")
+        last = len(self._places) - 1
+        at = last - np.argmax(known[:, ::-1], axis=1)
+        chain = _Chain(seen, at)
+        believed = np.full(len(seen), _NOISE**2)
+        for place in range(last):
+            heights = np.where((place < at) & known[:, place], seen[:, place], chain.height)
+            fit = self._fit(place, heights, believed)
+            # The residual of the first rung has another unit.
+            believed = fit.residual if place else believed
+            chain.advance(fit, place)
+        sds = np.where(at < last, np.sqrt(chain.covariance[:, 0, 0]) * self._spread, 0.0)
+        means = self._centre + self._spread * chain.height
+        rows = zip(means, np.maximum(sds, 1e-12), np.minimum(chain.freedom, 1e6), strict=True)
+        return [Prediction(mean=float(mean), sd=float(sd), freedom=float(freedom)) for mean, sd, freedom in rows]
+
+    def _fit(self, place: int, heights: Array, believed: Array) -> _Fits:
+        """Fit the gain from rung `place` to the next around each of `heights`; `believed` are the prior residuals."""
+        both = ~np.isnan(self._values[:, place]) & ~np.isnan(self._values[:, place + 1])
+        here, last, then = self._values[both, place], self._gains[both, place], self._values[both, place + 1]
         unit = np.abs(last) + _FLOOR if place else np.ones_like(here)
-        features = np.stack([np.ones_like(here), here - height, last], axis=1) / unit[:, None]
         mean, precision = self._prior(place)
-        believed = _NOISE**2 if residual is None else residual
-        return _Fit(
-            features=features,
-            gains=(then - here) / unit,
-            weights=_similarity(here, height),
-            prior=(mean, precision * believed),
-            residual_prior=believed,
+        return _Fits(
+            rows=np.stack([np.ones_like(here), here, last, then - here], axis=1) / unit[:, None],
+            weights=_similarity(here, heights),
+            heights=heights,
+            prior=(mean, precision * believed[:, None]),
+            believed=believed,
             is_first=place == 0,
         )
 
-    def _prior(self, place: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _prior(self, place: int) -> tuple[Array, Array]:
         if place == 0:
-            return np.array([_DRIFT_SD, 0.0, 0.0]), np.array([_DRIFT_SD, _PULL_SD, 1.0]) ** -2
+            return np.array([_DRIFT_SD * self._improves, 0.0, 0.0]), np.array([_DRIFT_SD, _PULL_SD, 1.0]) ** -2
         before, here, after = self._places[place - 1 : place + 2]
         persistence = _PERSISTENCE[0] * math.log(after / here) / math.log(here / before)
         # Past the first rung, drift and pull are beliefs about residuals, which are as small as flat curves are flat.
         sds = np.array([_DRIFT_SD * 3 * _FLOOR, _PULL_SD * 3 * _FLOOR, _PERSISTENCE[1]])
         return np.array([0.0, 0.0, persistence]), sds**-2
 
-    def _read(self, curve: Curve) -> NDArray[np.float64]:
-        """Give the first value reported at or after each rung and before the next; lost ones from their neighbours."""
-        found = np.full(len(self._places), math.nan)
-        for step in sorted(curve, reverse=True):
-            place = int(np.searchsorted(self._places, step, side="right")) - 1
-            if place >= 0:
-                found[place] = curve[step]
-        known = np.flatnonzero(~np.isnan(found))
-        if len(known):
-            between = slice(known[0], known[-1] + 1)
-            found[between] = np.interp(np.log(self._places[between]), np.log(self._places)[known], found[known])
-        return found
 
-
-class _Fit:
-    """A weighted Bayesian linear regression with a normal-inverse-gamma prior (Bishop, 2006, section 3.3)."""
+class _Fits:
+    """Weighted Bayesian linear regressions, one per height, with normal-inverse-gamma priors (Bishop, 2006, 3.3)."""
 
     def __init__(
         self,
         *,
-        features: NDArray[np.float64],
-        gains: NDArray[np.float64],
-        weights: NDArray[np.float64],
-        prior: tuple[NDArray[np.float64], NDArray[np.float64]],
-        residual_prior: float,
+        rows: Array,
+        weights: Array,
+        heights: Array,
+        prior: tuple[Array, Array],
+        believed: Array,
         is_first: bool,
     ) -> None:
+        """Fit `rows` (trials, 4: one, height, last gain, next gain) under `weights` (heights, trials)."""
         mean, precision = prior
-        weighted = features * weights[:, None]
-        self._covariance = np.linalg.inv(np.diag(precision) + weighted.T @ features)
-        self._coefficients = self._covariance @ (precision * mean + weighted.T @ gains)
-        error = gains - features @ self._coefficients
-        shift = self._coefficients - mean
-        squares = float(weights @ error**2 + precision @ shift**2)
-        self.freedom = _NOISE_WEIGHT + float(weights.sum())
-        self.residual = max((_NOISE_WEIGHT * residual_prior + squares) / self.freedom, 1e-12)
-        self._is_first = is_first
+        moments = (weights @ (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), 16)).reshape(-1, 4, 4)
+        # Heights are counted from that of the fit, so that its first coefficient is the gain there.
+        shift = np.tile(np.eye(4), (len(heights), 1, 1))
+        shift[:, 1, 0] = -heights
+        moments = shift @ moments @ shift.transpose(0, 2, 1)
+        diagonal = precision[:, :, None] * np.eye(3)
+        self.covariance = np.linalg.inv(diagonal + moments[:, :3, :3])
+        known = precision * mean + moments[:, :3, 3]
+        self.coefficients = (self.covariance @ known[:, :, None])[:, :, 0]
+        error = np.concatenate([-self.coefficients, np.ones((len(heights), 1))], axis=1)
+        squares = np.einsum("mi,mij,mj->m", error, moments, error)
+        squares += (precision * (self.coefficients - mean) ** 2).sum(axis=1)
+        self.freedom = _NOISE_WEIGHT + weights.sum(axis=1)
+        self.residual = np.maximum((_NOISE_WEIGHT * believed + squares) / self.freedom, 1e-12)
+        self.is_first = is_first
 
-    def gain(self, last: float) -> float:
-        """Give the expected gain of a curve at the height of the fit, whose last gain was `last`."""
-        return float(self._coefficients[0] + self._coefficients[2] * last)
+    def gain(self, last: Array) -> Array:
+        """Give the expected gains of curves at the heights of the fits, whose last gains were `last`."""
+        return np.asarray(self.coefficients[:, 0] + self.coefficients[:, 2] * last)
 
-    def propagate(self, covariance: NDArray[np.float64], last: float) -> NDArray[np.float64]:
-        """Carry the uncertainty of (height, last gain) over the gain."""
-        _, pull, persistence = self._coefficients
-        carry = np.array([[1 + pull, persistence], [pull, persistence]])
-        at = np.array([1.0, 0.0, last])
-        unit = 1.0 if self._is_first else abs(last) + _FLOOR
-        new = self.residual * (unit**2 + float(at @ self._covariance @ at) + float(covariance[1, 1]))
-        carried: NDArray[np.float64] = carry @ covariance @ carry.T + new
-        return carried
-
-
-def _gain(seen: NDArray[np.float64], at: int) -> float:
-    """Give what a curve gained last, 0 where that was not seen."""
-    gain = float(seen[at] - seen[at - 1]) if at else 0.0
-    return gain if math.isfinite(gain) else 0.0
+    def propagate(self, covariance: Array, last: Array) -> Array:
+        """Carry the uncertainties of (height, last gain), (curves, 2, 2), over the gains."""
+        _, pull, persistence = self.coefficients.T
+        carry = np.stack([1 + pull, persistence, pull, persistence], axis=1).reshape(-1, 2, 2)
+        at = np.stack([np.ones_like(last), np.zeros_like(last), last], axis=1)
+        unit = np.ones_like(last) if self.is_first else np.abs(last) + _FLOOR
+        doubt = np.einsum("mi,mij,mj->m", at, self.covariance, at)
+        new = self.residual * (unit**2 + doubt + covariance[:, 1, 1])
+        return np.asarray(carry @ covariance @ carry.transpose(0, 2, 1) + new[:, None, None])
 
 
-def _similarity(heights: NDArray[np.float64], height: float) -> NDArray[np.float64]:
-    width = float(np.std(heights)) if len(heights) > _FEW else 0.0
+class _Chain:
+    """How far the predictions of some curves have come."""
+
+    def __init__(self, seen: Array, at: NDArray[np.intp]) -> None:
+        places = np.arange(len(seen))
+        self._at = at
+        self.height = seen[places, at]
+        gain = np.where(at > 0, self.height - seen[places, np.maximum(at - 1, 0)], 0.0)
+        self.gain = np.where(np.isnan(gain), 0.0, gain)
+        self.freedom = np.full(len(seen), math.inf)
+        self.covariance = np.zeros((len(seen), 2, 2))
+
+    def advance(self, fit: _Fits, place: int) -> None:
+        """Carry the curves that have come to rung `place` on to the next."""
+        on = place >= self._at
+        self.freedom[on] = np.minimum(self.freedom, fit.freedom)[on]
+        self.covariance[on] = fit.propagate(self.covariance, self.gain)[on]
+        self.gain[on] = fit.gain(self.gain)[on]
+        self.height[on] += self.gain[on]
+
+
+def _read(curves: Sequence[Curve], places: Sequence[int]) -> Array:
+    """Give the first value at or after each rung and before the next, (curves, rungs); lost ones from neighbours."""
+    table = np.full((len(curves), places[-1] + 1), math.nan)
+    for row, curve in zip(table, curves, strict=True):
+        row[list(curve)] = list(curve.values())
+    found = np.full((len(curves), len(places)), math.nan)
+    for place, (start, stop) in enumerate(pairwise((*places, places[-1] + 1))):
+        between = table[:, start:stop]
+        first = np.argmax(~np.isnan(between), axis=1)
+        found[:, place] = between[np.arange(len(curves)), first]
+    known = ~np.isnan(found)
+    for row, there in zip(found, known, strict=True):
+        at = np.flatnonzero(there)
+        if len(at) and len(at) <= at[-1] - at[0]:
+            lost = slice(at[0], at[-1] + 1)
+            row[lost] = np.interp(np.log(places[lost]), np.log(places)[at], row[at])
+    return found
+
+
+def _similarity(here: Array, heights: Array) -> Array:
+    """Weigh trials at heights `here` for each of `heights`, (heights, trials)."""
+    width = float(np.std(here)) if len(here) > _FEW else 0.0
     if width <= 0:
-        return np.ones_like(heights)
-    return np.asarray(np.exp(-0.5 * ((heights - height) / width) ** 2))
+        return np.ones((len(heights), len(here)))
+    return np.asarray(np.exp(-0.5 * ((here[None] - heights[:, None]) / width) ** 2))
 
 
-def _spread(values: NDArray[np.float64]) -> float:
-    """Give a robust standard deviation of all values seen."""
+def _scale(values: Array) -> tuple[float, float]:
+    """Give the median and a robust standard deviation of all values seen."""
     known = values[~np.isnan(values)]
     if len(known) < 2:
-        return 1.0
-    low, high = np.percentile(known, [10, 90])
-    return float(high - low) / 2.56 or float(np.std(known)) or 1.0
+        return 0.0, 1.0
+    low, middle, high = np.percentile(known, [10, 50, 90])
+    return float(middle), float(high - low) / 2.56 or float(np.std(known)) or 1.0

@@ -8,68 +8,92 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .curve_model import Curve, CurveModel, Prediction, rungs
-from .outcomes import final_metrics, finite, gain, is_feasible
+from .curve_model import CurveModel, Prediction, rungs
+from .outcomes import final_metrics, is_feasible, metric_curve, metric_sign
 from .spec import StudySpec
 from .spec.study import CurvesStopping
 from .standing import dominates, gains, scores
 from .trial import TrialRecord, TrialState
 
+_BASE_RATE = 1.0
+"""Chance of any trial to be the best, times the number of trials."""
+_FIRST = 0.1
+"""Nothing is stopped in this first share of its epochs, which save little and where slow starters look hopeless."""
 _SAMPLES = 10
 """Two to this many draws where several predictions decide together."""
 
 
-def is_hopeless(spec: StudySpec, rule: CurvesStopping, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
-    """Say whether the trial is not among the best at its last step and improbable to end among the best.
+def hopeless(
+    spec: StudySpec, rule: CurvesStopping, asked: Sequence[TrialRecord], records: Sequence[TrialRecord]
+) -> set[int]:
+    """Give the ids of those `asked` that are not among the best at their last step and improbable to end among them.
 
-    The best are `rule.protect` of the trials, at least one. All curves are finite in the objectives.
+    The best are `rule.protect` of the trials, at least one; improbable is less than `rule.probability`. While fewer
+    than its inverse have begun, the chance that any trial is the best of all is taken instead. The curves of `asked`
+    are finite in the objectives.
     """
-    places = rungs(rule.min_epochs, spec.task.epochs)
-    step = max(measured.curve)
-    begun = [rival for rival in rivals if rival.curve]
-    best = max(1, math.ceil(rule.protect * (len(begun) + 1)))
-    if _is_among_best(spec, measured, begun, step, best):
-        return False
-    return _chance(spec, places, measured, begun, best) < rule.probability
+    begun = [record for record in records if record.curve]
+    best = max(1, math.ceil(rule.protect * len(begun)))
+    behind = [record for record in asked if not _is_among_best(spec, record, begun, best)]
+    limit = max(rule.probability, _BASE_RATE / max(len(begun), 1))
+    chances = _chances(spec, rule, behind, begun, best)
+    return {record.id for record, chance in zip(behind, chances, strict=True) if chance < limit}
+
+
+def expected_ends(
+    spec: StudySpec, rule: CurvesStopping, asked: Sequence[TrialRecord], records: Sequence[TrialRecord]
+) -> list[float]:
+    """Give the expected last values of the first objective, turned so that more is better."""
+    places = places_of(spec, rule)
+    found = _predict(spec, places, spec.objectives[0].metric, asked, records)
+    return [-math.inf if end is None else end.mean for end in found]
+
+
+def places_of(spec: StudySpec, rule: CurvesStopping) -> tuple[int, ...]:
+    """Give the rungs at which the rule reads curves and decides, the last epoch among them."""
+    return rungs(max(rule.min_epochs, math.ceil(_FIRST * spec.task.epochs)), spec.task.epochs)
 
 
 def is_at_rung(spec: StudySpec, rule: CurvesStopping, measured: TrialRecord) -> bool:
     """Whether the last report of a trial was the first at or after a rung; only then is the rule asked."""
     *_, before, last = [0, 0, *sorted(measured.curve)]
-    return any(before < place <= last for place in rungs(rule.min_epochs, spec.task.epochs)[:-1])
+    return any(before < place <= last for place in places_of(spec, rule)[:-1])
 
 
-def _is_among_best(spec: StudySpec, measured: TrialRecord, begun: Sequence[TrialRecord], step: int, best: int) -> bool:
-    rows = {record.id: record.curve[step] for record in (measured, *begun) if step in record.curve}
+def _is_among_best(spec: StudySpec, asked: TrialRecord, begun: Sequence[TrialRecord], best: int) -> bool:
+    step = max(asked.curve)
+    rows = {record.id: record.curve[step] for record in (*begun, asked) if step in record.curve}
     standing = scores(spec, rows)
-    if measured.id not in standing:
+    if asked.id not in standing:
         return False
-    return sum(score > standing[measured.id] for score in standing.values()) < best
+    return sum(score > standing[asked.id] for score in standing.values()) < best
 
 
-def _chance(
-    spec: StudySpec, places: Sequence[int], measured: TrialRecord, begun: Sequence[TrialRecord], best: int
-) -> float:
-    """Give the probability that the trial ends feasible and as good as the best completed ones; 1 before there are any.
+def _chances(
+    spec: StudySpec, rule: CurvesStopping, asked: Sequence[TrialRecord], begun: Sequence[TrialRecord], best: int
+) -> list[float]:
+    """Give the probabilities to end feasible and as good as the best completed trials; 1 before there are any.
 
-    With several objectives: that no outcome of a completed trial dominates its own.
+    With several objectives: that no outcome of a completed trial dominates the trial's own.
     """
     finals = [
         values
-        for rival in begun
-        if rival.state is TrialState.COMPLETED
-        and is_feasible(spec, final_metrics(rival))
-        and (values := gains(spec, final_metrics(rival))) is not None
+        for record in begun
+        if record.state is TrialState.COMPLETED
+        and is_feasible(spec, final_metrics(record))
+        and (values := gains(spec, final_metrics(record))) is not None
     ]
-    if len(finals) < best:
-        return 1.0
+    if len(finals) < best or not asked:
+        return [1.0] * len(asked)
+    places = places_of(spec, rule)
     metrics = [objective.metric for objective in spec.objectives] + [c.metric for c in spec.constraints]
-    predictions = {name: _predict(spec, places, name, measured, begun) for name in dict.fromkeys(metrics)}
+    predictions = {name: _predict(spec, places, name, asked, begun) for name in dict.fromkeys(metrics)}
     if len(spec.objectives) == 1 and not spec.constraints:
-        (prediction,) = predictions.values()
+        (ends,) = predictions.values()
         bar = sorted((values[0] for values in finals), reverse=True)[best - 1]
-        return 0.0 if prediction is None else prediction.probability_above(bar)
-    return _joint_chance(spec, predictions, finals, best)
+        return [0.0 if end is None else end.probability_above(bar) for end in ends]
+    each = ({name: ends[place] for name, ends in predictions.items()} for place in range(len(asked)))
+    return [_joint_chance(spec, ends, finals, best) for ends in each]
 
 
 def _joint_chance(
@@ -78,14 +102,14 @@ def _joint_chance(
     finals: Sequence[tuple[float, ...]],
     best: int,
 ) -> float:
-    """As `_chance`, drawing from the predictions of all metrics as if they were independent."""
+    """As `_chances` of one trial, drawing from the predictions of all metrics as if they were independent."""
     if any(prediction is None for prediction in predictions.values()):
         return 0.0  # a constraint that was never reported counts as violated
     draws = _draws([prediction for prediction in predictions.values() if prediction is not None])
     drawn = dict(zip(predictions, draws, strict=True))
     good = np.ones(2**_SAMPLES, dtype=bool)
     for constraint in spec.constraints:
-        sign = _sign(spec, constraint.metric)
+        sign = metric_sign(spec, constraint.metric) or 1.0
         values = sign * drawn[constraint.metric]
         good &= values <= constraint.bound if constraint.relation == "<=" else values >= constraint.bound
     outcomes = np.stack([drawn[objective.metric] for objective in spec.objectives], axis=1)
@@ -98,24 +122,16 @@ def _joint_chance(
 
 
 def _predict(
-    spec: StudySpec, places: Sequence[int], name: str, measured: TrialRecord, begun: Sequence[TrialRecord]
-) -> Prediction | None:
-    curves = [_curve(spec, record, name) for record in begun]
-    own = _curve(spec, measured, name)
-    if not own or max(own) < places[0]:
-        return None
-    return CurveModel([curve for curve in curves if curve], places).predict(own)
-
-
-def _curve(spec: StudySpec, record: TrialRecord, name: str) -> Curve:
-    sign = _sign(spec, name)
-    found = {step: finite(row, name) for step, row in record.curve.items()}
-    return {step: sign * value for step, value in found.items() if value is not None}
-
-
-def _sign(spec: StudySpec, name: str) -> float:
-    """Give the factor that turns a metric so that more is better; 1 for one that is only constrained."""
-    return next((gain(objective, 1.0) for objective in spec.objectives if objective.metric == name), 1.0)
+    spec: StudySpec, places: Sequence[int], name: str, asked: Sequence[TrialRecord], records: Sequence[TrialRecord]
+) -> list[Prediction | None]:
+    """Predict the last value of a metric; None for trials that have not shown it."""
+    sign = metric_sign(spec, name)
+    taught = [metric_curve(record.curve, name, sign or 1.0) for record in records]
+    model = CurveModel([curve for curve in taught if curve], places, improves=sign is not None)
+    curves = [metric_curve(record.curve, name, sign or 1.0) for record in asked]
+    shown = [bool(curve) and max(curve) >= places[0] for curve in curves]
+    ends = iter(model.predict_all([curve for curve, is_shown in zip(curves, shown, strict=True) if is_shown]))
+    return [next(ends) if is_shown else None for is_shown in shown]
 
 
 def _draws(predictions: Sequence[Prediction]) -> NDArray[np.float64]:

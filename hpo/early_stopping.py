@@ -22,9 +22,11 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, MedianPruner, PatientPruner, PercentilePruner, ThresholdPruner
 
-from .curve_stopping import is_at_rung, is_hopeless
+from .curve_model import Curve
+from .curve_stopping import hopeless, is_at_rung
+from .deferral import going_on, waits
 from .optuna_storage import MemorySource, StudyStorage
-from .outcomes import final_metrics, is_feasible
+from .outcomes import final_metrics, gain, is_feasible, metric_curve
 from .rungs import bracket_of, halving_stops, rungs_of
 from .spec import Objective, StudySpec
 from .spec.study import (
@@ -48,15 +50,28 @@ def decide(spec: StudySpec, trial: TrialRecord, others: Sequence[TrialRecord]) -
     """
     rivals = [record for record in others if record.id != trial.id and record.state is not TrialState.WITHDRAWN]
     measured = replace(trial, state=TrialState.RUNNING, curve=_finite_curve(spec, trial))
-    if not (_may_stop(spec, trial, measured, rivals) and _rule_stops(spec, measured, rivals)):
-        return Decision.CONTINUE
-    return Decision.PAUSE if getattr(spec.early_stopping, "pause", False) else Decision.STOP
+    rule = spec.early_stopping
+    may_pause = getattr(rule, "pause", False)
+    # In this order, since what comes later takes longer.
+    stops = _may_stop(spec, trial, measured, rivals) and _rule_stops(spec, measured, rivals)
+    if stops and not _leads(spec, measured, rivals):
+        return Decision.PAUSE if may_pause else Decision.STOP
+    if isinstance(rule, CurvesStopping) and waits(spec, rule, measured, rivals):
+        return Decision.PAUSE
+    return Decision.CONTINUE
 
 
 def promotions(spec: StudySpec, records: Sequence[TrialRecord]) -> list[int]:
     """Give the ids of the paused trials of a study that the rule would let go on by what is known now."""
     paused = [record for record in records if record.state is TrialState.PAUSED]
-    return [record.id for record in paused if decide(spec, record, records) is Decision.CONTINUE]
+    if not isinstance(spec.early_stopping, CurvesStopping):
+        return [record.id for record in paused if decide(spec, record, records) is Decision.CONTINUE]
+    others = [record for record in records if record.state is not TrialState.WITHDRAWN]
+    measured = [replace(record, curve=_finite_curve(spec, record)) for record in paused]
+    asked = [trial for trial, record in zip(measured, paused, strict=True) if _may_stop(spec, record, trial, others)]
+    lost = hopeless(spec, spec.early_stopping, asked, others)
+    left = [trial for trial in measured if trial.id not in lost or _leads(spec, trial, others)]
+    return going_on(spec, spec.early_stopping, left, others)
 
 
 def _may_stop(spec: StudySpec, trial: TrialRecord, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
@@ -69,7 +84,7 @@ def _may_stop(spec: StudySpec, trial: TrialRecord, measured: TrialRecord, rivals
     if isinstance(rule, CurvesStopping) and not is_at_rung(spec, rule, measured):
         return False
     completed = sum(record.state is TrialState.COMPLETED for record in rivals)
-    return completed >= rule.startup_trials and not _leads(spec, measured, rivals)
+    return completed >= rule.startup_trials
 
 
 def _leads(spec: StudySpec, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
@@ -84,15 +99,18 @@ def _peaks(spec: StudySpec, record: TrialRecord) -> list[tuple[float, ...]]:
     metrics = final_metrics(record)
     if not is_feasible(spec, metrics):
         return []
-    found = [shown for row in (*record.curve.values(), metrics) if (shown := gains(spec, row)) is not None]
-    return [max(found)] if found and len(spec.objectives) == 1 else found
+    if len(spec.objectives) > 1:
+        return [shown for row in (*record.curve.values(), metrics) if (shown := gains(spec, row)) is not None]
+    found = [(value,) for value in _gain_curve(spec, record).values()]
+    last = gains(spec, metrics)
+    return [max([*found, last])] if last is not None else [max(found)] if found else []
 
 
 def _rule_stops(spec: StudySpec, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
-    rivals = [replace(rival, curve=_finite_curve(spec, rival)) for rival in rivals]
     rule = spec.early_stopping
     if isinstance(rule, CurvesStopping):
-        return is_hopeless(spec, rule, measured, rivals)
+        return bool(hopeless(spec, rule, [measured], [measured, *rivals]))
+    rivals = [replace(rival, curve=_finite_curve(spec, rival)) for rival in rivals]
     if isinstance(rule, AshaStopping | HyperbandStopping | MedianStopping | PercentileStopping):
         spec, measured, rivals = _comparable(spec, measured, rivals)
     if isinstance(rule, AshaStopping | HyperbandStopping):
@@ -154,9 +172,9 @@ def _patient_pruner(patience: int) -> PatientPruner:
         return PatientPruner(None, patience)
 
 
-def _gain_curve(spec: StudySpec, record: TrialRecord) -> dict[int, float]:
-    found = {step: gains(spec, row) for step, row in record.curve.items()}
-    return {step: values[0] for step, values in found.items() if values is not None}
+def _gain_curve(spec: StudySpec, record: TrialRecord) -> Curve:
+    objective = spec.objectives[0]
+    return metric_curve(record.curve, objective.metric, gain(objective, 1.0))
 
 
 def _finite_curve(spec: StudySpec, record: TrialRecord) -> Mapping[int, Metrics]:

@@ -2,6 +2,7 @@
 
     HpoError
     ├── SpecError               the study spec is wrong; carries one SpecIssue per offending field
+    │   └── GuessError          a configuration that a person asks for is not in the space
     ├── NotFoundError           no such study, trial or worker
     ├── ConflictError           the request does not fit the present state
     │   ├── StudyExistsError    a study of that name is there already
@@ -44,6 +45,10 @@ class SpecError(HpoError):
     def __init__(self, issues: Sequence[SpecIssue]) -> None:
         self.issues = tuple(issues)
         super().__init__("; ".join(str(issue) for issue in self.issues) or None)
+
+
+class GuessError(SpecError):
+    """A guess does not fit the space of the study."""
 
 
 class NotFoundError(HpoError):

@@ -139,6 +139,7 @@ def _user_attrs(record: TrialRecord) -> dict[str, Any]:
         "generator": record.generator,
         "predicted_mean": record.predicted_mean,
         "predicted_sd": record.predicted_sd,
+        "predicted_feasibility": record.predicted_feasibility,
         "failure_kind": None if record.failure_kind is None else record.failure_kind.value,
         "failure_message": record.failure_message,
     }

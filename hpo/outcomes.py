@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .spec import Objective, StudySpec
 from .trial import Metrics, TrialRecord, TrialState
@@ -20,6 +20,16 @@ def finite(metrics: Metrics, name: str) -> float | None:
     """Give a metric, None where it is missing or not finite."""
     value = metrics.get(name)
     return None if value is None or not math.isfinite(value) else float(value)
+
+
+def metric_sign(spec: StudySpec, name: str) -> float | None:
+    """Give the factor that turns a metric so that more is better; None for one that is only constrained."""
+    return next((gain(objective, 1.0) for objective in spec.objectives if objective.metric == name), None)
+
+
+def metric_curve(curve: Mapping[int, Metrics], name: str, sign: float = 1.0) -> dict[int, float]:
+    """Give a metric times `sign` by step, without the steps where it is missing or not finite."""
+    return {step: sign * row[name] for step, row in curve.items() if math.isfinite(row.get(name, math.nan))}
 
 
 def objective_values(spec: StudySpec, metrics: Metrics) -> tuple[float, ...] | None:

@@ -14,10 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 ParamValue = bool | int | float | str
 Params = Mapping[str, ParamValue]
 Metrics = Mapping[str, float]
+
+ENQUEUED: Final = "enqueued"
+"""The generator of the trials that a person asked for."""
 
 
 class TrialState(StrEnum):
@@ -97,6 +101,16 @@ class Suggestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierTrial:
+    """What a trial of an earlier study has shown, as a configuration of the study that learns from it."""
+
+    study: str
+    """The name of the earlier study."""
+    params: Params
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """A trial read from the store (or kept in memory), with its learning curve.
 
@@ -116,6 +130,7 @@ class TrialRecord:
     generator: str | None = None
     predicted_mean: float | None = None
     predicted_sd: float | None = None
+    predicted_feasibility: float | None = None
     worker: str | None = None
     epochs_done: int = 0
     gpu_seconds: float = 0.0

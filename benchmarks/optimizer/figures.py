@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,10 +172,10 @@ def good_ones_stopped(results: Results, method: str, bar: float) -> Figure:
         found = []
         for seed in results.seeds("fidelity", problem, method):
             # The last trial may have been cut off by the budget, not by the rule.
-            trials = results.row("fidelity", problem, method, seed).data["trials"][:-1]
+            trials = _ended(results.row("fidelity", problem, method, seed).data["trials"][:-1])
             count = max(1, round(TOP_SHARE * len(trials)))
-            top = sorted(trials, key=lambda trial: -trial[1])[:count]
-            found.append(sum(not completed for _, _, completed in top) / count)
+            top = sorted(trials, key=lambda trial: -trial[0])[:count]
+            found.append(sum(not completed for _, completed in top) / count)
         if len(found) >= LEAST_SEEDS:
             tables.append(np.array(found))
             runs.append(len(found))
@@ -184,6 +184,17 @@ def good_ones_stopped(results: Results, method: str, bar: float) -> Figure:
         name=f"configurations in the true top 5 % that were stopped, {method}",
         bar=bar, estimate=estimate, problems=len(tables), seeds=_range(runs),
     )  # fmt: skip
+
+
+def _ended(entries: Sequence[Sequence[Any]]) -> list[tuple[float, bool]]:
+    """Give the true last value of each trial, and whether it was completed at last."""
+    found: list[tuple[float, bool]] = []
+    for _, truth, completed, *resumed in entries:
+        if resumed:
+            found[resumed[0]] = (truth, completed)
+        else:
+            found.append((truth, completed))
+    return found
 
 
 def lost_to_memory(results: Results, bar: float) -> Figure:

@@ -2,13 +2,14 @@
 
     sequential    one trial after the other                     {values, truths}
     asynchronous  eight workers on a simulated clock            {values, truths}, in the order of finishing
-    fidelity      epoch by epoch, a pruner may stop             {trials: [epochs, final truth, completed], epochs}
+    fidelity      epoch by epoch, a pruner may stop or pause    {trials: [epochs, final truth, completed], epochs}
     memory        trials may run out of memory                  {truths (null: out of memory), oom_after_start}
     hypervolume   two objectives                                {losses}
     latency       CPU time of ask and tell (see `latency`)      {seconds}
 
 `truths` are the mean outcomes of the configurations that were tried; `values` what the method was told, left out
-where evaluations repeat exactly. All methods of a seed share the start, the noise of the n-th evaluation and its
+where evaluations repeat exactly. A trial that went on after a pause has one more entry, with its own epochs and, as a
+fourth element, the number of the trial. All methods of a seed share the start, the noise of the n-th evaluation and its
 duration.
 """
 
@@ -90,13 +91,22 @@ def fidelity(problem: Problem, method_name: str, seed: int, trials: int) -> dict
         raise ValueError(f"{problem.name} has no learning curves")
     budget = trials * problem.epochs
     method = make_method(method_name, Setting(problem=problem, seed=seed, trials=_MOST_TRIALS))
+    begun = _begun(method, start_of(problem, seed), _MOST_TRIALS)
+    curves: dict[int, list[float]] = {}
+    done: dict[int, int] = {}
     spent, found = 0, []
-    for trial, params in _begun(method, start_of(problem, seed), _MOST_TRIALS):
-        curve = [float(value) for value in problem.curve(params)]
-        epochs, stopped = _train(method, trial, curve[: budget - spent])
-        spent += epochs
-        completed = not stopped and epochs == problem.epochs
-        found.append([epochs, _short(curve[-1]), completed])
+    while spent < budget:
+        trial = method.promoted()
+        if trial is None:
+            if (new := next(begun, None)) is None:
+                break
+            trial, params = new
+            curves[trial], done[trial] = [float(value) for value in problem.curve(params)], 0
+        before, curve = done[trial], curves[trial]
+        done[trial], stopped = _train(method, trial, curve[: before + budget - spent], before)
+        spent += done[trial] - before
+        completed = not stopped and done[trial] == problem.epochs
+        found.append([done[trial] - before, _short(curve[-1]), completed, *([trial] if before else [])])
         if spent >= budget:
             break
         if stopped:
@@ -106,9 +116,9 @@ def fidelity(problem: Problem, method_name: str, seed: int, trials: int) -> dict
     return {"trials": found, "epochs": spent}
 
 
-def _train(method: Method, trial: int, curve: Sequence[float]) -> tuple[int, bool]:
-    """Report a curve; give the epochs done and whether the method stopped it."""
-    for step, value in enumerate(curve, start=1):
+def _train(method: Method, trial: int, curve: Sequence[float], done: int) -> tuple[int, bool]:
+    """Report a curve from after the epochs `done`; give the epochs done and whether the method stopped it there."""
+    for step, value in enumerate(curve[done:], start=done + 1):
         if method.report(trial, step, value) and step < len(curve):
             return step, True
     return len(curve), False

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _AT: Final = (25, 50, 100)
 _COLOURS: Final = {"random": "0.6", "tpe": "tab:orange", "gp": "tab:green", "ax": "tab:purple", "ours": "tab:blue"}
-_STYLES: Final = {"asha": "--", "hyperband": ":", "median": "-.", "curves": (0, (5, 1))}
+_STYLES: Final = {"asha": "--", "hyperband": ":", "median": "-.", "curves": (0, (5, 1)), "curves+pause": (0, (1, 1))}
 
 
 def write_report(rows: Rows, folder: Path, *, scramble: int | None = None, score: Score = "tried") -> str:

@@ -76,7 +76,7 @@ def epoch_trace(row: Row) -> NDArray[np.float64]:
     trace = np.full(budget, np.inf)
     reference = reference_of(row.run.problem)
     spent = 0
-    for epochs, truth, completed in row.data["trials"]:
+    for epochs, truth, completed, *_ in row.data["trials"]:
         spent += epochs
         if completed:
             regret = max(float(reference.regret([truth])[0]), FLOOR)

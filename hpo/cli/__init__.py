@@ -10,6 +10,7 @@ from . import (  # noqa: F401
     datasets,
     demo,
     doctor,
+    guesses,
     models,
     preparing,
     results,

@@ -44,6 +44,8 @@ def create(
     if as_json:
         typer.echo(json.dumps(study))
         return
+    for line in earlier_of(study):
+        out.print(line, markup=False)
     out.print(f"study {study['name']} is active; start a worker with `hpo-worker --gpu 0` (or --cpu)")
 
 
@@ -71,6 +73,10 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
         return
     out.print(f"{study['name']}: {state_of(study)}", markup=False)
     out.print(f"trials: {trials_of(study)}; GPU hours: {study['gpu_hours_spent']:.2f}{saved_of(study)}")
+    for line in earlier_of(study):
+        out.print(line, markup=False)
+    if study["guesses_waiting"]:
+        out.print(f"to be tried next: {study['guesses_waiting']} that people asked for")
 
 
 @group.command()
@@ -123,6 +129,11 @@ def saved_of(study: dict[str, Any]) -> str:
     """What early stopping has saved, nothing while that is nothing."""
     saved = study["gpu_hours_saved"]
     return f" ({saved:.2f} more saved by early stopping)" if saved > 0 else ""
+
+
+def earlier_of(study: dict[str, Any]) -> list[str]:
+    """What the study learns from others, a line for each."""
+    return [f"learns from {count} trials of {name}" for name, count in study["earlier_trials"].items()]
 
 
 def _tell(study: dict[str, Any]) -> None:

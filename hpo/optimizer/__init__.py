@@ -6,9 +6,11 @@ serves the studies of a database is `hpo.optimizer.process`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from ..spec import StudySpec
+from ..trial import EarlierTrial, Params
 from .generator import Generator, GeneratorError
 from .memory import Device, Fleet
 from .optimizer import Optimizer, startup_trials
@@ -25,9 +27,19 @@ __all__ = [
 ]
 
 
-def create_optimizer(spec: StudySpec, *, fleet: Fleet | None = None) -> Optimizer:
-    """Make the optimizer that `spec.optimizer` names; `fleet` says what the trials run on, where that is known."""
-    return Optimizer(spec, partial(create_generator, spec), fleet=fleet)
+def create_optimizer(
+    spec: StudySpec,
+    *,
+    fleet: Fleet | None = None,
+    guesses: Sequence[Params] | None = None,
+    earlier: Sequence[EarlierTrial] = (),
+) -> Optimizer:
+    """Make the optimizer that `spec.optimizer` names.
+
+    `fleet` says what the trials run on, where that is known; `guesses` are tried first (None: those of the spec);
+    `earlier` are trials of other studies to learn from (`hpo.warm_start.taken_over` gives them).
+    """
+    return Optimizer(spec, partial(create_generator, spec), fleet=fleet, guesses=guesses, earlier=earlier)
 
 
 def create_generator(spec: StudySpec) -> Generator:

@@ -68,6 +68,10 @@ class AxGenerator:
             # Ax raises a dozen unrelated classes; whatever it was, the study goes on with a Sobol point.
             raise GeneratorError(f"Ax could not propose ({type(error).__name__}: {error})") from error
 
+    def complete(self, history: History, guess: Params) -> Suggestion:
+        """Give the best new configuration that has the values of `guess`."""
+        return BayesGenerator(self.name).complete(history, guess)
+
     def study(self, history: History) -> AxStudy:
         """Give the Ax experiment of `history`, brought up to date or built anew."""
         with _known_warnings():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..errors import HpoError
-from ..trial import Suggestion
+from ..trial import Params, Suggestion
 from .history import History
 
 
@@ -26,5 +26,18 @@ class Generator(Protocol):
 
         Raises:
             GeneratorError: nothing can be proposed; the caller falls back to a Sobol sequence.
+        """
+        ...
+
+
+@runtime_checkable
+class Completer(Protocol):
+    """A generator that can also propose with some values given."""
+
+    def complete(self, history: History, guess: Params) -> Suggestion:
+        """Give the best new configuration that has the values of `guess`, which lie in the space.
+
+        Raises:
+            GeneratorError: there is none that is new, or no model.
         """
         ...

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..outcomes import final_metrics, finite
 from ..spec import StudySpec
-from ..trial import FailureKind, Params, Suggestion, TrialRecord, TrialState
+from ..trial import EarlierTrial, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
 from .cube import ParamsKey, key_of
 from .memory import MEMORY_METRIC, peak_gib
 
@@ -39,6 +39,8 @@ class Observation:
     step: int
     """Epochs done when the metrics were measured."""
     metrics: Mapping[str, float]
+    curve: Mapping[int, Metrics] = field(default_factory=dict)
+    """What it has shown on its way, by epochs done."""
     imputed: bool = False
     """Whether the metrics stand for a failure."""
     vague: Mapping[str, float] = field(default_factory=dict)
@@ -49,10 +51,18 @@ class History:
     """The records of a study, in the order of their ids, and what follows from them."""
 
     def __init__(
-        self, spec: StudySpec, records: Iterable[TrialRecord], demand_gib: Mapping[int, float] | None = None
+        self,
+        spec: StudySpec,
+        records: Iterable[TrialRecord],
+        demand_gib: Mapping[int, float] | None = None,
+        earlier: Sequence[EarlierTrial] = (),
     ) -> None:
-        """View `records`; `demand_gib` says by id what trials that ran out of memory would have needed."""
+        """View `records`; `demand_gib` says by id what trials that ran out of memory would have needed.
+
+        `earlier` are trials of other studies, to learn from.
+        """
         self.spec = spec
+        self.earlier = tuple(earlier)
         self._demand_gib = dict(demand_gib or {})
         kept = (record for record in records if record.state is not TrialState.WITHDRAWN)
         self.records: Sequence[TrialRecord] = sorted(kept, key=lambda record: record.id)
@@ -97,7 +107,7 @@ class History:
             TrialRecord(id=after + place, number=after + place, state=TrialState.SUGGESTED, params=suggestion.params)
             for place, suggestion in enumerate(suggestions)
         ]
-        return History(self.spec, [*self.records, *pending], self._demand_gib)
+        return History(self.spec, [*self.records, *pending], self._demand_gib, self.earlier)
 
     def without(self, rejected: Mapping[ParamsKey, float]) -> History:
         """Give the history in which the configurations `rejected` have run out of memory, with what they would need."""
@@ -113,7 +123,7 @@ class History:
             for place, key in enumerate(rejected)
         ]
         demand = dict(zip(range(after, after + len(records)), rejected.values(), strict=True))
-        return History(self.spec, [*self.records, *records], self._demand_gib | demand)
+        return History(self.spec, [*self.records, *records], self._demand_gib | demand, self.earlier)
 
     def _observe(self, record: TrialRecord, worst: Mapping[str, float]) -> Observation | None:
         if record.state is TrialState.FAILED:
@@ -127,7 +137,9 @@ class History:
         if not metrics and record.state not in _PENDING:
             return None
         step = record.last_step or (0 if record.state in _PENDING else self.spec.task.epochs)
-        return Observation(params=record.params, state=record.state, step=step, metrics=metrics)
+        # Whether a paused trial ever goes on is open: it counts as what it has shown.
+        state = TrialState.STOPPED if record.state is TrialState.PAUSED and metrics else record.state
+        return Observation(params=record.params, state=state, step=step, metrics=metrics, curve=record.curve)
 
     def _out_of_memory(self, record: TrialRecord, step: int) -> Observation:
         middle = {name: float(np.median(values)) for name, values in self._seen.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Final
@@ -13,11 +13,14 @@ from ..early_stopping import decide, promotions
 from ..errors import NotFoundError
 from ..outcomes import final_metrics
 from ..spec import StudySpec
-from ..trial import Decision, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
+from ..trial import ENQUEUED, Decision, EarlierTrial, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
+from ..warm_start import best_of
 from .cube import ParamsKey, key_of, varies
-from .generator import Generator, GeneratorError
+from .generator import Completer, Generator, GeneratorError
+from .guess import completed, leaves_open
 from .history import History
 from .memory import GIB, MARGIN, Fleet, MemoryModel, with_memory_limit
+from .prior import has_prior, prior_generator
 from .sobol import sobol_generator
 
 Propose = Callable[[History, int], list[Suggestion]]
@@ -38,18 +41,30 @@ class Optimizer:
     known about the trials: an optimizer rebuilt with `replay` proposes what the old one would have proposed.
     """
 
-    def __init__(self, spec: StudySpec, make_generator: Callable[[], Generator], *, fleet: Fleet | None = None) -> None:
+    def __init__(
+        self,
+        spec: StudySpec,
+        make_generator: Callable[[], Generator],
+        *,
+        fleet: Fleet | None = None,
+        guesses: Sequence[Params] | None = None,
+        earlier: Sequence[EarlierTrial] = (),
+    ) -> None:
         """Use what `make_generator` makes after the start-up; it is called when first needed (Ax is slow to import).
 
-        `fleet` says what the trials run on, so that nothing is proposed that fits none of it.
+        `fleet` says what the trials run on, so that nothing is proposed that fits none of it. `guesses` are tried
+        before anything else, in their order: those of the spec, unless others are given. `earlier` are trials of other
+        studies (`hpo.warm_start`); the best of each is tried during the start-up, which is as much shorter.
         """
         self.spec = spec
         self._fleet = fleet or Fleet()
         self._memory_of: MemoryModel | None = None
         self._make_generator = make_generator
         self._is_model = spec.optimizer.name not in MODEL_FREE
-        self._startup = sobol_generator()
+        self._startup = prior_generator() if has_prior(spec) else sobol_generator()
         self._fallback = sobol_generator(f"sobol (instead of {spec.optimizer.name})")
+        self._guesses = list(spec.optimizer.enqueue if guesses is None else guesses)
+        self._earlier = tuple(earlier)
         self._records: dict[int, TrialRecord] = {}
 
     # ---------------------------------------------------------------- proposing
@@ -57,11 +72,14 @@ class Optimizer:
     def ask(self, n: int = 1) -> list[Suggestion]:
         """Propose `n` configurations, different from each other and from all that is known while the space has more.
 
-        Nothing is remembered of them: `register` those that are taken up.
+        Guesses come first, as they are. Nothing is remembered of what is proposed: `register` the suggestions that are
+        taken up.
         """
         history, memory = self.history(), self._memory()
-        startup = min(n, self.startup_left)
-        found = self._fitting(memory, history, startup, self._startup.propose) if startup else []
+        found = self.enqueued(n)
+        startup = min(n - len(found), max(0, self.startup_left - len(found)))
+        if startup:
+            found += self._fitting(memory, history.extended(found), startup, self._start)
         while len(found) < n:
             found += self._fitting(memory, history.extended(found), n - len(found), self._propose)
         return found
@@ -71,7 +89,7 @@ class Optimizer:
         """How many of the next proposals are quasi-random; without end while too little is measured for a model."""
         if not self._is_model:
             return 0
-        history, startup = self.history(), startup_trials(self.spec)
+        history, startup = self.history(), startup_trials(self.spec, earlier=len(self._earlier))
         if history.measured < min(startup, max(2, math.ceil(startup / 2))):
             return 2**31
         return max(0, startup - history.planned)
@@ -87,7 +105,35 @@ class Optimizer:
 
     def quick(self, n: int = 1) -> list[Suggestion]:
         """Propose without a model, at once: for a worker that would otherwise wait for a long fit."""
-        return self._fitting(self._memory(), self.history(), n, self._fallback.propose)
+        found = self.enqueued(n, with_model=False)
+        if len(found) < n:
+            history = self.history().extended(found)
+            found += self._fitting(self._memory(), history, n - len(found), self._fallback.propose)
+        return found
+
+    def enqueued(self, n: int = 1, *, with_model: bool = True) -> list[Suggestion]:
+        """Propose the next `n` guesses that have not become trials; fewer when fewer are left.
+
+        What they leave open is chosen by the model once there is one, unless `with_model` is false. The k-th trial of
+        the generator `enqueued` is the k-th guess, so nothing but the trials need be remembered.
+        """
+        memory, history = self._memory(), self.history()
+        tried = sum(record.generator == ENQUEUED for record in self._records.values())
+        found: list[Suggestion] = []
+        for guess in self._guesses[tried : tried + n]:
+            known = history.extended(found)
+            suggestion = self._completed(known, guess) if with_model else completed(known, guess)
+            # Asked for by a person, so it is tried also where it is expected to fit no device.
+            found.append(_routed(memory, suggestion) if memory.fits(suggestion.params) else suggestion)
+        return found
+
+    def _completed(self, history: History, guess: Params) -> Suggestion:
+        if self.uses_model and leaves_open(self.spec, guess) and isinstance(self._generator, Completer):
+            try:
+                return replace(self._generator.complete(history, guess), generator=ENQUEUED)
+            except GeneratorError as error:
+                logger.warning("study %s: %s; completing a guess from a Sobol sequence", self.spec.name, error)
+        return completed(history, guess)
 
     def expects_to_fit(self, params: Params) -> bool:
         """Whether a configuration is expected to fit the largest device."""
@@ -113,6 +159,15 @@ class Optimizer:
         nearest += [(memory.predict_gib(suggestion.params) or 0.0, suggestion) for suggestion in wide]
         logger.warning("study %s: nothing proposed fits the memory; trying what is nearest to it", self.spec.name)
         return [min(nearest, key=lambda entry: entry[0])[1]]
+
+    def _start(self, history: History, n: int) -> list[Suggestion]:
+        """Give the best of the earlier studies, then points of the start-up."""
+        best = [
+            Suggestion(params=trial.params, generator=f"best of {trial.study}")
+            for trial in best_of(history.spec, history.earlier)
+            if key_of(trial.params) not in history.taken
+        ][:n]
+        return [*best, *(self._startup.propose(history.extended(best), n - len(best)) if len(best) < n else [])]
 
     @cached_property
     def _generator(self) -> Generator:
@@ -194,7 +249,7 @@ class Optimizer:
     def history(self) -> History:
         """Give what is known, as generators read it."""
         records, memory = list(self._records.values()), self._memory()
-        return History(with_memory_limit(self.spec, memory, records), records, memory.demand_gib)
+        return History(with_memory_limit(self.spec, memory, records), records, memory.demand_gib, self._earlier)
 
     def _memory(self) -> MemoryModel:
         if self._memory_of is None:
@@ -217,13 +272,15 @@ def _routed(memory: MemoryModel, suggestion: Suggestion) -> Suggestion:
     return suggestion if demand is None else replace(suggestion, required_memory_bytes=round(demand / MARGIN * GIB))
 
 
-def startup_trials(spec: StudySpec) -> int:
-    """Give the number of quasi-random trials before a model takes over.
+def startup_trials(spec: StudySpec, *, earlier: int = 0) -> int:
+    """Give the number of quasi-random trials before a model takes over, with so many trials of earlier studies.
 
     `auto` is half the number of parameters that vary and at least 5, but leaves a small study two thirds of its
-    trials for the model.
+    trials for the model. Earlier trials stand for those of the start-up, but for two.
     """
     if spec.optimizer.startup_trials != "auto":
         return spec.optimizer.startup_trials
     wanted = max(5, math.ceil(sum(varies(parameter) for parameter in spec.space.values()) / 2))
-    return wanted if spec.budget.trials is None else min(wanted, max(3, spec.budget.trials // 3))
+    if spec.budget.trials is not None:
+        wanted = min(wanted, max(3, spec.budget.trials // 3))
+    return max(2, wanted - earlier) if earlier else wanted

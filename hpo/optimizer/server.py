@@ -9,12 +9,12 @@ from functools import partial
 from typing import Final
 
 from ..spec import StudySpec
-from ..store import Database, lifecycle, trials, workers
+from ..store import Database, earlier, lifecycle, trials
 from ..store.studies import StudyRow
-from ..trial import Suggestion, TrialRecord, TrialState
+from ..trial import ENQUEUED, Suggestion, TrialRecord, TrialState
 from . import create_generator
+from .fleet import read_fleet
 from .generator import Generator
-from .memory import Device, Fleet
 from .optimizer import Optimizer
 
 logger = logging.getLogger(__name__)
@@ -49,15 +49,21 @@ class StudyServer:
         """Do the most urgent thing for `demand` workers that may ask soon; give whether more may be left to do."""
         missing = _missing(study, demand)
         # Something can only be stale when results came in or the queue moved.
-        fleet = self._fleet()
-        seen = (_count(study, *_FINISHED), _count(study, TrialState.SUGGESTED), fleet.largest_bytes or 0)
+        with self._database.transaction() as connection:
+            fleet = read_fleet(connection)
+        counts = (_count(study, *_FINISHED), _count(study, TrialState.SUGGESTED), len(study.waiting_guesses))
+        seen = (*counts, fleet.largest_bytes or 0)
         if missing <= 0 and self._looked_at == seen:
             self._prepare(study)
             return False
         with self._database.transaction() as connection:
             records = trials.records(connection, study.id)
-        optimizer = Optimizer(study.spec, partial(self._generator_for, study.spec), fleet=fleet)
+            taken_over = earlier.read(connection, study.id) if study.spec.optimizer.warm_start else ()
+        generator = partial(self._generator_for, study.spec)
+        optimizer = Optimizer(study.spec, generator, fleet=fleet, guesses=study.guesses, earlier=taken_over)
         optimizer.replay(records)
+        if study.waiting_guesses and self._take_guess(study, optimizer, generation, records, has_room=missing > 0):
+            return True
         results = sum(record.state in _FINISHED for record in records)
         if missing > 0:
             is_wanted_now = not _waiting(study) and demand > _count(study, TrialState.RUNNING)
@@ -86,12 +92,38 @@ class StudyServer:
         else:
             # One at a time: it can be claimed while the next is planned.
             suggestions = self._fit(optimizer)
+        added = self._add(study, suggestions, generation)
+        self._planned_with |= {record.id: planned_with for record in added}
+        return bool(added)
+
+    def _add(self, study: StudyRow, suggestions: Sequence[Suggestion], generation: int) -> list[TrialRecord]:
         with self._database.transaction() as connection:
             added = lifecycle.suggest(connection, study.id, suggestions, owner=self._owner, generation=generation)
         for record, suggestion in zip(added, suggestions, strict=False):
-            self._planned_with[record.id] = planned_with
             _log("suggested", study, record.number, suggestion)
-        return bool(added)
+        return added
+
+    def _take_guess(
+        self,
+        study: StudyRow,
+        optimizer: Optimizer,
+        generation: int,
+        records: Sequence[TrialRecord],
+        *,
+        has_room: bool,
+    ) -> bool:
+        """Make the next guess a trial, in the place of a suggestion that nobody has claimed if there is one."""
+        places = [record for record in records if _is_replaceable(record)]
+        if not places and not has_room:
+            return False
+        if places:
+            optimizer.forget(places[-1].id)
+        (suggestion,) = optimizer.enqueued()
+        if places:
+            self._write(study, places[-1], suggestion, generation)
+        else:
+            self._add(study, [suggestion], generation)
+        return True
 
     def _replan(
         self,
@@ -104,7 +136,7 @@ class StudyServer:
         largest: int | None,
     ) -> bool:
         """Plan the first stale suggestion again that nobody has claimed; give whether there was one."""
-        waiting = [record for record in records if record.state is TrialState.SUGGESTED and record.attempt == 0]
+        waiting = [record for record in records if _is_replaceable(record)]
         # Those of an earlier owner count as planned with what is known now.
         self._planned_with = {record.id: self._planned_with.get(record.id, results) for record in waiting}
         for record in waiting[:REPLANNED]:
@@ -115,14 +147,15 @@ class StudyServer:
             self._planned_with[record.id] = results
             optimizer.forget(record.id)
             if optimizer.uses_model or is_too_large:
-                self._replace(study, record, self._fit(optimizer)[0], generation)
+                suggestion = self._fit(optimizer)[0]
+                if suggestion.params != record.params:
+                    self._write(study, record, suggestion, generation)
                 return True
             optimizer.register(record.id, record.params)  # part of the start-up: it stays
         return False
 
-    def _replace(self, study: StudyRow, record: TrialRecord, suggestion: Suggestion, generation: int) -> None:
-        if suggestion.params == record.params:
-            return
+    def _write(self, study: StudyRow, record: TrialRecord, suggestion: Suggestion, generation: int) -> None:
+        """Put a suggestion in the place of `record`, unless that was claimed meanwhile."""
         with self._database.transaction() as connection:
             done = lifecycle.replace_suggestion(
                 connection, record.id, suggestion, owner=self._owner, generation=generation
@@ -136,15 +169,6 @@ class StudyServer:
         self._fit_seconds = time.monotonic() - started
         return suggestions
 
-    def _fleet(self) -> Fleet:
-        """Give the devices of all workers heard of, and the largest of those that are alive."""
-        with self._database.transaction() as connection:
-            found = workers.list_all(connection)
-        alive = [row.memory_bytes for row in found if row.seconds_since_seen < workers.ALIVE_SECONDS]
-        devices = {row.name: Device(kind=row.gpu_name or row.device, memory_bytes=row.memory_bytes) for row in found}
-        known = [memory for memory in alive if memory is not None]
-        return Fleet(devices=devices, largest_bytes=max(known, default=None) if len(known) == len(alive) else None)
-
     def _prepare(self, study: StudyRow) -> None:
         """Import the model's libraries while there is nothing else to do."""
         if not self._is_prepared:
@@ -156,6 +180,11 @@ class StudyServer:
         if self._generator is None or self._generator[0] != spec.optimizer.name:
             self._generator = spec.optimizer.name, create_generator(spec)
         return self._generator[1]
+
+
+def _is_replaceable(record: TrialRecord) -> bool:
+    """Whether it is a suggestion that nobody has claimed, or has asked for."""
+    return record.state is TrialState.SUGGESTED and record.attempt == 0 and record.generator != ENQUEUED
 
 
 def _missing(study: StudyRow, demand: int) -> int:

@@ -8,13 +8,13 @@ gets the same points.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import StudySpec
-from ..trial import Params, ParamValue, Suggestion
+from ..trial import ParamValue, Suggestion
 from .cube import ParamsKey, decode, key_of
 from .history import History
 
@@ -34,12 +34,21 @@ def random_points(dimensions: int, seed: int, exponent: int) -> NDArray[np.float
     return np.random.default_rng(seed).random((2**exponent, dimensions))
 
 
+Decode = Callable[[StudySpec, int, Sequence[float]], dict[str, ParamValue]]
+"""(spec, place in the sequence, point) to a configuration."""
+
+
+def _evenly(spec: StudySpec, place: int, point: Sequence[float]) -> dict[str, ParamValue]:
+    return decode(spec, point)
+
+
 class PointGenerator:
     """Walks a sequence of points, skipping what is taken; repeats configurations once a finite space is used up."""
 
-    def __init__(self, name: str, points: UnitPoints) -> None:
+    def __init__(self, name: str, points: UnitPoints, decode: Decode = _evenly) -> None:
         self.name = name
         self._points = points
+        self._decode = decode
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
         """Give the next `n` points; always `n`, those that repeat a configuration come last."""
@@ -74,8 +83,8 @@ class PointGenerator:
         start = 0
         while exponent <= last:
             points = self._points(len(spec.space), spec.optimizer.seed, exponent)
-            for point in points[start:]:
-                yield decode(spec, point.tolist())
+            for place, point in enumerate(points[start:], start):
+                yield self._decode(spec, place, point.tolist())
             start, exponent = len(points), exponent + 1
 
 
@@ -87,8 +96,3 @@ def sobol_generator(name: str = "sobol") -> PointGenerator:
 def random_generator() -> PointGenerator:
     """Make the generator of independent random configurations."""
     return PointGenerator("random", random_points)
-
-
-def suggest(spec: StudySpec, taken: Collection[Params], n: int = 1) -> list[Suggestion]:
-    """Give `n` Sobol configurations while no optimizer serves the study; `taken` are all configurations so far."""
-    return sobol_generator("sobol (fallback)").walk(spec, [key_of(params) for params in taken], n)

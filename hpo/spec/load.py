@@ -16,7 +16,8 @@ from pydantic_core import ErrorDetails
 from ..errors import SpecError, SpecIssue
 from .dataset import DatasetConfig
 from .include import Fragments, resolve_include
-from .parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter
+from .optimizer import OptimizerConfig
+from .parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, Prior
 from .study import (
     AshaStopping,
     BudgetConfig,
@@ -24,7 +25,6 @@ from .study import (
     MedianStopping,
     NoStopping,
     Objective,
-    OptimizerConfig,
     PatientStopping,
     PercentileStopping,
     RetryConfig,
@@ -53,6 +53,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "optimizer": OptimizerConfig,
     "budget": BudgetConfig,
     "retry": RetryConfig,
+    "prior": Prior,
 }
 
 

@@ -16,10 +16,19 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Prior(Strict):
+    """What a person believes of the best value of a parameter: where it is, and how surely."""
+
+    center: Choice
+    confidence: Literal["low", "medium", "high"] = "medium"
+
+
 class Parameter(Strict):
     """What all kinds share: `when` maps another parameter to the values under which this one exists."""
 
     when: dict[str, list[Choice]] = Field(default_factory=dict)
+    prior: Prior | None = None
+    """Where the optimizer `ax` is to look first; what the trials show counts more and more."""
 
     @model_validator(mode="after")
     def _when_lists_values(self) -> Self:

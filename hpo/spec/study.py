@@ -11,11 +11,12 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from ..trial import Params, ParamValue
 from .dataset import DatasetConfig
+from .guesses import not_in_space, problems_of
 from .metrics import METRICS, Direction
+from .optimizer import NAME_PATTERN, OptimizerConfig
 from .parameters import AnyParameter, CategoricalParameter, OrdinalParameter, Strict, matches
 from .training import TrainingConfig, adapter_for, flatten
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _CONSTRAINT = re.compile(r"^\s*(\w+)\s*(<=|>=)\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*$")
 _INCLUDE: dict[str, Any] = {
     "properties": {
@@ -88,15 +89,6 @@ class TaskConfig(Strict):
         return flatten(value) if isinstance(value, dict) else value
 
 
-class OptimizerConfig(Strict):
-    """Who proposes configurations: `ax` is Bayesian optimization, the others are for comparison."""
-
-    name: Literal["ax", "sobol", "random", "tpe", "gp", "nsga2"] = "ax"
-    seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
-    startup_trials: Annotated[StrictInt, Field(ge=1)] | Literal["auto"] = "auto"
-    """Quasi-random trials before the model takes over; auto: half the number of parameters, at least 5."""
-
-
 class NoStopping(Strict):
     """Every trial runs to its last epoch."""
 
@@ -146,7 +138,7 @@ class CurvesStopping(_RungStopping):
     """Stop a trial that, by a model of all curves of the study, will hardly end among the best."""
 
     name: Literal["curves"]
-    startup_trials: Annotated[StrictInt, Field(ge=1)] = 4
+    startup_trials: Annotated[StrictInt, Field(ge=1)] = 1
     """This many trials of the study complete before any is stopped: they show how late curves go on."""
     probability: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Stop where ending among the best is less probable than this."""
@@ -255,6 +247,13 @@ class StudySpec(Strict):
             ends = ("low", "high") if parameter.type in ("float", "int") else ("choices",) * 1000
             yield from _setting_problems(("space", key), key, list(zip(ends, parameter.extremes, strict=False)))
             yield from self._condition_problems(key)
+            yield from self._prior_problems(key)
+        if self.optimizer.warm_start and self.optimizer.name != "ax":
+            message = f"only the optimizer ax learns from earlier studies, and this is {self.optimizer.name}"
+            yield ("optimizer", "warm_start"), message
+        for place, guess in enumerate(self.optimizer.enqueue):
+            for key, message in problems_of(self.space, guess):
+                yield ("optimizer", "enqueue", place, *([key] if key else [])), message
         if self.early_stopping.name not in ("none",):
             least = getattr(self.early_stopping, "min_epochs", 1)
             if least > self.task.epochs:
@@ -262,6 +261,15 @@ class StudySpec(Strict):
                     ("early_stopping", "min_epochs"),
                     f"{least} is more than task.epochs ({self.task.epochs}); nothing would ever stop",
                 )
+
+    def _prior_problems(self, key: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        prior = self.space[key].prior
+        if prior is None:
+            return
+        if not self.space[key].contains(prior.center):
+            yield ("space", key, "prior", "center"), not_in_space(self.space[key], prior.center)
+        if self.optimizer.name != "ax":
+            yield ("space", key, "prior"), f"only the optimizer ax uses a prior, and this is {self.optimizer.name}"
 
     def _condition_problems(self, key: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
         for parent, values in self.space[key].when.items():

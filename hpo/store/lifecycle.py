@@ -15,7 +15,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from ..errors import NotFoundError, StaleLeaseError
 from ..protocol import ClaimRequest, Fence, FinishRequest, Lease, ReleaseRequest, ReportRequest
-from ..trial import FailureKind, StudyState, Suggestion, TrialRecord, TrialState
+from ..trial import ENQUEUED, FailureKind, StudyState, Suggestion, TrialRecord, TrialState
 from . import events, trials, workers
 from .statements import execute
 from .study_row import get_by_id
@@ -49,16 +49,7 @@ def suggest(
     connection: Connection, study_id: int, suggestions: Sequence[Suggestion], *, owner: str, generation: int
 ) -> list[TrialRecord]:
     """Add suggestions, as many as the budget has room for; none when `generation` of `owner` is not current."""
-    proposed = [
-        {
-            "params": dict(suggestion.params),
-            "generator": suggestion.generator,
-            "predicted_mean": suggestion.predicted_mean,
-            "predicted_sd": suggestion.predicted_sd,
-            "required_memory_bytes": suggestion.required_memory_bytes,
-        }
-        for suggestion in suggestions
-    ]
+    proposed = [{"params": dict(suggestion.params), **_about(suggestion)} for suggestion in suggestions]
     added = execute(
         connection,
         "suggest",
@@ -69,10 +60,7 @@ def suggest(
         suggestions=_json(proposed),
     )
     records = trials.by_ids(connection, [int(row.id) for row in added])
-    details = [
-        (study_id, record.id, {"number": record.number, "generator": record.generator, **_feasibility(suggestion)})
-        for record, suggestion in zip(records, suggestions, strict=False)
-    ]
+    details = [(study_id, record.id, {"number": record.number, "generator": record.generator}) for record in records]
     events.append_all(connection, "trial.suggested", owner, details)
     return records
 
@@ -88,22 +76,25 @@ def replace_suggestion(
         owner=owner,
         generation=generation,
         params=_json(dict(suggestion.params)),
-        generator=suggestion.generator,
-        predicted_mean=suggestion.predicted_mean,
-        predicted_sd=suggestion.predicted_sd,
-        required_memory_bytes=suggestion.required_memory_bytes,
+        **_about(suggestion),
     ).one_or_none()
     if row is None:
         return False
-    details = {"old_params": row.old_params, **_feasibility(suggestion)}
+    details = {"old_params": row.old_params, "generator": suggestion.generator}
     events.append(connection, row.study_id, trial_id, "trial.replaced", owner, details)
     return True
 
 
-def _feasibility(suggestion: Suggestion) -> dict[str, float]:
-    """Give what the event tells of the constraints; nothing without them."""
-    feasibility = suggestion.predicted_feasibility
-    return {} if feasibility is None else {"predicted_feasibility": feasibility}
+def _about(suggestion: Suggestion) -> dict[str, Any]:
+    """Give the columns that say where a suggestion comes from and what is expected of it."""
+    return {
+        "generator": suggestion.generator,
+        "priority": int(suggestion.generator == ENQUEUED),
+        "predicted_mean": suggestion.predicted_mean,
+        "predicted_sd": suggestion.predicted_sd,
+        "predicted_feasibility": suggestion.predicted_feasibility,
+        "required_memory_bytes": suggestion.required_memory_bytes,
+    }
 
 
 def withdraw(connection: Connection, study_id: int, *, actor: str) -> int:

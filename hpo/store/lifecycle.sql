@@ -20,13 +20,16 @@ WITH place AS MATERIALIZED (
       AND generator_expires_at > clock_timestamp()
     FOR NO KEY UPDATE
 ), added AS (
-    INSERT INTO trial (study_id, number, params, generator, predicted_mean, predicted_sd, required_memory_bytes)
+    INSERT INTO trial (study_id, number, params, generator, priority, predicted_mean, predicted_sd,
+                       predicted_feasibility, required_memory_bytes)
     SELECT place.id,
            place.next_number + proposed.position - 1,
            proposed.value -> 'params',
            proposed.value ->> 'generator',
+           (proposed.value ->> 'priority')::int,
            (proposed.value ->> 'predicted_mean')::float8,
            (proposed.value ->> 'predicted_sd')::float8,
+           (proposed.value ->> 'predicted_feasibility')::float8,
            (proposed.value ->> 'required_memory_bytes')::bigint
     FROM place,
          jsonb_array_elements(CAST(:suggestions AS jsonb)) WITH ORDINALITY AS proposed (value, position)
@@ -63,8 +66,10 @@ WITH place AS MATERIALIZED (
 UPDATE trial
 SET params = CAST(:params AS jsonb),
     generator = :generator,
+    priority = :priority,
     predicted_mean = :predicted_mean,
     predicted_sd = :predicted_sd,
+    predicted_feasibility = CAST(:predicted_feasibility AS float8),
     required_memory_bytes = CAST(:required_memory_bytes AS bigint),
     created_at = clock_timestamp()
 FROM old
@@ -172,8 +177,8 @@ RETURNING id, study_id, number, attempt, params, checkpoint, epochs_done;
 
 
 -- name: claim
--- suggested | paused -> running. What was begun before first, then in the order of suggestion. SKIP LOCKED lets
--- claimers pass each other; NO KEY, because inserted measurements and events share-lock the key of their trial.
+-- suggested | paused -> running. What was begun before first, then what a person asked for, then in the order of
+-- suggestion. SKIP LOCKED lets claimers pass each other; NO KEY, because inserted measurements and events share-lock the key of their trial.
 WITH chosen AS MATERIALIZED (
     SELECT trial.id
     FROM trial
@@ -306,7 +311,7 @@ UPDATE trial
 SET state = owned.target,
     retries = trial.retries + (CASE WHEN :reason = 'crashed' THEN 1 ELSE 0 END),
     held = owned.target = 'paused' AND owned.by_rule,
-    priority = 1,
+    priority = 2,
     not_before = CASE WHEN owned.target = 'suggested' AND :reason = 'crashed'
                       THEN clock_timestamp() + make_interval(secs => LEAST(:backoff_limit_seconds,
                                                                            :backoff_seconds * 2 ^ trial.retries)) END,
@@ -344,7 +349,7 @@ WITH expired AS MATERIALIZED (
 UPDATE trial
 SET state = expired.target,
     retries = trial.retries + 1,
-    priority = 1,
+    priority = 2,
     not_before = CASE WHEN expired.target = 'suggested'
                       THEN clock_timestamp() + make_interval(secs => LEAST(:backoff_limit_seconds,
                                                                            :backoff_seconds * 2 ^ trial.retries)) END,

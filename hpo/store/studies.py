@@ -11,10 +11,11 @@ from sqlalchemy.exc import IntegrityError
 from ..errors import ConflictError, StudyExistsError
 from ..spec import StudySpec, dump_spec
 from ..trial import StudyState, TrialState
-from . import events, lifecycle
+from . import earlier, events, lifecycle
 from .generators import acquire as acquire_generator
 from .generators import is_alive as generator_is_alive
 from .generators import release as release_generator
+from .guesses import enqueue
 from .settling import settle
 from .study_row import StudyRow, get, get_by_id, list_all
 from .study_state import lock, move
@@ -25,6 +26,7 @@ __all__ = [
     "acquire_generator",
     "create",
     "delete",
+    "enqueue",
     "generator_is_alive",
     "get",
     "get_by_id",
@@ -46,10 +48,12 @@ def create(connection: Connection, spec: StudySpec, *, actor: str) -> StudyRow:
 
     Raises:
         StudyExistsError: there is one of that name.
+        SpecError: it starts from a study that there is not.
     """
+    found = earlier.find(connection, spec)
     try:
         with connection.begin_nested():
-            values = {"name": spec.name, "spec": dump_spec(spec)}
+            values = {"name": spec.name, "spec": dump_spec(spec), "guesses": list(spec.optimizer.enqueue)}
             study_id = connection.execute(insert(study).values(values).returning(study.c.id)).scalar_one()
     except IntegrityError as error:
         if getattr(getattr(error.orig, "diag", None), "constraint_name", None) != "study_name_key":
@@ -58,6 +62,7 @@ def create(connection: Connection, spec: StudySpec, *, actor: str) -> StudyRow:
             f"a study named {spec.name!r} exists already; choose another name, or delete that one"
         ) from error
     events.append(connection, study_id, None, "study.created", actor, {"name": spec.name})
+    earlier.keep(connection, study_id, found, actor=actor)
     return get_by_id(connection, study_id)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
@@ -12,22 +12,25 @@ from sqlalchemy import Connection, RowMapping, select, text
 
 from ..errors import NotFoundError
 from ..spec import StudySpec, parse_spec
-from ..trial import StudyState, TrialState
+from ..trial import Params, StudyState, TrialState
 from .tables import study
 
 _READ: Final = """
-SELECT study.*, totals.counts, totals.held, totals.gpu_seconds, totals.saved_seconds, totals.first_started_at,
+SELECT study.*, totals.counts, totals.held, totals.enqueued, totals.gpu_seconds, totals.saved_seconds,
+       totals.first_started_at,
        EXTRACT(epoch FROM clock_timestamp() - totals.first_started_at) AS wall_seconds
 FROM study
 CROSS JOIN LATERAL (
     SELECT COALESCE(jsonb_object_agg(state, trials), '{{}}') AS counts,
            COALESCE(sum(gpu_seconds), 0) AS gpu_seconds,
            COALESCE(sum(held), 0) AS held,
+           COALESCE(sum(enqueued), 0) AS enqueued,
            COALESCE(sum(saved_seconds), 0) AS saved_seconds,
            min(started_at) AS first_started_at
     FROM (
         SELECT state, count(*) AS trials, sum(gpu_seconds) AS gpu_seconds, min(started_at) AS started_at,
                count(*) FILTER (WHERE held) AS held,
+               count(*) FILTER (WHERE generator = 'enqueued') AS enqueued,
                sum(gpu_seconds / epochs_done * ((study.spec #>> '{{task,epochs}}')::int - epochs_done)) FILTER (
                    WHERE state = 'stopped' AND NOT cancel_requested AND epochs_done > 0
                      AND (study.state <> 'stopped' OR finished_at < study.state_changed_at)
@@ -70,6 +73,10 @@ class StudyRow:
     """Number of trials in each state that has any."""
     held: int = 0
     """Paused trials that the stopping rule keeps from being claimed until they are promoted."""
+    guesses: Sequence[Params] = ()
+    """What people asked to be tried, those that became trials included; each has all values or some."""
+    enqueued: int = 0
+    """How many of the guesses, from the first on, have become trials."""
     generator_owner: str | None = None
     """The optimizer process that serves the study, or served it last."""
 
@@ -77,6 +84,11 @@ class StudyRow:
     def live_trials(self) -> int:
         """The trials that count against budget.trials: all that were not withdrawn."""
         return sum(self.counts.values()) - self.counts.get(TrialState.WITHDRAWN, 0)
+
+    @property
+    def waiting_guesses(self) -> Sequence[Params]:
+        """The guesses that have not become trials yet."""
+        return self.guesses[self.enqueued :]
 
     @property
     def open_trials(self) -> int:
@@ -135,5 +147,7 @@ def _row(row: RowMapping) -> StudyRow:
         gpu_seconds_saved=float(row["saved_seconds"]),
         wall_seconds_spent=float(row["wall_seconds"] or 0.0),
         held=int(row["held"]),
+        guesses=tuple(row["guesses"]),
+        enqueued=int(row["enqueued"]),
         counts={TrialState(state): int(count) for state, count in row["counts"].items()},
     )

@@ -96,6 +96,9 @@ study = Table(
     Column("generation", BigInteger, nullable=False, server_default=text("0")),
     Column("generator_owner", Text),
     Column("generator_expires_at", _time()),
+    # What people asked to be tried, in that order: those of the spec, then those that came later. Never shortened: as
+    # many of the first as there are trials of the generator `enqueued` have become trials.
+    Column("guesses", JSONB, nullable=False, server_default=text("'[]'")),
     CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_check"),
     CheckConstraint("jsonb_typeof(spec) = 'object' AND spec ->> 'name' = name", name="spec_check"),
     CheckConstraint("revision >= 1", name="revision_check"),
@@ -107,6 +110,7 @@ study = Table(
     CheckConstraint("live_trials BETWEEN 0 AND next_number", name="count_check"),
     CheckConstraint("generation >= 0", name="generation_check"),
     CheckConstraint("(generator_owner IS NULL) = (generator_expires_at IS NULL)", name="generator_check"),
+    CheckConstraint("jsonb_typeof(guesses) = 'array'", name="guesses_check"),
 )
 
 trial = Table(
@@ -120,7 +124,7 @@ trial = Table(
     Column("predicted_mean", Double),
     Column("predicted_sd", Double),
     Column("state", Text, nullable=False, server_default=text("'suggested'")),
-    # 1 for a trial that has run before: what was begun is finished first.
+    # 2 for a trial that has run before, since what was begun is finished first; 1 for what a person asked for.
     Column("priority", Integer, nullable=False, server_default=text("0")),
     Column("not_before", _time()),
     Column("required_memory_bytes", BigInteger),
@@ -147,6 +151,7 @@ trial = Table(
     Column("finished_at", _time()),
     # Paused by the stopping rule: not handed out before it is promoted.
     Column("held", Boolean, nullable=False, server_default=text("false")),
+    Column("predicted_feasibility", Double),
     UniqueConstraint("study_id", "number"),
     CheckConstraint("number >= 0", name="number_check"),
     CheckConstraint("jsonb_typeof(params) = 'object'", name="params_check"),
@@ -179,6 +184,7 @@ trial = Table(
     CheckConstraint("peak_memory_bytes > 0", name="peak_memory_check"),
     CheckConstraint("jsonb_typeof(environment) = 'object'", name="environment_check"),
     CheckConstraint("NOT held OR state = 'paused'", name="held_check"),
+    CheckConstraint("predicted_feasibility BETWEEN 0 AND 1", name="predicted_feasibility_check"),
 )
 Index(
     "trial_claimable_idx",
@@ -187,6 +193,20 @@ Index(
     postgresql_where=text("state IN ('suggested', 'paused')"),
 )
 Index("trial_leased_idx", trial.c.lease_expires_at, postgresql_where=text("state = 'running'"))
+
+earlier_trial = Table(
+    "earlier_trial",
+    metadata,
+    # What a study has taken over from others when it was made: a copy, so that they may change or be deleted.
+    Column("study_id", BigInteger, ForeignKey("study.id", ondelete="CASCADE"), primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("params", JSONB, nullable=False),
+    Column("metrics", JSONB, nullable=False),
+    CheckConstraint("place >= 0", name="place_check"),
+    CheckConstraint("jsonb_typeof(params) = 'object'", name="params_check"),
+    CheckConstraint(_numbers("metrics"), name="metrics_check"),
+)
 
 measurement = Table(
     "measurement",

@@ -191,6 +191,7 @@ def _record(row: RowMapping) -> TrialRecord:
         generator=row["generator"],
         predicted_mean=row["predicted_mean"],
         predicted_sd=row["predicted_sd"],
+        predicted_feasibility=row["predicted_feasibility"],
         worker=row["lease_worker"],
         epochs_done=row["epochs_done"],
         gpu_seconds=row["gpu_seconds"],

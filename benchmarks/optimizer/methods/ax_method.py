@@ -63,6 +63,9 @@ class AxMethod:
         """Refuse: the Client is measured at full fidelity only."""
         raise NotImplementedError("Ax is not run with learning curves here")
 
+    def promoted(self) -> None:
+        """Nothing waits."""
+
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
         """Complete the trial."""
         self._finished.append(values)

@@ -18,12 +18,13 @@ OURS: Final = "ours"
 STOPPING: Final[Mapping[str, Mapping[str, Any]]] = {
     "asha": {"name": "asha", "min_epochs": 1, "reduction": 3},
     "curves": {"name": "curves"},
+    "curves+pause": {"name": "curves", "pause": True},
 }
 """The early-stopping sections of `ours+NAME`."""
 PRUNERS: Final = ("asha", "hyperband", "median")
 CHECKOUT: Final = Path(__file__).resolve().parents[3]
 _NOT_PROPOSING: Final = ("process.py", "server.py", "optuna_generator.py")
-_STOPPING_CODE: Final = ("early_stopping", "curve_model", "curve_stopping", "rungs", "standing")
+_STOPPING_CODE: Final = ("early_stopping", "curve_model", "curve_stopping", "deferral", "rungs", "standing")
 
 
 def _optuna(setting: Setting, **options: Any) -> Method:

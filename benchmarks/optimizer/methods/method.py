@@ -31,7 +31,11 @@ class Method(Protocol):
         ...
 
     def report(self, trial: int, step: int, value: float) -> bool:
-        """Take in the first objective after `step` epochs and say whether the trial stops here."""
+        """Take in the first objective after `step` epochs and say whether the trial stops or pauses here."""
+        ...
+
+    def promoted(self) -> int | None:
+        """Give a paused trial that goes on before another begins; None where there is none."""
         ...
 
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
@@ -39,7 +43,7 @@ class Method(Protocol):
         ...
 
     def stop(self, trial: int) -> None:
-        """Take in that the trial ended when `report` said so."""
+        """Take in that the trial ended, or paused, when `report` said so."""
         ...
 
     def fail(self, trial: int) -> None:

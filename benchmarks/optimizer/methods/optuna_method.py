@@ -75,6 +75,9 @@ class OptunaMethod:
         self._trials[trial].report(value, step)
         return self._trials[trial].should_prune()
 
+    def promoted(self) -> None:
+        """Nothing waits."""
+
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
         """Tell the outcome; memory is nothing to a sampler."""
         self._finished.append(values)

@@ -35,6 +35,7 @@ class Ours:
         )
         self._optimizer = create_optimizer(self._spec)
         self._count = 0
+        self._decision = Decision.CONTINUE
 
     def attach(self, params: Params) -> int:
         """Register a configuration that a person chose."""
@@ -50,9 +51,13 @@ class Ours:
         return self._count - 1, dict(suggestion.params)
 
     def report(self, trial: int, step: int, value: float) -> bool:
-        """Report an epoch; a paused trial is stopped here, since nothing resumes it without the service."""
-        decision = self._optimizer.report(trial, step, {self._problem.objectives[0].metric: value})
-        return decision is not Decision.CONTINUE
+        """Report an epoch; True where the trial stops or pauses."""
+        self._decision = self._optimizer.report(trial, step, {self._problem.objectives[0].metric: value})
+        return self._decision is not Decision.CONTINUE
+
+    def promoted(self) -> int | None:
+        """Give the first of the paused trials that the rule lets go on."""
+        return next(iter(self._optimizer.promotions()), None)
 
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
         """Tell the final metrics."""
@@ -62,8 +67,11 @@ class Ours:
         self._optimizer.tell(trial, metrics)
 
     def stop(self, trial: int) -> None:
-        """The last report stands."""
-        self._optimizer.stop(trial)
+        """The last report stands, or the trial waits with it."""
+        if self._decision is Decision.PAUSE:
+            self._optimizer.pause(trial)
+        else:
+            self._optimizer.stop(trial)
 
     def fail(self, trial: int) -> None:
         """It ran out of memory."""

@@ -32,6 +32,9 @@ class RandomMethod:
         """Never stop."""
         return False
 
+    def promoted(self) -> None:
+        """Nothing waits."""
+
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
         """Forget it."""
 

@@ -1,8 +1,8 @@
 """What a partial learning curve says of the value at the end.
 
-The completed trials of the study show how much a metric still changes after a given epoch. A trial that was stopped
-there, or is still running, is given the end they suggest, with the uncertainty of that step as extra noise: it informs
-the model, and the less the earlier it ended.
+The curves of the study show how much a metric still changes after a given epoch (`hpo.curve_model`, the model that the
+stopping rule `curves` asks too). A trial that was stopped, or is still running, is given the end they suggest, with
+the uncertainty of that step as extra noise: it informs the model, and the less the earlier it ended.
 """
 
 from __future__ import annotations
@@ -11,14 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from ...outcomes import final_metrics, finite
-from ...trial import Params, TrialRecord, TrialState
-from ..history import History
-
-_TRUST = 4.0
-"""How many completed curves weigh as much as the prior belief that all curves move in parallel."""
+from ...curve_model import CurveModel, Prediction, rungs
+from ...outcomes import metric_curve, metric_sign
+from ...trial import Params, TrialState
+from ..history import History, Observation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,49 +31,44 @@ class Outcome:
 def outcomes(history: History) -> list[Outcome]:
     """Give the outcome of every trial that has shown one, partial ones carried to their last epoch."""
     full = history.spec.task.epochs
-    completed = [record for record in history.records if record.state is TrialState.COMPLETED]
     pending = (TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED)
-    found = []
-    for seen in history.observations:
-        if not seen.metrics:
-            continue
-        values, sds = dict(seen.metrics), {**dict.fromkeys(seen.metrics, 0.0), **seen.vague}
-        if seen.state is not TrialState.COMPLETED and seen.step < full:
-            for name, value in seen.metrics.items():
-                values[name], sds[name] = carried(value, *_pairs(completed, name, seen.step))
-        found.append(Outcome(params=seen.params, values=values, sds=sds, is_pending=seen.state in pending))
-    return found
+    known = [seen for seen in history.observations if seen.metrics]
+    values = [dict(seen.metrics) for seen in known]
+    sds = [{**dict.fromkeys(seen.metrics, 0.0), **seen.vague} for seen in known]
+    partial = [place for place, seen in enumerate(known) if seen.state is not TrialState.COMPLETED and seen.step < full]
+    for name in history.metric_names if partial else ():
+        for place, end in _ends(history, known, partial, name).items():
+            values[place][name], sds[place][name] = end
+    return [
+        Outcome(params=seen.params, values=values[place], sds=sds[place], is_pending=seen.state in pending)
+        for place, seen in enumerate(known)
+    ]
 
 
-def carried(value: float, early: Sequence[float], late: Sequence[float]) -> tuple[float, float]:
-    """Give the expected end of a curve that has come to `value`, and its standard deviation.
+def _ends(
+    history: History, known: Sequence[Observation], partial: Sequence[int], name: str
+) -> dict[int, tuple[float, float]]:
+    """Give the expected ends, and their standard deviations, of those of the `partial` curves that show a metric."""
+    sign = metric_sign(history.spec, name)
+    places = rungs(1, history.spec.task.epochs)
+    curves = [metric_curve(seen.curve, name, sign or 1.0) for seen in known]
+    model = CurveModel([curve for curve in curves[: _taught(len(known))] if curve], places, improves=sign is not None)
+    shown = [place for place in partial if curves[place]]
+    ends = model.predict_all([curves[place] for place in shown])
+    return {place: ((sign or 1.0) * end.mean, _deviation(end)) for place, end in zip(shown, ends, strict=True)}
 
-    `early` and `late` are values of completed curves at the same step and at their ends. The end is a line in the early
-    value, shrunk towards slope 1; without completed curves the value itself stands.
+
+def _deviation(end: Prediction) -> float:
+    """Give the standard deviation of a Student-t belief; at least three degrees of freedom are the model's prior."""
+    return end.sd * math.sqrt(end.freedom / max(end.freedom - 2, 1.0))
+
+
+def _taught(count: int) -> int:
+    """Give how many of the first observations teach the model of curves.
+
+    As many as those that hyperparameters are chosen from: were all ends predicted anew with each trial, what had been
+    chosen from the earlier predictions would fit none of them.
     """
-    if not early:
-        return value, 0.0
-    x, y = np.array(early), np.array(late)
-    shift = float(np.mean(y - x))
-    spread = float(np.var(x))
-    deviation = x - x.mean()
-    weight = _TRUST * max(spread, 1e-300)
-    slope = (float(deviation @ (y - y.mean())) + weight) / (float(deviation @ deviation) + weight)
-    # Beyond the curves seen, and for a slope that is not a slope at all, the line is not to be trusted.
-    slope = min(max(slope, 0.0), 2.0)
-    end = float(y.mean()) + slope * (value - float(x.mean()))
-    residual = y - y.mean() - slope * deviation
-    prior = (0.5 * shift) ** 2
-    variance = (float(residual @ residual) + 2 * prior) / (len(x) + 1)
-    return end, math.sqrt(variance * (1 + 1 / len(x)))
+    from .models import scheduled  # which imports this module
 
-
-def _pairs(completed: Sequence[TrialRecord], name: str, step: int) -> tuple[list[float], list[float]]:
-    early, late = [], []
-    for record in completed:
-        start = finite(record.curve.get(step, {}), name)
-        end = finite(final_metrics(record), name)
-        if start is not None and end is not None:
-            early.append(start)
-            late.append(end)
-    return early, late
+    return scheduled(count)

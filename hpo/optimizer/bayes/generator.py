@@ -9,16 +9,20 @@ from functools import cache
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from ...trial import Suggestion, TrialState
+from ...trial import Params, Suggestion, TrialState
 from ..cost import expected_cost
 from ..cube import ParamsKey, key_of, size
 from ..generator import GeneratorError
 from ..history import History
+from ..prior import has_prior
 from .acquisition import Acquisition
+from .completion import complete
 from .curves import outcomes
+from .earlier import promising, space_of, with_earlier
 from .gp import Array
 from .improvement import is_dominated
 from .models import Data, Metric, feasibility, model
+from .prior import Belief, BelievedAcquisition, power
 from .search import best_of, every_row, free, search
 from .space import Space
 
@@ -31,6 +35,9 @@ _NEARLY = 0.2
 """Violations of the constraints that differ by less than this share of the spread of outcomes count as the same."""
 _FEW = 2000
 """Finite spaces up to this size are enumerated."""
+_VIEWS = 3
+"""One in so many proposals is made under the second view of the outcomes: where one shape of them has led the search to
+a place that only looks best, the other seldom agrees."""
 _PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
 
 
@@ -42,7 +49,14 @@ class BayesGenerator:
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
         """Give up to `n` configurations, each planned with the earlier ones pending."""
-        space = Space(history.spec)
+        return self._plan(history, n, {})
+
+    def complete(self, history: History, guess: Params) -> Suggestion:
+        """Give the best new configuration that has the values of `guess`."""
+        return self._plan(history, 1, guess)[0]
+
+    def _plan(self, history: History, n: int, guess: Params) -> list[Suggestion]:
+        space = space_of(history)
         if not space.axes:
             raise GeneratorError("nothing varies in this space")
         count = size(history.spec, limit=_FEW)
@@ -53,7 +67,7 @@ class BayesGenerator:
             # Matrices this small are slower on several threads, many times so on a loaded machine.
             with _blas().limit(limits=1, user_api="blas"):
                 plan = _Plan(history, space, self.name, is_small=count is not None)
-                found = [suggestion for _ in range(min(n, left)) if (suggestion := plan.next()) is not None]
+                found = [suggestion for _ in range(min(n, left)) if (suggestion := plan.next(guess)) is not None]
         except np.linalg.LinAlgError as error:
             raise GeneratorError(f"a model could not be fitted ({error})") from error
         if not found:
@@ -73,22 +87,31 @@ class _Plan:
         self._pending = [space.encode(seen.params) for seen in history.observations if seen.state in _PENDING]
         self._everything = every_row(space) if is_small else None
         rows = np.stack([space.encode(outcome.params) for outcome in known])
-        data = Data(points=space.embed(rows), columns=space.columns, outcomes=known)
-        self._metrics = model(history.spec, data)
-        self._incumbents = _incumbents(self._metrics, data.points, rows)
+        points = space.embed(rows)
+        data = with_earlier(history, space, Data(points=points, columns=space.columns, outcomes=known))
+        self._metrics = model(history.spec, data, second_view=len(history.records) % _VIEWS == _VIEWS - 1)
+        self._incumbents = _incumbents(self._metrics, points, rows)
+        self._centres = np.concatenate([self._incumbents[:_CENTRES], promising(history, space)])
+        is_believed = has_prior(history.spec)
         self._has_constraints = bool(history.spec.constraints)
         self._cost = expected_cost(history) if history.spec.budget.gpu_hours is not None else None
+        self._belief = Belief(space=space, power=power(history.spec, len(history.records))) if is_believed else None
         self._seed = (history.spec.optimizer.seed, len(history.records))
 
-    def next(self) -> Suggestion | None:
-        """Plan one more configuration with those before it pending; None where the search found nothing new."""
-        row = self._search(self._acquisition())
+    def next(self, guess: Params) -> Suggestion | None:
+        """Plan one more configuration, with the values of `guess`; None where the search found nothing new.
+
+        Those planned before it are pending.
+        """
+        acquisition = self._acquisition()
+        row = self._completion(acquisition, guess) if guess else self._search(acquisition)
         if row is None:
             return None
         point = self._space.embed(row[None])
         mean, sd = self._metrics[0].predict(point)
         is_usable = math.isfinite(mean[0]) and math.isfinite(sd[0])
-        params = self._space.decode(row)
+        # The coordinates of a guess may differ from it in the last digit.
+        params = {**self._space.decode(row), **guess}
         self._taken.add(key_of(params))
         self._pending.append(row)
         return Suggestion(
@@ -105,14 +128,24 @@ class _Plan:
         rng = np.random.default_rng([*self._seed, len(self._pending), 1])
         half = rng.standard_normal((len(self._metrics), members, max(_SAMPLES // members, _LEAST) // 2, len(base)))
         normals = np.concatenate([half, -half], axis=2)
-        return Acquisition(self._space, [metric.modelled for metric in self._metrics], base, normals)
+        models = [metric.modelled for metric in self._metrics]
+        if self._belief is not None:
+            return BelievedAcquisition(self._space, models, base, normals, self._belief)
+        return Acquisition(self._space, models, base, normals)
 
     def _search(self, acquisition: Acquisition) -> Array | None:
         if self._everything is None:
             seed = [*self._seed, len(self._pending), 2]
-            return search(self._space, acquisition, self._incumbents[:_CENTRES], self._is_new, seed, price=self._price)
+            return search(self._space, acquisition, self._centres, self._is_new, seed, price=self._price)
         left = np.array([row for row in self._everything if self._is_new(row)])
         return best_of(acquisition, left, price=self._price) if len(left) else None
+
+    def _completion(self, acquisition: Acquisition, guess: Params) -> Array | None:
+        if self._everything is None:
+            return complete(self._space, acquisition, guess, self._is_new, self._seed[0])
+        told = guess.items()
+        left = [row for row in self._everything if told <= self._space.decode(row).items() and self._is_new(row)]
+        return best_of(acquisition, np.array(left)) if left else None
 
     def _price(self, rows: Array) -> Array:
         """Give the log costs of rows; 0 unless the budget is one of GPU hours and costs can be told."""

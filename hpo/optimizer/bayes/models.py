@@ -8,9 +8,10 @@ observations, so that a restart changes nothing; what is remembered here only sa
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +20,24 @@ from ...outcomes import gain
 from ...spec import StudySpec
 from .acquisition import Modelled
 from .curves import Outcome
-from .fit import Evidence, fit
+from .fit import Evidence, Fit, fit
 from .gp import Array, Hyperparameters, Process
 from .improvement import log_probability
+from .laplace import sample_around
 from .outcome import Transform, constraint_transforms, log_jacobian, objective_transforms, worth_comparing
 from .slice_sampling import sample
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 _EVERY = 20
 _MOST = 200
 """Hyperparameters are chosen from at most so many observations; the posterior uses all."""
 _REMEMBERED = 256
-_SAMPLES = ((30, 1), (0, 8))
-"""(least number of observations, samples of the hyperparameters)."""
+_FEW = 30
+"""Below so many observations hyperparameters are sampled by a chain, then around the most probable ones."""
+_SAMPLES = ((150, 1), (_FEW, 4), (0, 8))
+"""(least number of observations, samples of the hyperparameters); 1 stands for the most probable ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +70,19 @@ class Data:
     outcomes: Sequence[Outcome]
 
 
-def model(spec: StudySpec, data: Data) -> list[Metric]:
-    """Fit the metrics of the objectives, then those of the constraints that do not point the way of an objective."""
+def model(spec: StudySpec, data: Data, *, second_view: bool = False) -> list[Metric]:
+    """Fit the metrics of the objectives, then those of the constraints that do not point the way of an objective.
+
+    With `second_view` objectives get the best transform of the other kind: the identity where a logarithm is the most
+    probable, and the other way round.
+    """
     wanted = {(objective.metric, gain(objective, 1.0)): True for objective in spec.objectives}
     for constraint in spec.constraints:
         wanted.setdefault((constraint.metric, 1.0 if constraint.relation == ">=" else -1.0), False)
-    return [_metric(spec, data, name, sign, is_objective) for (name, sign), is_objective in wanted.items()]
+    return [
+        _metric(spec, data, name, sign, is_objective=is_objective, second_view=second_view and is_objective)
+        for (name, sign), is_objective in wanted.items()
+    ]
 
 
 def feasibility(metrics: Sequence[Metric], points: Array) -> Array:
@@ -81,7 +95,7 @@ def feasibility(metrics: Sequence[Metric], points: Array) -> Array:
     return np.exp(logs)
 
 
-def _metric(spec: StudySpec, data: Data, name: str, sign: float, is_objective: bool) -> Metric:
+def _metric(spec: StudySpec, data: Data, name: str, sign: float, *, is_objective: bool, second_view: bool) -> Metric:
     gains = sign * np.array([outcome.values[name] for outcome in data.outcomes])
     sds = np.array([outcome.sds[name] for outcome in data.outcomes])
     threshold = _threshold(spec, name, sign)
@@ -94,7 +108,7 @@ def _metric(spec: StudySpec, data: Data, name: str, sign: float, is_objective: b
         # Hypervolume is measured in the objectives as they are: a warp would change which trade-offs count.
         is_warped=len(spec.objectives) == 1,
     )
-    chosen = _choose(task)
+    chosen = _choose(task, second_view=second_view)
     # A later outcome can rule out the shape that suited the earlier ones, such as a logarithm by its sign.
     transform = task.transforms[min(chosen.place, len(task.transforms) - 1)]
     noise = (sds * transform.slope(gains)) ** 2
@@ -157,36 +171,57 @@ class _Task:
         ).digest()
 
 
-_chosen: OrderedDict[bytes, _Choice] = OrderedDict()
+_Fits = dict[int, tuple[float, Fit]]
+"""By the place of a transform, how probable it makes the gains, and its most probable hyperparameters."""
+_fits: OrderedDict[bytes, _Fits] = OrderedDict()
+_chosen: OrderedDict[tuple[bytes, int], _Choice] = OrderedDict()
 
 
-def _choose(task: _Task) -> _Choice:
+def _choose(task: _Task, *, second_view: bool) -> _Choice:
+    """Choose the transform by its best hyperparameters, and sample hyperparameters for it."""
     task = task.first(_informative(task.gains[: scheduled(len(task.gains))]))
-    key = task.key
-    if key not in _chosen:
-        _chosen[key] = _best(task)
-        if len(_chosen) > _REMEMBERED:
-            _chosen.popitem(last=False)
-    _chosen.move_to_end(key)
-    return _chosen[key]
+    fits = _remembered(_fits, task.key, lambda: _fit_all(task))
+    by_evidence = sorted(fits, key=lambda place: (-fits[place][0], place))
+    place = by_evidence[0]
+    if second_view:
+        place = next((other for other in by_evidence if (other == 0) != (place == 0)), place)
+    return _remembered(_chosen, (task.key, place), lambda: _sampled(task, place, fits[place][1]))
 
 
-def _best(task: _Task) -> _Choice:
-    """Choose the transform by its best hyperparameters, then sample hyperparameters while there are few data."""
-    found = []
+def _remembered(known: OrderedDict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+    if key not in known:
+        known[key] = make()
+        if len(known) > _REMEMBERED:
+            known.popitem(last=False)
+    known.move_to_end(key)
+    return known[key]
+
+
+def _fit_all(task: _Task) -> _Fits:
+    """Fit every transform worth comparing."""
+    found = {}
     for place, transform in enumerate(worth_comparing(task.transforms, len(task.gains))):
-        noise = (task.sds * transform.slope(task.gains)) ** 2
-        evidence = Evidence(task.points, transform.forward(task.gains), noise, task.columns)
-        fitted = fit(evidence)
-        found.append((fitted.evidence + log_jacobian(transform, task.gains), -place, evidence, fitted))
-    _, place, evidence, fitted = max(found, key=lambda entry: entry[:2])
+        fitted = fit(_evidence(task, transform))
+        found[place] = (fitted.evidence + log_jacobian(transform, task.gains), fitted)
+    return found
+
+
+def _sampled(task: _Task, place: int, fitted: Fit) -> _Choice:
     count = samples_for(len(task.gains))
-    hypers = sample(evidence, fitted.vector, count) if count > 1 else [fitted.hyper]
-    return _Choice(place=-place, hypers=tuple(hypers))
+    if count == 1:
+        return _Choice(place=place, hypers=(fitted.hyper,))
+    draw = sample if len(task.gains) < _FEW else sample_around
+    hypers = draw(_evidence(task, task.transforms[place]), fitted.vector, count)
+    return _Choice(place=place, hypers=tuple(hypers))
+
+
+def _evidence(task: _Task, transform: Transform) -> Evidence:
+    noise = (task.sds * transform.slope(task.gains)) ** 2
+    return Evidence(task.points, transform.forward(task.gains), noise, task.columns)
 
 
 def samples_for(count: int) -> int:
-    """Give how many samples of the hyperparameters `count` observations are worth; 1 stands for the best alone."""
+    """Give how many samples of the hyperparameters are drawn with `count` observations."""
     return next(samples for least, samples in _SAMPLES if count >= least)
 
 

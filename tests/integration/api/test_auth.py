@@ -31,6 +31,7 @@ NEEDS: Final[dict[tuple[str, str], str]] = {
     ("POST", "/v1/studies/{name}/resume"): "admin",
     ("POST", "/v1/studies/{name}/stop"): "admin",
     ("GET", "/v1/studies/{name}/trials"): "read",
+    ("POST", "/v1/studies/{name}/trials"): "admin",
     ("GET", "/v1/studies/{name}/trials/{number}"): "read",
     ("POST", "/v1/studies/{name}/trials/{number}/cancel"): "admin",
     ("GET", "/v1/studies/{name}/best"): "read",

@@ -11,6 +11,7 @@ from hpo.client import Client, UnreachableError
 from hpo.errors import (
     AuthenticationError,
     ConflictError,
+    GuessError,
     HpoError,
     NotFoundError,
     PermissionDeniedError,
@@ -74,6 +75,31 @@ def test_cancel(service: Service) -> None:
     with service.http() as http, Client(service.url, service.tokens["admin"]) as client:
         http.post("/v1/leases", json=claim_body())
         assert client.cancel_trial("demo", 0)["state"] == "running"
+
+
+def test_starting_from_an_earlier_study(past_service: Service) -> None:
+    with Client(past_service.url, past_service.tokens["admin"]) as client:
+        completed = client.study("demo")["trial_counts"]["completed"]
+        made = client.create_study(spec(name="next", optimizer={"warm_start": ["demo"]}))
+        assert made["earlier_trials"] == client.study("next")["earlier_trials"] == {"demo": completed}
+        assert client.study("demo")["earlier_trials"] == {}
+        with pytest.raises(SpecError, match=r"optimizer\.warm_start\[0\]: there is no study 'demi'"):
+            client.create_study(spec(name="other", optimizer={"warm_start": ["demi"]}))
+
+
+def test_asking_for_configurations(service: Service) -> None:
+    service.create(budget={"trials": 3})
+    with Client(service.url, service.tokens["admin"]) as client:
+        guesses = [{"lr": 0.01}, {"lr": 0.02, "dropout": 0.5}]
+        assert client.enqueue("demo", guesses) == {"added": 2, "waiting": 2}
+        assert client.enqueue("demo", guesses) == {"added": 0, "waiting": 2}, "a repeated call changes nothing"
+        assert client.study("demo")["guesses_waiting"] == 2
+        with pytest.raises(GuessError, match=r"guesses\[0\]\.lr: 7\.5 is not in the space"):
+            client.enqueue("demo", [{"lr": 7.5}])
+        with pytest.raises(SpecError, match="guesses"):
+            client.enqueue("demo", [])
+        with pytest.raises(ConflictError, match="room for 1 more"):
+            client.enqueue("demo", [{"lr": 0.03}, {"lr": 0.04}])
 
 
 def test_errors_come_back_as_the_classes_that_were_raised(service: Service) -> None:

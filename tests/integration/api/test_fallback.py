@@ -11,7 +11,7 @@ from api.fallback import Fallback
 from hpo.spec import parse_spec
 from hpo.store import Database, studies
 
-from .service import Service, claim_body, serving, spec
+from .service import Service, claim_body, finished, serving, spec
 
 
 def test_a_starving_worker_gets_a_quasi_random_trial(database: Database) -> None:
@@ -60,6 +60,38 @@ def test_the_wait_begins_with_the_first_claim_that_got_nothing(database: Databas
         assert fallback.suggest(connection, None)
         assert not fallback.suggest(connection, None), "the one that is there was not claimed yet"
         assert studies.acquire_generator(connection, study_id, "optimizer", 600), "its lease is given back"
+
+
+def test_what_a_person_asked_for_comes_first(database: Database) -> None:
+    with serving(database, fallback_seconds=0.0) as service, service.http() as http:
+        service.create(optimizer={"enqueue": [{"lr": 0.2}]})
+        http.post("/v1/studies/demo/trials", json={"guesses": [{"lr": 0.1, "dropout": 0.5}]})
+        leases = [http.post("/v1/leases", json=claim_body(f"w{place}")).json() for place in range(3)]
+        assert leases[0]["params"]["lr"] == 0.2
+        assert leases[1]["params"] == {"lr": 0.1, "dropout": 0.5}
+        made = [http.get(f"/v1/trials/{lease['trial_id']}").json()["generator"] for lease in leases]
+        assert made == ["enqueued", "enqueued", "sobol (fallback)"]
+
+
+def test_it_gives_what_is_expected_to_fit(database: Database) -> None:
+    """Frames x batch needs up to 64 times what the device has; the first trials, of an optimizer, have shown it."""
+    space = {
+        "clip.frames": {"type": "int", "low": 8, "high": 64, "log": True},
+        "batch_size": {"type": "int", "low": 4, "high": 64, "log": True},
+    }
+    tried = [{"clip.frames": frames, "batch_size": batch} for frames in (8, 12) for batch in (4, 6, 8)]
+    with serving(database, fallback_seconds=0.0) as service, service.http() as http:
+        study_id = service.create(space=space, budget={"trials": 30})
+        service.suggest(study_id, points=tried)
+        for point in tried:
+            lease = http.post("/v1/leases", json=claim_body()).json()
+            end = finished(lease, 0.5, peak_memory_bytes=point["clip.frames"] * point["batch_size"] * 2**26)
+            assert http.post(f"/v1/trials/{lease['trial_id']}/finish", json=end).status_code == 200
+        with database.transaction() as connection:
+            studies.release_generator(connection, study_id, "optimizer")
+        for _ in range(8):
+            params = http.post("/v1/leases", json=claim_body()).json()["params"]
+            assert params["clip.frames"] * params["batch_size"] * 2**26 <= 1.1 * 2**33
 
 
 def test_it_keeps_to_the_budget(database: Database) -> None:

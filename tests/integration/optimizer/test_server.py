@@ -7,9 +7,9 @@ from sqlalchemy import text
 
 from hpo.optimizer import Optimizer, create_optimizer, server
 from hpo.optimizer.server import StudyServer
-from hpo.store import Database, events, studies, trials
+from hpo.store import Database, earlier, events, studies, trials
 from hpo.store.studies import StudyRow
-from hpo.trial import StudyState, Suggestion, TrialState
+from hpo.trial import Params, StudyState, Suggestion, TrialState
 
 from .studies import claim, create, finish, records, waiting
 
@@ -134,6 +134,79 @@ def test_start_up_suggestions_are_not_planned_again(steps: Steps) -> None:
     finish(steps.database, lease, 0.5)
     steps.settle(demand=2)
     assert [record.params for record in waiting(steps.database, steps.study)] == before
+
+
+def _enqueue(database: Database, *guesses: Params) -> None:
+    with database.transaction() as connection:
+        studies.enqueue(connection, "study", guesses, actor="ann")
+
+
+def test_a_guess_takes_the_place_of_what_nobody_has_claimed_and_is_claimed_next(database: Database) -> None:
+    steps = Steps(database, create(database, budget={"trials": 3}))
+    steps.settle(demand=3)
+    before = {record.id for record in waiting(database, steps.study)}
+    _enqueue(database, {"lr": 0.01}, {"lr": 0.02, "dropout": 0.5})
+    steps.settle(demand=3)
+    found = waiting(database, steps.study)
+    assert {record.id for record in found} == before, "no more trials than the budget has"
+    assert sorted(record.generator or "" for record in found) == ["enqueued", "enqueued", "sobol"]
+    leases = [claim(database) for _ in range(3)]
+    assert {lease.params["lr"] for lease in leases[:2] if lease is not None} == {0.01, 0.02}
+
+
+def test_guesses_stay_while_everything_else_is_planned_again(database: Database) -> None:
+    steps = Steps(database, create(database, optimizer={"name": "tpe", "startup_trials": 3, "enqueue": [{"lr": 0.01}]}))
+    for number in range(3):
+        steps.settle(demand=1)
+        lease = claim(database)
+        assert lease is not None
+        assert (lease.params["lr"] == 0.01) == (number == 0)
+        finish(database, lease, 0.1 * number)
+    _enqueue(database, {"lr": 0.02})
+    steps.settle(demand=3)
+    (guessed,) = [record for record in waiting(database, steps.study) if record.generator == "enqueued"]
+    running = claim(database)
+    assert running is not None
+    assert running.trial_id == guessed.id
+    _enqueue(database, {"lr": 0.03, "dropout": 0.5})
+    steps.settle(demand=3)
+    before = {record.id: record.params for record in waiting(database, steps.study)}
+    finish(database, running, 0.9)
+    Steps(database, steps.study).settle(demand=3)  # of a process that has just started
+    steps.settle(demand=3)
+    after = {record.id: record for record in waiting(database, steps.study)}
+    assert [after[id].params for id in before if after[id].generator == "enqueued"] == [{"lr": 0.03, "dropout": 0.5}]
+    with database.transaction() as connection:
+        assert studies.get_by_id(connection, steps.study.id).waiting_guesses == ()
+    assert steps.settle(demand=3) == 0
+
+
+def test_a_study_that_starts_from_an_earlier_one_begins_with_its_best(database: Database) -> None:
+    steps = Steps(database, create(database, name="old", optimizer={"name": "sobol"}, budget={"trials": 6}))
+    tried = {}
+    for number in range(6):
+        steps.settle(demand=1)
+        lease = claim(database)
+        assert lease is not None
+        tried[number] = lease.params
+        finish(database, lease, 0.9 if number == 3 else 0.1)
+    steps = Steps(database, create(database, optimizer={"name": "ax", "warm_start": ["old"]}))
+    made = []
+    for number in range(3):
+        steps.settle(demand=1)
+        (suggestion,) = waiting(database, steps.study)
+        made.append(suggestion)
+        lease = claim(database)
+        assert lease is not None
+        finish(database, lease, 0.1 * number)
+    assert (made[0].params, made[0].generator) == (tried[3], "best of old")
+    assert [record.generator for record in made[1:]] == ["sobol", "ax"]
+    with database.transaction() as connection:
+        taken = earlier.read(connection, steps.study.id)
+        known = [record for record in trials.records(connection, steps.study.id) if record.id != made[2].id]
+    optimizer = create_optimizer(steps.study.spec, earlier=taken)
+    optimizer.replay(known)
+    assert made[2].params == optimizer.ask()[0].params
 
 
 def test_a_slow_model_does_not_keep_a_worker_waiting(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:

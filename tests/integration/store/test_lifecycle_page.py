@@ -26,5 +26,6 @@ def test_the_fence_on_the_page_is_the_fence_in_the_statements() -> None:
 def test_nothing_else_updates_a_trial() -> None:
     store = Path(__file__).resolve().parents[3] / "hpo"
     writes = re.compile(r"UPDATE trial|INSERT INTO trial|update\(trial|insert\(trial|DELETE FROM trial|delete\(trial")
-    found = [path.name for path in store.rglob("*.py") if writes.search(path.read_text(encoding="utf-8"))]
+    files = [path for path in store.rglob("*.py") if "migrations" not in path.parts]
+    found = [path.name for path in files if writes.search(path.read_text(encoding="utf-8"))]
     assert found == []

@@ -19,6 +19,9 @@ from workers.train import TrainingResult
 
 from .bench import EPOCHS, GOOD, Bench, wait_until
 
+WAITING = 4
+"""The rung of the rule `curves` at a quarter of the epochs."""
+
 
 def _assert_equal(bench: Bench, study: int, reference: TrainingResult) -> None:
     trial = bench.trial(study)
@@ -176,3 +179,19 @@ def test_a_trial_whose_process_is_killed_is_tried_again_and_a_poison_trial_is_gi
 def _at_work(children: list[int]) -> int:
     """The training process: the one that has a log of its own as its output."""
     return next(pid for pid in children if "attempt-" in str(Path(f"/proc/{pid}/fd/1").readlink()))
+
+
+@pytest.mark.slow
+def test_a_trial_that_waits_at_a_rung_is_promoted_and_goes_on(bench: Bench, reference: TrainingResult) -> None:
+    """Its worker takes the others first; what it ends with is what it would have reached in one go."""
+    points = [GOOD, {**GOOD, "lr": 0.01}, {**GOOD, "lr": 0.005}]
+    study = bench.study("promoted", points, early_stopping={"name": "curves", "pause": True})
+    worker = bench.worker("--max-trials", "5")  # two of the three wait
+    wait_until(bench.is_in(study, "paused"))
+    assert bench.trial(study).held
+    assert worker.wait() == 0, worker.said
+    _assert_equal(bench, study, reference)
+    first, second, _ = (bench.measurements(trial.id) for trial in bench.trials(study))
+    assert [row.attempt for row in first] == [1] * WAITING + [2] * (EPOCHS - WAITING)
+    assert first[WAITING - 1].created_at < second[0].created_at < first[WAITING].created_at
+    assert {trial.state for trial in bench.trials(study)} == {"completed"}

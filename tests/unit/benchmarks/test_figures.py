@@ -190,6 +190,18 @@ def test_good_configurations_that_were_stopped_are_counted() -> None:
     assert found.estimate.value == 0.5
 
 
+def test_a_good_configuration_that_was_paused_and_finished_later_was_not_stopped() -> None:
+    rows = []
+    for seed in (0, 1):
+        best, second, bad = values_at("lcbench_126029", [0.01, 0.02, 0.9])
+        trials = [[14, best, False], [3, second, False], *([[1, bad, False]] * 38), [38, best, True, 0]]
+        trials.append([9, bad, False])
+        rows.append(a_row("lcbench_126029", "ours+asha", seed, {"trials": trials, "epochs": 200}, "fidelity"))
+    found = figures.good_ones_stopped(results_of(*rows), "ours+asha", 0.03)
+    assert found.estimate is not None
+    assert found.estimate.value == 0.5
+
+
 def test_memory_time_and_hypervolume_are_read_from_their_rows() -> None:
     rows = []
     for seed in (0, 1):

@@ -40,6 +40,9 @@ class Script:
     def report(self, trial: int, step: int, value: float) -> bool:
         return trial % 2 == 1 and step == 4
 
+    def promoted(self) -> int | None:
+        return None
+
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
         self.events.append(("tell", trial, values, memory_gib))
 
@@ -112,6 +115,40 @@ def test_epochs_are_spent_to_the_last_and_booked_by_trial(scripts: list[Script])
     # Booked with the value it would have had at its last epoch.
     first, second = start_of(curved(), 0)[:2]
     assert [found["trials"][0][1], found["trials"][1][1]] == pytest.approx([first["model.x"], second["model.x"]])
+
+
+def test_a_paused_trial_goes_on_where_it_was_and_costs_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Waiting(Script):
+        """Lets every trial wait at its fourth epoch until a second one has begun."""
+
+        waiting: int | None = None
+
+        def report(self, trial: int, step: int, value: float) -> bool:
+            self.events.append(("report", trial, step))
+            return step == 4
+
+        def stop(self, trial: int) -> None:
+            self.waiting = trial
+
+        def promoted(self) -> int | None:
+            return self.waiting if self.count > 1 else None
+
+        def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
+            super().tell(trial, values, memory_gib)
+            self.waiting = None
+
+    made: list[Script] = []
+    monkeypatch.setattr(protocols, "make_method", lambda name, setting: made.append(Waiting(setting)) or made[0])
+    found = fidelity(curved(), "script", 0, 2)
+    assert [(entry[0], entry[2], entry[3:]) for entry in found["trials"]] == [
+        (4, False, []),
+        (4, False, []),
+        (6, True, [1]),
+        (4, False, []),
+        (2, False, [2]),
+    ]
+    reports = [event[2] for event in made[0].events if event[:2] == ("report", 1)]
+    assert reports == list(range(1, EPOCHS + 1))
 
 
 def test_what_does_not_fit_fails_and_the_rest_tells_its_memory(scripts: list[Script]) -> None:

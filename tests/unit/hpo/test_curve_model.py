@@ -122,3 +122,13 @@ def test_probability_is_that_of_student_t() -> None:
 
     found = Prediction(mean=0.4, sd=0.1, freedom=5.0)
     assert found.probability_above(0.55) == pytest.approx(t.sf(1.5, 5))
+
+
+def test_curves_are_predicted_together_as_one_by_one() -> None:
+    curves = _family(30, 4, noise=0.01)
+    model = CurveModel([*curves[:8], *(_cut(curve, 7) for curve in curves[8:20])], PLACES)
+    partial = [_cut(curve, 1 + place) for place, curve in enumerate(curves[20:])]
+    for together, curve in zip(model.predict_all(partial), partial, strict=True):
+        alone = model.predict(curve)
+        assert (together.mean, together.sd) == (pytest.approx(alone.mean), pytest.approx(alone.sd))
+        assert together.freedom == pytest.approx(alone.freedom)

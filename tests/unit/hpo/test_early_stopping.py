@@ -23,6 +23,7 @@ from optuna.pruners import (
 )
 from optuna.trial import TrialState as OptunaState
 
+from hpo.curve_model import CurveModel, rungs
 from hpo.early_stopping import decide, promotions
 from hpo.spec.metrics import Direction
 from hpo.trial import Decision, TrialRecord, TrialState
@@ -254,6 +255,26 @@ def test_curves_waits_for_the_rungs() -> None:
     stopped = [step for step in range(1, 52) if decide(spec, record_of(9, values=poor[:step]), done) is Decision.STOP]
     assert {7, 8, 10, 33, 50}.isdisjoint(stopped)  # between the rungs 6, 9, 14, 21, 32
     assert {9, 14, 21, 32} <= set(stopped)
+    assert min(stopped) >= 6  # a tenth
+
+
+def test_curves_asks_less_of_a_trial_the_more_have_begun() -> None:
+    """Of a few trials each may be the best: a chance of 0.01 to 0.1 is little among six and worth keeping among 150."""
+    spec = spec_with(epochs=52, early_stopping=CURVES)
+    curves = [[0.5 + 0.02 * n - 0.2 / step for step in range(1, 53)] for n in range(5)]
+    done = [
+        record_of(n, TrialState.COMPLETED, values=curve, metrics={"val_top1": curve[-1]})
+        for n, curve in enumerate(curves)
+    ]
+    own = [0.44 - 0.2 / step for step in range(1, 7)]
+    shown = [dict(enumerate(curve, start=1)) for curve in (*curves, own)]
+    chance = CurveModel(shown, rungs(6, 52)).predict(shown[-1]).probability_above(max(curve[-1] for curve in curves))
+    assert 0.01 < chance < 1 / 6
+    assert decide(spec, record_of(9, values=own), done) is Decision.STOP
+    young = [record_of(10 + n, values=[0.1]) for n in range(144)]
+    few = spec_with(epochs=52, early_stopping={**CURVES, "protect": 0.001})
+    assert decide(few, record_of(9, values=own), done) is Decision.STOP
+    assert decide(few, record_of(9, values=own), [*done, *young]) is Decision.CONTINUE
 
 
 # ---------------------------------------------------------------- several objectives, constraints, pausing

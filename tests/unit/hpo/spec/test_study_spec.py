@@ -84,6 +84,32 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         ("budget/trails", 3, "budget.trails", "did you mean 'trials'"),
         ("budget/target", {"accuracy": 1}, "budget", "unknown metric 'accuracy'"),
         ("optimizer", {"name": "bayes"}, "optimizer.name", "'ax'"),
+        (
+            "space/lr/prior",
+            {"center": 0.5},
+            "space.lr.prior.center",
+            "0.5 is not in the space; give a number from 0.0001",
+        ),
+        ("space/lr/prior", {"centre": 0.01}, "space.lr.prior.centre", "did you mean 'center'"),
+        ("space/lr/prior", {"center": 0.01, "confidence": "sure"}, "space.lr.prior.confidence", "'low', 'medium' or"),
+        ("space/model/prior", {"center": "c3d"}, "space.model.prior.center", "'c3d' is not in the space"),
+        ("optimizer", {"enqueue": {"lr": 0.1}}, "optimizer.enqueue", "valid list"),
+        ("optimizer", {"enqueue": [{"lr": 0.1}, {"lr": 5}]}, "optimizer.enqueue[1].lr", "a number from 0.0001 to 0.3"),
+        ("optimizer", {"enqueue": [{"lr": [1]}]}, "optimizer.enqueue[0].lr", "valid"),
+        ("optimizer", {"enqueue": [{"weight_decy": 1}]}, "optimizer.enqueue[0].weight_decy", "mean 'weight_decay'"),
+        ("optimizer", {"enqueue": [{}]}, "optimizer.enqueue[0]", "is empty"),
+        ("optimizer", {"enqueue": [{"lr": 0.1}, {"lr": 0.1}]}, "optimizer.enqueue", "guess 1 is the same as guess 0"),
+        ("optimizer", {"enqueue": [{"model": "x"}]}, "optimizer.enqueue[0].model", "slowfast_r50_4x16, r2plus1d_18"),
+        ("optimizer", {"enqueue": [{"model.alpha": 4}]}, "optimizer.enqueue[0].model.alpha", "give model too"),
+        (
+            "optimizer",
+            {"enqueue": [{"model": {"name": "r2plus1d_18", "alpha": 4}}]},
+            "optimizer.enqueue[0].model.alpha",
+            "exists only where model is 'slowfast_r50_4x16', not 'r2plus1d_18'",
+        ),
+        ("optimizer", {"warm_start": ["two words"]}, "optimizer.warm_start[0]", "is not a name"),
+        ("optimizer", {"warm_start": ["a", "a"]}, "optimizer.warm_start", "appears twice"),
+        ("optimizer", {"warm_start": ["a"], "name": "gp"}, "optimizer.warm_start", "only the optimizer ax"),
         ("retry/attempts", -1, "retry.attempts", "greater than or equal to 0"),
     ],
 )
@@ -93,6 +119,13 @@ def test_an_error_names_the_field_and_the_remedy(change: str, value: object, pat
     sentences = {issue.path: issue.message for issue in caught.value.issues}
     assert path in sentences
     assert words in sentences[path]
+
+
+def test_only_ax_takes_a_prior() -> None:
+    raw = with_change("space/lr/prior", {"center": 0.01})
+    assert parse_spec(raw).space["lr"].prior is not None
+    with pytest.raises(SpecError, match=r"space\.lr\.prior: only the optimizer ax uses a prior, and this is tpe"):
+        parse_spec({**raw, "optimizer": {"name": "tpe"}})
 
 
 def test_every_error_of_a_spec_is_told_at_once() -> None:

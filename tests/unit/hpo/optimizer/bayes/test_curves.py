@@ -2,69 +2,114 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from hpo.optimizer.bayes.curves import carried, outcomes
+from hpo.optimizer.bayes.curves import Outcome, outcomes
 from hpo.optimizer.history import History
-from hpo.trial import FailureKind, TrialState
+from hpo.trial import FailureKind, TrialRecord, TrialState
 
 from ...records import record_of, spec_with
 
-
-def test_parallel_curves_are_carried_exactly_where_they_go() -> None:
-    early = [0.1, 0.2, 0.4, 0.5]
-    end, sd = carried(0.3, early, [value + 0.2 for value in early])
-    assert end == pytest.approx(0.5)
-    assert 0 < sd < 0.1
+EPOCHS = 9
+SHAPE = np.array([0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6])
 
 
-def test_curves_that_cross_leave_doubt_and_those_that_spread_a_slope() -> None:
-    rng = np.random.default_rng(0)
-    early = rng.random(60)
-    end, sd = carried(0.9, early.tolist(), (0.5 + 0.2 * rng.standard_normal(60)).tolist())
-    assert end == pytest.approx(0.5, abs=0.15)
-    assert sd == pytest.approx(0.2, rel=0.3)
-    slope, _ = carried(0.9, early.tolist(), (1.5 * early).tolist())
-    assert slope == pytest.approx(1.35, abs=0.03)
+def _completed(id: int, curve: np.ndarray[Any, Any]) -> TrialRecord:
+    values = [float(value) for value in curve]
+    return record_of(id, TrialState.COMPLETED, values=values, metrics={"val_top1": values[-1]})
 
 
-def test_without_completed_curves_the_value_stands() -> None:
-    assert carried(0.3, [], []) == (0.3, 0.0)
+def _stopped(id: int, curve: np.ndarray[Any, Any], epochs: int) -> TrialRecord:
+    return record_of(id, TrialState.STOPPED, values=[float(value) for value in curve[:epochs]])
 
 
-def test_units_do_not_matter() -> None:
-    early, late = [0.1, 0.25, 0.4], [0.3, 0.35, 0.7]
-    end, sd = carried(0.2, early, late)
-    scaled = carried(200.0, [1000 * x for x in early], [1000 * y for y in late])
-    assert scaled == (pytest.approx(1000 * end), pytest.approx(1000 * sd))
+def _of(records: list[TrialRecord], **sections: Any) -> list[Outcome]:
+    return outcomes(History(spec_with(**sections), records))
+
+
+def _end(outcome: Outcome) -> tuple[float, float]:
+    return outcome.values["val_top1"], outcome.sds["val_top1"]
 
 
 def test_who_is_carried() -> None:
-    curve = [0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6]
-    completed = [
-        record_of(
-            id,
-            TrialState.COMPLETED,
-            values=[value + 0.02 * id for value in curve],
-            metrics={"val_top1": 0.6 + 0.02 * id},
-        )
-        for id in range(4)
-    ]
-    history = History(
-        spec_with(),
+    found = _of(
         [
-            *completed,
-            record_of(4, TrialState.STOPPED, values=curve[:3]),
-            record_of(5, TrialState.RUNNING, values=curve[:6]),
+            *(_completed(id, SHAPE + 0.02 * id) for id in range(4)),
+            _stopped(4, SHAPE, 3),
+            record_of(5, TrialState.RUNNING, values=SHAPE[:6].tolist()),
             record_of(6, TrialState.RUNNING),
             record_of(7, TrialState.FAILED, failure_kind=FailureKind.OOM),
-        ],
+        ]
     )
-    found = outcomes(history)
-    assert [outcome.values["val_top1"] for outcome in found] == pytest.approx([0.6, 0.62, 0.64, 0.66, 0.6, 0.6, 0.6])
-    sds = [outcome.sds["val_top1"] for outcome in found]
-    assert sds[:4] == [0, 0, 0, 0]
+    ends, sds = zip(*(_end(outcome) for outcome in found), strict=True)
+    assert ends[:4] == pytest.approx((0.6, 0.62, 0.64, 0.66))
+    assert all(abs(end - 0.6) < 2 * sd for end, sd in zip(ends[4:6], sds[4:6], strict=True))
+    assert ends[6] == pytest.approx(0.6)  # a failure counts as the worst
+    assert sds[:4] == (0, 0, 0, 0)
     assert sds[4] > sds[5] > 0
     assert sds[6] == 0
     assert [outcome.is_pending for outcome in found] == [False] * 5 + [True, False]
+
+
+def test_parallel_curves_are_carried_where_they_go() -> None:
+    completed = [_completed(id, SHAPE + 0.01 * id) for id in range(20)]
+    *_, found = _of([*completed, _stopped(20, SHAPE + 0.085, 4)])
+    end, sd = _end(found)
+    assert end == pytest.approx(0.685, abs=0.01)
+    assert 0 < sd < 0.05
+
+
+def test_stopped_trials_teach_what_comes_early() -> None:
+    """Low curves that were stopped show that low curves stay low, which the completed ones say little about."""
+    rng = np.random.default_rng(0)
+    high = [_completed(id, SHAPE + 0.3 + 0.02 * rng.standard_normal()) for id in range(10)]
+    low = [_stopped(10 + id, 0.1 + 0.02 * rng.standard_normal() + 0 * SHAPE, 4) for id in range(10)]
+    last = _stopped(20, 0.1 + 0 * SHAPE, 1)
+    alone, together = _of([*high, last])[-1], _of([*high, *low, last])[-1]
+    assert _end(together)[0] < _end(alone)[0]
+    assert _end(together)[1] < 0.7 * _end(alone)[1]
+
+
+def test_the_direction_of_the_objective_does_not_matter() -> None:
+    records = [*(_completed(id, SHAPE + 0.03 * id**1.5) for id in range(6)), _stopped(6, SHAPE, 3)]
+    mirrored = [
+        record_of(
+            record.id,
+            record.state,
+            values=[-row["val_top1"] for row in record.curve.values()],
+            metrics={"val_top1": -record.metrics["val_top1"]} if record.metrics else None,
+        )
+        for record in records
+    ]
+    end, sd = _end(_of(records)[-1])
+    minimized = _of(mirrored, objectives=[{"metric": "val_top1", "direction": "minimize"}])
+    assert _end(minimized[-1]) == (pytest.approx(-end), pytest.approx(sd))
+
+
+def test_a_metric_that_is_only_constrained_is_not_believed_to_rise() -> None:
+    curve = {
+        step: {"val_top1": float(value), "parameters_millions": 30.0} for step, value in enumerate(SHAPE[:2], start=1)
+    }
+    (found,) = _of([record_of(0, TrialState.STOPPED, curve=curve)], constraints=["parameters_millions <= 40"])
+    assert found.values["parameters_millions"] == pytest.approx(30.0)
+    assert found.values["val_top1"] > 0.2
+
+
+def test_a_metric_without_a_curve_stands() -> None:
+    record = record_of(0, TrialState.STOPPED, values=[0.1, 0.2], peak_memory_bytes=8 * 2**30)
+    (found,) = _of([record], constraints=["peak_memory_gib <= 20"])
+    assert (found.values["peak_memory_gib"], found.sds["peak_memory_gib"]) == (8.0, 0.0)
+
+
+def test_ends_stay_as_they_were_between_the_counts_at_which_models_are_chosen() -> None:
+    rng = np.random.default_rng(1)
+    records = [
+        _completed(id, SHAPE + rng.random()) if id % 2 else _stopped(id, SHAPE + rng.random(), 1 + id % 5)
+        for id in range(44)
+    ]
+    counts = [[_end(outcome) for outcome in _of(records[:count])] for count in (40, 41, 42)]
+    assert counts[1][:40] == counts[0]
+    assert counts[2][:40] != counts[0]

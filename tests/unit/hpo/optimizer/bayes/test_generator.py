@@ -63,6 +63,7 @@ def test_suggestions_depend_on_the_history_alone() -> None:
     lived = BayesGenerator()
     for n in (5, 20, 44):
         lived.propose(History(spec, records[:n]), 2)
+    models._fits.clear()
     models._chosen.clear()
     fresh = BayesGenerator().propose(History(spec, list(reversed(records))), 2)
     assert fresh == lived.propose(History(spec, records), 2)

@@ -1,0 +1,85 @@
+"""`hpo study enqueue`: ask for configurations to be tried next."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import GuessError, SpecIssue
+from ..spec import flatten
+from ..spec.load import decode
+from .app import out, settings_of
+from .studies import AsJson, Name, client_of, group
+
+
+@group.command()
+def enqueue(
+    context: typer.Context,
+    name: Name,
+    guesses: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE|KEY=VALUE...",
+            help="Files with one configuration or a list of them (YAML, JSON), or the values of one configuration.",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Have configurations tried next; the optimizer chooses the parameters that are not given."""
+    wanted = read_guesses(guesses)
+    with client_of(settings_of(context)) as client:
+        found = client.enqueue(name, wanted)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    known = len(wanted) - found["added"]
+    before = f", {known} asked for before" if known else ""
+    out.print(f"{found['added']} added{before}; {found['waiting']} to be tried next")
+
+
+def read_guesses(arguments: Sequence[str]) -> list[dict[str, Any]]:
+    """Read files of configurations, and `KEY=VALUE` arguments, which together are one.
+
+    Raises:
+        SpecError: a file cannot be read or holds something else, or a value is no single one.
+    """
+    values = dict(_pair(argument) for argument in arguments if "=" in argument)
+    files = [guess for argument in arguments if "=" not in argument for guess in _read(Path(argument))]
+    return [*files, *([_flat(values, source="")] if values else [])]
+
+
+def _pair(argument: str) -> tuple[str, object]:
+    key, _, text = argument.partition("=")
+    return key.strip(), decode(text, source=key.strip())
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        found = decode(path.read_text(encoding="utf-8"), source=str(path))
+    except OSError as error:
+        raise _wrong(str(path), f"cannot be read ({error.strerror}); values are given as KEY=VALUE") from error
+    except UnicodeDecodeError as error:
+        raise _wrong(str(path), f"is not UTF-8 text: {error.reason}") from error
+    for guess in found if isinstance(found, list) else [found]:
+        yield _flat(guess, source=str(path))
+
+
+def _flat(guess: object, *, source: str) -> dict[str, Any]:
+    if not isinstance(guess, Mapping):
+        raise _wrong(source, "should hold a configuration (parameter: value), or a list of them")
+    flat = flatten({str(key): value for key, value in guess.items()})
+    for key, value in flat.items():
+        if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
+            message = f"{value!r} is no value; give a number, a word, true or false"
+            raise _wrong(f"{source}: {key}" if source else key, message)
+    return flat
+
+
+def _wrong(path: str, message: str) -> GuessError:
+    return GuessError([SpecIssue(path=path, message=message)])

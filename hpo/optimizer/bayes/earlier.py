@@ -1,0 +1,163 @@
+"""Trials of earlier studies as further observations of the models.
+
+The study is one more category of the space: each earlier one a corner of a simplex, this study another, with a length
+scale of its own. So how much the studies have in common is learned with everything else, as in a model of several
+tasks (Bonilla et al., 2008, "Multi-task Gaussian Process Prediction"), and an earlier study that misleads counts less
+the more trials say so. Suggestions are for the corner of this study.
+
+Outcomes of an earlier study are standardised and put on the scale of this one's: a line through what both say about
+the configurations of this study, which leans on the unit being the same while those are few. What an earlier study
+cannot explain by its configurations is noise of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...outcomes import gain
+from ...spec import StudySpec
+from ...trial import EarlierTrial
+from ..history import History
+from .curves import Outcome
+from .fit import Evidence, hyperparameters
+from .gp import Array, Hyperparameters, Process
+from .models import Data
+from .space import Space
+
+_CENTRES: Final = 4
+"""So many of the best configurations of all earlier studies are looked around."""
+_TRUST: Final = 2.0
+"""How many trials of this study beyond the first weigh as much as the belief that both have the same unit."""
+_LEAST_SPREAD: Final = 0.1
+"""The variance of what an earlier study says about the trials of this one is taken for at least this."""
+_NOISES: Final = (0.003, 0.03, 0.1, 0.3, 1.0)
+"""Variances of a standardised outcome around its expectation that are compared; the least is no more than usual."""
+_FENCE: Final = 3.0
+"""Gains further below the lower quartile than so many interquartile ranges are raised to that."""
+
+
+class StudySpace(Space):
+    """A space with the study as one more category: rows are of this study, unless embedded for an earlier one."""
+
+    def __init__(self, spec: StudySpec, studies: Sequence[str]) -> None:
+        super().__init__(spec)
+        self._places = {name: place for place, name in enumerate(studies, 1)}
+        self._corners = np.eye(len(studies) + 1) / math.sqrt(2)
+        self._own = self.columns
+        self.columns = np.append(self._own, np.full(len(self._corners), self.dimensions))
+
+    def embed(self, rows: Array) -> Array:
+        """Give the points of rows of this study."""
+        return self._at(super().embed(rows), 0)
+
+    def embed_earlier(self, rows: Array, study: str) -> Array:
+        """Give the points of rows of an earlier study."""
+        return self._at(super().embed(rows), self._places[study])
+
+    def without_study(self, points: Array) -> tuple[Array, NDArray[np.intp]]:
+        """Give the columns of points that say nothing of the study, and which axis each belongs to."""
+        return points[:, : len(self._own)], self._own
+
+    def _at(self, points: Array, place: int) -> Array:
+        return np.concatenate([points, np.tile(self._corners[place], (len(points), 1))], axis=1)
+
+
+def space_of(history: History) -> Space:
+    """Give the space that the models of a history see."""
+    if not history.earlier:
+        return Space(history.spec)
+    return StudySpace(history.spec, list(dict.fromkeys(trial.study for trial in history.earlier)))
+
+
+def with_earlier(history: History, space: Space, data: Data) -> Data:
+    """Give the data with the outcomes of the earlier studies after those of this one."""
+    if not isinstance(space, StudySpace):
+        return data
+    points, outcomes = [data.points], list(data.outcomes)
+    for name in dict.fromkeys(trial.study for trial in history.earlier):
+        trials = [trial for trial in history.earlier if trial.study == name]
+        found = space.embed_earlier(np.stack([space.encode(trial.params) for trial in trials]), name)
+        points.append(found)
+        outcomes += _outcomes(history, trials, data, _Source(space, data, found))
+    return replace(data, points=np.concatenate(points), outcomes=outcomes)
+
+
+def promising(history: History, space: Space) -> Array:
+    """Give the rows of the best configurations of the earlier studies, by the first objective."""
+    objective = history.spec.objectives[0]
+    ranked = sorted(history.earlier, key=lambda trial: -gain(objective, trial.metrics[objective.metric]))
+    return np.array([space.encode(trial.params) for trial in ranked[:_CENTRES]]).reshape(-1, space.dimensions)
+
+
+class _Source:
+    """An earlier study as seen from this one."""
+
+    def __init__(self, space: StudySpace, data: Data, points: Array) -> None:
+        """Take the data of this study, and the points of the earlier one."""
+        self._points, self._columns = space.without_study(points)
+        self._here = space.without_study(data.points)[0]
+
+    def on_scale(self, earlier: Array, here: Array) -> tuple[Array, float]:
+        """Put outcomes of the earlier study on the scale of those of this one; give them and their standard deviation.
+
+        The deviation is that around what can be told from the configuration, beyond the noise that all studies share.
+        """
+        unit = max(float(earlier.std()), 1e-12)
+        scores = (earlier - earlier.mean()) / unit
+        usual = self._explanation(scores)
+        process = Process(self._points, scores, np.zeros(len(scores)), self._columns, [usual])
+        expected = process.mean(self._here)
+        scale = unit
+        if here.std() > 0:
+            spread = float(here.std()) / math.sqrt(max(float(expected.var()), _LEAST_SPREAD))
+            trust = _TRUST / (_TRUST + len(here) - 1)
+            scale = unit**trust * spread ** (1 - trust)
+        beyond = usual.noise if usual.noise > _NOISES[0] else 0.0
+        return np.asarray(here.mean() + scale * (scores - expected.mean())), scale * math.sqrt(beyond)
+
+    def _explanation(self, scores: Array) -> Hyperparameters:
+        """Give the usual hyperparameters with the noise that makes standardised outcomes most probable."""
+        evidence = Evidence(self._points, scores, np.zeros(len(scores)), self._columns)
+        found = []
+        for noise in _NOISES:
+            vector = evidence.centre.copy()
+            vector[-2:] = math.log(noise), 0.0
+            found.append((evidence.log_likelihood(vector), vector))
+        return hyperparameters(max(found, key=lambda entry: entry[0])[1])
+
+
+def _outcomes(history: History, trials: Sequence[EarlierTrial], data: Data, source: _Source) -> list[Outcome]:
+    values, sds = {}, {}
+    for name in history.metric_names:
+        here = np.array([outcome.values[name] for outcome in data.outcomes])
+        if all(name in trial.metrics for trial in trials):
+            values[name], sds[name] = source.on_scale(_clipped(history.spec, name, trials), here)
+        else:
+            # So uncertain that a model learns nothing from it.
+            values[name] = np.full(len(trials), np.median(here))
+            sds[name] = 3 * float(np.std(here)) + 1e-6
+    return [
+        Outcome(
+            params=trial.params,
+            values={name: float(values[name][place]) for name in values},
+            sds=sds,
+            is_pending=False,
+        )
+        for place, trial in enumerate(trials)
+    ]
+
+
+def _clipped(spec: StudySpec, name: str, trials: Sequence[EarlierTrial]) -> Array:
+    """Give the values of a metric; those of an objective that are far worse than most, no worse than a fence."""
+    values = np.array([trial.metrics[name] for trial in trials])
+    sign = next((gain(objective, 1.0) for objective in spec.objectives if objective.metric == name), None)
+    if sign is None:
+        return values
+    lower, upper = np.quantile(sign * values, (0.25, 0.75))
+    return np.asarray(sign * np.maximum(sign * values, lower - _FENCE * (upper - lower)))

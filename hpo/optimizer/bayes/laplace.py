@@ -1,0 +1,38 @@
+"""Samples of the hyperparameters from a normal distribution around the most probable ones.
+
+Cheaper than a chain (`slice_sampling`), and for some dozens of observations nearly as good: the density is close to a
+normal one there (MacKay, 1998, "Choice of Basis for Laplace Approximation"). What the data leave open has the
+spread of its prior.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .fit import Evidence, hyperparameters
+from .gp import Array, Hyperparameters
+
+_STEP = 1e-3
+
+
+def sample_around(evidence: Evidence, centre: Array, count: int) -> list[Hyperparameters]:
+    """Give `count` (even) samples around the vector `centre`, in pairs that mirror each other; the same for the same
+    data."""
+    # In units of the prior's spread the prior alone has curvature 1, below which nothing is believed.
+    curvature = _hessian(evidence, centre) * np.outer(evidence.spread, evidence.spread)
+    strengths, ways = np.linalg.eigh(curvature)
+    rng = np.random.default_rng(count)
+    half = rng.standard_normal((count // 2, len(centre)))
+    normals = np.concatenate([half, -half]) / np.sqrt(np.maximum(strengths, 1.0))
+    return [hyperparameters(vector) for vector in centre + (normals @ ways.T) * evidence.spread]
+
+
+def _hessian(evidence: Evidence, centre: Array) -> Array:
+    """Give the second derivatives, by central differences of the analytic gradient."""
+    rows = []
+    for place in range(len(centre)):
+        step = np.zeros(len(centre))
+        step[place] = _STEP
+        rows.append((evidence(centre + step)[1] - evidence(centre - step)[1]) / (2 * _STEP))
+    found = np.array(rows)
+    return (found + found.T) / 2

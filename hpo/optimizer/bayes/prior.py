@@ -1,0 +1,91 @@
+"""A person's belief about the optimum in the acquisition: it steers the first trials and fades as results come in.
+
+The acquisition is multiplied by the belief to the power beta / n after n trials (Hvarfner et al., 2022, "piBO:
+Augmenting Acquisition Functions with User Beliefs", eq. 6), with beta a tenth of the trials there are, as in their
+experiments. A small share of every belief is spread over the whole range, so that a wrong one can be outvoted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final
+
+import numpy as np
+
+from ...spec import StudySpec
+from ...spec.parameters import Prior
+from ..prior import SPREADS, WEIGHTS
+from .acquisition import Acquisition, Modelled
+from .gp import Array
+from .space import Axis, Space
+
+_EVEN: Final = 0.05
+"""The share of a belief about a number that is spread evenly over the range."""
+_BETA: Final = 10.0
+"""Weight of the belief where the number of trials is not limited."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belief:
+    """The logarithm of the belief over rows of a space, relative to an even one, to a power."""
+
+    space: Space
+    power: float
+
+    def values(self, rows: Array) -> Array:
+        """Give the values at rows; what is inactive counts nothing."""
+        return self(rows)[0]
+
+    def __call__(self, rows: Array) -> tuple[Array, Array]:
+        """Give the values at rows, and their gradient in the coordinates; 0 for categories."""
+        active = self.space.active(rows)
+        values, gradient = np.zeros(len(rows)), np.zeros(rows.shape)
+        for place, axis in enumerate(self.space.axes):
+            if axis.parameter.prior is None:
+                continue
+            value, slope = _belief(axis, axis.parameter.prior, rows[:, place])
+            values += np.where(active[:, place], value, 0.0)
+            gradient[:, place] = np.where(active[:, place], slope, 0.0)
+        return self.power * values, self.power * gradient
+
+
+class BelievedAcquisition(Acquisition):
+    """Log expected improvement plus a belief."""
+
+    def __init__(self, space: Space, models: Sequence[Modelled], base: Array, normals: Array, belief: Belief) -> None:
+        super().__init__(space, models, base, normals)
+        self._belief = belief
+
+    def values(self, rows: Array) -> Array:
+        """Give the value at rows."""
+        return super().values(rows) + self._belief.values(rows)
+
+    def __call__(self, rows: Array) -> tuple[Array, Array]:
+        """Give the value at rows, and its gradient in their coordinates."""
+        values, gradient = super().__call__(rows)
+        belief, slope = self._belief(rows)
+        return values + belief, gradient + slope
+
+
+def power(spec: StudySpec, trials: int) -> float:
+    """Give the power of the belief after so many trials."""
+    beta = _BETA if spec.budget.trials is None else spec.budget.trials / 10
+    return beta / max(trials, 1)
+
+
+def _belief(axis: Axis, prior: Prior, coordinates: Array) -> tuple[Array, Array]:
+    """Give the log density of the belief at coordinates of an axis, relative to an even one, and its derivative."""
+    centre = axis.coordinate(prior.center)
+    if axis.is_categorical:
+        weight = WEIGHTS[prior.confidence]
+        even = math.log(axis.count / (axis.count - 1 + weight))
+        return even + np.where(coordinates == centre, math.log(weight), 0.0), np.zeros(len(coordinates))
+    sd = SPREADS[prior.confidence]
+    normal = NormalDist(centre, sd)
+    z = (coordinates - centre) / sd
+    scale = (1 - _EVEN) / ((normal.cdf(1.0) - normal.cdf(0.0)) * sd * math.sqrt(2 * math.pi))
+    bell = scale * np.exp(-0.5 * z * z)
+    return np.log(bell + _EVEN), -bell * z / (sd * (bell + _EVEN))

@@ -1,0 +1,80 @@
+"""What a person believes of the optimum, as densities over the coordinates of the parameters.
+
+A number is believed to be a normal, truncated to the range, around the centre in the coordinate that is searched
+(logarithmic where the parameter is); a category, to be the centre so many times as probably as each other choice.
+The confidences mean what they mean in NePS (Mallik et al., 2023, "PriorBand").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Final
+
+from ..spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, StudySpec
+from ..spec.parameters import Prior
+from ..trial import ParamValue
+from .cube import coordinate_of, grid_index, grid_size, value_at
+from .sobol import PointGenerator, sobol_points
+
+SPREADS: Final = {"low": 0.5, "medium": 0.25, "high": 0.125}
+"""Standard deviation in the coordinate, by confidence."""
+WEIGHTS: Final = {"low": 2.0, "medium": 4.0, "high": 6.0}
+"""How many times as probable as another choice the centre is, by confidence."""
+_WIDEST: Final = 1 - 1e-9
+
+
+def has_prior(spec: StudySpec) -> bool:
+    """Whether a person has told a belief about any parameter."""
+    return any(parameter.prior is not None for parameter in spec.space.values())
+
+
+def prior_generator() -> PointGenerator:
+    """Make the generator of the start-up: the centre of the belief, then by turns a draw from it and a Sobol point."""
+    return PointGenerator("sobol (with prior)", sobol_points, believed)
+
+
+def believed(spec: StudySpec, place: int, point: Sequence[float]) -> dict[str, ParamValue]:
+    """Give the configuration at a place of the start-up; parameters without a prior have the value of the point."""
+    values = {}
+    for (key, parameter), u in zip(spec.space.items(), point, strict=True):
+        if parameter.prior is None or place % 2 == 0 < place:
+            values[key] = value_at(parameter, u)
+        elif place == 0:
+            values[key] = parameter.prior.center
+        else:
+            values[key] = value_at(parameter, _quantile(parameter, parameter.prior, u))
+    return spec.active(values)
+
+
+def _quantile(parameter: AnyParameter, prior: Prior, u: float) -> float:
+    """Give the coordinate below which the share `u` of the belief lies."""
+    if isinstance(parameter, CategoricalParameter):
+        return _share(parameter.choices.index(prior.center), len(parameter.choices), WEIGHTS[prior.confidence], u)
+    normal = NormalDist(_unit(parameter, prior.center), SPREADS[prior.confidence])
+    low, high = normal.cdf(0.0), normal.cdf(1.0)
+    return min(max(normal.inv_cdf(low + u * (high - low)), 0.0), _WIDEST)
+
+
+def _share(centre: int, count: int, weight: float, u: float) -> float:
+    """Give the coordinate of a choice: equal parts of [0, 1) are the choices, of which the centre weighs `weight`."""
+    left = u * (count - 1 + weight)
+    for place in range(count):
+        width = weight if place == centre else 1.0
+        if left < width:
+            return (place + 0.5) / count
+        left -= width
+    return (count - 0.5) / count
+
+
+def _unit(parameter: AnyParameter, value: ParamValue) -> float:
+    """Give the middle of the coordinates that `value_at` turns into a value."""
+    if isinstance(parameter, CategoricalParameter | OrdinalParameter):
+        return (parameter.choices.index(value) + 0.5) / len(parameter.choices)
+    if isinstance(parameter, IntParameter) and parameter.log:
+        low, high = math.log(parameter.low - 0.5), math.log(parameter.high + 0.5)
+        return (math.log(float(value)) - low) / (high - low)
+    if isinstance(parameter, FloatParameter) and parameter.step is None:
+        return coordinate_of(parameter, float(value))
+    return (grid_index(parameter, value) + 0.5) / grid_size(parameter)

@@ -1,0 +1,49 @@
+"""What a person guesses to be good: values of some parameters, and whether they lie in the space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+
+from ..trial import Params, ParamValue
+from .parameters import AnyParameter, FloatParameter, IntParameter
+
+
+def problems_of(space: Mapping[str, AnyParameter], guess: Params) -> Iterator[tuple[str, str]]:
+    """Yield (parameter, sentence) for everything that keeps `guess` from being a part of a configuration of `space`.
+
+    A conditional parameter needs its parents in the guess: which of several values was meant cannot be told.
+    """
+    if not guess:
+        yield "", "this guess is empty; give the value of at least one parameter"
+    for key, value in guess.items():
+        if key not in space:
+            near = get_close_matches(key, space, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "it has: " + ", ".join(space)
+            yield key, f"there is no such parameter in the space; {hint}"
+        elif not space[key].contains(value):
+            yield key, not_in_space(space[key], value)
+        else:
+            yield from ((key, sentence) for sentence in _unmet(space[key].when, guess))
+
+
+def not_in_space(parameter: AnyParameter, value: object) -> str:
+    """Say that `value` is none of a parameter, and which are."""
+    return f"{value!r} is not in the space; give {_described(parameter)}"
+
+
+def _unmet(when: Mapping[str, list[ParamValue]], guess: Params) -> Iterator[str]:
+    for parent, values in when.items():
+        told = " or ".join(map(repr, values))
+        if parent not in guess:
+            yield f"exists only where {parent} is {told}; give {parent} too"
+        elif guess[parent] not in values:
+            yield f"exists only where {parent} is {told}, not {guess[parent]!r}"
+
+
+def _described(parameter: AnyParameter) -> str:
+    if isinstance(parameter, FloatParameter | IntParameter):
+        kind = "a number" if isinstance(parameter, FloatParameter) else "an integer"
+        grid = f" in steps of {parameter.step:g}" if parameter.step not in (None, 1) else ""
+        return f"{kind} from {parameter.low:g} to {parameter.high:g}{grid}"
+    return "one of: " + ", ".join(map(str, parameter.choices))

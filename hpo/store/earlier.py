@@ -1,0 +1,88 @@
+"""What a study has taken over from earlier ones, copied when it was made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select
+
+from ..errors import NotFoundError, SpecError, SpecIssue
+from ..spec import StudySpec
+from ..trial import EarlierTrial, TrialState
+from ..warm_start import taken_over
+from . import events, trials
+from .study_row import get
+from .tables import earlier_trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What one earlier study has to give."""
+
+    study: str
+    taken: Sequence[EarlierTrial]
+    completed: int
+    """Its completed trials, those included that do not fit."""
+
+
+def find(connection: Connection, spec: StudySpec) -> list[Found]:
+    """Look up the studies that `spec` starts from, and what they say about its space.
+
+    Raises:
+        SpecError: there is no study of one of the names.
+    """
+    found, issues = [], []
+    for place, name in enumerate(spec.optimizer.warm_start):
+        try:
+            source = get(connection, name)
+        except NotFoundError as error:
+            issues.append(SpecIssue(path=f"optimizer.warm_start[{place}]", message=str(error)))
+            continue
+        taken = taken_over(spec, source.spec, trials.records(connection, source.id))
+        found.append(Found(study=name, taken=taken, completed=source.counts.get(TrialState.COMPLETED, 0)))
+    if issues:
+        raise SpecError(issues)
+    return found
+
+
+def keep(connection: Connection, study_id: int, found: Sequence[Found], *, actor: str) -> None:
+    """Copy what was found to a new study."""
+    taken = [trial for source in found for trial in source.taken]
+    rows = [
+        {
+            "study_id": study_id,
+            "place": place,
+            "source": trial.study,
+            "params": dict(trial.params),
+            "metrics": dict(trial.metrics),
+        }
+        for place, trial in enumerate(taken)
+    ]
+    if rows:
+        connection.execute(insert(earlier_trial), rows)
+    for source in found:
+        detail = {"study": source.study, "taken": len(source.taken), "left_out": source.completed - len(source.taken)}
+        events.append(connection, study_id, None, "study.warm_started", actor, detail)
+
+
+def read(connection: Connection, study_id: int) -> list[EarlierTrial]:
+    """Read what a study has taken over, in its order."""
+    query = select(earlier_trial).where(earlier_trial.c.study_id == study_id).order_by(earlier_trial.c.place)
+    return [
+        EarlierTrial(
+            study=row["source"],
+            params=row["params"],
+            metrics={name: float(value) for name, value in row["metrics"].items()},
+        )
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def counts(connection: Connection, study_id: int, spec: StudySpec) -> dict[str, int]:
+    """Give how many trials were taken over from each study that `spec` starts from."""
+    if not spec.optimizer.warm_start:
+        return {}
+    found = Counter(trial.study for trial in read(connection, study_id))
+    return {name: found[name] for name in spec.optimizer.warm_start}

@@ -1,0 +1,67 @@
+"""The models of a study: hyperparameters around the most probable ones, and the two views of an objective."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hpo.optimizer.bayes.curves import Outcome
+from hpo.optimizer.bayes.fit import Evidence, fit
+from hpo.optimizer.bayes.laplace import sample_around
+from hpo.optimizer.bayes.models import Data, model
+
+from ...records import spec_with
+
+RNG = np.random.default_rng(3)
+POINTS = RNG.random((40, 2))
+COLUMNS = np.array([0, 1])
+
+
+def _vectors(evidence: Evidence, centre: np.ndarray, count: int) -> np.ndarray:
+    drawn = sample_around(evidence, centre, count)
+    return np.array([[*np.log(h.lengthscales), np.log(h.outputscale), np.log(h.noise), h.mean] for h in drawn])
+
+
+def test_samples_around_the_most_probable_have_the_spread_of_the_density_there() -> None:
+    """Against second differences of the density itself, in the directions that the data decide."""
+    targets = np.sin(9 * POINTS[:, 0]) + 0.5 * POINTS[:, 1] + 0.1 * RNG.standard_normal(40)
+    evidence = Evidence(POINTS, targets, np.zeros(40), COLUMNS)
+    centre = fit(evidence).vector
+    found = _vectors(evidence, centre, 20000)
+    assert np.allclose(found.mean(axis=0), centre)
+    steps = 0.02 * np.eye(5)
+
+    def value(vector: np.ndarray) -> float:
+        return float(evidence(vector)[0])
+
+    hessian = np.array(
+        [
+            [
+                value(centre + a + b) - value(centre + a - b) - value(centre - a + b) + value(centre - a - b)
+                for a in steps
+            ]
+            for b in steps
+        ]
+    ) / (4 * 0.02**2)
+    # The priors alone bend the density in every direction, so nothing is cut off here.
+    assert np.linalg.eigvalsh(hessian * np.outer(evidence.spread, evidence.spread)).min() > 1
+    assert np.allclose(np.cov(found.T), np.linalg.inv(hessian), rtol=0.1, atol=0.004)
+
+
+def test_without_data_samples_around_the_centre_have_the_spread_of_the_priors() -> None:
+    evidence = Evidence(POINTS[:1], np.zeros(1), np.full(1, 1e12), COLUMNS)
+    found = _vectors(evidence, evidence.centre, 4000)
+    assert np.allclose(found.std(axis=0), evidence.spread, rtol=0.05)
+
+
+@pytest.mark.parametrize("is_logarithmic", [True, False])
+def test_the_second_view_is_a_shape_of_the_other_kind(is_logarithmic: bool) -> None:
+    distance = ((POINTS - 0.4) ** 2).sum(axis=1)
+    losses = np.exp(4 * distance) if is_logarithmic else 1 + distance
+    outcomes = [
+        Outcome(params={}, values={"val_loss": float(loss)}, sds={"val_loss": 0.0}, is_pending=False) for loss in losses
+    ]
+    spec = spec_with(objectives=[{"metric": "val_loss", "direction": "minimize"}])
+    data = Data(points=POINTS, columns=COLUMNS, outcomes=outcomes)
+    first, second = (model(spec, data, second_view=view)[0].transform.ceiling is None for view in (False, True))
+    assert first is not second
