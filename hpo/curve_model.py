@@ -110,7 +110,7 @@ class CurveModel:
             # The residual of the first rung has another unit.
             believed = fit.residual if place else believed
             chain.advance(fit, place)
-        sds = np.where(at < last, np.sqrt(chain.covariance[:, 0, 0]) * self._spread, 0.0)
+        sds = np.where(at < last, chain.deviation[:, 0] * self._spread, 0.0)
         means = self._centre + self._spread * chain.height
         rows = zip(means, np.maximum(sds, 1e-12), np.minimum(chain.freedom, 1e6), strict=True)
         return [Prediction(mean=float(mean), sd=float(sd), freedom=float(freedom)) for mean, sd, freedom in rows]
@@ -175,15 +175,20 @@ class _Fits:
         """Give the expected gains of curves at the heights of the fits, whose last gains were `last`."""
         return np.asarray(self.coefficients[:, 0] + self.coefficients[:, 2] * last)
 
-    def propagate(self, covariance: Array, last: Array) -> Array:
-        """Carry the uncertainties of (height, last gain), (curves, 2, 2), over the gains."""
+    def propagate(self, deviation: Array, last: Array) -> Array:
+        """Carry the standard deviations of (height, last gain), (curves, 2), over the gains.
+
+        What a curve gains beyond its expectation at one rung it may gain at the next too: a slow starter remains one.
+        So deviations are added as if all were one surprise, and not their squares as if they were independent.
+        """
         _, pull, persistence = self.coefficients.T
-        carry = np.stack([1 + pull, persistence, pull, persistence], axis=1).reshape(-1, 2, 2)
         at = np.stack([np.ones_like(last), np.zeros_like(last), last], axis=1)
         unit = np.ones_like(last) if self.is_first else np.abs(last) + _FLOOR
         doubt = np.einsum("mi,mij,mj->m", at, self.covariance, at)
-        new = self.residual * (unit**2 + doubt + covariance[:, 1, 1])
-        return np.asarray(carry @ covariance @ carry.transpose(0, 2, 1) + new[:, None, None])
+        height, gain = deviation.T
+        new = np.sqrt(self.residual * (unit**2 + doubt + gain**2))
+        gain = np.maximum(pull * height + persistence * gain, 0.0) + new
+        return np.stack([height + gain, gain], axis=1)
 
 
 class _Chain:
@@ -196,13 +201,13 @@ class _Chain:
         gain = np.where(at > 0, self.height - seen[places, np.maximum(at - 1, 0)], 0.0)
         self.gain = np.where(np.isnan(gain), 0.0, gain)
         self.freedom = np.full(len(seen), math.inf)
-        self.covariance = np.zeros((len(seen), 2, 2))
+        self.deviation = np.zeros((len(seen), 2))
 
     def advance(self, fit: _Fits, place: int) -> None:
         """Carry the curves that have come to rung `place` on to the next."""
         on = place >= self._at
         self.freedom[on] = np.minimum(self.freedom, fit.freedom)[on]
-        self.covariance[on] = fit.propagate(self.covariance, self.gain)[on]
+        self.deviation[on] = fit.propagate(self.deviation, self.gain)[on]
         self.gain[on] = fit.gain(self.gain)[on]
         self.height[on] += self.gain[on]
 

@@ -2,10 +2,12 @@
 
 `decide` is a pure function of the spec and the records, so every replica of the API gives the same answer and a
 restart changes nothing. Median, percentile, threshold and patience are Optuna's pruners over our records, halving and
-Hyperband are in `rungs`, the model of curves is in `curve_model`; docs/early-stopping.md says what each is for.
+Hyperband are in `rungs`, the rule `curves` is in `curve_stopping` with its model in `curve_model` and its
+pauses in `deferral`; docs/early-stopping.md says what each is for.
 
 Guards: no trial is stopped before `min_epochs`, before `startup_trials` of the study are completed, after its last
-epoch, or while it is the best of the study (with several objectives: while no other trial dominates it).
+epoch, or while it is the best of the study (with several objectives: while no other trial dominates it). Waiting at a
+quarter of the length is no stop and has guards of its own.
 
 With several objectives or with constraints, the rules that compare trials see, in place of the objective, each trial's
 standing among those that have reported the same step (`standing.scores`).

@@ -13,11 +13,13 @@ from .trial import EarlierTrial, Metrics, ParamValue, TrialRecord, TrialState
 
 MOST: Final = 100
 """So many trials of an earlier study are taken over: half of them the best, the others spread over the rest."""
+MOST_IN_ALL: Final = 150
+"""Of several studies together, so that the trials of the new study soon have a say beside them."""
 _MEMORY_METRIC: Final = "peak_memory_gib"
 
 
 def taken_over(spec: StudySpec, earlier: StudySpec, records: Sequence[TrialRecord]) -> list[EarlierTrial]:
-    """Give what the trials of the study `earlier` say about the space of `spec`, in their order.
+    """Give what the trials of the study `earlier`, one of those that `spec` names, say about its space, in their order.
 
     A trial is left out when it has not completed with all metrics of `spec`, when a value lies outside the new space or
     is not known, and when it trained another model than the one that `spec` fixes. A parameter that the earlier study
@@ -31,7 +33,8 @@ def taken_over(spec: StudySpec, earlier: StudySpec, records: Sequence[TrialRecor
         and (metrics := _metrics(spec, record))
         and (params := _params(spec, {**fixed, **record.params}, earlier, record)) is not None
     ]
-    return [found[place] for place in _informative(spec, [trial.metrics for trial in found])]
+    most = min(MOST, MOST_IN_ALL // max(len(spec.optimizer.warm_start), 1))
+    return [found[place] for place in _informative(spec, [trial.metrics for trial in found], most)]
 
 
 def best_of(spec: StudySpec, earlier: Sequence[EarlierTrial]) -> list[EarlierTrial]:
@@ -72,11 +75,11 @@ def _params(
     return params
 
 
-def _informative(spec: StudySpec, metrics: Sequence[Metrics]) -> list[int]:
-    """Give the places of at most `MOST` trials, in their order."""
+def _informative(spec: StudySpec, metrics: Sequence[Metrics], most: int) -> list[int]:
+    """Give the places of at most `most` trials, in their order."""
     ranked = _ranked(spec, metrics)
-    best, rest = ranked[: MOST // 2], ranked[MOST // 2 :]
-    count = min(len(rest), MOST - MOST // 2)
+    best, rest = ranked[: most // 2], ranked[most // 2 :]
+    count = min(len(rest), most - most // 2)
     spread = [rest[round(step * (len(rest) - 1) / max(count - 1, 1))] for step in range(count)]
     return sorted({*best, *spread})
 

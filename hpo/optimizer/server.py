@@ -121,9 +121,8 @@ class StudyServer:
         (suggestion,) = optimizer.enqueued()
         if places:
             self._write(study, places[-1], suggestion, generation)
-        else:
-            self._add(study, [suggestion], generation)
-        return True
+            return True
+        return bool(self._add(study, [suggestion], generation))
 
     def _replan(
         self,

@@ -248,12 +248,7 @@ class StudySpec(Strict):
             yield from _setting_problems(("space", key), key, list(zip(ends, parameter.extremes, strict=False)))
             yield from self._condition_problems(key)
             yield from self._prior_problems(key)
-        if self.optimizer.warm_start and self.optimizer.name != "ax":
-            message = f"only the optimizer ax learns from earlier studies, and this is {self.optimizer.name}"
-            yield ("optimizer", "warm_start"), message
-        for place, guess in enumerate(self.optimizer.enqueue):
-            for key, message in problems_of(self.space, guess):
-                yield ("optimizer", "enqueue", place, *([key] if key else [])), message
+        yield from self._optimizer_problems()
         if self.early_stopping.name not in ("none",):
             least = getattr(self.early_stopping, "min_epochs", 1)
             if least > self.task.epochs:
@@ -261,6 +256,17 @@ class StudySpec(Strict):
                     ("early_stopping", "min_epochs"),
                     f"{least} is more than task.epochs ({self.task.epochs}); nothing would ever stop",
                 )
+
+    def _optimizer_problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        if self.optimizer.warm_start and self.optimizer.name != "ax":
+            message = f"only the optimizer ax learns from earlier studies, and this is {self.optimizer.name}"
+            yield ("optimizer", "warm_start"), message
+        if self.budget.trials is not None and len(self.optimizer.enqueue) > self.budget.trials:
+            message = f"{len(self.optimizer.enqueue)} guesses are more than budget.trials ({self.budget.trials})"
+            yield ("optimizer", "enqueue"), message
+        for place, guess in enumerate(self.optimizer.enqueue):
+            for key, message in problems_of(self.space, guess):
+                yield ("optimizer", "enqueue", place, *([key] if key else [])), message
 
     def _prior_problems(self, key: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
         prior = self.space[key].prior

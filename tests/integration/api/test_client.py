@@ -77,11 +77,11 @@ def test_cancel(service: Service) -> None:
         assert client.cancel_trial("demo", 0)["state"] == "running"
 
 
-def test_starting_from_an_earlier_study(past_service: Service) -> None:
-    with Client(past_service.url, past_service.tokens["admin"]) as client:
-        completed = client.study("demo")["trial_counts"]["completed"]
+def test_starting_from_an_earlier_study(service: Service) -> None:
+    service.complete(service.create(), 3)
+    with Client(service.url, service.tokens["admin"]) as client:
         made = client.create_study(spec(name="next", optimizer={"warm_start": ["demo"]}))
-        assert made["earlier_trials"] == client.study("next")["earlier_trials"] == {"demo": completed}
+        assert made["earlier_trials"] == client.study("next")["earlier_trials"] == {"demo": 3}
         assert client.study("demo")["earlier_trials"] == {}
         with pytest.raises(SpecError, match=r"optimizer\.warm_start\[0\]: there is no study 'demi'"):
             client.create_study(spec(name="other", optimizer={"warm_start": ["demi"]}))

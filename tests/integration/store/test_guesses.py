@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from hpo.errors import ConflictError, GuessError, NotFoundError
@@ -33,6 +35,14 @@ def test_those_of_the_spec_come_first_and_none_comes_twice(database: Database) -
     with database.transaction() as connection:
         told = [event for event in events.list_since(connection, study.id) if event.kind == "study.enqueued"]
     assert [(event.actor, event.detail) for event in told] == [("ann", {"params": {"lr": 0.5}})]
+
+
+def test_the_same_guess_from_many_at_once_is_kept_once(database: Database) -> None:
+    make_study(database)
+    with ThreadPoolExecutor(6) as pool:
+        added = list(pool.map(lambda place: _enqueue(database, {"lr": 0.5}, {"lr": 0.1 + 0.1 * (place % 2)}), range(6)))
+    assert sum(added) == 3
+    assert sorted(guess["lr"] for guess in study_row(database).guesses) == [0.1, 0.2, 0.5]
 
 
 def test_a_guess_that_became_a_trial_waits_no_more(database: Database) -> None:

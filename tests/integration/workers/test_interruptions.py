@@ -185,7 +185,8 @@ def _at_work(children: list[int]) -> int:
 def test_a_trial_that_waits_at_a_rung_is_promoted_and_goes_on(bench: Bench, reference: TrainingResult) -> None:
     """Its worker takes the others first; what it ends with is what it would have reached in one go."""
     points = [GOOD, {**GOOD, "lr": 0.01}, {**GOOD, "lr": 0.005}]
-    study = bench.study("promoted", points, early_stopping={"name": "curves", "pause": True})
+    rule = {"name": "curves", "pause": True, "startup_trials": len(points)}  # none is stopped for good
+    study = bench.study("promoted", points, early_stopping=rule)
     worker = bench.worker("--max-trials", "5")  # two of the three wait
     wait_until(bench.is_in(study, "paused"))
     assert bench.trial(study).held

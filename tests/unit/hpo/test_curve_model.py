@@ -132,3 +132,12 @@ def test_curves_are_predicted_together_as_one_by_one() -> None:
         alone = model.predict(curve)
         assert (together.mean, together.sd) == (pytest.approx(alone.mean), pytest.approx(alone.sd))
         assert together.freedom == pytest.approx(alone.freedom)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_the_further_the_end_the_wider_the_belief(noise: float) -> None:
+    curves = _family(30, 5, noise)
+    model = CurveModel(curves[10:], PLACES)
+    sds = np.array([[model.predict(_cut(curve, epochs)).sd for epochs in PLACES] for curve in curves[:10]])
+    assert (np.diff(sds.mean(axis=0)) < 0).all()
+    assert (sds[:, -1] < 1e-9).all()

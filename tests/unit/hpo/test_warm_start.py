@@ -100,6 +100,13 @@ def test_of_many_the_best_and_a_spread_of_the_rest_are_taken() -> None:
     assert [trial.params["lr"] for trial in found] == sorted(trial.params["lr"] for trial in found)
 
 
+@pytest.mark.parametrize(("names", "most"), [(1, 100), (2, 75), (10, 15)])
+def test_several_studies_share_what_is_taken(names: int, most: int) -> None:
+    spec = _spec({}, {}, optimizer={"warm_start": [f"s{place}" for place in range(names)]})
+    records = [_trial({"lr": 0.001 + id * 1e-4}, id / 251, id=id) for id in range(251)]
+    assert len(taken_over(spec, _spec({}, {}), records)) == most
+
+
 def test_the_best_of_each_study_keeps_the_constraints() -> None:
     spec = _spec({}, {}, constraints=["peak_memory_gib <= 8"])
     rows = [("a", 0.01, 0.5, 4.0), ("b", 0.02, 0.4, 4.0), ("a", 0.03, 0.9, 16.0), ("a", 0.04, 0.6, 4.0)]

@@ -121,6 +121,12 @@ def test_an_error_names_the_field_and_the_remedy(change: str, value: object, pat
     assert words in sentences[path]
 
 
+def test_more_guesses_than_trials_are_refused() -> None:
+    raw = {**VALID, "optimizer": {"enqueue": [{"lr": 0.1}, {"lr": 0.2}]}, "budget": {"trials": 1}}
+    with pytest.raises(SpecError, match=r"optimizer\.enqueue: 2 guesses are more than budget\.trials \(1\)"):
+        parse_spec(raw)
+
+
 def test_only_ax_takes_a_prior() -> None:
     raw = with_change("space/lr/prior", {"center": 0.01})
     assert parse_spec(raw).space["lr"].prior is not None

@@ -194,3 +194,28 @@ def test_suggestions_are_a_function_of_the_records_and_what_was_taken_over() -> 
         for id, trial in enumerate(told[:4])
     )
     assert optimizer.ask()[0].params == told[4].params
+
+
+def test_several_objectives_and_a_constraint_learn_from_earlier_studies_too() -> None:
+    sections: dict[str, Any] = {
+        "objectives": [{"metric": "val_top1"}, {"metric": "epoch_seconds"}],
+        "constraints": ["peak_memory_gib <= 6"],
+    }
+    spec = spec_with(space=SPACE, **sections)
+
+    def measured(params: Params) -> dict[str, float]:
+        dropout = float(params["dropout"])
+        return {"val_top1": surface(params), "epoch_seconds": 30 + 10 * dropout, "peak_memory_gib": 4 + 4 * dropout}
+
+    def told(study: str, count: int) -> list[EarlierTrial]:
+        found = _sobol(surface, count)
+        return [EarlierTrial(study=study, params=trial.params, metrics=measured(trial.params)) for trial in found]
+
+    optimizer = Optimizer(spec, BayesGenerator, earlier=[*told("x", 20), *told("y", 10)])
+    for number in range(4):
+        (suggestion,) = optimizer.ask()
+        optimizer.register(number, suggestion)
+        optimizer.tell(number, measured(suggestion.params))
+    assert suggestion.generator == "bayes"
+    assert suggestion.predicted_feasibility is not None
+    assert measured(suggestion.params)["peak_memory_gib"] < 7
