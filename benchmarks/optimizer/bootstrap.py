@@ -57,6 +57,6 @@ def of_means(tables: Sequence[NDArray[np.float64]]) -> Estimate:
 
 
 def interval(draws: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
-    """Give the percentile interval of the draws."""
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    """Give the percentile interval of the draws, some of which may be infinite."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return float(low), float(high)

@@ -66,6 +66,11 @@ def test_hypervolume_of_nothing_better_than_the_corner_is_zero() -> None:
     assert hypervolume([[0.0, 0.0], [0.0, 0.0]], [1.0, 2.0]) == 2
 
 
+def test_an_interval_may_end_in_infinity() -> None:
+    """As a ratio does where the peer has found nothing in some draws."""
+    assert interval(np.array([*np.arange(100.0), *[np.inf] * 5])) == (2.0, np.inf)
+
+
 def test_intervals_of_a_mean_are_those_of_scipy() -> None:
     sample = np.random.default_rng(1).lognormal(size=30)
     ours = interval((weights(30, draws=20_000) @ sample)[1:])

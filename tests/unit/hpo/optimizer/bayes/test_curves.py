@@ -54,6 +54,16 @@ def test_who_is_carried() -> None:
     assert [outcome.is_pending for outcome in found] == [False] * 5 + [True, False]
 
 
+def test_the_noise_that_a_person_gives_adds_to_what_is_unknown_of_an_end() -> None:
+    records = [*(_completed(id, SHAPE + 0.02 * id) for id in range(4)), _stopped(4, SHAPE, 3)]
+    *full, partial = (
+        _end(outcome)[1] for outcome in _of(records, objectives=[{"metric": "val_top1", "noise_sd": 0.03}])
+    )
+    *_, quiet = (_end(outcome)[1] for outcome in _of(records))
+    assert full == [0.03] * 4
+    assert partial == pytest.approx((quiet**2 + 0.03**2) ** 0.5)
+
+
 def test_parallel_curves_are_carried_where_they_go() -> None:
     completed = [_completed(id, SHAPE + 0.01 * id) for id in range(20)]
     *_, found = _of([*completed, _stopped(20, SHAPE + 0.085, 4)])

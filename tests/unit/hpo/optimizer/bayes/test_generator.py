@@ -12,7 +12,7 @@ import pytest
 
 from hpo.optimizer.bayes import models
 from hpo.optimizer.bayes.generator import BayesGenerator
-from hpo.optimizer.bayes.models import scheduled
+from hpo.optimizer.bayes.schedule import scheduled
 from hpo.optimizer.bayes.search import every_row
 from hpo.optimizer.bayes.space import Space
 from hpo.optimizer.cube import decode, key_of, size
@@ -173,3 +173,23 @@ def test_outcomes_that_are_all_the_same(value: float) -> None:
     spec = spec_with(space=SPACE)
     records = _records(spec, 8, score=lambda _: {"val_top1": value})
     assert len(BayesGenerator().propose(History(spec, records), 3)) == 3
+
+
+def test_with_known_noise_the_lucky_one_is_not_believed() -> None:
+    """One of twelve configurations that are worth the same was lucky."""
+    space = {"dropout": SPACE["dropout"]}
+
+    def scores(noise: dict[str, float]) -> tuple[float, float]:
+        spec = spec_with(space=space, objectives=[{"metric": "val_top1", **noise}])
+        shown = [0.5 + (0.2 if place == 6 else 0.01 * (place % 2)) for place in range(12)]
+        records = [
+            record_of(place, TrialState.COMPLETED, params={"dropout": 0.07 * place}, metrics={"val_top1": shown[place]})
+            for place in range(12)
+        ]
+        (found,) = BayesGenerator().propose(History(spec, records), 1)
+        assert found.predicted_mean is not None
+        return abs(float(found.params["dropout"]) - 0.42), found.predicted_mean
+
+    (near, high), (_, sober) = scores({}), scores({"noise_sd": 0.3})
+    assert near < 0.07
+    assert sober < 0.6 < high
