@@ -15,6 +15,8 @@ from .spec.study import CurvesStopping
 from .standing import dominates, gains, scores
 from .trial import TrialRecord, TrialState
 
+_BASE_RATE = 1.0
+"""Chance of any trial to be the best, times the number of trials."""
 _FIRST = 0.1
 """Nothing is stopped in this first share of its epochs, which save little and where slow starters look hopeless."""
 _SAMPLES = 10
@@ -33,7 +35,7 @@ def hopeless(
     begun = [record for record in records if record.curve]
     best = max(1, math.ceil(rule.protect * len(begun)))
     behind = [record for record in asked if not _is_among_best(spec, record, begun, best)]
-    limit = max(rule.probability, 1 / max(len(begun), 1))
+    limit = max(rule.probability, _BASE_RATE / max(len(begun), 1))
     chances = _chances(spec, rule, behind, begun, best)
     return {record.id for record, chance in zip(behind, chances, strict=True) if chance < limit}
 

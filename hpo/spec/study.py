@@ -39,8 +39,6 @@ class Objective(Strict):
 
     metric: str
     direction: Direction
-    noise_sd: Annotated[float, Field(gt=0)] | None = None
-    """Standard deviation of the metric when the same configuration is trained again, where it is known; in its unit."""
 
     @model_validator(mode="before")
     @classmethod

@@ -15,7 +15,6 @@ from ...curve_model import CurveModel, Prediction, rungs
 from ...outcomes import metric_curve, metric_sign
 from ...trial import Params, TrialState
 from ..history import History, Observation
-from .schedule import scheduled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +24,7 @@ class Outcome:
     params: Params
     values: Mapping[str, float]
     sds: Mapping[str, float]
-    """Standard deviation of each value around what the configuration is worth, as far as it is known: the noise that a
-    person gave, and the uncertainty of an end that was predicted; 0 where neither is there."""
+    """Standard deviation of each value around the end of the curve; 0 where it was measured."""
     is_pending: bool
 
 
@@ -41,9 +39,6 @@ def outcomes(history: History) -> list[Outcome]:
     for name in history.metric_names if partial else ():
         for place, end in _ends(history, known, partial, name).items():
             values[place][name], sds[place][name] = end
-    noise = {objective.metric: objective.noise_sd for objective in history.spec.objectives if objective.noise_sd}
-    for row in sds:
-        row.update({name: math.hypot(row[name], sd) for name, sd in noise.items()})
     return [
         Outcome(params=seen.params, values=values[place], sds=sds[place], is_pending=seen.state in pending)
         for place, seen in enumerate(known)
@@ -74,4 +69,6 @@ def _taught(count: int) -> int:
     As many as those that hyperparameters are chosen from: were all ends predicted anew with each trial, what had been
     chosen from the earlier predictions would fit none of them.
     """
+    from .models import scheduled  # which imports this module
+
     return scheduled(count)

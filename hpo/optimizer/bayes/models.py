@@ -25,12 +25,12 @@ from .gp import Array, Hyperparameters, Process
 from .improvement import log_probability
 from .laplace import sample_around
 from .outcome import Transform, constraint_transforms, log_jacobian, objective_transforms, worth_comparing
-from .schedule import scheduled
 from .slice_sampling import sample
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
+_EVERY = 20
 _MOST = 200
 """Hyperparameters are chosen from at most so many observations; the posterior uses all."""
 _REMEMBERED = 256
@@ -223,6 +223,14 @@ def _evidence(task: _Task, transform: Transform) -> Evidence:
 def samples_for(count: int) -> int:
     """Give how many samples of the hyperparameters are drawn with `count` observations."""
     return next(samples for least, samples in _SAMPLES if count >= least)
+
+
+def scheduled(count: int) -> int:
+    """Give the number of observations, at most `count`, that hyperparameters are chosen from."""
+    step = 1
+    while step * 2 * _EVERY <= count:
+        step *= 2
+    return count - count % step
 
 
 def _informative(gains: Array) -> NDArray[np.intp]:
