@@ -178,7 +178,8 @@ RETURNING id, study_id, number, attempt, params, checkpoint, epochs_done;
 
 -- name: claim
 -- suggested | paused -> running. What was begun before first, then what a person asked for, then in the order of
--- suggestion. SKIP LOCKED lets claimers pass each other; NO KEY, because inserted measurements and events share-lock the key of their trial.
+-- suggestion. SKIP LOCKED lets claimers pass each other; NO KEY, because inserted measurements and events share-lock
+-- the key of their trial.
 WITH chosen AS MATERIALIZED (
     SELECT trial.id
     FROM trial

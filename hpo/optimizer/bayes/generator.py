@@ -36,8 +36,8 @@ _NEARLY = 0.2
 _FEW = 2000
 """Finite spaces up to this size are enumerated."""
 _VIEWS = 3
-"""One in so many proposals is made under the second view of the outcomes: where one shape of them has led the search to
-a place that only looks best, the other seldom agrees."""
+"""One in so many proposals is made under the second view of the outcomes, lest a search that is stuck under one shape
+of them stay there."""
 _PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
 
 

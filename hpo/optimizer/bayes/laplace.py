@@ -1,8 +1,8 @@
 """Samples of the hyperparameters from a normal distribution around the most probable ones.
 
-Cheaper than a chain (`slice_sampling`), and for some dozens of observations nearly as good: the density is close to a
-normal one there (MacKay, 1998, "Choice of Basis for Laplace Approximation"). What the data leave open has the
-spread of its prior.
+Cheaper than a chain (`slice_sampling`). With some dozens of observations the density of logarithms is taken to be close
+to a normal one (MacKay, 1998, "Choice of Basis for Laplace Approximation"); what the data leave open has the spread of
+its prior.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ _STEP = 1e-3
 
 
 def sample_around(evidence: Evidence, centre: Array, count: int) -> list[Hyperparameters]:
-    """Give `count` (even) samples around the vector `centre`, in pairs that mirror each other; the same for the same
-    data."""
+    """Give samples around the vector `centre`, in pairs that mirror each other; the same for the same data.
+
+    `count`, how many there are, is even.
+    """
     # In units of the prior's spread the prior alone has curvature 1, below which nothing is believed.
     curvature = _hessian(evidence, centre) * np.outer(evidence.spread, evidence.spread)
     strengths, ways = np.linalg.eigh(curvature)

@@ -28,8 +28,8 @@ from .outcome import Transform, constraint_transforms, log_jacobian, objective_t
 from .schedule import scheduled
 from .slice_sampling import sample
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 _MOST = 200
 """Hyperparameters are chosen from at most so many observations; the posterior uses all."""
@@ -188,7 +188,7 @@ def _choose(task: _Task, *, second_view: bool) -> _Choice:
     return _remembered(_chosen, (task.key, place), lambda: _sampled(task, place, fits[place][1]))
 
 
-def _remembered(known: OrderedDict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+def _remembered(known: OrderedDict[_Key, _Value], key: _Key, make: Callable[[], _Value]) -> _Value:
     if key not in known:
         known[key] = make()
         if len(known) > _REMEMBERED:

