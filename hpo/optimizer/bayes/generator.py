@@ -109,7 +109,7 @@ class _Plan:
             return None
         point = self._space.embed(row[None])
         mean, sd = self._metrics[0].predict(point)
-        is_usable = math.isfinite(mean[0]) and math.isfinite(sd[0])
+        chance = feasibility(self._metrics, point) if self._has_constraints else np.array([math.nan])
         # The coordinates of a guess may differ from it in the last digit.
         params = {**self._space.decode(row), **guess}
         self._taken.add(key_of(params))
@@ -117,9 +117,9 @@ class _Plan:
         return Suggestion(
             params=params,
             generator=self._name,
-            predicted_mean=float(mean[0]) if is_usable else None,
-            predicted_sd=float(sd[0]) if is_usable else None,
-            predicted_feasibility=float(feasibility(self._metrics, point)[0]) if self._has_constraints else None,
+            predicted_mean=_told(mean),
+            predicted_sd=_told(sd),
+            predicted_feasibility=_told(chance),
         )
 
     def _acquisition(self) -> Acquisition:
@@ -155,6 +155,11 @@ class _Plan:
 
     def _is_new(self, row: Array) -> bool:
         return key_of(self._space.decode(row)) not in self._taken
+
+
+def _told(found: Array) -> float | None:
+    """Give the one value found, or None: the store takes no other number than a finite one."""
+    return float(found[0]) if math.isfinite(found[0]) else None
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpo.optimizer.bayes import models
+from hpo.optimizer.bayes import generator, models
 from hpo.optimizer.bayes.generator import BayesGenerator
 from hpo.optimizer.bayes.schedule import scheduled
 from hpo.optimizer.bayes.search import every_row
@@ -166,6 +166,19 @@ def test_a_constrained_metric_may_change_its_sign_between_two_fits() -> None:
     below = {**(records[40].metrics or {}), "epoch_seconds": -1.0}
     (suggestion,) = BayesGenerator().propose(History(spec, [*records[:40], replace(records[40], metrics=below)]), 1)
     spec.check_params(suggestion.params)
+
+
+def test_what_a_model_cannot_tell_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_with(space=SPACE, constraints=["epoch_seconds <= 4"])
+    history = History(spec, _records(spec, 12))
+    (told,) = BayesGenerator().propose(history, 1)
+    assert told.predicted_feasibility is not None
+    assert 0 <= told.predicted_feasibility <= 1
+    monkeypatch.setattr(generator, "feasibility", lambda metrics, points: np.full(len(points), np.nan))
+    monkeypatch.setattr(models.Metric, "predict", lambda self, points: (np.array([np.inf]), np.array([np.nan])))
+    (untold,) = BayesGenerator().propose(history, 1)
+    assert untold.params == told.params
+    assert (untold.predicted_mean, untold.predicted_sd, untold.predicted_feasibility) == (None, None, None)
 
 
 @pytest.mark.parametrize("value", [0.5, 1e-12])
