@@ -62,7 +62,8 @@ def _may_finish_one(spec: StudySpec, rule: CurvesStopping, records: Sequence[Tri
 
 
 def _are_all_begun(spec: StudySpec, records: Sequence[TrialRecord]) -> bool:
-    begun = sum(record.last_step is not None and record.state is not TrialState.FAILED for record in records)
+    # What failed has had its place in the budget: no other trial comes instead.
+    begun = sum(record.last_step is not None or record.state is TrialState.FAILED for record in records)
     return spec.budget.trials is not None and begun >= spec.budget.trials
 
 

@@ -89,6 +89,9 @@ def test_once_all_have_begun_whatever_has_a_chance_is_finished() -> None:
     near, hopeless = _waiting(6, 0.82), record_of(7, TrialState.PAUSED, values=[0.05, 0.05])
     assert promotions(_spec(budget={"trials": 9}), [*done, near, hopeless]) == []
     assert promotions(_spec(budget={"trials": 8}), [*done, near, hopeless]) == [6]
+    # No other trial comes in the place of one that failed, before or after it reported.
+    failed = [record_of(8, TrialState.FAILED), record_of(9, TrialState.FAILED, values=[0.1])]
+    assert promotions(_spec(budget={"trials": 10}), [*done, near, hopeless, *failed]) == [6]
 
 
 @given(seed=st.integers(0, 10**6), trials=st.integers(2, 14))
