@@ -218,12 +218,15 @@ def _objective(spec: StudySpec) -> str:
 
 
 def _constraints(spec: StudySpec) -> list[str]:
-    """Write the constraints; Ax takes none on the metric of an objective."""
+    """Write the constraints; Ax takes none on the metric of an objective, and one of two that point the same way."""
     objectives = {objective.metric for objective in spec.objectives}
+    strictest: dict[tuple[str, str], float] = {}
+    for constraint in spec.constraints:
+        choose = min if constraint.relation == "<=" else max
+        key = constraint.metric, constraint.relation
+        strictest[key] = choose(constraint.bound, strictest.get(key, constraint.bound))
     return [
-        f"{constraint.metric} {constraint.relation} {constraint.bound!r}"
-        for constraint in spec.constraints
-        if constraint.metric not in objectives
+        f"{metric} {relation} {bound!r}" for (metric, relation), bound in strictest.items() if metric not in objectives
     ]
 
 

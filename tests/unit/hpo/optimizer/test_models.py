@@ -138,11 +138,13 @@ def test_ax_minimizes_too() -> None:
     assert _bowl(optimizer.ask()[0].params)["val_top1"] > 0.95
 
 
-def test_ax_keeps_constraints() -> None:
+@pytest.mark.parametrize("constraints", [["epoch_seconds <= 6"], ["epoch_seconds <= 6", "epoch_seconds <= 8"]])
+def test_ax_keeps_constraints(constraints: list[str]) -> None:
     """The peak lies at dropout 0.3, where the constraint does not hold."""
-    spec = spec_with(space=SPACE, constraints=["epoch_seconds <= 6"])
+    spec = spec_with(space=SPACE, constraints=constraints)
     optimizer = _tried(spec, 12, lambda params: {**_bowl(params), "epoch_seconds": 10 - 8 * float(params["dropout"])})
     (suggestion,) = optimizer.ask()
+    assert suggestion.generator == "ax"
     assert 0.45 < float(suggestion.params["dropout"]) < 0.65
 
 
