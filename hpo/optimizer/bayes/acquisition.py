@@ -21,6 +21,8 @@ from .space import Space
 
 _MARGIN = 0.1
 """The reference point lies this share of the front's range below the worst of the front."""
+_AT_ONCE = 2**23
+"""Rows x samples x cells that are evaluated at once: with several objectives all rows could take gigabytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +50,17 @@ class Acquisition:
 
     def values(self, rows: Array) -> Array:
         """Give the log improvement expected at rows."""
-        return self._evaluate(rows, with_gradient=False)[0]
+        return self._in_parts(rows, with_gradient=False)[0]
 
     def __call__(self, rows: Array) -> tuple[Array, Array]:
         """Give the log improvement expected at rows, and its gradient in their coordinates."""
-        return self._evaluate(rows, with_gradient=True)
+        return self._in_parts(rows, with_gradient=True)
+
+    def _in_parts(self, rows: Array, *, with_gradient: bool) -> tuple[Array, Array]:
+        most = max(_AT_ONCE // math.prod(self._lower.shape[:3]), 1)
+        parts = [rows[start : start + most] for start in range(0, max(len(rows), 1), most)]
+        found = [self._evaluate(part, with_gradient=with_gradient) for part in parts]
+        return np.concatenate([value for value, _ in found]), np.concatenate([gradient for _, gradient in found])
 
     def _evaluate(self, rows: Array, *, with_gradient: bool) -> tuple[Array, Array]:
         embedded = self._space.embed(rows)

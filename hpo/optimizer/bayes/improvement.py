@@ -89,9 +89,18 @@ def _cells(front: Array, reference: Array) -> list[tuple[list[float], list[float
         best = max(float(reference[0]), *front[:, 0].tolist()) if len(front) else float(reference[0])
         return [([best], [math.inf])]
     edges: Sequence[float] = [float(reference[-1]), *sorted(set(front[:, -1].tolist())), math.inf]
-    found = []
+    found: list[tuple[list[float], list[float]]] = []
+    below: dict[tuple[float, ...], int] = {}
     for low, high in pairwise(edges):
         above = front[front[:, -1] >= high][:, :-1] if math.isfinite(high) else front[:0, :-1]
         kept = above[~is_dominated(above)] if len(above) > 1 else above
-        found += [([*lower, low], [*upper, high]) for lower, upper in _cells(kept, reference[:-1])]
+        here = {}
+        for lower, upper in _cells(kept, reference[:-1]):
+            # A cell that goes on from the slab below grows: with three objectives or more, most of them do.
+            place = below.get((*lower, *upper), len(found))
+            if place == len(found):
+                found.append(([*lower, low], [*upper, high]))
+            found[place][1][-1] = high
+            here[(*lower, *upper)] = place
+        below = here
     return found

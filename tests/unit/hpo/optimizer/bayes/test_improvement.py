@@ -71,6 +71,14 @@ def test_cells_hold_exactly_what_is_not_dominated(count: int, objectives: int, s
     assert np.array_equal(holding, 1 - beaten)
 
 
+@pytest.mark.parametrize(("objectives", "count"), [(1, 1), (2, 41), (3, 81)])
+def test_cells_are_few_with_three_objectives(objectives: int, count: int) -> None:
+    """As many as Lacour et al. (2017) need for 40 points, not their square: an evaluation takes as long."""
+    front = np.abs(np.random.default_rng(0).standard_normal((40, objectives)))
+    front /= np.linalg.norm(front, axis=1)[:, None]
+    assert len(cells(front, np.full(objectives, -0.1))[0]) == count
+
+
 def test_domination_needs_a_difference() -> None:
     values = np.array([[1.0, 2.0], [1.0, 2.0], [1.0, 1.0], [2.0, 0.0]])
     assert is_dominated(values).tolist() == [False, False, True, False]
