@@ -93,11 +93,13 @@ class Acquisition:
         """Give the corners (members, samples, cells, objectives) of what is not dominated in each sample."""
         count = len(self._objectives)
         values = np.stack([given.samples for given in self._given[:count]], axis=-1)
+        # More of the only objective is an improvement on either side of what is required of it.
+        bounds = [model.threshold if count > 1 else -math.inf for model in self._objectives]
+        limits = [*bounds, *(model.threshold for model in self._constraints)]
         feasible = np.ones(values.shape[:3], dtype=bool)
-        for given, model in zip(self._given, [*self._objectives, *self._constraints], strict=True):
-            feasible &= given.samples >= model.threshold
-        least = np.array([model.threshold for model in self._objectives])
-        reference = np.maximum(_reference(values.mean(axis=(0, 1)), feasible.mean(axis=(0, 1)) > 0.5), least)
+        for given, limit in zip(self._given, limits, strict=True):
+            feasible &= given.samples >= limit
+        reference = np.maximum(_reference(values.mean(axis=(0, 1)), feasible.mean(axis=(0, 1)) > 0.5), bounds)
         draws = zip(values.reshape(-1, *values.shape[2:]), feasible.reshape(-1, values.shape[2]), strict=True)
         found = [cells(_front(sample[kept]), reference) for sample, kept in draws]
         most = max(len(lower) for lower, _ in found)

@@ -104,7 +104,8 @@ def _metric(spec: StudySpec, data: Data, name: str, sign: float, *, is_objective
         columns=data.columns,
         gains=gains,
         sds=sds,
-        limit=None if is_objective else threshold,
+        threshold=threshold,
+        is_objective=is_objective,
         # Hypervolume is measured in the objectives as they are: a warp would change which trade-offs count.
         is_warped=len(spec.objectives) == 1,
     )
@@ -147,17 +148,18 @@ class _Task:
     columns: NDArray[np.intp]
     gains: Array
     sds: Array
-    limit: float | None
-    """The threshold of a constraint; None for an objective."""
+    threshold: float
+    """The gain that satisfies the constraints on the metric; minus infinity without one."""
+    is_objective: bool
     is_warped: bool
     """Whether an objective may be transformed in shape."""
 
     @property
     def transforms(self) -> Sequence[Transform]:
-        """What may be modelled, the simplest first; always as many for the same kind of task."""
-        if self.limit is not None:
-            return constraint_transforms(self.gains, self.limit)
-        found = objective_transforms(self.gains)
+        """What may be modelled, the simplest first; fewer for some data of the same kind of task."""
+        if not self.is_objective:
+            return constraint_transforms(self.gains, self.threshold)
+        found = objective_transforms(self.gains, self.threshold)
         return found if self.is_warped else found[:1]
 
     def first(self, places: NDArray[np.intp]) -> _Task:
@@ -166,9 +168,8 @@ class _Task:
     @property
     def key(self) -> bytes:
         parts = (self.points, self.columns, self.gains, self.sds)
-        return blake2b(
-            b"".join(part.tobytes() for part in parts) + repr((self.limit, self.is_warped)).encode()
-        ).digest()
+        rest = repr((self.threshold, self.is_objective, self.is_warped)).encode()
+        return blake2b(b"".join(part.tobytes() for part in parts) + rest).digest()
 
 
 _Fits = dict[int, tuple[float, Fit]]

@@ -29,6 +29,8 @@ _FIRST = 10
 """The first outcomes are spread over the space. Later ones gather at the best, and a fence or a ceiling that followed
 their gaps would turn whatever has been found into a needle that hides the rest."""
 _TINY = 1e-12
+_LEAST = 1e-100
+"""What spreads by less than this, or by less than a tiny share of its size, is constant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +76,18 @@ class Transform:
         return gains
 
 
-def objective_transforms(gains: Array) -> list[Transform]:
-    """Give the transforms worth comparing for the gains of an objective, the simplest first."""
+def objective_transforms(gains: Array, threshold: float = -math.inf) -> list[Transform]:
+    """Give the transforms worth comparing for the gains of an objective, the simplest first.
+
+    All of them reach the `threshold` of a constraint `gain >= threshold`: a gap below it has no logarithm there.
+    """
     fence, best = fence_of(gains), float(gains.max())
     gaps = best - np.maximum(gains[:_FIRST], fence)
     typical = float(np.median(gaps[gaps > 0])) if np.any(gaps > 0) else 0.0
     found = [Transform(fence=fence)]
-    if typical > _TINY * max(abs(best), 1.0):
-        found += [Transform(fence=fence, ceiling=best + share * typical) for share in _CEILINGS]
+    if _varies(typical, abs(best)):
+        ceilings = [best + share * typical for share in _CEILINGS]
+        found += [Transform(fence=fence, ceiling=ceiling) for ceiling in ceilings if ceiling > threshold]
     return [standardised(transform, gains) for transform in found]
 
 
@@ -112,7 +118,7 @@ def standardised(transform: Transform, gains: Array) -> Transform:
         ceiling=transform.ceiling,
         floor=transform.floor,
         centre=float(shaped.mean()),
-        scale=scale if scale > _TINY * max(1.0, abs(float(shaped.mean()))) else 1.0,
+        scale=scale if _varies(scale, float(np.abs(shaped).max())) else 1.0,
     )
 
 
@@ -124,3 +130,8 @@ def log_jacobian(transform: Transform, gains: Array) -> float:
 def worth_comparing(transforms: Sequence[Transform], count: int) -> Sequence[Transform]:
     """Give the transforms that `count` outcomes can tell apart: the identity alone for a handful."""
     return transforms if count >= 5 else transforms[:1]
+
+
+def _varies(spread: float, size: float) -> bool:
+    """Whether numbers of a size that spread by so much differ by more than rounding."""
+    return spread > max(_TINY * size, _LEAST)

@@ -138,6 +138,16 @@ def test_the_probability_of_the_constraints_is_told(constraint: str) -> None:
     assert BayesGenerator().propose(History(free, _records(free, 10)), 1)[0].predicted_feasibility is None
 
 
+def test_what_is_required_of_the_objective_may_lie_far_above_the_best() -> None:
+    """Beyond the ceiling of a log of the gap; and nothing near it can be hoped for."""
+    spec = spec_with(space=SPACE, constraints=["val_top1 >= 0.95"])
+    records, found = _records(spec, 8, seed=4), list[Suggestion]()
+    assert max((record.metrics or {})["val_top1"] for record in records) < 0.71
+    for _ in range(6):
+        found += BayesGenerator().propose(History(spec, _with(records, found)), 1)
+    assert max(_score(suggestion.params)["val_top1"] for suggestion in found) > 0.76
+
+
 def test_a_small_space_is_enumerated_without_repeats_until_it_is_used_up() -> None:
     raw = {"model": SPACE["model"], "clip.stride": SPACE["clip.stride"]}
     spec = spec_with(space=raw)

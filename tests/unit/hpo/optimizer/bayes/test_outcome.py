@@ -49,6 +49,21 @@ def test_targets_are_standardised_and_a_constant_stays_finite() -> None:
     assert only.forward(np.full(5, 0.3)).tolist() == [0.0] * 5
 
 
+@pytest.mark.parametrize("unit", [1e-80, 1e-12, 1.0, 1e12, 1e80])
+def test_the_unit_of_a_metric_does_not_matter(unit: float) -> None:
+    gains = -np.array([1.0, 1.2, 1.7, 1.4, 1.1])
+    targets = [transform.forward(gains) for transform in objective_transforms(gains)]
+    assert np.allclose([transform.forward(unit * gains) for transform in objective_transforms(unit * gains)], targets)
+
+
+def test_what_is_required_of_an_objective_is_never_infinitely_good() -> None:
+    gains = np.array([0.1, 0.2, 0.7, 0.4])  # ceilings at 1.2 and 0.75
+    for threshold, count in ((0.5, 3), (0.9, 2), (1.5, 1)):
+        found = objective_transforms(gains, threshold)
+        assert len(found) == count
+        assert all(np.isfinite(transform.forward(np.array([threshold]))).all() for transform in found)
+
+
 def test_a_diverged_loss_does_not_flatten_the_others() -> None:
     gains = -np.array([0.1, 0.2, 0.3, 0.25, 0.15, 0.4, 0.35, 1e9])
     targets = objective_transforms(gains)[0].forward(gains)
