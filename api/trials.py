@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
 from hpo.protocol import Message
+from hpo.spec import flatten
 from hpo.store import lifecycle, studies, trials
 from hpo.trial import FailureKind, ParamValue, TrialRecord, TrialState
 
@@ -17,6 +18,9 @@ from .auth.scopes import BEARER, Admin, Reader
 from .names import StudyName, TrialId, TrialNumber
 from .problems import responses
 from .state import State
+
+Value = Annotated[Any, WithJsonSchema({"anyOf": [{"type": t} for t in ("boolean", "integer", "number", "string")]})]
+"""A value of a parameter. The space says in one sentence which it takes; four types would say it in four."""
 
 router = APIRouter(prefix="/v1", tags=["trials"], dependencies=[Depends(BEARER)])
 
@@ -80,9 +84,19 @@ class TrialPage(BaseModel):
 class EnqueueRequest(Message):
     """Configurations that a person wants to be tried: values of all parameters, or of some."""
 
-    guesses: Annotated[list[dict[str, ParamValue]], Field(min_length=1, max_length=1000)]
+    guesses: Annotated[list[dict[str, Value]], Field(min_length=1, max_length=1000)]
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"guesses": [{"lr": 0.01, "model": "r2plus1d_18"}]}]})
+
+    @field_validator("guesses", mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        # As in a spec: {"clip": {"stride": 2}} means clip.stride.
+        return (
+            [flatten(guess) if isinstance(guess, dict) else guess for guess in value]
+            if isinstance(value, list)
+            else value
+        )
 
 
 class Enqueued(BaseModel):

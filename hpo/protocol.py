@@ -32,7 +32,10 @@ class Message(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _storable(cls, value: Any) -> Any:
-        return _storable(value)
+        try:
+            return _storable(value)
+        except RecursionError as error:
+            raise ValueError("the body is nested too deeply") from error
 
 
 class WorkerInfo(Message):

@@ -49,13 +49,21 @@ def read_guesses(arguments: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         SpecError: a file cannot be read or holds something else, or a value is no single one.
     """
-    values = dict(_pair(argument) for argument in arguments if "=" in argument)
+    values: dict[str, object] = {}
+    for argument in arguments:
+        if "=" in argument:
+            key, value = _pair(argument)
+            if key in values:
+                raise _wrong(key, f"is given twice, as {values[key]!r} and {value!r}; several guesses go into a file")
+            values[key] = value
     files = [guess for argument in arguments if "=" not in argument for guess in _read(Path(argument))]
     return [*files, *([_flat(values, source="")] if values else [])]
 
 
 def _pair(argument: str) -> tuple[str, object]:
     key, _, text = argument.partition("=")
+    if not key.strip():
+        raise _wrong(argument, "names no parameter; values are given as KEY=VALUE")
     return key.strip(), decode(text, source=key.strip())
 
 

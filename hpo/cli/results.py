@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ..errors import SetupError
 from ..export import Export, dump_export
+from ..spec import StudySpec, stored_spec
 from .app import app, err, out, settings_of
 from .studies import AsJson, Name, client_of
 
@@ -127,36 +128,71 @@ def event_line(event: dict[str, Any]) -> str:
 
 
 def leaderboard(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> Table:
-    """A table of trials, best first by the first objective; those without a value last."""
-    objective = spec["objectives"][0]
-    sign = -1.0 if objective["direction"] == "maximize" else 1.0
+    """A table of trials: completed ones first, what keeps the constraints before what does not, better before worse.
 
-    def rank(trial: dict[str, Any]) -> tuple[bool, float, int]:
-        value = trial_value(trial, objective["metric"])
-        ended = trial["state"] == "completed"
-        return (not ended, float("inf") if value is None else sign * value, trial["number"])
-
-    names = list(spec["space"])
-    table = Table("trial", "state", "epochs", objective["metric"], *names, "generator")
-    for trial in sorted(found, key=rank):
-        value = trial_value(trial, objective["metric"])
+    Several objectives rank as everywhere: front by front. `expected` is what the model said before the trial ran.
+    """
+    study = stored_spec(spec)
+    objectives = [objective.metric for objective in study.objectives]
+    limits = [constraint for constraint in study.constraints if constraint.metric not in objectives]
+    headings = dict.fromkeys([*objectives, *(limit.metric for limit in limits)])
+    explains = any(trial.get("predicted_mean") is not None for trial in found)
+    table = Table(
+        "trial", "state", "epochs", *headings, *spec["space"], "generator", *(["expected"] if explains else [])
+    )
+    for trial in _best_first(found, study):
+        metrics = _metrics(trial)
         table.add_row(
             str(trial["number"]),
             _state(trial),
             str(trial["epochs_done"]),
-            "" if value is None else f"{value:.3f}",
-            *(_short(trial["params"].get(name)) for name in names),
+            *(_outcome(study, metrics, metric) for metric in headings),
+            *(_short(trial["params"].get(name)) for name in spec["space"]),
             trial.get("generator") or "",
+            *([_expected(trial)] if explains else []),
         )
     return table
 
 
-def trial_value(trial: dict[str, Any], metric: str) -> float | None:
-    """The final value of a trial, else its last reported one, else None."""
-    for metrics in (trial.get("metrics"), trial.get("last_metrics")):
-        if metrics and metric in metrics:
-            return float(metrics[metric])
-    return None
+def _best_first(found: Sequence[dict[str, Any]], study: StudySpec) -> list[dict[str, Any]]:
+    from ..outcomes import total_violation
+    from ..standing import gains, scores
+
+    rows = {trial["number"]: _metrics(trial) for trial in found}
+    if len(study.objectives) > 1:
+        places = scores(study, rows)
+    else:
+        places = {number: values[0] for number, row in rows.items() if (values := gains(study, row)) is not None}
+
+    def rank(trial: dict[str, Any]) -> tuple[bool, bool, float, float, int]:
+        number = trial["number"]
+        violation = total_violation(study, rows[number])
+        is_open = trial["state"] != "completed"
+        return (is_open, number not in places, violation, -places.get(number, 0.0), number)
+
+    return sorted(found, key=rank)
+
+
+def _metrics(trial: dict[str, Any]) -> dict[str, float]:
+    """The final values of a trial, else its last reported ones."""
+    return trial.get("metrics") or trial.get("last_metrics") or {}
+
+
+def _outcome(study: StudySpec, metrics: Mapping[str, float], metric: str) -> str:
+    """A value, with the bound that it breaks."""
+    if metric not in metrics:
+        return ""
+    told = f"{metrics[metric]:.3f}"
+    broken = [c for c in study.constraints if c.metric == metric and c.violation(metrics[metric]) > 0]
+    return " ".join([told, *(f"{'>' if c.relation == '<=' else '<'} {c.bound:g}" for c in broken)])
+
+
+def _expected(trial: dict[str, Any]) -> str:
+    if trial.get("predicted_mean") is None or trial.get("predicted_sd") is None:
+        return ""
+    feasible = trial.get("predicted_feasibility")
+    probability = "" if feasible is None else f", feasible {feasible:.0%}"
+    return f"{trial['predicted_mean']:.3f} ± {trial['predicted_sd']:.2g}{probability}"
 
 
 def _state(trial: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import SetupError
+from ..errors import SetupError, StoreUnavailableError
 from ..settings import Settings
 from .app import app, out, settings_of
 
@@ -57,7 +57,7 @@ def serve(
         database = Database(database_url)
         stack.callback(database.close)
         if with_optimizer:
-            stack.enter_context(_optimizer_process(settings, database_url))
+            stack.enter_context(_optimizer_process(settings, database, database_url))
         url = f"http://{_url_host(host)}:{listener.getsockname()[1]}"
         application = _application(settings, database, url)
         _write_atomically(settings.server_file, json.dumps({"url": url, "pid": os.getpid()}))
@@ -83,7 +83,7 @@ def optimizer(context: typer.Context) -> None:
     threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
     database = Database(settings.database_url)
     try:
-        run(database, owner=f"{socket.gethostname()}:{os.getpid()}", stop=stop)
+        run(database, owner=_owner(os.getpid()), stop=stop)
     finally:
         database.close()
 
@@ -167,7 +167,7 @@ def _url_host(host: str) -> str:
 
 
 @contextmanager
-def _optimizer_process(settings: Settings, database_url: str) -> Iterator[None]:
+def _optimizer_process(settings: Settings, database: Database, database_url: str) -> Iterator[None]:
     """Keep `hpo optimizer` running beside the API: started again when it dies, stopped with us."""
     stop = threading.Event()
     command = [sys.executable, "-c", "from hpo.cli import main; main()", "--home", str(settings.home), "optimizer"]
@@ -183,6 +183,7 @@ def _optimizer_process(settings: Settings, database_url: str) -> Iterator[None]:
                 _end(process)
                 return
             log.warning("the optimizer ended with status %s; starting it again", process.returncode)
+            _release_leases(database, process.pid)
             stop.wait(RESTART_SECONDS)
 
     thread = threading.Thread(target=supervise, name="optimizer-supervisor")
@@ -192,6 +193,21 @@ def _optimizer_process(settings: Settings, database_url: str) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def _release_leases(database: Database, pid: int) -> None:
+    """Give back what a dead optimizer holds: its successor, or another one, goes on without waiting for the leases."""
+    from ..store import studies
+
+    try:
+        with database.transaction() as connection:
+            studies.release_generators(connection, _owner(pid))
+    except StoreUnavailableError as error:
+        log.warning("the leases of the dead optimizer expire by themselves: %s", error)
+
+
+def _owner(pid: int) -> str:
+    return f"{socket.gethostname()}:{pid}"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

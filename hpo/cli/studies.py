@@ -59,7 +59,7 @@ def list_studies(context: typer.Context, as_json: AsJson = False) -> None:
         return
     table = Table("study", "state", "trials", "GPU hours")
     for study in studies:
-        table.add_row(study["name"], state_of(study), trials_of(study), f"{study['gpu_hours_spent']:.2f}")
+        table.add_row(study["name"], state_of(study), trials_of(study), hours(study["gpu_hours_spent"]))
     out.print(table)
 
 
@@ -72,7 +72,7 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(study))
         return
     out.print(f"{study['name']}: {state_of(study)}", markup=False)
-    out.print(f"trials: {trials_of(study)}; GPU hours: {study['gpu_hours_spent']:.2f}{saved_of(study)}")
+    out.print(f"trials: {trials_of(study)}; GPU hours: {hours(study['gpu_hours_spent'])}{saved_of(study)}")
     for line in earlier_of(study):
         out.print(line, markup=False)
     if study["guesses_waiting"]:
@@ -125,10 +125,15 @@ def trials_of(study: dict[str, Any]) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet"
 
 
+def hours(value: float) -> str:
+    """Hours with two decimals; less than one of them with two digits, so that a short study has not taken nothing."""
+    return f"{value:.2f}" if value >= 1 or value == 0 else f"{value:.2g}"
+
+
 def saved_of(study: dict[str, Any]) -> str:
     """What early stopping has saved, nothing while that is nothing."""
     saved = study["gpu_hours_saved"]
-    return f" ({saved:.2f} more saved by early stopping)" if saved > 0 else ""
+    return f" ({hours(saved)} more saved by early stopping)" if saved > 0 else ""
 
 
 def earlier_of(study: dict[str, Any]) -> list[str]:

@@ -136,8 +136,8 @@ class StudyServer:
     ) -> bool:
         """Plan the first stale suggestion again that nobody has claimed; give whether there was one."""
         waiting = [record for record in records if _is_replaceable(record)]
-        # Those of an earlier owner count as planned with what is known now.
-        self._planned_with = {record.id: self._planned_with.get(record.id, results) for record in waiting}
+        known = self._planned_with
+        self._planned_with = {r.id: known[r.id] if r.id in known else _results_before(r, records) for r in waiting}
         for record in waiting[:REPLANNED]:
             is_too_large = self._planned_for.get(record.id) != largest and not optimizer.expects_to_fit(record.params)
             self._planned_for[record.id] = largest
@@ -184,6 +184,12 @@ class StudyServer:
 def _is_replaceable(record: TrialRecord) -> bool:
     """Whether it is a suggestion that nobody has claimed, or has asked for."""
     return record.state is TrialState.SUGGESTED and record.attempt == 0 and record.generator != ENQUEUED
+
+
+def _results_before(planned: TrialRecord, records: Sequence[TrialRecord]) -> int:
+    """Give how many results there were when an earlier owner planned a suggestion: what came later makes it stale."""
+    ends = [record.finished_at for record in records if record.state in _FINISHED]
+    return sum(planned.created_at is None or end is None or end <= planned.created_at for end in ends)
 
 
 def _missing(study: StudyRow, demand: int) -> int:

@@ -2,7 +2,7 @@
 
 from .dataset import DatasetConfig
 from .include import Fragment, Fragments
-from .load import dump_spec, issues_of, load_spec, parse_spec
+from .load import dump_spec, load_spec, parse_spec, stored_spec
 from .metrics import METRICS
 from .parameters import (
     AnyParameter,
@@ -33,7 +33,7 @@ __all__ = [
     "TrainingConfig",
     "dump_spec",
     "flatten",
-    "issues_of",
     "load_spec",
     "parse_spec",
+    "stored_spec",
 ]

@@ -5,56 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from ..errors import SpecError, SpecIssue
-from .dataset import DatasetConfig
+from .contradictions import contradictions
 from .include import Fragments, resolve_include
-from .optimizer import OptimizerConfig
-from .parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, Prior
-from .study import (
-    AshaStopping,
-    BudgetConfig,
-    HyperbandStopping,
-    MedianStopping,
-    NoStopping,
-    Objective,
-    PatientStopping,
-    PercentileStopping,
-    RetryConfig,
-    StudySpec,
-    TaskConfig,
-    ThresholdStopping,
-)
-
-_TAGS: dict[str, type[BaseModel]] = {
-    "float": FloatParameter,
-    "int": IntParameter,
-    "categorical": CategoricalParameter,
-    "ordinal": OrdinalParameter,
-    "none": NoStopping,
-    "median": MedianStopping,
-    "percentile": PercentileStopping,
-    "asha": AshaStopping,
-    "hyperband": HyperbandStopping,
-    "threshold": ThresholdStopping,
-    "patient": PatientStopping,
-}
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "objectives": Objective,
-    "task": TaskConfig,
-    "dataset": DatasetConfig,
-    "optimizer": OptimizerConfig,
-    "budget": BudgetConfig,
-    "retry": RetryConfig,
-    "prior": Prior,
-}
+from .issues import issues_of
+from .study import StudySpec
 
 
 def parse_spec(raw: object, fragments: Fragments | None = None) -> StudySpec:
@@ -72,9 +33,17 @@ def parse_spec(raw: object, fragments: Fragments | None = None) -> StudySpec:
     if issues:
         raise SpecError(issues)
     try:
-        return StudySpec.model_validate(resolve_include(raw, fragments))
+        spec = StudySpec.model_validate(resolve_include(raw, fragments))
     except ValidationError as error:
         raise SpecError(issues_of(error)) from error
+    if issues := list(contradictions(spec)):
+        raise SpecError(issues)
+    return spec
+
+
+def stored_spec(raw: Mapping[str, Any]) -> StudySpec:
+    """Read a spec that `dump_spec` wrote and that was checked then: what is refused by now stays readable."""
+    return StudySpec.model_validate(raw)
 
 
 def load_spec(path: Path, fragments: Fragments | None = None) -> StudySpec:
@@ -116,11 +85,6 @@ def dump_spec(spec: StudySpec) -> dict[str, Any]:
     return spec.model_dump(mode="json")
 
 
-def issues_of(error: ValidationError) -> list[SpecIssue]:
-    """Translate pydantic's findings into paths and sentences that a person who wrote the file knows."""
-    return [SpecIssue(path=_path(found), message=_sentence(found)) for found in error.errors()]
-
-
 class _SpecLoader(yaml.SafeLoader):
     """YAML 1.2 floats: 1e-4 is a number, which YAML 1.1 takes for text."""
 
@@ -153,69 +117,3 @@ def _unstorable(raw: object, path: str = "") -> Iterator[SpecIssue]:
     elif isinstance(raw, Sequence):
         for index, value in enumerate(raw):
             yield from _unstorable(value, f"{path}[{index}]")
-
-
-def _location(found: ErrorDetails) -> list[str | int]:
-    """The path without the tags that pydantic inserts for the kind of a parameter or rule."""
-    location = list(found["loc"])
-    if len(location) >= 3 and location[0] == "space" and location[2] in _TAGS:
-        del location[2]
-    if len(location) >= 2 and location[0] == "early_stopping" and location[1] in _TAGS:
-        del location[1]
-    return [part for part in location if not (isinstance(part, str) and _is_type_tag(part))]
-
-
-def _is_type_tag(part: str) -> bool:
-    return part.startswith(("constrained-", "function-", "literal[", "nullable[")) or part in (
-        "int",
-        "bool",
-        "str",
-    )
-
-
-def _path(found: ErrorDetails) -> str:
-    path = ""
-    for part in _location(found):
-        path += f"[{part}]" if isinstance(part, int) else (f".{part}" if path else part)
-    return path
-
-
-def _sentence(found: ErrorDetails) -> str:
-    kind, context = found["type"], found.get("ctx", {})
-    if kind == "extra_forbidden":
-        return _unknown_field(found)
-    if kind == "missing":
-        return "this field is required"
-    if kind == "union_tag_not_found":
-        return f"give {context['discriminator']}; one of: " + ", ".join(_tags_at(found))
-    if kind == "union_tag_invalid":
-        return f"{context['tag']!r} is not known here; use one of: " + str(context["expected_tags"])
-    if kind == "string_pattern_mismatch":
-        return f"{found['input']!r} is not a name; use letters, digits, '.', '_' and '-', at most 100"
-    message = str(found["msg"]).removeprefix("Value error, ")
-    if message.startswith("Input should"):
-        message = f"should {message.removeprefix('Input should ')}, but it is {found['input']!r}"
-    return message
-
-
-def _tags_at(found: ErrorDetails) -> list[str]:
-    kinds = ("float", "int", "categorical", "ordinal")
-    return list(kinds) if found["loc"][0] == "space" else [tag for tag in _TAGS if tag not in kinds]
-
-
-def _unknown_field(found: ErrorDetails) -> str:
-    location = [part for part in found["loc"] if isinstance(part, str)]
-    name = location[-1]
-    known = list(_model_at(location[:-1]).model_fields)
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(known)
-    return f"there is no field {name!r} here; {hint}"
-
-
-def _model_at(location: list[str]) -> type[BaseModel]:
-    for part in reversed(location):
-        if part in _TAGS:
-            return _TAGS[part]
-        if part in _SECTIONS:
-            return _SECTIONS[part]
-    return StudySpec

@@ -21,3 +21,12 @@ METRICS: Final[dict[str, tuple[Direction, str]]] = {
     "parameters_millions": ("minimize", "parameters of the model, in millions"),
 }
 """Name to (its natural direction, what it is)."""
+SHARES: Final = frozenset({"val_top1", "val_top5", "train_top1"})
+"""Metrics that lie between 0 and 1."""
+
+
+def beyond_share(metric: str, value: float | None) -> str | None:
+    """Say that `value` is none that `metric` can have; None where it may be."""
+    if value is None or metric not in SHARES or 0 <= value <= 1:
+        return None
+    return f"{value:g} is out of reach: {metric} is a share from 0 to 1, so 90 % is 0.9"

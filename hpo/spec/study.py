@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from ..trial import Params, ParamValue
@@ -45,8 +45,10 @@ class Objective(Strict):
     @model_validator(mode="before")
     @classmethod
     def _natural_direction(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "direction" not in value and value.get("metric") in METRICS:
-            return {**value, "direction": METRICS[value["metric"]][0]}
+        if isinstance(value, dict) and "direction" not in value and isinstance(value.get("metric"), str):
+            # Of an unknown metric nothing but its name is wrong.
+            natural, _ = METRICS.get(value["metric"], ("maximize", ""))
+            return {**value, "direction": natural}
         return value
 
     _metric = field_validator("metric")(_known_metric)
@@ -188,15 +190,13 @@ class BudgetConfig(Strict):
     trials: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = None
     gpu_hours: Annotated[float, Field(gt=0)] | None = None
     wall_hours: Annotated[float, Field(gt=0)] | None = None
-    target: dict[str, float] = Field(default_factory=dict)
+    target: dict[Annotated[str, AfterValidator(_known_metric)], float] = Field(default_factory=dict)
     """Metric to the value at which the study is done, such as {val_top1: 0.9}."""
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Self:
         if self.trials is None and self.gpu_hours is None and self.wall_hours is None:
             raise ValueError("the study would never end; give trials, gpu_hours or wall_hours")
-        for metric in self.target:
-            _known_metric(metric)
         return self
 
 

@@ -37,6 +37,13 @@ def release(connection: Connection, study_id: int, owner: str) -> None:
     )
 
 
+def release_all(connection: Connection, owner: str) -> None:
+    """Give back whatever `owner` holds: it is known to be dead, so nobody need wait for its leases to expire."""
+    connection.execute(
+        update(study).where(study.c.generator_owner == owner).values(generator_owner=None, generator_expires_at=None)
+    )
+
+
 def is_alive(connection: Connection, study_id: int) -> bool:
     """Whether an optimizer holds an unexpired lease on the study."""
     query = select(func.count()).where(study.c.id == study_id, study.c.generator_expires_at > NOW)

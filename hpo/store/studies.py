@@ -15,6 +15,7 @@ from . import earlier, events, lifecycle
 from .generators import acquire as acquire_generator
 from .generators import is_alive as generator_is_alive
 from .generators import release as release_generator
+from .generators import release_all as release_generators
 from .guesses import enqueue
 from .settling import settle
 from .study_row import StudyRow, get, get_by_id, list_all
@@ -32,6 +33,7 @@ __all__ = [
     "get_by_id",
     "list_all",
     "release_generator",
+    "release_generators",
     "set_state",
     "settle",
 ]

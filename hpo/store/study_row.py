@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, select, text
 
 from ..errors import NotFoundError
-from ..spec import StudySpec, parse_spec
+from ..spec import StudySpec, stored_spec
 from ..trial import Params, StudyState, TrialState
 from .tables import study
 
@@ -140,7 +140,7 @@ def _row(row: RowMapping) -> StudyRow:
     }
     return StudyRow(
         **taken,
-        spec=parse_spec(row["spec"]),
+        spec=stored_spec(row["spec"]),
         state=StudyState(row["state"]),
         budget_reached_at=row["budget_reached_at"],
         gpu_seconds_spent=float(row["gpu_seconds"]),

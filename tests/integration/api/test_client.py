@@ -98,6 +98,10 @@ def test_asking_for_configurations(service: Service) -> None:
             client.enqueue("demo", [{"lr": 7.5}])
         with pytest.raises(SpecError, match="guesses"):
             client.enqueue("demo", [])
+        for value in (None, [0.1], {}):
+            with pytest.raises(GuessError) as caught:
+                client.enqueue("demo", [{"lr": value, "dropout": 7}])
+            assert len(caught.value.issues) <= 2, "one sentence for each value"
         with pytest.raises(ConflictError, match="room for 1 more"):
             client.enqueue("demo", [{"lr": 0.03}, {"lr": 0.04}])
 

@@ -97,3 +97,11 @@ def test_problems_of_a_spec_read_like_the_file(http: httpx.Client) -> None:
     assert problem["detail"].startswith("the study spec has ")
     assert {error["path"] for error in problem["errors"]} >= {"space.lr", "budget.trails"}
     assert "did you mean 'trials'" in problem["detail"]
+
+
+def test_a_body_without_bottom_is_refused(http: httpx.Client) -> None:
+    levels = 900
+    body = '{"guesses": [' + '{"a": ' * levels + "1" + "}" * levels + "]}"
+    answer = http.post("/v1/studies/demo/trials", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert "nested too deeply" in answer.json()["detail"]

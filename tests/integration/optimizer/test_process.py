@@ -103,6 +103,16 @@ def test_another_process_takes_over_when_the_lease_expires(database: Database) -
     _assert_clean(database, study)
 
 
+def test_the_leases_of_one_owner_are_given_back_and_no_others(database: Database) -> None:
+    mine, other = create(database), create(database, name="other")
+    with database.transaction() as connection:
+        studies.acquire_generator(connection, mine.id, "dead", 3600)
+        studies.acquire_generator(connection, other.id, "alive", 3600)
+        studies.release_generators(connection, "dead")
+        assert studies.acquire_generator(connection, mine.id, "next", 3600) == 2, "an older generation is refused"
+        assert studies.acquire_generator(connection, other.id, "next", 3600) is None
+
+
 def test_two_processes_make_no_duplicates(database: Database) -> None:
     study = create(database, budget={"trials": 8})
     with optimizing(database, "a"), optimizing(database, "b"):

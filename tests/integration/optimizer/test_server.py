@@ -243,6 +243,49 @@ def test_a_successor_proposes_what_the_first_would_have(database: Database) -> N
     assert proposed.params == optimizer.ask()[0].params
 
 
+def test_a_successor_plans_again_what_came_before_a_result(database: Database) -> None:
+    """The first owner dies after a result came in, before it has planned again what waits."""
+    study = create(database)
+    first = Steps(database, study, "a")
+    for number in range(3):
+        first.settle(demand=1)
+        lease = claim(database)
+        assert lease is not None
+        finish(database, lease, 0.1 * number)
+    first.settle(demand=2)
+    running = claim(database)
+    assert running is not None
+    (before,) = waiting(database, study)
+    finish(database, running, 0.9)
+    known = [record for record in records(database, study) if record.state is not TrialState.SUGGESTED]
+    with database.transaction() as connection:
+        studies.release_generator(connection, study.id, "a")
+    Steps(database, study, "b").settle(demand=1)
+    (after,) = waiting(database, study)
+    optimizer = create_optimizer(study.spec)
+    optimizer.replay(known)
+    assert after.params == optimizer.ask()[0].params != before.params
+
+
+def test_a_successor_leaves_what_was_planned_with_all_results(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = create(database)
+    first = Steps(database, study, "a")
+    for number in range(4):
+        first.settle(demand=1)
+        lease = claim(database)
+        assert lease is not None
+        finish(database, lease, 0.1 * number)
+    first.settle(demand=2)
+    before = [record.params for record in waiting(database, study)]
+    with database.transaction() as connection:
+        studies.release_generator(connection, study.id, "a")
+    monkeypatch.setattr(Optimizer, "ask", lambda *_: pytest.fail("nothing is stale, so nothing is planned"))
+    Steps(database, study, "b").settle(demand=2)
+    assert [record.params for record in waiting(database, study)] == before
+
+
 def test_what_an_owner_without_its_lease_proposes_is_refused(steps: Steps) -> None:
     with steps.database.transaction() as connection:
         generation = studies.acquire_generator(connection, steps.study.id, "a", 60)

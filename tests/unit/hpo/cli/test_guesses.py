@@ -40,3 +40,12 @@ def test_what_is_no_guess_is_a_sentence(tmp_path: Path, content: str | None, wor
         path.write_text(content)
     with pytest.raises(SpecError, match=rf"guess\.yaml.*{words}"):
         read_guesses([str(path)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["lr=0.1", "lr=0.2"], "lr: is given twice, as 0.1 and 0.2"), (["=3"], "=3: names no parameter")],
+)
+def test_values_name_one_parameter_each(arguments: list[str], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        read_guesses(arguments)

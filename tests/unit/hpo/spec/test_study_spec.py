@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo.errors import SpecError
-from hpo.spec import dump_spec, load_spec, parse_spec
+from hpo.spec import dump_spec, load_spec, parse_spec, stored_spec
 
 from .specs import VALID, spaces, with_change
 
@@ -80,9 +80,33 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         ("early_stopping/name", "ahsa", "early_stopping", "'asha'"),
         ("early_stopping/reducton", 3, "early_stopping.reducton", "did you mean 'reduction'"),
         ("early_stopping/min_epochs", 41, "early_stopping.min_epochs", "more than task.epochs (40)"),
+        ("early_stopping", {"name": "curves", "probability": 2}, "early_stopping.probability", "less than 1"),
+        ("early_stopping", {"name": "curves", "protct": 0.1}, "early_stopping.protct", "did you mean 'protect'"),
+        ("early_stopping", {"min_epochs": 2}, "early_stopping", "hyperband, curves, threshold"),
+        ("early_stopping", "asha", "early_stopping", "a mapping, such as {name: asha}"),
+        ("early_stopping", {"name": "threshold", "lower": 0.9, "upper": 0.1}, "early_stopping", "must be less than"),
+        ("early_stopping", {"name": "threshold", "lower": 50}, "early_stopping.lower", "a share from 0 to 1"),
+        ("constraints", [{"metric": "val_loss", "max": 3}], "constraints[0].max", "known: metric, relation, bound"),
+        ("constraints", ["val_loss <= 1", "val_loss >= 2"], "constraints[0]", "at most 1 and at least 2"),
+        ("constraints", ["val_top1 >= 80"], "constraints[0]", "a share from 0 to 1"),
+        ("objectives", ["val_top1"], "objectives[0]", "a mapping, such as {metric: val_top1}"),
+        ("objectives/0/noise_sd", 1.5, "objectives[0].noise_sd", "a share from 0 to 1"),
+        ("objectives", [{"metric": m} for m in ("val_top1",) * 5], "objectives", "at most 4 items, not 5"),
+        ("optimizer", "ax", "optimizer", "a mapping, such as {name: ax}"),
+        ("optimizer", {"startup_trials": "many"}, "optimizer.startup_trials", "valid integer or 'auto', but"),
+        (
+            "optimizer",
+            {"enqueue": [{"lr": None}]},
+            "optimizer.enqueue[0].lr",
+            "None is no value; give a number, a word",
+        ),
+        ("space/model/choices", ["a", None], "space.model.choices[1]", "None is no value"),
+        ("space/lr/prior", 0.01, "space.lr.prior", "a mapping, such as {center: 0.01}"),
+        ("task/dataset", "/data", "task.dataset", "a mapping, such as {root: /data}"),
+        ("budget/target", {"val_top1": 90}, "budget.target.val_top1", "90 % is 0.9"),
         ("budget", {}, "budget", "would never end"),
         ("budget/trails", 3, "budget.trails", "did you mean 'trials'"),
-        ("budget/target", {"accuracy": 1}, "budget", "unknown metric 'accuracy'"),
+        ("budget/target", {"accuracy": 1}, "budget.target.accuracy", "unknown metric 'accuracy'"),
         ("optimizer", {"name": "bayes"}, "optimizer.name", "'ax'"),
         (
             "space/lr/prior",
@@ -95,7 +119,7 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         ("space/model/prior", {"center": "c3d"}, "space.model.prior.center", "'c3d' is not in the space"),
         ("optimizer", {"enqueue": {"lr": 0.1}}, "optimizer.enqueue", "valid list"),
         ("optimizer", {"enqueue": [{"lr": 0.1}, {"lr": 5}]}, "optimizer.enqueue[1].lr", "a number from 0.0001 to 0.3"),
-        ("optimizer", {"enqueue": [{"lr": [1]}]}, "optimizer.enqueue[0].lr", "valid"),
+        ("optimizer", {"enqueue": [{"lr": [1]}]}, "optimizer.enqueue[0].lr", "is no value"),
         ("optimizer", {"enqueue": [{"weight_decy": 1}]}, "optimizer.enqueue[0].weight_decy", "mean 'weight_decay'"),
         ("optimizer", {"enqueue": [{}]}, "optimizer.enqueue[0]", "is empty"),
         ("optimizer", {"enqueue": [{"lr": 0.1}, {"lr": 0.1}]}, "optimizer.enqueue", "guess 1 is the same as guess 0"),
@@ -119,6 +143,29 @@ def test_an_error_names_the_field_and_the_remedy(change: str, value: object, pat
     sentences = {issue.path: issue.message for issue in caught.value.issues}
     assert path in sentences
     assert words in sentences[path]
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("optimizer", {"startup_trials": "many"}),
+        ("optimizer", {"enqueue": [{"lr": None}]}),
+        ("objectives", [{"metric": "val_acc"}]),
+        ("space/model/prior", {"center": [1]}),
+    ],
+)
+def test_one_mistake_is_told_once(change: str, value: object) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(with_change(change, value))
+    assert len(caught.value.issues) == 1
+
+
+def test_a_stored_spec_stays_readable_when_it_would_be_refused_today() -> None:
+    raw = dump_spec(parse_spec(VALID))
+    raw["budget"]["target"] = {"val_top1": 90.0}
+    with pytest.raises(SpecError, match="share from 0 to 1"):
+        parse_spec(raw)
+    assert stored_spec(raw).budget.target == {"val_top1": 90.0}
 
 
 def test_more_guesses_than_trials_are_refused() -> None:

@@ -1,0 +1,145 @@
+"""What pydantic finds wrong with a spec, in the words of the person who wrote it: a path and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from ..errors import SpecIssue
+from .dataset import DatasetConfig
+from .optimizer import OptimizerConfig
+from .parameters import AnyParameter, Prior
+from .study import BudgetConfig, Constraint, EarlyStopping, Objective, RetryConfig, StudySpec, TaskConfig
+
+Location = tuple[str | int, ...]
+
+
+def _by_tag(union: Any, discriminator: str) -> dict[str, type[BaseModel]]:
+    members: tuple[type[BaseModel], ...] = get_args(get_args(union)[0])
+    return {get_args(member.model_fields[discriminator].annotation)[0]: member for member in members}
+
+
+_KINDS: Final = _by_tag(AnyParameter, "type")
+_RULES: Final = _by_tag(EarlyStopping, "name")
+_SECTIONS: Final[dict[str, type[BaseModel]]] = {
+    "objectives": Objective,
+    "constraints": Constraint,
+    "task": TaskConfig,
+    "dataset": DatasetConfig,
+    "optimizer": OptimizerConfig,
+    "budget": BudgetConfig,
+    "retry": RetryConfig,
+    "prior": Prior,
+}
+_VALUE_TYPES: Final = {"bool_type", "int_type", "float_type", "string_type"}
+
+
+def issues_of(error: ValidationError) -> list[SpecIssue]:
+    """Translate what pydantic has found; findings about the alternatives of one value become one."""
+    groups: dict[tuple[Location, int | None], list[ErrorDetails]] = {}
+    for place, found in enumerate(error.errors()):
+        location = _location(found)
+        is_alternative = isinstance(last := found["loc"][-1] if found["loc"] else 0, str) and _is_type_tag(last)
+        groups.setdefault((location, None if is_alternative else place), []).append(found)
+    return [SpecIssue(path=_path(location), message=_told(group)) for (location, _), group in groups.items()]
+
+
+def _location(found: ErrorDetails) -> Location:
+    """The path without what pydantic inserts: the kind of a parameter or rule, the type of an alternative."""
+    location = list(found["loc"])
+    if len(location) >= 3 and location[0] == "space" and location[2] in _KINDS:
+        del location[2]
+    if len(location) >= 2 and location[0] == "early_stopping" and location[1] in _RULES:
+        del location[1]
+    if location and (location[-1] == "[key]" or (isinstance(location[-1], str) and _is_type_tag(location[-1]))):
+        del location[-1]
+    return tuple(part for part in location if not (isinstance(part, str) and part.startswith("function-")))
+
+
+def _is_type_tag(part: str) -> bool:
+    return part in ("int", "bool", "str", "float") or part.startswith(("constrained-", "literal[", "nullable["))
+
+
+def _path(location: Location) -> str:
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else (f".{part}" if path else part)
+    return path
+
+
+def _told(group: Sequence[ErrorDetails]) -> str:
+    first = group[0]
+    if len(group) == 1:
+        return _sentence(first)
+    if {found["type"] for found in group} == _VALUE_TYPES:
+        return f"{first['input']!r} is no value; give a number, a word, true or false"
+    *others, last = [str(found["msg"]).removeprefix("Input should be ") for found in group]
+    return f"should be {', '.join(others)} or {last}, but it is {first['input']!r}"
+
+
+def _sentence(found: ErrorDetails) -> str:
+    if found["type"] in _SENTENCES:
+        return _SENTENCES[found["type"]](found, found.get("ctx", {}))
+    message = str(found["msg"]).removeprefix("Value error, ")
+    if message.startswith("Input should"):
+        message = f"should {message.removeprefix('Input should ')}, but it is {found['input']!r}"
+    return message
+
+
+def _items(count: int) -> str:
+    return f"{count} item{'s' if count != 1 else ''}"
+
+
+def _no_mapping(found: ErrorDetails) -> str:
+    given = found["input"]
+    names = _names(found)
+    if not isinstance(given, str | int | float) or not names or names[-1] not in (*_SECTIONS, "early_stopping"):
+        return f"should be a mapping of fields, but it is {given!r}"
+    fields = _model_at(names).model_fields
+    likely = next((name for name, field in fields.items() if field.is_required()), next(iter(fields)))
+    return f"should be a mapping, such as {{{likely}: {given}}}, but it is {given!r}"
+
+
+def _tags_at(found: ErrorDetails) -> list[str]:
+    return list(_KINDS if found["loc"][0] == "space" else _RULES)
+
+
+def _unknown_field(found: ErrorDetails) -> str:
+    *location, name = _names(found)
+    known = list(_model_at(location).model_fields)
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(known)
+    return f"there is no field {name!r} here; {hint}"
+
+
+def _names(found: ErrorDetails) -> list[str]:
+    return [part for part in found["loc"] if isinstance(part, str)]
+
+
+def _model_at(names: Sequence[str]) -> type[BaseModel]:
+    if names[:1] == ["early_stopping"]:
+        return _RULES[names[1]] if len(names) > 1 and names[1] in _RULES else _RULES["none"]
+    for part in reversed(names):
+        if part in _SECTIONS:
+            return _SECTIONS[part]
+        if part in _KINDS:
+            return _KINDS[part]
+    return StudySpec
+
+
+_SENTENCES: Final[Mapping[str, Callable[[ErrorDetails, Mapping[str, Any]], str]]] = {
+    "extra_forbidden": lambda found, _: _unknown_field(found),
+    "missing": lambda *_: "this field is required",
+    "union_tag_not_found": lambda found, says: f"give {says['discriminator']}; one of: {', '.join(_tags_at(found))}",
+    "union_tag_invalid": lambda _, says: f"{says['tag']!r} is not known here; use one of: {says['expected_tags']}",
+    "string_pattern_mismatch": lambda found, _: (
+        f"{found['input']!r} is not a name; use letters, digits, '.', '_' and '-', at most 100"
+    ),
+    "too_short": lambda _, says: f"should have at least {_items(says['min_length'])}, not {says['actual_length']}",
+    "too_long": lambda _, says: f"should have at most {_items(says['max_length'])}, not {says['actual_length']}",
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), lambda found, _: _no_mapping(found)),
+}
