@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..errors import SetupError
 from ..export import Export, dump_export
@@ -130,16 +130,17 @@ def event_line(event: dict[str, Any]) -> str:
 def leaderboard(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> Table:
     """A table of trials: completed ones first, what keeps the constraints before what does not, better before worse.
 
-    Several objectives rank as everywhere: front by front. `expected` is what the model said before the trial ran.
+    Several objectives rank as everywhere: front by front. `expected` and `feasible` are what the model said before the
+    trial ran.
     """
     study = stored_spec(spec)
     objectives = [objective.metric for objective in study.objectives]
     limits = [constraint for constraint in study.constraints if constraint.metric not in objectives]
     headings = dict.fromkeys([*objectives, *(limit.metric for limit in limits)])
     explains = any(trial.get("predicted_mean") is not None for trial in found)
-    table = Table(
-        "trial", "state", "epochs", *headings, *spec["space"], "generator", *(["expected"] if explains else [])
-    )
+    expectations = [*(["expected"] if explains else []), *(["feasible"] if explains and study.constraints else [])]
+    columns = [Column(name, no_wrap=True) for name in expectations]
+    table = Table("trial", "state", "epochs", *headings, *spec["space"], "generator", *columns)
     for trial in _best_first(found, study):
         metrics = _metrics(trial)
         table.add_row(
@@ -149,7 +150,7 @@ def leaderboard(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> Table:
             *(_outcome(study, metrics, metric) for metric in headings),
             *(_short(trial["params"].get(name)) for name in spec["space"]),
             trial.get("generator") or "",
-            *([_expected(trial)] if explains else []),
+            *[_expectation(trial)[name] for name in expectations],
         )
     return table
 
@@ -187,12 +188,13 @@ def _outcome(study: StudySpec, metrics: Mapping[str, float], metric: str) -> str
     return " ".join([told, *(f"{'>' if c.relation == '<=' else '<'} {c.bound:g}" for c in broken)])
 
 
-def _expected(trial: dict[str, Any]) -> str:
-    if trial.get("predicted_mean") is None or trial.get("predicted_sd") is None:
-        return ""
-    feasible = trial.get("predicted_feasibility")
-    probability = "" if feasible is None else f", feasible {feasible:.0%}"
-    return f"{trial['predicted_mean']:.3f} ± {trial['predicted_sd']:.2g}{probability}"
+def _expectation(trial: dict[str, Any]) -> dict[str, str]:
+    """What the model said of the first objective, and how probable it took it that the constraints hold."""
+    mean, sd, feasible = (trial.get(f"predicted_{name}") for name in ("mean", "sd", "feasibility"))
+    return {
+        "expected": "" if mean is None or sd is None else f"{mean:.3f} ± {sd:.2g}",
+        "feasible": "" if feasible is None else f"{feasible:.0%}",
+    }
 
 
 def _state(trial: dict[str, Any]) -> str:
