@@ -64,6 +64,11 @@ def _ordered(points: Points) -> list[list[int]]:
     """Give groups of equal points, front by front and in the order of the net within each."""
     if not len(points):
         return []
+    if points.shape[1] == 1:
+        # One objective is only sorted: the rules of stopping ask for it hundreds of times a study.
+        order = np.argsort(-points[:, 0], kind="stable")
+        cuts = np.flatnonzero(np.diff(points[order, 0])) + 1
+        return [group.tolist() for group in np.split(order, cuts)]
     scale = np.ptp(points, axis=0)
     unit = (points - points.min(axis=0)) / np.where(scale > 0, scale, 1.0)
     found: list[list[int]] = []

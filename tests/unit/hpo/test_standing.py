@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.study._multi_objective import _fast_non_domination_rank
+from scipy.stats import rankdata
 
 from hpo.spec import StudySpec
 from hpo.standing import scores
@@ -51,6 +53,15 @@ def test_what_is_infeasible_stands_last_and_less_violation_higher(values: list[t
         for j in found:
             if beyond[i] < beyond[j]:
                 assert found[i] > found[j]
+
+
+@given(values=st.lists(st.integers(-3, 3), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_with_one_objective_a_score_is_the_share_of_trials_that_are_not_better(values: list[int]) -> None:
+    spec = spec_with(objectives=[{"metric": "val_loss"}])
+    found = scores(spec, {number: {"val_loss": float(value)} for number, value in enumerate(values)})
+    shares = rankdata([-value for value in values], method="max") / len(values)
+    assert found == {number: pytest.approx(share) for number, share in enumerate(shares)}
 
 
 def test_a_cut_through_a_front_keeps_its_ends() -> None:
