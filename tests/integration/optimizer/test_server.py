@@ -37,6 +37,14 @@ class Steps:
                 return count
         raise AssertionError("the optimizer does not come to rest")
 
+    def complete(self, count: int) -> None:
+        """Let a worker complete trials, one after the other and each better than the one before."""
+        for number in range(count):
+            self.settle(demand=1)
+            lease = claim(self.database)
+            assert lease is not None
+            finish(self.database, lease, 0.1 * number)
+
 
 @pytest.fixture
 def steps(database: Database) -> Steps:
@@ -84,11 +92,7 @@ def test_a_full_budget_costs_no_more_fits(database: Database, monkeypatch: pytes
 
 def test_a_suggestion_is_planned_again_as_if_it_were_not_there(steps: Steps) -> None:
     database = steps.database
-    for number in range(3):
-        steps.settle(demand=1)
-        lease = claim(database)
-        assert lease is not None
-        finish(database, lease, 0.1 * number)
+    steps.complete(3)
     steps.settle(demand=2)
     running = claim(database)
     assert running is not None
@@ -103,11 +107,7 @@ def test_a_suggestion_is_planned_again_as_if_it_were_not_there(steps: Steps) -> 
 
 def test_a_result_makes_waiting_suggestions_of_a_model_new(steps: Steps) -> None:
     database = steps.database
-    for number in range(3):
-        steps.settle(demand=1)
-        lease = claim(database)
-        assert lease is not None
-        finish(database, lease, 0.1 * number)
+    steps.complete(3)
     steps.settle(demand=3)
     running = claim(database)
     assert running is not None
@@ -211,11 +211,7 @@ def test_a_study_that_starts_from_an_earlier_one_begins_with_its_best(database: 
 
 def test_a_slow_model_does_not_keep_a_worker_waiting(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
     database = steps.database
-    for number in range(3):
-        steps.settle(demand=1)
-        lease = claim(database)
-        assert lease is not None
-        finish(database, lease, 0.1 * number)
+    steps.complete(3)
     monkeypatch.setattr(server, "PATIENCE_SECONDS", -1.0)  # every fit is too slow
     steps.take(demand=2)
     (quick,) = waiting(database, steps.study)
@@ -228,11 +224,7 @@ def test_a_slow_model_does_not_keep_a_worker_waiting(steps: Steps, monkeypatch: 
 def test_a_successor_proposes_what_the_first_would_have(database: Database) -> None:
     study = create(database)
     first = Steps(database, study, "a")
-    for number in range(4):
-        first.settle(demand=1)
-        lease = claim(database)
-        assert lease is not None
-        finish(database, lease, 0.1 * number)
+    first.complete(4)
     known = records(database, study)
     with database.transaction() as connection:
         studies.release_generator(connection, study.id, "a")
@@ -247,11 +239,7 @@ def test_a_successor_plans_again_what_came_before_a_result(database: Database) -
     """The first owner dies after a result came in, before it has planned again what waits."""
     study = create(database)
     first = Steps(database, study, "a")
-    for number in range(3):
-        first.settle(demand=1)
-        lease = claim(database)
-        assert lease is not None
-        finish(database, lease, 0.1 * number)
+    first.complete(3)
     first.settle(demand=2)
     running = claim(database)
     assert running is not None
@@ -272,11 +260,7 @@ def test_a_successor_leaves_what_was_planned_with_all_results(
 ) -> None:
     study = create(database)
     first = Steps(database, study, "a")
-    for number in range(4):
-        first.settle(demand=1)
-        lease = claim(database)
-        assert lease is not None
-        finish(database, lease, 0.1 * number)
+    first.complete(4)
     first.settle(demand=2)
     before = [record.params for record in waiting(database, study)]
     with database.transaction() as connection:
@@ -300,11 +284,7 @@ def test_what_an_owner_without_its_lease_proposes_is_refused(steps: Steps) -> No
 def test_a_claim_that_comes_first_wins_over_planning_again(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
     """The suggestion is claimed while the model is fitted: it keeps its parameters."""
     database = steps.database
-    for number in range(3):
-        steps.settle(demand=1)
-        lease = claim(database)
-        assert lease is not None
-        finish(database, lease, 0.1 * number)
+    steps.complete(3)
     steps.settle(demand=1)
     (planned,) = waiting(database, steps.study)
     fit = StudyServer._fit
