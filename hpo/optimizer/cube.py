@@ -47,6 +47,8 @@ def coordinate_of(parameter: FloatParameter, value: float) -> float:
         low, high, value = math.log(parameter.low), math.log(parameter.high), math.log(value)
     else:
         low, high = parameter.low, parameter.high
+    if high == low:
+        return 0.0  # the ends of a range this narrow have the same logarithm
     return min(max((value - low) / (high - low), 0.0), 1.0)
 
 

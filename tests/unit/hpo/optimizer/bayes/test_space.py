@@ -43,6 +43,13 @@ def test_there_and_back(raw: dict[str, Any], data: st.DataObject) -> None:
     }
 
 
+def test_a_range_whose_ends_have_the_same_logarithm() -> None:
+    raw = {"type": "float", "low": 1e-5, "high": 1.0000000000000003e-05, "log": True}
+    space = Space(spec_with(space={"lr": raw, "dropout": {"type": "float", "low": 0.0, "high": 0.5}}))
+    params = {"lr": 1e-5, "dropout": 0.25}
+    assert space.decode(space.encode(params)) == pytest.approx(params)
+
+
 @given(raw=spaces(), seed=st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
 def test_every_row_is_a_configuration(raw: dict[str, Any], seed: int) -> None:
