@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .gp import Array, Mask
+from .gp import Mask
+from .kernels import Array
 
 Function = Callable[[Array], tuple[Array, Array]]
 

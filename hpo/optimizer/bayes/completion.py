@@ -11,7 +11,8 @@ from ...trial import Params
 from ..sobol import sobol_points
 from .acquisition import Acquisition
 from .ascent import ascend
-from .gp import Array, Mask
+from .gp import Mask
+from .kernels import Array
 from .space import Space
 
 _CLOUD: Final = 9

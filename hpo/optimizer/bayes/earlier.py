@@ -26,7 +26,8 @@ from ...trial import EarlierTrial
 from ..history import History
 from .curves import Outcome
 from .fit import Evidence, hyperparameters
-from .gp import Array, Hyperparameters, Process
+from .gp import Hyperparameters, Process
+from .kernels import Array
 from .models import Data
 from .space import Space
 

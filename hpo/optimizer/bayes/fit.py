@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotri, dtrtrs
 from scipy.optimize import minimize
 
-from .gp import Array, Hyperparameters, matern
+from .gp import Hyperparameters
+from .kernels import Array, Kernel, matern
 
 LENGTHSCALE_SPREAD = 0.8
 NOISE_CENTRE, NOISE_SPREAD = -6.0, 1.5
@@ -37,11 +38,12 @@ class Fit:
 
     vector: Array
     evidence: float
+    kernel: Kernel = matern
 
     @property
     def hyper(self) -> Hyperparameters:
         """The hyperparameters."""
-        return hyperparameters(self.vector)
+        return hyperparameters(self.vector, self.kernel)
 
 
 class Evidence:
@@ -50,7 +52,10 @@ class Evidence:
     The vector is (log length scales, log outputscale, log noise, mean).
     """
 
-    def __init__(self, points: Array, targets: Array, noise: Array, columns: NDArray[np.intp]) -> None:
+    def __init__(
+        self, points: Array, targets: Array, noise: Array, columns: NDArray[np.intp], kernel: Kernel = matern
+    ) -> None:
+        self.kernel = kernel
         self._targets = targets
         self._noise = noise
         self.parameters = int(columns.max()) + 1
@@ -93,32 +98,32 @@ class Evidence:
     def _factor(self, vector: Array) -> tuple[Array | None, Array, Array]:
         """Give the factor of the covariance (None where there is none), the kernel, and its slope."""
         d, n = self.parameters, len(self._targets)
-        kernel, slope = matern((np.exp(-2 * vector[:d]) @ self._flat).reshape(n, n))
+        kernel, slope = self.kernel((np.exp(-2 * vector[:d]) @ self._flat).reshape(n, n))
         covariance = math.exp(vector[d]) * kernel
         covariance[np.diag_indices(n)] += math.exp(vector[d + 1]) + self._noise
         factor, failed = dpotrf(covariance, lower=1)
         return None if failed else factor, kernel, slope
 
 
-def fit(evidence: Evidence) -> Fit:
-    """Give the most probable hyperparameters."""
+def fit(evidence: Evidence, start: Array | None = None) -> Fit:
+    """Give the most probable hyperparameters that are found from `start`, or else from two usual starts."""
     lower, upper = evidence.centre - 6 * evidence.spread, evidence.centre + 6 * evidence.spread
     found = [
         minimize(
             evidence,
-            start,
+            begin,
             jac=True,
             method="L-BFGS-B",
             bounds=list(zip(lower, upper, strict=True)),
             options={"maxiter": 60, "ftol": 1e-6, "gtol": 1e-3},
         )
-        for start in _starts(evidence)
+        for begin in (_starts(evidence) if start is None else [start])
     ]
     best = min(found, key=lambda result: float(result.fun))
-    return Fit(vector=best.x, evidence=-float(best.fun))
+    return Fit(vector=best.x, evidence=-float(best.fun), kernel=evidence.kernel)
 
 
-def hyperparameters(vector: Array) -> Hyperparameters:
+def hyperparameters(vector: Array, kernel: Kernel = matern) -> Hyperparameters:
     """Read a vector of `Evidence`."""
     d = len(vector) - 3
     return Hyperparameters(
@@ -126,6 +131,7 @@ def hyperparameters(vector: Array) -> Hyperparameters:
         outputscale=math.exp(vector[d]),
         noise=math.exp(vector[d + 1]),
         mean=float(vector[d + 2]),
+        kernel=kernel,
     )
 
 

@@ -19,8 +19,8 @@ from .acquisition import Acquisition
 from .completion import complete
 from .curves import outcomes
 from .earlier import promising, space_of, with_earlier
-from .gp import Array
 from .improvement import is_dominated
+from .kernels import Array
 from .models import Data, Metric, feasibility, model
 from .prior import Belief, BelievedAcquisition, power
 from .search import best_of, every_row, free, search

@@ -1,9 +1,9 @@
-"""A Gaussian process with a Matern-5/2 kernel, one length scale per parameter.
+"""A Gaussian process with one length scale per parameter.
 
-    k(x, x') = outputscale * m(d),  d^2 = sum over parameters of |z - z'|^2 / lengthscale^2
-    m(d) = (1 + sqrt(5) d + 5 d^2 / 3) exp(-sqrt(5) d)
+    k(x, x') = outputscale * kernel(d),  d^2 = sum over parameters of |z - z'|^2 / lengthscale^2
 
-where z are embedded configurations (`space`). Everything is float64 and in the units of standardised outcomes.
+where z are embedded configurations (`space`) and the kernel is one of `kernels`. Everything is float64 and in the units
+of standardised outcomes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky
 from scipy.linalg.lapack import dtrtri
 
-Array = NDArray[np.float64]
+from .kernels import Array, Kernel, matern
+
 Mask = NDArray[np.bool_]
 
-_SQRT5 = float(np.sqrt(5.0))
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 
 
@@ -33,13 +33,7 @@ class Hyperparameters:
     noise: float
     """Variance of an observation around the function."""
     mean: float
-
-
-def matern(squared: Array) -> tuple[Array, Array]:
-    """Give the kernel and its derivative by the squared distance."""
-    scaled = _SQRT5 * np.sqrt(squared)
-    decay = np.exp(-scaled)
-    return (1 + scaled + (5 / 3) * squared) * decay, (-5 / 6) * (1 + scaled) * decay
+    kernel: Kernel = matern
 
 
 def squared_distances(left: Array, right: Array) -> Array:
@@ -94,11 +88,12 @@ class Process:
     ) -> None:
         """Condition on `targets` at embedded `points`; `noise` is added to the variance of each observation."""
         self.members = len(hypers)
+        self.hypers = tuple(hypers)
         self._weights = np.stack([1.0 / hyper.lengthscales[columns] for hyper in hypers])[:, None, :]
         self._scales = np.array([hyper.outputscale for hyper in hypers])[:, None, None]
         self._means = np.array([hyper.mean for hyper in hypers])[:, None]
         self._points = points * self._weights
-        covariance = self._scales * matern(squared_distances(self._points, self._points))[0]
+        covariance = self._scales * self.kernel(squared_distances(self._points, self._points))[0]
         diagonal = np.arange(len(points))
         covariance[:, diagonal, diagonal] += np.array([hyper.noise for hyper in hypers])[:, None] + noise
         self._inverse = _inverses(_factors(covariance, self._scales))
@@ -109,12 +104,12 @@ class Process:
         """Give mean (members, rows) and covariance (members, rows, rows) of the function at embedded points."""
         scaled = points * self._weights
         mean, half = self._halves(scaled)
-        prior = self._scales * matern(squared_distances(scaled, scaled))[0]
+        prior = self._scales * self.kernel(squared_distances(scaled, scaled))[0]
         return mean, prior - np.swapaxes(half, 1, 2) @ half
 
     def mean(self, points: Array) -> Array:
         """Give the mean of the function at each of embedded points, over the members."""
-        cross = matern(squared_distances(self._points, points * self._weights))[0]
+        cross = self.kernel(squared_distances(self._points, points * self._weights))[0]
         return np.asarray((self._means + np.einsum("mij,mi->mj", self._scales * cross, self._alpha)).mean(axis=0))
 
     def marginal(self, points: Array) -> tuple[Array, Array]:
@@ -123,8 +118,15 @@ class Process:
         variances = np.maximum(self._scales[:, 0] - np.einsum("mij,mij->mj", half, half), 1e-12)
         return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
 
+    def kernel(self, squared: Array) -> tuple[Array, Array]:
+        """Give the kernels of the members and their derivatives by squared distances (members, ...)."""
+        if len({hyper.kernel for hyper in self.hypers}) == 1:
+            return self.hypers[0].kernel(squared)
+        parts = [hyper.kernel(part) for hyper, part in zip(self.hypers, squared, strict=True)]
+        return np.stack([value for value, _ in parts]), np.stack([slope for _, slope in parts])
+
     def _halves(self, scaled: Array) -> tuple[Array, Array]:
-        cross = self._scales * matern(squared_distances(self._points, scaled))[0]
+        cross = self._scales * self.kernel(squared_distances(self._points, scaled))[0]
         return self._means + np.einsum("mij,mi->mj", cross, self._alpha), self._inverse @ cross
 
 
@@ -163,8 +165,8 @@ class Prediction:
         self._given = given
         self._scaled = points * process._weights
         scales = process._scales
-        cross, self._slope_data = matern(squared_distances(process._points, self._scaled))
-        near, self._slope_base = matern(squared_distances(given._base, self._scaled))
+        cross, self._slope_data = process.kernel(squared_distances(process._points, self._scaled))
+        near, self._slope_base = process.kernel(squared_distances(given._base, self._scaled))
         self._half = process._inverse @ (scales * cross)
         covariance = scales * near - np.swapaxes(given._half, 1, 2) @ self._half
         self._whitened = given._inverse @ covariance

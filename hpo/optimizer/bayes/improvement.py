@@ -13,7 +13,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import erfcx, log_ndtr, ndtr
 
-from .gp import Array, Mask
+from .gp import Mask
+from .kernels import Array
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _SQRT_HALF_PI = math.sqrt(math.pi / 2)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from .fit import Evidence, hyperparameters
-from .gp import Array, Hyperparameters
+from .gp import Hyperparameters
+from .kernels import Array
 
 _STEP = 1e-3
 
@@ -26,7 +27,7 @@ def sample_around(evidence: Evidence, centre: Array, count: int) -> list[Hyperpa
     rng = np.random.default_rng(count)
     half = rng.standard_normal((count // 2, len(centre)))
     normals = np.concatenate([half, -half]) / np.sqrt(np.maximum(strengths, 1.0))
-    return [hyperparameters(vector) for vector in centre + (normals @ ways.T) * evidence.spread]
+    return [hyperparameters(vector, evidence.kernel) for vector in centre + (normals @ ways.T) * evidence.spread]
 
 
 def _hessian(evidence: Evidence, centre: Array) -> Array:

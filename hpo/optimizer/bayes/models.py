@@ -21,8 +21,9 @@ from ...spec import StudySpec
 from .acquisition import Modelled
 from .curves import Outcome
 from .fit import Evidence, Fit, fit
-from .gp import Array, Hyperparameters, Process
+from .gp import Hyperparameters, Process
 from .improvement import log_probability
+from .kernels import Array, Kernel, gaussian, matern
 from .laplace import sample_around
 from .outcome import Transform, constraint_transforms, log_jacobian, objective_transforms, worth_comparing
 from .schedule import scheduled
@@ -37,7 +38,11 @@ _REMEMBERED = 256
 _FEW = 30
 """Below so many observations hyperparameters are sampled by a chain, then around the most probable ones."""
 _SAMPLES = ((150, 1), (_FEW, 4), (0, 8))
-"""(least number of observations, samples of the hyperparameters); 1 stands for the most probable ones."""
+"""(least number of observations, samples of the hyperparameters); 1 stands for the most probable ones.
+
+With one objective half of the samples are of the Matern kernel and half of the Gaussian, which a few dozen observations
+cannot tell apart. (With several objectives that is unmeasured, and the Matern kernel has all.)
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +111,7 @@ def _metric(spec: StudySpec, data: Data, name: str, sign: float, *, is_objective
         sds=sds,
         threshold=threshold,
         is_objective=is_objective,
-        # Hypervolume is measured in the objectives as they are: a warp would change which trade-offs count.
-        is_warped=len(spec.objectives) == 1,
+        is_alone=len(spec.objectives) == 1,
     )
     chosen = _choose(task, second_view=second_view)
     # A later outcome can rule out the shape that suited the earlier ones, such as a logarithm by its sign.
@@ -151,8 +155,8 @@ class _Task:
     threshold: float
     """The gain that satisfies the constraints on the metric; minus infinity without one."""
     is_objective: bool
-    is_warped: bool
-    """Whether an objective may be transformed in shape."""
+    is_alone: bool
+    """Whether the study has one objective."""
 
     @property
     def transforms(self) -> Sequence[Transform]:
@@ -160,7 +164,8 @@ class _Task:
         if not self.is_objective:
             return constraint_transforms(self.gains, self.threshold)
         found = objective_transforms(self.gains, self.threshold)
-        return found if self.is_warped else found[:1]
+        # Hypervolume is measured in the objectives as they are: a warp would change which trade-offs count.
+        return found if self.is_alone else found[:1]
 
     def first(self, places: NDArray[np.intp]) -> _Task:
         return replace(self, points=self.points[places], gains=self.gains[places], sds=self.sds[places])
@@ -168,7 +173,7 @@ class _Task:
     @property
     def key(self) -> bytes:
         parts = (self.points, self.columns, self.gains, self.sds)
-        rest = repr((self.threshold, self.is_objective, self.is_warped)).encode()
+        rest = repr((self.threshold, self.is_objective, self.is_alone)).encode()
         return blake2b(b"".join(part.tobytes() for part in parts) + rest).digest()
 
 
@@ -212,13 +217,18 @@ def _sampled(task: _Task, place: int, fitted: Fit) -> _Choice:
     if count == 1:
         return _Choice(place=place, hypers=(fitted.hyper,))
     draw = sample if len(task.gains) < _FEW else sample_around
-    hypers = draw(_evidence(task, task.transforms[place]), fitted.vector, count)
+    rough = _evidence(task, task.transforms[place])
+    if not task.is_alone:
+        return _Choice(place=place, hypers=tuple(draw(rough, fitted.vector, count)))
+    smooth = _evidence(task, task.transforms[place], gaussian)
+    found = fit(smooth, fitted.vector).vector
+    hypers = [*draw(smooth, found, count // 2), *draw(rough, fitted.vector, count // 2)]
     return _Choice(place=place, hypers=tuple(hypers))
 
 
-def _evidence(task: _Task, transform: Transform) -> Evidence:
+def _evidence(task: _Task, transform: Transform, kernel: Kernel = matern) -> Evidence:
     noise = (task.sds * transform.slope(task.gains)) ** 2
-    return Evidence(task.points, transform.forward(task.gains), noise, task.columns)
+    return Evidence(task.points, transform.forward(task.gains), noise, task.columns, kernel)
 
 
 def samples_for(count: int) -> int:

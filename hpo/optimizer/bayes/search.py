@@ -16,7 +16,7 @@ import numpy as np
 from ..sobol import sobol_points
 from .acquisition import Acquisition
 from .ascent import ascend
-from .gp import Array
+from .kernels import Array
 from .space import Space
 
 _RELAXED: Final = 12

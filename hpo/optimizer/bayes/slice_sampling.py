@@ -14,7 +14,8 @@ import math
 import numpy as np
 
 from .fit import Evidence, hyperparameters
-from .gp import Array, Hyperparameters
+from .gp import Hyperparameters
+from .kernels import Array
 
 _BURN_IN = 10
 _THINNING = 10
@@ -29,7 +30,7 @@ def sample(evidence: Evidence, start: Array, count: int) -> list[Hyperparameters
     for step in range(1, _BURN_IN + _THINNING * count + 1):
         vector, value = _move(evidence, vector, value, rng)
         if step > _BURN_IN and (step - _BURN_IN) % _THINNING == 0:
-            found.append(hyperparameters(vector))
+            found.append(hyperparameters(vector, evidence.kernel))
     return found
 
 

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from ...spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, StudySpec
 from ...trial import Params, ParamValue
 from ..cube import coordinate_of, grid_index, grid_size, grid_value, value_at, varies
-from .gp import Array, Mask
+from .gp import Mask
+from .kernels import Array
 
 _ARC = math.pi
 """The angle that the range of a conditional number covers."""

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern
+from sklearn.gaussian_process.kernels import Kernel as StockKernel
 
 from hpo.optimizer.bayes.fit import Evidence, fit, hyperparameters
-from hpo.optimizer.bayes.gp import Conditioned, Hyperparameters, Process, matern, safe_cholesky, squared_distances
+from hpo.optimizer.bayes.gp import Conditioned, Hyperparameters, Process, safe_cholesky, squared_distances
+from hpo.optimizer.bayes.kernels import Kernel, gaussian, matern
 from hpo.optimizer.bayes.slice_sampling import sample
 
 RNG = np.random.default_rng(7)
@@ -23,22 +25,27 @@ EXTRA = np.where(np.arange(25) % 5 == 0, 0.3, 0.0)
 QUERY = RNG.random((9, 4))
 
 
-def _process() -> Process:
-    return Process(POINTS, TARGETS, EXTRA, COLUMNS, [HYPER])
+def _process(kernel: Kernel = matern) -> Process:
+    return Process(POINTS, TARGETS, EXTRA, COLUMNS, [replace(HYPER, kernel=kernel)])
 
 
-def test_the_posterior_is_that_of_scikit_learn() -> None:
-    kernel = ConstantKernel(1.7) * Matern(HYPER.lengthscales[COLUMNS], nu=2.5)
-    other = GaussianProcessRegressor(kernel, alpha=HYPER.noise + EXTRA, optimizer=None)
+@pytest.mark.parametrize(
+    ("kernel", "stock"),
+    [(matern, Matern(HYPER.lengthscales[COLUMNS], nu=2.5)), (gaussian, RBF(HYPER.lengthscales[COLUMNS]))],
+)
+def test_the_posterior_is_that_of_scikit_learn(kernel: Kernel, stock: StockKernel) -> None:
+    other = GaussianProcessRegressor(ConstantKernel(1.7) * stock, alpha=HYPER.noise + EXTRA, optimizer=None)
     mean, covariance = other.fit(POINTS, TARGETS - 0.3).predict(QUERY, return_cov=True)
-    found = _process().joint(QUERY)
+    found = _process(kernel).joint(QUERY)
     assert np.allclose(found[0][0], mean + 0.3)
     assert np.allclose(found[1][0], covariance)
-    assert np.allclose(_process().marginal(QUERY), (found[0][0], np.diag(covariance)))
+    assert np.allclose(_process(kernel).marginal(QUERY), (found[0][0], np.diag(covariance)))
 
 
 def test_members_are_processes_of_their_own() -> None:
-    other = Hyperparameters(lengthscales=np.array([1.0, 0.3, 0.7]), outputscale=0.6, noise=0.1, mean=-0.2)
+    other = Hyperparameters(
+        lengthscales=np.array([1.0, 0.3, 0.7]), outputscale=0.6, noise=0.1, mean=-0.2, kernel=gaussian
+    )
     both = Process(POINTS, TARGETS, EXTRA, COLUMNS, [HYPER, other])
     alone = [Process(POINTS, TARGETS, EXTRA, COLUMNS, [hyper]) for hyper in (HYPER, other)]
     assert np.allclose(both.joint(QUERY)[1], np.concatenate([process.joint(QUERY)[1] for process in alone]))
@@ -70,7 +77,7 @@ def test_samples_at_a_base_are_noiseless_observations() -> None:
 
 
 def test_the_gradient_of_a_prediction() -> None:
-    process = Process(POINTS, TARGETS, EXTRA, COLUMNS, [HYPER, replace(HYPER, outputscale=0.4)])
+    process = Process(POINTS, TARGETS, EXTRA, COLUMNS, [HYPER, replace(HYPER, outputscale=0.4, kernel=gaussian)])
     given = Conditioned(process, QUERY[:3], RNG.standard_normal((2, 5, 3)))
     by_means, by_variances = RNG.standard_normal((2, 5, 6)), RNG.standard_normal((2, 6))
 
@@ -86,13 +93,14 @@ def test_the_gradient_of_a_prediction() -> None:
         assert np.allclose(found[:, column], (value(points + step) - value(points - step)) / 2e-6, rtol=1e-5, atol=1e-6)
 
 
-def test_the_evidence_is_likelihood_times_priors() -> None:
-    evidence = Evidence(POINTS, TARGETS, EXTRA, COLUMNS)
+@pytest.mark.parametrize("kernel", [matern, gaussian])
+def test_the_evidence_is_likelihood_times_priors(kernel: Kernel) -> None:
+    evidence = Evidence(POINTS, TARGETS, EXTRA, COLUMNS, kernel)
 
     def direct(vector: np.ndarray) -> float:
         hyper = hyperparameters(vector)
         scaled = POINTS / hyper.lengthscales[COLUMNS]
-        covariance = hyper.outputscale * matern(squared_distances(scaled, scaled))[0]
+        covariance = hyper.outputscale * kernel(squared_distances(scaled, scaled))[0]
         covariance += np.diag(hyper.noise + EXTRA)
         likelihood = multivariate_normal(np.full(25, hyper.mean), covariance).logpdf(TARGETS)
         return float(likelihood - 0.5 * (((vector - evidence.centre) / evidence.spread) ** 2).sum())

@@ -7,6 +7,8 @@ import pytest
 
 from hpo.optimizer.bayes.curves import Outcome
 from hpo.optimizer.bayes.fit import Evidence, fit
+from hpo.optimizer.bayes.gp import Process
+from hpo.optimizer.bayes.kernels import gaussian, matern
 from hpo.optimizer.bayes.laplace import sample_around
 from hpo.optimizer.bayes.models import Data, model
 
@@ -65,3 +67,25 @@ def test_the_second_view_is_a_shape_of_the_other_kind(is_logarithmic: bool) -> N
     data = Data(points=POINTS, columns=COLUMNS, outcomes=outcomes)
     first, second = (model(spec, data, second_view=view)[0].transform.ceiling is None for view in (False, True))
     assert first is not second
+
+
+@pytest.mark.parametrize("count", [12, 40])
+def test_the_expectation_of_one_objective_is_over_both_kernels(count: int) -> None:
+    """Against each kernel alone: what is expected lies halfway between."""
+    values = np.sin(9 * POINTS[:count, 0]) + POINTS[:count, 1]
+    outcomes = [
+        Outcome(params={}, values={"val_loss": float(value)}, sds={"val_loss": 0.0}, is_pending=False)
+        for value in values
+    ]
+    spec = spec_with(objectives=[{"metric": "val_loss", "direction": "minimize"}])
+    data = Data(points=POINTS[:count], columns=COLUMNS, outcomes=outcomes)
+    process = model(spec, data)[0].modelled.process
+    hypers = process.hypers
+    query = RNG.random((6, 2))
+    targets = model(spec, data)[0].transform.forward(-values)
+    alone = [
+        Process(data.points, targets, np.zeros(count), COLUMNS, [h for h in hypers if h.kernel is kernel]).mean(query)
+        for kernel in (matern, gaussian)
+    ]
+    assert not np.allclose(*alone)
+    assert np.allclose(process.mean(query), np.mean(alone, axis=0))

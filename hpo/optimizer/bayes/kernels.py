@@ -1,0 +1,36 @@
+"""Kernels of a Gaussian process: how alike two configurations are taken to be, by their squared distance.
+
+    Matern-5/2    m(d) = (1 + sqrt(5) d + 5 d^2 / 3) exp(-sqrt(5) d)    twice differentiable functions
+    Gaussian      g(d) = exp(-d^2 / 2)                                  infinitely often differentiable ones
+
+(Rasmussen and Williams, 2006, "Gaussian Processes for Machine Learning", eq. 4.17 and 4.9.) The Gaussian is a product
+over parameters, so that what is learned of one choice carries over to all combinations with others, and it reaches
+farther; the Matern kernel is surprised less by a function that is rough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+Kernel = Callable[[Array], tuple[Array, Array]]
+"""Squared distances to the kernel, 1 at distance 0, and its derivative by the squared distance."""
+
+_SQRT5 = float(np.sqrt(5.0))
+
+
+def matern(squared: Array) -> tuple[Array, Array]:
+    """Give the Matern-5/2 kernel and its derivative by the squared distance."""
+    scaled = _SQRT5 * np.sqrt(squared)
+    decay = np.exp(-scaled)
+    return (1 + scaled + (5 / 3) * squared) * decay, (-5 / 6) * (1 + scaled) * decay
+
+
+def gaussian(squared: Array) -> tuple[Array, Array]:
+    """Give the Gaussian kernel and its derivative by the squared distance."""
+    found = np.exp(-0.5 * squared)
+    return found, -0.5 * found
