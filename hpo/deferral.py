@@ -1,7 +1,7 @@
 """Which trials wait and which go on, for the rule `curves` where it may pause.
 
 A pause costs nothing but a checkpoint, so nothing is gained by finishing a trial before it is known to be worth it.
-Each trial waits at the rung nearest to a quarter of its epochs, or before where it looks hopeless. Of those that wait,
+Each trial waits at the first rung from a sixth of its epochs on, or before where it looks hopeless. Of those that wait,
 hopeless ones apart, the one with the best expected end goes on, as often as the epochs spent beyond that rung do not
 outgrow those spent up to it: half of the effort explores and half finishes what is best. Once all trials of the study
 have begun, whatever has a chance is finished.
@@ -21,8 +21,8 @@ from .spec.study import CurvesStopping
 from .standing import scores
 from .trial import TrialRecord, TrialState
 
-_SHARE: Final = 0.25
-"""Trials wait after about this share of their epochs."""
+_SHARE: Final = 1 / 6
+"""Trials wait at the first rung after this share of their epochs."""
 
 
 def waits(spec: StudySpec, rule: CurvesStopping, trial: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:

@@ -6,8 +6,8 @@ Hyperband are in `rungs`, the rule `curves` is in `curve_stopping` with its mode
 pauses in `deferral`; docs/early-stopping.md says what each is for.
 
 Guards: no trial is stopped before `min_epochs`, before `startup_trials` of the study are completed, after its last
-epoch, or while it is the best of the study (with several objectives: while no other trial dominates it). Waiting at a
-quarter of the length is no stop and has guards of its own.
+epoch, or while it is the best of the study (with several objectives: while no other trial dominates it). Waiting
+early on (`deferral`) is no stop and has guards of its own.
 
 With several objectives or with constraints, the rules that compare trials see, in place of the objective, each trial's
 standing among those that have reported the same step (`standing.scores`).

@@ -19,8 +19,8 @@ from workers.train import TrainingResult
 
 from .bench import EPOCHS, GOOD, Bench, wait_until
 
-WAITING = 4
-"""The rung of the rule `curves` at a quarter of the epochs."""
+WAITING = 3
+"""The rung of the rule `curves` at a sixth of the epochs."""
 
 
 def _assert_equal(bench: Bench, study: int, reference: TrainingResult) -> None:

@@ -1,4 +1,4 @@
-"""Trials that wait at a quarter of their length, and which of them goes on."""
+"""Trials that wait at a sixth of their length, and which of them goes on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hpo.trial import Decision, TrialRecord, TrialState
 from .records import record_of, spec_with
 
 EPOCHS = 9
-RUNG = 3
-"""The rung nearest to a quarter of nine epochs; six are left beyond it."""
+RUNG = 2
+"""The first rung from a sixth of nine epochs on; seven are left beyond it, as many as four trials explore."""
 
 
 def _spec(**sections: Any) -> StudySpec:
@@ -34,8 +34,11 @@ def _waiting(id: int, value: float) -> TrialRecord:
     return record_of(id, TrialState.PAUSED, values=_rising(value))
 
 
+_BEHIND = [_waiting(id, 0.2) for id in (10, 11, 12)]
+
+
 @pytest.mark.parametrize("epochs", range(1, EPOCHS + 1))
-def test_a_trial_waits_at_a_quarter_of_its_length_and_nowhere_else(epochs: int) -> None:
+def test_a_trial_waits_at_a_sixth_of_its_length_and_nowhere_else(epochs: int) -> None:
     decision = decide(_spec(), record_of(0, values=_rising(0.5, epochs)), [])
     assert decision is (Decision.PAUSE if epochs == RUNG else Decision.CONTINUE)
 
@@ -51,16 +54,17 @@ def test_a_single_epoch_is_no_reason_to_wait() -> None:
 
 
 def test_the_best_goes_on_once_as_much_is_explored_as_it_will_take() -> None:
-    assert promotions(_spec(), [_waiting(0, 0.5)]) == []
-    assert promotions(_spec(), [_waiting(0, 0.5), _waiting(1, 0.4)]) == [0]
-    assert promotions(_spec(), [_waiting(0, 0.4), _waiting(1, 0.5)]) == [1]
+    assert promotions(_spec(), [_waiting(0, 0.5), *_BEHIND[:2]]) == []
+    assert promotions(_spec(), [_waiting(0, 0.5), _waiting(1, 0.4), *_BEHIND]) == [0]
+    assert promotions(_spec(), [_waiting(0, 0.4), _waiting(1, 0.5), *_BEHIND]) == [1]
     # A trial that is the best itself does not wait at all, and one that is not lets the other go first.
-    assert decide(_spec(), record_of(1, values=_rising(0.5)), [_waiting(0, 0.4)]) is Decision.CONTINUE
-    assert decide(_spec(), record_of(1, values=_rising(0.3)), [_waiting(0, 0.4)]) is Decision.PAUSE
+    others = [_waiting(0, 0.4), *_BEHIND]
+    assert decide(_spec(), record_of(1, values=_rising(0.5)), others) is Decision.CONTINUE
+    assert decide(_spec(), record_of(1, values=_rising(0.3)), others) is Decision.PAUSE
 
 
 def test_a_trial_that_was_let_go_on_counts_with_all_it_will_take() -> None:
-    others = [_waiting(0, 0.4), _waiting(1, 0.5)]
+    others = [_waiting(0, 0.4), _waiting(1, 0.5), *_BEHIND]
     running = record_of(3, values=_rising(0.6))
     assert promotions(_spec(), [*others, running]) == []
     assert promotions(_spec(), [*others, replace(running, state=TrialState.PAUSED)]) == [3]
@@ -68,7 +72,7 @@ def test_a_trial_that_was_let_go_on_counts_with_all_it_will_take() -> None:
 
 def test_less_is_better_where_the_objective_is_minimized() -> None:
     spec = _spec(objectives=[{"metric": "val_top1", "direction": "minimize"}])
-    assert promotions(spec, [_waiting(0, 0.5), _waiting(1, 0.4)]) == [1]
+    assert promotions(spec, [_waiting(0, 0.5), _waiting(1, 0.4), *(_waiting(id, 0.7) for id in (10, 11))]) == [1]
 
 
 def test_with_constraints_the_feasible_go_first() -> None:
@@ -78,7 +82,8 @@ def test_with_constraints_the_feasible_go_first() -> None:
         curve = {step: {"val_top1": value, "epoch_seconds": seconds} for step in range(1, RUNG + 1)}
         return record_of(id, TrialState.PAUSED, curve=curve)
 
-    assert promotions(spec, [waiting(0, 0.9, 20.0), waiting(1, 0.4, 5.0)]) == [1]
+    slow = [waiting(id, 0.9, 20.0) for id in (0, 10, 11)]
+    assert promotions(spec, [*slow, waiting(1, 0.4, 5.0)]) == [1]
 
 
 def test_once_all_have_begun_whatever_has_a_chance_is_finished() -> None:
