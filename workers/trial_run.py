@@ -193,7 +193,7 @@ class TrialRun:
         self._end_training(patience_seconds=EXIT_SECONDS)
         match last:
             case Finished() if last.metrics:
-                _log.info("%s: %s, val_top1 %.4f", self._name, last.outcome, last.metrics.get("val_top1", 0.0))
+                _log.info("%s: %s, %s", self._name, last.outcome, _shown(last.metrics))
                 self._finish(last.outcome, last, metrics=last.metrics, checkpoint=last.checkpoint)
             case Finished():  # stopped before anything was measured: there is no result to keep
                 self._release("drained", message="stopped within the first epoch")
@@ -262,5 +262,11 @@ def _params(params: Any) -> str:
 
 
 def _epoch_line(epoch: int, epochs: int, metrics: dict[str, float]) -> str:
-    shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in ("val_top1", "val_loss", "train_loss"))
-    return f"epoch {epoch}/{epochs}  {shown}  {metrics['epoch_seconds']:.1f} s"
+    return f"epoch {epoch}/{epochs}  {_shown(metrics)}  {metrics['epoch_seconds']:.1f} s"
+
+
+def _shown(metrics: dict[str, float]) -> str:
+    """What a person looks at first; which of them the study is about is not the worker's to know."""
+    return "  ".join(
+        f"{name} {metrics[name]:.4f}" for name in ("val_top1", "val_loss", "train_loss") if name in metrics
+    )

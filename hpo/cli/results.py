@@ -35,15 +35,23 @@ def trials(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 
 @app.command()
 def best(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Show the best trial of a study."""
+    """Show the best trial of a study, and with several objectives every trial that no other one dominates."""
     with client_of(settings_of(context)) as client:
-        found = client.best(name)
+        found, spec = client.best(name), client.study(name)["spec"]
+        has_front = len(spec["objectives"]) > 1 and not as_json
+        front = undominated(client.trials(name), spec) if has_front else []
     if as_json:
         typer.echo(json.dumps(found))
         return
     metrics = ", ".join(f"{metric} {value:.4g}" for metric, value in found["metrics"].items())
     out.print(f"trial {found['number']}: {metrics}")
     out.print(yaml.safe_dump(dict(found["params"]), sort_keys=False), end="", markup=False)
+    if front:
+        out.print(
+            f"It is the best by {spec['objectives'][0]['metric']}. No trial is better than these in one objective"
+        )
+        out.print("and as good in the others; `hpo export --trial NUMBER` writes any of them.")
+        out.print(leaderboard(front, spec))
 
 
 @app.command()
@@ -153,6 +161,23 @@ def leaderboard(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> Table:
             *[_expectation(trial)[name] for name in expectations],
         )
     return table
+
+
+def undominated(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give the completed trials within the constraints that no other such trial dominates."""
+    from ..outcomes import is_feasible
+    from ..standing import dominates, gains
+
+    study = stored_spec(spec)
+    points = {
+        trial["number"]: point
+        for trial in found
+        if trial["state"] == "completed"
+        and is_feasible(study, _metrics(trial))
+        and (point := gains(study, _metrics(trial))) is not None
+    }
+    kept = {number for number, point in points.items() if not any(dominates(other, point) for other in points.values())}
+    return [trial for trial in found if trial["number"] in kept]
 
 
 def _best_first(found: Sequence[dict[str, Any]], study: StudySpec) -> list[dict[str, Any]]:

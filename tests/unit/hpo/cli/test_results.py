@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hpo.cli.results import leaderboard
+from hpo.cli.results import leaderboard, undominated
 from hpo.cli.studies import hours
 from hpo.spec import dump_spec, parse_spec
 
@@ -67,6 +67,18 @@ def test_several_objectives_have_a_column_each_and_the_front_comes_first() -> No
     found = _rows(trials, objectives=[{"metric": "val_top1"}, {"metric": "epoch_seconds"}])
     assert found[0][3:5] == ["val_top1", "epoch_seconds"]
     assert set(_order(found)[:2]) == {0, 2}, "1 and 3 are dominated"
+
+
+def test_the_front_is_of_what_is_completed_and_keeps_the_constraints() -> None:
+    points = [(0.9, 9.0), (0.8, 10.0), (0.5, 1.0), (0.95, 20.0), (0.5, 1.0)]
+    trials = [_trial(n, {"val_top1": top, "epoch_seconds": seconds}) for n, (top, seconds) in enumerate(points)]
+    trials += [_trial(5, {"val_top1": 0.99, "epoch_seconds": 0.1}, "running"), _trial(6, None, "failed")]
+    sections = {
+        "objectives": [{"metric": "val_top1"}, {"metric": "epoch_seconds"}],
+        "constraints": ["epoch_seconds <= 15"],
+    }
+    front = undominated(trials, dump_spec(parse_spec({**SPEC, **sections})))
+    assert [trial["number"] for trial in front] == [0, 2, 4], "equal outcomes are as good as each other"
 
 
 def test_what_the_model_expected_is_shown_where_there_was_one() -> None:
