@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,7 @@ class Process:
         """Condition on `targets` at embedded `points`; `noise` is added to the variance of each observation."""
         self.members = len(hypers)
         self.hypers = tuple(hypers)
+        self._runs = _runs(self.hypers)
         self._weights = np.stack([1.0 / hyper.lengthscales[columns] for hyper in hypers])[:, None, :]
         self._scales = np.array([hyper.outputscale for hyper in hypers])[:, None, None]
         self._means = np.array([hyper.mean for hyper in hypers])[:, None]
@@ -120,14 +122,22 @@ class Process:
 
     def kernel(self, squared: Array) -> tuple[Array, Array]:
         """Give the kernels of the members and their derivatives by squared distances (members, ...)."""
-        if len({hyper.kernel for hyper in self.hypers}) == 1:
+        if len(self._runs) == 1:
             return self.hypers[0].kernel(squared)
-        parts = [hyper.kernel(part) for hyper, part in zip(self.hypers, squared, strict=True)]
-        return np.stack([value for value, _ in parts]), np.stack([slope for _, slope in parts])
+        values, slopes = np.empty_like(squared), np.empty_like(squared)
+        for kernel, members in self._runs:
+            values[members], slopes[members] = kernel(squared[members])
+        return values, slopes
 
     def _halves(self, scaled: Array) -> tuple[Array, Array]:
         cross = self._scales * self.kernel(squared_distances(self._points, scaled))[0]
         return self._means + np.einsum("mij,mi->mj", cross, self._alpha), self._inverse @ cross
+
+
+def _runs(hypers: Sequence[Hyperparameters]) -> list[tuple[Kernel, slice]]:
+    """Give the runs of members that have the same kernel."""
+    starts = [0, *(at for at in range(1, len(hypers)) if hypers[at].kernel is not hypers[at - 1].kernel), len(hypers)]
+    return [(hypers[start].kernel, slice(start, stop)) for start, stop in pairwise(starts)]
 
 
 class Conditioned:
