@@ -50,7 +50,7 @@ def best(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
         out.print(
             f"It is the best by {spec['objectives'][0]['metric']}. No trial is better than these in one objective"
         )
-        out.print("and as good in the others; `hpo export --trial NUMBER` writes any of them.")
+        out.print(f"and as good in the others; `hpo export {name} --trial NUMBER` writes any of them.")
         out.print(leaderboard(front, spec))
 
 
