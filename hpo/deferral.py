@@ -22,7 +22,7 @@ from .standing import scores
 from .trial import TrialRecord, TrialState
 
 _SHARE: Final = 1 / 6
-"""Trials wait at the first rung after this share of their epochs."""
+"""Trials wait at the first rung from this share of their epochs on."""
 
 
 def waits(spec: StudySpec, rule: CurvesStopping, trial: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:

@@ -37,12 +37,12 @@ def trials(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 def best(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Show the best trial of a study, and with several objectives every trial that no other one dominates."""
     with client_of(settings_of(context)) as client:
-        found, spec = client.best(name), client.study(name)["spec"]
-        has_front = len(spec["objectives"]) > 1 and not as_json
-        front = undominated(client.trials(name), spec) if has_front else []
-    if as_json:
-        typer.echo(json.dumps(found))
-        return
+        found = client.best(name)
+        if as_json:
+            typer.echo(json.dumps(found))
+            return
+        spec = client.study(name)["spec"]
+        front = undominated(client.trials(name), spec) if len(spec["objectives"]) > 1 else []
     metrics = ", ".join(f"{metric} {value:.4g}" for metric, value in found["metrics"].items())
     out.print(f"trial {found['number']}: {metrics}")
     out.print(yaml.safe_dump(dict(found["params"]), sort_keys=False), end="", markup=False)

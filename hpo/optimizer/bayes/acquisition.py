@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .arrays import Array
 from .gp import Conditioned, Process
 from .improvement import cells, is_dominated, log_gain, log_probability
-from .kernels import Array
 from .space import Space
 
 _MARGIN = 0.1

@@ -10,8 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .gp import Mask
-from .kernels import Array
+from .arrays import Array, Mask
 
 Function = Callable[[Array], tuple[Array, Array]]
 

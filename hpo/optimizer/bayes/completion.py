@@ -10,9 +10,8 @@ import numpy as np
 from ...trial import Params
 from ..sobol import sobol_points
 from .acquisition import Acquisition
+from .arrays import Array, Mask
 from .ascent import ascend
-from .gp import Mask
-from .kernels import Array
 from .space import Space
 
 _CLOUD: Final = 9

@@ -24,10 +24,10 @@ from ...outcomes import gain
 from ...spec import StudySpec
 from ...trial import EarlierTrial
 from ..history import History
+from .arrays import Array
 from .curves import Outcome
 from .fit import Evidence, hyperparameters
 from .gp import Hyperparameters, Process
-from .kernels import Array
 from .models import Data
 from .space import Space
 

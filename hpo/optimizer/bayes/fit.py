@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotri, dtrtrs
 from scipy.optimize import minimize
 
+from .arrays import Array
 from .gp import Hyperparameters
-from .kernels import Array, Kernel, matern
+from .kernels import Kernel, matern
 
 LENGTHSCALE_SPREAD = 0.8
 NOISE_CENTRE, NOISE_SPREAD = -6.0, 1.5

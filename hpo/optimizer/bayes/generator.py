@@ -16,11 +16,11 @@ from ..generator import GeneratorError
 from ..history import History
 from ..prior import has_prior
 from .acquisition import Acquisition
+from .arrays import Array
 from .completion import complete
 from .curves import outcomes
 from .earlier import promising, space_of, with_earlier
 from .improvement import is_dominated
-from .kernels import Array
 from .models import Data, Metric, feasibility, model
 from .prior import Belief, BelievedAcquisition, power
 from .search import best_of, every_row, free, search

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky
 from scipy.linalg.lapack import dtrtri
 
-from .kernels import Array, Kernel, matern
-
-Mask = NDArray[np.bool_]
+from .arrays import Array
+from .kernels import Kernel, matern
 
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 
@@ -90,6 +89,7 @@ class Process:
         """Condition on `targets` at embedded `points`; `noise` is added to the variance of each observation."""
         self.members = len(hypers)
         self.hypers = tuple(hypers)
+        """What the members were given, in their order."""
         self._runs = _runs(self.hypers)
         self._weights = np.stack([1.0 / hyper.lengthscales[columns] for hyper in hypers])[:, None, :]
         self._scales = np.array([hyper.outputscale for hyper in hypers])[:, None, None]

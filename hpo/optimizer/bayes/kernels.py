@@ -4,8 +4,8 @@
     Gaussian      g(d) = exp(-d^2 / 2)                                  infinitely often differentiable ones
 
 (Rasmussen and Williams, 2006, "Gaussian Processes for Machine Learning", eq. 4.17 and 4.9.) The Gaussian is a product
-over parameters, so that what is learned of one choice carries over to all combinations with others, and it reaches
-farther; the Matern kernel is surprised less by a function that is rough.
+over parameters and believes in smoother functions, about which a few observations say more; the Matern kernel is
+misled less by a function that is rough.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from .arrays import Array
 
 Kernel = Callable[[Array], tuple[Array, Array]]
 """Squared distances to the kernel, 1 at distance 0, and its derivative by the squared distance."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arrays import Array
 from .fit import Evidence, hyperparameters
 from .gp import Hyperparameters
-from .kernels import Array
 
 _STEP = 1e-3
 

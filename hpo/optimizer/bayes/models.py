@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from ...outcomes import gain
 from ...spec import StudySpec
 from .acquisition import Modelled
+from .arrays import Array
 from .curves import Outcome
 from .fit import Evidence, Fit, fit
 from .gp import Hyperparameters, Process
 from .improvement import log_probability
-from .kernels import Array, Kernel, gaussian, matern
+from .kernels import Kernel, gaussian, matern
 from .laplace import sample_around
 from .outcome import Transform, constraint_transforms, log_jacobian, objective_transforms, worth_comparing
 from .schedule import scheduled
@@ -111,7 +112,7 @@ def _metric(spec: StudySpec, data: Data, name: str, sign: float, *, is_objective
         sds=sds,
         threshold=threshold,
         is_objective=is_objective,
-        is_alone=len(spec.objectives) == 1,
+        has_one_objective=len(spec.objectives) == 1,
     )
     chosen = _choose(task, second_view=second_view)
     # A later outcome can rule out the shape that suited the earlier ones, such as a logarithm by its sign.
@@ -155,7 +156,7 @@ class _Task:
     threshold: float
     """The gain that satisfies the constraints on the metric; minus infinity without one."""
     is_objective: bool
-    is_alone: bool
+    has_one_objective: bool
     """Whether the study has one objective."""
 
     @property
@@ -165,7 +166,7 @@ class _Task:
             return constraint_transforms(self.gains, self.threshold)
         found = objective_transforms(self.gains, self.threshold)
         # Hypervolume is measured in the objectives as they are: a warp would change which trade-offs count.
-        return found if self.is_alone else found[:1]
+        return found if self.has_one_objective else found[:1]
 
     def first(self, places: NDArray[np.intp]) -> _Task:
         return replace(self, points=self.points[places], gains=self.gains[places], sds=self.sds[places])
@@ -173,7 +174,7 @@ class _Task:
     @property
     def key(self) -> bytes:
         parts = (self.points, self.columns, self.gains, self.sds)
-        rest = repr((self.threshold, self.is_objective, self.is_alone)).encode()
+        rest = repr((self.threshold, self.is_objective, self.has_one_objective)).encode()
         return blake2b(b"".join(part.tobytes() for part in parts) + rest).digest()
 
 
@@ -218,7 +219,7 @@ def _sampled(task: _Task, place: int, fitted: Fit) -> _Choice:
         return _Choice(place=place, hypers=(fitted.hyper,))
     draw = sample if len(task.gains) < _FEW else sample_around
     rough = _evidence(task, task.transforms[place])
-    if not task.is_alone:
+    if not task.has_one_objective:
         return _Choice(place=place, hypers=tuple(draw(rough, fitted.vector, count)))
     smooth = _evidence(task, task.transforms[place], gaussian)
     found = fit(smooth, fitted.vector).vector

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .kernels import Array
+from .arrays import Array
 
 _FENCE = 8.0
 """Gaps to the best beyond so many times the worst quartile's among the first outcomes are cut."""

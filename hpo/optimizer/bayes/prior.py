@@ -19,7 +19,7 @@ from ...spec import StudySpec
 from ...spec.parameters import Prior
 from ..prior import SPREADS, WEIGHTS
 from .acquisition import Acquisition, Modelled
-from .kernels import Array
+from .arrays import Array
 from .space import Axis, Space
 
 _EVEN: Final = 0.05

@@ -15,8 +15,8 @@ import numpy as np
 
 from ..sobol import sobol_points
 from .acquisition import Acquisition
+from .arrays import Array
 from .ascent import ascend
-from .kernels import Array
 from .space import Space
 
 _RELAXED: Final = 12

@@ -13,9 +13,9 @@ import math
 
 import numpy as np
 
+from .arrays import Array
 from .fit import Evidence, hyperparameters
 from .gp import Hyperparameters
-from .kernels import Array
 
 _BURN_IN = 10
 _THINNING = 10

@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from ...spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, StudySpec
 from ...trial import Params, ParamValue
 from ..cube import coordinate_of, grid_index, grid_size, grid_value, value_at, varies
-from .gp import Mask
-from .kernels import Array
+from .arrays import Array, Mask
 
 _ARC = math.pi
 """The angle that the range of a conditional number covers."""

@@ -89,3 +89,19 @@ def test_the_expectation_of_one_objective_is_over_both_kernels(count: int) -> No
     ]
     assert not np.allclose(*alone)
     assert np.allclose(process.mean(query), np.mean(alone, axis=0))
+
+
+def test_several_objectives_are_modelled_with_the_matern_kernel_alone() -> None:
+    values = {"val_top1": POINTS[:, 0], "epoch_seconds": POINTS[:, 1]}
+    outcomes = [
+        Outcome(
+            params={},
+            values={name: float(column[place]) for name, column in values.items()},
+            sds=dict.fromkeys(values, 0.0),
+            is_pending=False,
+        )
+        for place in range(20)
+    ]
+    spec = spec_with(objectives=[{"metric": name} for name in values])
+    found = model(spec, Data(points=POINTS[:20], columns=COLUMNS, outcomes=outcomes))
+    assert [{hyper.kernel for hyper in metric.modelled.process.hypers} for metric in found] == [{matern}, {matern}]

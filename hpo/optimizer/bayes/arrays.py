@@ -1,0 +1,9 @@
+"""The types of arrays in this package: everything is float64."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
