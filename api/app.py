@@ -11,19 +11,20 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from pydantic.json_schema import models_json_schema
 
-from hpo.export import Export
+from hpo.results.export import Export
+from hpo.service.fallback import Fallback
+from hpo.service.upkeep import upkeep
 from hpo.spec import Fragments, StudySpec
 from hpo.store import Database
 
-from . import best, events, health, leases, problems, studies, tokens, trials, workers
+from . import problems
 from .auth import login
 from .auth.gate import Gate
 from .config import ApiConfig
-from .dashboard import DashboardRoute
-from .fallback import Fallback
+from .dashboard.mount import DashboardRoute
 from .rate import RateLimiter
 from .state import ApiState, SpecCheck
-from .upkeep import upkeep
+from .v1 import best, events, health, leases, studies, tokens, trials, workers
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -97,6 +98,8 @@ def _to_dashboard() -> RedirectResponse:
 
 
 def _storage(database: Database) -> BaseStorage:
-    from hpo.optuna_storage import DatabaseSource, StudyStorage
+    from hpo.optuna_view.storage import StudyStorage
+
+    from .dashboard.source import DatabaseSource
 
     return StudyStorage(DatabaseSource(database))

@@ -9,11 +9,11 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from hpo.errors import SpecIssue
+from hpo.service.fallback import Fallback
 from hpo.spec import Fragments, StudySpec
 from hpo.store import Database
 
 from .config import ApiConfig
-from .fallback import Fallback
 from .rate import RateLimiter
 
 SpecCheck = Callable[[StudySpec], Sequence[SpecIssue]]

@@ -23,6 +23,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from data.index.file import read_index, write_index
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import av
@@ -31,14 +33,14 @@ import torch
 from loader_peers import BATCH, CLIP, COPY, CUT, SHORT_SIDE, Peer, Request, copies, decoders, jpegs, loaders
 
 from data import AugmentSpec, Dataset, DatasetSpec, Index, open_dataset
-from data.crops import training_box
-from data.index import ClipRecord, Measurement, make_index
-from data.loader import ClipLoader
-from data.rows import TrainingRows
-from data.sampling import training_indices
+from data.clips.crops import training_box
+from data.clips.loader import ClipLoader
+from data.clips.plan import TrainingRows
+from data.clips.sampling import training_indices
+from data.index.records import ClipRecord, Measurement, make_index
 from data.seeding import Draws
 from data.specs import StoreKind
-from data.synthetic import make_demo_dataset
+from data.synthetic.dataset import make_demo_dataset
 from models import create_model
 
 Results = dict[str, Any]
@@ -227,11 +229,11 @@ def _anonymous_mib() -> float:
 def bench_index(root: Path, folder: Path, options: argparse.Namespace) -> Results:
     """Opening an index of as many clips as UCF101 has."""
     path = folder / "index.json"
-    _ucf101().save(path)
+    write_index(_ucf101(), path)
     seconds = []
     for _ in range(options.turns):
         started = time.perf_counter()
-        Index.load(path)
+        read_index(path)
         seconds.append(time.perf_counter() - started)
     best = statistics.median(seconds)
     _print("Opening an index of 13,320 clips", ("seconds",), [(f"{best:.3f}",)])

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from data import AugmentSpec, ClipSpec, Dataset
-from data.decode import decode_frames, scaled_size
-from data.index import ClipRecord, Measurement
-from data.loader import ClipLoader
-from data.rows import TrainingRows
-from data.store import Box
+from data.clips.loader import ClipLoader
+from data.clips.plan import TrainingRows
+from data.index.records import ClipRecord, Measurement
+from data.reading.video import decode_frames, scaled_size
+from data.stores.protocol import Box
 
 SHORT_SIDE, CROP = 128, 112
 CLIP = ClipSpec(frames=32, stride=2, size=CROP)

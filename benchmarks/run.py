@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from data import AugmentSpec, ClipSpec, DatasetSpec, open_dataset
-from data.synthetic import make_demo_dataset
+from data.synthetic.dataset import make_demo_dataset
 from hpo.optimizer import create_optimizer
 from hpo.protocol import ClaimRequest, WorkerInfo
 from hpo.spec import StudySpec, parse_spec

@@ -27,12 +27,12 @@ from .errors import (
 from .specs import AugmentSpec, ClipSpec, DatasetSpec
 
 if TYPE_CHECKING:
+    from .clips.loader import ClipBatch, ClipLoader
     from .dataset import Dataset, open_dataset
-    from .index import Index
-    from .loader import ClipBatch, ClipLoader
-    from .report import CheckReport, check
-    from .scanning import scan
-    from .synthetic import make_demo_dataset
+    from .index.records import Index
+    from .scanning.report import CheckReport, check
+    from .scanning.scan import scan
+    from .synthetic.dataset import make_demo_dataset
 
 __all__ = [
     "AugmentSpec",
@@ -60,15 +60,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CheckReport": "report",
-    "ClipBatch": "loader",
-    "ClipLoader": "loader",
+    "CheckReport": "scanning.report",
+    "ClipBatch": "clips.loader",
+    "ClipLoader": "clips.loader",
     "Dataset": "dataset",
-    "Index": "index",
-    "check": "report",
-    "make_demo_dataset": "synthetic",
+    "Index": "index.records",
+    "check": "scanning.report",
+    "make_demo_dataset": "synthetic.dataset",
     "open_dataset": "dataset",
-    "scan": "scanning",
+    "scan": "scanning.scan",
 }
 
 

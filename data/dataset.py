@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import CacheError, InvalidSpecError, SplitError
-from .index import ClipRecord, Index, Problem
-from .prepare import prepare
+from .index.records import ClipRecord, Index, Problem
+from .index.splits import Split, make_split
+from .preparation.prepare import prepare
 from .progress import Progress
-from .scanning import scan_into
+from .scanning.scan import scan_into
 from .specs import AugmentSpec, ClipSpec, DatasetSpec, Stream
-from .splits import Split, make_split
-from .store import FrameStore
+from .stores.protocol import FrameStore
 
 if TYPE_CHECKING:
     import torch
 
-    from .loader import ClipLoader
+    from .clips.loader import ClipLoader
 
 _log = logging.getLogger(__name__)
 
@@ -86,8 +86,8 @@ class Dataset:
             include_validation: train on the validation videos as well, for a last refit.
             drop_last: leave out a last batch that is not full; one of a single video always is.
         """
-        from .loader import ClipLoader  # brings torch
-        from .rows import TrainingRows
+        from .clips.loader import ClipLoader  # brings torch
+        from .clips.plan import TrainingRows
 
         ids = self._split.fit + (self._split.validation if include_validation else ())
         rows = TrainingRows(clip=clip, augment=augment or AugmentSpec(), seed=seed)
@@ -116,8 +116,8 @@ class Dataset:
         readers: int | None = None,
     ) -> ClipLoader:
         """Return a loader of all validation videos in the order of the index: `views` clips in `crops` crops each."""
-        from .loader import ClipLoader  # brings torch
-        from .rows import EvaluationRows
+        from .clips.loader import ClipLoader  # brings torch
+        from .clips.plan import EvaluationRows
 
         return ClipLoader(
             self.stores,
@@ -142,8 +142,8 @@ class Dataset:
         readers: int | None = None,
     ) -> ClipLoader:
         """Break the seal and return a loader of all test videos; see `unseal_test`."""
-        from .loader import ClipLoader  # brings torch
-        from .rows import EvaluationRows
+        from .clips.loader import ClipLoader  # brings torch
+        from .clips.plan import EvaluationRows
 
         rows = EvaluationRows(clip=clip, clips=views, crops=crops)  # refuses views before the seal is broken
         return ClipLoader(

@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .index import Status
+    from .clip_status import Status
 
 
 class DatasetError(Exception):

@@ -187,7 +187,7 @@ class AugmentSpec:
     """
 
     crop: CropKind = "random_resized"
-    """How the box is drawn: see `data.crops`."""
+    """How the box is drawn: see `data.clips.crops`."""
     scale_min: float = 0.5
     """Smallest area of a random resized crop, as a share of the frame's area."""
     scale_max: float = 1.0

@@ -3,7 +3,7 @@
 Names, cards and checks need no torch; it is imported when :func:`create_model`,
 :class:`VideoModel` or :func:`load_weights` is first touched.
 
-A new architecture is two files: its cards in ``models/cards/`` and its modules beside this one.
+A new architecture is two files: its cards in ``models/cards/`` and its modules in ``models/architectures/``.
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ from .search import search_space
 
 if TYPE_CHECKING:
     from .factory import create_model
-    from .inflation import inflate_kernel, load_inflated
     from .video_model import VideoModel
-    from .weights import WeightsReport, load_weights
+    from .weights.inflation import inflate_kernel, load_inflated
+    from .weights.load import load_weights
+    from .weights.report import WeightsReport
 
 _NEEDS_TORCH = {
     "VideoModel": ".video_model",
-    "WeightsReport": ".weights",
+    "WeightsReport": ".weights.report",
     "create_model": ".factory",
-    "inflate_kernel": ".inflation",
-    "load_inflated": ".inflation",
-    "load_weights": ".weights",
+    "inflate_kernel": ".weights.inflation",
+    "load_inflated": ".weights.inflation",
+    "load_weights": ".weights.load",
 }
 
 __all__ = [

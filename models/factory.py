@@ -10,7 +10,7 @@ from typing import Any
 from .card import ModelSettings
 from .catalogue import model_settings
 from .video_model import VideoModel
-from .weights import load_weights
+from .weights.load import load_weights
 
 
 def create_model(

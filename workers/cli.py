@@ -18,9 +18,9 @@ from hpo.installation import check_installation
 from hpo.protocol import WorkerInfo
 from hpo.settings import Settings
 
-from .client import ApiClient
-from .device import Device, cpu_device, gpu_device
-from .worker import Worker, WorkerConfig
+from .device.detection import Device, cpu_device, gpu_device
+from .lease.client import ApiClient
+from .lease.worker import Worker, WorkerConfig
 
 EXIT_FAILURE = 1
 EXIT_TOKEN = 5

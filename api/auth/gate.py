@@ -18,10 +18,10 @@ from hpo.errors import AuthenticationError, HpoError
 from hpo.store import tokens
 from hpo.store.tokens import TokenKind
 
-from ..dashboard import is_dashboard
+from ..dashboard.mount import is_dashboard
+from ..pages.login import login_page
 from ..problems import of_error
 from ..state import ApiState
-from .pages import login_page
 from .scopes import Principal
 
 OPEN: Final = frozenset({"/v1/health"})

@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 from hpo.errors import AuthenticationError
 from hpo.store import tokens
 
+from ..pages.login import login_page
 from ..problems import responses
 from ..state import ApiState, State
 from .gate import COOKIE, session_of
-from .pages import login_page
 from .scopes import BEARER, Admin
 from .secret import new_login_code
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
-from ..label_maps import checked_names, find_class_list, in_order, read_class_list
-from ..listing import Listing, find_folder, read_json, require_folder, safe_path
+from ..index.label_maps import checked_names, find_class_list, in_order, read_class_list
+from ..index.listing import Listing, find_folder, read_json, require_folder, safe_path
 from .segments import Segment, SegmentedVideos, segments_listing, side_of
 
 _LIST_FOLDERS = ("", "annotations")

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
-from ..groups import source_group
-from ..index import FlowFiles, ListedClip, Subset
-from ..label_maps import checked_names, in_order
-from ..listing import Listing, find_folder, matching_files, read_json, require_folder, safe_path, whole_number
-from ..media import FrameNames, frame_names
+from ..index.groups import source_group
+from ..index.label_maps import checked_names, in_order
+from ..index.listing import Listing, find_folder, matching_files, read_json, require_folder, safe_path, whole_number
+from ..index.records import FlowFiles, ListedClip, Subset
+from ..reading.media import FrameNames, frame_names
 
 _LIST_NAME = re.compile(r"annot(\d+)\.json")
 _LIST_FOLDERS = ("annotations", "")

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
-from ..groups import source_group
-from ..index import ListedClip, Subset
-from ..label_maps import find_class_list, read_class_list
-from ..listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, find_folder, official_sides, require_folder
-from ..media import FrameNames, Medium, frame_names, holds_frames
+from ..index.groups import source_group
+from ..index.label_maps import find_class_list, read_class_list
+from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, find_folder, official_sides, require_folder
+from ..index.records import ListedClip, Subset
+from ..reading.media import FrameNames, Medium, frame_names, holds_frames
 
 _PARENTS = ("videos", "frames", "images", "")
 _SIDES = {

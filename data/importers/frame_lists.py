@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
-from ..listing import Listing, read_lines, require_folder, safe_path, whole_number
+from ..index.listing import Listing, read_lines, require_folder, safe_path, whole_number
 from .lists import PEEK_LINES, Entry, NamedList, find_lists, listing_of
 
 NAME = re.compile(r"(?:mini_)?(?P<side>train|val|test)(?P<split>)\.txt", re.IGNORECASE)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetFormatError, DatasetNotFoundError, VideoError
-from ..index import ListedClip
-from ..label_maps import checked_names
-from ..listing import Listing, require_folder
+from ..index.label_maps import checked_names
+from ..index.listing import Listing, require_folder
+from ..index.records import ListedClip
 
 FORMAT = "video-hpo frames"
 VERSION = 1
@@ -68,7 +68,7 @@ def _foreign(path: Path, *, pyarrow: bool) -> str:
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
-    from ..databases import META_KEY, find_value  # lists are wanted without LMDB by everyone else
+    from ..reading.lmdb_frames import META_KEY, find_value  # lists are wanted without LMDB by everyone else
 
     try:
         raw = find_value(path, META_KEY)

@@ -14,10 +14,10 @@ import re
 from pathlib import Path
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
-from ..groups import source_group
-from ..index import ListedClip, Subset
-from ..label_maps import find_class_list, read_class_list
-from ..listing import FileTree, Listing, matching_files, parent_of_classes, read_lines, require_folder, safe_path
+from ..index.groups import source_group
+from ..index.label_maps import find_class_list, read_class_list
+from ..index.listing import FileTree, Listing, matching_files, parent_of_classes, read_lines, require_folder, safe_path
+from ..index.records import ListedClip, Subset
 
 _VIDEO_FOLDERS = ("videos", "hmdb51_org", "hmdb51", "")
 _LIST_FOLDERS = ("testTrainMulti_7030_splits", "splits", "annotations", "")

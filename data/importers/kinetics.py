@@ -15,8 +15,8 @@ import re
 from pathlib import Path
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
-from ..label_maps import find_class_list, read_class_list
-from ..listing import Listing, find_folder, read_text, require_folder
+from ..index.label_maps import find_class_list, read_class_list
+from ..index.listing import Listing, find_folder, read_text, require_folder
 from .segments import Segment, SegmentedVideos, segments_listing, side_of
 
 _LIST_FOLDERS = ("", "annotations")

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
-from ..groups import source_group
-from ..index import FlowFiles, ListedClip, Subset
-from ..label_maps import find_class_list, read_class_list
-from ..listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, matching_files, official_sides
-from ..media import FrameNames, ListedPaths, frame_names
+from ..index.groups import source_group
+from ..index.label_maps import find_class_list, read_class_list
+from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, matching_files, official_sides
+from ..index.records import FlowFiles, ListedClip, Subset
+from ..reading.media import FrameNames, ListedPaths, frame_names
 
 MOST_UNNAMED = 10_000
 """Classes that are believed to exist although nothing names them."""

@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
-from ..listing import Listing, read_lines, require_folder, safe_path, whole_number
+from ..index.listing import Listing, read_lines, require_folder, safe_path, whole_number
 from . import frame_lists
 from .lists import PEEK_LINES, Entry, NamedList, find_lists, listing_of
 

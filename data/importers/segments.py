@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
-from ..groups import source_group
-from ..index import ListedClip, Subset
-from ..listing import Listing, official_sides
-from ..media import FrameNames, MediaByName, Medium, frame_names
+from ..index.groups import source_group
+from ..index.listing import Listing, official_sides
+from ..index.records import ListedClip, Subset
+from ..reading.media import FrameNames, MediaByName, Medium, frame_names
 
 _SIDE_NAMES = {
     "train": ("train", "training"),

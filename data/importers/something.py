@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
-from ..label_maps import read_class_list
-from ..listing import Listing, matching_files, read_json, read_lines, require_folder, safe_path
+from ..index.label_maps import read_class_list
+from ..index.listing import Listing, matching_files, read_json, read_lines, require_folder, safe_path
 from .segments import Segment, SegmentedVideos, segments_listing
 
 _LIST_FOLDERS = ("", "annotations", "labels")

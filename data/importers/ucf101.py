@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import DatasetError, DatasetFormatError, DatasetNotFoundError
-from ..groups import source_group
-from ..index import ListedClip, Subset
-from ..label_maps import read_class_list
-from ..listing import (
+from ..index.groups import source_group
+from ..index.label_maps import read_class_list
+from ..index.listing import (
     FileTree,
     Listing,
     find_case_insensitive,
@@ -26,6 +25,7 @@ from ..listing import (
     require_folder,
     whole_number,
 )
+from ..index.records import ListedClip, Subset
 
 _VIDEO_FOLDERS = ("videos", "UCF-101", "UCF101", "")
 _LIST_FOLDERS = ("annotations/ucf101_splits", "ucfTrainTestlist", "annotations", "")

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CacheError
-from ..index import ClipRecord
+from ..index.records import ClipRecord
 from ..parallel import in_threads
 from ..progress import Progress
-from . import FORMS
 from .database import pack_database
+from .forms import FORMS
 from .manifest import MANIFEST_FILE, Manifest
 from .shards import SIZES_FILE, shard_name
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import lmdb
 import numpy as np
 
-from ..databases import META_KEY, encode_key
 from ..errors import CacheError
+from ..reading.lmdb_frames import META_KEY, encode_key
 from .jpeg import DATABASE_FILE, frame_key
 from .manifest import Manifest
 from .shards import shard_name

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, ClassVar, Self, cast
 import cv2
 import numpy as np
 
-from ..databases import read_values
 from ..errors import CacheError, VideoError
-from ..images import encode_jpeg
-from ..store import Box
+from ..reading.images import encode_jpeg
+from ..reading.lmdb_frames import read_values
 from .manifest import Manifest
+from .protocol import Box
 from .shards import ShardStore
 
 if TYPE_CHECKING:

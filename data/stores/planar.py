@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import cv2
 import numpy as np
 
-from ..store import Box
+from .protocol import Box
 from .shards import ShardStore
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from ..store import Box, copy_box
+from .protocol import Box, copy_box
 from .shards import ShardStore
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from ..errors import CacheError
-from ..store import Box
 from .manifest import Manifest
+from .protocol import Box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,8 +14,8 @@ import av
 import numpy as np
 
 from ..errors import CacheError
-from ..store import Box
 from .planar import crop_to_rgb, to_planes
+from .protocol import Box
 from .shards import ShardStore
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from . import (  # noqa: F401
     serve,
     studies,
     tokens,
-    training,
+    train,
 )
 from .app import main
 

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from data.index.file import read_index
+
 from ..errors import HpoError
 from .app import out, settings_of, told
 from .dataset_tables import print_check, print_split, print_stats
 from .datasets import GroupPattern, Name, Root, group, progress_bar
 
 if TYPE_CHECKING:
-    from data.index import Index
-    from data.listing import Listing
-    from data.splits import Split
+    from data.index.listing import Listing
+    from data.index.records import Index
+    from data.index.splits import Split
 
 RootOrIndex = Annotated[
     Path, typer.Argument(help="Folder of the data set, or the index.json of a scan.", show_default=False)
@@ -30,7 +32,7 @@ Into = Annotated[Path | None, typer.Option("--output", "-o", help="Where to writ
 def _scanned(context: typer.Context, root: Path, name: str, group_pattern: str | None) -> Index:
     """Scan with a progress bar; what was decoded before is remembered, also by `prepare` and by workers."""
     from data import DatasetError
-    from data.scanning import scan_into
+    from data.scanning.scan import scan_into
 
     cache_dir = settings_of(context).cache_dir
     with told(DatasetError), progress_bar() as bar:
@@ -39,12 +41,12 @@ def _scanned(context: typer.Context, root: Path, name: str, group_pattern: str |
 
 def _known(context: typer.Context, root: Path, name: str, group_pattern: str | None) -> Index:
     """Read an index that `scan` wrote, or scan a folder."""
-    from data import DatasetError, Index
+    from data import DatasetError
 
     if not root.is_file():
         return _scanned(context, root, name, group_pattern)
     with told(DatasetError):
-        return Index.load(root)
+        return read_index(root)
 
 
 @group.command()
@@ -53,7 +55,7 @@ def scan(
 ) -> None:
     """Decode every clip once and write the index: index.json, labels.json, meta.json. Goes on where it was killed."""
     from data import DatasetError
-    from data.scanning import write_scan
+    from data.scanning.scan import write_scan
 
     index = _scanned(context, root, name, group_pattern)
     folder = output or settings_of(context).cache_dir / f"index-{index.name}-{index.hash[:12]}"
@@ -73,7 +75,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Decode every clip once and tell what is there and what is wrong; exits with 1 if anything is."""
-    from data.report import check as look_over
+    from data.scanning.report import check as look_over
 
     report = look_over(_known(context, root, name, group_pattern))
     if as_json:
@@ -92,7 +94,7 @@ def stats(
     as_json: AsJson = False,
 ) -> None:
     """Show what is in a data set: classes, groups, lengths, sizes, frame rates, codecs."""
-    from data.report import stats as tables
+    from data.scanning.report import stats as tables
 
     found = tables(_known(context, root, name, group_pattern))
     if as_json:
@@ -120,9 +122,9 @@ def split(
 ) -> None:
     """Show which clips fit, validate and stay sealed, told from the lists alone; writes their ids with --output."""
     from data import DatasetError
-    from data.scanning import read_listing
+    from data.index.splits import make_split
+    from data.scanning.scan import read_listing
     from data.specs import SplitSpec
-    from data.splits import make_split
 
     with told(DatasetError):
         spec = SplitSpec(
@@ -156,7 +158,7 @@ def export(
 ) -> None:
     """Write the lists of another tool's layout, with links to the clips under names without special characters."""
     from data import DatasetError
-    from data.export import export as write
+    from data.export.lists import export as write
 
     index = _scanned(context, root, name, None)
     with told(DatasetError):

@@ -12,7 +12,7 @@ from rich.table import Table
 from .app import out
 
 if TYPE_CHECKING:
-    from data.report import CheckReport, Stats
+    from data.scanning.report import CheckReport, Stats
 
 MOST_LINES = 30
 """Problems, duplicates and rare values that are listed one by one."""

@@ -50,7 +50,7 @@ def make_demo(
 ) -> None:
     """Make a small set of real video files in which motion alone tells the classes apart."""
     from data import DatasetError
-    from data.synthetic import make_demo_dataset
+    from data.synthetic.dataset import make_demo_dataset
 
     with told(DatasetError), progress_bar() as report:
         make_demo_dataset(root, groups=groups, clips_per_group=clips_per_group, seed=seed, progress=report)

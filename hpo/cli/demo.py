@@ -17,7 +17,7 @@ import typer
 from rich.live import Live
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from ..client import Client
+from ..client.http import Client
 from ..errors import HpoError, SetupError, StoreUnavailableError
 from ..settings import Settings
 from .app import app, err, out
@@ -97,7 +97,7 @@ def demo(
 
 
 def _make_videos(settings: Settings) -> Path:
-    from data.synthetic import make_demo_dataset
+    from data.synthetic.dataset import make_demo_dataset
 
     root = settings.home / "videos"
     with progress_bar() as bar:
@@ -187,7 +187,7 @@ def _print_changes(found: Sequence[dict[str, Any]], seen: dict[int, str]) -> Non
 
 
 def _conclude(client: Client, settings: Settings, study: dict[str, Any], took: float) -> None:
-    from .training import print_evaluation
+    from .train import print_evaluation
 
     state = client.study(study["name"])
     out.print(leaderboard(client.trials(study["name"]), study["spec"]))

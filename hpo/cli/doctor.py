@@ -61,7 +61,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
 
 
 def _service(settings: Settings) -> Iterator[Finding]:
-    from ..client import Client
+    from ..client.http import Client
 
     try:
         with Client(settings.api_url, settings.token) as client:

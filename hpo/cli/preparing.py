@@ -12,7 +12,7 @@ from .datasets import GroupPattern, Name, Report, Root, group, progress_bar
 
 if TYPE_CHECKING:
     from data import DatasetSpec, Index
-    from data.choice import Estimate
+    from data.preparation.choice import Estimate
 
 ShortSide = Annotated[int, typer.Option(help="Pixels of the shorter side; smaller videos keep their size.", min=16)]
 Flow = Annotated[str, typer.Option(help="Optical flow: none, listed, dis, farneback, tvl1 or raft.")]
@@ -40,8 +40,8 @@ def prepare(
     Killed at any moment and started again, it goes on where it was.
     """
     from data import DatasetError
-    from data.prepare import estimates
-    from data.prepare import prepare as build
+    from data.preparation.prepare import estimates
+    from data.preparation.prepare import prepare as build
 
     cache_dir = settings_of(context).cache_dir
     with told(DatasetError):
@@ -87,7 +87,7 @@ def extract(
     Killed at any moment and started again, it goes on where it was.
     """
     from data import DatasetError
-    from data.extract import extract as write
+    from data.export.frames import extract as write
 
     with told(DatasetError), progress_bar() as bar:
         spec = _spec(
@@ -111,7 +111,7 @@ def _spec(**given: Any) -> DatasetSpec:
 
 
 def _scanned(spec: DatasetSpec, cache_dir: Path, progress: Report) -> Index:
-    from data.scanning import scan_into
+    from data.scanning.scan import scan_into
 
     root = Path(spec.root).expanduser()
     return scan_into(cache_dir, root, name=spec.name, group_pattern=spec.group_pattern, progress=progress)

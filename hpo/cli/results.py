@@ -14,7 +14,7 @@ import yaml
 from rich.table import Column, Table
 
 from ..errors import SetupError
-from ..export import Export, dump_export
+from ..results.export import Export, dump_export
 from ..spec import StudySpec, stored_spec
 from .app import app, err, out, settings_of
 from .studies import AsJson, Name, client_of
@@ -165,8 +165,8 @@ def leaderboard(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> Table:
 
 def undominated(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> list[dict[str, Any]]:
     """Give the completed trials within the constraints that no other such trial dominates."""
-    from ..outcomes import is_feasible
-    from ..standing import dominates, gains
+    from ..results.outcome import is_feasible
+    from ..results.ranking import dominates, gains
 
     study = stored_spec(spec)
     points = {
@@ -181,8 +181,8 @@ def undominated(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> list[d
 
 
 def _best_first(found: Sequence[dict[str, Any]], study: StudySpec) -> list[dict[str, Any]]:
-    from ..outcomes import total_violation
-    from ..standing import gains, scores
+    from ..results.outcome import total_violation
+    from ..results.ranking import gains, scores
 
     rows = {trial["number"]: _metrics(trial) for trial in found}
     if len(study.objectives) > 1:

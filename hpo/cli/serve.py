@@ -70,7 +70,7 @@ def optimizer(context: typer.Context) -> None:
     """Run an optimizer process alone; `hpo serve` starts one by itself."""
     # Before torch is imported: more threads make the small matrices of a Gaussian process slower, not faster.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from ..optimizer.process import run
+    from ..service.optimizer_process import run
     from ..store import Database
 
     _log_to_stderr()

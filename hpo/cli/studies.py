@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ..client import Client
+from ..client.http import Client
 from ..errors import SpecError
 from ..settings import Settings
 from ..spec import dump_spec, load_spec

@@ -31,7 +31,7 @@ def create(
     scope: Annotated[str, typer.Option(help="admin, worker or read.")] = "worker",
 ) -> None:
     """Make a token for another machine and print it once."""
-    from ..client import Client
+    from ..client.http import Client
 
     settings = settings_of(context)
     with Client(settings.api_url, settings.token) as client:

@@ -1,7 +1,7 @@
 """Proposing configurations: `create_optimizer(spec)`, a library without a database.
 
 Neither the package nor `create_optimizer` imports torch or Ax: the first proposal of a model does. The process that
-serves the studies of a database is `hpo.optimizer.process`.
+serves the studies of a database is `hpo.service.optimizer_process`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from functools import partial
 
 from ..spec import StudySpec
 from ..trial import EarlierTrial, Params
+from .ask_tell import Optimizer, startup_trials
 from .generator import Generator, GeneratorError
 from .memory import Device, Fleet
-from .optimizer import Optimizer, startup_trials
 
 __all__ = [
     "Device",
@@ -37,7 +37,7 @@ def create_optimizer(
     """Make the optimizer that `spec.optimizer` names.
 
     `fleet` says what the trials run on, where that is known; `guesses` are tried first (None: those of the spec);
-    `earlier` are trials of other studies to learn from (`hpo.warm_start.taken_over` gives them).
+    `earlier` are trials of other studies to learn from (`hpo.results.warm_start.taken_over` gives them).
     """
     return Optimizer(spec, partial(create_generator, spec), fleet=fleet, guesses=guesses, earlier=earlier)
 

@@ -36,7 +36,7 @@ with warnings.catch_warnings():
 
     logging.disable(_disabled)
 
-from ..outcomes import final_metrics, finite
+from ..results.outcome import final_metrics, finite
 from ..spec import StudySpec
 from ..trial import Params, Suggestion, TrialRecord, TrialState
 from .bayes.generator import BayesGenerator

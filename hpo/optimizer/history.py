@@ -18,7 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..outcomes import final_metrics, finite
+from ..results.outcome import final_metrics, finite
 from ..spec import StudySpec
 from ..trial import EarlierTrial, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
 from .cube import ParamsKey, key_of

@@ -19,7 +19,7 @@ from typing import Final
 
 import numpy as np
 
-from ..outcomes import final_metrics, finite
+from ..results.outcome import final_metrics, finite
 from ..spec import Constraint, StudySpec
 from ..trial import FailureKind, Params, TrialRecord, TrialState
 from .shape_regression import Shape, ShapeRegression

@@ -13,8 +13,8 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as OptunaState
 
-from ..optuna_trials import CONSTRAINTS_KEY, directions, distribution
-from ..outcomes import objective_values, violations
+from ..optuna_view.trials import CONSTRAINTS_KEY, directions, distribution
+from ..results.outcome import objective_values, violations
 from ..spec import AnyParameter, OrdinalParameter, StudySpec
 from ..spec.parameters import matches
 from ..trial import ParamValue, Suggestion, TrialState

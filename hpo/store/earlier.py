@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, insert, select
 
 from ..errors import NotFoundError, SpecError, SpecIssue
+from ..results.warm_start import taken_over
 from ..spec import StudySpec
 from ..trial import EarlierTrial, TrialState
-from ..warm_start import taken_over
 from . import events, trials
 from .study_row import get
 from .tables import earlier_trial

@@ -17,7 +17,6 @@ from .generators import is_alive as generator_is_alive
 from .generators import release as release_generator
 from .generators import release_all as release_generators
 from .guesses import enqueue
-from .settling import settle
 from .study_row import StudyRow, get, get_by_id, list_all
 from .study_state import lock, move
 from .tables import study, trial
@@ -35,7 +34,6 @@ __all__ = [
     "release_generator",
     "release_generators",
     "set_state",
-    "settle",
 ]
 
 _ALLOWED: Final = {

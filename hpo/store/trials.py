@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, select, text
 
 from ..errors import NotFoundError
-from ..outcomes import is_feasible
+from ..results.outcome import is_feasible
 from ..trial import FailureKind, Metrics, Params, TrialRecord, TrialState
 from .study_row import StudyRow, get_by_id
 from .tables import trial

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import Choice, Divides, HParam, Integer, ModelInfo, SearchChoice
-
+from ..card import Choice, Divides, HParam, Integer, ModelInfo, SearchChoice
 from .resnet2d import BLEND, CONSENSUS, clip
 
 _PAPER = (
@@ -54,7 +53,7 @@ def _card(depth: int, *, parameters: int, gflops: float) -> ModelInfo:
         paper=_PAPER,
         # "f8x2": eight pairs.
         clip=clip(16, stride=4),
-        builder="models.blvnet:BLVNetTAM",
+        builder="models.architectures.blvnet:BLVNetTAM",
         hparams=_HPARAMS,
         fixed=(("depth", depth),),
         rules=(Divides(divisor="alpha", of="width"), Divides(divisor="group", of="frames")),

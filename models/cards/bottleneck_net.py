@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import FLAG, Clip, HParam, Integer, ModelInfo, SearchChoice
+from ..card import FLAG, Clip, HParam, Integer, ModelInfo, SearchChoice
 
 _HPARAMS = (
     HParam(
@@ -37,7 +37,7 @@ def _card(
         family=family,
         paper=paper,
         clip=Clip(frames=frames, stride=stride, size=224, mean=(0.45,) * 3, std=(0.225,) * 3),
-        builder="models.bottleneck_net:BottleneckNet",
+        builder="models.architectures.bottleneck_net:BottleneckNet",
         hparams=_HPARAMS,
         fixed=(("kind", kind), ("depth", depth)),
         dropout=0.5,

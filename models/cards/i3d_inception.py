@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import Choice, Clip, HParam, Integer, ModelInfo, SearchChoice
+from ..card import Choice, Clip, HParam, Integer, ModelInfo, SearchChoice
 
 CARDS = (
     ModelInfo(
@@ -11,7 +11,7 @@ CARDS = (
         paper="Carreira and Zisserman, Quo Vadis, Action Recognition?, CVPR 2017",
         # Values from -1 to 1, as the authors' weights want them.
         clip=Clip(frames=64, stride=1, size=224, mean=(0.5,) * 3, std=(0.5,) * 3),
-        builder="models.i3d_inception:I3DInception",
+        builder="models.architectures.i3d_inception:I3DInception",
         hparams=(
             HParam(
                 name="width",

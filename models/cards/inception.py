@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import FLAG, Clip, Divides, HParam, Integer, ModelInfo, Number, SearchParameter, Value
-
+from ..card import FLAG, Clip, Divides, HParam, Integer, ModelInfo, Number, SearchParameter, Value
 from .resnet2d import (
     BLEND,
     COMMON,
@@ -54,7 +53,7 @@ def _v1(
         family=family,
         paper=paper,
         clip=clip(frames),
-        builder="models.inception_v1:InceptionV1",
+        builder="models.architectures.inception_v1:InceptionV1",
         hparams=(_width(64), CONSENSUS, *hparams),
         fixed=fixed,
         rules=_RULES if SEQ_LEN in hparams else (),
@@ -98,7 +97,7 @@ CARDS = (
         family="Inception-v3 (frames)",
         paper=_V3,
         clip=Clip(frames=1, stride=8, size=299, mean=(0.5,) * 3, std=(0.5,) * 3),
-        builder="models.inception_v3:InceptionV3",
+        builder="models.architectures.inception_v3:InceptionV3",
         hparams=(
             _width(32),
             CONSENSUS,

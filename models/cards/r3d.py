@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import FLAG, Choice, Clip, HParam, Integer, ModelInfo, SearchChoice, Value
+from ..card import FLAG, Choice, Clip, HParam, Integer, ModelInfo, SearchChoice, Value
 
 _TRAN = "Tran et al., A Closer Look at Spatiotemporal Convolutions for Action Recognition, CVPR 2018"
 _HARA = "Hara et al., Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?, CVPR 2018"
@@ -83,7 +83,7 @@ def _card(
         family=family,
         paper=paper,
         clip=clip,
-        builder="models.r3d:R3D",
+        builder="models.architectures.r3d:R3D",
         hparams=(_WIDTH, _ZERO_INIT, *more),
         fixed=fixed,
         dropout=0.5 if depth > 34 else 0.0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import FLAG, Choice, Clip, Divides, HParam, Integer, ModelInfo, SearchChoice, SearchParameter, Value
+from ..card import FLAG, Choice, Clip, Divides, HParam, Integer, ModelInfo, SearchChoice, SearchParameter, Value
 
 _RESNET = "He et al., Deep Residual Learning for Image Recognition, CVPR 2016"
 _TSN = "Wang et al., Temporal Segment Networks: Towards Good Practices for Deep Action Recognition, ECCV 2016"
@@ -142,7 +142,7 @@ def _card(
         family=family,
         paper=paper,
         clip=clip(frames),
-        builder="models.resnet2d:ResNet2D",
+        builder="models.architectures.resnet2d:ResNet2D",
         hparams=(WIDTH, ZERO_INIT, CONSENSUS, *hparams),
         fixed=(depth_value, *fixed),
         rules=(Divides(divisor="seq_len", of="frames"),) if SEQ_LEN in hparams else (),

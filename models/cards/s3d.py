@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import FLAG, Choice, Clip, HParam, Integer, ModelInfo, SearchChoice
+from ..card import FLAG, Choice, Clip, HParam, Integer, ModelInfo, SearchChoice
 
 _XIE = "Xie et al., Rethinking Spatiotemporal Feature Learning, ECCV 2018"
 _CHEN = "Chen et al., Deep Analysis of CNN-based Spatio-temporal Representations for Action Recognition, CVPR 2021"
@@ -72,7 +72,7 @@ def _card(
         family=family,
         paper=paper,
         clip=clip,
-        builder="models.s3d:S3D",
+        builder="models.architectures.s3d:S3D",
         hparams=(*_hparams(gating), *((_POOLING,) if layout == "ibm" else ())),
         fixed=(("layout", layout),),
         dropout=0.2,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import FLAG, Clip, HParam, Integer, ModelInfo, SearchChoice
+from ..card import FLAG, Clip, HParam, Integer, ModelInfo, SearchChoice
 
 _HPARAMS = (
     HParam(
@@ -40,7 +40,7 @@ def _card(name: str, *, depth: int, parameters: int, gflops: float) -> ModelInfo
         "CVPR 2021",
         # Started from image networks, whose statistics these are.
         clip=Clip(frames=32, stride=2, size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-        builder="models.s3d_resnet:S3DResNet",
+        builder="models.architectures.s3d_resnet:S3DResNet",
         hparams=_HPARAMS,
         fixed=(("depth", depth),),
         dropout=0.5,

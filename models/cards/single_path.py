@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import FLAG, Choice, Clip, HParam, Integer, ModelInfo, SearchChoice, Value
+from ..card import FLAG, Choice, Clip, HParam, Integer, ModelInfo, SearchChoice, Value
 
 _SLOWFAST = "Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019"
 _NONLOCAL = "Wang et al., Non-local Neural Networks, CVPR 2018"
@@ -47,7 +47,7 @@ def _card(
         family=family,
         paper=paper,
         clip=_CLIP,
-        builder="models.single_path:SinglePath",
+        builder="models.architectures.single_path:SinglePath",
         hparams=(*_HPARAMS, *more),
         fixed=fixed,
         dropout=0.5,

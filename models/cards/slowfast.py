@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import FLAG, Choice, Clip, Divides, HParam, Integer, ModelInfo, SearchChoice
+from ..card import FLAG, Choice, Clip, Divides, HParam, Integer, ModelInfo, SearchChoice
 
 _PAPER = "Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019"
 _RULES = (Divides(divisor="beta_inv", of="width"), Divides(divisor="alpha", of="frames"))
@@ -91,7 +91,7 @@ def _card(
         family="SlowFast",
         paper=_PAPER,
         clip=_clip(size, frames),
-        builder="models.slowfast:SlowFast",
+        builder="models.architectures.slowfast:SlowFast",
         hparams=_hparams(alpha=alpha, fusion_kernel=fusion_kernel),
         fixed=fixed,
         rules=_RULES,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import FLAG, Choice, HParam, ModelInfo, Number, SearchChoice, SearchRange, Value
-
+from ..card import FLAG, Choice, HParam, ModelInfo, Number, SearchChoice, SearchRange, Value
 from .resnet2d import WIDTH, clip
 from .two_stream import FLOW_CHANNELS
 
@@ -76,7 +75,7 @@ def _card(depth: int, *, parameters: int, gflops: float) -> ModelInfo:
         family="Spatiotemporal multiplier",
         paper=_PAPER,
         clip=clip(5, stride=10),
-        builder="models.stmulnet:StMulNet",
+        builder="models.architectures.stmulnet:StMulNet",
         hparams=_hparams(depth),
         fixed=(fixed,),
         dropout=0.8,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import Clip, Divides, HParam, Integer, ModelInfo, Number, SearchRange
+from ..card import Clip, Divides, HParam, Integer, ModelInfo, Number, SearchRange
 
 # Transformers want AdamW, whose rates are lower and decay higher than SGD's.
 _SEARCH_BASE = (("optimizer", "adamw"),)
@@ -36,7 +36,7 @@ def _swin(name: str, *, third_depth: int, width: int, parameters: int, gflops: f
         family="Video Swin",
         paper="Liu et al., Video Swin Transformer, CVPR 2022",
         clip=Clip(frames=32, stride=2, size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-        builder="models.swin3d:Swin3D",
+        builder="models.architectures.swin3d:Swin3D",
         hparams=(
             HParam(
                 name="width",
@@ -71,7 +71,7 @@ CARDS = (
         family="MViT v2",
         paper="Li et al., MViTv2: Improved Multiscale Vision Transformers, CVPR 2022",
         clip=Clip(frames=16, stride=4, size=224, mean=(0.45,) * 3, std=(0.225,) * 3),
-        builder="models.mvit:MViT",
+        builder="models.architectures.mvit:MViT",
         hparams=(
             HParam(
                 name="width",

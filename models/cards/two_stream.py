@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import Choice, HParam, Integer, ModelInfo, Number, SearchChoice, SearchRange
-
+from ..card import Choice, HParam, Integer, ModelInfo, Number, SearchChoice, SearchRange
 from . import inception, resnet2d, vgg
 
 _PAPER = "Simonyan and Zisserman, Two-Stream Convolutional Networks for Action Recognition in Videos, NIPS 2014"
@@ -52,7 +51,7 @@ def _card(backbone: ModelInfo) -> ModelInfo:
         family="Two-stream",
         paper=_PAPER,
         clip=backbone.clip,
-        builder="models.two_stream:LateFusion",
+        builder="models.architectures.two_stream:LateFusion",
         hparams=(*_FUSION, *backbone.hparams),
         fixed=(("backbone", backbone.name),),
         rules=backbone.rules,

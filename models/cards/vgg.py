@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import Clip, Divides, ModelInfo
-
+from ..card import Clip, Divides, ModelInfo
 from .resnet2d import CONSENSUS, SEQ_LEN, WIDTH, clip
 
 _VGG = "Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015"
@@ -20,7 +19,7 @@ def _card(
         family="VGG (frames)",
         paper=_SSD if reduced else _VGG,
         clip=_REDUCED if reduced else clip(1),
-        builder=f"models.vgg:{builder}",
+        builder=f"models.architectures.vgg:{builder}",
         hparams=(WIDTH, CONSENSUS, SEQ_LEN),
         fixed=(("batch_norm", norm),),
         rules=(Divides(divisor="seq_len", of="frames"),),

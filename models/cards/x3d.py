@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.card import FLAG, Clip, HParam, Integer, ModelInfo, SearchChoice
+from ..card import FLAG, Clip, HParam, Integer, ModelInfo, SearchChoice
 
 _HPARAMS = (
     HParam(
@@ -34,7 +34,7 @@ def _card(
         family="X3D",
         paper="Feichtenhofer, X3D: Expanding Architectures for Efficient Video Recognition, CVPR 2020",
         clip=Clip(frames=frames, stride=stride, size=size, mean=(0.45,) * 3, std=(0.225,) * 3),
-        builder="models.x3d:X3D",
+        builder="models.architectures.x3d:X3D",
         hparams=_HPARAMS,
         fixed=(("depth_tenths", depth_tenths),),
         dropout=0.5,

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from data.synthetic import make_demo_dataset
-from hpo.client import Client
+from data.synthetic.dataset import make_demo_dataset
+from hpo.client.http import Client
 from hpo.settings import Settings
 
 T = TypeVar("T")

@@ -1,8 +1,8 @@
 """What a partial learning curve says of the value at the end.
 
-The curves of the study show how much a metric still changes after a given epoch (`hpo.curve_model`, the model that the
-stopping rule `curves` asks too). A trial that was stopped, or is still running, is given the end they suggest, with
-the uncertainty of that step as extra noise: it informs the model, and the less the earlier it ended.
+The curves of the study show how much a metric still changes after a given epoch (`hpo.stopping.curve_model`, the model
+that the stopping rule `curves` asks too). A trial that was stopped, or is still running, is given the end they suggest,
+with the uncertainty of that step as extra noise: it informs the model, and the less the earlier it ended.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ...curve_model import CurveModel, Prediction, rungs
-from ...outcomes import metric_curve, metric_sign
+from ...results.outcome import metric_curve, metric_sign
+from ...stopping.curve_model import CurveModel, Prediction, rungs
 from ...trial import Params, TrialState
 from ..history import History, Observation
 from .schedule import scheduled

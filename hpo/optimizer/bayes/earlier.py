@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ...outcomes import gain
+from ...results.outcome import gain
 from ...spec import StudySpec
 from ...trial import EarlierTrial
 from ..history import History

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...outcomes import gain
+from ...results.outcome import gain
 from ...spec import StudySpec
 from .acquisition import Modelled
 from .arrays import Array

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from hpo.store.tables import metadata
+from ..tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=metadata, compare_server_default=True

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from starlette.routing import BaseRoute, Route
 
 from api.app import create_app
-from api.dashboard import PREFIXES, DashboardRoute
+from api.dashboard.mount import PREFIXES, DashboardRoute
 from hpo.store import Database, tokens
 
 from .service import KEY, Service, claim_body, spec

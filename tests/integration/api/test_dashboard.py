@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from api import dashboard
+from api.dashboard import mount as dashboard
 from hpo.store import Database
 
 from .service import Service, serving

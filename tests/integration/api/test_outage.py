@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from api.upkeep import upkeep
-from hpo.client import Client
+from hpo.client.http import Client
 from hpo.errors import StoreUnavailableError
+from hpo.service.upkeep import upkeep
 from hpo.store import Database, EmbeddedPostgres, migrate
 from tests.postgres import FAST
 

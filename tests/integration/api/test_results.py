@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hpo.export import load_export
+from hpo.results.export import load_export
 
 from .service import Service, claim_body, finished, measured
 

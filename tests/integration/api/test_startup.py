@@ -12,7 +12,7 @@ _PROGRAM = f"""
 import sys
 def loaded():
     return sorted({{"torch", "ax", "botorch", "gpytorch"}} & set(sys.modules))
-import api, api.app, api.auth, hpo.client
+import api, api.app, api.auth, hpo.client.http
 assert loaded() == [], ("import api", loaded())
 assert "optuna_dashboard" not in sys.modules
 from hpo.store import Database

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 
 from hpo.errors import StaleLeaseError
 from hpo.protocol import ClaimRequest, FinishRequest, Measurement, ReleaseRequest, ReportRequest
+from hpo.service.settling import settle
 from hpo.store import Database, lifecycle, studies
 from hpo.trial import StudyState
 
@@ -281,7 +282,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             trial.stop()
 
     def settle(self) -> None:
-        ended = self.transact(studies.settle)
+        ended = self.transact(settle)
         assert ended == ([self.study.name] if self.study.settle() else [])
 
     # --- what must hold after every step

@@ -17,6 +17,7 @@ from hpo.protocol import (
     ReportRequest,
     WorkerInfo,
 )
+from hpo.service import settling
 from hpo.spec import StudySpec, parse_spec
 from hpo.store import Database, lifecycle, studies, trials
 from hpo.store.studies import StudyRow
@@ -124,7 +125,7 @@ def reap(database: Database) -> list[int]:
 def settle(database: Database) -> list[str]:
     """End what is done."""
     with database.transaction() as connection:
-        return studies.settle(connection)
+        return settling.settle(connection)
 
 
 def record(database: Database, trial_id: int) -> TrialRecord:

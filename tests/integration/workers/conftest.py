@@ -11,8 +11,8 @@ from hpo.spec.training import TrainingConfig
 from hpo.store import Database
 from tests.integration.api.service import Service, serving
 from tests.unit.workers.tiny import BASE, make_videos, tiny_task
-from workers.device import cpu_device
-from workers.train import TrainingResult, train_export
+from workers.device.detection import cpu_device
+from workers.retrain import TrainingResult, train_export
 
 from .bench import EPOCHS, GOOD, Bench, running
 

@@ -15,7 +15,7 @@ from hpo.protocol import ClaimRequest, WorkerInfo
 from hpo.store import lifecycle
 from hpo.trial import StudyState
 from tests.unit.workers.tiny import without_timing
-from workers.train import TrainingResult
+from workers.retrain import TrainingResult
 
 from .bench import EPOCHS, GOOD, Bench, wait_until
 

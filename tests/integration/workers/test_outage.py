@@ -12,8 +12,8 @@ import pytest
 
 from hpo.store import Database, tokens
 from tests.unit.workers.tiny import without_timing
-from workers.folder import TrialFolder
-from workers.train import TrainingResult
+from workers.checkpoints.folder import TrialFolder
+from workers.retrain import TrainingResult
 
 from .bench import EPOCHS, GOOD, Bench, running, wait_until
 

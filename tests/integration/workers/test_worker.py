@@ -10,9 +10,9 @@ from hpo.spec.dataset import DatasetConfig
 from hpo.spec.metrics import METRICS
 from hpo.trial import StudyState
 from tests.unit.workers.tiny import without_timing
-from workers.device import cpu_device
-from workers.evaluate import evaluate_final
-from workers.train import TrainingResult
+from workers.device.detection import cpu_device
+from workers.evaluation.sealed_test import evaluate_final
+from workers.retrain import TrainingResult
 
 from .bench import EPOCHS, GOOD, Bench, wait_until
 

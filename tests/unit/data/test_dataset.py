@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-import data.decode
-import data.measure
+import data.reading.video
+import data.scanning.measure
 from data import (
     AugmentSpec,
     CacheError,
@@ -27,7 +27,7 @@ from data import (
     open_dataset,
     scan,
 )
-from data.report import check
+from data.scanning.report import check
 
 CLIP = ClipSpec(frames=4, stride=2, size=24)
 
@@ -97,8 +97,8 @@ def test_an_opening_that_cannot_be_recorded_does_not_happen(tiny_root: Path, tmp
 def test_opening_again_decodes_nothing(
     tiny: Dataset, tiny_root: Path, tiny_cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data.measure, "measure_video", None)
-    monkeypatch.setattr(data.decode, "decode_frames", None)
+    monkeypatch.setattr(data.scanning.measure, "measure_video", None)
+    monkeypatch.setattr(data.reading.video, "decode_frames", None)
     told: list[object] = []
     again = open_dataset(spec(tiny_root), cache_dir=tiny_cache_dir, progress=lambda *step: told.append(step))
     assert again.version == tiny.version
@@ -184,8 +184,8 @@ def test_a_scan_remembers_what_it_measured(damaged_root: Path, tmp_path: Path, m
         measured.append(path.name)
         return measure_video(path, **segment)
 
-    measure_video = data.measure.measure_video
-    monkeypatch.setattr(data.measure, "measure_video", counted)
+    measure_video = data.scanning.measure.measure_video
+    monkeypatch.setattr(data.scanning.measure, "measure_video", counted)
     second = scan(damaged_root, memory=memory)
     assert measured == [restored.name]
     assert len(second.usable) == len(first.usable) + 1

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from data import Dataset
-from workers.reproducibility import Runtime
-from workers.task import open_task
+from workers.training.inputs import open_task
+from workers.training.reproducibility import Runtime
 
 from .tiny import make_videos, tiny_task
 

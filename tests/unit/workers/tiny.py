@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data.synthetic import make_demo_dataset
+from data.synthetic.dataset import make_demo_dataset
 from hpo.spec.study import TaskConfig
 from hpo.spec.training import TrainingConfig
 

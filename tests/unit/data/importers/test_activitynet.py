@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from data.errors import DatasetFormatError, DatasetNotFoundError
-from data.formats import recognise
 from data.importers.activitynet import read_activitynet
-from data.synthetic import write_video
+from data.importers.registry import recognise
+from data.synthetic.dataset import write_video
 
 from .trees import by_id, frames, lay_out, sides
 

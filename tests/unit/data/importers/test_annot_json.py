@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from data.errors import DatasetFormatError, DatasetNotFoundError
-from data.formats import recognise
 from data.importers.annot_json import read_annot_json
+from data.importers.registry import recognise
 
 from .trees import by_id, frames, lay_out
 

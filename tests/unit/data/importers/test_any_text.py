@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import DatasetError
-from data.formats import LAYOUTS, recognise
+from data.importers.registry import LAYOUTS, recognise
 
 from .trees import lay_out
 

@@ -11,8 +11,8 @@ import lmdb
 import pytest
 
 from data.errors import DatasetFormatError, DatasetNotFoundError
-from data.formats import recognise
 from data.importers.frame_lmdb import read_frame_lmdb
+from data.importers.registry import recognise
 
 META: dict[str, Any] = {
     "format": "video-hpo frames",

@@ -9,9 +9,9 @@ import pytest
 
 from data.errors import DatasetFormatError, DatasetNotFoundError
 from data.importers.hmdb51 import is_hmdb51, read_hmdb51
-from data.listing import Listing
+from data.index.listing import Listing
+from data.index.splits import make_split
 from data.specs import SplitSpec
-from data.splits import make_split
 
 from .trees import by_id, lay_out
 

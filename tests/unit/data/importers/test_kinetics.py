@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from data.errors import DatasetFormatError, DatasetNotFoundError
-from data.formats import recognise
 from data.importers.kinetics import read_kinetics
+from data.importers.registry import recognise
 
 from .trees import by_id, frames, lay_out, sides
 

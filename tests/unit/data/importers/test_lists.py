@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from data.errors import DatasetFormatError, DatasetNotFoundError
-from data.formats import recognise
 from data.importers.frame_lists import read_frame_lists
 from data.importers.path_lists import read_path_lists
+from data.importers.registry import recognise
 
 from .trees import by_id, frames, lay_out, sides
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from data import ClipSpec, DatasetSpec, SplitError, open_dataset, scan
-from data.formats import LAYOUTS
-from data.synthetic import write_video
-from tests.unit.data.clips import moving, write_frames
+from data.importers.registry import LAYOUTS
+from data.synthetic.dataset import write_video
+from tests.unit.data.encoded import moving, write_frames
 
 from .trees import lay_out
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data.errors import DatasetFormatError, DatasetNotFoundError
-from data.formats import recognise
+from data.importers.registry import recognise
 from data.importers.something import read_something
 
 from .trees import by_id, frames, lay_out, sides

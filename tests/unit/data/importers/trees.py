@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from data.index import ListedClip, Subset
-from data.listing import Listing
+from data.index.listing import Listing
+from data.index.records import ListedClip, Subset
 
 
 def lay_out(root: Path, files: Mapping[str, str] | None = None, empty: Iterable[str] = ()) -> Path:

@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import CacheError
-from data.index import Index
-from data.prepare import prepare
+from data.index.records import Index
+from data.preparation.prepare import prepare
 from data.specs import DatasetSpec
-from data.store import Box
-from data.stores import FORMS, open_store
+from data.stores.forms import FORMS, open_store
+from data.stores.protocol import Box
 from data.stores.shards import ShardStore
-from tests.unit.data.clips import index_of, listed, moving, write_frames
+from tests.unit.data.encoded import index_of, listed, moving, write_frames
 
 SIZES = {"even": (40, 30, 44), "odd": (27, 31, 45), "short": (2, 16, 17), "thin": (13, 17, 1)}
 """Frames, height and width."""

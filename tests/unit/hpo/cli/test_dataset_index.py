@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from data import Index, make_demo_dataset
+from data import make_demo_dataset
+from data.index.file import read_index
 from hpo.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
@@ -40,7 +41,7 @@ def test_scan_writes_the_index_and_its_labels(demo: Path, run: Run, tmp_path: Pa
     code, shown, _ = run("scan", demo, "-o", tmp_path / "index")
     assert code == 0
     assert "layout ucf101, 2 classes, 8 clips (8 ok)" in shown
-    index = Index.load(tmp_path / "index" / "index.json")
+    index = read_index(tmp_path / "index" / "index.json")
     assert json.loads((tmp_path / "index" / "labels.json").read_text()) == {"0": "Grow", "1": "Shrink"}
     meta = json.loads((tmp_path / "index" / "meta.json").read_text())
     assert (meta["layout"], meta["version"], meta["clips"], meta["splits"]) == ("ucf101", index.hash, 8, [1, 2, 3])

@@ -1,0 +1,1 @@
+"""optuna-dashboard, served read-only over our tables."""

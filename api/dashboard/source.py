@@ -1,0 +1,85 @@
+"""All studies of the database, as the source that the dashboard's Optuna storage reads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from hpo.optuna_view.storage import StudyView, visible_records
+from hpo.optuna_view.trials import Distributions, distributions, frozen_trial
+from hpo.store import Database, studies, trials
+from hpo.trial import TrialState
+
+
+class DatabaseSource:
+    """All studies of a database. A finished trial is translated once and kept; notes live as long as this object.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._finished: dict[tuple[int, int], dict[tuple[int, TrialState, datetime | None], FrozenTrial]] = {}
+        self._distributions: dict[tuple[int, int], Distributions] = {}
+        self._study_of: dict[int, int] = {}
+        self._notes: dict[int, dict[str, Any]] = {}
+
+    def studies(self) -> Sequence[StudyView]:
+        """Read all studies."""
+        with self._database.transaction() as connection:
+            rows = studies.list_all(connection)
+        with self._lock:
+            alive = {(row.id, row.revision) for row in rows}
+            self._finished = {key: kept for key, kept in self._finished.items() if key in alive}
+            self._distributions = {key: kept for key, kept in self._distributions.items() if key in alive}
+        return [
+            StudyView(
+                id=row.id,
+                name=row.name,
+                spec=row.spec,
+                revision=row.revision,
+                user_attrs={"state": row.state.value, "gpu_hours": round(row.gpu_seconds_spent / 3600, 4)}
+                | ({"state_reason": row.state_reason} if row.state_reason else {}),
+            )
+            for row in sorted(rows, key=lambda row: row.id)
+        ]
+
+    def frozen_trials(self, study: StudyView) -> Sequence[FrozenTrial]:
+        """Read the trials of a study and translate those that are not known to be finished."""
+        with self._database.transaction() as connection:
+            records = visible_records(trials.records(connection, study.id))
+        with self._lock:
+            key = (study.id, study.revision)
+            known = self._distributions.setdefault(key, distributions(study.spec))
+            finished = self._finished.setdefault(key, {})
+            found = []
+            for record in records:
+                self._study_of[record.id] = study.id
+                # A late result may still replace a failure, so the end is part of what identifies a finished trial.
+                end = (record.id, record.state, record.finished_at)
+                trial = finished.get(end) or frozen_trial(study.spec, record, known)
+                if record.state.is_terminal:
+                    finished[end] = trial
+                found.append(trial)
+        return found
+
+    def study_id_of(self, trial_id: int) -> int:
+        """Give the study of a trial that was read before, else look through all studies."""
+        if trial_id not in self._study_of:
+            for study in self.studies():
+                self.frozen_trials(study)
+        return self._study_of[trial_id]
+
+    def notes(self, study_id: int) -> Mapping[str, Any]:
+        """Give the notes of a study."""
+        return self._notes.get(study_id, {})
+
+    def set_note(self, study_id: int, key: str, value: Any) -> None:
+        """Keep a note."""
+        with self._lock:
+            self._notes.setdefault(study_id, {})[key] = value

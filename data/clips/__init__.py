@@ -1,0 +1,1 @@
+"""From prepared frames to batches of clips: sampling, crops, augmentation, loading."""

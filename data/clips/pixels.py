@@ -1,0 +1,172 @@
+"""Cutting, resizing, changing and normalising of clips on the device that trains.
+
+Frames come as bytes and stay bytes through resizing, flips, RandAugment and colours; normalising makes them floats.
+Only optical flow turns into floats before, since a flip and a turn change its vectors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..specs import ClipSpec
+from .augment import GEOMETRIC, Change, Operation
+from .colour import adjust, recolour
+
+Empty = Callable[[tuple[int, ...]], Tensor]
+"""Gives a float32 tensor of a shape with anything in it."""
+FLOW_ZERO = 127.5
+"""The byte, were there such a one, of no motion."""
+FLOW_STD = 0.226
+"""Flow bytes are scaled as TSN and its successors do it: `(byte / 255 - 0.5) / 0.226`."""
+
+
+def rgb_clips(
+    boxes: Sequence[Tensor], changes: Sequence[Change], clip: ClipSpec, *, empty: Empty | None = None
+) -> Tensor:
+    """Return normalised clips of the size that `clip` asks for.
+
+    Args:
+        boxes: for each clip, the box of its change in all its frames: uint8 (T, box height, box width, 3).
+        empty: gives memory for the result; torch's allocator by default.
+
+    Returns:
+        float32 (N, 3, T, size, size) on the device of `boxes`: `(pixel / 255 - mean) / std`; 0 where erased.
+    """
+    shape = (len(boxes), 3, len(boxes[0]), clip.size, clip.size)
+    out = _empty(shape, boxes[0].device) if empty is None else empty(shape)
+    fill = [255 * mean for mean in clip.mean]
+    mean, std = (_per_channel(values, out.device) for values in (clip.mean, clip.std))
+    # Pixels must not be rounded when a caller trains under autocast.
+    with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
+        for target, box, change in zip(out, boxes, changes, strict=True):
+            pictures = resized(box, clip.size)
+            if change.flip:
+                pictures = pictures.flip(-1)
+            for operation in change.operations:
+                moves = operation.name in GEOMETRIC
+                pictures = warped(pictures, operation, fill) if moves else adjust(pictures, operation)
+            if change.recolours:
+                pictures = recolour(pictures, change)
+            # Clip by clip, while it is in the processor's cache.
+            target.copy_(pictures.transpose(0, 1)).sub_(mean).div_(std)
+        return _erased(out, changes)
+
+
+def flow_clips(
+    boxes: Sequence[Tensor],
+    stacks: Tensor,
+    changes: Sequence[Change],
+    clip: ClipSpec,
+    *,
+    empty: Empty | None = None,
+) -> Tensor:
+    """Return normalised flow of the size that `clip` asks for.
+
+    Vectors change with the picture: they are scaled as it is, a flip negates x, a turn turns them.
+
+    Args:
+        boxes: for each clip, the box of its change in the fields that it needs: uint8 (U, box height, box width, 2).
+        stacks: for each clip, which of its U fields stand for each frame: int64 (N, T, pairs).
+        empty: gives memory for the result; torch's allocator by default.
+
+    Returns:
+        float32 (N, 2 * pairs, T, size, size): x and y of the first field of every stack, of the second, and so on;
+        0 is no motion.
+    """
+    _, frames, pairs = stacks.shape
+    shape = (len(boxes), 2 * pairs, frames, clip.size, clip.size)
+    out = _empty(shape, boxes[0].device) if empty is None else empty(shape)
+    with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
+        for target, box, stack, change in zip(out, boxes, stacks, changes, strict=True):
+            fields = _fields(box, change, clip)
+            target.copy_(fields[stack].flatten(1, 2).transpose(0, 1)).div_(255 * FLOW_STD)
+        return _erased(out, changes)
+
+
+def resized(frames: Tensor, size: int) -> Tensor:
+    """Return uint8 frames (T, C, size, size) of (T, H, W, C), by antialiased bilinear interpolation."""
+    pictures = frames.permute(0, 3, 1, 2)
+    if pictures.shape[2:] == (size, size):
+        return pictures
+    if frames.device.type == "cpu":
+        # In integers; for three channels that lie together, as here, a dozen times faster than in floats.
+        return interpolate(pictures, size=(size, size), mode="bilinear", antialias=True)
+    smooth = interpolate(pictures.float(), size=(size, size), mode="bilinear", antialias=True)
+    return smooth.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def warped(pictures: Tensor, operation: Operation, fill: Sequence[float]) -> Tensor:
+    """Shear, move or turn pictures (T, C, H, W) about their centre; `fill` is what comes in from outside."""
+    # Costs half a second to import, and only RandAugment needs it.
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import affine
+
+    name, amount = operation.name, operation.amount
+    side = pictures.shape[-1]
+    # torchvision's shears go the other way.
+    sheared = -math.degrees(math.atan(amount))
+    moved: Tensor = affine(
+        pictures,
+        angle=amount if name == "rotate" else 0.0,
+        translate=[amount * side * (name == "translate_x"), amount * side * (name == "translate_y")],
+        scale=1.0,
+        shear=[sheared * (name == "shear_x"), sheared * (name == "shear_y")],
+        interpolation=InterpolationMode.BILINEAR,
+        fill=list(fill),
+    )
+    return moved
+
+
+def _fields(box: Tensor, change: Change, clip: ClipSpec) -> Tensor:
+    """Return the fields of a clip as vectors (U, 2, size, size) around 0, in bytes of the prepared flow."""
+    size = clip.size
+    fields = resized(box, size).float().sub_(FLOW_ZERO)
+    if clip.flow_centring == "mean":
+        fields = fields - fields.mean((2, 3), keepdim=True)
+    if change.flip:
+        fields = fields.flip(-1)
+    height, width = box.shape[1:3]
+    across = -size / width if change.flip else size / width
+    fields[:, 0].mul_(across)
+    fields[:, 1].mul_(size / height)
+    for operation in change.operations:
+        if operation.name in GEOMETRIC:
+            x, y = warped(fields, operation, [0.0, 0.0]).unbind(1)
+            (xx, xy), (yx, yy) = _turn(operation)
+            fields = torch.stack((xx * x + xy * y, yx * x + yy * y), dim=1)
+    return fields
+
+
+def _turn(operation: Operation) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the rows of the matrix by which an operation changes a displacement (x, y)."""
+    name, amount = operation.name, operation.amount
+    if name == "rotate":
+        cos, sin = math.cos(math.radians(amount)), math.sin(math.radians(amount))
+        return (cos, -sin), (sin, cos)
+    across = amount if name == "shear_x" else 0.0
+    down = amount if name == "shear_y" else 0.0
+    return (1.0, across), (down, 1.0)
+
+
+def _erased(clips: Tensor, changes: Sequence[Change]) -> Tensor:
+    for target, change in zip(clips, changes, strict=True):
+        if change.erase is not None:
+            box = change.erase
+            target[..., box.top : box.top + box.height, box.left : box.left + box.width] = 0
+    return clips
+
+
+@cache
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return values of 0..1 in bytes, (C, 1, 1, 1); kept, since a copy to a GPU waits for all that it has to do."""
+    return torch.tensor([255 * value for value in values], device=device).view(-1, 1, 1, 1)
+
+
+def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device=device)

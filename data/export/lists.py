@@ -1,0 +1,249 @@
+"""Writing a data set in the layouts of other tools: their lists, and links to the clips under names that are safe.
+
+    ucf101         videos/<Class>/<clip>.avi, annotations/ucf101_splits/{classInd,trainlist01,testlist01,...}.txt
+    annot_json     images/<clip>/, flows/{u,v}/<clip>/, annotations/annot01.json, ...
+    frame_lists    <Class>/<clip>/, train.txt, val.txt, test.txt of one split, label_map.txt
+    path_lists     videos/ or rawframes/<Class>/<clip>, annotations/train_split_1_videos.txt, ..., label_map.txt
+
+Names keep letters, digits, `.`, `-` and `_`; anything else becomes `_`, so that no tool trips over a space or a
+semicolon. Broken clips are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
+
+from ..errors import ExportError, SplitError
+from ..index.records import ClipRecord, Index, Subset
+from .safe_names import SafeName, safe_folders, safe_names
+
+ExportFormat = Literal["ucf101", "annot_json", "frame_lists", "path_lists"]
+_MMACTION2 = {
+    "video": ("videos", "videos"),
+    "frames": ("rawframes", "rawframes"),
+    "image": ("images", "images"),
+}
+"""Folder of the media and ending of the lists, by the kind of the clips."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """What an export wrote."""
+
+    clips: int
+    lists: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+    """What the layout cannot say, or what is left to do."""
+
+
+def export(index: Index, root: Path, out: Path, form: ExportFormat, *, split: int = 1) -> Exported:
+    """Write the usable clips of `index`, which lie below `root`, into the folder `out`.
+
+    Existing links and lists of the same names are replaced; nothing is copied.
+
+    Args:
+        split: official split that `frame_lists`, which have no numbers, describe.
+
+    Raises:
+        ExportError: the clips cannot be written in this layout, or the folder not at all.
+        SplitError: there is no such split.
+    """
+    if form not in get_args(ExportFormat):
+        raise ExportError(f"no export is called {form!r}; known: {', '.join(get_args(ExportFormat))}")
+    if split not in index.splits:
+        raise SplitError(f"the data set has no split {split}; its lists describe {list(index.splits)}")
+    entries = list(_entries(index))
+    if not entries:
+        raise ExportError(f"{root} has no usable clip to export")
+    exporter = _Exporter(index=index, root=root.absolute(), out=out, entries=entries)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return {
+            "ucf101": exporter.ucf101,
+            "annot_json": exporter.annot_json,
+            "frame_lists": lambda: exporter.frame_lists(split),
+            "path_lists": exporter.path_lists,
+        }[form]()
+    except OSError as error:
+        raise ExportError(f"{out} cannot be written to: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    """A clip and its safe name."""
+
+    clip: ClipRecord
+    name: SafeName
+
+
+def _entries(index: Index) -> Iterator[_Entry]:
+    names = safe_names(index.usable, index.class_names)
+    for clip in index.usable:
+        yield _Entry(clip=clip, name=names[clip.id])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Exporter:
+    """Writes one data set."""
+
+    index: Index
+    root: Path
+    out: Path
+    entries: list[_Entry]
+
+    def ucf101(self) -> Exported:
+        self._require({"video"}, whole=True, form="ucf101")
+        folder = self.out / "annotations" / "ucf101_splits"
+        names = self._folders()
+        lists = [_write(folder / "classInd.txt", [f"{n} {name}" for n, name in enumerate(names, start=1)])]
+        paths = {entry.clip.id: f"{entry.name}{_suffix(entry)}" for entry in self.entries}
+        for entry in self.entries:
+            _link(self.root / entry.clip.path, self.out / "videos" / paths[entry.clip.id])
+        for split in self.index.splits:
+            train, test = self._on("train", split), self._on("test", split)
+            lines = [f"{paths[entry.clip.id]} {entry.clip.label + 1}" for entry in train]
+            lists.append(_write(folder / f"trainlist{split:02d}.txt", lines))
+            lists.append(_write(folder / f"testlist{split:02d}.txt", [paths[entry.clip.id] for entry in test]))
+        return self._done(lists, self._unsaid_validation())
+
+    def annot_json(self) -> Exported:
+        self._require({"video", "frames"}, whole=True, form="annot_json")
+        notes = self._frames_in("annot_json", lambda entry: f"images/{entry.name.stem}")
+        notes += self._link_flow()
+        lists = []
+        for split in self.index.splits:
+            content = {
+                "labels": {str(n): name for n, name in enumerate(self._folders(), start=1)},
+                "training": self._annotations("training", self._on("train", split)),
+                "validation": self._annotations("validation", self._on("test", split)),
+            }
+            path = self.out / "annotations" / f"annot{split:02d}.json"
+            lists.append(_write(path, [json.dumps(content)]))
+        return self._done(lists, notes + self._unsaid_validation())
+
+    def frame_lists(self, split: int) -> Exported:
+        self._require({"video", "frames"}, whole=False, form="frame_lists")
+        notes = self._frames_in("ibm", lambda entry: f"{entry.name}")
+        lists = [self._label_map()]
+        for name, entries in self._train_val_test(split).items():
+            lines = []
+            for entry in entries:
+                labels = " ".join(str(label) for label in (entry.clip.label, *entry.clip.other_labels))
+                first, last = entry.clip.start + 1, entry.clip.start + entry.clip.n_frames
+                lines.append(f"{entry.name} {first} {last} {labels}")
+            lists.append(_write(self.out / f"{name}.txt", lines))
+        return self._done(lists, notes)
+
+    def path_lists(self) -> Exported:
+        kind = self._require({"video", "frames", "image"}, whole=False, form="path_lists")
+        cut = any(_is_cut(entry) for entry in self.entries)
+        if kind != "frames" and cut:
+            raise ExportError("path_lists cannot say which part of a video is meant; extract the frames first")
+        folder, ending = _MMACTION2[kind]
+        for entry in self.entries:
+            path = f"{folder}/{entry.name}{_suffix(entry)}"
+            _link(self.root / entry.clip.path, self.out / path)
+        lists = [self._label_map()]
+        for split in self.index.splits:
+            for name, entries in self._train_val_test(split).items():
+                lines = [_path_line(entry, offsets=cut) for entry in entries]
+                lists.append(_write(self.out / "annotations" / f"{name}_split_{split}_{ending}.txt", lines))
+        return self._done(lists, [])
+
+    def _require(self, kinds: set[str], *, whole: bool, form: str) -> str:
+        """Return the kind of all clips if the layout can hold it."""
+        found = sorted({entry.clip.kind for entry in self.entries})
+        if len(found) > 1 or found[0] not in kinds:
+            wanted = " or ".join(sorted(kinds))
+            raise ExportError(f"{form} holds {wanted} only, not {' and '.join(found)}; choose another layout")
+        if whole and any(_is_cut(entry) for entry in self.entries):
+            raise ExportError(f"{form} cannot say which part of a file is meant; choose frame_lists")
+        return found[0]
+
+    def _folders(self) -> list[str]:
+        return list(safe_folders(self.index.class_names).values())
+
+    def _on(self, side: Subset, split: int) -> list[_Entry]:
+        return [entry for entry in self.entries if entry.clip.subset(split) == side]
+
+    def _train_val_test(self, split: int) -> dict[str, list[_Entry]]:
+        """Return the lists by the names that tools expect: `val` is the test list where there is no other."""
+        train, validation, test = (self._on(side, split) for side in ("train", "validation", "test"))
+        named = {"train": train, "val": validation, "test": test} if validation else {"train": train, "val": test}
+        return {name: entries for name, entries in named.items() if entries}
+
+    def _unsaid_validation(self) -> list[str]:
+        unsaid = sum(side == "validation" for entry in self.entries for _, side in entry.clip.official)
+        return [f"{unsaid} entries of official validation lists have no place in this layout"] if unsaid else []
+
+    def _label_map(self) -> Path:
+        return _write(self.out / "label_map.txt", self._folders())
+
+    def _frames_in(self, naming: str, path: Callable[[_Entry], str]) -> list[str]:
+        """Link folders of frames; of videos say what writes their frames."""
+        videos = 0
+        for entry in self.entries:
+            if entry.clip.kind == "frames":
+                _link(self.root / entry.clip.path, self.out / path(entry))
+            videos += entry.clip.kind == "video"
+        extract = f"`hpo data extract {self.root} {self.out} --naming {naming}`"
+        return [f"the lists count the frames of {videos} videos; {extract} writes them"] if videos else []
+
+    def _link_flow(self) -> list[str]:
+        for entry in self.entries:
+            flow = entry.clip.flow
+            if flow is None:
+                continue
+            x, y = (PurePosixPath(pattern.replace("%%", "%")).parent for pattern in (flow.x, flow.y))
+            if x == y:
+                return ["flow that lies beside the frames under one folder cannot be linked in this layout"]
+            _link(self.root / x, self.out / "flows" / "u" / entry.name.stem)
+            _link(self.root / y, self.out / "flows" / "v" / entry.name.stem)
+        return []
+
+    def _annotations(self, side: str, entries: list[_Entry]) -> dict[str, dict[str, object]]:
+        return {
+            entry.name.stem: {"set": side, "label": entry.clip.label + 1, "nframes": entry.clip.n_frames}
+            for entry in entries
+        }
+
+    def _done(self, lists: list[Path], notes: list[str]) -> Exported:
+        return Exported(clips=len(self.entries), lists=tuple(lists), notes=tuple(notes))
+
+
+def _is_cut(entry: _Entry) -> bool:
+    return entry.clip.start > 0 or entry.clip.end is not None
+
+
+def _suffix(entry: _Entry) -> str:
+    return "" if entry.clip.kind == "frames" else PurePosixPath(entry.clip.path).suffix
+
+
+def _path_line(entry: _Entry, *, offsets: bool) -> str:
+    clip = entry.clip
+    path = f"{entry.name}{_suffix(entry)}"
+    if clip.kind != "frames":
+        return f"{path} {clip.label}"
+    numbers = (clip.start, clip.n_frames, clip.label) if offsets else (clip.n_frames, clip.label)
+    return " ".join([path, *map(str, numbers)])
+
+
+def _link(source: Path, link: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.is_symlink():
+        link.unlink()
+    elif link.exists():
+        raise ExportError(f"{link} is there and is no link; export into an empty folder")
+    link.symlink_to(source)
+
+
+def _write(path: Path, lines: list[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+    return aside.replace(path)

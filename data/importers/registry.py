@@ -1,0 +1,120 @@
+"""The layouts that can be read, by the names that a specification gives, and how one is recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from ..errors import DatasetFormatError, DatasetNotFoundError, UnknownDatasetError
+from ..index.listing import Listing, require_folder
+from . import (
+    activitynet,
+    annot_json,
+    class_folders,
+    frame_lists,
+    frame_lmdb,
+    hmdb51,
+    kinetics,
+    path_lists,
+    something,
+    ucf101,
+)
+
+Importer = Callable[[Path], Listing]
+
+AUTO = "auto"
+"""The name under which the layout is recognised."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """How one kind of folder is read and recognised."""
+
+    read: Importer
+    recognise: Callable[[Path], bool]
+    """Look at names and at the first lines of lists; true where `read` would at least begin well."""
+    most_splits: int
+    """Highest number of an official split that the layout can name."""
+
+
+LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+    {
+        "ucf101": Layout(read=ucf101.read_ucf101, recognise=ucf101.is_ucf101, most_splits=99),
+        "hmdb51": Layout(read=hmdb51.read_hmdb51, recognise=hmdb51.is_hmdb51, most_splits=3),
+        "training_validation": Layout(
+            read=class_folders.read_training_validation, recognise=class_folders.is_training_validation, most_splits=1
+        ),
+        "annot_json": Layout(read=annot_json.read_annot_json, recognise=annot_json.is_annot_json, most_splits=99),
+        "kinetics": Layout(read=kinetics.read_kinetics, recognise=kinetics.is_kinetics, most_splits=1),
+        "activitynet": Layout(read=activitynet.read_activitynet, recognise=activitynet.is_activitynet, most_splits=1),
+        "something": Layout(read=something.read_something, recognise=something.is_something, most_splits=1),
+        "frame_lists": Layout(read=frame_lists.read_frame_lists, recognise=frame_lists.is_frame_lists, most_splits=1),
+        "path_lists": Layout(read=path_lists.read_path_lists, recognise=path_lists.is_path_lists, most_splits=99),
+        "lmdb": Layout(read=frame_lmdb.read_frame_lmdb, recognise=frame_lmdb.is_frame_lmdb, most_splits=99),
+        "class_folders": Layout(
+            read=class_folders.read_class_folders, recognise=class_folders.is_class_folders, most_splits=1
+        ),
+    }
+)
+
+_WITHOUT_LISTS = ("training_validation", "class_folders")
+
+IMPORTERS: Mapping[str, Importer] = MappingProxyType({name: layout.read for name, layout in LAYOUTS.items()})
+
+
+def importer(name: str) -> Importer:
+    """Return the importer called `name`.
+
+    Raises:
+        UnknownDatasetError: there is none of that name.
+    """
+    try:
+        return IMPORTERS[name]
+    except KeyError:
+        known = ", ".join(sorted(IMPORTERS))
+        raise UnknownDatasetError(f"no data set layout is called {name!r}; known: {AUTO}, {known}") from None
+
+
+def recognise(root: Path) -> str:
+    """Return the name of the layout in which `root` is.
+
+    Folders alone say how a set is laid out only where no lists do.
+
+    Raises:
+        DatasetNotFoundError: there is no such folder, or no known layout in it.
+        DatasetFormatError: it can be read in several ways; names them.
+    """
+    require_folder(root)
+    with_lists = [name for name in LAYOUTS if name not in _WITHOUT_LISTS]
+    found = [name for name in with_lists if _is(name, root)] or [name for name in _WITHOUT_LISTS if _is(name, root)]
+    if not found:
+        known = ", ".join(LAYOUTS)
+        raise DatasetNotFoundError(
+            f"{root} is in no known layout; name the one that it should be, to be told what is missing: {known}"
+        )
+    if len(found) > 1:
+        raise DatasetFormatError(f"{root} can be read as {' and as '.join(found)}; name the one that is meant")
+    return found[0]
+
+
+def _is(name: str, root: Path) -> bool:
+    try:
+        return LAYOUTS[name].recognise(root)
+    except DatasetFormatError:
+        # Lists that contradict this layout may be sound in another; whoever names this one is told.
+        return False
+
+
+def resolved(name: str, root: Path) -> str:
+    """Return `name`, or the name of the layout in `root` where it is `auto`.
+
+    Raises:
+        UnknownDatasetError: no layout has this name.
+        DatasetError: see `recognise`.
+    """
+    if name == AUTO:
+        return recognise(root)
+    importer(name)
+    return name

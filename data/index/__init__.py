@@ -1,0 +1,1 @@
+"""The canonical index of a data set: its clips, classes, groups and splits."""

@@ -1,0 +1,69 @@
+"""Which clips share a source, told from the names that data sets give their files.
+
+v_Archery_g01_c07                            group 01 of class Archery (UCF101 numbers groups per class)
+RATRACE_wave_f_nm_np1_fr_goo_37              the film RATRACE, whatever the class (HMDB51)
+0wR5jVB-WPk_000417_000427                    the YouTube video 0wR5jVB-WPk, whatever the class (Kinetics)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ..errors import DatasetFormatError
+from .listing import Listing
+from .records import ListedClip
+
+_UCF101 = re.compile(r"_(g\d+)(?:_c\d+)?$", re.IGNORECASE)
+_HMDB51 = re.compile(r"^(.+)_[a-z]_(?:cm|nm)_np\d+_(?:ba|fr|le|ri)_(?:bad|goo|med)_\d+$")
+_KINETICS = re.compile(r"^([\w-]{11})_\d{6}_\d{6}$")
+
+
+def source_group(class_name: str, stem: str) -> str | None:
+    """Return the source that a file's name tells, unique in its data set, or None where it tells none.
+
+    Args:
+        stem: the file's name without folder and suffix.
+    """
+    if found := _UCF101.search(stem):
+        return f"{class_name}/{found[1].lower()}"
+    if found := _HMDB51.match(stem):
+        ending = f"_{class_name.replace(' ', '_')}"
+        return found[1].removesuffix(ending) if found[1].endswith(ending) else None
+    if found := _KINETICS.match(stem):
+        return found[1]
+    return None
+
+
+def has_groups(clips: Iterable[ListedClip]) -> bool:
+    """Return whether anything is known of the sources: a clip of unknown source is its own group."""
+    return any(clip.group != clip.id for clip in clips)
+
+
+def regroup(listing: Listing, pattern: str) -> Listing:
+    """Return the listing with the groups that `pattern` finds in the clips' ids.
+
+    The group is what the pattern's parentheses match, or all that it matches; clips in which it is not
+    found are groups of their own.
+
+    Raises:
+        DatasetFormatError: the pattern is no regular expression, or fits no clip.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise DatasetFormatError(f"group_pattern {pattern!r} is no regular expression: {error}") from None
+    clips, missed = [], 0
+    for clip in listing.clips:
+        found = compiled.search(clip.id)
+        missed += found is None
+        group = clip.id if found is None else "/".join(filter(None, found.groups())) or found[0]
+        clips.append(replace(clip, group=group))
+    if missed == len(clips):
+        first = f", e.g. not {clips[0].id!r}" if clips else ""
+        raise DatasetFormatError(f"group_pattern {pattern!r} fits no clip{first}; it is searched in the ids")
+    notes = listing.notes
+    if missed:
+        notes += (f"group_pattern fits all but {missed} of {len(clips)} clips; each of these is its own group",)
+    return replace(listing, clips=tuple(clips), notes=notes)

@@ -1,0 +1,181 @@
+"""What importers give and need: the clips that a data set's lists name, and its files on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import DatasetFormatError, DatasetNotFoundError
+from .records import ListedClip, Subset
+
+VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+_WHOLE = re.compile(r"[0-9]{1,9}")
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listing:
+    """The clips of a data set before any video is opened."""
+
+    class_names: tuple[str, ...]
+    """Position is the label."""
+    clips: tuple[ListedClip, ...]
+    notes: tuple[str, ...] = ()
+    """Remarks for people, e.g. videos that no list names."""
+
+
+def require_folder(root: Path) -> None:
+    """Raise DatasetNotFoundError unless `root` is a folder."""
+    if not root.is_dir():
+        raise DatasetNotFoundError(f"there is no folder {root}; give the folder of the data set")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a list, without a byte order mark.
+
+    Raises:
+        DatasetFormatError: the file is not UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetFormatError(f"{path} is not UTF-8 text ({error}); replace the list") from None
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Return (line number from 1, text without surrounding space) of every line with content.
+
+    Raises:
+        DatasetFormatError: the file is not UTF-8 text.
+    """
+    numbered = enumerate((line.strip() for line in read_text(path).split("\n")), start=1)
+    return [(number, line) for number, line in numbered if line]
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        DatasetFormatError: the file is not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DatasetFormatError(f"{path} is not JSON ({error}); replace the file") from None
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that `text` writes with at most nine plain digits, or None."""
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
+def safe_path(listed: str, where: str) -> str:
+    """Return a list's path with forward slashes; it cannot lead out of the data set.
+
+    Raises:
+        DatasetFormatError: the path is absolute, goes up with `..`, or is no path; names `where`.
+    """
+    path = listed.replace("\\", "/")
+    parts = PurePosixPath(path).parts
+    if path.startswith("/") or _DRIVE.match(path):
+        raise DatasetFormatError(f"{where}: {listed!r} is absolute; paths in lists start at the data set's folder")
+    if not parts or ".." in parts or "\0" in path:
+        raise DatasetFormatError(f"{where}: {listed!r} is no path below the data set's folder")
+    return "/".join(parts)
+
+
+def official_sides(labelled: Collection[str]) -> tuple[dict[str, Subset], tuple[str, ...]]:
+    """Return the side on which each of the lists `train`, `validation` and `test` stands, and what to remark.
+
+    A validation list is the official test list where no other list can be scored: that is what papers report.
+
+    Args:
+        labelled: the lists that are there with labels.
+
+    Raises:
+        DatasetFormatError: there is no train list with labels.
+    """
+    if "train" not in labelled:
+        raise DatasetFormatError("there is no train list with labels; nothing could be trained on")
+    if "validation" in labelled and "test" not in labelled:
+        note = "the validation list is kept sealed as the official test list, there being no other"
+        return {"train": "train", "validation": "test"}, (note,)
+    return {"train": "train", "validation": "validation", "test": "test"}, ()
+
+
+def find_case_insensitive(folder: Path, name: str) -> Path | None:
+    """Return the entry of `folder` that is called `name` but for upper and lower case, or None."""
+    if not folder.is_dir():
+        return None
+    exact = folder / name
+    names = os.listdir(folder)
+    if name in names:
+        return exact
+    matches = sorted(entry for entry in names if entry.lower() == name.lower())
+    return folder / matches[0] if matches else None
+
+
+def find_folder(root: Path, relative: str) -> Path | None:
+    """Return the folder `relative` below `root`, whatever its case, or None."""
+    folder: Path | None = root
+    for part in PurePosixPath(relative).parts:
+        if folder is not None:
+            folder = find_case_insensitive(folder, part)
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def matching_files(root: Path, folders: Iterable[str], pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
+    """Return the files whose names fit `pattern`, by name, of the first of `folders` below `root` that has any."""
+    for name in folders:
+        folder = find_folder(root, name)
+        if folder is not None:
+            entries = ((pattern.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
+            found = [(match, path) for match, path in entries if match is not None and path.is_file()]
+            if found:
+                return found
+    return []
+
+
+def parent_of_classes(root: Path, folders: Iterable[str], class_names: Sequence[str]) -> Path:
+    """Return the first of `folders` below `root` that holds the folder of a class.
+
+    Raises:
+        DatasetNotFoundError: none does.
+    """
+    for name in folders:
+        folder = find_folder(root, name)
+        if folder is not None and any(find_case_insensitive(folder, each) for each in class_names):
+            return folder
+    raise DatasetNotFoundError(
+        f"{root} has no class folder such as {root / 'videos' / class_names[0]}; "
+        "put one folder of videos per class there"
+    )
+
+
+class FileTree:
+    """The files one and two levels below a folder, found by name whatever their case."""
+
+    def __init__(self, folder: Path) -> None:
+        self._spelled: dict[str, str] = {}
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if entry.is_dir():
+                for file in sorted(os.listdir(entry.path)):
+                    relative = f"{entry.name}/{file}"
+                    self._spelled.setdefault(relative.lower(), relative)
+        self._exact = frozenset(self._spelled.values())
+
+    def find(self, relative: str) -> str | None:
+        """Return the path below the folder as it is spelled on disk, or None."""
+        if relative in self._exact:
+            return relative
+        return self._spelled.get(relative.lower())
+
+    def videos(self) -> frozenset[str]:
+        """Return the paths of all files whose suffix is a video's."""
+        return frozenset(path for path in self._exact if os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES)

@@ -1,0 +1,141 @@
+"""Which form a cache takes, and what it costs: said before anything is built."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..index.records import ClipRecord
+from ..stores.database import database_bytes
+from ..stores.forms import FORMS
+
+if TYPE_CHECKING:
+    from ..stores.build import Recipe
+
+_SAMPLED_CLIPS = 6
+_SAMPLED_FRAMES = {3: 48, 2: 6}
+"""Of each clip; fewer of flow, which may take a second each."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What a cache will need."""
+
+    form: str
+    n_clips: int
+    n_frames: int
+    bytes: int
+    exact: bool
+    """Whether the bytes follow from sizes and counts; else from a few clips that were tried."""
+    seconds: float | None
+    """On all cores, told from the clips that were tried; None where none were."""
+    why: str = ""
+    """The reason for the form, where it was chosen and not asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """What a machine has for a cache."""
+
+    memory_bytes: int
+    free_bytes: int
+
+    @classmethod
+    def at(cls, folder: Path) -> Room:
+        """Look at this machine and the disk of `folder`, which need not exist yet."""
+        while not folder.is_dir():
+            folder = folder.parent
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return cls(memory_bytes=memory, free_bytes=shutil.disk_usage(folder).free)
+
+    @property
+    def budget_bytes(self) -> int:
+        """Half of the memory, so that frames stay in the page cache, and half of the free disk at most."""
+        return max(0, min(self.memory_bytes, self.free_bytes) // 2)
+
+    def beside(self, taken_bytes: int, *, on_disk: bool) -> Room:
+        """Return what is left beside a cache that shares the budget; `on_disk` if it is there already."""
+        return Room(
+            memory_bytes=self.memory_bytes - 2 * taken_bytes,
+            free_bytes=self.free_bytes - (0 if on_disk else taken_bytes),
+        )
+
+
+def estimate(recipe: Recipe, form: str, *, timed: bool = False) -> Estimate:
+    """Return what a cache of one form will need: exactly for `raw` and `i420`, else by trying a few clips.
+
+    Args:
+        timed: try a few clips for the time even where the size is known.
+    """
+    frame_bytes = FORMS[form].frame_bytes
+    shapes = [recipe.shape(clip) for clip in recipe.clips]
+    tried = _try(recipe, form) if timed or frame_bytes is None else None
+    if frame_bytes is not None:
+        size = sum(n_frames * frame_bytes(height, width, recipe.channels) for n_frames, height, width in shapes)
+    else:
+        pixels = sum(n_frames * height * width for n_frames, height, width in shapes)
+        size = int(tried.bytes_per_pixel * pixels) if tried is not None else 0
+    n_frames = sum(shape[0] for shape in shapes)
+    if form == "lmdb":
+        size = database_bytes(n_frames, size / max(1, n_frames))
+    return Estimate(
+        form=form,
+        n_clips=len(shapes),
+        n_frames=n_frames,
+        bytes=size,
+        exact=frame_bytes is not None,
+        seconds=None if tried is None else tried.seconds_per_frame * n_frames / (os.cpu_count() or 1),
+    )
+
+
+def choose(recipe: Recipe, room: Room, *, timed: bool = False) -> Estimate:
+    """Return the form that reads fastest among those that fit.
+
+    RGB: `raw` if it fits into the budget, else `i420`, else `jpeg`; what does not fit there takes `tinyvideo` or
+    `jpeg`, whichever is smaller. Flow: `raw`, else `jpeg`.
+    """
+    forms = ("raw", "jpeg") if recipe.channels == 2 else ("raw", "i420", "jpeg")
+    budget = f"half of the memory and of the free disk, {room.budget_bytes / 1e9:.1f} GB"
+    tried = []
+    for form in forms:
+        found = estimate(recipe, form, timed=timed)
+        if found.bytes <= room.budget_bytes:
+            return replace(found, why=f"{form} needs {found.bytes / 1e9:.1f} GB and fits into {budget}")
+        tried.append(found)
+    if recipe.channels == 3:
+        tried.append(estimate(recipe, "tinyvideo", timed=timed))
+    least = min(tried, key=lambda found: found.bytes)
+    return replace(least, why=f"nothing fits into {budget}; {least.form} is the smallest, {least.bytes / 1e9:.1f} GB")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Trial:
+    bytes_per_pixel: float
+    seconds_per_frame: float
+
+
+def _try(recipe: Recipe, form: str) -> _Trial:
+    """Encode the beginnings of a few clips from all over the set."""
+    size = pixels = frames = 0
+    begun = time.perf_counter()
+    for clip in _spread(recipe.clips):
+        _, height, width = recipe.shape(clip)
+        for record in FORMS[form].encode(islice(recipe.frames(clip), _SAMPLED_FRAMES[recipe.channels])):
+            size += len(record)
+            pixels += height * width
+            frames += 1
+    return _Trial(
+        bytes_per_pixel=size / max(1, pixels),
+        seconds_per_frame=(time.perf_counter() - begun) / max(1, frames),
+    )
+
+
+def _spread(clips: Sequence[ClipRecord]) -> list[ClipRecord]:
+    count = min(_SAMPLED_CLIPS, len(clips))
+    return [clips[(2 * i + 1) * len(clips) // (2 * count)] for i in range(count)]

@@ -1,0 +1,281 @@
+"""Frames and flow of all usable clips, prepared once for all processes that share the cache folder.
+
+    <cache>/<name>-<key>-<form>/                   frames
+    <cache>/<name>-<key>-flow-<method>-<form>/     flow
+    ….building/                                    the same, unfinished
+    <cache>/<name>-<key>….auto                     the form that `auto` has chosen here, for all who ask later
+    <cache>/<name>-<key>….lock                     held by the process that builds
+
+The key is made of the index's hash and the preparation, so it changes with the content of any clip; clip length and
+stride are not in it: they belong to the search.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from filelock import FileLock
+
+from ..errors import CacheError, FlowError, InvalidSpecError
+from ..flow.compute import FLOW_BOUND, ComputedFlow, computed_flow, flow_method, listed_flow
+from ..importers import frame_lmdb
+from ..index.records import ClipRecord, Index
+from ..progress import Progress
+from ..reading.clip_frames import clip_frames
+from ..reading.video import scaled_size
+from ..specs import DatasetSpec, Stream
+from ..stores.build import Build, Recipe
+from ..stores.forms import FORMS, open_store
+from ..stores.manifest import CACHE_FORMAT
+from .choice import Estimate, Room, choose, estimate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..stores.shards import ShardStore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """One cache that a specification asks for."""
+
+    recipe: Recipe
+    place: Path
+    """Its folder, but for the form at the end."""
+    form: str
+    """A form, or `auto`."""
+    settings: Mapping[str, Any]
+    class_names: tuple[str, ...]
+
+    def recorded_form(self) -> str | None:
+        """Return the form that was asked for or is known to have been chosen, else None."""
+        if self.form != "auto":
+            return self.form
+        try:
+            recorded = str(json.loads(self._choice.read_text(encoding="utf-8"))["form"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CacheError(f"{self._choice} cannot be read ({error}); delete it") from error
+        if recorded not in FORMS:
+            raise CacheError(f"{self._choice} names the unknown form {recorded!r}; delete it")
+        return recorded
+
+    def record(self, chosen: Estimate) -> None:
+        """Write down what was chosen."""
+        aside = self._choice.with_name(f"{self._choice.name}.{os.getpid()}.part")
+        aside.write_text(json.dumps({"form": chosen.form, "why": chosen.why}) + "\n", encoding="utf-8")
+        aside.replace(self._choice)
+
+    def folder(self, form: str) -> Path:
+        return self.place.with_name(f"{self.place.name}-{form}")
+
+    @property
+    def lock(self) -> Path:
+        return self.place.with_name(f"{self.place.name}.lock")
+
+    @property
+    def _choice(self) -> Path:
+        return self.place.with_name(f"{self.place.name}.auto")
+
+
+def prepare(
+    index: Index, spec: DatasetSpec, cache_dir: Path, *, progress: Progress | None = None
+) -> dict[Stream, ShardStore]:
+    """Return the stores of all usable clips, `rgb` and, where it is asked for, `flow`; what is not there is built.
+
+    Several processes may call this at once: one builds, the others wait for it.
+
+    Raises:
+        CacheError: the disk is too small or cannot be written, or a clip has changed.
+        VideoError: a clip that could be decoded before cannot be any more.
+        FlowError: the flow that is asked for cannot be had.
+    """
+    stores: dict[Stream, ShardStore] = {}
+    for stream, plan in plans(index, spec, cache_dir).items():
+        store = _opened(plan)
+        if store is None:
+            taken = sum(other.n_bytes for other in stores.values())
+            store = _built(plan, Room.at(cache_dir).beside(taken, on_disk=True), progress)
+        stores[stream] = store
+    return stores
+
+
+def estimates(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[Stream, Estimate | None]:
+    """Return what each cache will need before it is built, None for one that is there already; decodes a few clips."""
+    found: dict[Stream, Estimate | None] = {}
+    room = Room.at(cache_dir)
+    for stream, plan in plans(index, spec, cache_dir).items():
+        form, store = plan.recorded_form(), _opened(plan)
+        if store is not None:
+            found[stream] = None
+            room = room.beside(store.n_bytes, on_disk=True)
+            continue
+        new = choose(plan.recipe, room, timed=True) if form is None else estimate(plan.recipe, form, timed=True)
+        found[stream] = new
+        room = room.beside(new.bytes, on_disk=False)
+    return found
+
+
+def plans(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[Stream, Plan]:
+    """Return the caches that a specification asks for.
+
+    Raises:
+        FlowError: a clip has no flow, or cannot have any.
+    """
+    made_of = recipes(index, spec)
+    settings: dict[str, Any] = {"short_side": spec.short_side, "frames_kept": spec.frames_kept}
+    place = cache_dir / f"{index.name}-{_key(index, settings)}"
+    made: dict[Stream, Plan] = {"rgb": _plan(index, place, made_of["rgb"], spec.store, settings)}
+    if spec.flow != "none":
+        # Chroma planes and motion vectors of a codec make no sense for flow.
+        form = spec.store if spec.store in ("auto", "raw") else "jpeg"
+        settings = {**settings, "flow": spec.flow, "bound": FLOW_BOUND}
+        if spec.flow == "raft" and spec.flow_weights is not None:
+            settings["weights"] = _file_hash(Path(spec.flow_weights).expanduser())
+        place = cache_dir / f"{index.name}-{_key(index, settings)}-flow-{spec.flow}"
+        made["flow"] = _plan(index, place, made_of["flow"], form, settings)
+    return made
+
+
+def recipes(index: Index, spec: DatasetSpec) -> dict[Stream, Recipe]:
+    """Return how the frames of all usable clips, and their flow where it is asked for, are made.
+
+    Raises:
+        FlowError: a clip has no flow, or cannot have any.
+    """
+    made: dict[Stream, Recipe] = {"rgb": _rgb_recipe(index, spec)}
+    if spec.flow != "none":
+        made["flow"] = _flow_recipe(index, spec)
+    return made
+
+
+def kept_frames(n_frames: int, most: int | None) -> NDArray[np.intp]:
+    """Return the numbers of the frames that are kept of a clip: all, or the middles of `most` equal parts."""
+    if most is None or n_frames <= most:
+        return np.arange(n_frames)
+    return ((np.arange(most) + 0.5) * n_frames / most).astype(np.intp)
+
+
+def _plan(index: Index, place: Path, recipe: Recipe, form: str, settings: Mapping[str, Any]) -> Plan:
+    return Plan(
+        recipe=recipe,
+        place=place,
+        form=form,
+        settings={"dataset": index.name, "version": index.hash, **settings},
+        class_names=index.class_names,
+    )
+
+
+def _key(index: Index, settings: Mapping[str, Any]) -> str:
+    parts = json.dumps([CACHE_FORMAT, index.hash, settings], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+def _opened(plan: Plan) -> ShardStore | None:
+    """Return the store that is there, or None."""
+    form = plan.recorded_form()
+    return None if form is None or not plan.folder(form).is_dir() else open_store(plan.folder(form))
+
+
+def _built(plan: Plan, room: Room, progress: Progress | None) -> ShardStore:
+    """Return the store, built by this process unless another was faster."""
+    cache_dir = plan.place.parent
+    with _as_cache_error(cache_dir):
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(plan.lock):
+            found = _decide(plan, room)
+            folder = plan.folder(found.form)
+            if not folder.is_dir():
+                settings = {**plan.settings, **({"why": found.why} if found.why else {})}
+                meta = _lmdb_meta(plan) if found.form == "lmdb" else None
+                Build(plan.recipe, found.form, folder, settings).run(found.bytes, progress, meta=meta)
+    return open_store(folder)
+
+
+def _decide(plan: Plan, room: Room) -> Estimate:
+    form = plan.recorded_form()
+    if form is not None:
+        return estimate(plan.recipe, form)
+    chosen = choose(plan.recipe, room)
+    plan.record(chosen)
+    return chosen
+
+
+@contextmanager
+def _as_cache_error(cache_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CacheError(f"the cache in {cache_dir} cannot be written: {error}") from error
+
+
+def _rgb_recipe(index: Index, spec: DatasetSpec) -> Recipe:
+    root = Path(spec.root).expanduser()
+
+    def shape(clip: ClipRecord) -> tuple[int, int, int]:
+        width, height = scaled_size(clip.measured.width, clip.measured.height, spec.short_side)
+        return len(kept_frames(clip.n_frames, spec.most_frames)), height, width
+
+    def frames(clip: ClipRecord) -> Iterator[NDArray[np.uint8]]:
+        keep = None if spec.most_frames is None else frozenset(kept_frames(clip.n_frames, spec.most_frames).tolist())
+        return clip_frames(clip, root, short_side=spec.short_side, keep=keep)
+
+    return Recipe(clips=index.usable, channels=3, shape=shape, frames=frames)
+
+
+def _flow_recipe(index: Index, spec: DatasetSpec) -> Recipe:
+    root, short_side = Path(spec.root).expanduser(), spec.short_side
+    weights = None if spec.flow_weights is None else Path(spec.flow_weights).expanduser()
+    for clip in index.usable:
+        if clip.n_frames < 2:
+            raise FlowError(f"{clip.id} is a single image, which has no optical flow; set flow to none")
+        if spec.flow == "listed" and clip.flow is None:
+            raise FlowError(f"{clip.id} came without optical flow; choose a flow that is computed, such as dis")
+
+    def starts(clip: ClipRecord) -> list[int]:
+        return [int(number) for number in kept_frames(clip.n_frames, spec.most_frames)[:-1]]
+
+    def shape(clip: ClipRecord) -> tuple[int, int, int]:
+        width, height = scaled_size(clip.measured.width, clip.measured.height, short_side)
+        return len(starts(clip)), height, width
+
+    def fields(clip: ClipRecord) -> Iterator[NDArray[np.uint8]]:
+        if spec.flow == "listed":
+            return listed_flow(clip, root, short_side=short_side, starts=starts(clip))
+        method = flow_method(cast("ComputedFlow", spec.flow), weights=weights)
+        return computed_flow(clip, root, method, short_side=short_side, starts=starts(clip))
+
+    return Recipe(clips=index.usable, channels=2, shape=shape, frames=fields, stage="flow")
+
+
+def _lmdb_meta(plan: Plan) -> dict[str, Any]:
+    """Return what an LMDB says of itself, for the importer of such databases."""
+    clips = [
+        {
+            "id": clip.id,
+            "label": clip.label,
+            "other_labels": clip.other_labels,
+            "n_frames": plan.recipe.shape(clip)[0],
+            "group": clip.group,
+            "official": clip.official,
+        }
+        for clip in plan.recipe.clips
+    ]
+    return {"format": frame_lmdb.FORMAT, "version": frame_lmdb.VERSION, "class_names": plan.class_names, "clips": clips}
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise InvalidSpecError(f"flow_weights is {str(path)!r}, which cannot be read: {error.strerror}") from error

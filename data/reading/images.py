@@ -1,0 +1,102 @@
+"""Single images, decoded by what they contain whatever their names say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import cv2
+import numpy as np
+
+from ..errors import VideoError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Callers decode many images at once; OpenCV's own threads would only switch more.
+cv2.setNumThreads(0)
+
+_SIGNATURES = {
+    b"\xff\xd8\xff": "jpeg",
+    b"\x89PNG": "png",
+    b"BM": "bmp",
+    b"RIFF": "webp",
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+    b"GIF8": "gif",
+}
+_JPEG_SCAN = 0xDA
+_JPEG_END = b"\xff\xd9"
+_PNG_END = b"IEND\xaeB`\x82"
+
+
+def image_codec(content: bytes) -> str:
+    """Return the name of an image's format by its first bytes; empty for what is none that is known."""
+    return next((name for head, name in _SIGNATURES.items() if content.startswith(head)), "")
+
+
+def decode_image(content: bytes, name: str, *, colour: bool = True) -> NDArray[np.uint8]:
+    """Return an image as RGB (H, W, 3), or as grey (H, W) where `colour` is off.
+
+    Grey, 16-bit and CMYK images are converted, transparency is dropped, and a photograph is turned as its EXIF
+    tag says, the way people see it.
+
+    Args:
+        name: what an error calls the image.
+
+    Raises:
+        VideoError: the bytes are no image, or not all of one.
+    """
+    if not content:
+        raise VideoError(f"{name} has no bytes", status="truncated")
+    codec = image_codec(content)
+    if not _ends(content, codec):
+        raise VideoError(f"{name} ends in the middle of the image", status="truncated")
+    flags = cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE
+    try:
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise VideoError(f"{name} cannot be decoded as an image: {error.err}") from error
+    if decoded is None:
+        raise VideoError(f"{name} cannot be decoded as an image")
+    if colour:
+        decoded = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return cast("NDArray[np.uint8]", decoded)
+
+
+def resize_image(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Return an image in another size, (height, width, ...): averaged over areas where it shrinks."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = width <= image.shape[1] and height <= image.shape[0]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cast("NDArray[np.uint8]", cv2.resize(image, (width, height), interpolation=method))
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
+    """Return an RGB (H, W, 3) or grey (H, W) image as JPEG; colours are subsampled 4:2:0."""
+    if image.ndim == 3:
+        image = cast("NDArray[np.uint8]", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def _ends(content: bytes, codec: str) -> bool:
+    """Return whether an image goes on to its end: decoders fill what is cut off with grey and say nothing."""
+    if codec == "jpeg":
+        return content.find(_JPEG_END, _jpeg_scan(content)) != -1
+    if codec == "png":
+        return _PNG_END in content
+    return True
+
+
+def _jpeg_scan(content: bytes) -> int:
+    """Return where the compressed data of a JPEG begins, behind a thumbnail with an end of its own."""
+    at = 2
+    while at + 4 <= len(content) and content[at] == 0xFF:
+        marker = content[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker == _JPEG_SCAN:
+            return at
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return len(content)

@@ -1,0 +1,96 @@
+"""Frames whose names carry their numbers: which there are, in what order, and which one is missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Self
+
+from ..errors import DatasetFormatError, VideoError
+
+_NUMBER = re.compile(r"(?<!%)((?:%%)*)%(?:0?(\d+))?d")
+_DIGITS = re.compile(r"(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pattern:
+    """A printf pattern with one number: `img_%05d.jpg`."""
+
+    prefix: str
+    width: int
+    suffix: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a pattern; `%%` stands for a percent sign.
+
+        Raises:
+            DatasetFormatError: it holds no number, or several.
+        """
+        found = list(_NUMBER.finditer(text))
+        if len(found) != 1:
+            raise DatasetFormatError(f"{text!r} is no name with one number; write it like img_%05d.jpg")
+        number = found[0]
+        prefix = text[: number.start()] + number[1]
+        return cls(
+            prefix=prefix.replace("%%", "%"),
+            width=int(number[2] or 0),
+            suffix=text[number.end() :].replace("%%", "%"),
+        )
+
+    def name(self, number: int) -> str:
+        """Return the name of one frame."""
+        return f"{self.prefix}{number:0{self.width}d}{self.suffix}"
+
+    def number(self, name: str) -> int | None:
+        """Return the number that a name carries, or None for a name of something else."""
+        digits = name[len(self.prefix) : len(name) - len(self.suffix)]
+        if not digits.isascii() or not digits.isdigit() or self.name(int(digits)) != name:
+            return None
+        return int(digits)
+
+
+def in_order(names: Iterable[str], pattern: str) -> list[str]:
+    """Return the names of a clip's frames in order: those of `pattern`, or all in natural order if it is empty.
+
+    Raises:
+        VideoError: a number is missing between the first and the last.
+    """
+    if not pattern:
+        ordered = sorted(names, key=natural_key)
+        _require_unbroken(ordered)
+        return ordered
+    parsed = Pattern.parse(pattern)
+    numbers = sorted(number for name in names if (number := parsed.number(name)) is not None)
+    for number, following in pairwise(numbers):
+        if following != number + 1:
+            raise _missing(parsed.name(number + 1), parsed.name(number), parsed.name(following))
+    return [parsed.name(number) for number in numbers]
+
+
+def natural_key(name: str) -> tuple[tuple[int, str], ...]:
+    """Return a key that sorts numbers in names by their values: `frame2` before `frame10`."""
+    parts = _DIGITS.split(name)
+    numbered = ((int(part), "") if part.isdecimal() and part.isascii() else (-1, part) for part in parts)
+    return (*numbered, (-1, name))
+
+
+def _require_unbroken(ordered: list[str]) -> None:
+    """Refuse names that count up by one but for a gap; names that are no such numbering have no gaps."""
+    split = [_DIGITS.split(name) for name in ordered]
+    if len(ordered) < 3 or any(len(parts) < 3 for parts in split):
+        return
+    if len({(*parts[:-2], parts[-1]) for parts in split}) > 1:
+        return
+    steps = [int(b[-2]) - int(a[-2]) for a, b in pairwise(split)]
+    if median(steps) == 1 and max(steps) > 1:
+        at = next(i for i, step in enumerate(steps) if step > 1)
+        number = str(int(split[at][-2]) + 1).zfill(len(split[at][-2]))
+        raise _missing("".join((*split[at][:-2], number, split[at][-1])), ordered[at], ordered[at + 1])
+
+
+def _missing(name: str, before: str, after: str) -> VideoError:
+    return VideoError(f"frame {name} is missing between {before} and {after}", status="truncated")

@@ -1,0 +1,256 @@
+"""Sequential decoding of videos with PyAV.
+
+Frames are numbered in the order in which the decoder gives them out. Timestamps and header counts
+are ignored: in MPEG-4 AVI files with B-frames the first are out of order and the second too high.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from ..clip_status import Status
+from ..errors import VideoError
+from ..index.records import Measurement
+from .frames_hash import FramesHash
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from numpy.typing import NDArray
+
+MIN_FRAMES = 2
+"""A video of fewer frames shows no motion; it is reported as `short`."""
+
+# A file that is really a playlist must not make the demuxer open other files or addresses.
+_OPEN_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "avi,mov,mp4,matroska,webm,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,gif",
+}
+
+_BRIGHTNESS_FIRST = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"})
+
+# Headers of sound AVI files over-count by one frame (HMDB51); more than this is a cut file.
+_HEADER_SLACK_FRAMES = 2
+_HEADER_SLACK_SHARE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoFacts:
+    """What one sequential pass over a video showed."""
+
+    n_frames: int
+    width: int
+    height: int
+    fps: float
+    codec: str
+    header_frames: int
+    """What the container claims; 0 if it claims nothing."""
+    frames_hash: str
+    """Of the brightness of all frames, see `frames_hash`."""
+
+
+def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
+    """Return (width, height) with the shorter side at `short_side`; never larger than given."""
+    shorter = min(width, height)
+    if short_side is None or shorter <= short_side:
+        return width, height
+    return (
+        max(1, round(width * short_side / shorter)),
+        max(1, round(height * short_side / shorter)),
+    )
+
+
+def decode_frames(
+    path: Path,
+    *,
+    short_side: int | None = None,
+    start: int = 0,
+    end: int | None = None,
+    keep: Container[int] | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames `start` to `end` (exclusive) of a video as RGB arrays (H, W, 3), in decode order.
+
+    All frames have the size of the first one, scaled down to `short_side` by area averaging.
+
+    Args:
+        keep: numbers, counted from `start`, of the frames that are wanted; None for all.
+
+    Raises:
+        VideoError: the file is not a video or cannot be decoded to its end.
+    """
+    reformatter = VideoReformatter()
+    size: tuple[int, int] | None = None
+    method = Interpolation.BILINEAR
+    for number, frame in enumerate(islice(_raw_frames(path), start, end)):
+        if size is None:
+            size = scaled_size(frame.width, frame.height, short_side)
+            if size != (frame.width, frame.height):
+                method = Interpolation.AREA
+        if keep is not None and number not in keep:
+            continue
+        picture = reformatter.reformat(frame, width=size[0], height=size[1], format="rgb24", interpolation=method)
+        yield cast("NDArray[np.uint8]", picture.to_ndarray())
+
+
+def decode_video(path: Path, *, short_side: int | None = None) -> NDArray[np.uint8]:
+    """Return all frames of a video, (T, H, W, 3); see `decode_frames`."""
+    return np.stack(list(decode_frames(path, short_side=short_side)))
+
+
+def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> VideoFacts:
+    """Decode a video once, without converting its frames, and return what `start` to `end` really holds.
+
+    Raises:
+        VideoError: the file is not a video or cannot be decoded to its end.
+    """
+    width = height = n_frames = 0
+    shown = FramesHash()
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        rate = stream.average_rate
+        codec, header_frames = stream.codec_context.name, stream.frames
+        for frame in islice(_decoded(container, path), start, end):
+            if n_frames == 0:
+                width, height = frame.width, frame.height
+            shown.update(_brightness(frame))
+            n_frames += 1
+    return VideoFacts(
+        n_frames=n_frames,
+        width=width,
+        height=height,
+        fps=float(rate) if rate is not None else 0.0,
+        codec=codec,
+        header_frames=header_frames,
+        frames_hash=shown.hexdigest(),
+    )
+
+
+def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Measurement:
+    """Decode a video once and say what `start` to `end` holds, or why it is unusable; never raises for that."""
+    if not path.is_file():
+        return Measurement(status="missing", note="there is no such file")
+    try:
+        if path.stat().st_size == 0:
+            return Measurement(status="empty", note="the file has no bytes")
+        sha1, cut = _segment_sha1(path, start, end), _cut_short(path)
+    except OSError as error:
+        return Measurement(status="corrupt", note=f"the file cannot be read: {_reason(error)}")
+    try:
+        facts = inspect_video(path, start=start, end=end)
+    except VideoError as error:
+        status: Status = "truncated" if cut else "corrupt"
+        return Measurement(status=status, sha1=sha1, note=cut or str(error))
+    # What a file claims as a whole says nothing of a segment that is all there.
+    whole = start == 0 and end is None
+    fault = _fault(facts, cut) if whole else frames_fault(facts.n_frames, start, end)
+    if fault is not None:
+        return Measurement(status=fault[0], sha1=sha1, note=fault[1])
+    return Measurement(
+        status="ok",
+        n_frames=facts.n_frames,
+        width=facts.width,
+        height=facts.height,
+        fps=facts.fps,
+        codec=facts.codec,
+        sha1=sha1,
+        frames_hash=facts.frames_hash,
+    )
+
+
+def frames_fault(n_frames: int, start: int, end: int | None, *, least: int = MIN_FRAMES) -> tuple[Status, str] | None:
+    """Return what is wrong with a clip of which `n_frames` decode between `start` and `end`, or None.
+
+    Lists that were made from headers claim a frame or two too many; that is no fault.
+    """
+    if n_frames == 0:
+        return ("truncated", f"it has no frame {start}") if start else ("corrupt", "no frame can be decoded")
+    if end is not None and end - start - n_frames > _slack(end - start):
+        return "truncated", f"{n_frames} of the {end - start} listed frames are there"
+    if n_frames < least:
+        return "short", f"only {n_frames} frame decodes; a clip needs {least}"
+    return None
+
+
+def _fault(facts: VideoFacts, cut: str | None) -> tuple[Status, str] | None:
+    """Return what is wrong with a video that decodes, or None."""
+    if facts.n_frames and cut is not None:
+        return "truncated", cut
+    if facts.n_frames and facts.header_frames - facts.n_frames > _slack(facts.header_frames):
+        return "truncated", f"{facts.n_frames} of {facts.header_frames} frames decode"
+    return frames_fault(facts.n_frames, 0, None)
+
+
+def _slack(claimed: int) -> float:
+    return max(_HEADER_SLACK_FRAMES, _HEADER_SLACK_SHARE * claimed)
+
+
+def _brightness(frame: VideoFrame) -> NDArray[np.uint8]:
+    """Return the grey picture of a frame, (H, W), without a conversion where the decoder made one."""
+    if frame.format.name not in _BRIGHTNESS_FIRST:
+        return cast("NDArray[np.uint8]", frame.to_ndarray(format="gray"))
+    plane = frame.planes[0]
+    flat: NDArray[np.uint8] = np.frombuffer(cast("bytes", plane), np.uint8)
+    return flat.reshape(-1, plane.line_size)[: frame.height, : frame.width]
+
+
+def _raw_frames(path: Path) -> Iterator[VideoFrame]:
+    with _opened(path) as container:
+        yield from _decoded(container, path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    try:
+        container = av.open(str(path.absolute()), metadata_errors="replace", options=dict(_OPEN_OPTIONS))
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(f"{path} cannot be opened as a video: {_reason(error)}") from error
+    with container:
+        if not container.streams.video:
+            raise VideoError(f"{path} holds no video stream")
+        # Callers decode many files at once; more threads per file would only switch more.
+        container.streams.video[0].codec_context.thread_count = 1
+        yield container
+
+
+def _decoded(container: InputContainer, path: Path) -> Iterator[VideoFrame]:
+    count = 0
+    try:
+        for frame in container.decode(video=0):
+            count += 1
+            yield frame
+    except av.FFmpegError as error:
+        raise VideoError(f"{path} cannot be decoded after frame {count}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _cut_short(path: Path) -> str | None:
+    """Say how many bytes an AVI file lacks by its own RIFF header, or None."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+    if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"AVI ":
+        return None
+    claimed = struct.unpack("<I", head[4:8])[0] + 8
+    return f"the file ends {claimed - size} bytes early" if size < claimed else None
+
+
+def _segment_sha1(path: Path, start: int, end: int | None) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False))
+    if start or end is not None:
+        digest.update(f"|{start}|{end}".encode())
+    return digest.hexdigest()

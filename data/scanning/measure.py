@@ -1,0 +1,205 @@
+"""Measuring all clips of a data set in parallel, remembering what is already known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from threading import Lock
+
+from filelock import FileLock
+
+from ..errors import VideoError
+from ..index.records import ListedClip, Measurement
+from ..parallel import in_threads
+from ..progress import Progress
+from ..reading.clip_frames import flow_folder, flow_paths, pictures
+from ..reading.frames_hash import FramesHash
+from ..reading.images import decode_image, image_codec
+from ..reading.lmdb_frames import data_file
+from ..reading.video import MIN_FRAMES, frames_fault, measure_video
+
+FLOW_SLACK_PAIRS = 1
+"""Pairs that listed flow may lack; the last one is repeated (some tools leave it out)."""
+
+_MEMORY_FORMAT = 2
+_FILES_LOOKED_AT = 8
+
+
+class Measurements:
+    """Results of `measure_clip`, kept in a file so that a scan goes on where it was killed.
+
+    A result counts as long as the size and modification time of its files stay as they were. Each is
+    one line of JSON, appended as soon as it is known; a line cut by a crash is ignored.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """Read what `path` remembers; with None, remember within this object only."""
+        self._path = path
+        self._write_lock = Lock()
+        self._known: dict[str, Measurement] = {}
+        self.read()
+
+    def read(self) -> None:
+        """Read the file again, for what another process has added."""
+        if self._path is not None and self._path.exists():
+            for line in self._path.read_bytes().splitlines():
+                self._read_line(line)
+
+    def _read_line(self, line: bytes) -> None:
+        try:
+            entry = json.loads(line)
+            if entry["format"] == _MEMORY_FORMAT:
+                self._known[entry["key"]] = Measurement(**entry["measured"])
+        except (ValueError, KeyError, TypeError):
+            return  # the line was being written when its process was killed
+
+    def get(self, key: str) -> Measurement | None:
+        return self._known.get(key)
+
+    def put(self, key: str, measured: Measurement) -> None:
+        entry = {"format": _MEMORY_FORMAT, "key": key, "measured": asdict(measured)}
+        with self._write_lock:
+            self._known[key] = measured
+            if self._path is not None:
+                with self._path.open("ab") as file:
+                    # The empty line ends one that a killed process left unfinished.
+                    file.write(b"\n" + json.dumps(entry).encode() + b"\n")
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the right to write, which one process has at a time."""
+        if self._path is None:
+            yield
+            return
+        with FileLock(self._path.with_suffix(".lock")):
+            self.read()
+            yield
+
+
+def measure_all(
+    root: Path,
+    clips: Iterable[ListedClip],
+    memory: Measurements,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, Measurement]:
+    """Return what each clip below `root` holds, by its id; decodes only those `memory` does not know.
+
+    Where everything is known nothing is locked or written. Else one process decodes and those that
+    ask at the same time wait for what it finds.
+    """
+    keys = {clip: _key(root, clip) for clip in clips}
+    found = {clip.id: measure_clip(root, clip) for clip, key in keys.items() if key is None}
+    if _recall(keys, memory, found):
+        with memory.exclusive():
+            unknown = _recall(keys, memory, found)
+            for done, measured in enumerate(in_threads(lambda clip: measure_clip(root, clip), unknown)):
+                clip = unknown[done]
+                found[clip.id] = measured
+                memory.put(keys[clip] or clip.id, measured)
+                if progress is not None:
+                    progress("scan", done + 1, len(unknown))
+    return found
+
+
+def measure_clip(root: Path, clip: ListedClip) -> Measurement:
+    """Decode all frames of a clip and say what it holds, or why it is unusable; never raises for that."""
+    if clip.kind == "video":
+        measured = measure_video(root / clip.path, start=clip.start, end=clip.end)
+    else:
+        measured = _measure_pictures(root, clip)
+    if measured.status != "ok" or clip.flow is None:
+        return measured
+    n_pairs = len(flow_paths(clip, root)[: measured.n_frames])
+    if n_pairs < measured.n_frames - 1 - FLOW_SLACK_PAIRS:
+        note = f"its flow has {n_pairs} pairs of images for {measured.n_frames} frames"
+        return Measurement(status="truncated", sha1=measured.sha1, note=note)
+    return measured
+
+
+def _measure_pictures(root: Path, clip: ListedClip) -> Measurement:
+    digest, shown = hashlib.sha1(usedforsecurity=False), FramesHash()
+    n_frames, codec, size = 0, "", (0, 0)
+    try:
+        for picture in pictures(clip, root):
+            frame = decode_image(picture.content, picture.name)
+            digest.update(picture.content)
+            shown.update(frame)
+            if n_frames == 0:
+                codec, size = image_codec(picture.content), frame.shape[:2]
+            n_frames += 1
+    except VideoError as error:
+        return Measurement(status=error.status, note=str(error))
+    if n_frames == 0 and clip.start == 0:
+        return Measurement(status="empty", note="it holds no images")
+    # A database may have been made of single images.
+    least = 1 if clip.kind in ("image", "lmdb") else MIN_FRAMES
+    fault = frames_fault(n_frames, clip.start, clip.end, least=least)
+    if fault is not None:
+        return Measurement(status=fault[0], sha1=digest.hexdigest(), note=fault[1])
+    return Measurement(
+        status="ok",
+        n_frames=n_frames,
+        width=size[1],
+        height=size[0],
+        codec=codec,
+        sha1=digest.hexdigest(),
+        frames_hash=shown.hexdigest(),
+    )
+
+
+def _recall(
+    keys: dict[ListedClip, str | None], memory: Measurements, found: dict[str, Measurement]
+) -> list[ListedClip]:
+    """Add to `found` what is remembered and return the clips that are still unknown."""
+    unknown = []
+    for clip, key in keys.items():
+        if clip.id in found or key is None:
+            continue
+        known = memory.get(key)
+        if known is None:
+            unknown.append(clip)
+        else:
+            found[clip.id] = known
+    return unknown
+
+
+def _key(root: Path, clip: ListedClip) -> str | None:
+    """Return what identifies a clip's content without reading it, or None where there is nothing."""
+    path = root / clip.path
+    try:
+        if clip.kind == "frames":
+            state = _folder_state(path)
+        else:
+            stat = (data_file(path) if clip.kind == "lmdb" else path).stat()
+            state = f"{stat.st_size}|{stat.st_mtime_ns}"
+    except OSError:
+        return None
+    parts: list[object] = [clip.path, state]
+    if clip.start or clip.end is not None or clip.frame_name:
+        parts += [clip.start, clip.end, clip.frame_name]
+    flow = flow_folder(clip, root)
+    if flow is not None:
+        parts += [clip.flow, _folder_state(flow)]
+    return "|".join(str(part) for part in parts)
+
+
+def _folder_state(folder: Path) -> str:
+    """Return what changes when a folder of frames is filled again.
+
+    A look at every frame of a large set would take longer than opening it may; adding, removing and replacing
+    files changes the folder's time, and rewriting them all in place changes those that are looked at.
+    """
+    if not folder.is_dir():
+        return ""
+    names = sorted(entry.name for entry in os.scandir(folder))
+    looked_at = names[:: max(1, len(names) // _FILES_LOOKED_AT)]
+    stats = [(folder / name).stat() for name in looked_at]
+    files = ",".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
+    digest = hashlib.sha1(files.encode(), usedforsecurity=False).hexdigest()[:16]
+    return f"{len(names)}|{folder.stat().st_mtime_ns}|{digest}"

@@ -1,0 +1,1 @@
+"""A generated video data set on which motion alone carries the class."""

@@ -1,0 +1,174 @@
+"""`hpo train` and `hpo evaluate`: an exported configuration, trained again or scored on the sealed test list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import SetupError
+from ..results.export import Export, load_export
+from ..settings import Settings
+from .app import app, err, out, settings_of, told
+from .datasets import progress_bar
+
+if TYPE_CHECKING:
+    from workers.device.detection import Device
+    from workers.process.messages import Event
+
+File = Annotated[Path, typer.Argument(help="Export file that `hpo export` wrote.", show_default=False)]
+Gpu = Annotated[int | None, typer.Option("--gpu", min=0, help="Use this GPU.", show_default=False)]
+Cpu = Annotated[bool, typer.Option("--cpu", help="Use the CPU.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: as recorded).", show_default=False)]
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    file: File,
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for checkpoints (default: FILE.train).")
+    ] = None,
+    gpu: Gpu = None,
+    cpu: Cpu = False,
+    threads: Threads = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
+) -> None:
+    """Train an exported configuration again and compare its score with the exported one.
+
+    On the machine that trained it, on the CPU, the two are equal to the last digit.
+    """
+    from data import DatasetError
+    from models import ModelError
+    from workers.retrain import train_export
+
+    exported = load_export(file)
+    device = _device(exported, gpu=gpu, cpu=cpu, threads=threads)
+    folder = output or file.with_suffix(".train")
+    out.print(f"training trial {exported.trial} of {exported.study} on {device.label}, {device.threads} thread(s)")
+    with told(DatasetError, ModelError):
+        result = train_export(
+            exported.training_config,
+            exported.task,
+            device=device,
+            folder=folder.absolute(),
+            cache_dir=settings_of(context).cache_dir,
+            stop_after=exported.epochs_done if exported.state == "stopped" else None,
+            resume=resume,
+            progress=_print_event,
+        )
+    for metric, value in exported.objectives.items():
+        again = result.metrics[metric]
+        verdict = "the same" if again == value else f"exported: {value!r}"
+        out.print(f"{metric} = {again!r} ({verdict})")
+    out.print(f"checkpoint: {result.checkpoint}")
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    file: File,
+    *,
+    final: Annotated[bool, typer.Option("--final", help="Open the sealed test list.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Score it although that was done before.")] = False,
+    clips: Annotated[int, typer.Option(help="Clips per video, evenly spaced.", min=1)] = 10,
+    crops: Annotated[int, typer.Option(help="Crops of each clip: 1, 3, 5 or 10 (see docs/clips.md).")] = 1,
+    gpu: Gpu = None,
+    cpu: Cpu = False,
+    threads: Threads = None,
+) -> None:
+    """Score an exported checkpoint on the test list, which no trial of the study has seen."""
+    if not final:
+        raise SetupError(
+            "the test list is for the last word on one configuration; say --final if this is it "
+            "(`hpo export` shows the validation score)"
+        )
+    exported = load_export(file)
+    device = _device(exported, gpu=gpu, cpu=cpu, threads=threads)
+    print_evaluation(file, settings_of(context), device=device, views=(clips, crops), again=again)
+
+
+def print_evaluation(
+    file: Path,
+    settings: Settings,
+    *,
+    device: Device | None = None,
+    views: tuple[int, int] = (10, 1),
+    again: bool = False,
+) -> None:
+    """Score the checkpoint of an export on the sealed test list, once, and keep the score beside the file.
+
+    `views` are the clips of each video and the crops of each clip.
+
+    Raises:
+        HpoError: the checkpoint or the data set cannot be used.
+    """
+    record = file.with_suffix(".final.json")
+    if record.exists() and not again:
+        score = json.loads(record.read_text())
+        out.print(f"The test list was opened on {score['at']}; score it once more with --again.")
+    else:
+        score = _score(file, settings, device=device, views=views)
+        record.write_text(json.dumps(score, indent=2) + "\n")
+    low, high = score["interval"]
+    out.print(
+        f"Test        top-1 {score['top1']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {score['videos']} sealed "
+        f"videos, {score['clips']} clips x {score.get('crops', 1)} crops each; chance is {score['chance']:.3f}"
+    )
+    if not score["same_dataset"]:
+        err.print("the data set is not the one that was trained on: files were added, changed or lost since")
+
+
+def _score(file: Path, settings: Settings, *, device: Device | None, views: tuple[int, int]) -> dict[str, Any]:
+    from data import DatasetError
+    from models import ModelError
+    from workers.evaluation.sealed_test import evaluate_final
+
+    exported = load_export(file)
+    if exported.checkpoint is None:
+        raise SetupError(f"{file} names no checkpoint; train it with `hpo train {file}`")
+    with told(DatasetError, ModelError), progress_bar() as bar:
+        score = evaluate_final(
+            file.parent / exported.checkpoint,
+            exported.task.dataset,
+            cache_dir=settings.cache_dir,
+            device=device or _device(exported),
+            reason=f"final evaluation of trial {exported.trial} of study {exported.study}",
+            clips=views[0],
+            crops=views[1],
+            progress=_on(bar, "test videos"),
+        )
+    return {"at": datetime.now(UTC).isoformat(timespec="seconds"), **asdict(score)}
+
+
+def _on(bar: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:
+    return lambda done, total: bar(stage, done, total)
+
+
+def _device(exported: Export, *, gpu: int | None = None, cpu: bool = False, threads: int | None = None) -> Device:
+    """The device asked for; without a wish the kind that the trial ran on, with its thread count."""
+    from workers.device.detection import cpu_device, gpu_device
+
+    if cpu and gpu is not None:
+        raise SetupError("say where to train: either --gpu N or --cpu")
+    threads = threads or exported.environment.get("threads")
+    if gpu is not None or (not cpu and exported.environment.get("device") == "cuda"):
+        return gpu_device(gpu or 0, threads=threads, deterministic=bool(exported.environment.get("deterministic")))
+    return cpu_device(threads=threads)
+
+
+def _print_event(event: Event) -> None:
+    from workers.process.messages import EpochDone, Note
+
+    if isinstance(event, Note):
+        err.print(event.text, markup=False)
+    elif isinstance(event, EpochDone):
+        metrics = event.measurement.metrics
+        shown = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("train_loss", "val_loss", "val_top1"))
+        out.print(f"epoch {event.measurement.step}: {shown} ({event.measurement.wall_seconds:.1f} s)")

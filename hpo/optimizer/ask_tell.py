@@ -1,0 +1,286 @@
+"""The optimizer of one study: remembers trials, proposes configurations, decides about early stopping."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Final
+
+from ..errors import NotFoundError
+from ..results.outcome import final_metrics
+from ..results.warm_start import best_of
+from ..spec import StudySpec
+from ..stopping.decide import decide, promotions
+from ..trial import ENQUEUED, Decision, EarlierTrial, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
+from .cube import ParamsKey, key_of, varies
+from .generator import Completer, Generator, GeneratorError
+from .guess import completed, leaves_open
+from .history import History
+from .memory import GIB, MARGIN, Fleet, MemoryModel, with_memory_limit
+from .prior import has_prior, prior_generator
+from .sobol import sobol_generator
+
+Propose = Callable[[History, int], list[Suggestion]]
+MEMORY_TRIES: Final = 10
+"""So often is a proposal that would not fit replaced by another."""
+MEMORY_NET: Final = 128
+"""After those tries, the first of so many points of the Sobol sequence that fits is taken."""
+MODEL_FREE: Final = frozenset({"sobol", "random"})
+"""Optimizers that learn nothing from results: no start-up, and nothing to plan again."""
+
+logger = logging.getLogger(__name__)
+
+
+class Optimizer:
+    """Proposes configurations for a study. No database, no threads, no clock.
+
+    Trials are known by ids of the caller's choice. Everything proposed is a function of the spec and of what is
+    known about the trials: an optimizer rebuilt with `replay` proposes what the old one would have proposed.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        make_generator: Callable[[], Generator],
+        *,
+        fleet: Fleet | None = None,
+        guesses: Sequence[Params] | None = None,
+        earlier: Sequence[EarlierTrial] = (),
+    ) -> None:
+        """Use what `make_generator` makes after the start-up; it is called when first needed (Ax is slow to import).
+
+        `fleet` says what the trials run on, so that nothing is proposed that fits none of it. `guesses` are tried
+        before anything else, in their order: those of the spec, unless others are given. `earlier` are trials of other
+        studies (`hpo.results.warm_start`); the best of each is tried during the start-up, which is as much shorter.
+        """
+        self.spec = spec
+        self._fleet = fleet or Fleet()
+        self._memory_of: MemoryModel | None = None
+        self._make_generator = make_generator
+        self._is_model = spec.optimizer.name not in MODEL_FREE
+        self._startup = prior_generator() if has_prior(spec) else sobol_generator()
+        self._fallback = sobol_generator(f"sobol (instead of {spec.optimizer.name})")
+        self._guesses = list(spec.optimizer.enqueue if guesses is None else guesses)
+        self._earlier = tuple(earlier)
+        self._records: dict[int, TrialRecord] = {}
+
+    # ---------------------------------------------------------------- proposing
+
+    def ask(self, n: int = 1) -> list[Suggestion]:
+        """Propose `n` configurations, different from each other and from all that is known while the space has more.
+
+        Guesses come first, as they are. Nothing is remembered of what is proposed: `register` the suggestions that are
+        taken up.
+        """
+        history, memory = self.history(), self._memory()
+        found = self.enqueued(n)
+        startup = min(n - len(found), max(0, self.startup_left - len(found)))
+        if startup:
+            found += self._fitting(memory, history.extended(found), startup, self._start)
+        while len(found) < n:
+            found += self._fitting(memory, history.extended(found), n - len(found), self._propose)
+        return found
+
+    @property
+    def startup_left(self) -> int:
+        """How many of the next proposals are quasi-random; without end while too little is measured for a model."""
+        if not self._is_model:
+            return 0
+        history, startup = self.history(), startup_trials(self.spec, earlier=len(self._earlier))
+        if history.measured < min(startup, max(2, math.ceil(startup / 2))):
+            return 2**31
+        return max(0, startup - history.planned)
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether the next proposal comes from a model, so that a new result is a reason to propose again."""
+        return self._is_model and self.startup_left == 0
+
+    def prepare(self) -> None:
+        """Import what the generator needs now, rather than at the first proposal after the start-up."""
+        _ = self._generator
+
+    def quick(self, n: int = 1) -> list[Suggestion]:
+        """Propose without a model, at once: for a worker that would otherwise wait for a long fit."""
+        found = self.enqueued(n, with_model=False)
+        if len(found) < n:
+            history = self.history().extended(found)
+            found += self._fitting(self._memory(), history, n - len(found), self._fallback.propose)
+        return found
+
+    def enqueued(self, n: int = 1, *, with_model: bool = True) -> list[Suggestion]:
+        """Propose the next `n` guesses that have not become trials; fewer when fewer are left.
+
+        What they leave open is chosen by the model once there is one, unless `with_model` is false. The k-th trial of
+        the generator `enqueued` is the k-th guess, so nothing but the trials need be remembered.
+        """
+        memory, history = self._memory(), self.history()
+        tried = sum(record.generator == ENQUEUED for record in self._records.values())
+        found: list[Suggestion] = []
+        for guess in self._guesses[tried : tried + n]:
+            known = history.extended(found)
+            suggestion = self._completed(known, guess) if with_model else completed(known, guess)
+            # Asked for by a person, so it is tried also where it is expected to fit no device.
+            found.append(_routed(memory, suggestion) if memory.fits(suggestion.params) else suggestion)
+        return found
+
+    def _completed(self, history: History, guess: Params) -> Suggestion:
+        if self.uses_model and leaves_open(self.spec, guess) and isinstance(self._generator, Completer):
+            try:
+                return replace(self._generator.complete(history, guess), generator=ENQUEUED)
+            except GeneratorError as error:
+                logger.warning("study %s: %s; completing a guess from a Sobol sequence", self.spec.name, error)
+        return completed(history, guess)
+
+    def expects_to_fit(self, params: Params) -> bool:
+        """Whether a configuration is expected to fit the largest device."""
+        return self._memory().fits(params)
+
+    def _fitting(self, memory: MemoryModel, history: History, n: int, propose: Propose) -> list[Suggestion]:
+        """Propose what is expected to fit: up to n, at least one; after some tries, what is nearest to fitting."""
+        rejected: dict[ParamsKey, float] = {}
+        nearest: list[tuple[float, Suggestion]] = []
+        for _ in range(MEMORY_TRIES):
+            found = propose(history.without(rejected) if rejected else history, n)
+            fitting = [suggestion for suggestion in found if memory.fits(suggestion.params)]
+            if fitting:
+                return [_routed(memory, suggestion) for suggestion in fitting]
+            for suggestion in found:
+                demand = memory.predict_gib(suggestion.params) or 0.0
+                rejected[key_of(suggestion.params)] = demand
+                nearest.append((demand, suggestion))
+        wide = self._fallback.propose(history.without(rejected), MEMORY_NET)
+        fitting = [suggestion for suggestion in wide if memory.fits(suggestion.params)]
+        if fitting:
+            return [_routed(memory, suggestion) for suggestion in fitting[:n]]
+        nearest += [(memory.predict_gib(suggestion.params) or 0.0, suggestion) for suggestion in wide]
+        logger.warning("study %s: nothing proposed fits the memory; trying what is nearest to it", self.spec.name)
+        return [min(nearest, key=lambda entry: entry[0])[1]]
+
+    def _start(self, history: History, n: int) -> list[Suggestion]:
+        """Give the best of the earlier studies, then points of the start-up."""
+        best = [
+            Suggestion(params=trial.params, generator=f"best of {trial.study}")
+            for trial in best_of(history.spec, history.earlier)
+            if key_of(trial.params) not in history.taken
+        ][:n]
+        return [*best, *(self._startup.propose(history.extended(best), n - len(best)) if len(best) < n else [])]
+
+    @cached_property
+    def _generator(self) -> Generator:
+        return self._make_generator()
+
+    def _propose(self, history: History, n: int) -> list[Suggestion]:
+        """Ask the generator; the fallback when it fails, so that no worker ever waits for want of a model."""
+        try:
+            found = self._generator.propose(history, n)[:n]
+            for suggestion in found:
+                self.spec.check_params(suggestion.params)
+        except (GeneratorError, ValueError) as error:
+            logger.warning("study %s: %s; proposing from a Sobol sequence instead", self.spec.name, error)
+            found = []
+        return found or self._fallback.propose(history, n)
+
+    # ---------------------------------------------------------------- learning
+
+    def register(self, id: int, suggestion: Suggestion | Params) -> None:
+        """Remember that a configuration is going to be tried, as trial `id`."""
+        if not isinstance(suggestion, Suggestion):
+            suggestion = Suggestion(params=suggestion, generator="manual")
+        self.spec.check_params(suggestion.params)
+        self._keep(
+            TrialRecord(
+                id=id,
+                number=self._records[id].number if id in self._records else len(self._records),
+                state=TrialState.SUGGESTED,
+                params=suggestion.params,
+                generator=suggestion.generator,
+                predicted_mean=suggestion.predicted_mean,
+                predicted_sd=suggestion.predicted_sd,
+            )
+        )
+
+    def report(self, id: int, step: int, metrics: Metrics) -> Decision:
+        """Take in the metrics after `step` epochs and say whether the trial goes on."""
+        record = self._record(id)
+        record = replace(record, state=TrialState.RUNNING, curve={**record.curve, step: metrics}, epochs_done=step)
+        self._keep(record)
+        return decide(self.spec, record, list(self._records.values()))
+
+    def tell(self, id: int, metrics: Metrics) -> None:
+        """Take in the final metrics of a trial that ran to its end; not finite counts as diverged."""
+        if any(not math.isfinite(value) for value in metrics.values()):
+            self.fail(id, FailureKind.DIVERGED)
+        else:
+            self._keep(replace(self._record(id), state=TrialState.COMPLETED, metrics=metrics))
+
+    def stop(self, id: int, metrics: Metrics | None = None) -> None:
+        """Take in that a trial was stopped early; without metrics its last report stands."""
+        record = self._record(id)
+        kept = final_metrics(record) if metrics is None else metrics
+        self._keep(replace(record, state=TrialState.STOPPED, metrics=kept))
+
+    def pause(self, id: int) -> None:
+        """Take in that a trial was paused at a rung; `promotions` says when it may go on."""
+        self._keep(replace(self._record(id), state=TrialState.PAUSED))
+
+    def promotions(self) -> list[int]:
+        """Give the paused trials that the stopping rule lets go on by what is known now."""
+        return promotions(self.spec, list(self._records.values()))
+
+    def fail(self, id: int, kind: FailureKind) -> None:
+        """Take in that a trial failed: its configuration is not proposed again."""
+        self._keep(replace(self._record(id), state=TrialState.FAILED, failure_kind=FailureKind(kind), metrics=None))
+
+    def forget(self, id: int) -> None:
+        """Drop a trial that was withdrawn before it ran."""
+        self._record(id)
+        del self._records[id]
+        self._memory_of = None
+
+    def replay(self, records: Iterable[TrialRecord]) -> None:
+        """Replace everything known by `records`."""
+        self._records = {record.id: record for record in records}
+        self._memory_of = None
+
+    def history(self) -> History:
+        """Give what is known, as generators read it."""
+        records, memory = list(self._records.values()), self._memory()
+        return History(with_memory_limit(self.spec, memory, records), records, memory.demand_gib, self._earlier)
+
+    def _memory(self) -> MemoryModel:
+        if self._memory_of is None:
+            self._memory_of = MemoryModel(self.spec, list(self._records.values()), self._fleet)
+        return self._memory_of
+
+    def _keep(self, record: TrialRecord) -> None:
+        self._records[record.id] = record
+        self._memory_of = None
+
+    def _record(self, id: int) -> TrialRecord:
+        if id not in self._records:
+            raise NotFoundError(f"the optimizer knows no trial {id}; register it first")
+        return self._records[id]
+
+
+def _routed(memory: MemoryModel, suggestion: Suggestion) -> Suggestion:
+    """Say how large a device the suggestion needs."""
+    demand = memory.predict_gib(suggestion.params)
+    return suggestion if demand is None else replace(suggestion, required_memory_bytes=round(demand / MARGIN * GIB))
+
+
+def startup_trials(spec: StudySpec, *, earlier: int = 0) -> int:
+    """Give the number of quasi-random trials before a model takes over, with so many trials of earlier studies.
+
+    `auto` is half the number of parameters that vary and at least 5, but leaves a small study two thirds of its
+    trials for the model. Earlier trials stand for those of the start-up, but for two.
+    """
+    if spec.optimizer.startup_trials != "auto":
+        return spec.optimizer.startup_trials
+    wanted = max(5, math.ceil(sum(varies(parameter) for parameter in spec.space.values()) / 2))
+    if spec.budget.trials is not None:
+        wanted = min(wanted, max(3, spec.budget.trials // 3))
+    return max(2, wanted - earlier) if earlier else wanted

@@ -1,0 +1,174 @@
+"""The export of a trial: one file that trains the same model again and gets the same score.
+
+`build_export` makes it from what the store kept, `dump_export` writes it, `load_export` reads it back for `hpo train`
+and `hpo evaluate`. Nothing here knows of the database.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from ..errors import ConflictError, SpecError, SpecIssue
+from ..spec import StudySpec, TaskConfig, TrainingConfig
+from ..spec.load import decode
+from ..trial import TrialRecord, TrialState
+
+FORMAT_VERSION: Final = 1
+TRAIN_AGAIN = "hpo train FILE"
+EXPORTABLE_STATES = frozenset({TrialState.COMPLETED, TrialState.STOPPED})
+
+ExportFormat = Literal["yaml", "json"]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Export(BaseModel):
+    """Everything needed to repeat one trial. The same values on the same machine give the same result."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[1] = FORMAT_VERSION
+    study: str
+    trial: Annotated[int, Field(ge=0)]
+    """Number of the trial in its study."""
+    state: Literal["completed", "stopped"]
+    """`stopped`: it was ended early, after `epochs_done` epochs of the plan."""
+    objectives: dict[str, FiniteFloat]
+    """The values that the study optimized, by metric."""
+    metrics: dict[str, FiniteFloat]
+    """All final metrics."""
+    config: dict[str, Any]
+    """The complete flat training configuration, defaults included."""
+    task: TaskConfig
+    epochs_done: Annotated[int, Field(ge=0)]
+    seed: int
+    dataset_version: str | None
+    """Fingerprint of the prepared data set."""
+    environment: dict[str, Any]
+    """Versions, device and thread count of the run."""
+    checkpoint: str | None
+    """Path of the checkpoint on the worker that trained it."""
+    train_again: str = TRAIN_AGAIN
+
+    @model_validator(mode="after")
+    def _config_is_complete(self) -> Self:
+        try:
+            config = TrainingConfig.from_flat(self.config)
+        except ValidationError as error:
+            raise ValidationError.from_exception_data(
+                "Export", [_in_config(found) for found in error.errors()]
+            ) from error
+        if config.seed != self.seed:
+            raise ValueError(f"`seed` is {self.seed}, but `config.seed` is {config.seed}; they must agree")
+        return self
+
+    @property
+    def training_config(self) -> TrainingConfig:
+        """Give the configuration with typed access."""
+        return TrainingConfig.from_flat(self.config)
+
+
+def build_export(
+    *,
+    study: str,
+    spec: StudySpec,
+    trial: TrialRecord,
+    dataset_version: str | None,
+    environment: Mapping[str, Any],
+    checkpoint: str | None,
+) -> Export:
+    """Join what is known of a finished trial.
+
+    Raises:
+        ConflictError: the trial has no result (it is not finished, it failed or was withdrawn).
+    """
+    if trial.state not in EXPORTABLE_STATES or trial.metrics is None:
+        raise ConflictError(
+            f"trial {trial.number} of study {study!r} is {trial.state}; only completed or early-stopped trials"
+            " have a result to export"
+        )
+    config = spec.training_config(trial.params, number=trial.number)
+    metrics = dict(trial.metrics)
+    return Export(
+        study=study,
+        trial=trial.number,
+        state="completed" if trial.state is TrialState.COMPLETED else "stopped",
+        objectives={o.metric: metrics[o.metric] for o in spec.objectives if o.metric in metrics},
+        metrics=metrics,
+        config=config.to_flat(),
+        task=spec.task,
+        epochs_done=trial.epochs_done,
+        seed=config.seed,
+        dataset_version=dataset_version,
+        environment=dict(environment),
+        checkpoint=checkpoint,
+    )
+
+
+def dump_export(export: Export, *, form: ExportFormat) -> str:
+    """Write the document as text; `load_export` of it is an equal export."""
+    document = export.model_dump(mode="json")
+    if form == "json":
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    values = ", ".join(f"{metric} = {value:.4g}" for metric, value in export.objectives.items())
+    head = (
+        f"# Trial {export.trial} of study {export.study}: {values}.\n"
+        f"# Train it again:  hpo train {export.study}.yaml   (give the name under which you saved this file)\n"
+    )
+    return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def load_export(path: Path) -> Export:
+    """Read an export file, YAML or JSON.
+
+    Raises:
+        SpecError: the file is missing, unreadable, or not an export that this version understands; names each field.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError([SpecIssue(path=str(path), message=f"cannot be read ({error.strerror})")]) from error
+    except UnicodeDecodeError as error:
+        raise SpecError([SpecIssue(path=str(path), message="is not a text file in UTF-8")]) from error
+    raw = decode(text, source=str(path))
+    if not isinstance(raw, Mapping) or "format_version" not in raw:
+        raise SpecError(
+            [SpecIssue(path=str(path), message="is not an export; make one with `hpo export STUDY -o best.yaml`")]
+        )
+    if raw["format_version"] != FORMAT_VERSION:
+        message = f"is {raw['format_version']!r}, but this version reads {FORMAT_VERSION}; export the trial again"
+        raise SpecError([SpecIssue(path="format_version", message=message)])
+    try:
+        return Export.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError([_issue(tuple(found["loc"]), found) for found in error.errors()]) from error
+
+
+def _in_config(found: Any) -> InitErrorDetails:
+    # The nested form puts options of a model under `hparams`; the file writes them `model.NAME`.
+    parts = [str(part) for part in found["loc"]]
+    key = ".".join(["model", *parts[1:]] if parts[:1] == ["hparams"] else parts)
+    kind = PydanticCustomError("config", "{m}", {"m": _sentence(found)})
+    return InitErrorDetails(type=kind, loc=("config", key), input=found["input"])
+
+
+def _issue(location: tuple[int | str, ...], found: Any) -> SpecIssue:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return SpecIssue(path=path.removeprefix("."), message=_sentence(found))
+
+
+def _sentence(found: Any) -> str:
+    if found["type"] == "extra_forbidden":
+        return "there is no such field; remove it"
+    if found["type"] == "missing":
+        return "this field is required"
+    message = str(found["msg"]).removeprefix("Value error, ")
+    if message.startswith("Input should"):
+        return f"should {message.removeprefix('Input should ')}, but it is {found['input']!r}"
+    return message

@@ -1,0 +1,101 @@
+"""How trials stand against each other at a step, whatever the number of objectives and constraints.
+
+Feasible outcomes come before infeasible ones, and those by how little they violate. Feasible outcomes of several
+objectives are sorted by non-domination (Deb et al., 2002, NSGA-II, section III.A), and within a front by an epsilon
+net: the point furthest from those already taken comes next, so that a cut through a front keeps its breadth
+(Schmucker et al., 2021, Multi-objective asynchronous successive halving).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spec import StudySpec
+from ..trial import Metrics
+from .outcome import gain, objective_values, total_violation
+
+Points = NDArray[np.float64]
+"""(trials, objectives), more is better."""
+
+
+def gains(spec: StudySpec, metrics: Metrics) -> tuple[float, ...] | None:
+    """Give the objectives so that more is better; None unless all are there and finite."""
+    values = objective_values(spec, metrics)
+    if values is None:
+        return None
+    return tuple(gain(objective, value) for objective, value in zip(spec.objectives, values, strict=True))
+
+
+def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether `first` is at least as good in every objective and better in one."""
+    return all(a >= b for a, b in zip(first, second, strict=True)) and tuple(first) != tuple(second)
+
+
+def scores(spec: StudySpec, rows: Mapping[int, Metrics]) -> dict[int, float]:
+    """Give each trial's place among `rows` (trial to its metrics at one step): the share of them it is not worse than.
+
+    From above 0 to 1, equal for equal outcomes; rows without a finite objective are left out.
+    """
+    points = {trial: point for trial, row in rows.items() if (point := gains(spec, row)) is not None}
+    levels = _levels({trial: total_violation(spec, rows[trial]) for trial in points}, points)
+    found: dict[int, float] = {}
+    worse = 0
+    for level in reversed(levels):
+        worse += len(level)
+        found.update(dict.fromkeys(level, worse / len(points)))
+    return found
+
+
+def _levels(violation: Mapping[int, float], points: Mapping[int, tuple[float, ...]]) -> list[list[int]]:
+    """Give groups of equals, the best first."""
+    feasible = [trial for trial in points if violation[trial] == 0]
+    levels = [
+        [feasible[place] for place in group] for group in _ordered(np.array([points[trial] for trial in feasible]))
+    ]
+    for amount in sorted({violation[trial] for trial in points} - {0.0}):
+        levels.append([trial for trial in points if violation[trial] == amount])
+    return levels
+
+
+def _ordered(points: Points) -> list[list[int]]:
+    """Give groups of equal points, front by front and in the order of the net within each."""
+    if not len(points):
+        return []
+    if points.shape[1] == 1:
+        # One objective is only sorted: the rules of stopping ask for it hundreds of times a study.
+        order = np.argsort(-points[:, 0], kind="stable")
+        cuts = np.flatnonzero(np.diff(points[order, 0])) + 1
+        return [group.tolist() for group in np.split(order, cuts)]
+    scale = np.ptp(points, axis=0)
+    unit = (points - points.min(axis=0)) / np.where(scale > 0, scale, 1.0)
+    found: list[list[int]] = []
+    left = np.arange(len(points))
+    while len(left):
+        front = _front(points[left])
+        found += [[int(left[front][place]) for place in group] for group in _net(unit[left[front]])]
+        left = left[~front]
+    return found
+
+
+def _front(points: Points) -> NDArray[np.bool_]:
+    """Mark the points that no other dominates."""
+    at_least = np.all(points[:, None] >= points[None], axis=2)
+    better = np.any(points[:, None] > points[None], axis=2)
+    return np.asarray(np.logical_not(np.any(at_least & better, axis=0)))
+
+
+def _net(front: Points) -> list[list[int]]:
+    """Order a front: its best in the first objective, then always what is furthest from all before; equals together."""
+    found: list[list[int]] = []
+    distance = np.full(len(front), np.inf)
+    chosen = int(np.argmax(front[:, 0]))
+    while (distance >= 0).any():
+        same = np.flatnonzero((front == front[chosen]).all(axis=1))
+        found.append([int(place) for place in same])
+        distance = np.minimum(distance, np.linalg.norm(front - front[chosen], axis=1))
+        distance[same] = -1.0
+        chosen = int(np.argmax(distance))
+    return found

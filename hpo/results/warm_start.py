@@ -1,0 +1,90 @@
+"""What a new study takes over from an earlier one: its completed trials, as configurations of the new space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ..spec import StudySpec, TrainingConfig
+from ..spec.parameters import matches
+from ..trial import EarlierTrial, Metrics, ParamValue, TrialRecord, TrialState
+from .outcome import final_metrics, finite
+from .ranking import scores
+
+MOST: Final = 100
+"""So many trials of an earlier study are taken over: half of them the best, the others spread over the rest."""
+MOST_IN_ALL: Final = 150
+"""Of several studies together, so that the trials of the new study soon have a say beside them."""
+_MEMORY_METRIC: Final = "peak_memory_gib"
+
+
+def taken_over(spec: StudySpec, earlier: StudySpec, records: Sequence[TrialRecord]) -> list[EarlierTrial]:
+    """Give what the trials of the study `earlier`, one of those that `spec` names, say about its space, in their order.
+
+    A trial is left out when it has not completed with all metrics of `spec`, when a value lies outside the new space or
+    is not known, and when it trained another model than the one that `spec` fixes. A parameter that the earlier study
+    did not vary has the value that it fixed; other settings that `spec` does not search are not looked at.
+    """
+    fixed = {**TrainingConfig().to_flat(), **earlier.task.base}
+    found = [
+        EarlierTrial(study=earlier.name, params=params, metrics=metrics)
+        for record in records
+        if record.state is TrialState.COMPLETED
+        and (metrics := _metrics(spec, record))
+        and (params := _params(spec, {**fixed, **record.params}, earlier, record)) is not None
+    ]
+    most = min(MOST, MOST_IN_ALL // max(len(spec.optimizer.warm_start), 1))
+    return [found[place] for place in _informative(spec, [trial.metrics for trial in found], most)]
+
+
+def best_of(spec: StudySpec, earlier: Sequence[EarlierTrial]) -> list[EarlierTrial]:
+    """Give the best trial of every earlier study, in the order of the studies."""
+    found = []
+    for name in dict.fromkeys(trial.study for trial in earlier):
+        members = [trial for trial in earlier if trial.study == name]
+        found.append(members[_ranked(spec, [trial.metrics for trial in members])[0]])
+    return found
+
+
+def _metrics(spec: StudySpec, record: TrialRecord) -> dict[str, float]:
+    """Give the metrics that the new study asks for, and the memory where it is known; nothing if any is missing."""
+    metrics = dict(final_metrics(record))
+    if record.peak_memory_bytes is not None:
+        metrics.setdefault(_MEMORY_METRIC, record.peak_memory_bytes / 2**30)
+    names = [*(objective.metric for objective in spec.objectives), *(limit.metric for limit in spec.constraints)]
+    known = {name: value for name in (*names, _MEMORY_METRIC) if (value := finite(metrics, name)) is not None}
+    return known if all(name in known for name in names) else {}
+
+
+def _params(
+    spec: StudySpec, config: Mapping[str, Any], earlier: StudySpec, record: TrialRecord
+) -> dict[str, ParamValue] | None:
+    """Give the configuration of the new space that a trial was; None where it was none."""
+    model = spec.task.base.get("model", TrainingConfig().model)
+    if "model" not in spec.space and config["model"] != model:
+        return None
+    params: dict[str, ParamValue] = {}
+    for key in spec.parameter_order:
+        parameter = spec.space[key]
+        if not matches(parameter.when, params):
+            continue
+        was_inactive = key in earlier.space and key not in record.params
+        if was_inactive or key not in config or not parameter.contains(config[key]):
+            return None
+        params[key] = config[key]
+    return params
+
+
+def _informative(spec: StudySpec, metrics: Sequence[Metrics], most: int) -> list[int]:
+    """Give the places of at most `most` trials, in their order."""
+    ranked = _ranked(spec, metrics)
+    best, rest = ranked[: most // 2], ranked[most // 2 :]
+    count = min(len(rest), most - most // 2)
+    spread = [rest[round(step * (len(rest) - 1) / max(count - 1, 1))] for step in range(count)]
+    return sorted({*best, *spread})
+
+
+def _ranked(spec: StudySpec, metrics: Sequence[Metrics]) -> list[int]:
+    """Give the places of trials, the best first, of equals the earlier one."""
+    standing = scores(spec, dict(enumerate(metrics)))
+    return sorted(standing, key=lambda place: (-standing[place], place))

@@ -1,0 +1,224 @@
+"""Serving one study: one step adds a suggestion that is missing, or plans one again that has become stale."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from ..optimizer import create_generator
+from ..optimizer.ask_tell import Optimizer
+from ..optimizer.generator import Generator
+from ..spec import StudySpec
+from ..store import Database, earlier, lifecycle, trials
+from ..store.studies import StudyRow
+from ..trial import ENQUEUED, Suggestion, TrialRecord, TrialState
+from .fleet import read_fleet
+
+logger = logging.getLogger(__name__)
+
+REPLANNED: Final = 4
+"""So many of the suggestions that are claimed next are planned again after a result; later ones when they come up."""
+PATIENCE_SECONDS: Final = 5.0
+"""Where a fit takes longer than this, a worker with nothing to do gets a Sobol point instead of waiting for it."""
+
+_FINISHED: Final = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.FAILED)
+_NEVER: Final = -1
+
+
+class StudyServer:
+    """Fills and refreshes the queue of one study.
+
+    What it remembers only saves work: with how many results and for which largest device each suggestion was planned,
+    and how long a fit takes.
+    """
+
+    def __init__(self, database: Database, owner: str) -> None:
+        self._database = database
+        self._owner = owner
+        self._planned_with: dict[int, int] = {}
+        self._planned_for: dict[int, int | None] = {}
+        self._looked_at: tuple[int, ...] | None = None
+        self._fit_seconds = 0.0
+        self._is_prepared = False
+        self._generator: tuple[str, Generator] | None = None
+
+    def step(self, study: StudyRow, *, generation: int, demand: int) -> bool:
+        """Do the most urgent thing for `demand` workers that may ask soon; give whether more may be left to do."""
+        missing = _missing(study, demand)
+        # Something can only be stale when results came in or the queue moved.
+        with self._database.transaction() as connection:
+            fleet = read_fleet(connection)
+        counts = (_count(study, *_FINISHED), _count(study, TrialState.SUGGESTED), len(study.waiting_guesses))
+        seen = (*counts, fleet.largest_bytes or 0)
+        if missing <= 0 and self._looked_at == seen:
+            self._prepare(study)
+            return False
+        with self._database.transaction() as connection:
+            records = trials.records(connection, study.id)
+            taken_over = earlier.read(connection, study.id) if study.spec.optimizer.warm_start else ()
+        generator = partial(self._generator_for, study.spec)
+        optimizer = Optimizer(study.spec, generator, fleet=fleet, guesses=study.guesses, earlier=taken_over)
+        optimizer.replay(records)
+        if study.waiting_guesses and self._take_guess(study, optimizer, generation, records, has_room=missing > 0):
+            return True
+        results = sum(record.state in _FINISHED for record in records)
+        if missing > 0:
+            is_wanted_now = not _waiting(study) and demand > _count(study, TrialState.RUNNING)
+            return self._top_up(study, optimizer, generation, missing, results, is_wanted_now=is_wanted_now)
+        if self._replan(study, optimizer, generation, records, results, largest=fleet.largest_bytes):
+            return True
+        self._looked_at = seen
+        return False
+
+    def _top_up(
+        self,
+        study: StudyRow,
+        optimizer: Optimizer,
+        generation: int,
+        missing: int,
+        results: int,
+        *,
+        is_wanted_now: bool,
+    ) -> bool:
+        planned_with = results
+        if not optimizer.uses_model:
+            suggestions = optimizer.ask(min(missing, optimizer.startup_left or missing))
+        elif is_wanted_now and self._fit_seconds > PATIENCE_SECONDS:
+            # Planned again by the next step, unless it is claimed before.
+            suggestions, planned_with = optimizer.quick(), _NEVER
+        else:
+            # One at a time: it can be claimed while the next is planned.
+            suggestions = self._fit(optimizer)
+        added = self._add(study, suggestions, generation)
+        self._planned_with |= {record.id: planned_with for record in added}
+        return bool(added)
+
+    def _add(self, study: StudyRow, suggestions: Sequence[Suggestion], generation: int) -> list[TrialRecord]:
+        with self._database.transaction() as connection:
+            added = lifecycle.suggest(connection, study.id, suggestions, owner=self._owner, generation=generation)
+        for record, suggestion in zip(added, suggestions, strict=False):
+            _log("suggested", study, record.number, suggestion)
+        return added
+
+    def _take_guess(
+        self,
+        study: StudyRow,
+        optimizer: Optimizer,
+        generation: int,
+        records: Sequence[TrialRecord],
+        *,
+        has_room: bool,
+    ) -> bool:
+        """Make the next guess a trial, in the place of a suggestion that nobody has claimed if there is one."""
+        places = [record for record in records if _is_replaceable(record)]
+        if not places and not has_room:
+            return False
+        if places:
+            optimizer.forget(places[-1].id)
+        (suggestion,) = optimizer.enqueued()
+        if places:
+            self._write(study, places[-1], suggestion, generation)
+            return True
+        return bool(self._add(study, [suggestion], generation))
+
+    def _replan(
+        self,
+        study: StudyRow,
+        optimizer: Optimizer,
+        generation: int,
+        records: Sequence[TrialRecord],
+        results: int,
+        *,
+        largest: int | None,
+    ) -> bool:
+        """Plan the first stale suggestion again that nobody has claimed; give whether there was one."""
+        waiting = [record for record in records if _is_replaceable(record)]
+        known = self._planned_with
+        self._planned_with = {r.id: known[r.id] if r.id in known else _results_before(r, records) for r in waiting}
+        for record in waiting[:REPLANNED]:
+            is_too_large = self._planned_for.get(record.id) != largest and not optimizer.expects_to_fit(record.params)
+            self._planned_for[record.id] = largest
+            if self._planned_with[record.id] >= results and not is_too_large:
+                continue
+            self._planned_with[record.id] = results
+            optimizer.forget(record.id)
+            if optimizer.uses_model or is_too_large:
+                suggestion = self._fit(optimizer)[0]
+                if suggestion.params != record.params:
+                    self._write(study, record, suggestion, generation)
+                return True
+            optimizer.register(record.id, record.params)  # part of the start-up: it stays
+        return False
+
+    def _write(self, study: StudyRow, record: TrialRecord, suggestion: Suggestion, generation: int) -> None:
+        """Put a suggestion in the place of `record`, unless that was claimed meanwhile."""
+        with self._database.transaction() as connection:
+            done = lifecycle.replace_suggestion(
+                connection, record.id, suggestion, owner=self._owner, generation=generation
+            )
+        if done:
+            _log("planned again", study, record.number, suggestion)
+
+    def _fit(self, optimizer: Optimizer) -> list[Suggestion]:
+        started = time.monotonic()
+        suggestions = optimizer.ask(1)
+        self._fit_seconds = time.monotonic() - started
+        return suggestions
+
+    def _prepare(self, study: StudyRow) -> None:
+        """Import the model's libraries while there is nothing else to do."""
+        if not self._is_prepared:
+            self._is_prepared = True
+            self._generator_for(study.spec)
+
+    def _generator_for(self, spec: StudySpec) -> Generator:
+        """Give the generator of a study; it is kept, since it remembers what saves work."""
+        if self._generator is None or self._generator[0] != spec.optimizer.name:
+            self._generator = spec.optimizer.name, create_generator(spec)
+        return self._generator[1]
+
+
+def _is_replaceable(record: TrialRecord) -> bool:
+    """Whether it is a suggestion that nobody has claimed, or has asked for."""
+    return record.state is TrialState.SUGGESTED and record.attempt == 0 and record.generator != ENQUEUED
+
+
+def _results_before(planned: TrialRecord, records: Sequence[TrialRecord]) -> int:
+    """Give how many results there were when an earlier owner planned a suggestion: what came later makes it stale."""
+    ends = [record.finished_at for record in records if record.state in _FINISHED]
+    return sum(planned.created_at is None or end is None or end <= planned.created_at for end in ends)
+
+
+def _missing(study: StudyRow, demand: int) -> int:
+    """Give how many suggestions the queue lacks, within the budget of trials."""
+    missing = max(demand, 1) - _waiting(study)
+    if study.spec.budget.trials is None:
+        return missing
+    started = sum(study.counts.values()) - _count(study, TrialState.WITHDRAWN)
+    return min(missing, study.spec.budget.trials - started)
+
+
+def _waiting(study: StudyRow) -> int:
+    """Give how many trials a worker could claim, now or after a backoff."""
+    return _count(study, TrialState.SUGGESTED, TrialState.PAUSED) - study.held
+
+
+def _count(study: StudyRow, *states: TrialState) -> int:
+    return sum(study.counts.get(state, 0) for state in states)
+
+
+def _log(what: str, study: StudyRow, number: int, suggestion: Suggestion) -> None:
+    values = ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in suggestion.params.items()
+    )
+    expected = ""
+    if suggestion.predicted_mean is not None and suggestion.predicted_sd is not None:
+        metric = study.spec.objectives[0].metric
+        expected = f"; expects {metric} {suggestion.predicted_mean:.4g} ± {suggestion.predicted_sd:.2g}"
+    if suggestion.predicted_feasibility is not None:
+        expected += f"; feasible with probability {suggestion.predicted_feasibility:.2f}"
+    logger.info("study %s: trial %d %s by %s: %s%s", study.name, number, what, suggestion.generator, values, expected)

@@ -1,0 +1,59 @@
+"""What has to happen whether or not anybody asks: leases expire, studies whose budget is reached end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import StoreUnavailableError
+from ..store import Database, lifecycle
+from .settling import settle
+
+log = logging.getLogger(__name__)
+
+
+def tend(database: Database) -> None:
+    """Reap expired leases and settle studies, once. Safe in any number of processes at the same time.
+
+    Raises:
+        StoreUnavailableError: Postgres is away.
+    """
+    with database.transaction() as connection:
+        reaped = lifecycle.reap(connection)
+    with database.transaction() as connection:
+        ended = settle(connection)
+    if reaped:
+        log.info("took back %d trials from workers that fell silent", len(reaped))
+    for name in ended:
+        log.info("study %s has ended", name)
+
+
+@contextmanager
+def upkeep(database: Database, *, seconds: float) -> Iterator[None]:
+    """Tend the store every `seconds` in a thread of its own while the block runs, through outages too."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_loop, args=(database, seconds, stop), name="upkeep", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+
+
+def _loop(database: Database, seconds: float, stop: threading.Event) -> None:
+    away = False
+    while not stop.is_set():
+        try:
+            tend(database)
+            away = False
+        except StoreUnavailableError as error:
+            if not away:
+                log.warning("upkeep waits: %s", error)
+            away = True
+        except Exception:
+            # A fault in one round must not end the thread that gives lost trials back.
+            log.exception("upkeep failed; it is tried again in %g s", seconds)
+        stop.wait(seconds)

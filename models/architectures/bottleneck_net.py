@@ -1,0 +1,130 @@
+"""Residual networks whose bottlenecks hold a cheaper 3-D convolution: CSN, and R(2+1)D-50 as PyTorchVideo has it.
+
+Sources: Tran et al., Video Classification with Channel-Separated Convolutional Networks, ICCV 2019, figure 2 (the
+interaction-reduced block: each channel by itself); Tran et al., A Closer Look at Spatiotemporal Convolutions for Action
+Recognition, CVPR 2018, with the halves of a convolution in PyTorchVideo's order, time first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..card import ModelSettings
+from ..layers.temporal_conv import TemporalConv3d
+from ..video_model import VideoModel, init_convolutions, make_classifier
+
+_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BottleneckNetConfig:
+    """What one of these networks is made of; accepted values stand in its card."""
+
+    kind: str
+    """``"separated"``: 3x3x3 of each channel by itself; ``"split"``: 3x1x1, then 1x3x3."""
+    depth: int
+    width: int
+    zero_init: bool
+
+    @property
+    def strides(self) -> tuple[tuple[int, int, int], ...]:
+        """Strides of time and space with which each stage begins."""
+        if self.kind == "separated":
+            return ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+        return ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
+
+
+class Bottleneck(nn.Module):
+    """``relu(branch(x) + shortcut(x))``: 1x1x1, the convolution of the network's kind with the strides, 1x1x1."""
+
+    def __init__(self, in_channels: int, inner: int, strides: tuple[int, int, int], kind: str) -> None:
+        super().__init__()
+        out_channels = 4 * inner
+        self.branch = nn.Sequential(
+            OrderedDict[str, nn.Module](
+                conv_a=nn.Conv3d(in_channels, inner, 1, bias=False),
+                norm_a=nn.BatchNorm3d(inner),
+                relu_a=nn.ReLU(inplace=True),
+                conv_b=_split(inner, strides)
+                if kind == "split"
+                else nn.Conv3d(inner, inner, 3, strides, 1, groups=inner, bias=False),
+                norm_b=nn.BatchNorm3d(inner),
+                relu_b=nn.ReLU(inplace=True),
+                conv_c=nn.Conv3d(inner, out_channels, 1, bias=False),
+                norm_c=nn.BatchNorm3d(out_channels),
+            )
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if in_channels != out_channels or strides != (1, 1, 1):
+            self.shortcut = nn.Sequential(
+                nn.Conv3d(in_channels, out_channels, 1, strides, bias=False), nn.BatchNorm3d(out_channels)
+            )
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, T, H, W) to (N, 4 * inner, T, H, W), each axis divided by its stride."""
+        y: Tensor = self.relu(self.branch(x) + self.shortcut(x))
+        return y
+
+
+class BottleneckNet(VideoModel):
+    """The network, with either kind of bottleneck; takes any number of frames."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__(settings)
+        # The card has checked types and values.
+        arguments: dict[str, Any] = settings.arguments()
+        self.config = config = BottleneckNetConfig(**arguments)
+        self.path = nn.Sequential(
+            OrderedDict[str, nn.Module](stem=_stem(settings.in_channels, config), stages=_stages(config))
+        )
+        self.head = make_classifier(32 * config.width, settings.num_classes)
+        init_convolutions(self)
+        if config.zero_init:
+            for name, module in self.named_modules():
+                if name.endswith("norm_c") and isinstance(module, nn.BatchNorm3d):
+                    nn.init.zeros_(module.weight)
+
+    def forward_features(self, clip: Tensor) -> Tensor:
+        """Return (N, num_features), the last maps' averages over time and space."""
+        maps: Tensor = self.path(clip)
+        return maps.mean((2, 3, 4))
+
+
+def _stem(in_channels: int, config: BottleneckNetConfig) -> nn.Sequential:
+    frames = 3 if config.kind == "separated" else 1
+    layers = OrderedDict[str, nn.Module](
+        conv=nn.Conv3d(in_channels, config.width, (frames, 7, 7), (1, 2, 2), (frames // 2, 3, 3), bias=False),
+        norm=nn.BatchNorm3d(config.width),
+        relu=nn.ReLU(inplace=True),
+    )
+    if config.kind == "separated":
+        layers["pool"] = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+    return nn.Sequential(layers)
+
+
+def _stages(config: BottleneckNetConfig) -> nn.Sequential:
+    stages, channels = [], config.width
+    for index, (count, strides) in enumerate(zip(_BLOCKS[config.depth], config.strides, strict=True)):
+        inner = config.width * 2**index
+        first = Bottleneck(channels, inner, strides, config.kind)
+        channels = 4 * inner
+        later = (Bottleneck(channels, inner, (1, 1, 1), config.kind) for _ in range(1, count))
+        stages.append(nn.Sequential(first, *later))
+    return nn.Sequential(*stages)
+
+
+def _split(channels: int, strides: tuple[int, int, int]) -> nn.Sequential:
+    t, h, w = strides
+    return nn.Sequential(
+        OrderedDict[str, nn.Module](
+            conv_t=TemporalConv3d(channels, channels, 3, stride=t),
+            norm=nn.BatchNorm3d(channels),
+            relu=nn.ReLU(inplace=True),
+            conv_xy=nn.Conv3d(channels, channels, (1, 3, 3), (1, h, w), (0, 1, 1), bias=False),
+        )
+    )

@@ -1,0 +1,197 @@
+"""I3D: Inception-v1 with every kernel and pool inflated to three dimensions.
+
+Source: Carreira and Zisserman, Quo Vadis, Action Recognition?, CVPR 2017, figure 3. Padding is TensorFlow's "SAME":
+what an odd total leaves over goes to the end. Names of parameters are those under which the authors' weights
+circulate for PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..card import ModelSettings
+from ..layers.dense_pool import DenseMaxPool3d
+from ..layers.point_classifier import PointClassifier
+from ..video_model import VideoModel, init_convolutions
+
+MODULE_WIDTHS = {
+    "3b": (64, 96, 128, 16, 32, 32),
+    "3c": (128, 128, 192, 32, 96, 64),
+    "4b": (192, 96, 208, 16, 48, 64),
+    "4c": (160, 112, 224, 24, 64, 64),
+    "4d": (128, 128, 256, 24, 64, 64),
+    "4e": (112, 144, 288, 32, 64, 64),
+    "4f": (256, 160, 320, 32, 128, 128),
+    "5b": (256, 160, 320, 32, 128, 128),
+    "5c": (384, 192, 384, 48, 128, 128),
+}
+"""Channels of Inception-v1's modules: 1x1; reduced and 3x3; reduced and second 3x3; after the pool."""
+_IMAGE_MODULES = dict(zip(MODULE_WIDTHS, ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"), strict=True))
+_IMAGE_BRANCHES = {
+    "b0": "branch1",
+    "b1a": "branch2.0",
+    "b1b": "branch2.1",
+    "b2a": "branch3.0",
+    "b2b": "branch3.1",
+    "b3b": "branch4.1",
+}
+_IMAGE_STEM = {"Conv3d_1a_7x7": "conv1", "Conv3d_2b_1x1": "conv2", "Conv3d_2c_3x3": "conv3"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class I3DInceptionConfig:
+    """What the network is made of; accepted values stand in its card."""
+
+    width: int
+    """Channels of the stem; 64 in the paper. Every other width keeps its proportion."""
+    stem_temporal_stride: int
+    """Frames from one position of the first convolution to the next; 2 in the paper."""
+
+
+def scaled(channels: int, width: int) -> int:
+    """Return `channels` of a network whose stem has 64, for one whose stem has `width`; at least 1."""
+    return max(channels * width // 64, 1)
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return TensorFlow's "SAME" padding of one axis, (before, after): the output has ceil(size / stride)."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def average_as_published(maps: Tensor) -> Tensor:
+    """Average (N, C, T, H, W) over windows of (2, 7, 7), then over all windows, to (N, C).
+
+    Frames at either end weigh half of the others, as they do when windows are classified one by one and
+    their logits averaged. Axes shorter than the window are averaged whole.
+    """
+    frames, height, width = maps.shape[2:]
+    return F.avg_pool3d(maps, (min(frames, 2), min(height, 7), min(width, 7)), stride=1).mean((2, 3, 4))
+
+
+class SamePad(nn.Module):
+    """Pad with zeros so that a kernel with strides answers once per stride."""
+
+    def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad (N, C, T, H, W) on its last three axes."""
+        axes = list(zip(x.shape[2:], self.kernel, self.stride, strict=True))
+        # F.pad wants the last axis first.
+        return F.pad(
+            x, [side for size, kernel, stride in reversed(axes) for side in same_padding(size, kernel, stride)]
+        )
+
+
+class Unit(nn.Module):
+    """A convolution without bias, a batch norm and a ReLU, padded "SAME"."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: tuple[int, int, int] = (1, 1, 1)):
+        super().__init__()
+        strided = stride != (1, 1, 1)
+        self.pad = SamePad((kernel,) * 3, stride) if strided else nn.Identity()
+        # Without strides the padding is symmetric, and the convolution can do it itself.
+        self.conv3d = nn.Conv3d(
+            in_channels, out_channels, kernel, stride, padding=0 if strided else kernel // 2, bias=False
+        )
+        self.bn = nn.BatchNorm3d(out_channels, eps=1e-3, momentum=0.01)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, T, H, W) to (N, out, ceil(T / t), ceil(H / s), ceil(W / s))."""
+        y: Tensor = self.relu(self.bn(self.conv3d(self.pad(x))))
+        return y
+
+
+class Mixed(nn.Module):
+    """Inception-v1's module: four branches side by side."""
+
+    def __init__(self, in_channels: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.b0 = Unit(in_channels, widths[0], 1)
+        self.b1a = Unit(in_channels, widths[1], 1)
+        self.b1b = Unit(widths[1], widths[2], 3)
+        self.b2a = Unit(in_channels, widths[3], 1)
+        self.b2b = Unit(widths[3], widths[4], 3)
+        self.b3a = DenseMaxPool3d()
+        self.b3b = Unit(in_channels, widths[5], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, T, H, W) to as many positions, the branches' channels one after the other."""
+        return torch.cat((self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))), dim=1)
+
+
+class I3DInception(VideoModel):
+    """The network; takes any number of frames of RGB or, with two channels, of optical flow."""
+
+    classifier_name = "logits.conv3d"
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__(settings)
+        # The card has checked types and values.
+        arguments: dict[str, Any] = settings.arguments()
+        self.config = config = I3DInceptionConfig(**arguments)
+        stem, wide = config.width, scaled(192, config.width)
+        self.layers = [
+            self._add("Conv3d_1a_7x7", Unit(settings.in_channels, stem, 7, (config.stem_temporal_stride, 2, 2))),
+            self._add("MaxPool3d_2a_3x3", _pool((1, 3, 3), (1, 2, 2))),
+            self._add("Conv3d_2b_1x1", Unit(stem, stem, 1)),
+            self._add("Conv3d_2c_3x3", Unit(stem, wide, 3)),
+            self._add("MaxPool3d_3a_3x3", _pool((1, 3, 3), (1, 2, 2))),
+        ]
+        channels = wide
+        for name, published in MODULE_WIDTHS.items():
+            if name == "4b":
+                self.layers.append(self._add("MaxPool3d_4a_3x3", _pool((3, 3, 3), (2, 2, 2))))
+            if name == "5b":
+                self.layers.append(self._add("MaxPool3d_5a_2x2", _pool((2, 2, 2), (2, 2, 2))))
+            widths = tuple(scaled(width, config.width) for width in published)
+            self.layers.append(self._add(f"Mixed_{name}", Mixed(channels, widths)))
+            channels = widths[0] + widths[2] + widths[4] + widths[5]
+        classifier = self.make_classifier(channels, settings.num_classes)
+        self.logits = nn.Sequential(OrderedDict[str, nn.Module](conv3d=classifier))
+        init_convolutions(self)
+
+    def _add(self, name: str, module: nn.Module) -> str:
+        self.add_module(name, module)
+        return name
+
+    @staticmethod
+    def make_classifier(features: int, classes: int, *, bias: bool = True) -> nn.Linear:
+        """Return a fresh last layer, of the shape of a convolution."""
+        return PointClassifier(features, classes, bias=bias)
+
+    def forward_features(self, clip: Tensor) -> Tensor:
+        """Return (N, num_features); see :func:`average_as_published`."""
+        for name in self.layers:
+            clip = self.get_submodule(name)(clip)
+        return average_as_published(clip)
+
+    def image_names(self) -> dict[str, str]:
+        """Map names to those of torchvision's GoogLeNet."""
+        names = {}
+        for ours in self.state_dict():
+            layer, *rest = ours.split(".")
+            if layer in _IMAGE_STEM:
+                theirs = [_IMAGE_STEM[layer], *rest]
+            elif layer.startswith("Mixed_"):
+                branch, *rest = rest
+                theirs = [f"inception{_IMAGE_MODULES[layer.removeprefix('Mixed_')]}", _IMAGE_BRANCHES[branch], *rest]
+            else:
+                continue
+            names[ours] = ".".join(theirs).replace(".conv3d.", ".conv.")
+        return names
+
+
+def _pool(kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> nn.Sequential:
+    # What is pooled has gone through a ReLU, so that zeros around it never win.
+    return nn.Sequential(SamePad(kernel, stride), nn.MaxPool3d(kernel, stride))

@@ -1,0 +1,75 @@
+"""Residual networks of one path, whose first convolutions look along time: Slow, C2D and the non-local I3D.
+
+Sources: Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019, table 1 (the slow path alone);
+Wang et al., Non-local Neural Networks, CVPR 2018, section 4 and table 1 (C2D, and I3D of 3x1x1 kernels).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..card import ModelSettings
+from ..video_model import VideoModel, init_convolutions, make_classifier
+from .slowfast import Pathway, ResidualBlock, TemporalKernels
+
+_TEMPORAL_KERNELS: dict[str, TemporalKernels] = {
+    "slow": ((1,), (1,), (3,), (3,)),
+    "c2d": ((1,), (1,), (1,), (1,)),
+    "i3d": ((3,), (3, 1), (3, 1), (1, 3)),
+}
+_STEM_KERNELS = {"slow": 1, "c2d": 1, "i3d": 5}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SinglePathConfig:
+    """What one of these networks is made of; accepted values stand in its card."""
+
+    kind: str
+    """``"slow"``, ``"c2d"`` or ``"i3d"``: where kernels see more than one frame."""
+    depth: int
+    width: int
+    zero_init: bool
+    stem_temporal_stride: int = 1
+
+
+class SinglePath(VideoModel):
+    """A stem, four stages, and, in C2D and I3D, a pool over two frames after the first stage.
+
+    Takes any number of frames, from two on if there is the pool.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__(settings)
+        # The card has checked types and values.
+        arguments: dict[str, Any] = settings.arguments()
+        self.config = config = SinglePathConfig(**arguments)
+        self.path = Pathway(
+            settings.in_channels,
+            config.width,
+            depth=config.depth,
+            stem_kernel=_STEM_KERNELS[config.kind],
+            stem_temporal_stride=config.stem_temporal_stride,
+            temporal_kernels=_TEMPORAL_KERNELS[config.kind],
+        )
+        self.pool = nn.Identity() if config.kind == "slow" else nn.MaxPool3d((2, 1, 1))
+        self.head = make_classifier(self.path.out_channels, settings.num_classes)
+        init_convolutions(self)
+        if config.zero_init:
+            for module in self.modules():
+                if isinstance(module, ResidualBlock):
+                    module.zero_init()
+
+    def forward_features(self, clip: Tensor) -> Tensor:
+        """Return (N, num_features), the last maps' averages over time and space."""
+        first, *later = self.path.stages
+        x: Tensor = self.pool(first(self.path.stem(clip)))
+        for stage in later:
+            x = stage(x)
+        return x.mean((2, 3, 4))
+
+    def image_names(self) -> dict[str, str]:
+        """Map names to those of torchvision's ResNet of the same depth."""
+        return self.path.image_names("path.")

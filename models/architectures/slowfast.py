@@ -1,0 +1,293 @@
+"""SlowFast: a slow path that sees few frames and a thin fast path that sees all of them.
+
+Source: Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019, table 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..card import ModelSettings
+from ..layers.temporal_conv import TemporalConv3d
+from ..video_model import VideoModel, init_convolutions, make_classifier
+
+TemporalKernels = tuple[tuple[int, ...], ...]
+"""Frames that the first convolution of a block sees: a pattern per stage, repeated over its blocks."""
+
+# The slow path looks at motion late.
+_SLOW_TEMPORAL_KERNELS: TemporalKernels = ((1,), (1,), (3,), (3,))
+_FAST_TEMPORAL_KERNELS: TemporalKernels = ((3,), (3,), (3,), (3,))
+_STRIDES = (1, 2, 2, 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlowFastConfig:
+    """What a SlowFast network is made of; accepted values stand in its card."""
+
+    depth: int
+    """18 (basic blocks), or 50 or 101 (bottlenecks)."""
+    alpha: int
+    """The clip has `alpha` times the frames of the slow path."""
+    beta_inv: int
+    """The slow path has `beta_inv` times the channels of the fast path."""
+    fusion_kernel: int
+    fusion_ratio: int
+    width: int
+    slow_index: str
+    lateral_norm: bool
+    head_bias: bool
+    zero_init: bool
+    res4_temporal_blocks: int = 0
+    """How many blocks of stage res4, the first ones, look along time in either path; 0 means all."""
+
+    @property
+    def fast_width(self) -> int:
+        """Channels of the fast path's stem."""
+        return self.width // self.beta_inv
+
+
+class ResidualBlock(nn.Module):
+    """``relu(branch(x) + shortcut(x))``; time is never strided."""
+
+    expansion: ClassVar[int]
+
+    def __init__(self, in_channels: int, inner: int, *, temporal_kernel: int, stride: int) -> None:
+        super().__init__()
+        out_channels = inner * self.expansion
+        self.branch = nn.Sequential(OrderedDict(self._layers(in_channels, inner, temporal_kernel, stride)))
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv3d(in_channels, out_channels, 1, stride=(1, stride, stride), bias=False),
+                nn.BatchNorm3d(out_channels),
+            )
+        self.relu = nn.ReLU(inplace=True)
+
+    @staticmethod
+    def _layers(in_channels: int, inner: int, temporal_kernel: int, stride: int) -> list[tuple[str, nn.Module]]:
+        """Name the layers of the branch, the last of them a batch norm."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, T, H, W) to (N, inner * expansion, T, H / stride, W / stride)."""
+        y: Tensor = self.relu(self.branch(x) + self.shortcut(x))
+        return y
+
+    def zero_init(self) -> None:
+        """Start as the shortcut alone."""
+        last = self.branch[-1]
+        if isinstance(last, nn.BatchNorm3d):
+            nn.init.zeros_(last.weight)
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions, the first of which also looks along time."""
+
+    expansion = 1
+
+    @staticmethod
+    def _layers(in_channels: int, inner: int, temporal_kernel: int, stride: int) -> list[tuple[str, nn.Module]]:
+        kt = temporal_kernel
+        return [
+            ("conv_a", _conv(in_channels, inner, (kt, 3, 3), stride=(1, stride, stride))),
+            ("norm_a", nn.BatchNorm3d(inner)),
+            ("relu_a", nn.ReLU(inplace=True)),
+            ("conv_b", _conv(inner, inner, (1, 3, 3))),
+            ("norm_b", nn.BatchNorm3d(inner)),
+        ]
+
+
+class Bottleneck(ResidualBlock):
+    """1x1 along time, 3x3 in space (which carries the stride), 1x1."""
+
+    expansion = 4
+
+    @staticmethod
+    def _layers(in_channels: int, inner: int, temporal_kernel: int, stride: int) -> list[tuple[str, nn.Module]]:
+        return [
+            ("conv_a", _conv(in_channels, inner, (temporal_kernel, 1, 1))),
+            ("norm_a", nn.BatchNorm3d(inner)),
+            ("relu_a", nn.ReLU(inplace=True)),
+            ("conv_b", _conv(inner, inner, (1, 3, 3), stride=(1, stride, stride))),
+            ("norm_b", nn.BatchNorm3d(inner)),
+            ("relu_b", nn.ReLU(inplace=True)),
+            ("conv_c", _conv(inner, inner * 4, (1, 1, 1))),
+            ("norm_c", nn.BatchNorm3d(inner * 4)),
+        ]
+
+
+_DEPTHS: dict[int, tuple[type[ResidualBlock], tuple[int, int, int, int]]] = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+}
+
+
+_IMAGE_NAMES = [
+    (r"^stem\.conv\.", "conv1."),
+    (r"^stem\.norm\.", "bn1."),
+    *((rf"branch\.conv_{letter}\.", f"conv{number}.") for number, letter in enumerate("abc", 1)),
+    *((rf"branch\.norm_{letter}\.", f"bn{number}.") for number, letter in enumerate("abc", 1)),
+    (r"shortcut\.", "downsample."),
+]
+
+
+class Pathway(nn.Module):
+    """A residual network over time whose stages are run one by one.
+
+    `fused` channels join the input of each stage from outside; `stage_inputs` and `out_channels`
+    tell the widths before that join and after the last stage.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        *,
+        depth: int,
+        stem_kernel: int,
+        temporal_kernels: TemporalKernels,
+        stem_temporal_stride: int = 1,
+        fused: tuple[int, ...] = (0, 0, 0, 0),
+    ) -> None:
+        super().__init__()
+        block, blocks = _DEPTHS[depth]
+        self.stem = nn.Sequential(
+            OrderedDict[str, nn.Module](
+                conv=_conv(in_channels, width, (stem_kernel, 7, 7), stride=(stem_temporal_stride, 2, 2)),
+                norm=nn.BatchNorm3d(width),
+                relu=nn.ReLU(inplace=True),
+                pool=nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+            )
+        )
+        channels = width
+        stage_inputs, stages = [], []
+        for index, (count, kernels, stride) in enumerate(zip(blocks, temporal_kernels, _STRIDES, strict=True)):
+            stage_inputs.append(channels)
+            inner = width * 2**index
+            layers: list[nn.Module] = []
+            for number in range(count):
+                layers.append(
+                    block(
+                        channels + (fused[index] if number == 0 else 0),
+                        inner,
+                        temporal_kernel=kernels[number % len(kernels)],
+                        stride=stride if number == 0 else 1,
+                    )
+                )
+                channels = inner * block.expansion
+            stages.append(nn.Sequential(*layers))
+        self.stages = nn.ModuleList(stages)
+        self.stage_inputs = tuple(stage_inputs)
+        self.out_channels = channels
+
+    def image_names(self, prefix: str) -> dict[str, str]:
+        """Map this path's names, after `prefix`, to those of torchvision's ResNet of the same depth."""
+        names = {}
+        for ours in self.state_dict():
+            theirs = ours
+            for pattern, replacement in _IMAGE_NAMES:
+                theirs = re.sub(pattern, replacement, theirs)
+            names[prefix + ours] = re.sub(r"stages\.(\d)\.", lambda stage: f"layer{int(stage[1]) + 1}.", theirs)
+        return names
+
+
+class SlowFast(VideoModel):
+    """The two paths, joined by laterals from fast to slow before each stage.
+
+    Input (N, C, T, H, W) is the fast path's clip; the slow path takes T / alpha frames of it. T must
+    be a multiple of alpha, or the laterals, which stride time by alpha, would not meet the slow
+    path's frames; any other T raises InvalidClipError.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__(settings)
+        # The card has checked types and values.
+        arguments: dict[str, Any] = settings.arguments()
+        self.config = config = SlowFastConfig(**arguments)
+        self.fast = Pathway(
+            settings.in_channels,
+            config.fast_width,
+            depth=config.depth,
+            stem_kernel=5,
+            temporal_kernels=_limited(_FAST_TEMPORAL_KERNELS, config),
+        )
+        self.laterals = nn.ModuleList(_lateral(channels, config) for channels in self.fast.stage_inputs)
+        self.slow = Pathway(
+            settings.in_channels,
+            config.width,
+            depth=config.depth,
+            stem_kernel=1,
+            temporal_kernels=_limited(_SLOW_TEMPORAL_KERNELS, config),
+            fused=tuple(channels * config.fusion_ratio for channels in self.fast.stage_inputs),
+        )
+        features = self.slow.out_channels + self.fast.out_channels
+        self.head = make_classifier(features, settings.num_classes, bias=config.head_bias)
+        init_convolutions(self)
+        if config.zero_init:
+            for module in self.modules():
+                if isinstance(module, ResidualBlock):
+                    module.zero_init()
+
+    def forward_features(self, clip: Tensor) -> Tensor:
+        """Return (N, num_features): the slow path's averages, then the fast path's."""
+        slow = self.slow.stem(slow_frames(clip, self.config.alpha, self.config.slow_index))
+        fast = self.fast.stem(clip)
+        for lateral, slow_stage, fast_stage in zip(self.laterals, self.slow.stages, self.fast.stages, strict=True):
+            slow = slow_stage(torch.cat((slow, lateral(fast)), dim=1))
+            fast = fast_stage(fast)
+        return torch.cat((slow.mean((2, 3, 4)), fast.mean((2, 3, 4))), dim=1)
+
+
+def slow_frames(clip: Tensor, alpha: int, rule: str) -> Tensor:
+    """Take the slow path's T / alpha frames from a clip (N, C, T, H, W).
+
+    ``"stride"`` takes every alpha-th frame, from the first on. ``"linspace"`` spreads them from the
+    first frame to the last, rounding down: floor(i (T - 1) / (T / alpha - 1)); a single frame is the
+    first. The published weights were trained with linspace.
+    """
+    if rule == "stride":
+        return clip[:, :, ::alpha]
+    frames = clip.shape[2]
+    count = frames // alpha
+    # Whole numbers, made where the clip is: exact, and no copy from the host.
+    index = torch.arange(count, device=clip.device) * (frames - 1) // max(count - 1, 1)
+    return clip.index_select(2, index)
+
+
+def _limited(kernels: TemporalKernels, config: SlowFastConfig) -> TemporalKernels:
+    """Leave to the first blocks of res4 alone what sees more than one frame, if the config says so."""
+    temporal = config.res4_temporal_blocks
+    if temporal == 0:
+        return kernels
+    blocks = _DEPTHS[config.depth][1][2]
+    return (*kernels[:2], kernels[2] * temporal + (1,) * (blocks - temporal), kernels[3])
+
+
+def _conv(
+    in_channels: int,
+    out_channels: int,
+    kernel: tuple[int, int, int],
+    *,
+    stride: tuple[int, int, int] = (1, 1, 1),
+) -> nn.Conv3d:
+    if kernel[0] > 1 and kernel[1:] == (1, 1):
+        return TemporalConv3d(in_channels, out_channels, kernel[0], stride=stride[0])
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+    return nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
+
+
+def _lateral(fast_channels: int, config: SlowFastConfig) -> nn.Sequential:
+    channels = fast_channels * config.fusion_ratio
+    conv = _conv(fast_channels, channels, (config.fusion_kernel, 1, 1), stride=(config.alpha, 1, 1))
+    layers = OrderedDict[str, nn.Module](conv=conv)
+    if config.lateral_norm:
+        layers["norm"] = nn.BatchNorm3d(channels)
+        layers["relu"] = nn.ReLU(inplace=True)
+    return nn.Sequential(layers)

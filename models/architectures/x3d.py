@@ -1,0 +1,164 @@
+"""X3D: a small image network expanded, one axis at a time, into a small video network.
+
+Source: Feichtenhofer, X3D: Expanding Architectures for Efficient Video Recognition, CVPR 2020, tables 1 to 3.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..card import ModelSettings
+from ..layers.temporal_conv import TemporalConv3d
+from ..video_model import VideoModel, init_convolutions, make_classifier
+
+_BLOCKS = (1, 2, 5, 3)
+_BOTTLENECK = 2.25
+_GATE_SHARE = 1 / 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class X3DConfig:
+    """What the network is made of; accepted values stand in its card."""
+
+    depth_tenths: int
+    """Ten times the factor by which the published stages of 1, 2, 5 and 3 blocks are lengthened."""
+    width: int
+    """Channels of the stem and of the first stage; each later stage has twice those before it."""
+    head_width: int
+    """Length of the feature vector."""
+    zero_init: bool
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Blocks in each stage."""
+        # In whole numbers: 2.2 times 5 in floating point is more than 11.
+        return tuple(-(-count * self.depth_tenths // 10) for count in _BLOCKS)
+
+
+def round_to_eights(channels: float) -> int:
+    """Return the multiple of 8 next to `channels`, at least 8, and never less than nine tenths of it."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by what all channels' averages say, through a narrow layer."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        narrow = round_to_eights(channels * _GATE_SHARE)
+        self.squeeze = nn.Conv3d(channels, narrow, 1)
+        self.excite = nn.Conv3d(narrow, channels, 1)
+        self.relu = nn.ReLU(inplace=True)
+        self.sigmoid = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, T, H, W) to the same shape."""
+        scale = self.sigmoid(self.excite(self.relu(self.squeeze(x.mean((2, 3, 4), keepdim=True)))))
+        y: Tensor = x * scale
+        return y
+
+
+class Block(nn.Module):
+    """1x1x1 to wide, 3x3x3 of each channel by itself, 1x1x1 to narrow; time is never strided."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, gated: bool) -> None:
+        super().__init__()
+        inner = int(_BOTTLENECK * out_channels)
+        self.branch = nn.Sequential(
+            OrderedDict[str, nn.Module](
+                conv_a=nn.Conv3d(in_channels, inner, 1, bias=False),
+                norm_a=nn.BatchNorm3d(inner),
+                relu_a=nn.ReLU(inplace=True),
+                conv_b=nn.Conv3d(inner, inner, 3, (1, stride, stride), 1, groups=inner, bias=False),
+                norm_b=nn.BatchNorm3d(inner),
+                gate=SqueezeExcite(inner) if gated else nn.Identity(),
+                swish_b=nn.SiLU(inplace=True),
+                conv_c=nn.Conv3d(inner, out_channels, 1, bias=False),
+                norm_c=nn.BatchNorm3d(out_channels),
+            )
+        )
+        self.shortcut = _shortcut(in_channels, out_channels, stride)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, T, H, W) to (N, out, T, H / stride, W / stride)."""
+        y: Tensor = self.relu(self.branch(x) + self.shortcut(x))
+        return y
+
+    def zero_init(self) -> None:
+        """Start as the shortcut alone."""
+        norm = self.branch.norm_c
+        if isinstance(norm, nn.BatchNorm3d):
+            nn.init.zeros_(norm.weight)
+
+
+class X3D(VideoModel):
+    """The network; takes any number of frames, all of which it keeps to the end."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__(settings)
+        # The card has checked types and values.
+        arguments: dict[str, Any] = settings.arguments()
+        self.config = config = X3DConfig(**arguments)
+        channels = config.width
+        self.stem = nn.Sequential(
+            OrderedDict[str, nn.Module](
+                conv_space=nn.Conv3d(settings.in_channels, channels, (1, 3, 3), (1, 2, 2), (0, 1, 1), bias=False),
+                conv_time=TemporalConv3d(channels, channels, 5, groups=channels),
+                norm=nn.BatchNorm3d(channels),
+                relu=nn.ReLU(inplace=True),
+            )
+        )
+        stages = []
+        for index, count in enumerate(config.blocks):
+            planes = config.width * 2**index
+            # Of a stage's blocks the first, third, ... are gated.
+            blocks = [
+                Block(
+                    channels if number == 0 else planes, planes, stride=2 if number == 0 else 1, gated=number % 2 == 0
+                )
+                for number in range(count)
+            ]
+            stages.append(nn.Sequential(*blocks))
+            channels = planes
+        self.stages = nn.Sequential(*stages)
+        inner = int(_BOTTLENECK * channels)
+        self.widen = nn.Sequential(
+            OrderedDict[str, nn.Module](
+                conv=nn.Conv3d(channels, inner, 1, bias=False),
+                norm=nn.BatchNorm3d(inner),
+                relu=nn.ReLU(inplace=True),
+            )
+        )
+        self.project = nn.Sequential(
+            OrderedDict[str, nn.Module](
+                conv=nn.Conv3d(inner, config.head_width, 1, bias=False), relu=nn.ReLU(inplace=True)
+            )
+        )
+        self.head = make_classifier(config.head_width, settings.num_classes)
+        init_convolutions(self)
+        if config.zero_init:
+            for module in self.modules():
+                if isinstance(module, Block):
+                    module.zero_init()
+
+    def forward_features(self, clip: Tensor) -> Tensor:
+        """Return (N, num_features), projected from the last maps' averages over time and space."""
+        x = self.widen(self.stages(self.stem(clip)))
+        features: Tensor = self.project(x.mean((2, 3, 4), keepdim=True))
+        return features.flatten(1)
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    layers = OrderedDict[str, nn.Module](conv=nn.Conv3d(in_channels, out_channels, 1, (1, stride, stride), bias=False))
+    if in_channels != out_channels:
+        # As published: a shortcut that only strides has no norm.
+        layers["norm"] = nn.BatchNorm3d(out_channels)
+    return nn.Sequential(layers)

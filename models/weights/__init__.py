@@ -1,0 +1,1 @@
+"""Loading parameters from the files of this and other programs."""

@@ -1,0 +1,192 @@
+"""Load a model's parameters from a file, safely and completely.
+
+Files of PyTorch (plain, or wrapped as trainers do), PySlowFast, PyTorchVideo and the networks that this zoo
+follows, Caffe2's pickles and MatConvNet's ``.mat``; which of them it is, is found out. Weights of an image
+network fill a video model that is made from it: kernels are repeated over frames, or over input channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from torch import Tensor
+
+from ..errors import WeightsError
+from ..video_model import VideoModel
+from .files import read_matconvnet, read_state
+from .names import translate
+from .report import WeightsReport
+from .shapes import fitted, matconvnet_state
+
+_T = TypeVar("_T")
+_NAMES_SHOWN = 5
+# Old files lack the counter of batches, which nothing here uses.
+_COUNTER = ".num_batches_tracked"
+# How image networks call their classifiers.
+_CLASSIFIERS = ("fc.", "head.", "classifier.")
+
+
+def load_weights(model: VideoModel, path: str | Path, *, stream: str | None = None) -> WeightsReport:
+    """Fill `model` with the tensors in the file at `path`.
+
+    With `stream`, the name of a submodule such as ``"spatial"``, the file is for that part alone. A classifier of
+    another number of classes is not taken: the model keeps its own. Anything else that is missing, left over or
+    of another shape is a WeightsError that names it, and the model is left untouched.
+    """
+    path = Path(path)
+    target = _Target(model, stream)
+    names: dict[str, str] = {}
+    if path.suffix == ".mat":
+        layout, state = "MatConvNet", matconvnet_state(read_matconvnet(path), target.own)
+    else:
+        layout, state, names = _translated(read_state(path), target)
+    dropped = {name for name in state if name.startswith(target.optional) and name not in target.own}
+    state = {name: tensor for name, tensor in state.items() if name not in dropped}
+    plan = _plan_own(state, target)
+    if plan.problems and target.image:
+        of_image = _plan_image(state, target)
+        plan = plan if of_image.problems else of_image
+    if plan.problems:
+        raise WeightsError(f"{path} does not fit {target.name}: {'; '.join(plan.problems)}")
+    model.load_state_dict({target.prefix + name: tensor for name, tensor in plan.tensors.items()}, strict=False)
+    return _report(plan, target, layout, sorted(names.get(name, name) for name in dropped | plan.dropped))
+
+
+class _Target:
+    """The part of a model that a file is for; names are without the part's prefix."""
+
+    def __init__(self, model: VideoModel, stream: str | None) -> None:
+        self.prefix = f"{stream}." if stream else ""
+        self.name = f"{stream} of {model.name}" if stream else model.name
+        self.own = self._of(model.state_dict())
+        if not self.own:
+            raise WeightsError(f"{model.name} has no part {stream!r}")
+        heads = {f"{name}.": name for name in model.classifier_names}
+        self.heads = tuple(self._of(heads)) or _CLASSIFIERS
+        self.image = self._of(model.image_names())
+        self.optional: tuple[str, ...] = tuple(getattr(model, "optional_names", ()))
+        self.seq_len = int(model.settings.hparams.get("seq_len", 1))
+
+    def _of(self, names: Mapping[str, _T]) -> dict[str, _T]:
+        prefix = self.prefix
+        return {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
+
+
+@dataclass(kw_only=True, slots=True)
+class _Plan:
+    """What would be loaded, and why that cannot be."""
+
+    tensors: dict[str, Tensor]
+    adapted: set[str]
+    reset: set[str]
+    dropped: set[str]
+    problems: list[str]
+
+
+def _translated(raw: dict[str, Tensor], target: _Target) -> tuple[str, dict[str, Tensor], dict[str, str]]:
+    """Return the file's layout, its tensors under our names, and the file's name of each."""
+    layout, names = translate(raw, set(target.own) | set(target.image.values()))
+    state = {names[name]: tensor for name, tensor in raw.items()}
+    return layout, state, {ours: theirs for theirs, ours in names.items()}
+
+
+def _plan_own(state: Mapping[str, Tensor], target: _Target) -> _Plan:
+    """Take the file as one of this very model."""
+    own = target.own
+    shaped = {
+        name: fitted(tensor, own[name], seq_len=target.seq_len) if name in own else tensor
+        for name, tensor in state.items()
+    }
+    reset = _other_heads(shaped, target)
+    taken = {name: tensor for name, tensor in shaped.items() if name not in reset}
+    return _Plan(
+        tensors=taken,
+        adapted=_adapted(taken, state),
+        reset=reset & own.keys(),
+        dropped=set(),
+        problems=_problems(shaped, own, ignore=reset),
+    )
+
+
+def _plan_image(state: Mapping[str, Tensor], target: _Target) -> _Plan:
+    """Take the file as one of the image network that the model is made from."""
+    own = target.own
+    reset = _other_heads(state, target)
+    # What the file has beyond the common image network, such as a bias or a fitting classifier, keeps its name.
+    names = target.image | {name: name for name in state.keys() & own.keys() - target.image.keys() - reset}
+    present = {ours: theirs for ours, theirs in names.items() if theirs in state}
+    taken = {ours: fitted(state[theirs], own[ours], seq_len=target.seq_len) for ours, theirs in present.items()}
+    missing = [theirs for theirs in names.values() if theirs not in state and not theirs.endswith(_COUNTER)]
+    leftover = state.keys() - set(names.values()) - reset
+    classifier = {name for name in leftover if name.startswith((*target.heads, *_CLASSIFIERS))}
+    problems = _problems(taken, {ours: own[ours] for ours in present}, ignore=set())
+    if missing or leftover - classifier:
+        problems.append("it is no image network of this model's")
+    return _Plan(
+        tensors=taken,
+        adapted={ours for ours, theirs in present.items() if taken[ours] is not state[theirs]},
+        reset={name for name in own if name.startswith(target.heads) and name not in taken},
+        dropped=classifier,
+        problems=problems,
+    )
+
+
+def _other_heads(state: Mapping[str, Tensor], target: _Target) -> set[str]:
+    """Return the names of classifiers that the file has for other classes."""
+    heads = (_classifier_of_other_classes(state, target.own, prefix=head) for head in target.heads)
+    return set().union(*heads)
+
+
+def _adapted(taken: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> set[str]:
+    return {name for name, tensor in taken.items() if tensor is not state[name]}
+
+
+def _report(plan: _Plan, target: _Target, layout: str, dropped: list[str]) -> WeightsReport:
+    def named(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(target.prefix + name for name in names)
+
+    return WeightsReport(
+        loaded=named(plan.tensors),
+        reset=named(sorted(plan.reset)),
+        layout=layout,
+        adapted=named(sorted(plan.adapted)),
+        kept=named(sorted(target.own.keys() - plan.tensors.keys() - plan.reset)),
+        dropped=tuple(dropped),
+    )
+
+
+def _classifier_of_other_classes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, prefix: str) -> set[str]:
+    """Return the names under `prefix` if the file's classifier differs in classes alone."""
+    names = {name for name in own.keys() | state.keys() if name.startswith(prefix)}
+    shared = names & own.keys() & state.keys()
+    # The first axis counts classes; features that differ are a different body.
+    same_features = all(state[name].shape[1:] == own[name].shape[1:] for name in shared)
+    other_classes = any(state[name].shape[:1] != own[name].shape[:1] for name in shared)
+    return names if same_features and other_classes else set()
+
+
+def _problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, ignore: set[str]) -> list[str]:
+    missing = {name for name in own.keys() - state.keys() - ignore if not name.endswith(_COUNTER)}
+    unexpected = state.keys() - own.keys() - ignore
+    shapes = [
+        f"{name} is {tuple(state[name].shape)} and should be {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & state.keys() - ignore)
+        if state[name].shape != own[name].shape
+    ]
+    problems = []
+    if missing:
+        problems.append(f"missing {_listed(sorted(missing))}")
+    if unexpected:
+        problems.append(f"unexpected {_listed(sorted(unexpected))}")
+    if shapes:
+        problems.append(f"of another shape {_listed(shapes)}")
+    return problems
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

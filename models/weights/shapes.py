@@ -1,0 +1,115 @@
+"""Fit a file's tensors to those of a model: other input channels, more frames, axes of length one, MATLAB's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import WeightsError
+from .files import MatLayer
+
+_RGB = 3
+# Of PyTorch's batch norms; MatConvNet's moments hold the root of variance plus epsilon.
+_EPSILON = 1e-5
+
+
+def fitted(theirs: Tensor, ours: Tensor, *, seq_len: int) -> Tensor:
+    """Return `theirs` in the shape of `ours` where a rule gives it, else as it is.
+
+    Rules: axes of length one come and go; a kernel (O, I, H, W) is repeated over frames and divided by their
+    number; a kernel over red, green and blue becomes one over C channels: repeated and divided for a stack of
+    `seq_len` frames, else the three colours' average for each channel.
+    """
+    if theirs.shape == ours.shape or theirs.ndim < 2:
+        return theirs
+    kernel = _same_axes(theirs, ours)
+    if kernel.ndim == ours.ndim and kernel.ndim >= 4 and kernel.shape[1] == _RGB != ours.shape[1]:
+        kernel = _other_channels(kernel, ours.shape[1], seq_len)
+    return kernel
+
+
+def _same_axes(theirs: Tensor, ours: Tensor) -> Tensor:
+    if theirs.ndim == ours.ndim:
+        return theirs
+    if [size for size in theirs.shape[2:] if size != 1] == [size for size in ours.shape[2:] if size != 1]:
+        return theirs.reshape(*theirs.shape[:2], *ours.shape[2:])
+    if theirs.ndim == 4 and ours.ndim == 5:
+        from .inflation import inflate_kernel
+
+        return inflate_kernel(theirs, ours.shape[2])
+    return theirs
+
+
+def _other_channels(kernel: Tensor, channels: int, seq_len: int) -> Tensor:
+    rest = [1] * (kernel.ndim - 2)
+    if channels == _RGB * seq_len:
+        return kernel.repeat(1, seq_len, *rest) / seq_len
+    return kernel.mean(1, keepdim=True).repeat(1, channels, *rest)
+
+
+def matconvnet_state(layers: Iterable[MatLayer], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict of a residual network of images from its layers in MatConvNet.
+
+    Layers are taken in the order of the file, as both networks list theirs alike, but for the projections, which
+    may stand before or after their block; what convolves over time in `ours` is passed over. A layer of another
+    kind or shape than its partner is a WeightsError that names both.
+    """
+    layers = list(layers)
+    last = [name.removesuffix(".weight") for name in ours if name.endswith(".weight") and "temporal_conv" not in name]
+    problems = []
+    for order in (_projections_first(last), last):
+        problem = _mismatch(layers, order, ours)
+        if problem is None:
+            state: dict[str, Tensor] = {}
+            for layer, name in zip(layers, order, strict=True):
+                state |= _layer_state(layer, name, ours[f"{name}.weight"])
+            return state
+        problems.append(problem)
+    raise WeightsError(f"a MatConvNet file does not fit: {problems[0]}")
+
+
+def _projections_first(names: list[str]) -> list[str]:
+    """Move every ``layer.block.downsample.*`` before the other layers of its block."""
+    blocks: dict[str, list[str]] = {}
+    for name in names:
+        key = ".".join(name.split(".")[:2]) if name.startswith("layer") else name
+        blocks.setdefault(key, []).append(name)
+    return [name for block in blocks.values() for name in sorted(block, key=lambda name: ".downsample." not in name)]
+
+
+def _mismatch(layers: list[MatLayer], names: list[str], ours: Mapping[str, Tensor]) -> str | None:
+    if len(layers) != len(names):
+        return f"it has {len(layers)} layers with parameters, the model {len(names)}"
+    for index, (layer, name) in enumerate(zip(layers, names, strict=True)):
+        weight = ours[f"{name}.weight"]
+        theirs = [size for size in reversed(layer.arrays[0].shape) if size != 1]
+        shape = [size for size in weight.shape if size != 1]
+        is_last = index == len(names) - 1
+        if (layer.kind == "norm") != (weight.ndim == 1) or theirs[is_last:] != shape[is_last:]:
+            return f"{layer.name} of the file is a {layer.kind} of shape {theirs}, {name} of the model has {shape}"
+    return None
+
+
+def _layer_state(layer: MatLayer, name: str, weight: Tensor) -> dict[str, Tensor]:
+    first, *others = (_tensor(array) for array in layer.arrays)
+    if layer.kind == "conv":
+        # The last layer's number of classes may differ.
+        state = {f"{name}.weight": first.reshape(-1, *weight.shape[1:])}
+        return state | ({f"{name}.bias": others[0].reshape(-1)} if others else {})
+    state = {f"{name}.weight": first.reshape(-1), f"{name}.bias": others[0].reshape(-1)}
+    if len(others) > 1:
+        mean, deviation = others[1].reshape(2, -1)
+        variance = (deviation.double().square() - _EPSILON).clamp_min(0).to(deviation.dtype)
+        state |= {f"{name}.running_mean": mean.clone(), f"{name}.running_var": variance}
+    return state
+
+
+def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    """Reverse the axes, as MATLAB's (H, W, I, O) is (O, I, W, H) read backwards; then swap H and W."""
+    reversed_axes = np.ascontiguousarray(array.transpose())
+    tensor = torch.from_numpy(np.asarray(reversed_axes, dtype=np.float32))
+    return tensor.transpose(-1, -2).contiguous() if tensor.ndim >= 3 else tensor

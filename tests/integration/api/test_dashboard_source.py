@@ -1,0 +1,103 @@
+"""The Optuna view over a real database."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+from optuna.trial import TrialState as OptunaState
+
+from api.dashboard.source import DatabaseSource
+from hpo.optimizer import create_optimizer
+from hpo.optuna_view.storage import StudyStorage
+from hpo.optuna_view.trials import frozen_trial
+from hpo.store import Database, lifecycle, studies
+from hpo.store.studies import StudyRow
+from hpo.trial import FailureKind, Suggestion
+
+from ..service.studies import claim, create, finish, records
+
+
+def _suggest(database: Database, study: StudyRow, count: int) -> None:
+    suggestions = create_optimizer(study.spec).ask(count)
+    _add(database, study, suggestions)
+
+
+def _add(database: Database, study: StudyRow, suggestions: list[Suggestion]) -> None:
+    with database.transaction() as connection:
+        generation = studies.acquire_generator(connection, study.id, "test", 600)
+        assert generation is not None
+        lifecycle.suggest(connection, study.id, suggestions, owner="test", generation=generation)
+
+
+@pytest.fixture
+def study(database: Database) -> StudyRow:
+    """A study with trials in several states: completed, failed, running, withdrawn, waiting."""
+    study = create(database)
+    _suggest(database, study, 4)
+    for value in (0.3, 0.5):
+        lease = claim(database)
+        assert lease is not None
+        finish(database, lease, value)
+    lease = claim(database)
+    assert lease is not None
+    finish(database, lease, 0.1, outcome="failed", metrics={}, failure_kind=FailureKind.OOM, failure_message="too big")
+    with database.transaction() as connection:
+        lifecycle.withdraw(connection, study.id, actor="test")
+    _add(database, study, create_optimizer(study.spec).ask(6)[4:])
+    assert claim(database) is not None
+    return study
+
+
+def test_optuna_reads_the_database(database: Database, study: StudyRow) -> None:
+    storage = StudyStorage(DatabaseSource(database))
+    found = optuna.load_study(study_name="study", storage=storage)
+    complete, fail = OptunaState.COMPLETE, OptunaState.FAIL
+    states = [complete, complete, fail, OptunaState.RUNNING, OptunaState.WAITING]
+    assert [trial.state for trial in found.trials] == states
+    assert [trial.number for trial in found.trials] == [0, 1, 2, 4, 5]
+    assert found.best_trial.number == 1
+    assert found.trials[1].intermediate_values == {3: 0.5}
+    assert found.trials[2].user_attrs["failure_kind"] == "oom"
+    assert found.user_attrs["state"] == "active"
+    by_id = {record.id: record.number for record in records(database, study)}
+    assert {trial._trial_id: trial.number for trial in found.trials}.items() <= by_id.items()
+    assert storage.get_trial(found.trials[3]._trial_id).number == 4
+
+
+def test_finished_trials_are_translated_once_and_running_ones_each_time(
+    database: Database, study: StudyRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = StudyStorage(DatabaseSource(database))
+    first = storage.get_all_trials(study.id, deepcopy=False)
+    translated: list[int] = []
+
+    def spy(*args: object, **named: object) -> object:
+        translated.append(args[1].number)  # type: ignore[attr-defined]  # a record
+        return frozen_trial(*args, **named)  # type: ignore[arg-type]  # passed through
+
+    monkeypatch.setattr("hpo.optuna_view.storage.frozen_trial", spy)
+    again = storage.get_all_trials(study.id, deepcopy=False)
+    assert translated == [4, 5]
+    assert [a is b for a, b in zip(first, again, strict=True)] == [True, True, True, False, False]
+
+
+def test_a_fresh_view_finds_a_trial_by_its_id(database: Database, study: StudyRow) -> None:
+    (record, *_) = records(database, study)
+    assert StudyStorage(DatabaseSource(database)).get_trial(record.id).number == 0
+    with pytest.raises(KeyError):
+        StudyStorage(DatabaseSource(database)).get_trial(10**6)
+
+
+def test_deleted_studies_disappear(database: Database) -> None:
+    create(database, name="gone")
+    storage = StudyStorage(DatabaseSource(database))
+    assert [study.study_name for study in storage.get_all_studies()] == ["gone"]
+    with database.transaction() as connection:
+        studies.delete(connection, "gone", actor="test")
+    assert storage.get_all_studies() == []
+
+
+def test_notes_live_as_long_as_the_view(database: Database, study: StudyRow) -> None:
+    storage = StudyStorage(DatabaseSource(database))
+    storage.set_study_system_attr(study.id, "dashboard:note_str:0", "promising")
+    assert storage.get_study_system_attrs(study.id)["dashboard:note_str:0"] == "promising"

@@ -1,0 +1,171 @@
+"""The optimizer's loop, running: over several studies, beside others, through failures of the database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from hpo.errors import StoreUnavailableError
+from hpo.service import suggestion_queue as server
+from hpo.store import Database, studies
+from hpo.trial import StudyState, TrialState
+
+from .studies import claim, create, finish, optimizing, records, waiting
+
+SECONDS = 60.0
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Wait for what another thread does; give the first true answer."""
+    pause = threading.Event()
+    for _ in range(int(SECONDS / 0.01)):
+        found = condition()
+        if found:
+            return found
+        pause.wait(0.01)
+    raise AssertionError(f"{what} did not happen within {SECONDS:g} s")
+
+
+def _run_trials(database: Database, count: int) -> None:
+    for number in range(count):
+        lease = until(lambda: claim(database), "a suggestion")
+        finish(database, lease, 0.05 * number)
+
+
+def test_a_whole_study_with_ax(database: Database) -> None:
+    study = create(database, optimizer={"name": "ax", "startup_trials": 3}, budget={"trials": 6})
+    with optimizing(database):
+        _run_trials(database, 6)
+    found = records(database, study)
+    assert [record.state for record in found] == [TrialState.COMPLETED] * 6
+    assert [record.generator for record in found[:3]] == ["sobol"] * 3
+    assert "ax" in {record.generator for record in found[3:]}
+    assert len({tuple(sorted(record.params.items())) for record in found}) == 6
+    assert [record.number for record in found] == list(range(6))
+
+
+def test_leases_are_given_back_at_the_end(database: Database) -> None:
+    study = create(database)
+    with optimizing(database):
+        until(lambda: waiting(database, study), "a suggestion")
+        with database.transaction() as connection:
+            assert studies.generator_is_alive(connection, study.id)
+    with database.transaction() as connection:
+        assert not studies.generator_is_alive(connection, study.id)
+
+
+def test_several_studies_and_new_ones_are_served(database: Database) -> None:
+    first = create(database)
+    with optimizing(database):
+        until(lambda: waiting(database, first), "a suggestion for the first")
+        second = create(database, name="second")
+        until(lambda: waiting(database, second), "a suggestion for the second")
+
+
+def test_a_paused_study_is_left_and_a_resumed_one_is_served(database: Database) -> None:
+    study = create(database)
+
+    def set_state(state: StudyState) -> None:
+        with database.transaction() as connection:
+            studies.set_state(connection, study.name, state, actor="test")
+
+    def is_served() -> bool:
+        with database.transaction() as connection:
+            return studies.generator_is_alive(connection, study.id)
+
+    with optimizing(database):
+        until(is_served, "service")
+        set_state(StudyState.PAUSED)
+        until(lambda: not is_served(), "leaving")
+        set_state(StudyState.ACTIVE)
+        until(is_served, "service after resuming")
+
+
+def test_another_process_takes_over_when_the_lease_expires(database: Database) -> None:
+    """The first owner died: its lease is there, its suggestions are there, nobody renews."""
+    study = create(database)
+    with database.transaction() as connection:
+        assert studies.acquire_generator(connection, study.id, "dead", 3600) == 1
+    with optimizing(database, "alive"):
+        other = create(database, name="other")
+        until(lambda: waiting(database, other), "service of the other study")
+        assert waiting(database, study) == []
+        with database.transaction() as connection:
+            connection.execute(
+                text("UPDATE study SET generator_expires_at = clock_timestamp() WHERE id = :id"), {"id": study.id}
+            )
+        until(lambda: waiting(database, study), "the take-over")
+    _assert_clean(database, study)
+
+
+def test_the_leases_of_one_owner_are_given_back_and_no_others(database: Database) -> None:
+    mine, other = create(database), create(database, name="other")
+    with database.transaction() as connection:
+        studies.acquire_generator(connection, mine.id, "dead", 3600)
+        studies.acquire_generator(connection, other.id, "alive", 3600)
+        studies.release_generators(connection, "dead")
+        assert studies.acquire_generator(connection, mine.id, "next", 3600) == 2, "an older generation is refused"
+        assert studies.acquire_generator(connection, other.id, "next", 3600) is None
+
+
+def test_two_processes_make_no_duplicates(database: Database) -> None:
+    study = create(database, budget={"trials": 8})
+    with optimizing(database, "a"), optimizing(database, "b"):
+        _run_trials(database, 8)
+    assert claim(database) is None
+    _assert_clean(database, study)
+    assert len(records(database, study)) == 8
+
+
+def test_an_unreachable_database_is_waited_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = create(database)
+    asked, is_down = threading.Event(), threading.Event()
+    transaction = Database.transaction
+
+    @contextmanager
+    def cut(self: Database) -> Any:
+        if threading.current_thread() is not threading.main_thread() and is_down.is_set():
+            asked.set()
+            raise StoreUnavailableError
+        with transaction(self) as connection:
+            yield connection
+
+    is_down.set()
+    monkeypatch.setattr(Database, "transaction", cut)
+    with optimizing(database):
+        assert asked.wait(SECONDS)
+        assert waiting(database, study) == []
+        is_down.clear()
+        until(lambda: waiting(database, study), "service after the outage")
+
+
+def test_a_defect_in_one_study_leaves_the_others_served(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, sound = create(database, name="broken"), create(database, name="sound")
+    step = server.StudyServer.step
+
+    def fail(self: server.StudyServer, study: Any, **arguments: Any) -> bool:
+        if study.id == broken.id:
+            raise RuntimeError("a defect")
+        return step(self, study, **arguments)
+
+    monkeypatch.setattr(server.StudyServer, "step", fail)
+    with optimizing(database):
+        until(lambda: waiting(database, sound), "service of the sound study")
+        with database.transaction() as connection:
+            # So that the API's fallback serves it meanwhile.
+            assert not studies.generator_is_alive(connection, broken.id)
+    assert "a defect" in caplog.text
+
+
+def _assert_clean(database: Database, study: Any) -> None:
+    found = records(database, study)
+    assert [record.number for record in found] == list(range(len(found)))
+    keys = [tuple(sorted(record.params.items())) for record in found]
+    assert len(set(keys)) == len(keys)

@@ -1,0 +1,134 @@
+"""The export document: complete, exact over a round trip, and precise about what is wrong with a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpo.errors import ConflictError, SpecError
+from hpo.results.export import Export, build_export, dump_export, load_export
+from hpo.spec import parse_spec
+from hpo.trial import TrialRecord, TrialState
+
+from ..spec.specs import VALID
+
+SPEC = parse_spec(VALID)
+PARAMS = {"lr": 0.012345678901234567, "weight_decay": 1e-05, "model": "slowfast_r50_4x16", "model.alpha": 8}
+TRIAL = TrialRecord(
+    id=11,
+    number=7,
+    state=TrialState.COMPLETED,
+    params=PARAMS,
+    metrics={"val_top1": 0.1 + 0.2, "val_loss": 1.5, "epoch_seconds": 12.0},
+    epochs_done=40,
+)
+
+
+def _build(trial: TrialRecord = TRIAL) -> Export:
+    return build_export(
+        study="slowfast-ucf101",
+        spec=SPEC,
+        trial=trial,
+        dataset_version="sha256:abc",
+        environment={"torch": "2.15.0", "threads": 1},
+        checkpoint="/c/7/last.pt",
+    )
+
+
+def test_it_holds_everything_that_a_run_needs() -> None:
+    export = _build()
+    assert export.objectives == {"val_top1": 0.1 + 0.2}
+    assert export.config["batch_size"] == 32, "from base"
+    assert export.config["clip.frames"] == 32
+    assert export.config["momentum"] == 0.9, "defaults are written out"
+    assert export.config["model.alpha"] == 8
+    assert export.seed == export.config["seed"] == SPEC.training_config(PARAMS, number=7).seed
+    assert export.training_config == SPEC.training_config(PARAMS, number=7)
+    assert export.task == SPEC.task
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_a_round_trip_keeps_every_digit(tmp_path: Path, form: Any) -> None:
+    file = tmp_path / f"best.{form}"
+    file.write_text(dump_export(_build(), form=form))
+    assert load_export(file) == _build()
+
+
+@given(lr=st.floats(1e-4, 0.3), decay=st.floats(1e-6, 5e-3))
+def test_floats_survive_yaml(lr: float, decay: float) -> None:
+    export = _build(replace(TRIAL, params={**PARAMS, "lr": lr, "weight_decay": decay}))
+    assert Export.model_validate(yaml.safe_load(dump_export(export, form="yaml"))) == export
+
+
+def test_the_yaml_tells_how_to_go_on() -> None:
+    text = dump_export(_build(), form="yaml")
+    assert text.startswith("# Trial 7 of study slowfast-ucf101: val_top1 = 0.3.\n")
+    assert "hpo train" in text
+
+
+@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.FAILED, TrialState.SUGGESTED, TrialState.WITHDRAWN])
+def test_a_trial_without_a_result_is_refused(state: TrialState) -> None:
+    with pytest.raises(ConflictError, match=f"trial 7 of study 'slowfast-ucf101' is {state}"):
+        _build(replace(TRIAL, state=state, metrics=None))
+
+
+def test_an_early_stopped_trial_says_so() -> None:
+    export = _build(replace(TRIAL, state=TrialState.STOPPED, epochs_done=5))
+    assert (export.state, export.epochs_done) == ("stopped", 5)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where", "words"),
+    [
+        (("config", "lr"), -1, "config.lr", "greater than 0"),
+        (("config", "lr"), "fast", "config.lr", "'fast'"),
+        (("config", "learning_rate"), 0.1, "config.learning_rate", "no such field"),
+        (("config", "clip.frames"), 0, "config.clip.frames", "greater than or equal to 1"),
+        (("config", "model.alpha"), [1], "config.model.alpha", "valid"),
+        (("task", "epochs"), 0, "task.epochs", "greater than or equal to 1"),
+        (("metrics", "val_top1"), float("nan"), "metrics.val_top1", "finite"),
+        (("seed",), 3, "", "they must agree"),
+        (("state",), "failed", "state", "'failed'"),
+        (("tirals",), 1, "tirals", "no such field"),
+        (("format_version",), 2, "format_version", "this version reads 1"),
+    ],
+)
+def test_a_wrong_file_names_the_field(
+    tmp_path: Path, path: tuple[str, ...], value: object, where: str, words: str
+) -> None:
+    document = _build().model_dump(mode="json")
+    place = document
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    file = tmp_path / "best.yaml"
+    file.write_text(yaml.safe_dump(document))
+    with pytest.raises(SpecError) as wrong:
+        load_export(file)
+    found = {issue.path: issue.message for issue in wrong.value.issues}
+    assert any(key.startswith(where) and words in message for key, message in found.items()), found
+
+
+def test_a_missing_field_is_named(tmp_path: Path) -> None:
+    document = _build().model_dump(mode="json")
+    del document["task"]
+    (tmp_path / "best.json").write_text(json.dumps(document))
+    with pytest.raises(SpecError, match="task: this field is required"):
+        load_export(tmp_path / "best.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"just text", b"[1]", b"a: [", b"\xff\xfe", b"name: a-study\nspace: {}"])
+def test_what_is_no_export_is_a_sentence_with_the_file(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "best.yaml"
+    file.write_bytes(content)
+    with pytest.raises(SpecError, match=r"best\.yaml: is not"):
+        load_export(file)
+    with pytest.raises(SpecError, match=r"none\.yaml: cannot be read"):
+        load_export(tmp_path / "none.yaml")

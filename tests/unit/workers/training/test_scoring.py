@@ -1,0 +1,83 @@
+"""Scores over views, and the interval around a share."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from torch import nn
+
+from data import ClipBatch, Dataset
+from workers.training.inputs import clip_spec
+from workers.training.scoring import score, wilson_interval
+
+from ..tiny import tiny_config
+
+CPU = torch.device("cpu")
+
+
+@given(n=st.integers(1, 5000), share=st.floats(0, 1))
+def test_the_interval_is_wilsons(n: int, share: float) -> None:
+    right = round(share * n)
+    expected = binomtest(right, n).proportion_ci(method="wilson")
+    assert wilson_interval(right, n) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@given(n=st.integers(1, 200))
+def test_more_right_answers_move_the_interval_up(n: int) -> None:
+    intervals = [wilson_interval(right, n) for right in range(n + 1)]
+    assert all(low[0] < high[0] and low[1] < high[1] for low, high in pairwise(intervals))
+    assert (intervals[0][0], intervals[-1][1]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("right", "n"), [(-1, 5), (6, 5), (0, 0)])
+def test_what_is_no_share_is_refused(right: int, n: int) -> None:
+    with pytest.raises(ValueError, match="is not a share"):
+        wilson_interval(right, n)
+
+
+class _Projection(nn.Module):
+    """Some fixed function of a clip, with dropout, which evaluation must turn off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(3 * 8 * 24 * 24, 2, generator=generator))
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return self.dropout(clips.flatten(1)) @ self.weight / 50
+
+
+@pytest.mark.parametrize("most", [1, 4, 5, 100])
+def test_views_may_pass_the_model_a_few_at_a_time(dataset: Dataset, most: int) -> None:
+    model = _Projection()
+    loader = dataset.validation_loader(clip=clip_spec(tiny_config()), batch_size=6, views=2, crops=5)
+    whole = score(model, loader, device=CPU, precision="fp32")
+    parts = score(model, loader, device=CPU, precision="fp32", most_clips=most)
+    assert (parts.top1, parts.videos) == (whole.top1, 4)
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
+def test_views_are_averaged_as_probabilities(dataset: Dataset) -> None:
+    model = _Projection().train()
+    loader = dataset.validation_loader(clip=clip_spec(tiny_config()), batch_size=6, views=3)
+    seen: list[ClipBatch] = []
+    result = score(model, loader, device=CPU, precision="fp32", each=seen.append)
+    assert model.training
+    model.eval()
+    right, loss = 0, 0.0
+    for batch in seen:
+        for number, label in enumerate(batch.labels.tolist()):
+            views = [model(batch.clips[3 * number + view][None]).softmax(1)[0] for view in range(3)]
+            mean = (views[0] + views[1] + views[2]).detach() / 3
+            right += int(mean.argmax() == label)
+            loss -= float(mean[label].log())
+    assert result.videos == 4
+    assert result.top1 == right / 4
+    assert result.loss == pytest.approx(loss / 4, rel=1e-5)
+    assert result.top5 == 1.0

@@ -1,0 +1,240 @@
+"""Training: exact resume, divergence, complete validation, and settings that reach the optimizer."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from data import Dataset
+from hpo.spec.metrics import METRICS
+from workers.errors import DivergedError, TimeLimitError
+from workers.training.precision import resolve
+from workers.training.reproducibility import Runtime
+from workers.training.trainer import EpochResult, Trainer
+
+from ..tiny import tiny_config, without_timing
+
+EPOCHS = 2
+BATCHES = 3  # 12 training videos, 4 a batch
+
+
+def _trainer(dataset: Dataset, runtime: Runtime, *, epochs: int = EPOCHS, **changes: Any) -> Trainer:
+    return Trainer(tiny_config(**changes), epochs=epochs, dataset=dataset, runtime=runtime)
+
+
+def _run(trainer: Trainer, *, stop_at: int | None = None) -> bool:
+    """Train to the end, or until `stop_at` updates are done."""
+
+    def interrupted() -> bool:
+        return trainer.epoch * BATCHES + trainer.batch == stop_at
+
+    return trainer.run(interrupted=interrupted, epoch_done=lambda _: None)
+
+
+def _stored(state: dict[str, Any]) -> Any:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def _curve(trainer: Trainer) -> list[dict[str, float]]:
+    return [without_timing(result.metrics) for result in trainer.curve]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    dataset: Dataset, runtime: Runtime, optimizer: str
+) -> None:
+    changes = {"optimizer": optimizer, "label_smoothing": 0.1, "augment.jitter": 0.2, "augment.mixup_alpha": 0.8}
+    whole = _trainer(dataset, runtime, **changes)
+    assert _run(whole)
+    expected = whole.state()
+    for cut in range(EPOCHS * BATCHES):
+        first = _trainer(dataset, runtime, **changes)
+        assert not _run(first, stop_at=cut)
+        state = _stored(first.state())
+        torch.rand(99)  # whatever else draws in between must not matter
+        second = _trainer(dataset, runtime, **changes)
+        second.load_state(state)
+        assert _run(second)
+        resumed = second.state()
+        assert all(torch.equal(resumed["model"][key], value) for key, value in expected["model"].items()), cut
+        assert _curve(second) == _curve(whole), cut
+        assert torch.equal(resumed["random"]["torch"], expected["random"]["torch"]), cut
+
+
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
+def test_mixed_batches_are_trained_towards_their_shares(dataset: Dataset, runtime: Runtime, mixing: str) -> None:
+    trainer = _trainer(dataset, runtime, epochs=1, dropout=0.0, lr=1e-9, **{f"augment.{mixing}_alpha": 1.0})
+    expected, right = 0.0, 0
+    trainer.model.train()
+    for batch in trainer.loaders.train.batches(0):
+        logits = trainer.model(batch.clips).detach()
+        assert batch.mixed is not None
+        expected -= float((batch.mixed * logits.log_softmax(1)).sum())
+        right += int((logits.argmax(1) == batch.mixed.argmax(1)).sum())
+    assert _run(trainer)
+    metrics = trainer.curve[0].metrics
+    assert metrics["train_loss"] == pytest.approx(expected / 12, rel=1e-4)
+    assert metrics["train_top1"] == pytest.approx(right / 12)
+
+
+def test_every_augmentation_reaches_the_clips(dataset: Dataset, runtime: Runtime) -> None:
+    def clips(**changes: Any) -> torch.Tensor:
+        return next(_trainer(dataset, runtime, **changes).loaders.train.batches(0)).clips
+
+    plain = clips()
+    for name, value in {
+        "crop": "corner",
+        "scale_min": 1.0,
+        "ratio_max": 1.0,
+        "flip": 0.0,
+        "jitter": 0.5,
+        "saturation": 0.5,
+        "hue": 0.5,
+        "randaugment_n": 3,
+        "erase": 1.0,
+        "mixup_alpha": 1.0,
+        "cutmix_alpha": 1.0,
+    }.items():
+        assert not torch.equal(clips(**{f"augment.{name}": value}), plain), name
+    short = {"augment.crop": "short_side"}
+    assert not torch.equal(clips(**short), clips(**short, **{"augment.short_side_max": 3.0}))
+    strong = {"augment.randaugment_n": 3, "augment.randaugment_m": 2.0}
+    assert not torch.equal(clips(**strong), clips(**{"augment.randaugment_n": 3}))
+    both = {"augment.mixup_alpha": 1.0, "augment.cutmix_alpha": 1.0}
+    assert torch.equal(clips(**both, **{"augment.mixup_prob": 0.0}), plain)
+    assert torch.equal(clips(**both, **{"augment.mixup_switch_prob": 0.0}), clips(**{"augment.mixup_alpha": 1.0}))
+    assert not torch.equal(clips(**{"clip.sampling": "segments"}), plain)
+
+
+def test_dropout_and_seed_matter_at_all(dataset: Dataset, runtime: Runtime) -> None:
+    losses = []
+    for changes in ({}, {"dropout": 0.0}, {"seed": 1}):
+        trainer = _trainer(dataset, runtime, epochs=1, **changes)
+        _run(trainer)
+        losses.append(trainer.curve[0].metrics["train_loss"])
+    assert len(set(losses)) == 3
+
+
+def test_an_epoch_reports_exactly_the_metrics_that_a_study_may_name(dataset: Dataset, runtime: Runtime) -> None:
+    trainer = _trainer(dataset, runtime, epochs=1)
+    results: list[EpochResult] = []
+    assert trainer.run(interrupted=lambda: False, epoch_done=results.append)
+    assert [result.epoch for result in results] == [1]
+    assert set(results[0].metrics) == set(METRICS)
+    assert all(math.isfinite(value) for value in results[0].metrics.values())
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    assert results[0].metrics["parameters_millions"] == parameters / 1e6
+
+
+def test_validation_counts_every_video_once_and_changes_nothing(dataset: Dataset, runtime: Runtime) -> None:
+    trainer = _trainer(dataset, runtime, epochs=1)
+    _run(trainer)
+    metrics = trainer.curve[0].metrics
+    trainer.model.eval()
+    logits, labels = [], []
+    with torch.no_grad():
+        for batch in trainer.loaders.validation:
+            logits.append(trainer.model(batch.clips))
+            labels.append(batch.labels)
+    all_logits, all_labels = torch.cat(logits), torch.cat(labels)
+    assert len(all_labels) == trainer.loaders.validation.num_clips == 4
+    assert metrics["val_top1"] == (all_logits.argmax(1) == all_labels).double().mean().item()
+    assert metrics["val_loss"] == pytest.approx(F.cross_entropy(all_logits, all_labels).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("clip", [None, 40.0])
+def test_an_absurd_learning_rate_diverges(dataset: Dataset, runtime: Runtime, clip: float | None) -> None:
+    trainer = _trainer(
+        dataset,
+        runtime,
+        epochs=30,
+        lr=100.0,
+        momentum=0.99,
+        warmup_fraction=0.0,
+        grad_clip_norm=clip,
+        weight_decay=10.0,
+    )
+    with pytest.raises(DivergedError, match=r"the (training|validation) loss became (nan|inf) in epoch \d+"):
+        _run(trainer)
+
+
+def test_a_trial_past_its_time_limit_says_so(dataset: Dataset, runtime: Runtime) -> None:
+    trainer = Trainer(tiny_config(), epochs=50, dataset=dataset, runtime=runtime, time_limit_seconds=1e-6)
+    with pytest.raises(TimeLimitError, match="longer than its limit"):
+        _run(trainer)
+
+
+def test_time_of_earlier_processes_counts_towards_the_limit(dataset: Dataset, runtime: Runtime) -> None:
+    first = _trainer(dataset, runtime)
+    _run(first, stop_at=4)
+    state = _stored(first.state())
+    state["curve"][0]["seconds"] = 1000.0
+    second = Trainer(tiny_config(), epochs=EPOCHS, dataset=dataset, runtime=runtime, time_limit_seconds=900.0)
+    second.load_state(state)
+    with pytest.raises(TimeLimitError):
+        _run(second)
+
+
+def test_the_heads_multiplier_and_the_clip_norm_reach_the_updates(dataset: Dataset, runtime: Runtime) -> None:
+    def moved(**changes: Any) -> tuple[float, float]:
+        trainer = _trainer(dataset, runtime, momentum=0.0, weight_decay=0.0, warmup_fraction=0.0, **changes)
+        before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+        _run(trainer, stop_at=1)
+        change = {name: (value.detach() - before[name]).norm() for name, value in trainer.model.named_parameters()}
+        head = trainer.model.classifier_name
+        body = sum(float(norm) ** 2 for name, norm in change.items() if not name.startswith(head))
+        return math.sqrt(body), float(change[f"{head}.weight"])
+
+    plain, fast_head = moved(grad_clip_norm=None), moved(grad_clip_norm=None, head_lr_multiplier=7.0)
+    assert fast_head[0] == pytest.approx(plain[0], rel=1e-6)
+    assert fast_head[1] == pytest.approx(7 * plain[1], rel=1e-4)
+    clipped = moved(grad_clip_norm=1e-3)
+    assert math.hypot(clipped[0], clipped[1]) <= 0.02 * 1e-3 * (1 + 1e-4)
+
+
+def test_the_biases_multiplier_reaches_them_alone(dataset: Dataset, runtime: Runtime) -> None:
+    trainer = _trainer(dataset, runtime, head_lr_multiplier=2.0, bias_lr_multiplier=3.0)
+    head = trainer.model.get_classifier()
+    multipliers = {id(p): group["lr_mult"] for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert (multipliers.pop(id(head.weight)), multipliers.pop(id(head.bias))) == (2.0, 6.0)
+    assert set(multipliers.values()) == {1.0}
+
+
+def test_a_cpu_trains_in_fp32_whatever_is_asked_for(dataset: Dataset, runtime: Runtime) -> None:
+    asked = _trainer(dataset, runtime, epochs=1, precision="bf16")
+    assert asked.precision == "fp32"
+    assert _run(asked)
+    plain = _trainer(dataset, runtime, epochs=1)
+    assert _run(plain)
+    assert _curve(asked) == _curve(plain)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has_bf16", "used"),
+    [
+        ("auto", True, "bf16"),
+        ("auto", False, "fp32"),
+        ("bf16", True, "bf16"),
+        ("bf16", False, "fp32"),
+        ("fp32", True, "fp32"),
+        ("fp32", False, "fp32"),
+    ],
+)
+def test_a_gpu_trains_in_bf16_where_it_computes_right(wanted: str, has_bf16: bool, used: str) -> None:
+    gpu = Runtime(device=torch.device("cuda"), threads=1, bf16=has_bf16)
+    assert resolve(tiny_config(precision=wanted), gpu) == used
+
+
+def test_the_process_is_set_up_for_equal_results(dataset: Dataset, runtime: Runtime) -> None:
+    torch.set_num_threads(2)
+    _trainer(dataset, runtime)
+    assert torch.get_num_threads() == runtime.threads
+    assert torch.are_deterministic_algorithms_enabled()

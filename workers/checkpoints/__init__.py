@@ -1,0 +1,1 @@
+"""Checkpoints: the folder of a trial and what its files hold."""

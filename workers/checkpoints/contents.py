@@ -1,0 +1,93 @@
+"""What a checkpoint holds, and reading it back without running code from it (`weights_only=True`).
+
+A resume point holds the whole state of a run (model, optimizer, random states, position, partial sums, curve); the
+final file holds the weights and what is needed to use them. Both carry the configuration.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hpo.spec.training import TrainingConfig
+
+from ..errors import CheckpointError
+from .folder import Writable, Writer, verify
+
+FORMAT = 1
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a checkpoint must agree on before a run goes on from it."""
+
+    config: TrainingConfig
+    epochs: int
+    """Planned length of the run: the schedule depends on it."""
+    dataset_version: str
+    class_names: tuple[str, ...]
+
+    def to_state(self) -> dict[str, Any]:
+        """Write as plain values."""
+        return {
+            "format": FORMAT,
+            "config": self.config.to_flat(),
+            "epochs": self.epochs,
+            "dataset_version": self.dataset_version,
+            "class_names": list(self.class_names),
+        }
+
+    def problem_with(self, state: Mapping[str, Any]) -> str | None:
+        """Say why a run cannot go on from `state`; None if it can."""
+        for key, mine in self.to_state().items():
+            if state.get(key) != mine:
+                return f"it was made with another {key.replace('_', ' ')}"
+        return None
+
+
+def writer(state: Mapping[str, Any]) -> Writer:
+    """Give the function that writes `state` into a :class:`~workers.checkpoints.folder.TrialFolder`."""
+
+    def write(file: Writable) -> None:
+        torch.save(dict(state), file)  # type: ignore[arg-type] # needs `write` and `flush` of a file, no more
+
+    return write
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint into main memory, whichever device it was made on.
+
+    Raises:
+        CheckpointError: it cannot be read, is damaged, or is not one of ours.
+    """
+    verify(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"the checkpoint {path} cannot be read ({reason})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of this version of video-hpo")
+    return state
+
+
+def newest_usable(paths: Iterable[Path], identity: Identity) -> tuple[Path, dict[str, Any]] | None:
+    """Load the first of `paths` that is whole and belongs to this run; tell the log why others are passed over."""
+    for path in paths:
+        try:
+            state = load(path)
+        except CheckpointError as error:
+            _log.warning("%s; trying an older one", error)
+            continue
+        problem = identity.problem_with(state)
+        if problem is None:
+            return path, state
+        _log.warning("the checkpoint %s is passed over: %s", path, problem)
+    return None

@@ -1,0 +1,1 @@
+"""The device that a worker trains on."""

@@ -1,0 +1,130 @@
+"""Score final weights on the sealed test list: `hpo evaluate --final`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from data import ClipBatch
+from hpo.spec.dataset import DatasetConfig
+from hpo.spec.training import TrainingConfig
+
+from ..checkpoints.contents import load
+from ..device.detection import Device
+from ..errors import CheckpointError
+from ..training.inputs import build_model, clip_spec, open_task
+from ..training.precision import resolve
+from ..training.reproducibility import Runtime, prepare
+from ..training.scoring import score, wilson_interval
+
+DEFAULT_CLIPS = 10
+"""Clips per video, evenly spaced: the usual number of temporal views (SlowFast, ICCV 2019)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalScore:
+    """The score on the test list of one split."""
+
+    top1: float
+    top5: float
+    interval: tuple[float, float]
+    """Wilson interval of `top1`, 95 %."""
+    videos: int
+    clips: int
+    crops: int
+    """A video was seen in so many clips times crops."""
+    chance: float
+    """Top-1 of guessing: one over the number of classes."""
+    dataset_version: str
+    same_dataset: bool
+    """Whether the data set is still the one that was trained on."""
+
+
+def evaluate_final(
+    checkpoint: Path,
+    dataset: DatasetConfig,
+    *,
+    cache_dir: Path,
+    device: Device,
+    reason: str,
+    clips: int = DEFAULT_CLIPS,
+    crops: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> FinalScore:
+    """Break the seal of the test list, for a `reason` that is recorded, and score a checkpoint on it.
+
+    The softmax outputs of a video's views, `clips` evenly spaced clips in `crops` crops each, are averaged. Sets
+    the thread count of this process.
+
+    Args:
+        progress: called with the videos scored so far and all of them.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or was made for other classes.
+        data.DatasetError, models.ModelError: the data set or the model cannot be used.
+    """
+    state = load(checkpoint)
+    config = TrainingConfig.from_flat(state["config"])
+    runtime = _runtime(device)
+    prepare(runtime)
+    opened = open_task(dataset, cache_dir=cache_dir)
+    if list(opened.class_names) != state["class_names"]:
+        raise CheckpointError(
+            f"{checkpoint} was trained for other classes ({len(state['class_names'])}) than {dataset.root} has "
+            f"({opened.num_classes}); give the data set that it was trained on"
+        )
+    model = build_model(config, num_classes=opened.num_classes)
+    model.load_state_dict(state["model"])
+    model.to(runtime.device)
+    loader = opened.test_loader(
+        reason=reason,
+        clip=clip_spec(config),
+        batch_size=config.batch_size,
+        device=runtime.device,
+        views=clips,
+        crops=crops,
+    )
+    result = score(
+        model,
+        loader,
+        device=runtime.device,
+        precision=resolve(config, runtime),
+        most_clips=config.batch_size,
+        each=None if progress is None else _counting(progress, loader.num_clips),
+    )
+    right = round(result.top1 * result.videos)
+    return FinalScore(
+        top1=result.top1,
+        top5=result.top5,
+        interval=wilson_interval(right, result.videos),
+        videos=result.videos,
+        clips=clips,
+        crops=crops,
+        chance=1 / opened.num_classes,
+        dataset_version=opened.version,
+        same_dataset=opened.version == state["dataset_version"],
+    )
+
+
+def _runtime(device: Device) -> Runtime:
+    """Use the device within this process. Nothing has started CUDA yet, so that the choice of GPU still counts."""
+    if device.kind == "cuda" and not torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # torch's gap
+        os.environ.update(CUDA_VISIBLE_DEVICES=device.visible, CUDA_DEVICE_ORDER="PCI_BUS_ID")
+    return Runtime(
+        device=torch.device(device.kind), threads=device.threads, bf16=device.bf16, deterministic=device.deterministic
+    )
+
+
+def _counting(progress: Callable[[int, int], None], total: int) -> Callable[[ClipBatch], None]:
+    done = 0
+
+    def each(batch: ClipBatch) -> None:
+        nonlocal done
+        done += len(batch.ids)
+        progress(done, total)
+
+    return each

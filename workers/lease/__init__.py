@@ -1,0 +1,1 @@
+"""One lease at a time: claim a trial, report on it, finish or release it."""

@@ -1,0 +1,1 @@
+"""The child process that trains one trial, and both ends of its pipes."""

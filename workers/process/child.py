@@ -1,0 +1,165 @@
+"""The worker's side of a training process: start it, give it a job, hear from it, end it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import IO, Self
+
+from pydantic import ValidationError
+
+from ..device.detection import Device
+from .messages import EVENTS, Command, Event, Job, Note
+
+_CODE = "from workers.process.main import main; main()"
+_LOG_TAIL_BYTES = 2000
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """The training process ended."""
+
+    returncode: int
+
+    def __str__(self) -> str:
+        if self.returncode >= 0:
+            return f"the training process ended with status {self.returncode} without a result"
+        name = signal.Signals(-self.returncode).name
+        hint = "; the kernel does that when memory runs out" if name == "SIGKILL" else ""
+        return f"the training process was killed by {name}{hint}"
+
+
+class Child:
+    """A training process, first standing by, then busy with its one job."""
+
+    def __init__(self, process: subprocess.Popen[str], events: IO[str], log: Path) -> None:
+        self._process = process
+        self._events = events
+        self._listener: threading.Thread | None = None
+        self.log = log
+
+    @classmethod
+    def start(cls, device: Device, folder: Path) -> Self:
+        """Start a process that imports and waits. It prints to a file in `folder` until it has a job."""
+        folder.mkdir(parents=True, exist_ok=True)
+        log = folder / f".standby-{os.getpid()}-{next(_numbers)}.log"
+        read, write = os.pipe()
+        try:
+            with log.open("wb") as output:
+                # -P: a folder called `data` where the worker was started must not shadow ours.
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", _CODE, str(write)],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(write,),
+                    env=device.environment(),
+                    start_new_session=True,  # Ctrl-C in a terminal is for the worker alone
+                    text=True,
+                    encoding="utf-8",
+                )
+        finally:
+            os.close(write)
+        return cls(process, os.fdopen(read, encoding="utf-8"), log)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def assign(self, job: Job, log: Path, deliver: Callable[[Event | Gone], None]) -> None:
+        """Give the process its job; from now on `deliver` is called from a thread, with `Gone` as the last."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.replace(log)
+        self.log = log
+        self._listener = threading.Thread(target=self._listen, args=(deliver,), name="events", daemon=True)
+        self._listener.start()
+        self._write(job.model_dump_json())
+
+    def send(self, command: Command) -> None:
+        """Send a command; one to a process that is gone is dropped."""
+        self._write(command.model_dump_json())
+
+    def end(self, *, patience_seconds: float = 0.0) -> None:
+        """Make sure that the process is gone: wait for it, then kill it."""
+        try:
+            self._process.wait(patience_seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        if self._listener is None:
+            self._events.close()
+            self.log.unlink(missing_ok=True)
+
+    def log_tail(self) -> str:
+        """Give the end of what the process printed."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
+                return file.read().decode("utf-8", "replace").strip()
+        except OSError:
+            return ""
+
+    def _write(self, line: str) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None  # noqa: S101 - it was started with a pipe
+        try:
+            stdin.write(line + "\n")
+            stdin.flush()
+        except (BrokenPipeError, ValueError):
+            return  # its end is told by `Gone`
+
+    def _listen(self, deliver: Callable[[Event | Gone], None]) -> None:
+        with self._events:
+            for line in self._events:
+                try:
+                    deliver(EVENTS.validate_json(line))
+                except ValidationError:
+                    # A process that is killed amid a line leaves half of it.
+                    deliver(Note(text=f"half a message from the training process: {line[:200]!r}", warning=True))
+        deliver(Gone(returncode=self._process.wait()))
+
+
+class Nursery:
+    """Keeps one process standing by, so that a trial does not wait for PyTorch to be imported."""
+
+    def __init__(self, device: Device, folder: Path) -> None:
+        self._device = device
+        self._folder = folder
+        self._standby: Child | None = None
+
+    def prepare(self) -> None:
+        """Start a process to stand by, unless one does."""
+        if self._standby is None or not self._standby.alive:
+            self.close()
+            self._standby = Child.start(self._device, self._folder)
+
+    def take(self) -> Child:
+        """Give a fresh process."""
+        self.prepare()
+        child, self._standby = self._standby, None
+        assert child is not None  # noqa: S101 - `prepare` made one
+        return child
+
+    def close(self) -> None:
+        """End the process that stands by."""
+        if self._standby is not None:
+            self._standby.end()
+            self._standby = None
