@@ -268,7 +268,7 @@ def header(device: torch.device, precision: str) -> str:
 
 
 def line(row: Row) -> str:
-    """Give clips per second of a contestant, and its ratio to the peer, as a line of the table."""
+    """Return clips per second of a contestant, and its ratio to the peer, as a line of the table."""
     ratio = f"{statistics.median(row.ratios):.2f} ({min(row.ratios):.2f} to {max(row.ratios):.2f})"
     speed = row.clips / statistics.median(row.seconds)
     return f"| {row.model} | {row.shape} | {row.variant} | {speed:.2f} | {ratio} |"

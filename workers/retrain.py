@@ -18,8 +18,8 @@ from hpo.spec.training import TrainingConfig
 from .checkpoints.folder import TrialFolder
 from .device.detection import Device
 from .errors import TrainingFailedError
-from .process.child import Child, Gone
-from .process.messages import Broken, Command, EpochDone, Event, Failed, Finished, Interrupted, Job
+from .process.child import Child, ProcessExited
+from .process.messages import Command, EpochDone, Event, Failed, Finished, Interrupted, Job, WorkerFault
 
 _INTERRUPT_SECONDS = 20.0
 
@@ -75,7 +75,7 @@ def train_export(
         bf16=device.bf16,
         deterministic=device.deterministic,
     )
-    events: queue.SimpleQueue[Event | Gone] = queue.SimpleQueue()
+    events: queue.SimpleQueue[Event | ProcessExited] = queue.SimpleQueue()
     child = Child.start(device, folder)
     try:
         child.assign(job, TrialFolder(folder, attempt=1).log, events.put)
@@ -89,11 +89,11 @@ def train_export(
 
 
 def _follow(
-    child: Child, events: queue.SimpleQueue[Event | Gone], progress: Callable[[Event], None] | None
+    child: Child, events: queue.SimpleQueue[Event | ProcessExited], progress: Callable[[Event], None] | None
 ) -> TrainingResult:
     while True:
         event = events.get()
-        if isinstance(event, Gone):
+        if isinstance(event, ProcessExited):
             raise TrainingFailedError(f"{event}; it printed: {child.log_tail() or 'nothing'}")
         if progress is not None:
             progress(event)
@@ -102,7 +102,7 @@ def _follow(
                 child.send(Command(action="carry_on", epoch=event.measurement.step))
             case Failed():
                 raise TrainingFailedError(event.message, kind=event.failure_kind)
-            case Broken():
+            case WorkerFault():
                 raise TrainingFailedError(event.message)
             case Finished(checkpoint=str() as checkpoint):
                 TrialFolder(Path(checkpoint).parent, attempt=1).remove_resume_points()

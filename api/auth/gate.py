@@ -85,7 +85,7 @@ def needs_principal(path: str) -> bool:
 
 
 def session_of(headers: Headers) -> str | None:
-    """Give the session token of the request's cookie."""
+    """Return the session token of the request's cookie."""
     try:
         cookie = SimpleCookie(headers.get("cookie", ""))
     except CookieError:

@@ -16,7 +16,7 @@ FIRST_NAME: Final = "admin (made by hpo serve)"
 
 
 def load_secret(home: Path) -> bytes:
-    """Give the key: `HPO_SECRET` if set (replicas share it so), else the file `secret` in the data directory.
+    """Return the key: `HPO_SECRET` if set (replicas share it so), else the file `secret` in the data directory.
 
     The file is made on first use, with mode 0600. Losing the key makes every token unknown.
 
@@ -37,7 +37,7 @@ def load_secret(home: Path) -> bytes:
 
 
 def bootstrap_admin_token(database: Database, key: bytes, token_file: Path) -> str:
-    """Give this machine's token; make one on the first start, or when the one in the file is no longer known.
+    """Return this machine's token; make one on the first start, or when the one in the file is no longer known.
 
     Raises:
         SetupError: the file cannot be read or written.

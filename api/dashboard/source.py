@@ -69,14 +69,14 @@ class DatabaseSource:
         return found
 
     def study_id_of(self, trial_id: int) -> int:
-        """Give the study of a trial that was read before, else look through all studies."""
+        """Return the study of a trial that was read before, else look through all studies."""
         if trial_id not in self._study_of:
             for study in self.studies():
                 self.frozen_trials(study)
         return self._study_of[trial_id]
 
     def notes(self, study_id: int) -> Mapping[str, Any]:
-        """Give the notes of a study."""
+        """Return the notes of a study."""
         return self._notes.get(study_id, {})
 
     def set_note(self, study_id: int, key: str, value: Any) -> None:

@@ -79,7 +79,7 @@ def export_trial(
     ] = None,
     form: Annotated[ExportFormat, Query(alias="format")] = "yaml",
 ) -> Response:
-    """Give everything that trains a trial again: configuration, task, seed, data set version, environment."""
+    """Return everything that trains a trial again: configuration, task, seed, data set version, environment."""
     with state.database.transaction() as connection:
         study = studies.get(connection, name)
         record = _best(connection, study) if trial is None else trials.get(connection, study.id, trial)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Response
 
 from hpo.protocol import ClaimRequest, FinishRequest, Lease, ReleaseRequest, ReportReply, ReportRequest
 from hpo.service.decision import decide
-from hpo.service.settling import settle
+from hpo.service.finishing import end_finished_studies
 from hpo.store import lifecycle
 
 from ..auth.scopes import BEARER, WorkerOnly
@@ -105,7 +105,7 @@ def finish_trial(state: State, _: WorkerOnly, trial_id: TrialId, request: Finish
         record = lifecycle.finish(connection, trial_id, request)
     with state.database.transaction() as connection:
         # Whoever waits for the study sees its end now, not at the next round of upkeep.
-        settle(connection)
+        end_finished_studies(connection)
     return Trial.of(record)
 
 
@@ -123,4 +123,4 @@ def release_trial(state: State, _: WorkerOnly, trial_id: TrialId, request: Relea
     if request.reason == "paused":
         with state.database.transaction() as connection:
             # The rung that this trial has filled may promote another, and the last pause may end the study.
-            settle(connection)
+            end_finished_studies(connection)

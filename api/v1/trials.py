@@ -190,7 +190,7 @@ def list_curves(
     name: StudyName,
     metric: Annotated[str | None, Query(description="The first objective, if none is given.", max_length=100)] = None,
 ) -> Curves:
-    """Give one metric of every trial over the epochs."""
+    """Return one metric of every trial over the epochs."""
     with state.database.transaction() as connection:
         study = studies.get(connection, name)
         records = trials.records(connection, study.id)

@@ -31,14 +31,14 @@ class Estimate:
 
 
 def weights(runs: int, *, draws: int = DRAWS, seed: int = 0) -> NDArray[np.float64]:
-    """Give the share of each run in each draw, (1 + draws, runs); the first row is the sample itself."""
+    """Return the share of each run in each draw, (1 + draws, runs); the first row is the sample itself."""
     rng = np.random.default_rng([seed, runs])
     counts = rng.multinomial(runs, np.full(runs, 1 / runs), size=draws)
     return np.vstack([np.full((1, runs), 1 / runs), counts / runs])
 
 
 def over_problems(logs: Sequence[NDArray[np.float64]], *, seed: int = 0) -> Estimate:
-    """Give the geometric mean of ratios; `logs` holds, for each problem, the log ratio in every row of `weights`."""
+    """Return the geometric mean of ratios; `logs` holds, for each problem, the log ratio in every row of `weights`."""
     table = np.array(logs)
     means = table.mean(axis=0)
     rng = np.random.default_rng(seed)
@@ -50,13 +50,13 @@ def over_problems(logs: Sequence[NDArray[np.float64]], *, seed: int = 0) -> Esti
 
 
 def of_means(tables: Sequence[NDArray[np.float64]]) -> Estimate:
-    """Give the plain mean over problems of the mean over runs; `tables` holds the runs of each problem."""
+    """Return the plain mean over problems of the mean over runs; `tables` holds the runs of each problem."""
     means = np.mean([weights(len(runs), seed=place) @ runs for place, runs in enumerate(tables)], axis=0)
     low, high = interval(means[1:])
     return Estimate(value=float(means[0]), low=low, high=high, wide_low=low, wide_high=high)
 
 
 def interval(draws: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
-    """Give the percentile interval of the draws, some of which may be infinite."""
+    """Return the percentile interval of the draws, some of which may be infinite."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return float(low), float(high)

@@ -187,7 +187,7 @@ def good_ones_stopped(results: Results, method: str, bar: float) -> Figure:
 
 
 def _ended(entries: Sequence[Sequence[Any]]) -> list[tuple[float, bool]]:
-    """Give the true last value of each trial, and whether it was completed at last."""
+    """Return the true last value of each trial, and whether it was completed at last."""
     found: list[tuple[float, bool]] = []
     for _, truth, completed, *resumed in entries:
         if resumed:
@@ -295,7 +295,7 @@ def all_figures(results: Results) -> list[Figure]:
 
 
 def first_at_or_below(traces: NDArray[np.float64], targets: NDArray[np.float64], budget: int) -> Logs:
-    """Give where each trace (draws, steps) first is at its target or below, as a share of `budget`."""
+    """Return where each trace (draws, steps) first is at its target or below, as a share of `budget`."""
     # Means of equal runs may differ in their last digits.
     reached = traces <= targets[:, None] * (1 + 1e-9)
     steps = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, NOT_REACHED * budget)
@@ -316,7 +316,7 @@ def _seconds(results: Results, method: str, count: int) -> NDArray[np.float64] |
 
 
 def _best(truths: Sequence[float | None]) -> float:
-    """Give the best value that fitted, the start included."""
+    """Return the best value that fitted, the start included."""
     found = [truth for truth in truths if truth is not None]
     return max(found) if len(truths) > MEMORY_START and found else 0.0
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def hypervolume(losses: ArrayLike, corner: ArrayLike) -> float:
-    """Give the area between the front of `losses` (n, 2) and `corner` (2,), both objectives minimized.
+    """Return the area between the front of `losses` (n, 2) and `corner` (2,), both objectives minimized.
 
     What is not better than the corner in both objectives adds nothing.
     """
@@ -17,7 +17,7 @@ def hypervolume(losses: ArrayLike, corner: ArrayLike) -> float:
 
 
 def pareto_front(losses: NDArray[np.float64], corner: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the non-dominated rows that are better than the corner, by rising first objective."""
+    """Return the non-dominated rows that are better than the corner, by rising first objective."""
     inside = losses[np.all(losses < corner, axis=1)]
     ordered = inside[np.lexsort((inside[:, 1], inside[:, 0]))]
     least = np.minimum.accumulate(ordered[:, 1]) if len(ordered) else ordered[:, 1]
@@ -27,5 +27,5 @@ def pareto_front(losses: NDArray[np.float64], corner: NDArray[np.float64]) -> ND
 
 
 def hypervolume_trace(losses: NDArray[np.float64], corner: ArrayLike) -> NDArray[np.float64]:
-    """Give the hypervolume after each of the rows (n, 2)."""
+    """Return the hypervolume after each of the rows (n, 2)."""
     return np.array([hypervolume(losses[: count + 1], corner) for count in range(len(losses))])

@@ -24,7 +24,7 @@ METHODS_AT: Final[Mapping[int, Sequence[str]]] = {100: ("tpe", "ours", "gp", "ax
 
 
 def latency(problem: Problem, names: Sequence[str], seed: int, count: int) -> dict[str, list[float]]:
-    """Give the CPU seconds of each turn of each method, with `count` finished trials at the first."""
+    """Return the CPU seconds of each turn of each method, with `count` finished trials at the first."""
     finished = start_of(problem, seed, count)
     methods = {name: _filled(problem, name, seed, finished) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}

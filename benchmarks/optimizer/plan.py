@@ -38,7 +38,7 @@ class Selection:
 
 
 def planned(selection: Selection) -> Iterator[Run]:
-    """Give the runs that are selected, in the order in which to do them (those of `latency` apart)."""
+    """Yield the runs that are selected, in the order in which to do them (those of `latency` apart)."""
     for method in METHODS:
         if selection.methods and method not in selection.methods:
             continue
@@ -52,5 +52,5 @@ def planned(selection: Selection) -> Iterator[Run]:
 
 
 def latency_counts(selection: Selection) -> Sequence[int]:
-    """Give the numbers of trials at which time is to be measured; none where it is not selected."""
+    """Return the numbers of trials at which time is to be measured; none where it is not selected."""
     return COUNTS if not selection.protocols or "latency" in selection.protocols else ()

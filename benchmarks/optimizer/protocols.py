@@ -190,7 +190,7 @@ PROBLEMS_OF: Final[Mapping[str, Sequence[str]]] = {
 
 
 def trials_of(protocol: str, method: str) -> int:
-    """Give the number of trials of a run."""
+    """Return the number of trials of a run."""
     if protocol == "sequential":
         return SLOW_TRIALS if method == "ax" else SEQUENTIAL_TRIALS
     if protocol == "memory":

@@ -89,7 +89,7 @@ def compute_reference(problem: Problem, *, samples: int = SAMPLES, seed: int = 0
 
 
 def _losses(problem: Problem, spec: StudySpec) -> Losses:
-    """Give the losses of points of the cube; what does not fit into memory is infinitely bad."""
+    """Return the losses of points of the cube; what does not fit into memory is infinitely bad."""
 
     def losses(points: NDArray[np.float64]) -> NDArray[np.float64]:
         many = [decode(spec, [float(u) for u in point]) for point in points]

@@ -62,7 +62,7 @@ class Rows:
             os.close(handle)
 
     def read(self) -> list[Row]:
-        """Give every whole row, in the order of the files' names and lines."""
+        """Return every whole row, in the order of the files' names and lines."""
         return [row for path in sorted(self._folder.glob("*.jsonl")) for row in _read(path)]
 
 

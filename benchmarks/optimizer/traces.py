@@ -32,25 +32,25 @@ class Results:
     score: Score = "tried"
 
     def seeds(self, protocol: str, problem: str, *methods: str) -> list[int]:
-        """Give the seeds that all `methods` have a row of."""
+        """Return the seeds that all `methods` have a row of."""
         found = [{run.seed for run in self.rows if self._matches(run, protocol, problem, name)} for name in methods]
         return sorted(set.intersection(*found)) if found else []
 
     def row(self, protocol: str, problem: str, method: str, seed: int) -> Row:
-        """Give one row."""
+        """Return one row."""
         return self.rows[Run(protocol, problem, method, seed, self.scramble)]
 
     def traces(self, protocol: str, problem: str, method: str, seeds: Sequence[int]) -> NDArray[np.float64]:
-        """Give the regret after each trial, (seeds, trials)."""
+        """Return the regret after each trial, (seeds, trials)."""
         rows = [self.row(protocol, problem, method, seed) for seed in seeds]
         return np.array([trace_of(row, self.score) for row in rows])
 
     def epoch_traces(self, problem: str, method: str, seeds: Sequence[int]) -> NDArray[np.float64]:
-        """Give the regret after each epoch spent, (seeds, epochs)."""
+        """Return the regret after each epoch spent, (seeds, epochs)."""
         return np.array([epoch_trace(self.row("fidelity", problem, method, seed)) for seed in seeds])
 
     def versions(self) -> dict[str, str]:
-        """Give the version of each method."""
+        """Return the version of each method."""
         return {row.run.method: row.version for row in self.rows.values()}
 
     def _matches(self, run: Run, protocol: str, problem: str, method: str) -> bool:
@@ -58,7 +58,7 @@ class Results:
 
 
 def trace_of(row: Row, score: Score = "tried") -> NDArray[np.float64]:
-    """Give the regret after each trial of a run of one objective."""
+    """Return the regret after each trial of a run of one objective."""
     reference = reference_of(row.run.problem)
     regrets = reference.regret(row.data["truths"])
     if score == "tried" or "values" not in row.data:
@@ -71,7 +71,7 @@ def trace_of(row: Row, score: Score = "tried") -> NDArray[np.float64]:
 
 
 def epoch_trace(row: Row) -> NDArray[np.float64]:
-    """Give the regret of the best configuration that ran to its end, after each epoch; infinite before the first."""
+    """Return the regret of the best configuration that ran to its end, after each epoch; infinite before the first."""
     budget = row.trials * LCBENCH_EPOCHS
     trace = np.full(budget, np.inf)
     reference = reference_of(row.run.problem)

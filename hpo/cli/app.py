@@ -57,7 +57,7 @@ def _options(
 
 
 def settings_of(context: typer.Context) -> Settings:
-    """Give the settings that the root options made."""
+    """Return the settings that the root options made."""
     found = context.find_object(Settings)
     assert found is not None, "every command runs below the root callback"  # noqa: S101 - a fact of typer
     return found
@@ -69,7 +69,7 @@ def exit_code(error: Exception) -> int:
 
 
 @contextmanager
-def told(*kinds: type[Exception]) -> Iterator[None]:
+def one_sentence_errors(*kinds: type[Exception]) -> Iterator[None]:
     """Turn errors of `models` and `data`, which know nothing of ours, into ones that are told in a sentence.
 
     Raises:
@@ -91,13 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_installation()
         app(args=None if arguments is None else list(arguments))
     except errors.HpoError as error:
-        tell(error)
+        print_error(error)
         raise SystemExit(exit_code(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
 
-def tell(error: errors.HpoError) -> None:
+def print_error(error: errors.HpoError) -> None:
     """Print an error for a person: one line, or one per field of a wrong spec."""
     lines = [str(issue) for issue in error.issues] if isinstance(error, errors.SpecError) else [str(error)]
     for line in lines:

@@ -13,7 +13,7 @@ import typer
 from data.index.file import read_index
 
 from ..errors import HpoError
-from .app import out, settings_of, told
+from .app import one_sentence_errors, out, settings_of
 from .dataset_tables import print_check, print_split, print_stats
 from .datasets import GroupPattern, Name, Root, group, progress_bar
 
@@ -35,7 +35,7 @@ def _scanned(context: typer.Context, root: Path, name: str, group_pattern: str |
     from data.scanning.scan import scan_into
 
     cache_dir = settings_of(context).cache_dir
-    with told(DatasetError), progress_bar() as bar:
+    with one_sentence_errors(DatasetError), progress_bar() as bar:
         return scan_into(cache_dir, root, name=name, group_pattern=group_pattern, progress=bar)
 
 
@@ -45,7 +45,7 @@ def _known(context: typer.Context, root: Path, name: str, group_pattern: str | N
 
     if not root.is_file():
         return _scanned(context, root, name, group_pattern)
-    with told(DatasetError):
+    with one_sentence_errors(DatasetError):
         return read_index(root)
 
 
@@ -59,7 +59,7 @@ def scan(
 
     index = _scanned(context, root, name, group_pattern)
     folder = output or settings_of(context).cache_dir / f"index-{index.name}-{index.hash[:12]}"
-    with told(DatasetError):
+    with one_sentence_errors(DatasetError):
         write_scan(index, folder)
     statuses = ", ".join(f"{count} {status}" for status, count in index.status_counts().items())
     out.print(f"layout {index.name}, {len(index.class_names)} classes, {len(index.clips)} clips ({statuses})")
@@ -126,7 +126,7 @@ def split(
     from data.scanning.scan import read_listing
     from data.specs import SplitSpec
 
-    with told(DatasetError):
+    with one_sentence_errors(DatasetError):
         spec = SplitSpec(
             split=number,
             validation=validation,  # type: ignore[arg-type]  # the spec refuses what it does not know
@@ -161,7 +161,7 @@ def export(
     from data.export.lists import export as write
 
     index = _scanned(context, root, name, None)
-    with told(DatasetError):
+    with one_sentence_errors(DatasetError):
         written = write(index, root.expanduser(), folder, to, split=number)  # type: ignore[arg-type]  # refused by name
     out.print(f"{written.clips} clips of {len(index.clips)} written to {folder}, {len(written.lists)} lists")
     for note in written.notes:

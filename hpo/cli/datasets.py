@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from .app import app, err, out, told
+from .app import app, err, one_sentence_errors, out
 
 group = typer.Typer(no_args_is_help=True, help="Make, check and prepare data sets.")
 app.add_typer(group, name="data")
@@ -52,6 +52,6 @@ def make_demo(
     from data import DatasetError
     from data.synthetic.dataset import make_demo_dataset
 
-    with told(DatasetError), progress_bar() as report:
+    with one_sentence_errors(DatasetError), progress_bar() as report:
         make_demo_dataset(root, groups=groups, clips_per_group=clips_per_group, seed=seed, progress=report)
     out.print(f"{root} is ready; `hpo data check {root}` looks through it")

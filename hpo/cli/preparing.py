@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import out, settings_of, told
+from .app import one_sentence_errors, out, settings_of
 from .datasets import GroupPattern, Name, Report, Root, group, progress_bar
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def prepare(
     from data.preparation.prepare import prepare as build
 
     cache_dir = settings_of(context).cache_dir
-    with told(DatasetError):
+    with one_sentence_errors(DatasetError):
         spec = _spec(
             name=name,
             root=root,
@@ -89,7 +89,7 @@ def extract(
     from data import DatasetError
     from data.export.frames import extract as write
 
-    with told(DatasetError), progress_bar() as bar:
+    with one_sentence_errors(DatasetError), progress_bar() as bar:
         spec = _spec(
             name=name,
             root=root,

@@ -164,7 +164,7 @@ def leaderboard(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> Table:
 
 
 def undominated(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give the completed trials within the constraints that no other such trial dominates."""
+    """Return the completed trials within the constraints that no other such trial dominates."""
     from ..results.outcome import is_feasible
     from ..results.ranking import dominates, gains
 

@@ -109,7 +109,7 @@ def make_home(settings: Settings) -> None:
 
 @contextmanager
 def postgres(settings: Settings) -> Iterator[str]:
-    """Give the URL of the database: DATABASE_URL, else the embedded server, running while the block does."""
+    """Yield the URL of the database: DATABASE_URL, else the embedded server, running while the block does."""
     if settings.database_url is not None:
         yield settings.database_url
         return

@@ -14,7 +14,7 @@ MOST_COMBINATIONS = 256
 
 
 def search_fragment(name: str) -> Fragment:
-    """Give what `space: {include: NAME}` stands for.
+    """Return what `space: {include: NAME}` stands for.
 
     Raises:
         NotFoundError: there is no such model; the message names close matches.

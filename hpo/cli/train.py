@@ -14,7 +14,7 @@ import typer
 from ..errors import SetupError
 from ..results.export import Export, load_export
 from ..settings import Settings
-from .app import app, err, out, settings_of, told
+from .app import app, err, one_sentence_errors, out, settings_of
 from .datasets import progress_bar
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def train(
     device = _device(exported, gpu=gpu, cpu=cpu, threads=threads)
     folder = output or file.with_suffix(".train")
     out.print(f"training trial {exported.trial} of {exported.study} on {device.label}, {device.threads} thread(s)")
-    with told(DatasetError, ModelError):
+    with one_sentence_errors(DatasetError, ModelError):
         result = train_export(
             exported.training_config,
             exported.task,
@@ -133,7 +133,7 @@ def _score(file: Path, settings: Settings, *, device: Device | None, views: tupl
     exported = load_export(file)
     if exported.checkpoint is None:
         raise SetupError(f"{file} names no checkpoint; train it with `hpo train {file}`")
-    with told(DatasetError, ModelError), progress_bar() as bar:
+    with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
         score = evaluate_final(
             file.parent / exported.checkpoint,
             exported.task.dataset,

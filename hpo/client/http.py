@@ -140,7 +140,7 @@ class Client:
         return self._object("POST", _of(name, "trials", str(number), "cancel"))
 
     def curves(self, name: str, *, metric: str | None = None) -> Json:
-        """Give one metric (the first objective) of every trial over the epochs."""
+        """Return one metric (the first objective) of every trial over the epochs."""
         return self._object("GET", _of(name, "curves"), params={} if metric is None else {"metric": metric})
 
     def best(self, name: str) -> Json:
@@ -148,7 +148,7 @@ class Client:
         return self._object("GET", _of(name, "best"))
 
     def export(self, name: str, *, trial: int | None = None) -> Json:
-        """Give the export document of the best trial, or of the one with that number."""
+        """Return the export document of the best trial, or of the one with that number."""
         query: Json = {"format": "json"} | ({} if trial is None else {"trial": trial})
         return self._object("GET", _of(name, "export"), params=query)
 

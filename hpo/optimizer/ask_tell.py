@@ -161,7 +161,7 @@ class Optimizer:
         return [min(nearest, key=lambda entry: entry[0])[1]]
 
     def _start(self, history: History, n: int) -> list[Suggestion]:
-        """Give the best of the earlier studies, then points of the start-up."""
+        """Return the best of the earlier studies, then points of the start-up."""
         best = [
             Suggestion(params=trial.params, generator=f"best of {trial.study}")
             for trial in best_of(history.spec, history.earlier)
@@ -228,7 +228,7 @@ class Optimizer:
         self._keep(replace(self._record(id), state=TrialState.PAUSED))
 
     def promotions(self) -> list[int]:
-        """Give the paused trials that the stopping rule lets go on by what is known now."""
+        """Return the paused trials that the stopping rule lets go on by what is known now."""
         return promotions(self.spec, list(self._records.values()))
 
     def fail(self, id: int, kind: FailureKind) -> None:
@@ -247,7 +247,7 @@ class Optimizer:
         self._memory_of = None
 
     def history(self) -> History:
-        """Give what is known, as generators read it."""
+        """Return what is known, as generators read it."""
         records, memory = list(self._records.values()), self._memory()
         return History(with_memory_limit(self.spec, memory, records), records, memory.demand_gib, self._earlier)
 
@@ -273,7 +273,7 @@ def _routed(memory: MemoryModel, suggestion: Suggestion) -> Suggestion:
 
 
 def startup_trials(spec: StudySpec, *, earlier: int = 0) -> int:
-    """Give the number of quasi-random trials before a model takes over, with so many trials of earlier studies.
+    """Return the number of quasi-random trials before a model takes over, with so many trials of earlier studies.
 
     `auto` is half the number of parameters that vary and at least 5, but leaves a small study two thirds of its
     trials for the model. Earlier trials stand for those of the start-up, but for two.

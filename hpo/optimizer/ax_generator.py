@@ -58,7 +58,7 @@ class AxGenerator:
         self._study: AxStudy | None = None
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Give up to `n` configurations, each planned with the earlier ones pending."""
+        """Return up to `n` configurations, each planned with the earlier ones pending."""
         try:
             with _known_warnings():
                 return self.study(history).propose(history, n)
@@ -69,11 +69,11 @@ class AxGenerator:
             raise GeneratorError(f"Ax could not propose ({type(error).__name__}: {error})") from error
 
     def complete(self, history: History, guess: Params) -> Suggestion:
-        """Give the best new configuration that has the values of `guess`."""
+        """Return the best new configuration that has the values of `guess`."""
         return BayesGenerator(self.name).complete(history, guess)
 
     def study(self, history: History) -> AxStudy:
-        """Give the Ax experiment of `history`, brought up to date or built anew."""
+        """Return the Ax experiment of `history`, brought up to date or built anew."""
         with _known_warnings():
             if self._study is None or not self._study.follow(history):
                 self._study = AxStudy(history.spec)
@@ -99,7 +99,7 @@ class BayesNode(ExternalGenerationNode):
         """Do nothing: the history that was planned with is where the experiment's trials and data come from."""
 
     def get_next_candidate(self, pending_parameters: list[Any]) -> dict[str, AxValue | None]:
-        """Give the next planned candidate in Ax's words."""
+        """Return the next planned candidate in Ax's words."""
         return dict(self._space.encode(self._planned.pop(0).params))
 
 
@@ -152,7 +152,7 @@ class AxStudy:
         return True
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Give the candidates of the generation strategy; they are no trials of the experiment before they are told."""
+        """Return the candidates of the generation strategy; they become trials of the experiment with their results."""
         planned = self._node.plan(history, n)
         self._strategy.gen(experiment=self.experiment, num_trials=len(planned))
         return planned

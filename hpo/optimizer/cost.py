@@ -24,7 +24,7 @@ _LEAST: Final = 4
 
 
 def expected_cost(history: History) -> Callable[[Params], float] | None:
-    """Give the function from a configuration to the GPU seconds of all its epochs; None while too little is known."""
+    """Return the function from a configuration to the GPU seconds of all its epochs; None while too little is known."""
     seen = [(record, seconds) for record in history.records if (seconds := seconds_per_epoch(record)) is not None]
     if len(seen) < _LEAST:
         return None
@@ -41,7 +41,7 @@ def expected_cost(history: History) -> Callable[[Params], float] | None:
 
 
 def seconds_per_epoch(record: TrialRecord) -> float | None:
-    """Give the mean GPU seconds of the epochs of a trial; None before the first was measured."""
+    """Return the mean GPU seconds of the epochs of a trial; None before the first was measured."""
     if not record.curve or record.gpu_seconds <= 0:
         return None
     return record.gpu_seconds / max(record.epochs_done, len(record.curve))

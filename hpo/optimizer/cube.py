@@ -14,7 +14,7 @@ ParamsKey = frozenset[tuple[str, ParamValue]]
 
 
 def key_of(params: Params) -> ParamsKey:
-    """Give the identity of a configuration: equal for equal values in any order."""
+    """Return the identity of a configuration: equal for equal values in any order."""
     return frozenset(params.items())
 
 
@@ -28,7 +28,7 @@ def decode(spec: StudySpec, point: Sequence[float]) -> dict[str, ParamValue]:
 
 
 def value_at(parameter: AnyParameter, u: float) -> ParamValue:
-    """Give the value at the coordinate `u` in [0, 1)."""
+    """Return the value at the coordinate `u` in [0, 1)."""
     if isinstance(parameter, FloatParameter):
         if parameter.step is not None:
             return grid_value(parameter, _index(u, grid_size(parameter)))
@@ -42,7 +42,7 @@ def value_at(parameter: AnyParameter, u: float) -> ParamValue:
 
 
 def coordinate_of(parameter: FloatParameter, value: float) -> float:
-    """Give the coordinate in [0, 1] of a value of a range without steps."""
+    """Return the coordinate in [0, 1] of a value of a range without steps."""
     if parameter.log:
         low, high, value = math.log(parameter.low), math.log(parameter.high), math.log(value)
     else:
@@ -53,7 +53,7 @@ def coordinate_of(parameter: FloatParameter, value: float) -> float:
 
 
 def size(spec: StudySpec, limit: int) -> int | None:
-    """Give the number of configurations of a space; None where its values combine in more than `limit` ways."""
+    """Return the number of configurations of a space; None where its values combine in more than `limit` ways."""
     values: list[Sequence[ParamValue]] = []
     for parameter in spec.space.values():
         if isinstance(parameter, CategoricalParameter | OrdinalParameter):
@@ -69,20 +69,20 @@ def size(spec: StudySpec, limit: int) -> int | None:
 
 
 def grid_size(parameter: FloatParameter | IntParameter) -> int:
-    """Give the number of values of a stepped range."""
+    """Return the number of values of a stepped range."""
     low, high, step = (Decimal(str(value)) for value in (parameter.low, parameter.high, parameter.step))
     return int((high - low) // step) + 1
 
 
 def grid_value(parameter: FloatParameter | IntParameter, index: int) -> int | float:
-    """Give a value of a stepped range, from 0; decimal arithmetic keeps 0.3 from becoming 0.30000000000000004."""
+    """Return a value of a stepped range, from 0; decimal arithmetic keeps 0.3 from becoming 0.30000000000000004."""
     if isinstance(parameter, IntParameter):
         return parameter.low + index * parameter.step
     return float(Decimal(str(parameter.low)) + index * Decimal(str(parameter.step)))
 
 
 def grid_index(parameter: FloatParameter | IntParameter, value: ParamValue) -> int:
-    """Give the place of a value in its stepped range."""
+    """Return the place of a value in its stepped range."""
     return round((float(value) - parameter.low) / (parameter.step or 1))
 
 
@@ -98,6 +98,6 @@ def _index(u: float, count: int) -> int:
 
 
 def _real(low: float, high: float, u: float, *, log: bool) -> float:
-    """Give the share `u` of the way from low to high, rounding errors kept inside."""
+    """Return the share `u` of the way from low to high, rounding errors kept inside."""
     value = math.exp((1 - u) * math.log(low) + u * math.log(high)) if log else (1 - u) * low + u * high
     return min(max(value, low), high)

@@ -22,7 +22,7 @@ class Generator(Protocol):
         ...
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Give up to `n` different configurations that are not in `history.taken`; fewer when no more are found.
+        """Return up to `n` different configurations that are not in `history.taken`; fewer when no more are found.
 
         Raises:
             GeneratorError: nothing can be proposed; the caller falls back to a Sobol sequence.
@@ -35,7 +35,7 @@ class Completer(Protocol):
     """A generator that can also propose with some values given."""
 
     def complete(self, history: History, guess: Params) -> Suggestion:
-        """Give the best new configuration that has the values of `guess`, which lie in the space.
+        """Return the best new configuration that has the values of `guess`, which lie in the space.
 
         Raises:
             GeneratorError: there is none that is new, or no model.

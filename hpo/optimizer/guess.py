@@ -24,7 +24,7 @@ def leaves_open(spec: StudySpec, guess: Params) -> bool:
 
 
 def completed(history: History, guess: Params) -> Suggestion:
-    """Give the configuration with the values of `guess`, and the others of the first Sobol point that makes it new.
+    """Return the configuration with the values of `guess`, and the others of the first Sobol point that makes it new.
 
     A guess that leaves nothing open is taken as it is, also when it was tried before.
     """

@@ -101,7 +101,7 @@ class History:
         return [seen for seen in found if seen is not None]
 
     def extended(self, suggestions: Sequence[Suggestion]) -> History:
-        """Give the history in which `suggestions` are pending trials."""
+        """Return the history in which `suggestions` are pending trials."""
         after = max((record.id for record in self.records), default=-1) + 1
         pending = [
             TrialRecord(id=after + place, number=after + place, state=TrialState.SUGGESTED, params=suggestion.params)
@@ -110,7 +110,7 @@ class History:
         return History(self.spec, [*self.records, *pending], self._demand_gib, self.earlier)
 
     def without(self, rejected: Mapping[ParamsKey, float]) -> History:
-        """Give the history in which the configurations `rejected` have run out of memory, with what they would need."""
+        """Return the history in which the `rejected` configurations ran out of memory; each with what it would need."""
         after = max((record.id for record in self.records), default=-1) + 1
         records = [
             TrialRecord(
@@ -166,7 +166,7 @@ class History:
         return known if len(known) == len(values) else {}
 
     def _worst(self) -> dict[str, float]:
-        """Give the worst value of every metric that a finished trial has shown; nothing before the first."""
+        """Return the worst value of every metric that a finished trial has shown; nothing before the first."""
         seen = [self._usable(record) for record in self.records if record.state is TrialState.COMPLETED]
         seen = [metrics for metrics in seen if metrics]
         if not seen:

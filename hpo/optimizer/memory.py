@@ -75,7 +75,7 @@ class MemoryModel:
             self._learn(group, members)
 
     def predict_gib(self, params: Params) -> float | None:
-        """Give the expected peak memory on the device type that most trials ran on; None while too little is known."""
+        """Return the expected peak memory on the most common type of device; None while too little is known."""
         fit = self._fits.get(self._group(params))
         return None if fit is None else math.exp(fit.predict(self._shape.features(params)))
 
@@ -107,7 +107,7 @@ class MemoryModel:
             self.demand_gib |= {record.id: 1.1 * limit for record, limit in lost}
 
     def _lost_at(self, record: TrialRecord) -> float | None:
-        """Give the memory that was not enough, in GiB."""
+        """Return the memory that was not enough, in GiB."""
         device = self._fleet.devices.get(record.worker or "")
         if device is not None and device.memory_bytes is not None:
             return device.memory_bytes / GIB
@@ -119,7 +119,7 @@ class MemoryModel:
 
 
 def peak_gib(record: TrialRecord) -> float | None:
-    """Give the peak memory that a trial was seen to need, from the worker or among its metrics."""
+    """Return the peak memory that a trial was seen to need, from the worker or among its metrics."""
     if record.peak_memory_bytes is not None:
         return record.peak_memory_bytes / GIB
     found = finite(final_metrics(record), MEMORY_METRIC)
@@ -127,7 +127,7 @@ def peak_gib(record: TrialRecord) -> float | None:
 
 
 def with_memory_limit(spec: StudySpec, model: MemoryModel, records: Sequence[TrialRecord]) -> StudySpec:
-    """Give the spec with the memory limit as an outcome constraint, where something came near it.
+    """Return the spec with the memory limit as an outcome constraint, where something came near it.
 
     The limit and the memory of every outcome must be known.
     """

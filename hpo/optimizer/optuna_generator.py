@@ -43,7 +43,7 @@ class OptunaGenerator:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Give up to `n` configurations, each planned with the earlier ones pending."""
+        """Return up to `n` configurations, each planned with the earlier ones pending."""
         space = {key: _distribution(parameter) for key, parameter in history.spec.space.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

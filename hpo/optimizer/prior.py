@@ -36,7 +36,7 @@ def prior_generator() -> PointGenerator:
 
 
 def believed(spec: StudySpec, place: int, point: Sequence[float]) -> dict[str, ParamValue]:
-    """Give the configuration at a place of the start-up; parameters without a prior have the value of the point."""
+    """Return the configuration at a place of the start-up; parameters without a prior have the value of the point."""
     values = {}
     for (key, parameter), u in zip(spec.space.items(), point, strict=True):
         if parameter.prior is None or place % 2 == 0 < place:
@@ -49,7 +49,7 @@ def believed(spec: StudySpec, place: int, point: Sequence[float]) -> dict[str, P
 
 
 def _quantile(parameter: AnyParameter, prior: Prior, u: float) -> float:
-    """Give the coordinate below which the share `u` of the belief lies."""
+    """Return the coordinate below which the share `u` of the belief lies."""
     if isinstance(parameter, CategoricalParameter):
         return _share(parameter.choices.index(prior.center), len(parameter.choices), WEIGHTS[prior.confidence], u)
     normal = NormalDist(_unit(parameter, prior.center), SPREADS[prior.confidence])
@@ -58,7 +58,7 @@ def _quantile(parameter: AnyParameter, prior: Prior, u: float) -> float:
 
 
 def _share(centre: int, count: int, weight: float, u: float) -> float:
-    """Give the coordinate of a choice: equal parts of [0, 1) are the choices, of which the centre weighs `weight`."""
+    """Return the coordinate of a choice: equal parts of [0, 1) are the choices, of which the centre weighs `weight`."""
     left = u * (count - 1 + weight)
     for place in range(count):
         width = weight if place == centre else 1.0
@@ -69,7 +69,7 @@ def _share(centre: int, count: int, weight: float, u: float) -> float:
 
 
 def _unit(parameter: AnyParameter, value: ParamValue) -> float:
-    """Give the middle of the coordinates that `value_at` turns into a value."""
+    """Return the middle of the coordinates that `value_at` turns into a value."""
     if isinstance(parameter, CategoricalParameter | OrdinalParameter):
         return (parameter.choices.index(value) + 0.5) / len(parameter.choices)
     if isinstance(parameter, IntParameter) and parameter.log:

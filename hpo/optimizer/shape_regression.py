@@ -100,7 +100,7 @@ class ShapeRegression:
         self.targets = np.where(censored, _above(expected, spread, targets), targets)
 
     def predict(self, row: Sequence[float]) -> float:
-        """Give the expected logarithm, on the usual kind of device."""
+        """Return the expected logarithm, on the usual kind of device."""
         return self._level + float(np.array(self._design(np.array(row), self._usual)) @ self._coefficients)
 
     def _design(self, row: Array, kind: str) -> list[float]:
@@ -120,7 +120,7 @@ class _Task:
     precision: Array
 
     def solve(self, noise: float) -> tuple[Array, Array]:
-        """Give the most probable coefficients and their covariance (Laplace) for a residual variance."""
+        """Return the most probable coefficients and their covariance (Laplace) for a residual variance."""
         found = self.mean.copy()
         for _ in range(_STEPS):
             slope, curvature = self._derivatives(found, noise)
@@ -129,7 +129,7 @@ class _Task:
         return found, covariance
 
     def _derivatives(self, at: Array, noise: float) -> tuple[Array, Array]:
-        """Give the gradient of the log posterior, which is concave, and minus its Hessian."""
+        """Return the gradient of the log posterior, which is concave, and minus its Hessian."""
         error = self.heights - self.design @ at
         sd = math.sqrt(noise)
         hazard = _hazard(error / sd)
@@ -140,12 +140,12 @@ class _Task:
 
 
 def _above(mean: Array, sd: Array, bound: Array) -> Array:
-    """Give the mean of a normal belief above `bound`."""
+    """Return the mean of a normal belief above `bound`."""
     return np.asarray(np.clip(mean + sd * _hazard((bound - mean) / sd), bound, bound + _MOST_BEYOND))
 
 
 def _hazard(at: Array) -> Array:
-    """Give density over upper tail of the standard normal distribution."""
+    """Return density over upper tail of the standard normal distribution."""
     from scipy.special import log_ndtr
 
     return np.asarray(np.exp(-0.5 * at**2 - 0.5 * math.log(2 * math.pi) - log_ndtr(-at)))

@@ -23,14 +23,14 @@ UnitPoints = Callable[[int, int, int], NDArray[np.float64]]
 
 
 def sobol_points(dimensions: int, seed: int, exponent: int) -> NDArray[np.float64]:
-    """Give the first 2**exponent points of a scrambled Sobol sequence (Owen, 1998)."""
+    """Return the first 2**exponent points of a scrambled Sobol sequence (Owen, 1998)."""
     from scipy.stats import qmc  # a second to import, and most callers of this package never need it
 
     return np.asarray(qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(seed)).random_base2(exponent))
 
 
 def random_points(dimensions: int, seed: int, exponent: int) -> NDArray[np.float64]:
-    """Give 2**exponent independent uniform points."""
+    """Return 2**exponent independent uniform points."""
     return np.random.default_rng(seed).random((2**exponent, dimensions))
 
 
@@ -51,7 +51,7 @@ class PointGenerator:
         self._decode = decode
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Give the next `n` points; always `n`, those that repeat a configuration come last."""
+        """Return the next `n` points; always `n`, those that repeat a configuration come last."""
         keys = [key_of(record.params) for record in history.records]
         return self.walk(history.spec, keys, n, failed=history.failed)
 
@@ -77,7 +77,7 @@ class PointGenerator:
         return [Suggestion(params=params, generator=self.name) for params in found]
 
     def _sequence(self, spec: StudySpec, wanted: int) -> Iterator[dict[str, ParamValue]]:
-        """Give points in order: enough for `wanted` new ones unless the space is (nearly) used up."""
+        """Yield points in order: enough for `wanted` new ones unless the space is (nearly) used up."""
         exponent = max(wanted - 1, 1).bit_length()
         last = max(exponent + 3, 10)
         start = 0

@@ -49,19 +49,19 @@ class StudySource(Protocol):
     """Where studies and their records come from. Unknown ids are a KeyError."""
 
     def studies(self) -> Sequence[StudyView]:
-        """Give all studies, in the order of their ids."""
+        """Return all studies, in the order of their ids."""
         ...
 
     def frozen_trials(self, study: StudyView) -> Sequence[FrozenTrial]:
-        """Give the trials of a study by number, withdrawn ones left out."""
+        """Return the trials of a study by number, withdrawn ones left out."""
         ...
 
     def study_id_of(self, trial_id: int) -> int:
-        """Give the study that a trial belongs to."""
+        """Return the study that a trial belongs to."""
         ...
 
     def notes(self, study_id: int) -> Mapping[str, Any]:
-        """Give the dashboard notes of a study, by attribute name."""
+        """Return the dashboard notes of a study, by attribute name."""
         ...
 
     def set_note(self, study_id: int, key: str, value: Any) -> None:
@@ -87,21 +87,21 @@ class MemorySource:
         ]
 
     def studies(self) -> Sequence[StudyView]:
-        """Give the one study."""
+        """Return the one study."""
         return [self._study]
 
     def frozen_trials(self, study: StudyView) -> Sequence[FrozenTrial]:
-        """Give its trials."""
+        """Return its trials."""
         return self.trials
 
     def study_id_of(self, trial_id: int) -> int:
-        """Give the one study's id for every trial of it."""
+        """Return the one study's id for every trial of it."""
         if any(trial._trial_id == trial_id for trial in self.trials):
             return self._study.id
         raise KeyError(f"there is no trial with the id {trial_id}")
 
     def notes(self, study_id: int) -> Mapping[str, Any]:
-        """Give the notes."""
+        """Return the notes."""
         return self._notes
 
     def set_note(self, study_id: int, key: str, value: Any) -> None:
@@ -121,7 +121,7 @@ class StudyStorage(BaseStorage):
     # ---------------------------------------------------------------- reading studies
 
     def get_all_studies(self) -> list[FrozenStudy]:
-        """Give all studies with their directions and attributes."""
+        """Return all studies with their directions and attributes."""
         return [self._frozen_study(study) for study in self._source.studies()]
 
     def get_study_id_from_name(self, study_name: str) -> int:
@@ -132,19 +132,19 @@ class StudyStorage(BaseStorage):
         raise KeyError(f"there is no study {study_name!r}")
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        """Give the name of a study."""
+        """Return the name of a study."""
         return self._study(study_id).name
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        """Give the direction of every objective."""
+        """Return the direction of every objective."""
         return directions(self._study(study_id).spec)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """Give what the dashboard shows of a study."""
+        """Return what the dashboard shows of a study."""
         return dict(self._study(study_id).user_attrs)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """Give the names of the objectives, and the notes."""
+        """Return the names of the objectives, and the notes."""
         return self._system_attrs(self._study(study_id))
 
     # ---------------------------------------------------------------- reading trials
@@ -160,7 +160,7 @@ class StudyStorage(BaseStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[OptunaState] | None = None
     ) -> list[FrozenTrial]:
-        """Give the trials of a study in the order of their numbers."""
+        """Return the trials of a study in the order of their numbers."""
         trials = self._source.frozen_trials(self._study(study_id))
         found = [trial for trial in trials if states is None or trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
@@ -173,7 +173,7 @@ class StudyStorage(BaseStorage):
         raise KeyError(f"there is no trial {trial_number} in this study")
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
-        """Give the best feasible completed trial; the one nearest to feasible while there is none.
+        """Return the best feasible completed trial; the one nearest to feasible while there is none.
 
         Raises:
             ValueError: no trial is completed.

@@ -41,7 +41,7 @@ Distributions = Mapping[str, BaseDistribution]
 
 
 def directions(spec: StudySpec) -> list[StudyDirection]:
-    """Give the direction of every objective."""
+    """Return the direction of every objective."""
     return [StudyDirection[objective.direction.upper()] for objective in spec.objectives]
 
 
@@ -61,7 +61,7 @@ def distributions(spec: StudySpec) -> dict[str, BaseDistribution]:
 
 
 def last_grid_value(parameter: FloatParameter) -> float:
-    """Give the last value that a stepped range reaches: Optuna warns where `high` is not on the grid."""
+    """Return the last value that a stepped range reaches: Optuna warns where `high` is not on the grid."""
     low, high, step = (Decimal(str(value)) for value in (parameter.low, parameter.high, parameter.step))
     return float(low + (high - low) // step * step)
 
@@ -102,7 +102,7 @@ def frozen_trial(
 
 
 def intermediate_values(spec: StudySpec, record: TrialRecord) -> dict[int, float]:
-    """Give the curve of the first objective, in the order of the steps, without what is not finite."""
+    """Return the curve of the first objective, in the order of the steps, without what is not finite."""
     metric = spec.objectives[0].metric
     found = {step: finite(record.curve[step], metric) for step in sorted(record.curve)}
     return {step: value for step, value in found.items() if value is not None}

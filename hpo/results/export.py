@@ -70,7 +70,7 @@ class Export(BaseModel):
 
     @property
     def training_config(self) -> TrainingConfig:
-        """Give the configuration with typed access."""
+        """Return the configuration with typed access."""
         return TrainingConfig.from_flat(self.config)
 
 

@@ -10,43 +10,43 @@ from ..trial import Metrics, TrialRecord, TrialState
 
 
 def final_metrics(record: TrialRecord) -> Metrics:
-    """Give the final metrics of a trial; those of its last step while it has none."""
+    """Return the final metrics of a trial; those of its last step while it has none."""
     if record.metrics:
         return record.metrics
     return record.curve[record.last_step] if record.last_step is not None else {}
 
 
 def finite(metrics: Metrics, name: str) -> float | None:
-    """Give a metric, None where it is missing or not finite."""
+    """Return a metric, None where it is missing or not finite."""
     value = metrics.get(name)
     return None if value is None or not math.isfinite(value) else float(value)
 
 
 def metric_sign(spec: StudySpec, name: str) -> float | None:
-    """Give the factor that turns a metric so that more is better; None for one that is only constrained."""
+    """Return the factor that turns a metric so that more is better; None for one that is only constrained."""
     return next((gain(objective, 1.0) for objective in spec.objectives if objective.metric == name), None)
 
 
 def metric_curve(curve: Mapping[int, Metrics], name: str, sign: float = 1.0) -> dict[int, float]:
-    """Give a metric times `sign` by step, without the steps where it is missing or not finite."""
+    """Return a metric times `sign` by step, without the steps where it is missing or not finite."""
     return {step: sign * row[name] for step, row in curve.items() if math.isfinite(row.get(name, math.nan))}
 
 
 def objective_values(spec: StudySpec, metrics: Metrics) -> tuple[float, ...] | None:
-    """Give the values of the objectives in the order of the spec; None unless all are there and finite."""
+    """Return the values of the objectives in the order of the spec; None unless all are there and finite."""
     values = [finite(metrics, objective.metric) for objective in spec.objectives]
     known = tuple(value for value in values if value is not None)
     return known if len(known) == len(values) else None
 
 
 def violations(spec: StudySpec, metrics: Metrics) -> tuple[float, ...]:
-    """Give how far each constraint is violated (0 or less: it holds); an unknown metric violates without end."""
+    """Return how far each constraint is violated (0 or less: it holds); an unknown metric violates without end."""
     found = [(constraint, finite(metrics, constraint.metric)) for constraint in spec.constraints]
     return tuple(math.inf if value is None else constraint.violation(value) for constraint, value in found)
 
 
 def total_violation(spec: StudySpec, metrics: Metrics) -> float:
-    """Give the sum of what is violated; 0 for a feasible outcome."""
+    """Return the sum of what is violated; 0 for a feasible outcome."""
     return sum(max(violation, 0.0) for violation in violations(spec, metrics))
 
 
@@ -61,7 +61,7 @@ def gain(objective: Objective, value: float) -> float:
 
 
 def best_record(spec: StudySpec, records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """Give the feasible completed trial that is best in the first objective, None where there is none yet."""
+    """Return the feasible completed trial that is best in the first objective, None where there is none yet."""
     found = [
         (gain(spec.objectives[0], values[0]), -record.number, record)
         for record in records

@@ -22,7 +22,7 @@ Points = NDArray[np.float64]
 
 
 def gains(spec: StudySpec, metrics: Metrics) -> tuple[float, ...] | None:
-    """Give the objectives so that more is better; None unless all are there and finite."""
+    """Return the objectives so that more is better; None unless all are there and finite."""
     values = objective_values(spec, metrics)
     if values is None:
         return None
@@ -35,7 +35,7 @@ def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
 
 
 def scores(spec: StudySpec, rows: Mapping[int, Metrics]) -> dict[int, float]:
-    """Give each trial's place among `rows` (trial to its metrics at one step): the share of them it is not worse than.
+    """Return the share of `rows` (trial to its metrics at one step) that each trial is not worse than.
 
     From above 0 to 1, equal for equal outcomes; rows without a finite objective are left out.
     """
@@ -50,7 +50,7 @@ def scores(spec: StudySpec, rows: Mapping[int, Metrics]) -> dict[int, float]:
 
 
 def _levels(violation: Mapping[int, float], points: Mapping[int, tuple[float, ...]]) -> list[list[int]]:
-    """Give groups of equals, the best first."""
+    """Return groups of equals, the best first."""
     feasible = [trial for trial in points if violation[trial] == 0]
     levels = [
         [feasible[place] for place in group] for group in _ordered(np.array([points[trial] for trial in feasible]))
@@ -61,7 +61,7 @@ def _levels(violation: Mapping[int, float], points: Mapping[int, tuple[float, ..
 
 
 def _ordered(points: Points) -> list[list[int]]:
-    """Give groups of equal points, front by front and in the order of the net within each."""
+    """Return groups of equal points, front by front and in the order of the net within each."""
     if not len(points):
         return []
     if points.shape[1] == 1:

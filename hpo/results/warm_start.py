@@ -19,7 +19,7 @@ _MEMORY_METRIC: Final = "peak_memory_gib"
 
 
 def taken_over(spec: StudySpec, earlier: StudySpec, records: Sequence[TrialRecord]) -> list[EarlierTrial]:
-    """Give what the trials of the study `earlier`, one of those that `spec` names, say about its space, in their order.
+    """Return what the trials of `earlier`, a study that `spec` names, say about the space of `spec`, in order.
 
     A trial is left out when it has not completed with all metrics of `spec`, when a value lies outside the new space or
     is not known, and when it trained another model than the one that `spec` fixes. A parameter that the earlier study
@@ -38,7 +38,7 @@ def taken_over(spec: StudySpec, earlier: StudySpec, records: Sequence[TrialRecor
 
 
 def best_of(spec: StudySpec, earlier: Sequence[EarlierTrial]) -> list[EarlierTrial]:
-    """Give the best trial of every earlier study, in the order of the studies."""
+    """Return the best trial of every earlier study, in the order of the studies."""
     found = []
     for name in dict.fromkeys(trial.study for trial in earlier):
         members = [trial for trial in earlier if trial.study == name]
@@ -47,7 +47,7 @@ def best_of(spec: StudySpec, earlier: Sequence[EarlierTrial]) -> list[EarlierTri
 
 
 def _metrics(spec: StudySpec, record: TrialRecord) -> dict[str, float]:
-    """Give the metrics that the new study asks for, and the memory where it is known; nothing if any is missing."""
+    """Return the metrics that the new study asks for, and the memory where it is known; nothing if any is missing."""
     metrics = dict(final_metrics(record))
     if record.peak_memory_bytes is not None:
         metrics.setdefault(_MEMORY_METRIC, record.peak_memory_bytes / 2**30)
@@ -59,7 +59,7 @@ def _metrics(spec: StudySpec, record: TrialRecord) -> dict[str, float]:
 def _params(
     spec: StudySpec, config: Mapping[str, Any], earlier: StudySpec, record: TrialRecord
 ) -> dict[str, ParamValue] | None:
-    """Give the configuration of the new space that a trial was; None where it was none."""
+    """Return the configuration of the new space that a trial was; None where it was none."""
     model = spec.task.base.get("model", TrainingConfig().model)
     if "model" not in spec.space and config["model"] != model:
         return None
@@ -76,7 +76,7 @@ def _params(
 
 
 def _informative(spec: StudySpec, metrics: Sequence[Metrics], most: int) -> list[int]:
-    """Give the places of at most `most` trials, in their order."""
+    """Return the places of at most `most` trials, in their order."""
     ranked = _ranked(spec, metrics)
     best, rest = ranked[: most // 2], ranked[most // 2 :]
     count = min(len(rest), most - most // 2)
@@ -85,6 +85,6 @@ def _informative(spec: StudySpec, metrics: Sequence[Metrics], most: int) -> list
 
 
 def _ranked(spec: StudySpec, metrics: Sequence[Metrics]) -> list[int]:
-    """Give the places of trials, the best first, of equals the earlier one."""
+    """Return the places of trials, the best first, of equals the earlier one."""
     standing = scores(spec, dict(enumerate(metrics)))
     return sorted(standing, key=lambda place: (-standing[place], place))

@@ -78,7 +78,7 @@ class Fallback:
 
 
 def _proposal(connection: Connection, study: StudyRow) -> Suggestion:
-    """Give the next guess of a person, else the next Sobol point that is expected to fit a device."""
+    """Return the next guess of a person, else the next Sobol point that is expected to fit a device."""
     optimizer = create_optimizer(study.spec, fleet=read_fleet(connection), guesses=study.guesses)
     optimizer.replay(trials.records(connection, study.id))
     (proposal,) = optimizer.quick()

@@ -9,7 +9,7 @@ from ..store import workers
 
 
 def read_fleet(connection: Connection) -> Fleet:
-    """Give the devices of all workers heard of, and the largest of those that are alive."""
+    """Return the devices of all workers heard of, and the largest of those that are alive."""
     found = workers.list_all(connection)
     alive = [row.memory_bytes for row in found if row.seconds_since_seen < workers.ALIVE_SECONDS]
     devices = {row.name: Device(kind=row.gpu_name or row.device, memory_bytes=row.memory_bytes) for row in found}

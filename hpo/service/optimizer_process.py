@@ -17,7 +17,7 @@ from ..errors import StoreUnavailableError
 from ..store import Database, studies, trials
 from ..store.studies import StudyRow
 from ..trial import StudyState
-from .suggestion_queue import StudyServer
+from .suggestion_queue import SuggestionQueue
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class _Loop:
     def __init__(self, database: Database, owner: str) -> None:
         self._database = database
         self._owner = owner
-        self._servers: dict[int, StudyServer] = {}
+        self._servers: dict[int, SuggestionQueue] = {}
         self._set_back: dict[int, float] = {}
         self._keeper = _LeaseKeeper(database, owner)
 
@@ -84,7 +84,7 @@ class _Loop:
             return False
         if study.id not in self._servers:
             logger.info("study %s: served by %s (generation %d)", study.name, self._owner, generation)
-            self._servers[study.id] = StudyServer(self._database, self._owner)
+            self._servers[study.id] = SuggestionQueue(self._database, self._owner)
         self._keeper.serve(self._servers)
         try:
             return self._servers[study.id].step(study, generation=generation, demand=demand)

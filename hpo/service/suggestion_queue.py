@@ -28,7 +28,7 @@ _FINISHED: Final = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.FAILED)
 _NEVER: Final = -1
 
 
-class StudyServer:
+class SuggestionQueue:
     """Fills and refreshes the queue of one study.
 
     What it remembers only saves work: with how many results and for which largest device each suggestion was planned,
@@ -175,7 +175,7 @@ class StudyServer:
             self._generator_for(study.spec)
 
     def _generator_for(self, spec: StudySpec) -> Generator:
-        """Give the generator of a study; it is kept, since it remembers what saves work."""
+        """Return the generator of a study; it is kept, since it remembers what saves work."""
         if self._generator is None or self._generator[0] != spec.optimizer.name:
             self._generator = spec.optimizer.name, create_generator(spec)
         return self._generator[1]
@@ -187,13 +187,13 @@ def _is_replaceable(record: TrialRecord) -> bool:
 
 
 def _results_before(planned: TrialRecord, records: Sequence[TrialRecord]) -> int:
-    """Give how many results there were when an earlier owner planned a suggestion: what came later makes it stale."""
+    """Return how many results there were when an earlier owner planned a suggestion: what came later makes it stale."""
     ends = [record.finished_at for record in records if record.state in _FINISHED]
     return sum(planned.created_at is None or end is None or end <= planned.created_at for end in ends)
 
 
 def _missing(study: StudyRow, demand: int) -> int:
-    """Give how many suggestions the queue lacks, within the budget of trials."""
+    """Return how many suggestions the queue lacks, within the budget of trials."""
     missing = max(demand, 1) - _waiting(study)
     if study.spec.budget.trials is None:
         return missing
@@ -202,7 +202,7 @@ def _missing(study: StudyRow, demand: int) -> int:
 
 
 def _waiting(study: StudyRow) -> int:
-    """Give how many trials a worker could claim, now or after a backoff."""
+    """Return how many trials a worker could claim, now or after a backoff."""
     return _count(study, TrialState.SUGGESTED, TrialState.PAUSED) - study.held
 
 

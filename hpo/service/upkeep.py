@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 from ..errors import StoreUnavailableError
 from ..store import Database, lifecycle
-from .settling import settle
+from .finishing import end_finished_studies
 
 log = logging.getLogger(__name__)
 
 
-def tend(database: Database) -> None:
+def run_upkeep(database: Database) -> None:
     """Reap expired leases and settle studies, once. Safe in any number of processes at the same time.
 
     Raises:
@@ -23,7 +23,7 @@ def tend(database: Database) -> None:
     with database.transaction() as connection:
         reaped = lifecycle.reap(connection)
     with database.transaction() as connection:
-        ended = settle(connection)
+        ended = end_finished_studies(connection)
     if reaped:
         log.info("took back %d trials from workers that fell silent", len(reaped))
     for name in ended:
@@ -47,7 +47,7 @@ def _loop(database: Database, seconds: float, stop: threading.Event) -> None:
     away = False
     while not stop.is_set():
         try:
-            tend(database)
+            run_upkeep(database)
             away = False
         except StoreUnavailableError as error:
             if not away:

@@ -35,7 +35,7 @@ def _bounds(spec: StudySpec) -> Iterator[SpecIssue]:
 
 
 def _levels(spec: StudySpec) -> Iterator[tuple[str, str, float | None]]:
-    """Give where a level of a metric is written, the metric and the level."""
+    """Yield where a level of a metric is written, the metric and the level."""
     for metric, value in spec.budget.target.items():
         yield f"budget.target.{metric}", metric, value
     for place, constraint in enumerate(spec.constraints):

@@ -74,7 +74,7 @@ def _look_up(names: list[str], fragments: Fragments) -> dict[str, Fragment]:
 
 
 def _model_choice(names: list[str], own: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the parameter `model`, unless there is one or nothing to choose from."""
+    """Return the parameter `model`, unless there is one or nothing to choose from."""
     if "model" in own:
         choices = _choices(own["model"])
         absent = [name for name in names if name not in choices]
@@ -96,7 +96,7 @@ def _choices(parameter: object) -> list[Any]:
 
 
 def _settings(found: Mapping[str, Fragment], own: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what the ranges assume and the person has not said.
+    """Return what the ranges assume and the person has not said.
 
     Raises:
         SpecError: two models assume different things.
@@ -138,7 +138,7 @@ def _parameters(found: Mapping[str, Fragment], own: Mapping[str, Any], fixed: Ma
 
 
 def _common(key: str, owners: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Give the values of `key` that are in the ranges of all its owners."""
+    """Return the values of `key` that are in the ranges of all its owners."""
     ends = ("low", "high", "choices")
     first, *others = owners.values()
     common = dict(first)

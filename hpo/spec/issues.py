@@ -45,7 +45,7 @@ def issues_of(error: ValidationError) -> list[SpecIssue]:
         location = _location(found)
         is_alternative = isinstance(last := found["loc"][-1] if found["loc"] else 0, str) and _is_type_tag(last)
         groups.setdefault((location, None if is_alternative else place), []).append(found)
-    return [SpecIssue(path=_path(location), message=_told(group)) for (location, _), group in groups.items()]
+    return [SpecIssue(path=_path(location), message=_message(group)) for (location, _), group in groups.items()]
 
 
 def _location(found: ErrorDetails) -> Location:
@@ -71,7 +71,7 @@ def _path(location: Location) -> str:
     return path
 
 
-def _told(group: Sequence[ErrorDetails]) -> str:
+def _message(group: Sequence[ErrorDetails]) -> str:
     first = group[0]
     if len(group) == 1:
         return _sentence(first)

@@ -81,7 +81,7 @@ def decode(text: str, *, source: str = "", form: Literal["yaml", "json"] = "yaml
 
 
 def dump_spec(spec: StudySpec) -> dict[str, Any]:
-    """Give the spec as JSON-ready data; `parse_spec` of it is an equal spec."""
+    """Return the spec as JSON-ready data; `parse_spec` of it is an equal spec."""
     return spec.model_dump(mode="json")
 
 

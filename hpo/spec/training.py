@@ -122,7 +122,7 @@ class TrainingConfig(Strict):
         return cls.model_validate(tree)
 
     def to_flat(self) -> dict[str, Any]:
-        """Give the dotted form, every field present."""
+        """Return the dotted form, every field present."""
         flat: dict[str, Any] = {}
         for key, value in self.model_dump(mode="json", exclude={"hparams"}).items():
             if isinstance(value, dict):
@@ -171,7 +171,7 @@ _HPARAM: TypeAdapter[Any] = TypeAdapter(StrictBool | StrictInt | StrictFloat | S
 
 
 def adapter_for(key: str) -> TypeAdapter[Any]:
-    """Give the validator of a dotted key.
+    """Return the validator of a dotted key.
 
     Raises:
         KeyError: no such field; the message suggests the nearest.

@@ -56,14 +56,14 @@ class Prediction:
     """Degrees of freedom; few when little was seen."""
 
     def probability_above(self, value: float) -> float:
-        """Give the probability that the curve ends above `value`."""
+        """Return the probability that the curve ends above `value`."""
         from scipy.special import stdtr  # only where a rule of this kind is in use
 
         return float(stdtr(self.freedom, (self.mean - value) / self.sd))
 
 
 def rungs(first: int, last: int) -> tuple[int, ...]:
-    """Give the epochs at which curves are read: from `first` in steps of about half of what is done, up to `last`."""
+    """Return the epochs at which curves are read: from `first` in steps of about half of what is done, up to `last`."""
     found = [first]
     while found[-1] < last:
         found.append(max(found[-1] + 1, round(found[-1] * _SPACING)))
@@ -90,12 +90,12 @@ class CurveModel:
         self._gains = np.nan_to_num(np.diff(self._values, axis=1, prepend=math.nan))
 
     def predict(self, curve: Curve) -> Prediction:
-        """Give the belief about the last value of `curve`, which must have reached the first rung."""
+        """Return the belief about the last value of `curve`, which must have reached the first rung."""
         (found,) = self.predict_all([curve])
         return found
 
     def predict_all(self, curves: Sequence[Curve]) -> list[Prediction]:
-        """Give the beliefs about the last values of `curves`, all of which must have reached the first rung."""
+        """Return the beliefs about the last values of `curves`, all of which must have reached the first rung."""
         seen = (_read(curves, self._places) - self._centre) / self._spread
         known = ~np.isnan(seen)
         if not known.any(axis=1).all():
@@ -172,7 +172,7 @@ class _Fits:
         self.is_first = is_first
 
     def gain(self, last: Array) -> Array:
-        """Give the expected gains of curves at the heights of the fits, whose last gains were `last`."""
+        """Return the expected gains of curves at the heights of the fits, whose last gains were `last`."""
         return np.asarray(self.coefficients[:, 0] + self.coefficients[:, 2] * last)
 
     def propagate(self, deviation: Array, last: Array) -> Array:
@@ -213,7 +213,7 @@ class _Chain:
 
 
 def _read(curves: Sequence[Curve], places: Sequence[int]) -> Array:
-    """Give the first value at or after each rung and before the next, (curves, rungs); lost ones from neighbours."""
+    """Return the first value at or after each rung and before the next, (curves, rungs); lost ones from neighbours."""
     table = np.full((len(curves), places[-1] + 1), math.nan)
     for row, curve in zip(table, curves, strict=True):
         row[list(curve)] = list(curve.values())
@@ -240,7 +240,7 @@ def _similarity(here: Array, heights: Array) -> Array:
 
 
 def _scale(values: Array) -> tuple[float, float]:
-    """Give the median and a robust standard deviation of all values seen."""
+    """Return the median and a robust standard deviation of all values seen."""
     known = values[~np.isnan(values)]
     if len(known) < 2:
         return 0.0, 1.0

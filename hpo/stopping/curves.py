@@ -24,7 +24,7 @@ _SAMPLES = 10
 def hopeless(
     spec: StudySpec, rule: CurvesStopping, asked: Sequence[TrialRecord], records: Sequence[TrialRecord]
 ) -> set[int]:
-    """Give the ids of those `asked` that are not among the best at their last step and improbable to end among them.
+    """Return the ids of those `asked` that are not among the best at their last step and improbable to end among them.
 
     The best are `rule.protect` of the trials, at least one; improbable is less than `rule.probability`. While fewer
     than its inverse have begun, the chance that any trial is the best of all is taken instead. The curves of `asked`
@@ -41,14 +41,14 @@ def hopeless(
 def expected_ends(
     spec: StudySpec, rule: CurvesStopping, asked: Sequence[TrialRecord], records: Sequence[TrialRecord]
 ) -> list[float]:
-    """Give the expected last values of the first objective, turned so that more is better."""
+    """Return the expected last values of the first objective, turned so that more is better."""
     places = places_of(spec, rule)
     found = _predict(spec, places, spec.objectives[0].metric, asked, records)
     return [-math.inf if end is None else end.mean for end in found]
 
 
 def places_of(spec: StudySpec, rule: CurvesStopping) -> tuple[int, ...]:
-    """Give the rungs at which the rule reads curves and decides, the last epoch among them."""
+    """Return the rungs at which the rule reads curves and decides, the last epoch among them."""
     return rungs(max(rule.min_epochs, math.ceil(_FIRST * spec.task.epochs)), spec.task.epochs)
 
 
@@ -70,7 +70,7 @@ def _is_among_best(spec: StudySpec, asked: TrialRecord, begun: Sequence[TrialRec
 def _chances(
     spec: StudySpec, rule: CurvesStopping, asked: Sequence[TrialRecord], begun: Sequence[TrialRecord], best: int
 ) -> list[float]:
-    """Give the probabilities to end feasible and as good as the best completed trials; 1 before there are any.
+    """Return the probabilities to end feasible and as good as the best completed trials; 1 before there are any.
 
     With several objectives: that no outcome of a completed trial dominates the trial's own.
     """

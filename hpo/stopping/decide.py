@@ -42,7 +42,7 @@ from ..trial import Decision, Metrics, TrialRecord, TrialState
 from .curve_model import Curve
 from .curves import hopeless, is_at_rung
 from .halving import bracket_of, halving_stops, rungs_of
-from .pausing import going_on, waits
+from .pausing import must_pause, resumable
 
 
 def decide(spec: StudySpec, trial: TrialRecord, others: Sequence[TrialRecord]) -> Decision:
@@ -58,13 +58,13 @@ def decide(spec: StudySpec, trial: TrialRecord, others: Sequence[TrialRecord]) -
     stops = _may_stop(spec, trial, measured, rivals) and _rule_stops(spec, measured, rivals)
     if stops and not _leads(spec, measured, rivals):
         return Decision.PAUSE if may_pause else Decision.STOP
-    if isinstance(rule, CurvesStopping) and waits(spec, rule, measured, rivals):
+    if isinstance(rule, CurvesStopping) and must_pause(spec, rule, measured, rivals):
         return Decision.PAUSE
     return Decision.CONTINUE
 
 
 def promotions(spec: StudySpec, records: Sequence[TrialRecord]) -> list[int]:
-    """Give the ids of the paused trials of a study that the rule would let go on by what is known now."""
+    """Return the ids of the paused trials of a study that the rule would let go on by what is known now."""
     paused = [record for record in records if record.state is TrialState.PAUSED]
     if not isinstance(spec.early_stopping, CurvesStopping):
         return [record.id for record in paused if decide(spec, record, records) is Decision.CONTINUE]
@@ -73,7 +73,7 @@ def promotions(spec: StudySpec, records: Sequence[TrialRecord]) -> list[int]:
     asked = [trial for trial, record in zip(measured, paused, strict=True) if _may_stop(spec, record, trial, others)]
     lost = hopeless(spec, spec.early_stopping, asked, others)
     left = [trial for trial in measured if trial.id not in lost or _leads(spec, trial, others)]
-    return going_on(spec, spec.early_stopping, left, others)
+    return resumable(spec, spec.early_stopping, left, others)
 
 
 def _may_stop(spec: StudySpec, trial: TrialRecord, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
@@ -97,7 +97,7 @@ def _leads(spec: StudySpec, measured: TrialRecord, rivals: Sequence[TrialRecord]
 
 
 def _peaks(spec: StudySpec, record: TrialRecord) -> list[tuple[float, ...]]:
-    """Give the outcomes a feasible trial has shown, more is better: the best alone where there is one objective."""
+    """Return the outcomes a feasible trial has shown, more is better: the best alone where there is one objective."""
     metrics = final_metrics(record)
     if not is_feasible(spec, metrics):
         return []

@@ -38,7 +38,7 @@ def halving_stops(rungs: Sequence[int], reduction: int, own: Curve, rivals: Sequ
 
 
 def rungs_of(spec: StudySpec, number: int) -> tuple[int, ...]:
-    """Give the rungs of the bracket of trial `number` under ASHA or Hyperband, up to the last epoch."""
+    """Return the rungs of the bracket of trial `number` under ASHA or Hyperband, up to the last epoch."""
     rule = spec.early_stopping
     if not isinstance(rule, AshaStopping | HyperbandStopping):
         return ()
@@ -46,7 +46,7 @@ def rungs_of(spec: StudySpec, number: int) -> tuple[int, ...]:
 
 
 def bracket_of(spec: StudySpec, number: int) -> int:
-    """Give the bracket of a trial: 0 but for Hyperband.
+    """Return the bracket of a trial: 0 but for Hyperband.
 
     Hyperband shares trials out over its brackets in the ratio of Li et al. (2018), Algorithm 1, drawing from a
     checksum of study and number, as Optuna's `HyperbandPruner` does; each bracket is successive halving by itself.

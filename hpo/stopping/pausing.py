@@ -25,19 +25,19 @@ _SHARE: Final = 1 / 6
 """Trials wait at the first rung from this share of their epochs on."""
 
 
-def waits(spec: StudySpec, rule: CurvesStopping, trial: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
+def must_pause(spec: StudySpec, rule: CurvesStopping, trial: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
     """Say whether a trial that has just reported waits now; `rivals` are the other trials of the study."""
     if not rule.pause or not trial.last_step == _rung(spec, rule) < spec.task.epochs:
         return False
     paused = [rival for rival in rivals if rival.state is TrialState.PAUSED]
     trial = replace(trial, state=TrialState.PAUSED)
-    return trial.id not in going_on(spec, rule, [*paused, trial], [*rivals, trial])
+    return trial.id not in resumable(spec, rule, [*paused, trial], [*rivals, trial])
 
 
-def going_on(
+def resumable(
     spec: StudySpec, rule: CurvesStopping, paused: Sequence[TrialRecord], records: Sequence[TrialRecord]
 ) -> list[int]:
-    """Give the ids of those of the `paused` trials of a study, none of them hopeless, that go on now."""
+    """Return the ids of those of the `paused` trials of a study, none of them hopeless, that go on now."""
     if _are_all_begun(spec, records):
         return [trial.id for trial in paused]
     return [_best(spec, rule, paused, records)] if paused and _may_finish_one(spec, rule, records) else []

@@ -81,7 +81,7 @@ def read(connection: Connection, study_id: int) -> list[EarlierTrial]:
 
 
 def counts(connection: Connection, study_id: int, spec: StudySpec) -> dict[str, int]:
-    """Give how many trials were taken over from each study that `spec` starts from."""
+    """Return how many trials were taken over from each study that `spec` starts from."""
     if not spec.optimizer.warm_start:
         return {}
     found = Counter(trial.study for trial in read(connection, study_id))

@@ -163,7 +163,7 @@ class EmbeddedPostgres:
         return folder
 
     def _listening_in(self) -> Path | None:
-        """Give the folder of the server's socket, from line 5 of what the server writes about itself."""
+        """Return the folder of the server's socket, from line 5 of what the server writes about itself."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:

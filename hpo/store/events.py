@@ -75,7 +75,7 @@ def list_since(connection: Connection, study_id: int, after_id: int = 0, limit: 
 
 
 def last_id(connection: Connection, study_id: int) -> int:
-    """Give the id of the newest event in the stream, 0 when there is none: where a live stream begins."""
+    """Return the id of the newest event in the stream, 0 when there is none: where a live stream begins."""
     query = (
         select(event.c.id)
         .where(event.c.study_id == study_id)

@@ -55,7 +55,7 @@ def _check(spec: StudySpec, guesses: Sequence[Params]) -> None:
 
 
 def _room(connection: Connection, found: StudyRow) -> int | None:
-    """Give how many more guesses can become trials: suggestions of the optimizer that nobody has claimed make way."""
+    """Return how many more guesses can become trials: suggestions of the optimizer that nobody has claimed make way."""
     if found.spec.budget.trials is None:
         return None
     unclaimed = select(func.count()).where(

@@ -68,7 +68,7 @@ def suggest(
 def replace_suggestion(
     connection: Connection, trial_id: int, suggestion: Suggestion, *, owner: str, generation: int
 ) -> bool:
-    """Give an unclaimed suggestion new parameters; False when it was claimed or the generation is not current."""
+    """Return an unclaimed suggestion new parameters; False when it was claimed or the generation is not current."""
     row = execute(
         connection,
         "replace_suggestion",
@@ -86,7 +86,7 @@ def replace_suggestion(
 
 
 def _about(suggestion: Suggestion) -> dict[str, Any]:
-    """Give the columns that say where a suggestion comes from and what is expected of it."""
+    """Return the columns that say where a suggestion comes from and what is expected of it."""
     return {
         "generator": suggestion.generator,
         "priority": int(suggestion.generator == ENQUEUED),
@@ -126,7 +126,7 @@ def close_held(connection: Connection, study_id: int, *, actor: str) -> int:
 
 
 def claim(connection: Connection, request: ClaimRequest, *, lease_seconds: float) -> Lease | None:
-    """Give the asking worker a trial; the same one again for a lease id that holds one; None when none fits.
+    """Return the asking worker a trial; the same one again for a lease id that holds one; None when none fits.
 
     Raises:
         StaleLeaseError: this lease id was used and its lease is over; a new claim needs a new id.

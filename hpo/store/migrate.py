@@ -42,7 +42,7 @@ def migrate(url: str, *, revision: str = "head") -> None:
 
 
 def migration_config() -> Config:
-    """Give Alembic's configuration; no file is read, so it works from an installed wheel."""
+    """Return Alembic's configuration; no file is read, so it works from an installed wheel."""
     config = Config()
     config.set_main_option("script_location", "hpo.store:migrations")
     config.set_main_option("path_separator", "os")

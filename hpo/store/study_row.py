@@ -128,7 +128,7 @@ def list_all(connection: Connection) -> list[StudyRow]:
     return [_row(row) for row in connection.execute(_ALL).mappings()]
 
 
-def list_unsettled(connection: Connection) -> list[StudyRow]:
+def list_unfinished(connection: Connection) -> list[StudyRow]:
     """List the studies that have not ended for good, in the order they were made."""
     return [_row(row) for row in connection.execute(_UNSETTLED).mappings()]
 

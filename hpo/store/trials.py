@@ -95,7 +95,7 @@ def by_ids(connection: Connection, trial_ids: Sequence[int]) -> list[TrialRecord
 
 
 def study_of(connection: Connection, trial_id: int) -> int:
-    """Give the id of the study that a trial belongs to.
+    """Return the id of the study that a trial belongs to.
 
     Raises:
         NotFoundError: there is no such trial.
@@ -107,7 +107,7 @@ def study_of(connection: Connection, trial_id: int) -> int:
 
 
 def best(connection: Connection, study: StudyRow) -> TrialRecord | None:
-    """Give the best trial by the first objective, of those that keep every constraint.
+    """Return the best trial by the first objective, of those that keep every constraint.
 
     A trial that was stopped early counts only while none has completed.
     """
@@ -127,7 +127,7 @@ def best(connection: Connection, study: StudyRow) -> TrialRecord | None:
 
 
 def checkpoint_of(connection: Connection, trial_id: int) -> str | None:
-    """Give the path of the newest checkpoint of a trial.
+    """Return the path of the newest checkpoint of a trial.
 
     Raises:
         NotFoundError: there is no such trial.
@@ -136,7 +136,7 @@ def checkpoint_of(connection: Connection, trial_id: int) -> str | None:
 
 
 def environment_of(connection: Connection, trial_id: int) -> TrialRun:
-    """Give what is needed to repeat a trial.
+    """Return what is needed to repeat a trial.
 
     Raises:
         NotFoundError: there is no such trial.

@@ -25,7 +25,7 @@ class TemporalModule(nn.Module):
 
 
 def as_clips(images: Tensor, length: int) -> Tensor:
-    """Give images (N * length, ...), a clip's in a row, an axis of their own: (N, length, ...)."""
+    """Return images (N * length, ...), a clip's in a row, an axis of their own: (N, length, ...)."""
     return images.reshape(-1, length, *images.shape[1:])
 
 

@@ -30,7 +30,7 @@ FLAGS = (
 
 
 def find_chromium() -> str | None:
-    """Give the program's path, None where there is none."""
+    """Return the program's path, None where there is none."""
     return next(
         (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
     )

@@ -53,7 +53,7 @@ class Identity:
 
 
 def writer(state: Mapping[str, Any]) -> Writer:
-    """Give the function that writes `state` into a :class:`~workers.checkpoints.folder.TrialFolder`."""
+    """Return the function that writes `state` into a :class:`~workers.checkpoints.folder.TrialFolder`."""
 
     def write(file: Writable) -> None:
         torch.save(dict(state), file)  # type: ignore[arg-type] # needs `write` and `flush` of a file, no more

@@ -100,7 +100,7 @@ class TrialFolder:
 
     @classmethod
     def of(cls, checkpoint_dir: Path, *, study_id: int, trial_id: int, attempt: int) -> Self:
-        """Give the folder of a trial: built of numbers alone, never of text that a person chose."""
+        """Return the folder of a trial: built of numbers alone, never of text that a person chose."""
         return cls(checkpoint_dir / str(int(study_id)) / str(int(trial_id)), attempt=attempt)
 
     @property

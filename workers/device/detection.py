@@ -41,7 +41,7 @@ class Device:
     deterministic: bool = False
 
     def environment(self) -> dict[str, str]:
-        """Give the environment of a training process."""
+        """Return the environment of a training process."""
         extra = {
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the numbers that nvidia-smi shows
             "CUDA_VISIBLE_DEVICES": self.visible,
@@ -95,7 +95,7 @@ def gpu_device(index: int, *, threads: int | None = None, deterministic: bool = 
 
 
 def _visible(index: int) -> str:
-    """Give the CUDA_VISIBLE_DEVICES that leaves the one GPU: Slurm and containers may have narrowed it already."""
+    """Return the CUDA_VISIBLE_DEVICES that leaves the one GPU: Slurm and containers may have narrowed it already."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is None:
         return str(index)

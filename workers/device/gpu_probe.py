@@ -45,7 +45,7 @@ def _report() -> dict[str, object]:
 
 
 def convolution_error(device: torch.device, dtype: torch.dtype) -> float:
-    """Give the largest relative error of conv3d, forward and backward, against float64 on the CPU."""
+    """Return the largest relative error of conv3d, forward and backward, against float64 on the CPU."""
     worst = 0.0
     for shape, kernel in _SHAPES:
         generator = torch.Generator().manual_seed(0)

@@ -149,7 +149,7 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 def _detail(response: httpx.Response) -> str:
-    """Give the sentence of a problem document (RFC 9457), or the body's beginning."""
+    """Return the sentence of a problem document (RFC 9457), or the body's beginning."""
     with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
         body: Any = response.json()
         if isinstance(body, dict) and (found := body.get("detail") or body.get("title")):

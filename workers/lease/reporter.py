@@ -43,7 +43,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class LeaseLost:
     """The trial is no longer ours, or the API wants nothing of it."""
 
     reason: str
@@ -51,7 +51,7 @@ class Lost:
     """Set when this worker's token is refused: no other trial would fare better."""
 
 
-Answer = Decided | Unanswered | Delivered | Lost
+Answer = Decided | Unanswered | Delivered | LeaseLost
 
 
 class Reporter:
@@ -112,14 +112,14 @@ class Reporter:
             except ApiUnavailableError as error:
                 wait = self._unavailable(error)
             except StaleLeaseError as error:
-                return self._answer(Lost(reason=str(error)))
+                return self._answer(LeaseLost(reason=str(error)))
             except (AuthenticationError, PermissionDeniedError) as error:
-                return self._answer(Lost(reason=str(error), fatal=error))
+                return self._answer(LeaseLost(reason=str(error), fatal=error))
             except ApiRefusedError as error:
-                return self._answer(Lost(reason=str(error)))
+                return self._answer(LeaseLost(reason=str(error)))
             except Exception as error:  # a thread that dies in silence would leave the worker waiting for ever
                 _log.exception("the reports of trial %d cannot be sent", self._lease.number)
-                return self._answer(Lost(reason=f"{type(error).__name__}: {error}"))
+                return self._answer(LeaseLost(reason=f"{type(error).__name__}: {error}"))
             else:
                 self._available()
                 if ended:

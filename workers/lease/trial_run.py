@@ -25,10 +25,10 @@ from hpo.protocol import FinishRequest, Lease, ReleaseRequest
 from hpo.trial import Decision, FailureKind
 
 from ..checkpoints.folder import TrialFolder
-from ..process.child import Child, Gone
-from ..process.messages import Broken, Command, EpochDone, Event, Failed, Finished, Interrupted, Job, Note, Started
+from ..process.child import Child, ProcessExited
+from ..process.messages import Command, EpochDone, Event, Failed, Finished, Interrupted, Job, Note, Started, WorkerFault
 from .client import ApiClient
-from .reporter import Answer, Decided, Delivered, Lost, Reporter, Unanswered
+from .reporter import Answer, Decided, Delivered, LeaseLost, Reporter, Unanswered
 
 DRAIN_SECONDS = 15.0
 """What a training process gets to reach the next batch and write its checkpoint."""
@@ -52,7 +52,7 @@ class Envelope:
     """A message and the lease that it is about; what is late from an earlier trial is told apart by it."""
 
     lease_id: UUID | None
-    message: Event | Gone | Answer | Stop
+    message: Event | ProcessExited | Answer | Stop
 
 
 Inbox = queue.SimpleQueue[Envelope]
@@ -96,7 +96,7 @@ class TrialRun:
             self._child.end()
             self._reporter.close()
 
-    def _put(self, message: Event | Gone | Answer) -> None:
+    def _put(self, message: Event | ProcessExited | Answer) -> None:
         self._inbox.put(Envelope(lease_id=self._lease.lease_id, message=message))
 
     def _next(self) -> None:
@@ -110,7 +110,7 @@ class TrialRun:
         if envelope.lease_id in (None, self._lease.lease_id):
             self._handle(envelope.message)
 
-    def _handle(self, message: Event | Gone | Answer | Stop) -> None:
+    def _handle(self, message: Event | ProcessExited | Answer | Stop) -> None:
         match message:
             case Note():
                 _log.log(logging.WARNING if message.warning else logging.INFO, "%s: %s", self._name, message.text)
@@ -126,10 +126,10 @@ class TrialRun:
                 self._drain()
             case Delivered():
                 self._delivered()
-            case Lost():
-                self._lost(message)
-            case Gone():
-                self._gone(message)
+            case LeaseLost():
+                self._lease_lost(message)
+            case ProcessExited():
+                self._process_exited(message)
             case _:
                 self._ended(message)
 
@@ -189,7 +189,7 @@ class TrialRun:
             else:
                 self._finish_failed(FailureKind.TIMEOUT, "the trial passed its time limit and did not react to it")
 
-    def _ended(self, last: Finished | Failed | Interrupted | Broken) -> None:
+    def _ended(self, last: Finished | Failed | Interrupted | WorkerFault) -> None:
         self._end_training(patience_seconds=EXIT_SECONDS)
         match last:
             case Finished() if last.metrics:
@@ -202,17 +202,17 @@ class TrialRun:
             case Interrupted():
                 self._checkpoint = last.checkpoint
                 self._release("paused" if self._asked == "pause" else "drained")
-            case Broken():
+            case WorkerFault():
                 self._release("crashed", message=last.message)
 
-    def _gone(self, gone: Gone) -> None:
+    def _process_exited(self, gone: ProcessExited) -> None:
         if self._training_ended:
             return
         self._end_training()
         tail = self._child.log_tail()
         self._release("crashed", message=f"{gone}\n{tail}" if tail else str(gone))
 
-    def _lost(self, lost: Lost) -> None:
+    def _lease_lost(self, lost: LeaseLost) -> None:
         self._end_training()
         _log.warning("%s: dropped: %s", self._name, lost.reason)
         self.fatal = lost.fatal

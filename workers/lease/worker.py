@@ -17,7 +17,7 @@ from hpo.protocol import ClaimRequest, Lease, ReleaseRequest, WorkerInfo
 from ..checkpoints.folder import TrialFolder
 from ..device.detection import Device
 from ..errors import ApiUnavailableError
-from ..process.child import Child, Nursery
+from ..process.child import Child, StandbyProcess
 from ..process.messages import Job
 from .client import ApiClient, Backoff, jittered
 from .trial_run import Envelope, Inbox, Stop, TrialRun
@@ -47,7 +47,7 @@ class Worker:
         self._config = config
         self._client = client
         self._inbox: Inbox = queue.SimpleQueue()
-        self._nursery = Nursery(config.device, config.checkpoint_dir)
+        self._standby = StandbyProcess(config.device, config.checkpoint_dir)
         self._child: Child | None = None
         self._stopping = False
 
@@ -65,20 +65,20 @@ class Worker:
         done = 0
         try:
             while not self._stopping and done != self._config.max_trials:
-                self._nursery.prepare()  # imports while the claim is on its way
+                self._standby.prepare()  # imports while the claim is on its way
                 lease = self._claim()
                 if lease is None:
                     break
                 done += 1
                 self._run_trial(lease, last=done == self._config.max_trials)
         finally:
-            self._nursery.close()
+            self._standby.close()
 
     def _run_trial(self, lease: Lease, *, last: bool) -> None:
         folder = TrialFolder.of(
             self._config.checkpoint_dir, study_id=lease.study_id, trial_id=lease.trial_id, attempt=lease.attempt
         )
-        self._child = self._nursery.take()
+        self._child = self._standby.take()
         run = TrialRun(
             lease,
             job=self._job(lease, folder),
@@ -88,7 +88,7 @@ class Worker:
             inbox=self._inbox,
         )
         if not last:
-            self._nursery.prepare()
+            self._standby.prepare()
         run.run()
         self._child = None
         if run.fatal is not None:

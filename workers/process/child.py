@@ -25,7 +25,7 @@ _numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gone:
+class ProcessExited:
     """The training process ended."""
 
     returncode: int
@@ -81,8 +81,8 @@ class Child:
         """Whether the process runs."""
         return self._process.poll() is None
 
-    def assign(self, job: Job, log: Path, deliver: Callable[[Event | Gone], None]) -> None:
-        """Give the process its job; from now on `deliver` is called from a thread, with `Gone` as the last."""
+    def assign(self, job: Job, log: Path, deliver: Callable[[Event | ProcessExited], None]) -> None:
+        """Give the process its job; from now on `deliver` is called from a thread, with `ProcessExited` as the last."""
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log.replace(log)
         self.log = log
@@ -109,7 +109,7 @@ class Child:
             self.log.unlink(missing_ok=True)
 
     def log_tail(self) -> str:
-        """Give the end of what the process printed."""
+        """Return the end of what the process printed."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
@@ -124,9 +124,9 @@ class Child:
             stdin.write(line + "\n")
             stdin.flush()
         except (BrokenPipeError, ValueError):
-            return  # its end is told by `Gone`
+            return  # its end is told by `ProcessExited`
 
-    def _listen(self, deliver: Callable[[Event | Gone], None]) -> None:
+    def _listen(self, deliver: Callable[[Event | ProcessExited], None]) -> None:
         with self._events:
             for line in self._events:
                 try:
@@ -134,10 +134,10 @@ class Child:
                 except ValidationError:
                     # A process that is killed amid a line leaves half of it.
                     deliver(Note(text=f"half a message from the training process: {line[:200]!r}", warning=True))
-        deliver(Gone(returncode=self._process.wait()))
+        deliver(ProcessExited(returncode=self._process.wait()))
 
 
-class Nursery:
+class StandbyProcess:
     """Keeps one process standing by, so that a trial does not wait for PyTorch to be imported."""
 
     def __init__(self, device: Device, folder: Path) -> None:
@@ -152,7 +152,7 @@ class Nursery:
             self._standby = Child.start(self._device, self._folder)
 
     def take(self) -> Child:
-        """Give a fresh process."""
+        """Return a fresh process."""
         self.prepare()
         child, self._standby = self._standby, None
         assert child is not None  # noqa: S101 - `prepare` made one

@@ -21,7 +21,7 @@ from ..training.failure import classify
 from ..training.inputs import open_task
 from ..training.reproducibility import Runtime, describe, peak_memory_bytes
 from ..training.trainer import EpochResult, Trainer, final_state
-from .messages import Broken, EpochDone, Failed, Finished, Interrupted, Job, LastEvent, Note, Started
+from .messages import EpochDone, Failed, Finished, Interrupted, Job, LastEvent, Note, Started, WorkerFault
 from .pipes import EventPipe, Mailbox
 
 ANSWER_SECONDS = 5.0
@@ -43,7 +43,7 @@ def run_job(job: Job, *, events: EventPipe, mailbox: Mailbox) -> None:
     try:
         last = run.train()
     except CheckpointWriteError as error:
-        last = Broken(message=str(error), **run.facts())
+        last = WorkerFault(message=str(error), **run.facts())
     except Exception as error:  # the boundary: any failure of a trial becomes its record
         _log.debug("the trial failed", exc_info=True)
         failure = classify(error)

@@ -108,13 +108,13 @@ class Interrupted(_End):
     checkpoint: str
 
 
-class Broken(_End):
+class WorkerFault(_End):
     """This machine, not the configuration, made the trial end."""
 
     kind: Literal["broken"] = "broken"
     message: str
 
 
-Event = Annotated[Note | Started | EpochDone | Finished | Failed | Interrupted | Broken, Field(discriminator="kind")]
-LastEvent = Finished | Failed | Interrupted | Broken
+LastEvent = Finished | Failed | Interrupted | WorkerFault
+Event = Annotated[Note | Started | EpochDone | LastEvent, Field(discriminator="kind")]
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)

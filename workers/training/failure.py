@@ -60,7 +60,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def with_traceback(error: Exception) -> str:
-    """Give one line and the traceback, cut in the middle where it is longer than the protocol takes."""
+    """Return one line and the traceback, cut in the middle where it is longer than the protocol takes."""
     text = "".join(traceback.format_exception(error))
     head = f"{type(error).__name__}: {_first_line(error)}\n"
     room = MESSAGE_CHARACTERS - len(head)

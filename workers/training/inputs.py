@@ -28,7 +28,7 @@ def open_task(dataset: DatasetConfig, *, cache_dir: Path, progress: Progress | N
 
 
 def clip_spec(config: TrainingConfig) -> ClipSpec:
-    """Give the clips that the configuration's model sees, RGB normalised as its card says.
+    """Return the clips that the configuration's model sees, RGB normalised as its card says.
 
     Raises:
         models.ModelError: no such model or option, or its flow channels are no pairs.
@@ -86,7 +86,7 @@ def build_model(config: TrainingConfig, *, num_classes: int) -> VideoModel:
 
 
 def augment_spec(config: TrainingConfig) -> AugmentSpec:
-    """Give the random changes of the configuration's training clips."""
+    """Return the random changes of the configuration's training clips."""
     wanted = config.augment.model_dump()
     jitter = wanted.pop("jitter")
     return AugmentSpec(brightness=jitter, contrast=jitter, **wanted)

@@ -27,7 +27,7 @@ def resolve(config: TrainingConfig, runtime: Runtime) -> Precision:
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
-    """Give the context in which the forward pass runs."""
+    """Return the context in which the forward pass runs."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)

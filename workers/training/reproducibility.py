@@ -98,7 +98,7 @@ def describe(runtime: Runtime, *, precision: str) -> dict[str, Any]:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Give the most memory so far: allocated by tensors on a GPU, resident in this process on a CPU."""
+    """Return the most memory so far: allocated by tensors on a GPU, resident in this process on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     # Not getrusage: its figure is inherited from the parent over fork and exec.

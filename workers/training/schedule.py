@@ -8,7 +8,7 @@ from hpo.spec.training import TrainingConfig
 
 
 def learning_rate(config: TrainingConfig, *, step: int, total_steps: int) -> float:
-    """Give the learning rate of update `step` (from 0) out of `total_steps`.
+    """Return the learning rate of update `step` (from 0) out of `total_steps`.
 
     With w = round(warmup_fraction * total_steps): a line through lr / (w + 1) at step 0 and `lr` at step w, then
     `lr`, or half a cosine that would reach 0 at `total_steps` (Loshchilov & Hutter, SGDR, 2017, equation 5).

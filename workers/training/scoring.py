@@ -82,7 +82,7 @@ def _over_views(logits: Tensor, views: int) -> Tensor:
 
 
 def wilson_interval(right: int, n: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Give the Wilson score interval of a share (Wilson, 1927); 95 % with the default `z`."""
+    """Return the Wilson score interval of a share (Wilson, 1927); 95 % with the default `z`."""
     if not 0 <= right <= n or n < 1:
         raise ValueError(f"{right} of {n} is not a share")
     share, square = right / n, z * z

@@ -72,7 +72,7 @@ def version_of(name: str) -> str:
 
 @cache
 def commit() -> str:
-    """Give the commit of the checkout, for a person to find the code of a row again; `+`: and what is not committed."""
+    """Return the commit of the checkout, by which a person finds the code of a row; `+`: with uncommitted changes."""
     found = _git("rev-parse", "--short", "HEAD")
     return found + ("+" if _git("status", "--porcelain", "--", "hpo") else "")
 

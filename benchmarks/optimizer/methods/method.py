@@ -35,7 +35,7 @@ class Method(Protocol):
         ...
 
     def promoted(self) -> int | None:
-        """Give a paused trial that goes on before another begins; None where there is none."""
+        """Return a paused trial that goes on before another begins; None where there is none."""
         ...
 
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:

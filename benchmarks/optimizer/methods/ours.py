@@ -56,7 +56,7 @@ class Ours:
         return self._decision is not Decision.CONTINUE
 
     def promoted(self) -> int | None:
-        """Give the first of the paused trials that the rule lets go on."""
+        """Return the first of the paused trials that the rule lets go on."""
         return next(iter(self._optimizer.promotions()), None)
 
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:

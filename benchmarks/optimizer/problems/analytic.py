@@ -63,7 +63,7 @@ def levy5() -> Problem:
 
 
 def levy(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give Levy's function of the rows of `points` (n, d)."""
+    """Return Levy's function of the rows of `points` (n, d)."""
     w = 1 + (points - 1) / 4
     inner = (w[:, :-1] - 1) ** 2 * (1 + 10 * np.sin(np.pi * w[:, :-1] + 1) ** 2)
     last = (w[:, -1] - 1) ** 2 * (1 + np.sin(2 * np.pi * w[:, -1]) ** 2)
@@ -166,7 +166,7 @@ def memory_limited() -> Problem:
 
 
 def video_memory_gib(params: Params) -> float:
-    """Give the peak memory of a training step: 1.5 GiB, and activations in proportion to the pixels of the batch."""
+    """Return the peak memory of a training step: 1.5 GiB, and activations in proportion to the pixels of the batch."""
     pixels = float(params["clip.frames"]) * float(params["batch_size"]) * float(params["clip.size"]) ** 2
     return 1.5 + 22.5 * pixels / 4.9e6
 

@@ -97,7 +97,7 @@ def network_size() -> Problem:
 
 
 def _network(params: Params) -> Values:
-    """Give the loss and the decimal logarithm of the size in thousands of parameters."""
+    """Return the loss and the decimal logarithm of the size in thousands of parameters."""
     depth, width = int(params["model.depth"]), int(params["model.width"])
     factor = {"narrow": 1.0, "wide": 1.6, "gated": 1.2}[str(params["model.kind"])]
     size = math.log10(depth * (width * factor) ** 2 / 1000 + 1)

@@ -59,11 +59,11 @@ class Problem:
     """The hypervolume of the whole Pareto front, where it is known."""
 
     def true(self, params: Params) -> Values:
-        """Give the mean outcome of one configuration."""
+        """Return the mean outcome of one configuration."""
         return tuple(float(value) for value in self.truth([params])[0])
 
     def evaluate(self, params: Params, rng: np.random.Generator) -> Values:
-        """Give one outcome as a training run would report it."""
+        """Return one outcome as a training run would report it."""
         return self.true(params) if self.noise is None else self.noise(params, rng)
 
     def losses(self, values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ Decode = Callable[[ParamValue], ParamValue]
 
 
 def scrambled(problem: Problem, seed: int) -> Problem:
-    """Give the problem with every category renamed and moved, and about half of the ordered dimensions turned round.
+    """Return the problem with every category renamed and moved, and about half of the ordered dimensions turned round.
 
     Reflection is in the logarithm where the range is logarithmic. Optimum and median stay what they are.
     """
@@ -66,7 +66,7 @@ def _through(problem: Problem, space: Mapping[str, AnyParameter], decoders: Mapp
 
 
 def _scramble(parameter: AnyParameter, rng: np.random.Generator) -> tuple[AnyParameter, Decode, Mapping[Any, Any]]:
-    """Give the changed parameter, the way back, and its new labels (of categories)."""
+    """Return the changed parameter, the way back, and its new labels (of categories)."""
     turned = bool(rng.random() < 0.5)
     if isinstance(parameter, CategoricalParameter):
         order = [int(place) for place in rng.permutation(len(parameter.choices))]

@@ -50,11 +50,11 @@ class Acquisition:
         self._lower, self._upper = self._incumbents()
 
     def values(self, rows: Array) -> Array:
-        """Give the log improvement expected at rows."""
+        """Return the log improvement expected at rows."""
         return self._in_parts(rows, with_gradient=False)[0]
 
     def __call__(self, rows: Array) -> tuple[Array, Array]:
-        """Give the log improvement expected at rows, and its gradient in their coordinates."""
+        """Return the log improvement expected at rows, and its gradient in their coordinates."""
         return self._in_parts(rows, with_gradient=True)
 
     def _in_parts(self, rows: Array, *, with_gradient: bool) -> tuple[Array, Array]:
@@ -91,7 +91,7 @@ class Acquisition:
         return value, self._space.pull_back(rows, gradient)
 
     def _incumbents(self) -> tuple[Array, Array]:
-        """Give the corners (members, samples, cells, objectives) of what is not dominated in each sample."""
+        """Return the corners (members, samples, cells, objectives) of what is not dominated in each sample."""
         count = len(self._objectives)
         values = np.stack([given.samples for given in self._given[:count]], axis=-1)
         # More of the only objective is an improvement on either side of what is required of it.
@@ -118,7 +118,7 @@ def _front(values: Array) -> Array:
 
 
 def _reference(values: Array, feasible: Array) -> Array:
-    """Give the point that counts as nothing gained.
+    """Return the point that counts as nothing gained.
 
     With one objective any feasible point beats having none; with several it lies just below the worst of the front.
     """

@@ -22,7 +22,7 @@ _ENOUGH = 1e-4
 
 
 def ascend(function: Function, starts: Array, free: Mask, evaluations: int = 40) -> tuple[Array, Array]:
-    """Give the rows reached from `starts` and the values there, moving only `free` coordinates within [0, 1].
+    """Return the rows reached from `starts` and the values there, moving only `free` coordinates within [0, 1].
 
     `function` maps rows to their values and gradients. No value is lower than that of its start.
     """
@@ -62,13 +62,13 @@ def ascend(function: Function, starts: Array, free: Mask, evaluations: int = 40)
 
 
 def _first_curvature(gradients: Array) -> Array:
-    """Give inverse Hessians that make the first step of a fixed length."""
+    """Return inverse Hessians that make the first step of a fixed length."""
     length = np.sqrt(np.einsum("ij,ij->i", gradients, gradients))
     return np.asarray(np.eye(gradients.shape[1]) * (_FIRST_STEP / np.maximum(length, 1e-12))[:, None, None])
 
 
 def _direction(rows: Array, gradients: Array, curvature: Array) -> Array:
-    """Give quasi-Newton directions that do not push against the box."""
+    """Return quasi-Newton directions that do not push against the box."""
     blocked = ((rows <= 0.0) & (gradients < 0)) | ((rows >= 1.0) & (gradients > 0))
     inside = np.where(blocked, 0.0, gradients)
     direction = np.where(blocked, 0.0, np.einsum("ijk,ik->ij", curvature, inside))
@@ -78,7 +78,7 @@ def _direction(rows: Array, gradients: Array, curvature: Array) -> Array:
 
 
 def _updated(curvature: Array, moved: Array, fall: Array) -> Array:
-    """Give the inverse Hessians (of the negated function) after a step `moved` in which the gradient fell by `fall`."""
+    """Return the inverse Hessians (of the negated function) after a step `moved`; the gradient fell by `fall`."""
     bend = np.einsum("ij,ij->i", moved, fall)
     usable = bend > 1e-12
     rho = np.where(usable, 1.0 / np.where(usable, bend, 1.0), 0.0)

@@ -27,7 +27,7 @@ def given(space: Space, values: Params) -> Mask:
 def complete(
     space: Space, acquisition: Acquisition, values: Params, is_new: Callable[[Array], bool], seed: int
 ) -> Array | None:
-    """Give the new row with `values` at which `acquisition` is found to be best; None when only known ones were found.
+    """Return the new row with `values` at which `acquisition` is best; None when only known rows were found.
 
     A cloud of rows is scored, and the best of them are improved in what is continuous and open.
     """

@@ -31,7 +31,7 @@ class Outcome:
 
 
 def outcomes(history: History) -> list[Outcome]:
-    """Give the outcome of every trial that has shown one, partial ones carried to their last epoch."""
+    """Return the outcome of every trial that has shown one, partial ones carried to their last epoch."""
     full = history.spec.task.epochs
     pending = (TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED)
     known = [seen for seen in history.observations if seen.metrics]
@@ -53,7 +53,7 @@ def outcomes(history: History) -> list[Outcome]:
 def _ends(
     history: History, known: Sequence[Observation], partial: Sequence[int], name: str
 ) -> dict[int, tuple[float, float]]:
-    """Give the expected ends, and their standard deviations, of those of the `partial` curves that show a metric."""
+    """Return the expected ends, and their standard deviations, of those of the `partial` curves that show a metric."""
     sign = metric_sign(history.spec, name)
     places = rungs(1, history.spec.task.epochs)
     curves = [metric_curve(seen.curve, name, sign or 1.0) for seen in known]
@@ -64,12 +64,12 @@ def _ends(
 
 
 def _deviation(end: Prediction) -> float:
-    """Give the standard deviation of a Student-t belief; at least three degrees of freedom are the model's prior."""
+    """Return the standard deviation of a Student-t belief; at least three degrees of freedom are the model's prior."""
     return end.sd * math.sqrt(end.freedom / max(end.freedom - 2, 1.0))
 
 
 def _taught(count: int) -> int:
-    """Give how many of the first observations teach the model of curves.
+    """Return how many of the first observations teach the model of curves.
 
     As many as those that hyperparameters are chosen from: were all ends predicted anew with each trial, what had been
     chosen from the earlier predictions would fit none of them.

@@ -54,15 +54,15 @@ class StudySpace(Space):
         self.columns = np.append(self._own, np.full(len(self._corners), self.dimensions))
 
     def embed(self, rows: Array) -> Array:
-        """Give the points of rows of this study."""
+        """Return the points of rows of this study."""
         return self._at(super().embed(rows), 0)
 
     def embed_earlier(self, rows: Array, study: str) -> Array:
-        """Give the points of rows of an earlier study."""
+        """Return the points of rows of an earlier study."""
         return self._at(super().embed(rows), self._places[study])
 
     def without_study(self, points: Array) -> tuple[Array, NDArray[np.intp]]:
-        """Give the columns of points that say nothing of the study, and which axis each belongs to."""
+        """Return the columns of points that say nothing of the study, and which axis each belongs to."""
         return points[:, : len(self._own)], self._own
 
     def _at(self, points: Array, place: int) -> Array:
@@ -70,14 +70,14 @@ class StudySpace(Space):
 
 
 def space_of(history: History) -> Space:
-    """Give the space that the models of a history see."""
+    """Return the space that the models of a history see."""
     if not history.earlier:
         return Space(history.spec)
     return StudySpace(history.spec, list(dict.fromkeys(trial.study for trial in history.earlier)))
 
 
 def with_earlier(history: History, space: Space, data: Data) -> Data:
-    """Give the data with the outcomes of the earlier studies after those of this one."""
+    """Return the data with the outcomes of the earlier studies after those of this one."""
     if not isinstance(space, StudySpace):
         return data
     points, outcomes = [data.points], list(data.outcomes)
@@ -90,7 +90,7 @@ def with_earlier(history: History, space: Space, data: Data) -> Data:
 
 
 def promising(history: History, space: Space) -> Array:
-    """Give the rows of the best configurations of the earlier studies, by the first objective."""
+    """Return the rows of the best configurations of the earlier studies, by the first objective."""
     objective = history.spec.objectives[0]
     ranked = sorted(history.earlier, key=lambda trial: -gain(objective, trial.metrics[objective.metric]))
     return np.array([space.encode(trial.params) for trial in ranked[:_CENTRES]]).reshape(-1, space.dimensions)
@@ -123,7 +123,7 @@ class _Source:
         return np.asarray(here.mean() + scale * (scores - expected.mean())), scale * math.sqrt(beyond)
 
     def _explanation(self, scores: Array) -> Hyperparameters:
-        """Give the usual hyperparameters with the noise that makes standardised outcomes most probable."""
+        """Return the usual hyperparameters with the noise that makes standardised outcomes most probable."""
         evidence = Evidence(self._points, scores, np.zeros(len(scores)), self._columns)
         found = []
         for noise in _NOISES:
@@ -155,7 +155,7 @@ def _outcomes(history: History, trials: Sequence[EarlierTrial], data: Data, sour
 
 
 def _clipped(spec: StudySpec, name: str, trials: Sequence[EarlierTrial]) -> Array:
-    """Give the values of a metric; those of an objective that are far worse than most, no worse than a fence."""
+    """Return the values of a metric; those of an objective that are far worse than most, no worse than a fence."""
     values = np.array([trial.metrics[name] for trial in trials])
     sign = next((gain(objective, 1.0) for objective in spec.objectives if objective.metric == name), None)
     if sign is None:

@@ -67,7 +67,7 @@ class Evidence:
         self.spread = np.array([LENGTHSCALE_SPREAD] * d + [OUTPUTSCALE_SPREAD, NOISE_SPREAD, MEAN_SPREAD])
 
     def __call__(self, vector: Array) -> tuple[float, Array]:
-        """Give the value and the gradient; a large value where the covariance cannot be factored."""
+        """Return the value and the gradient; a large value where the covariance cannot be factored."""
         d = self.parameters
         inverse_squares = np.exp(-2 * vector[:d])
         scale, noise, mean = math.exp(vector[d]), math.exp(vector[d + 1]), vector[d + 2]
@@ -89,7 +89,7 @@ class Evidence:
         return float(value), gradient + deviation / self.spread
 
     def log_likelihood(self, vector: Array) -> float:
-        """Give the log marginal likelihood up to a constant; minus infinity where nothing can be factored."""
+        """Return the log marginal likelihood up to a constant; minus infinity where nothing can be factored."""
         factor, _, _ = self._factor(vector)
         if factor is None:
             return -math.inf
@@ -97,7 +97,7 @@ class Evidence:
         return float(-0.5 * half @ half - np.log(np.diag(factor)).sum())
 
     def _factor(self, vector: Array) -> tuple[Array | None, Array, Array]:
-        """Give the factor of the covariance (None where there is none), the kernel, and its slope."""
+        """Return the factor of the covariance (None where there is none), the kernel, and its slope."""
         d, n = self.parameters, len(self._targets)
         kernel, slope = self.kernel((np.exp(-2 * vector[:d]) @ self._flat).reshape(n, n))
         covariance = math.exp(vector[d]) * kernel
@@ -107,7 +107,7 @@ class Evidence:
 
 
 def fit(evidence: Evidence, start: Array | None = None) -> Fit:
-    """Give the most probable hyperparameters that are found from `start`, or else from two usual starts."""
+    """Return the most probable hyperparameters that are found from `start`, or else from two usual starts."""
     lower, upper = evidence.centre - 6 * evidence.spread, evidence.centre + 6 * evidence.spread
     found = [
         minimize(
@@ -137,7 +137,7 @@ def hyperparameters(vector: Array, kernel: Kernel = matern) -> Hyperparameters:
 
 
 def _starts(evidence: Evidence) -> list[Array]:
-    """Give the centre of the priors, and a rough and noisy explanation of the data."""
+    """Return the centre of the priors, and a rough and noisy explanation of the data."""
     rough = evidence.centre.copy()
     rough[: evidence.parameters] += _SHORT_START
     rough[evidence.parameters + 1] = _NOISY_START

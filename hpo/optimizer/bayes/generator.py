@@ -48,11 +48,11 @@ class BayesGenerator:
         self.name = name
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Give up to `n` configurations, each planned with the earlier ones pending."""
+        """Return up to `n` configurations, each planned with the earlier ones pending."""
         return self._plan(history, n, {})
 
     def complete(self, history: History, guess: Params) -> Suggestion:
-        """Give the best new configuration that has the values of `guess`."""
+        """Return the best new configuration that has the values of `guess`."""
         return self._plan(history, 1, guess)[0]
 
     def _plan(self, history: History, n: int, guess: Params) -> list[Suggestion]:
@@ -117,9 +117,9 @@ class _Plan:
         return Suggestion(
             params=params,
             generator=self._name,
-            predicted_mean=_told(mean),
-            predicted_sd=_told(sd),
-            predicted_feasibility=_told(chance),
+            predicted_mean=_finite_or_none(mean),
+            predicted_sd=_finite_or_none(sd),
+            predicted_feasibility=_finite_or_none(chance),
         )
 
     def _acquisition(self) -> Acquisition:
@@ -148,7 +148,7 @@ class _Plan:
         return best_of(acquisition, np.array(left)) if left else None
 
     def _price(self, rows: Array) -> Array:
-        """Give the log costs of rows; 0 unless the budget is one of GPU hours and costs can be told."""
+        """Return the log costs of rows; 0 unless the budget is one of GPU hours and costs can be told."""
         if self._cost is None:
             return free(rows)
         return np.log([self._cost(self._space.decode(row)) for row in rows])
@@ -157,8 +157,8 @@ class _Plan:
         return key_of(self._space.decode(row)) not in self._taken
 
 
-def _told(found: Array) -> float | None:
-    """Give the one value found, or None: the store takes no other number than a finite one."""
+def _finite_or_none(found: Array) -> float | None:
+    """Return the one value found, or None: the store takes no other number than a finite one."""
     return float(found[0]) if math.isfinite(found[0]) else None
 
 
@@ -168,7 +168,7 @@ def _blas() -> ThreadpoolController:
 
 
 def _incumbents(metrics: Sequence[Metric], points: Array, rows: Array) -> Array:
-    """Give the rows that may be best: by the models' means, feasible ones first, the best first."""
+    """Return the rows that may be best: by the models' means, feasible ones first, the best first."""
     means = [metric.modelled.process.mean(points) for metric in metrics]
     values = np.stack(
         [mean for mean, metric in zip(means, metrics, strict=True) if metric.modelled.is_objective], axis=1

@@ -37,7 +37,7 @@ class Hyperparameters:
 
 
 def squared_distances(left: Array, right: Array) -> Array:
-    """Give the squared distances (..., rows of left, rows of right) of points."""
+    """Return the squared distances (..., rows of left, rows of right) of points."""
     found = -2.0 * (left @ np.swapaxes(right, -1, -2))
     found += np.einsum("...ij,...ij->...i", left, left)[..., :, None]
     found += np.einsum("...ij,...ij->...i", right, right)[..., None, :]
@@ -45,7 +45,7 @@ def squared_distances(left: Array, right: Array) -> Array:
 
 
 def safe_cholesky(matrix: Array, scale: float = 1.0) -> Array:
-    """Give the lower Cholesky factor, with as little added to the diagonal as it takes.
+    """Return the lower Cholesky factor, with as little added to the diagonal as it takes.
 
     Raises:
         numpy.linalg.LinAlgError: the matrix is far from positive definite, or not finite.
@@ -61,14 +61,14 @@ def safe_cholesky(matrix: Array, scale: float = 1.0) -> Array:
 
 
 def _factors(matrices: Array, scales: Array) -> Array:
-    """Give the lower Cholesky factors of matrices (members, n, n)."""
+    """Return the lower Cholesky factors of matrices (members, n, n)."""
     return np.stack(
         [safe_cholesky(matrix, float(scale)) for matrix, scale in zip(matrices, scales.ravel(), strict=True)]
     )
 
 
 def _inverses(factors: Array) -> Array:
-    """Give the inverses of lower triangular matrices (members, n, n)."""
+    """Return the inverses of lower triangular matrices (members, n, n)."""
     return np.stack([dtrtri(factor, lower=1)[0] for factor in factors])
 
 
@@ -103,25 +103,25 @@ class Process:
         self._alpha = (np.swapaxes(self._inverse, 1, 2) @ half)[:, :, 0]
 
     def joint(self, points: Array) -> tuple[Array, Array]:
-        """Give mean (members, rows) and covariance (members, rows, rows) of the function at embedded points."""
+        """Return mean (members, rows) and covariance (members, rows, rows) of the function at embedded points."""
         scaled = points * self._weights
         mean, half = self._halves(scaled)
         prior = self._scales * self.kernel(squared_distances(scaled, scaled))[0]
         return mean, prior - np.swapaxes(half, 1, 2) @ half
 
     def mean(self, points: Array) -> Array:
-        """Give the mean of the function at each of embedded points, over the members."""
+        """Return the mean of the function at each of embedded points, over the members."""
         cross = self.kernel(squared_distances(self._points, points * self._weights))[0]
         return np.asarray((self._means + np.einsum("mij,mi->mj", self._scales * cross, self._alpha)).mean(axis=0))
 
     def marginal(self, points: Array) -> tuple[Array, Array]:
-        """Give mean and variance of the function at each of embedded points, over the members."""
+        """Return mean and variance of the function at each of embedded points, over the members."""
         means, half = self._halves(points * self._weights)
         variances = np.maximum(self._scales[:, 0] - np.einsum("mij,mij->mj", half, half), 1e-12)
         return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
 
     def kernel(self, squared: Array) -> tuple[Array, Array]:
-        """Give the kernels of the members and their derivatives by squared distances (members, ...)."""
+        """Return the kernels of the members and their derivatives by squared distances (members, ...)."""
         if len(self._runs) == 1:
             return self.hypers[0].kernel(squared)
         values, slopes = np.empty_like(squared), np.empty_like(squared)
@@ -135,7 +135,7 @@ class Process:
 
 
 def _runs(hypers: Sequence[Hyperparameters]) -> list[tuple[Kernel, slice]]:
-    """Give the runs of members that have the same kernel."""
+    """Return the runs of members that have the same kernel."""
     starts = [0, *(at for at in range(1, len(hypers)) if hypers[at].kernel is not hypers[at - 1].kernel), len(hypers)]
     return [(hypers[start].kernel, slice(start, stop)) for start, stop in pairwise(starts)]
 
@@ -163,7 +163,7 @@ class Conditioned:
         """The values at the base: (members, samples, base)."""
 
     def predict(self, points: Array) -> Prediction:
-        """Give what the samples say about embedded points."""
+        """Return what the samples say about embedded points."""
         return Prediction(self, points)
 
 
@@ -203,5 +203,5 @@ class Prediction:
 
 
 def _spread(weights: Array, anchors: Array, points: Array) -> Array:
-    """Give the sum over anchors of weight times (point - anchor), for each point."""
+    """Return the sum over anchors of weight times (point - anchor), for each point."""
     return np.asarray(weights.sum(axis=1)[:, :, None] * points - np.swapaxes(weights, 1, 2) @ anchors)

@@ -21,7 +21,7 @@ _DEEP = -1e5
 
 
 def log_h(z: Array) -> tuple[Array, Array, Array]:
-    """Give log h(z), cdf(z) / h(z) and pdf(z) / h(z), where h(z) = pdf(z) + z cdf(z).
+    """Return log h(z), cdf(z) / h(z) and pdf(z) / h(z), where h(z) = pdf(z) + z cdf(z).
 
     h is the expected improvement of a standard normal over -z. Below -1 the sum would cancel; the scaled complementary
     error function keeps its digits (Ament et al., 2023, "Unexpected Improvements to Expected Improvement", eq. 9).
@@ -38,7 +38,7 @@ def log_h(z: Array) -> tuple[Array, Array, Array]:
 
 
 def log_gain(mean: Array, sd: Array, lower: Array, upper: Array) -> tuple[Array, Array, Array]:
-    """Give log E[(min(f, upper) - lower)+] of a normal f, and its derivatives by mean and sd.
+    """Return log E[(min(f, upper) - lower)+] of a normal f, and its derivatives by mean and sd.
 
     `upper` may be infinite.
     """
@@ -53,7 +53,7 @@ def log_gain(mean: Array, sd: Array, lower: Array, upper: Array) -> tuple[Array,
 
 
 def log_probability(mean: Array, sd: Array, threshold: float) -> tuple[Array, Array, Array]:
-    """Give log P(f >= threshold) of a normal f, and its derivatives by mean and sd."""
+    """Return log P(f >= threshold) of a normal f, and its derivatives by mean and sd."""
     z = (mean - threshold) / sd
     slope = np.where(
         z < 0,

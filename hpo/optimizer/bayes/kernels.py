@@ -23,13 +23,13 @@ _SQRT5 = float(np.sqrt(5.0))
 
 
 def matern(squared: Array) -> tuple[Array, Array]:
-    """Give the Matern-5/2 kernel and its derivative by the squared distance."""
+    """Return the Matern-5/2 kernel and its derivative by the squared distance."""
     scaled = _SQRT5 * np.sqrt(squared)
     decay = np.exp(-scaled)
     return (1 + scaled + (5 / 3) * squared) * decay, (-5 / 6) * (1 + scaled) * decay
 
 
 def gaussian(squared: Array) -> tuple[Array, Array]:
-    """Give the Gaussian kernel and its derivative by the squared distance."""
+    """Return the Gaussian kernel and its derivative by the squared distance."""
     found = np.exp(-0.5 * squared)
     return found, -0.5 * found

@@ -17,7 +17,7 @@ _STEP = 1e-3
 
 
 def sample_around(evidence: Evidence, centre: Array, count: int) -> list[Hyperparameters]:
-    """Give samples around the vector `centre`, in pairs that mirror each other; the same for the same data.
+    """Return samples around the vector `centre`, in pairs that mirror each other; the same for the same data.
 
     `count`, how many there are, is even.
     """
@@ -31,7 +31,7 @@ def sample_around(evidence: Evidence, centre: Array, count: int) -> list[Hyperpa
 
 
 def _hessian(evidence: Evidence, centre: Array) -> Array:
-    """Give the second derivatives, by central differences of the analytic gradient."""
+    """Return the second derivatives, by central differences of the analytic gradient."""
     rows = []
     for place in range(len(centre)):
         step = np.zeros(len(centre))

@@ -56,7 +56,7 @@ class Metric:
     modelled: Modelled
 
     def predict(self, points: Array) -> tuple[Array, Array]:
-        """Give mean and standard deviation of the metric at embedded points, in its own unit."""
+        """Return mean and standard deviation of the metric at embedded points, in its own unit."""
         mean, variance = self.modelled.process.marginal(points)
         nodes, weights = np.polynomial.hermite_e.hermegauss(9)
         weights = weights / weights.sum()
@@ -92,7 +92,7 @@ def model(spec: StudySpec, data: Data, *, second_view: bool = False) -> list[Met
 
 
 def feasibility(metrics: Sequence[Metric], points: Array) -> Array:
-    """Give the probability that all constraints hold at embedded points, metrics taken as independent."""
+    """Return the probability that all constraints hold at embedded points, metrics taken as independent."""
     logs = np.zeros(len(points))
     for metric in metrics:
         if metric.modelled.threshold > -np.inf:
@@ -126,7 +126,7 @@ def _metric(spec: StudySpec, data: Data, name: str, sign: float, *, is_objective
 
 
 def _threshold(spec: StudySpec, name: str, sign: float) -> float:
-    """Give the gain that satisfies the constraints on a metric which point the way of its gain."""
+    """Return the gain that satisfies the constraints on a metric which point the way of its gain."""
     bounds = [
         sign * constraint.bound
         for constraint in spec.constraints
@@ -233,12 +233,12 @@ def _evidence(task: _Task, transform: Transform, kernel: Kernel = matern) -> Evi
 
 
 def samples_for(count: int) -> int:
-    """Give how many samples of the hyperparameters are drawn with `count` observations."""
+    """Return how many samples of the hyperparameters are drawn with `count` observations."""
     return next(samples for least, samples in _SAMPLES if count >= least)
 
 
 def _informative(gains: Array) -> NDArray[np.intp]:
-    """Give the places of at most `_MOST` observations: the better half of them the best, the others evenly drawn."""
+    """Return the places of at most `_MOST` observations: the better half of them the best, the others evenly drawn."""
     if len(gains) <= _MOST:
         return np.arange(len(gains))
     order = np.argsort(-gains, kind="stable")

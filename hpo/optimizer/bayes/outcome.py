@@ -46,11 +46,11 @@ class Transform:
     scale: float = 1.0
 
     def forward(self, gains: Array) -> Array:
-        """Give the targets of gains; those beyond the end of the transform become infinite."""
+        """Return the targets of gains; those beyond the end of the transform become infinite."""
         return (self._shape(np.maximum(gains, self.fence)) - self.centre) / self.scale
 
     def inverse(self, targets: Array) -> Array:
-        """Give the gains of targets."""
+        """Return the gains of targets."""
         shaped = np.asarray(targets) * self.scale + self.centre
         if self.ceiling is not None:
             return np.asarray(self.ceiling - np.exp(-shaped))
@@ -59,7 +59,7 @@ class Transform:
         return shaped
 
     def slope(self, gains: Array) -> Array:
-        """Give the derivative of `forward`, from inside the fence."""
+        """Return the derivative of `forward`, from inside the fence."""
         gains = np.maximum(gains, self.fence)
         if self.ceiling is not None:
             return np.asarray(1 / (self.scale * (self.ceiling - gains)))
@@ -77,7 +77,7 @@ class Transform:
 
 
 def objective_transforms(gains: Array, threshold: float = -math.inf) -> list[Transform]:
-    """Give the transforms worth comparing for the gains of an objective, the simplest first.
+    """Return the transforms worth comparing for the gains of an objective, the simplest first.
 
     All of them reach the `threshold` of a constraint `gain >= threshold`: a gap below it has no logarithm there.
     """
@@ -92,7 +92,7 @@ def objective_transforms(gains: Array, threshold: float = -math.inf) -> list[Tra
 
 
 def constraint_transforms(gains: Array, threshold: float) -> list[Transform]:
-    """Give the transforms worth comparing for a constraint `gain >= threshold`, the simplest first."""
+    """Return the transforms worth comparing for a constraint `gain >= threshold`, the simplest first."""
     found = [Transform()]
     values = np.append(gains, threshold)
     if values.min() > 0:
@@ -103,14 +103,14 @@ def constraint_transforms(gains: Array, threshold: float) -> list[Transform]:
 
 
 def fence_of(gains: Array) -> float:
-    """Give the gain to which worse ones are raised."""
+    """Return the gain to which worse ones are raised."""
     best = float(gains.max())
     quartile = best - float(np.quantile(gains[:_FIRST], 0.25))
     return best - _FENCE * quartile if quartile > 0 else -math.inf
 
 
 def standardised(transform: Transform, gains: Array) -> Transform:
-    """Give the transform with the centre and scale that make the targets of `gains` have mean 0 and variance 1."""
+    """Return the transform with the centre and scale that make the targets of `gains` have mean 0 and variance 1."""
     shaped = transform.forward(gains)
     scale = float(shaped.std())
     return Transform(
@@ -123,12 +123,12 @@ def standardised(transform: Transform, gains: Array) -> Transform:
 
 
 def log_jacobian(transform: Transform, gains: Array) -> float:
-    """Give the logarithm of the density ratio between gains and their targets."""
+    """Return the logarithm of the density ratio between gains and their targets."""
     return float(np.log(transform.slope(gains)).sum())
 
 
 def worth_comparing(transforms: Sequence[Transform], count: int) -> Sequence[Transform]:
-    """Give the transforms that `count` outcomes can tell apart: the identity alone for a handful."""
+    """Return the transforms that `count` outcomes can tell apart: the identity alone for a handful."""
     return transforms if count >= 5 else transforms[:1]
 
 

@@ -36,11 +36,11 @@ class Belief:
     power: float
 
     def values(self, rows: Array) -> Array:
-        """Give the values at rows; what is inactive counts nothing."""
+        """Return the values at rows; what is inactive counts nothing."""
         return self(rows)[0]
 
     def __call__(self, rows: Array) -> tuple[Array, Array]:
-        """Give the values at rows, and their gradient in the coordinates; 0 for categories."""
+        """Return the values at rows, and their gradient in the coordinates; 0 for categories."""
         active = self.space.active(rows)
         values, gradient = np.zeros(len(rows)), np.zeros(rows.shape)
         for place, axis in enumerate(self.space.axes):
@@ -60,24 +60,24 @@ class BelievedAcquisition(Acquisition):
         self._belief = belief
 
     def values(self, rows: Array) -> Array:
-        """Give the value at rows."""
+        """Return the value at rows."""
         return super().values(rows) + self._belief.values(rows)
 
     def __call__(self, rows: Array) -> tuple[Array, Array]:
-        """Give the value at rows, and its gradient in their coordinates."""
+        """Return the value at rows, and its gradient in their coordinates."""
         values, gradient = super().__call__(rows)
         belief, slope = self._belief(rows)
         return values + belief, gradient + slope
 
 
 def power(spec: StudySpec, trials: int) -> float:
-    """Give the power of the belief after so many trials."""
+    """Return the power of the belief after so many trials."""
     beta = _BETA if spec.budget.trials is None else spec.budget.trials / 10
     return beta / max(trials, 1)
 
 
 def _belief(axis: Axis, prior: Prior, coordinates: Array) -> tuple[Array, Array]:
-    """Give the log density of the belief at coordinates of an axis, relative to an even one, and its derivative."""
+    """Return the log density of the belief at coordinates of an axis, relative to an even one, and its derivative."""
     centre = axis.coordinate(prior.center)
     if axis.is_categorical:
         weight = WEIGHTS[prior.confidence]

@@ -6,7 +6,7 @@ _EVERY = 20
 
 
 def scheduled(count: int) -> int:
-    """Give the number of observations, at most `count`, that hyperparameters are chosen from."""
+    """Return the number of observations, at most `count`, that hyperparameters are chosen from."""
     step = 1
     while step * 2 * _EVERY <= count:
         step *= 2

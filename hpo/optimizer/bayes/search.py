@@ -48,7 +48,7 @@ def search(
     *,
     price: Price = free,
 ) -> Array | None:
-    """Give the new row at which `acquisition` is found to be best; None when only known ones were found.
+    """Return the new row at which `acquisition` is found to be best; None when only known ones were found.
 
     `centres` are rows worth looking around, the best first. With a `price`, the best for what it costs is found among
     the same candidates.
@@ -64,12 +64,12 @@ def search(
 
 
 def best_of(acquisition: Acquisition, rows: Array, *, price: Price = free) -> Array:
-    """Give the best of rows."""
+    """Return the best of rows."""
     return np.asarray(rows[int(np.argmax(acquisition.values(rows) - price(rows)))])
 
 
 def every_row(space: Space) -> Array:
-    """Give one row for every configuration of a finite space."""
+    """Return one row for every configuration of a finite space."""
     rows = np.array(list(itertools.product(*(axis.coordinates for axis in space.axes))), dtype=float)
     shown = np.where(space.active(rows), rows, -1.0)
     _, first = np.unique(shown, axis=0, return_index=True)
@@ -80,7 +80,7 @@ def every_row(space: Space) -> Array:
 
 
 def _around(space: Space, centres: Array, rng: np.random.Generator) -> Array:
-    """Give perturbations of the centres: a few coordinates each, by small and larger amounts."""
+    """Return perturbations of the centres: a few coordinates each, by small and larger amounts."""
     picked = centres[np.arange(_LOCAL) % len(centres)]
     d = space.dimensions
     changed = rng.random((_LOCAL, d)) < max(1.5 / d, 0.3)
@@ -93,7 +93,7 @@ def _around(space: Space, centres: Array, rng: np.random.Generator) -> Array:
 
 
 def _distinct(rows: Array, values: Array) -> Array:
-    """Give the best rows that are not all in one place."""
+    """Return the best rows that are not all in one place."""
     chosen: list[int] = []
     for place in np.argsort(-values, kind="stable"):
         if len(chosen) == _STARTS:

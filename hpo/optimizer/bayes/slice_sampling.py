@@ -23,7 +23,7 @@ _SHRINKS = 30
 
 
 def sample(evidence: Evidence, start: Array, count: int) -> list[Hyperparameters]:
-    """Give `count` samples of a chain that begins at `start`; the same for the same data."""
+    """Return `count` samples of a chain that begins at `start`; the same for the same data."""
     rng = np.random.default_rng(count)
     vector, value = start, evidence.log_likelihood(start)
     found = []

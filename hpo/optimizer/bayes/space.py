@@ -52,7 +52,7 @@ class Axis:
         return self.count == 0
 
     def coordinate(self, value: ParamValue) -> float:
-        """Give the coordinate of a value."""
+        """Return the coordinate of a value."""
         if isinstance(self.parameter, CategoricalParameter):
             return float(self.parameter.choices.index(value))
         if isinstance(self.parameter, OrdinalParameter):
@@ -65,7 +65,7 @@ class Axis:
         return grid_index(self.parameter, value) / (self.count - 1)
 
     def value(self, coordinate: float) -> ParamValue:
-        """Give the value nearest to a coordinate."""
+        """Return the value nearest to a coordinate."""
         if isinstance(self.parameter, CategoricalParameter):
             return self.parameter.choices[round(coordinate)]
         if isinstance(self.parameter, OrdinalParameter):
@@ -88,7 +88,7 @@ class Axis:
         return np.asarray(np.rint(coordinates * (self.count - 1)) / (self.count - 1))
 
     def place(self, coordinates: Array) -> Array:
-        """Give the places of the values at coordinates, from 0."""
+        """Return the places of the values at coordinates, from 0."""
         return np.rint(coordinates if self.is_categorical else coordinates * (self.count - 1))
 
     @property
@@ -101,7 +101,7 @@ class Axis:
         return np.linspace(0.0, 1.0, self.count)
 
     def neighbours(self, coordinate: float) -> Array:
-        """Give the coordinates worth trying instead: all other choices, or steps of 1, 2, 4, ... both ways."""
+        """Return the coordinates worth trying instead: all other choices, or steps of 1, 2, 4, ... both ways."""
         if self.is_categorical:
             return np.array([place for place in range(self.count) if place != coordinate], dtype=float)
         if isinstance(self.parameter, IntParameter) and self.parameter.log:
@@ -144,11 +144,11 @@ class Space:
     # ---------------------------------------------------------------- configurations
 
     def encode(self, params: Params) -> Array:
-        """Give the row of a configuration, inactive parameters at their middle."""
+        """Return the row of a configuration, inactive parameters at their middle."""
         return np.array([axis.coordinate(params.get(axis.key, self._middle[axis.key])) for axis in self.axes])
 
     def decode(self, row: Array) -> dict[str, ParamValue]:
-        """Give the configuration of a row, inactive parameters dropped."""
+        """Return the configuration of a row, inactive parameters dropped."""
         values = {axis.key: axis.value(float(u)) for axis, u in zip(self.axes, row, strict=True)}
         return self._spec.active({**self._fixed, **values})
 
@@ -180,7 +180,7 @@ class Space:
     # ---------------------------------------------------------------- the embedding
 
     def embed(self, rows: Array) -> Array:
-        """Give the points (rows, columns) whose weighted Euclidean distances the kernel reads."""
+        """Return the points (rows, columns) whose weighted Euclidean distances the kernel reads."""
         active = self.active(rows)
         parts = [_embed(axis, rows[:, place], active[:, place]) for place, axis in enumerate(self.axes)]
         return np.concatenate(parts, axis=1)
@@ -220,7 +220,7 @@ def _axis(spec: StudySpec, key: str, keys: list[str]) -> Axis:
 
 
 def _conditions(spec: StudySpec, key: str, keys: list[str]) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Give what switches a parameter on, looking through parents that have a single value."""
+    """Yield what switches a parameter on, looking through parents that have a single value."""
     for parent, values in spec.space[key].when.items():
         if parent in keys:
             choices = spec.space[parent].extremes

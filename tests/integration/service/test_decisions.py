@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from hpo.service.upkeep import tend
+from hpo.service.upkeep import run_upkeep
 
 from ..api.service import Service, claim_body, fence, finished, measured
 
@@ -161,7 +161,7 @@ def test_upkeep_gives_the_trials_of_silent_workers_back(service: Service, http: 
     expire = text("UPDATE trial SET lease_expires_at = clock_timestamp() - interval '1 second' WHERE state = 'running'")
     with service.database.transaction() as connection:
         connection.execute(expire)
-    tend(service.database)
+    run_upkeep(service.database)
     trial = http.get(f"/v1/trials/{lease['trial_id']}").json()
     assert trial["state"] == "suggested"
     late = http.post(f"/v1/trials/{lease['trial_id']}/finish", json=finished(lease, 0.5))

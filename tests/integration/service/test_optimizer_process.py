@@ -148,14 +148,14 @@ def test_a_defect_in_one_study_leaves_the_others_served(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken, sound = create(database, name="broken"), create(database, name="sound")
-    step = server.StudyServer.step
+    step = server.SuggestionQueue.step
 
-    def fail(self: server.StudyServer, study: Any, **arguments: Any) -> bool:
+    def fail(self: server.SuggestionQueue, study: Any, **arguments: Any) -> bool:
         if study.id == broken.id:
             raise RuntimeError("a defect")
         return step(self, study, **arguments)
 
-    monkeypatch.setattr(server.StudyServer, "step", fail)
+    monkeypatch.setattr(server.SuggestionQueue, "step", fail)
     with optimizing(database):
         until(lambda: waiting(database, sound), "service of the sound study")
         with database.transaction() as connection:

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from hpo.optimizer import Optimizer, create_optimizer
 from hpo.service import suggestion_queue as server
-from hpo.service.suggestion_queue import StudyServer
+from hpo.service.suggestion_queue import SuggestionQueue
 from hpo.store import Database, earlier, events, studies, trials
 from hpo.store.studies import StudyRow
 from hpo.trial import Params, StudyState, Suggestion, TrialState
@@ -20,7 +20,7 @@ class Steps:
 
     def __init__(self, database: Database, study: StudyRow, owner: str = "a") -> None:
         self.database, self.study, self.owner = database, study, owner
-        self.server = StudyServer(database, owner)
+        self.server = SuggestionQueue(database, owner)
 
     def take(self, demand: int | None = None) -> bool:
         """Take one step."""
@@ -31,7 +31,7 @@ class Steps:
             wanted = trials.demand(connection, self.study.id) if demand is None else demand
         return self.server.step(study, generation=generation, demand=wanted)
 
-    def settle(self, demand: int | None = None) -> int:
+    def run_until_idle(self, demand: int | None = None) -> int:
         """Take steps until there is nothing to do; give their number."""
         for count in range(100):
             if not self.take(demand):
@@ -41,7 +41,7 @@ class Steps:
     def complete(self, count: int) -> None:
         """Let a worker complete trials, one after the other and each better than the one before."""
         for number in range(count):
-            self.settle(demand=1)
+            self.run_until_idle(demand=1)
             lease = claim(self.database)
             assert lease is not None
             finish(self.database, lease, 0.1 * number)
@@ -54,11 +54,11 @@ def steps(database: Database) -> Steps:
 
 
 def test_the_queue_is_as_long_as_there_are_workers(steps: Steps) -> None:
-    steps.settle()
+    steps.run_until_idle()
     assert len(waiting(steps.database, steps.study)) == 1  # nobody yet, but somebody will come
     for place in range(3):
         assert claim(steps.database, f"w{place}") is not None
-        steps.settle()
+        steps.run_until_idle()
     assert len(waiting(steps.database, steps.study)) == 3
 
 
@@ -70,36 +70,36 @@ def test_start_up_suggestions_come_in_one_step(steps: Steps) -> None:
 def test_the_budget_is_never_exceeded(database: Database) -> None:
     steps = Steps(database, create(database, budget={"trials": 4}))
     for number in range(4):
-        steps.settle(demand=3)
+        steps.run_until_idle(demand=3)
         lease = claim(database)
         assert lease is not None
         finish(database, lease, 0.1 * number)
-    steps.settle(demand=3)
+    steps.run_until_idle(demand=3)
     assert claim(database) is None
     assert [record.state for record in records(database, steps.study)] == [TrialState.COMPLETED] * 4
 
 
 def test_a_full_budget_costs_no_more_fits(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Steps(database, create(database, budget={"trials": 2}))
-    steps.settle(demand=2)
+    steps.run_until_idle(demand=2)
     assert len(waiting(database, steps.study)) == 2
 
     def propose(*_: object) -> None:
         raise AssertionError("there is no room for another trial")
 
     monkeypatch.setattr(Optimizer, "ask", propose)
-    assert steps.settle(demand=9) == 0
+    assert steps.run_until_idle(demand=9) == 0
 
 
 def test_a_suggestion_is_planned_again_as_if_it_were_not_there(steps: Steps) -> None:
     database = steps.database
     steps.complete(3)
-    steps.settle(demand=2)
+    steps.run_until_idle(demand=2)
     running = claim(database)
     assert running is not None
     finish(database, running, 0.9)
     known = [record for record in records(database, steps.study) if record.state is not TrialState.SUGGESTED]
-    steps.settle(demand=1)
+    steps.run_until_idle(demand=1)
     (planned,) = waiting(database, steps.study)
     optimizer = create_optimizer(steps.study.spec)
     optimizer.replay(known)
@@ -109,13 +109,13 @@ def test_a_suggestion_is_planned_again_as_if_it_were_not_there(steps: Steps) -> 
 def test_a_result_makes_waiting_suggestions_of_a_model_new(steps: Steps) -> None:
     database = steps.database
     steps.complete(3)
-    steps.settle(demand=3)
+    steps.run_until_idle(demand=3)
     running = claim(database)
     assert running is not None
-    steps.settle(demand=2)
+    steps.run_until_idle(demand=2)
     before = {record.id: record.params for record in waiting(database, steps.study)}
     finish(database, running, 0.9)
-    steps.settle(demand=2)
+    steps.run_until_idle(demand=2)
     after = {record.id: record.params for record in waiting(database, steps.study)}
     assert set(after) == set(before)  # in place: no number is lost
     assert all(after[id] != before[id] for id in before)
@@ -124,16 +124,16 @@ def test_a_result_makes_waiting_suggestions_of_a_model_new(steps: Steps) -> None
     assert kinds.count("trial.replaced") == len(before)
     keys = [tuple(sorted(record.params.items())) for record in records(database, steps.study)]
     assert len(set(keys)) == len(keys)
-    assert steps.settle(demand=2) == 0  # nothing new, nothing to do
+    assert steps.run_until_idle(demand=2) == 0  # nothing new, nothing to do
 
 
 def test_start_up_suggestions_are_not_planned_again(steps: Steps) -> None:
-    steps.settle(demand=3)
+    steps.run_until_idle(demand=3)
     lease = claim(steps.database)
     assert lease is not None
     before = [record.params for record in waiting(steps.database, steps.study)]
     finish(steps.database, lease, 0.5)
-    steps.settle(demand=2)
+    steps.run_until_idle(demand=2)
     assert [record.params for record in waiting(steps.database, steps.study)] == before
 
 
@@ -144,10 +144,10 @@ def _enqueue(database: Database, *guesses: Params) -> None:
 
 def test_a_guess_takes_the_place_of_what_nobody_has_claimed_and_is_claimed_next(database: Database) -> None:
     steps = Steps(database, create(database, budget={"trials": 3}))
-    steps.settle(demand=3)
+    steps.run_until_idle(demand=3)
     before = {record.id for record in waiting(database, steps.study)}
     _enqueue(database, {"lr": 0.01}, {"lr": 0.02, "dropout": 0.5})
-    steps.settle(demand=3)
+    steps.run_until_idle(demand=3)
     found = waiting(database, steps.study)
     assert {record.id for record in found} == before, "no more trials than the budget has"
     assert sorted(record.generator or "" for record in found) == ["enqueued", "enqueued", "sobol"]
@@ -158,35 +158,35 @@ def test_a_guess_takes_the_place_of_what_nobody_has_claimed_and_is_claimed_next(
 def test_guesses_stay_while_everything_else_is_planned_again(database: Database) -> None:
     steps = Steps(database, create(database, optimizer={"name": "tpe", "startup_trials": 3, "enqueue": [{"lr": 0.01}]}))
     for number in range(3):
-        steps.settle(demand=1)
+        steps.run_until_idle(demand=1)
         lease = claim(database)
         assert lease is not None
         assert (lease.params["lr"] == 0.01) == (number == 0)
         finish(database, lease, 0.1 * number)
     _enqueue(database, {"lr": 0.02})
-    steps.settle(demand=3)
+    steps.run_until_idle(demand=3)
     (guessed,) = [record for record in waiting(database, steps.study) if record.generator == "enqueued"]
     running = claim(database)
     assert running is not None
     assert running.trial_id == guessed.id
     _enqueue(database, {"lr": 0.03, "dropout": 0.5})
-    steps.settle(demand=3)
+    steps.run_until_idle(demand=3)
     before = {record.id: record.params for record in waiting(database, steps.study)}
     finish(database, running, 0.9)
-    Steps(database, steps.study).settle(demand=3)  # of a process that has just started
-    steps.settle(demand=3)
+    Steps(database, steps.study).run_until_idle(demand=3)  # of a process that has just started
+    steps.run_until_idle(demand=3)
     after = {record.id: record for record in waiting(database, steps.study)}
     assert [after[id].params for id in before if after[id].generator == "enqueued"] == [{"lr": 0.03, "dropout": 0.5}]
     with database.transaction() as connection:
         assert studies.get_by_id(connection, steps.study.id).waiting_guesses == ()
-    assert steps.settle(demand=3) == 0
+    assert steps.run_until_idle(demand=3) == 0
 
 
 def test_a_study_that_starts_from_an_earlier_one_begins_with_its_best(database: Database) -> None:
     steps = Steps(database, create(database, name="old", optimizer={"name": "sobol"}, budget={"trials": 6}))
     tried = {}
     for number in range(6):
-        steps.settle(demand=1)
+        steps.run_until_idle(demand=1)
         lease = claim(database)
         assert lease is not None
         tried[number] = lease.params
@@ -194,7 +194,7 @@ def test_a_study_that_starts_from_an_earlier_one_begins_with_its_best(database: 
     steps = Steps(database, create(database, optimizer={"name": "ax", "warm_start": ["old"]}))
     made = []
     for number in range(3):
-        steps.settle(demand=1)
+        steps.run_until_idle(demand=1)
         (suggestion,) = waiting(database, steps.study)
         made.append(suggestion)
         lease = claim(database)
@@ -229,7 +229,7 @@ def test_a_successor_proposes_what_the_first_would_have(database: Database) -> N
     known = records(database, study)
     with database.transaction() as connection:
         studies.release_generator(connection, study.id, "a")
-    Steps(database, study, "b").settle(demand=1)
+    Steps(database, study, "b").run_until_idle(demand=1)
     (proposed,) = waiting(database, study)
     optimizer = create_optimizer(study.spec)
     optimizer.replay(known)
@@ -241,7 +241,7 @@ def test_a_successor_plans_again_what_came_before_a_result(database: Database) -
     study = create(database)
     first = Steps(database, study, "a")
     first.complete(3)
-    first.settle(demand=2)
+    first.run_until_idle(demand=2)
     running = claim(database)
     assert running is not None
     (before,) = waiting(database, study)
@@ -249,7 +249,7 @@ def test_a_successor_plans_again_what_came_before_a_result(database: Database) -
     known = [record for record in records(database, study) if record.state is not TrialState.SUGGESTED]
     with database.transaction() as connection:
         studies.release_generator(connection, study.id, "a")
-    Steps(database, study, "b").settle(demand=1)
+    Steps(database, study, "b").run_until_idle(demand=1)
     (after,) = waiting(database, study)
     optimizer = create_optimizer(study.spec)
     optimizer.replay(known)
@@ -262,12 +262,12 @@ def test_a_successor_leaves_what_was_planned_with_all_results(
     study = create(database)
     first = Steps(database, study, "a")
     first.complete(4)
-    first.settle(demand=2)
+    first.run_until_idle(demand=2)
     before = [record.params for record in waiting(database, study)]
     with database.transaction() as connection:
         studies.release_generator(connection, study.id, "a")
     monkeypatch.setattr(Optimizer, "ask", lambda *_: pytest.fail("nothing is stale, so nothing is planned"))
-    Steps(database, study, "b").settle(demand=2)
+    Steps(database, study, "b").run_until_idle(demand=2)
     assert [record.params for record in waiting(database, study)] == before
 
 
@@ -286,18 +286,18 @@ def test_a_claim_that_comes_first_wins_over_planning_again(steps: Steps, monkeyp
     """The suggestion is claimed while the model is fitted: it keeps its parameters."""
     database = steps.database
     steps.complete(3)
-    steps.settle(demand=1)
+    steps.run_until_idle(demand=1)
     (planned,) = waiting(database, steps.study)
-    fit = StudyServer._fit
+    fit = SuggestionQueue._fit
 
-    def fit_slowly(self: StudyServer, optimizer: object) -> list[Suggestion]:
+    def fit_slowly(self: SuggestionQueue, optimizer: object) -> list[Suggestion]:
         found = fit(self, optimizer)  # type: ignore[arg-type]  # passed through
         assert claim(database, "fast") is not None
         return found
 
     steps.server._planned_with[planned.id] = -1
     steps.server._looked_at = None
-    monkeypatch.setattr(StudyServer, "_fit", fit_slowly)
+    monkeypatch.setattr(SuggestionQueue, "_fit", fit_slowly)
     steps.take(demand=0)
     (record,) = [record for record in records(database, steps.study) if record.id == planned.id]
     assert (record.state, record.params) == (TrialState.RUNNING, planned.params)
@@ -308,7 +308,7 @@ def test_a_paused_study_gets_no_suggestions(database: Database) -> None:
     steps = Steps(database, study)
     with database.transaction() as connection:
         studies.set_state(connection, study.name, StudyState.PAUSED, actor="test")
-    assert steps.settle(demand=2) == 0
+    assert steps.run_until_idle(demand=2) == 0
     assert waiting(database, study) == []
 
 
@@ -321,19 +321,19 @@ def test_when_the_large_device_leaves_what_waits_is_planned_for_the_small_one(da
     steps = Steps(database, create(database, space=space, optimizer={"name": "sobol"}))
     steps.take(demand=1)
     for _ in range(8):
-        steps.settle(demand=1)
+        steps.run_until_idle(demand=1)
         lease = claim(database, "large", memory_bytes=80 * 2**30)
         assert lease is not None
         need = lease.config["clip.frames"] * lease.config["batch_size"] * 2**24
         finish(database, lease, 0.5, peak_memory_bytes=need)
-    steps.settle(demand=6)
+    steps.run_until_idle(demand=6)
     with database.transaction() as connection:
         connection.execute(text("UPDATE worker SET last_seen = '2000-01-01'"))
     assert claim(database, "small", memory_bytes=1) is None
     with database.transaction() as connection:
         connection.execute(text("UPDATE worker SET memory_bytes = :bytes WHERE name = 'small'"), {"bytes": 4 * 2**30})
     before = waiting(database, steps.study)
-    steps.settle(demand=6)
+    steps.run_until_idle(demand=6)
     after = waiting(database, steps.study)[: server.REPLANNED]
     assert [record.params for record in before[: server.REPLANNED]] != [record.params for record in after]
     for record in after:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 
 from hpo.errors import StaleLeaseError
 from hpo.protocol import ClaimRequest, FinishRequest, Measurement, ReleaseRequest, ReportRequest
-from hpo.service.settling import settle
+from hpo.service.finishing import end_finished_studies
 from hpo.store import Database, lifecycle, studies
 from hpo.trial import StudyState
 
@@ -240,7 +240,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         elif action == "withdraw":
             self.withdraw()
         elif action == "settle":
-            self.settle()
+            self.end_finished_studies()
         elif action == "promote":
             self.promote(self.trial(which))
         elif action == "close held":
@@ -281,9 +281,9 @@ class LifecycleMachine(RuleBasedStateMachine):
         elif trial.state != "running":
             trial.stop()
 
-    def settle(self) -> None:
-        ended = self.transact(settle)
-        assert ended == ([self.study.name] if self.study.settle() else [])
+    def end_finished_studies(self) -> None:
+        ended = self.transact(end_finished_studies)
+        assert ended == ([self.study.name] if self.study.end_finished_studies() else [])
 
     # --- what must hold after every step
 

@@ -140,7 +140,7 @@ class StudyModel:
             if trial.state == "paused" or (trial.state == "suggested" and trial.attempt > 0):
                 trial.stop()
 
-    def settle(self) -> bool:
+    def end_finished_studies(self) -> bool:
         """Whether the study ends now."""
         if self.state == "stopped":
             self.withdraw()

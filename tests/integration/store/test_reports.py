@@ -11,6 +11,7 @@ from hpo.trial import FailureKind, StudyState, TrialState
 
 from .world import (
     claim,
+    end_finished_studies,
     finish,
     make_study,
     measurement,
@@ -20,7 +21,6 @@ from .world import (
     report,
     run,
     scalar,
-    settle,
     study_row,
     suggest,
     worker,
@@ -228,7 +228,7 @@ def test_what_happens_is_recorded_with_who_did_it(database: Database) -> None:
     lease = must_claim(database, name="w")
     report(database, lease, measurement(1))
     finish(database, lease)
-    settle(database)
+    end_finished_studies(database)
     with database.transaction() as connection:
         told = [(event.kind, event.actor) for event in events.list_since(connection, study.id)]
     assert told == [

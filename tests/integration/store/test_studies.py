@@ -11,6 +11,7 @@ from hpo.store import Database, events, studies
 from hpo.trial import StudyState, TrialState
 
 from .world import (
+    end_finished_studies,
     finish,
     make_spec,
     make_study,
@@ -21,7 +22,6 @@ from .world import (
     report,
     run,
     scalar,
-    settle,
     study_row,
     suggest,
 )
@@ -86,10 +86,10 @@ def test_a_stopped_study_ends_when_its_last_worker_has_finished(database: Databa
     suggest(database, study)
     lease = must_claim(database)
     move(database, StudyState.STOPPED)
-    assert settle(database) == []
+    assert end_finished_studies(database) == []
     finish(database, lease, "stopped", metrics={"val_top1": 0.4})
-    assert settle(database) == ["study"]
-    assert settle(database) == []
+    assert end_finished_studies(database) == ["study"]
+    assert end_finished_studies(database) == []
     ended = study_row(database)
     assert ended.finished_at is not None
     assert ended.state is StudyState.STOPPED
@@ -125,10 +125,10 @@ def test_the_study_is_completed_when_all_its_trials_are_over(database: Database)
     study = make_study(database, budget={"trials": 2})
     suggest(database, study, 5)
     finish(database, must_claim(database))
-    assert settle(database) == []
+    assert end_finished_studies(database) == []
     finish(database, must_claim(database), "failed", failure_kind="oom")
-    assert settle(database) == ["study"]
-    assert settle(database) == []
+    assert end_finished_studies(database) == ["study"]
+    assert end_finished_studies(database) == []
     ended = study_row(database)
     assert (ended.state, ended.state_reason) == (StudyState.COMPLETED, "all 2 trials are done")
     with pytest.raises(ConflictError, match="completed"):
@@ -137,7 +137,7 @@ def test_the_study_is_completed_when_all_its_trials_are_over(database: Database)
 
 def test_a_study_without_trials_goes_on(database: Database) -> None:
     make_study(database, budget={"trials": 1})
-    assert settle(database) == []
+    assert end_finished_studies(database) == []
 
 
 @pytest.mark.parametrize(
@@ -154,16 +154,16 @@ def test_once_a_budget_is_reached_nothing_begins_and_what_runs_ends(
     study = make_study(database, budget=budget)
     suggest(database, study, 3)
     first, running = must_claim(database), must_claim(database)
-    assert settle(database) == []
+    assert end_finished_studies(database) == []
     report(database, first, measurement(1, 0.5, gpu_seconds=4.0))
     finish(database, first, metrics={"val_top1": 0.5})
     run(database, "UPDATE trial SET started_at = started_at - interval '1 hour' WHERE started_at IS NOT NULL")
-    assert settle(database) == []
+    assert end_finished_studies(database) == []
     assert study_row(database).counts[TrialState.WITHDRAWN] == 1
     assert suggest(database, study) == []
     assert report(database, running).study_state is StudyState.STOPPED
     finish(database, running, "stopped")
-    assert settle(database) == ["study"]
+    assert end_finished_studies(database) == ["study"]
     ended = study_row(database)
     assert (ended.state, ended.state_reason) == (StudyState.COMPLETED, reason)
 
@@ -173,7 +173,7 @@ def test_a_budget_that_is_not_reached_ends_nothing(database: Database) -> None:
     study = make_study(database, budget=limits)
     suggest(database, study)
     finish(database, must_claim(database), metrics={"val_top1": 0.95, "val_loss": 0.2})
-    assert settle(database) == []
+    assert end_finished_studies(database) == []
     assert study_row(database).budget_reached_at is None
 
 
@@ -182,7 +182,7 @@ def test_a_target_reached_by_an_infeasible_trial_does_not_count(database: Databa
     study = make_study(database, budget=budget, constraints=["epoch_seconds <= 1"])
     suggest(database, study)
     finish(database, must_claim(database), metrics={"val_top1": 0.9, "epoch_seconds": 2.0})
-    assert settle(database) == []
+    assert end_finished_studies(database) == []
     assert study_row(database).budget_reached_at is None
 
 

@@ -17,7 +17,7 @@ from hpo.protocol import (
     ReportRequest,
     WorkerInfo,
 )
-from hpo.service import settling
+from hpo.service import finishing
 from hpo.spec import StudySpec, parse_spec
 from hpo.store import Database, lifecycle, studies, trials
 from hpo.store.studies import StudyRow
@@ -122,10 +122,10 @@ def reap(database: Database) -> list[int]:
         return lifecycle.reap(connection)
 
 
-def settle(database: Database) -> list[str]:
+def end_finished_studies(database: Database) -> list[str]:
     """End what is done."""
     with database.transaction() as connection:
-        return settling.settle(connection)
+        return finishing.end_finished_studies(connection)
 
 
 def record(database: Database, trial_id: int) -> TrialRecord:

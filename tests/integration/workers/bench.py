@@ -176,7 +176,7 @@ class Bench:
 
 @contextmanager
 def running(bench: Bench) -> Iterator[Bench]:
-    """Give the bench and clear it afterwards."""
+    """Yield the bench and clear it afterwards."""
     try:
         yield bench
     finally:

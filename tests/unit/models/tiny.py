@@ -29,9 +29,13 @@ DEEP = frozenset(_OF_101 - {"csn_r101"}) | {
 """Models that differ from a quicker sibling in depth alone, and take long."""
 
 _IMAGE_BUILDERS = ("resnet2d", "inception_v1", "inception_v3", "vgg", "blvnet", "stmulnet", "two_stream")
-IMAGE_BASED = frozenset(
-    name for name in models.list_models() if models.model_info(name).builder.split(":")[0][7:] in _IMAGE_BUILDERS
-)
+
+
+def _module_of(name: str) -> str:
+    return models.model_info(name).builder.partition(":")[0].rpartition(".")[2]
+
+
+IMAGE_BASED = frozenset(name for name in models.list_models() if _module_of(name) in _IMAGE_BUILDERS)
 """Models of 2-D convolutions, some of two clips; `test_every_image_model` checks them at sizes that they take."""
 
 SIBLINGS = DEEP | {

@@ -67,7 +67,7 @@ def folders(tmp_path: Path) -> tuple[Index, Path]:
 
 
 def told(listing: Listing | Index) -> set[tuple[Any, ...]]:
-    """Give what an export must keep: the safe name, label, groups and sides of every clip."""
+    """Return what an export must keep: the safe name, label, groups and sides of every clip."""
     return {(clip.label, clip.official, clip.group.rpartition("/")[2]) for clip in listing.clips}
 
 

@@ -19,7 +19,7 @@ def lay_out(root: Path, files: Mapping[str, str] | None = None, empty: Iterable[
 
 
 def frames(folder: str, count: int = 3, name: str = "%05d.jpg", first: int = 1) -> list[str]:
-    """Give the paths of a folder of frames."""
+    """Return the paths of a folder of frames."""
     return [f"{folder}/{name % number}" for number in range(first, first + count)]
 
 

@@ -129,7 +129,7 @@ def test_groups_are_ordered_by_number_not_by_spelling() -> None:
 
 
 def spread(groups: int = 18, classes: tuple[str, ...] = ("Run", "Walk")) -> list[ListedClip]:
-    """Give two clips of each of so many train groups per class."""
+    """Return two clips of each of so many train groups per class."""
     return [clip(name, group, number) for name in classes for group in range(1, groups + 1) for number in (1, 2)]
 
 
@@ -206,7 +206,7 @@ def test_sources_of_one_clip_each_may_be_drawn_at_random() -> None:
 
 
 def official(*sides: tuple[str, str, Subset]) -> list[ListedClip]:
-    """Give clips of (class, group, side), groups being shared by classes."""
+    """Return clips of (class, group, side), groups being shared by classes."""
     return [replace(clip(name, 1, number, side), group=group) for number, (name, group, side) in enumerate(sides)]
 
 

@@ -229,6 +229,6 @@ def test_sigkill_while_saving_never_costs_more_than_the_running_save(tmp_path: P
         text=True,
         timeout=120,
         check=False,
-        cwd=Path(__file__).resolve().parents[3],
+        cwd=Path(__file__).resolve().parents[4],
     )
     assert done.stdout.strip() == "whole", done.stderr

@@ -14,7 +14,7 @@ import pytest
 
 from workers.checkpoints.contents import load
 from workers.device.detection import cpu_device
-from workers.process.child import Child, Gone, Nursery
+from workers.process.child import Child, ProcessExited, StandbyProcess
 from workers.process.messages import Command, EpochDone, Event, Finished, Interrupted, Job, Started
 
 from ..tiny import tiny_config, tiny_task
@@ -28,7 +28,7 @@ class Run:
     """A child at work on a job that would take an hour."""
 
     def __init__(self, folder: Path, videos: Path, cache_dir: Path) -> None:
-        self._events: queue.SimpleQueue[Event | Gone] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | ProcessExited] = queue.SimpleQueue()
         self.child = Child.start(cpu_device(threads=1), folder)
         job = Job(
             config=tiny_config().to_flat(),
@@ -43,7 +43,7 @@ class Run:
         self.child.assign(job, folder / "log", self._events.put)
 
     def wait_for(self, kind: type[E], holds: Callable[[E], bool] = lambda _: True) -> E:
-        """Give the next event of a kind; every epoch on the way is answered."""
+        """Return the next event of a kind; every epoch on the way is answered."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while True:
             event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -51,7 +51,7 @@ class Run:
                 self.child.send(Command(action="carry_on", epoch=event.measurement.step))
             if isinstance(event, kind) and holds(event):
                 return event
-            assert not isinstance(event, Gone), self.child.log_tail()
+            assert not isinstance(event, ProcessExited), self.child.log_tail()
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_signals_for_the_whole_group_do_not_disturb_it_and_a_drain_leaves_a_chec
     last = run.wait_for(Interrupted)
     assert Path(last.checkpoint).is_file()
     assert last.environment["threads"] == 1
-    assert run.wait_for(Gone).returncode == 0
+    assert run.wait_for(ProcessExited).returncode == 0
     assert done.measurement.step >= 1
 
 
@@ -88,12 +88,12 @@ def test_a_stop_amid_an_epoch_keeps_the_last_whole_epochs_metrics_and_weights(ru
 
 
 def test_a_process_that_stands_by_ends_with_its_nursery(tmp_path: Path) -> None:
-    nursery = Nursery(cpu_device(threads=1), tmp_path)
-    nursery.prepare()
-    child = nursery.take()
+    standby = StandbyProcess(cpu_device(threads=1), tmp_path)
+    standby.prepare()
+    child = standby.take()
     assert child.alive
     child.end()
-    nursery.prepare()
-    nursery.close()
+    standby.prepare()
+    standby.close()
     assert not child.alive
     assert list(tmp_path.iterdir()) == []

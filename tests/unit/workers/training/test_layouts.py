@@ -35,7 +35,7 @@ def test_defaults_agree() -> None:
 
 
 def test_the_documents_name_every_layout_and_field() -> None:
-    text = (Path(__file__).resolve().parents[3] / "docs" / "data-sets.md").read_text()
+    text = (Path(__file__).resolve().parents[4] / "docs" / "data-sets.md").read_text()
     layouts, fields = text.split("## Fields of")
     first = set(re.findall(r"^\| `(\w+)`(?: \(default\))? \|", layouts, re.MULTILINE)) - {"name", "validation"}
     assert first == {*LAYOUTS, *get_args(Validation)}

@@ -7,12 +7,12 @@ from sqlalchemy import Connection, Update, case, or_, select, text, update
 from ..results.outcome import is_feasible
 from ..spec import METRICS
 from ..store import events, lifecycle, trials
-from ..store.study_row import StudyRow, list_unsettled
+from ..store.study_row import StudyRow, list_unfinished
 from ..store.tables import NOW, study, trial
 from ..trial import StudyState, TrialState
 
 
-def settle(connection: Connection) -> list[str]:
+def end_finished_studies(connection: Connection) -> list[str]:
     """End the studies whose budgets are reached; give the names of those that ended just now.
 
     Once GPU hours, wall hours or the target are reached, nothing new begins and what runs is told to stop; a study is
@@ -20,7 +20,7 @@ def settle(connection: Connection) -> list[str]:
     callers may do it at once.
     """
     ended = []
-    for found in list_unsettled(connection):
+    for found in list_unfinished(connection):
         reason = (
             None if found.budget_reached_at or found.state is StudyState.STOPPED else _budget_reached(connection, found)
         )
@@ -63,7 +63,7 @@ def _budget_reached(connection: Connection, found: StudyRow) -> str | None:
 
 
 def _reached_target(connection: Connection, found: StudyRow) -> int | None:
-    """Give the number of the first feasible trial whose final metrics reach every target."""
+    """Return the number of the first feasible trial whose final metrics reach every target."""
     directions = {objective.metric: objective.direction for objective in found.spec.objectives}
     query = select(trial.c.number, trial.c.metrics).where(
         trial.c.study_id == found.id, trial.c.state.in_([TrialState.COMPLETED, TrialState.STOPPED])
