@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from ..tables import metadata
+from hpo.store.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=metadata, compare_server_default=True
