@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from data.index.file import read_index
-
 from ..errors import HpoError
 from .app import one_sentence_errors, out, settings_of
 from .dataset_tables import print_check, print_split, print_stats
@@ -42,6 +40,7 @@ def _scanned(context: typer.Context, root: Path, name: str, group_pattern: str |
 def _known(context: typer.Context, root: Path, name: str, group_pattern: str | None) -> Index:
     """Read an index that `scan` wrote, or scan a folder."""
     from data import DatasetError
+    from data.index.file import read_index
 
     if not root.is_file():
         return _scanned(context, root, name, group_pattern)

@@ -23,8 +23,7 @@ STOPPING: Final[Mapping[str, Mapping[str, Any]]] = {
 """The early-stopping sections of `ours+NAME`."""
 PRUNERS: Final = ("asha", "hyperband", "median")
 CHECKOUT: Final = Path(__file__).resolve().parents[3]
-_NOT_PROPOSING: Final = ("process.py", "server.py", "optuna_generator.py")
-_STOPPING_CODE: Final = ("early_stopping", "curve_model", "curve_stopping", "deferral", "rungs", "standing")
+_NOT_PROPOSING: Final = ("optuna_generator.py",)
 
 
 def _optuna(setting: Setting, **options: Any) -> Method:
@@ -81,7 +80,8 @@ def _code(*, stopping: bool) -> list[Path]:
     """List the files that decide what our optimizer proposes, and which trials it stops."""
     package = CHECKOUT / "hpo"
     files = [path for path in (package / "optimizer").rglob("*.py") if path.name not in _NOT_PROPOSING]
-    return files + [package / f"{name}.py" for name in _STOPPING_CODE if stopping]
+    deciding = [*(package / "stopping").glob("*.py"), package / "results" / "ranking.py"]
+    return files + (deciding if stopping else [])
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -28,7 +28,7 @@ def test_a_study_from_creation_to_deletion(service: Service) -> None:
         assert client.url == service.url
         assert client.create_study(spec())["state"] == "active"
         assert [study["name"] for study in client.studies()] == ["demo"]
-        assert client.http("demo")["trial_counts"] == {}
+        assert client.study("demo")["trial_counts"] == {}
         assert client.pause_study("demo")["state"] == "paused"
         assert client.resume_study("demo")["state"] == "active"
         assert client.events("demo")[-1]["kind"] == "study.resumed"
@@ -81,8 +81,8 @@ def test_starting_from_an_earlier_study(service: Service) -> None:
     service.complete(service.create(), 3)
     with Client(service.url, service.tokens["admin"]) as client:
         made = client.create_study(spec(name="next", optimizer={"warm_start": ["demo"]}))
-        assert made["earlier_trials"] == client.http("next")["earlier_trials"] == {"demo": 3}
-        assert client.http("demo")["earlier_trials"] == {}
+        assert made["earlier_trials"] == client.study("next")["earlier_trials"] == {"demo": 3}
+        assert client.study("demo")["earlier_trials"] == {}
         with pytest.raises(SpecError, match=r"optimizer\.warm_start\[0\]: there is no study 'demi'"):
             client.create_study(spec(name="other", optimizer={"warm_start": ["demi"]}))
 
@@ -93,7 +93,7 @@ def test_asking_for_configurations(service: Service) -> None:
         guesses = [{"lr": 0.01}, {"lr": 0.02, "dropout": 0.5}]
         assert client.enqueue("demo", guesses) == {"added": 2, "waiting": 2}
         assert client.enqueue("demo", guesses) == {"added": 0, "waiting": 2}, "a repeated call changes nothing"
-        assert client.http("demo")["guesses_waiting"] == 2
+        assert client.study("demo")["guesses_waiting"] == 2
         with pytest.raises(GuessError, match=r"guesses\[0\]\.lr: 7\.5 is not in the space"):
             client.enqueue("demo", [{"lr": 7.5}])
         with pytest.raises(SpecError, match="guesses"):
@@ -115,7 +115,7 @@ def test_errors_come_back_as_the_classes_that_were_raised(service: Service) -> N
             client.create_study(spec(name="x", budget={"trails": 1}))
         assert "budget.trails" in [issue.path for issue in wrong.value.issues]
         with pytest.raises(NotFoundError, match="did you mean 'demo'"):
-            client.http("dmeo")
+            client.study("dmeo")
         client.stop_study("demo")
         with pytest.raises(ConflictError, match="cannot become"):
             client.resume_study("demo")

@@ -75,7 +75,7 @@ def test_finished_trials_are_translated_once_and_running_ones_each_time(
         translated.append(args[1].number)  # type: ignore[attr-defined]  # a record
         return frozen_trial(*args, **named)  # type: ignore[arg-type]  # passed through
 
-    monkeypatch.setattr("hpo.optuna_view.storage.frozen_trial", spy)
+    monkeypatch.setattr("api.dashboard.source.frozen_trial", spy)
     again = storage.get_all_trials(study.id, deepcopy=False)
     assert translated == [4, 5]
     assert [a is b for a, b in zip(first, again, strict=True)] == [True, True, True, False, False]

@@ -185,7 +185,7 @@ from pathlib import Path
 import torch
 from workers.checkpoints.contents import Identity, load, newest_usable, writer
 from workers.checkpoints.folder import TrialFolder
-from tests.unit.workers.test_checkpoint import IDENTITY, _state
+from tests.unit.workers.checkpoints.test_checkpoint import IDENTITY, _state
 
 def save_for_ever(folder, pipe):
     epoch = 0

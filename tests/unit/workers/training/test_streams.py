@@ -121,6 +121,6 @@ def test_an_image_classifier_is_trained_on_clips_of_one_frame(tmp_path: Path, ru
             cv2.imwrite(str(tmp_path / "set" / name / f"{number:02d}.png"), picture)
     config = DatasetConfig(name="auto", root=str(tmp_path / "set"), validation="random", short_side=32)
     opened = open_task(config, cache_dir=tmp_path / "cache")
-    trainer = Trainer(TrainingConfig.from_flat(PICTURES), epochs=6, dataset=opened, runtime=runtime)
+    trainer = Trainer(TrainingConfig.from_flat(PICTURES), epochs=12, dataset=opened, runtime=runtime)
     assert trainer.run(interrupted=lambda: False, epoch_done=lambda _: None)
     assert trainer.curve[-1].metrics["val_top1"] == 1.0

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from hpo.service.upkeep import run_upkeep
 
-from ..api.service import Service, claim_body, fence, finished, measured
+from .service import Service, claim_body, fence, finished, measured
 
 MEDIAN = {"name": "median", "min_epochs": 2, "startup_trials": 2}
 

@@ -11,7 +11,7 @@ from hpo.service.fallback import Fallback
 from hpo.spec import parse_spec
 from hpo.store import Database, studies
 
-from ..api.service import Service, claim_body, finished, serving, spec
+from .service import Service, claim_body, finished, serving, spec
 
 
 def test_a_starving_worker_gets_a_quasi_random_trial(database: Database) -> None:
