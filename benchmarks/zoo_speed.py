@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from hpo.spec.training import TrainingConfig
 from models import create_model
-from workers.training.optimizer import make_optimizer
+from workers.training.recipe import make_optimizer
 
 CLASSES = 101
 

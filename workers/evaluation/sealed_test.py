@@ -16,8 +16,9 @@ from hpo.spec.training import TrainingConfig
 from ..checkpoints.contents import load
 from ..device.detection import Device
 from ..errors import CheckpointError
-from ..training.inputs import build_model, clip_spec, open_task
-from ..training.precision import resolve
+from ..training.inputs import clip_spec, open_task
+from ..training.model import build_model
+from ..training.precision import choose_precision
 from ..training.reproducibility import Runtime, prepare
 from ..training.scoring import score, wilson_interval
 
@@ -92,7 +93,7 @@ def evaluate_final(
         model,
         loader,
         device=runtime.device,
-        precision=resolve(config, runtime),
+        precision=choose_precision(config, runtime),
         most_clips=config.batch_size,
         each=None if progress is None else _counting(progress, loader.num_clips),
     )

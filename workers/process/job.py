@@ -17,10 +17,11 @@ from hpo.spec.training import TrainingConfig
 from ..checkpoints import contents as checkpoint
 from ..checkpoints.folder import ResumePoint, TrialFolder
 from ..errors import CheckpointWriteError
+from ..training.epoch import EpochResult
 from ..training.failure import classify
 from ..training.inputs import open_task
 from ..training.reproducibility import Runtime, describe, peak_memory_bytes
-from ..training.trainer import EpochResult, Trainer, final_state
+from ..training.trainer import Trainer, final_state
 from .messages import EpochDone, Failed, Finished, Interrupted, Job, LastEvent, Note, Started, WorkerFault
 from .pipes import EventPipe, Mailbox
 

@@ -1,20 +1,20 @@
-"""From a configuration to loaders: the one place where the study's words become those of `data` and `models`."""
+"""From a configuration to data loaders: the one place where the words of a study become those of `data`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 
 from data import AugmentSpec, ClipLoader, ClipSpec, Dataset, DatasetSpec, open_dataset
 from data.progress import Progress
-from data.specs import Stream
 from hpo.spec.dataset import DatasetConfig
 from hpo.spec.training import TrainingConfig
-from models import InvalidModelError, VideoModel, create_model, model_info, model_settings, resolve_hparams
+from models import model_info, resolve_hparams
+
+from .model import model_streams
 
 
 def open_task(dataset: DatasetConfig, *, cache_dir: Path, progress: Progress | None = None) -> Dataset:
@@ -36,7 +36,7 @@ def clip_spec(config: TrainingConfig) -> ClipSpec:
     card = model_info(config.model)
     options = resolve_hparams(card, config.hparams)
     clip = config.clip
-    inputs, pairs = _streams(config, options)
+    streams, pairs = model_streams(config, options)
     return ClipSpec(
         frames=clip.frames,
         stride=clip.stride,
@@ -45,43 +45,11 @@ def clip_spec(config: TrainingConfig) -> ClipSpec:
         stack=int(options.get("seq_len", 1)),
         gap=clip.gap,
         padding=clip.padding,
-        inputs=inputs,
+        inputs=streams,
         flow_pairs=pairs,
         flow_centring=clip.flow_centring,
         mean=card.clip.mean,
         std=card.clip.std,
-    )
-
-
-def _streams(config: TrainingConfig, options: Mapping[str, Any]) -> tuple[tuple[Stream, ...], int]:
-    """Return what a clip consists of, and the flow fields of one frame."""
-    if len(model_info(config.model).inputs) == 1:
-        return (config.clip.modality,), config.clip.flow_pairs
-    pairs, rest = divmod(int(options["flow_channels"]), 2)
-    if rest:
-        raise InvalidModelError(
-            f"{config.model}: flow_channels = {options['flow_channels']} is odd; flow has an x and a y of each pair"
-        )
-    return ("rgb", "flow"), pairs
-
-
-def build_model(config: TrainingConfig, *, num_classes: int) -> VideoModel:
-    """Build the configuration's model; its weights come from torch's global generator.
-
-    Raises:
-        models.ModelError: no such model, or it cannot be built so.
-    """
-    settings = model_settings(
-        config.model, num_classes=num_classes, dropout=config.dropout, hparams=config.hparams
-    )  # refuses what is no option of the model, such as `num_classes` or `weights`
-    options: dict[str, Any] = dict(settings.hparams)
-    inputs, pairs = _streams(config, options)
-    return create_model(
-        config.model,
-        num_classes=num_classes,
-        in_channels=2 * pairs if inputs == ("flow",) else 3,
-        dropout=config.dropout,
-        **options,
     )
 
 

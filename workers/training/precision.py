@@ -14,8 +14,8 @@ from .reproducibility import Runtime
 Precision = Literal["fp32", "bf16"]
 
 
-def resolve(config: TrainingConfig, runtime: Runtime) -> Precision:
-    """Choose the format: bf16 where it is wanted and the GPU was found to compute it correctly, else fp32.
+def choose_precision(config: TrainingConfig, runtime: Runtime) -> Precision:
+    """Return the format: bf16 where it is wanted and the GPU was found to compute it correctly, else fp32.
 
     A CPU trains in fp32 whatever is wanted. PyTorch's bf16 weight gradient of a convolution over time reads memory
     that nobody wrote when the clip is shorter than the kernel there (2.15.0: random NaN at 1 frame and kernel 3x1x1).

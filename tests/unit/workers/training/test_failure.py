@@ -16,7 +16,8 @@ from hpo.trial import FailureKind
 from models import create_model
 from workers.errors import DivergedError, TimeLimitError
 from workers.training.failure import MESSAGE_CHARACTERS, classify
-from workers.training.inputs import build_model, open_task
+from workers.training.inputs import open_task
+from workers.training.model import build_model
 
 from ..tiny import tiny_config
 

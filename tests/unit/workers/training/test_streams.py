@@ -15,7 +15,8 @@ from data import Dataset, DatasetError
 from hpo.spec.study import DatasetConfig
 from hpo.spec.training import TrainingConfig
 from models import InvalidModelError
-from workers.training.inputs import build_model, clip_spec, open_task
+from workers.training.inputs import clip_spec, open_task
+from workers.training.model import build_model
 from workers.training.reproducibility import Runtime
 from workers.training.scoring import score
 from workers.training.trainer import Trainer

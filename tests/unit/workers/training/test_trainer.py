@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from data import Dataset
 from hpo.spec.metrics import METRICS
 from workers.errors import DivergedError, TimeLimitError
-from workers.training.precision import resolve
+from workers.training.epoch import EpochResult
+from workers.training.precision import choose_precision
 from workers.training.reproducibility import Runtime
-from workers.training.trainer import EpochResult, Trainer
+from workers.training.trainer import Trainer
 
 from ..tiny import tiny_config, without_timing
 
@@ -203,7 +204,7 @@ def test_the_heads_multiplier_and_the_clip_norm_reach_the_updates(dataset: Datas
 def test_the_biases_multiplier_reaches_them_alone(dataset: Dataset, runtime: Runtime) -> None:
     trainer = _trainer(dataset, runtime, head_lr_multiplier=2.0, bias_lr_multiplier=3.0)
     head = trainer.model.get_classifier()
-    multipliers = {id(p): group["lr_mult"] for group in trainer.optimizer.param_groups for p in group["params"]}
+    multipliers = {id(p): group["lr_mult"] for group in trainer.recipe.optimizer.param_groups for p in group["params"]}
     assert (multipliers.pop(id(head.weight)), multipliers.pop(id(head.bias))) == (2.0, 6.0)
     assert set(multipliers.values()) == {1.0}
 
@@ -230,7 +231,7 @@ def test_a_cpu_trains_in_fp32_whatever_is_asked_for(dataset: Dataset, runtime: R
 )
 def test_a_gpu_trains_in_bf16_where_it_computes_right(wanted: str, has_bf16: bool, used: str) -> None:
     gpu = Runtime(device=torch.device("cuda"), threads=1, bf16=has_bf16)
-    assert resolve(tiny_config(precision=wanted), gpu) == used
+    assert choose_precision(tiny_config(precision=wanted), gpu) == used
 
 
 def test_the_process_is_set_up_for_equal_results(dataset: Dataset, runtime: Runtime) -> None:

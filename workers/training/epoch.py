@@ -1,0 +1,81 @@
+"""The end of an epoch: validation, and the point that it adds to the learning curve."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from .metrics import Sums
+from .reproducibility import peak_memory_bytes
+from .scoring import Score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochResult:
+    """A finished epoch: `epoch` counts from 1, `seconds` is its wall time, validation included."""
+
+    epoch: int
+    metrics: dict[str, float]
+    """By the names of `hpo.spec.metrics`."""
+    seconds: float
+
+
+class Stopwatch:
+    """Wall time of the running epoch, without the time between two runs of the loop. Stands still when made."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        """Continue from `seconds`, which an earlier process spent on the epoch."""
+        self._before = seconds
+        self._started: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Time spent so far."""
+        running = 0.0 if self._started is None else time.perf_counter() - self._started
+        return self._before + running
+
+    def start(self) -> None:
+        """Let it run."""
+        self.stop()
+        self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        """Let it stand still; the time so far stays."""
+        self._before, self._started = self.seconds, None
+
+
+def epoch_metrics(
+    training: Sums,
+    validation: Score,
+    *,
+    model: nn.Module,
+    device: torch.device,
+    training_seconds: float,
+    epoch_seconds: float,
+) -> dict[str, float]:
+    """Return every metric of `hpo.spec.metrics`, by its name."""
+    return {
+        "val_top1": validation.top1,
+        "val_top5": validation.top5,
+        "val_loss": validation.loss,
+        "train_top1": training.top1,
+        "train_loss": training.loss,
+        "peak_memory_gib": peak_memory_bytes(device) / 2**30,
+        "parameters_millions": sum(parameter.numel() for parameter in model.parameters()) / 1e6,
+        "epoch_seconds": epoch_seconds,
+        "clips_per_second": training.samples / training_seconds,
+    }
+
+
+def curve_to_state(curve: list[EpochResult]) -> list[dict[str, Any]]:
+    """Return a learning curve as plain values."""
+    return [{"epoch": r.epoch, "metrics": dict(r.metrics), "seconds": r.seconds} for r in curve]
+
+
+def curve_from_state(state: list[dict[str, Any]]) -> list[EpochResult]:
+    """Return the learning curve that :func:`curve_to_state` wrote."""
+    return [EpochResult(epoch=r["epoch"], metrics=dict(r["metrics"]), seconds=r["seconds"]) for r in state]
