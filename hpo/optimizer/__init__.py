@@ -34,16 +34,17 @@ def create_optimizer(
     guesses: Sequence[Params] | None = None,
     earlier: Sequence[EarlierTrial] = (),
 ) -> Optimizer:
-    """Make the optimizer that `spec.optimizer` names.
+    """Return the optimizer that `spec.optimizer` names.
 
-    `fleet` says what the trials run on, where that is known; `guesses` are tried first (None: those of the spec);
-    `earlier` are trials of other studies to learn from (`hpo.results.warm_start.taken_over` gives them).
+    `fleet` describes the devices that trials run on, if they are known. `guesses` are configurations to try first
+    (None: those of the spec). `earlier` are trials of other studies to learn from, as returned by
+    `hpo.results.warm_start.taken_over`.
     """
     return Optimizer(spec, partial(create_generator, spec), fleet=fleet, guesses=guesses, earlier=earlier)
 
 
 def create_generator(spec: StudySpec) -> Generator:
-    """Make the generator of `spec.optimizer.name`; each is imported only when it is asked for."""
+    """Return the generator named by `spec.optimizer.name`; its module is only imported now."""
     match spec.optimizer.name:
         case "ax":
             from .ax_generator import AxGenerator

@@ -19,26 +19,26 @@ from .cube import ParamsKey, key_of, varies
 from .generator import Completer, Generator, GeneratorError
 from .guess import completed, leaves_open
 from .history import History
-from .memory import GIB, MARGIN, Fleet, MemoryModel, with_memory_limit
+from .memory import Fleet, MemoryModel, device_bytes_for, with_memory_limit
 from .prior import has_prior, prior_generator
 from .sobol import sobol_generator
 
 Propose = Callable[[History, int], list[Suggestion]]
-MEMORY_TRIES: Final = 10
-"""So often is a proposal that would not fit replaced by another."""
-MEMORY_NET: Final = 128
-"""After those tries, the first of so many points of the Sobol sequence that fits is taken."""
-MODEL_FREE: Final = frozenset({"sobol", "random"})
-"""Optimizers that learn nothing from results: no start-up, and nothing to plan again."""
+MAX_MEMORY_RETRIES: Final = 10
+"""How many times proposals that would not fit the memory are replaced by others."""
+FALLBACK_POINTS: Final = 128
+"""After those retries, the first that fits of this many points of the Sobol sequence is taken."""
+MODEL_FREE_OPTIMIZERS: Final = frozenset({"sobol", "random"})
+"""Optimizers that learn nothing from results: they have no start-up and never need to plan again."""
 
 logger = logging.getLogger(__name__)
 
 
 class Optimizer:
-    """Proposes configurations for a study. No database, no threads, no clock.
+    """Proposes configurations for a study. It uses no database, no threads and no clock.
 
-    Trials are known by ids of the caller's choice. Everything proposed is a function of the spec and of what is
-    known about the trials: an optimizer rebuilt with `replay` proposes what the old one would have proposed.
+    The caller chooses the ids of trials. Every proposal is a function of the spec and of the trial records: an
+    optimizer rebuilt with `replay` proposes what the old one would have proposed.
     """
 
     def __init__(
@@ -50,17 +50,17 @@ class Optimizer:
         guesses: Sequence[Params] | None = None,
         earlier: Sequence[EarlierTrial] = (),
     ) -> None:
-        """Use what `make_generator` makes after the start-up; it is called when first needed (Ax is slow to import).
+        """Set up the study; `make_generator` is called when the generator is first needed (Ax is slow to import).
 
-        `fleet` says what the trials run on, so that nothing is proposed that fits none of it. `guesses` are tried
-        before anything else, in their order: those of the spec, unless others are given. `earlier` are trials of other
-        studies (`hpo.results.warm_start`); the best of each is tried during the start-up, which is as much shorter.
+        `fleet` describes the devices, so that no configuration is proposed that fits none of them. `guesses` are tried
+        before anything else, in their order (None: those of the spec). `earlier` are trials of other studies
+        (`hpo.results.warm_start`): the best of each study is tried during the start-up, and shortens it by one trial.
         """
         self.spec = spec
         self._fleet = fleet or Fleet()
-        self._memory_of: MemoryModel | None = None
+        self._memory_model: MemoryModel | None = None
         self._make_generator = make_generator
-        self._is_model = spec.optimizer.name not in MODEL_FREE
+        self._is_model = spec.optimizer.name not in MODEL_FREE_OPTIMIZERS
         self._startup = prior_generator() if has_prior(spec) else sobol_generator()
         self._fallback = sobol_generator(f"sobol (instead of {spec.optimizer.name})")
         self._guesses = list(spec.optimizer.enqueue if guesses is None else guesses)
@@ -70,10 +70,9 @@ class Optimizer:
     # ---------------------------------------------------------------- proposing
 
     def ask(self, n: int = 1) -> list[Suggestion]:
-        """Propose `n` configurations, different from each other and from all that is known while the space has more.
+        """Return `n` proposals, all different and new as long as the space has new configurations.
 
-        Guesses come first, as they are. Nothing is remembered of what is proposed: `register` the suggestions that are
-        taken up.
+        Guesses come first, unchanged. Proposals are not remembered: `register` those that become trials.
         """
         history, memory = self.history(), self._memory()
         found = self.enqueued(n)
@@ -86,7 +85,7 @@ class Optimizer:
 
     @property
     def startup_left(self) -> int:
-        """How many of the next proposals are quasi-random; without end while too little is measured for a model."""
+        """The number of next proposals that are quasi-random; 2**31 until enough is measured for a model."""
         if not self._is_model:
             return 0
         history, startup = self.history(), startup_trials(self.spec, earlier=len(self._earlier))
@@ -100,11 +99,11 @@ class Optimizer:
         return self._is_model and self.startup_left == 0
 
     def prepare(self) -> None:
-        """Import what the generator needs now, rather than at the first proposal after the start-up."""
+        """Build the generator now (it imports much), rather than at the first proposal after the start-up."""
         _ = self._generator
 
     def quick(self, n: int = 1) -> list[Suggestion]:
-        """Propose without a model, at once: for a worker that would otherwise wait for a long fit."""
+        """Return `n` proposals without fitting a model, for a worker that would otherwise wait for a long fit."""
         found = self.enqueued(n, with_model=False)
         if len(found) < n:
             history = self.history().extended(found)
@@ -112,10 +111,10 @@ class Optimizer:
         return found
 
     def enqueued(self, n: int = 1, *, with_model: bool = True) -> list[Suggestion]:
-        """Propose the next `n` guesses that have not become trials; fewer when fewer are left.
+        """Return the next `n` guesses that have not become trials; fewer when fewer are left.
 
-        What they leave open is chosen by the model once there is one, unless `with_model` is false. The k-th trial of
-        the generator `enqueued` is the k-th guess, so nothing but the trials need be remembered.
+        Parameters that a guess does not fix are chosen by the model once there is one, unless `with_model` is false.
+        The k-th trial of the generator `enqueued` is the k-th guess, so only the trials need to be remembered.
         """
         memory, history = self._memory(), self.history()
         tried = sum(record.generator == ENQUEUED for record in self._records.values())
@@ -123,7 +122,7 @@ class Optimizer:
         for guess in self._guesses[tried : tried + n]:
             known = history.extended(found)
             suggestion = self._completed(known, guess) if with_model else completed(known, guess)
-            # Asked for by a person, so it is tried also where it is expected to fit no device.
+            # A person asked for it, so it is tried even if it is expected to fit no device.
             found.append(_routed(memory, suggestion) if memory.fits(suggestion.params) else suggestion)
         return found
 
@@ -136,14 +135,14 @@ class Optimizer:
         return completed(history, guess)
 
     def expects_to_fit(self, params: Params) -> bool:
-        """Whether a configuration is expected to fit the largest device."""
+        """Return whether a configuration is expected to fit the largest device."""
         return self._memory().fits(params)
 
     def _fitting(self, memory: MemoryModel, history: History, n: int, propose: Propose) -> list[Suggestion]:
-        """Propose what is expected to fit: up to n, at least one; after some tries, what is nearest to fitting."""
+        """Return 1 to `n` proposals that are expected to fit; after some retries, the one that needs least memory."""
         rejected: dict[ParamsKey, float] = {}
         nearest: list[tuple[float, Suggestion]] = []
-        for _ in range(MEMORY_TRIES):
+        for _ in range(MAX_MEMORY_RETRIES):
             found = propose(history.without(rejected) if rejected else history, n)
             fitting = [suggestion for suggestion in found if memory.fits(suggestion.params)]
             if fitting:
@@ -152,7 +151,7 @@ class Optimizer:
                 demand = memory.predict_gib(suggestion.params) or 0.0
                 rejected[key_of(suggestion.params)] = demand
                 nearest.append((demand, suggestion))
-        wide = self._fallback.propose(history.without(rejected), MEMORY_NET)
+        wide = self._fallback.propose(history.without(rejected), FALLBACK_POINTS)
         fitting = [suggestion for suggestion in wide if memory.fits(suggestion.params)]
         if fitting:
             return [_routed(memory, suggestion) for suggestion in fitting[:n]]
@@ -174,7 +173,7 @@ class Optimizer:
         return self._make_generator()
 
     def _propose(self, history: History, n: int) -> list[Suggestion]:
-        """Ask the generator; the fallback when it fails, so that no worker ever waits for want of a model."""
+        """Return proposals of the generator, or of the fallback when it fails, so that workers always get a trial."""
         try:
             found = self._generator.propose(history, n)[:n]
             for suggestion in found:
@@ -187,7 +186,7 @@ class Optimizer:
     # ---------------------------------------------------------------- learning
 
     def register(self, id: int, suggestion: Suggestion | Params) -> None:
-        """Remember that a configuration is going to be tried, as trial `id`."""
+        """Record that a configuration becomes trial `id`."""
         if not isinstance(suggestion, Suggestion):
             suggestion = Suggestion(params=suggestion, generator="manual")
         self.spec.check_params(suggestion.params)
@@ -204,79 +203,79 @@ class Optimizer:
         )
 
     def report(self, id: int, step: int, metrics: Metrics) -> Decision:
-        """Take in the metrics after `step` epochs and say whether the trial goes on."""
+        """Return whether the trial continues, stops or pauses, after recording its metrics at `step` epochs."""
         record = self._record(id)
         record = replace(record, state=TrialState.RUNNING, curve={**record.curve, step: metrics}, epochs_done=step)
         self._keep(record)
         return decide(self.spec, record, list(self._records.values()))
 
     def tell(self, id: int, metrics: Metrics) -> None:
-        """Take in the final metrics of a trial that ran to its end; not finite counts as diverged."""
+        """Record the final metrics of a trial that ran to its end; a value that is not finite means it diverged."""
         if any(not math.isfinite(value) for value in metrics.values()):
             self.fail(id, FailureKind.DIVERGED)
         else:
             self._keep(replace(self._record(id), state=TrialState.COMPLETED, metrics=metrics))
 
     def stop(self, id: int, metrics: Metrics | None = None) -> None:
-        """Take in that a trial was stopped early; without metrics its last report stands."""
+        """Record that a trial was stopped early; without `metrics` those of its last report are final."""
         record = self._record(id)
         kept = final_metrics(record) if metrics is None else metrics
         self._keep(replace(record, state=TrialState.STOPPED, metrics=kept))
 
     def pause(self, id: int) -> None:
-        """Take in that a trial was paused at a rung; `promotions` says when it may go on."""
+        """Record that a trial was paused at a rung; `promotions` returns it once it may continue."""
         self._keep(replace(self._record(id), state=TrialState.PAUSED))
 
     def promotions(self) -> list[int]:
-        """Return the paused trials that the stopping rule lets go on by what is known now."""
+        """Return the ids of the paused trials that the stopping rule now promotes."""
         return promotions(self.spec, list(self._records.values()))
 
     def fail(self, id: int, kind: FailureKind) -> None:
-        """Take in that a trial failed: its configuration is not proposed again."""
+        """Record that a trial failed: its configuration is not proposed again."""
         self._keep(replace(self._record(id), state=TrialState.FAILED, failure_kind=FailureKind(kind), metrics=None))
 
     def forget(self, id: int) -> None:
         """Drop a trial that was withdrawn before it ran."""
         self._record(id)
         del self._records[id]
-        self._memory_of = None
+        self._memory_model = None
 
     def replay(self, records: Iterable[TrialRecord]) -> None:
-        """Replace everything known by `records`."""
+        """Replace all trial records by `records`."""
         self._records = {record.id: record for record in records}
-        self._memory_of = None
+        self._memory_model = None
 
     def history(self) -> History:
-        """Return what is known, as generators read it."""
+        """Return the trial records as generators read them."""
         records, memory = list(self._records.values()), self._memory()
         return History(with_memory_limit(self.spec, memory, records), records, memory.demand_gib, self._earlier)
 
     def _memory(self) -> MemoryModel:
-        if self._memory_of is None:
-            self._memory_of = MemoryModel(self.spec, list(self._records.values()), self._fleet)
-        return self._memory_of
+        if self._memory_model is None:
+            self._memory_model = MemoryModel(self.spec, list(self._records.values()), self._fleet)
+        return self._memory_model
 
     def _keep(self, record: TrialRecord) -> None:
         self._records[record.id] = record
-        self._memory_of = None
+        self._memory_model = None
 
     def _record(self, id: int) -> TrialRecord:
         if id not in self._records:
-            raise NotFoundError(f"the optimizer knows no trial {id}; register it first")
+            raise NotFoundError(f"the optimizer does not know trial {id}: register it first")
         return self._records[id]
 
 
 def _routed(memory: MemoryModel, suggestion: Suggestion) -> Suggestion:
-    """Say how large a device the suggestion needs."""
+    """Return the suggestion with the device memory that it is predicted to need."""
     demand = memory.predict_gib(suggestion.params)
-    return suggestion if demand is None else replace(suggestion, required_memory_bytes=round(demand / MARGIN * GIB))
+    return suggestion if demand is None else replace(suggestion, required_memory_bytes=device_bytes_for(demand))
 
 
 def startup_trials(spec: StudySpec, *, earlier: int = 0) -> int:
-    """Return the number of quasi-random trials before a model takes over, with so many trials of earlier studies.
+    """Return the number of quasi-random trials before a model takes over; `earlier` counts trials of earlier studies.
 
     `auto` is half the number of parameters that vary and at least 5, but leaves a small study two thirds of its
-    trials for the model. Earlier trials stand for those of the start-up, but for two.
+    trials for the model. Each earlier trial replaces one of the start-up, of which at least two remain.
     """
     if spec.optimizer.startup_trials != "auto":
         return spec.optimizer.startup_trials

@@ -1,11 +1,11 @@
 """Bayesian optimization in an Ax experiment, with candidates from a generation node of ours.
 
-Ax holds what it is good at holding: the experiment with its trials and data, the search space, the optimization config
-and the generation strategy. The strategy's node is ours (`hpo.optimizer.bayes`), because it needs what an Ax
-experiment has no room for (whole curves of trials that were stopped, conditions without imputation) and a twentieth of
-the time. The start-up is ours too and comes before the strategy.
+Ax keeps the experiment with its trials and data, the search space, the optimization config and the generation strategy.
+The strategy's node is ours (`hpo.optimizer.bayes`): it reads what an Ax experiment cannot hold (the whole curves of
+stopped trials, conditional parameters without imputation), and takes a twentieth of the time. The start-up is ours too
+and comes before the strategy.
 
-The experiment is a cache: it follows the history trial by trial and is built anew when the past has changed.
+The experiment is a cache: it follows the history trial by trial, and is rebuilt when the past has changed.
 Suggestions are a function of the history alone.
 """
 
@@ -42,9 +42,7 @@ from ..trial import Params, Suggestion, TrialRecord, TrialState
 from .bayes.generator import BayesGenerator
 from .cube import ParamsKey, key_of
 from .generator import GeneratorError
-from .history import History
-
-_PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
+from .history import PENDING, History
 
 
 class AxGenerator:
@@ -53,19 +51,19 @@ class AxGenerator:
     name = "ax"
 
     def __init__(self) -> None:
-        # Ax warns of what is ordinary here, such as a constraint metric that has not varied yet.
+        # Ax warns about ordinary situations, such as a constraint metric that has not varied yet.
         set_ax_logger_levels(logging.ERROR)
         self._study: AxStudy | None = None
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Return up to `n` configurations, each planned with the earlier ones pending."""
+        """Return up to `n` configurations, each planned with the ones before it pending."""
         try:
             with _known_warnings():
                 return self.study(history).propose(history, n)
         except GeneratorError:
             raise
         except Exception as error:
-            # Ax raises a dozen unrelated classes; whatever it was, the study goes on with a Sobol point.
+            # Ax raises a dozen unrelated classes; with any of them the study continues with a Sobol point.
             raise GeneratorError(f"Ax could not propose ({type(error).__name__}: {error})") from error
 
     def complete(self, history: History, guess: Params) -> Suggestion:
@@ -73,7 +71,7 @@ class AxGenerator:
         return BayesGenerator(self.name).complete(history, guess)
 
     def study(self, history: History) -> AxStudy:
-        """Return the Ax experiment of `history`, brought up to date or built anew."""
+        """Return the Ax experiment of `history`, updated, or rebuilt where the past has changed."""
         with _known_warnings():
             if self._study is None or not self._study.follow(history):
                 self._study = AxStudy(history.spec)
@@ -91,15 +89,15 @@ class BayesNode(ExternalGenerationNode):
         self._planned: list[Suggestion] = []
 
     def plan(self, history: History, n: int) -> list[Suggestion]:
-        """Plan the next `n` candidates, which the strategy is then asked for one by one."""
+        """Return the next `n` candidates, and keep them: the strategy then asks for them one by one."""
         self._planned = self._generator.propose(history, n)
         return list(self._planned)
 
     def update_generator_state(self, experiment: Experiment, data: Data) -> None:
-        """Do nothing: the history that was planned with is where the experiment's trials and data come from."""
+        """Do nothing: `plan` has used the history, from which the experiment's trials and data are made."""
 
     def get_next_candidate(self, pending_parameters: list[Any]) -> dict[str, AxValue | None]:
-        """Return the next planned candidate in Ax's words."""
+        """Return the next planned candidate, encoded for Ax."""
         return dict(self._space.encode(self._planned.pop(0).params))
 
 
@@ -110,7 +108,7 @@ class AxStudy:
         self._spec = spec
         self._space = AxSpace(spec)
         if not self._space.parameters:
-            raise GeneratorError("nothing varies in this space")
+            raise GeneratorError("no parameter of this space has more than one value")
         self._node = BayesNode(self._space)
         self._strategy = GenerationStrategy(nodes=[self._node], name=AxGenerator.name)
         self._client = Client(random_seed=spec.optimizer.seed)
@@ -125,14 +123,14 @@ class AxStudy:
         return self._client._experiment
 
     def follow(self, history: History) -> bool:
-        """Attach what is new; False (and nothing done) when what had finished is not what it was."""
+        """Return True after attaching new trials and results; False, with nothing changed, if the past has changed."""
         epochs = self._spec.task.epochs
         seen = {record.id: _Known(record, history.metric_names, epochs) for record in history.records}
         gone = {id for id, was in self._known.items() if id not in seen or not seen[id].continues(was)}
-        if history.spec != self._spec or any(self._known[id].state not in _PENDING for id in gone):
+        if history.spec != self._spec or any(self._known[id].state not in PENDING for id in gone):
             return False
         for id in gone:
-            # A suggestion that was withdrawn or planned again.
+            # The suggestion was withdrawn or replaced.
             self._client.mark_trial_abandoned(self._known.pop(id).index)
         rows: list[DataRow] = []
         finished: list[tuple[int, TrialState]] = []
@@ -141,10 +139,10 @@ class AxStudy:
             now.index = was.index if was is not None else self._client.attach_trial(self._space.encode(now.params))
             if now.is_measured and (was is None or not was.is_measured):
                 rows += _rows(self.experiment, now)
-            if now.state not in _PENDING and (was is None or was.state in _PENDING):
+            if now.state not in PENDING and (was is None or was.state in PENDING):
                 finished.append((now.index, now.state))
         if rows:
-            # All rows at once is fifty times as fast as `Client.attach_data` of each.
+            # Attaching all rows at once is fifty times as fast as one `Client.attach_data` per row.
             self.experiment.attach_data(Data(data_rows=rows))
         for index, state in finished:
             self._finish(index, state)
@@ -152,7 +150,7 @@ class AxStudy:
         return True
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Return the candidates of the generation strategy; they become trials of the experiment with their results."""
+        """Return the candidates of the generation strategy; `follow` adds them to the experiment when they run."""
         planned = self._node.plan(history, n)
         self._strategy.gen(experiment=self.experiment, num_trials=len(planned))
         return planned
@@ -167,7 +165,7 @@ class AxStudy:
 
 
 class _Known:
-    """A trial as the experiment knows it."""
+    """A trial as it stands in the experiment."""
 
     def __init__(self, record: TrialRecord, names: tuple[str, ...], epochs: int) -> None:
         self.params: Params = record.params
@@ -175,10 +173,10 @@ class _Known:
         self.state = record.state
         values = {name: finite(final_metrics(record), name) for name in names}
         complete = record.state in (TrialState.COMPLETED, TrialState.STOPPED) and None not in values.values()
-        # A trial without all metrics teaches nothing, and Ax would wait for the rest for ever.
+        # A model cannot use a trial that lacks a metric, and Ax would wait for the missing one for ever.
         known = {name: value for name, value in values.items() if value is not None}
         self.values: dict[str, float] = known if complete else {}
-        if not complete and record.state not in _PENDING:
+        if not complete and record.state not in PENDING:
             self.state = TrialState.FAILED
         self.step = record.last_step or epochs
         self.index = -1
@@ -188,15 +186,15 @@ class _Known:
         return bool(self.values)
 
     def continues(self, earlier: _Known) -> bool:
-        """Whether the trial is what it was, or has gone on from there."""
+        """Return whether the trial is unchanged since `earlier`, or has progressed from there."""
         if self.key != earlier.key:
             return False
-        return earlier.state in _PENDING or (self.state, self.values) == (earlier.state, earlier.values)
+        return earlier.state in PENDING or (self.state, self.values) == (earlier.state, earlier.values)
 
 
 def _rows(experiment: Experiment, known: _Known) -> list[DataRow]:
     arm = experiment.trials[known.index].arms[0].name
-    # An unknown standard error (NaN) lets a model learn the noise; a step keeps stepped data from mixing with others.
+    # An unknown standard error (NaN) lets a model learn the noise. Ax does not mix data with and without a step.
     return [
         DataRow(
             trial_index=known.index,
@@ -212,13 +210,13 @@ def _rows(experiment: Experiment, known: _Known) -> list[DataRow]:
 
 
 def _objective(spec: StudySpec) -> str:
-    """Write the objectives as Ax reads them: all are maximised as written."""
+    """Return the objectives in Ax's syntax: Ax maximises each, so a minimised one has a minus sign."""
     signs = {"maximize": "", "minimize": "-"}
     return ", ".join(f"{signs[objective.direction]}{objective.metric}" for objective in spec.objectives)
 
 
 def _constraints(spec: StudySpec) -> list[str]:
-    """Write the constraints; Ax takes none on the metric of an objective, and one of two that point the same way."""
+    """Return the constraints in Ax's syntax: none on an objective's metric, and the strictest of each direction."""
     objectives = {objective.metric for objective in spec.objectives}
     strictest: dict[tuple[str, str], float] = {}
     for constraint in spec.constraints:
@@ -232,7 +230,7 @@ def _constraints(spec: StudySpec) -> list[str]:
 
 @contextmanager
 def _known_warnings() -> Iterator[None]:
-    """Silence what Ax says about its own parts and a person can do nothing about."""
+    """Silence warnings of Ax about its own dependencies, about which a user can do nothing."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(ax|botorch|gpytorch|linear_operator)\b")
         yield

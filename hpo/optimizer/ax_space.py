@@ -1,10 +1,10 @@
-"""A search space in Ax's words, and configurations there and back.
+"""A search space in Ax's terms, and configurations translated in both directions.
 
-Ax gets the space flattened: an inactive parameter stands at its middle, so that trials without it agree there.
-Parameters are called `p0`, `p1`, ... (ours have dots), categorical choices are named by their place (a list may mix
-types), ordinals and stepped ranges are the integers of their places (Ax cannot combine step and log, and turns steps
-into unrelated choices), reals are their coordinates in [0, 1] (Ax refuses narrow ranges). What has a single value is
-left out.
+Ax gets the space without conditions: an inactive parameter has its middle value, the same in all trials without it.
+Parameters are called `p0`, `p1`, ... (our names contain dots). A categorical choice is named by its index (a list may
+mix types). Ordinals and stepped ranges are integer indices (Ax cannot combine step and log, and turns steps into
+unrelated choices). Reals are coordinates in [0, 1] (Ax rejects narrow ranges). Parameters with a single value are left
+out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AxValue = bool | int | float | str
 
 
 class AxSpace:
-    """The translation of one space."""
+    """Translates the configurations of one space to Ax and back."""
 
     def __init__(self, spec: StudySpec) -> None:
         self._spec = spec
@@ -31,16 +31,16 @@ class AxSpace:
 
     @property
     def parameters(self) -> list[RangeParameterConfig | ChoiceParameterConfig]:
-        """The parameters for `Client.configure_experiment`; empty when nothing varies."""
+        """The parameters for `Client.configure_experiment`; empty if no parameter varies."""
         return [_config(self._names[key], parameter) for key, parameter in self._varying.items()]
 
     def encode(self, params: Params) -> dict[str, AxValue]:
-        """Translate a configuration, inactive parameters at their middle."""
+        """Return a configuration in Ax's terms, with inactive parameters at their middle value."""
         values = {key: params.get(key, self._middle[key]) for key in self._varying}
         return {self._names[key]: _encode(self._varying[key], value) for key, value in values.items()}
 
     def decode(self, values: Mapping[str, AxValue]) -> dict[str, ParamValue]:
-        """Translate Ax's values back and drop what is inactive."""
+        """Return the configuration of Ax's values, without inactive parameters."""
         full = dict(self._middle)
         for key, parameter in self._varying.items():
             full[key] = _decode(parameter, values[self._names[key]])
@@ -48,13 +48,13 @@ class AxSpace:
 
 
 def _is_grid(parameter: AnyParameter) -> bool:
-    """Whether the parameter is searched by the places of its values."""
+    """Return whether Ax searches the parameter by the indices of its values."""
     return isinstance(parameter, FloatParameter | IntParameter) and parameter.step is not None and not parameter.log
 
 
 def _config(name: str, parameter: AnyParameter) -> RangeParameterConfig | ChoiceParameterConfig:
     if isinstance(parameter, CategoricalParameter):
-        # Ax treats two values as ordered in any case and warns unless told so.
+        # Ax treats two values as ordered in any case, and warns unless `is_ordered` says so.
         places = [str(place) for place in range(len(parameter.choices))]
         return ChoiceParameterConfig(
             name=name, values=places, parameter_type="str", is_ordered=len(parameter.choices) == 2

@@ -1,9 +1,9 @@
-"""What a configuration costs: GPU seconds of a full-length trial, from the epochs that were measured.
+"""The predicted cost of a configuration: the GPU seconds of a full-length trial, from the epochs measured so far.
 
 The logarithm of the seconds per epoch is regressed on the shape of the configuration, over all models of the zoo
-together: an epoch sees every video once whatever the batch, so time is believed to grow with frames x size^2 alone.
-Where a budget of GPU hours is set, the acquisition is divided by this cost (expected improvement per second, Snoek et
-al., 2012, Practical Bayesian optimization of machine learning algorithms, section 3.2).
+together. An epoch reads every video once, with any batch size, so time is assumed to grow with frames x size^2 alone.
+With a budget of GPU hours, the acquisition is divided by this cost (expected improvement per second: Snoek et al.,
+2012, "Practical Bayesian Optimization of Machine Learning Algorithms", section 3.2).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ..trial import Params, TrialRecord
 from .history import History
 from .shape_regression import Shape, ShapeRegression
 
-_POWERS: Final[Mapping[str, float]] = {"clip.frames": 1.0, "clip.size": 2.0, "batch_size": 0.0}
-_LEAST: Final = 4
-"""Trials that must have been measured before anything is predicted."""
+_TIME_POWERS: Final[Mapping[str, float]] = {"clip.frames": 1.0, "clip.size": 2.0, "batch_size": 0.0}
+_MIN_MEASURED_TRIALS: Final = 4
+"""Number of measured trials from which on costs are predicted."""
 
 
 def expected_cost(history: History) -> Callable[[Params], float] | None:
-    """Return the function from a configuration to the GPU seconds of all its epochs; None while too little is known."""
+    """Return a function from a configuration to the GPU seconds of all its epochs; None with too few measurements."""
     seen = [(record, seconds) for record in history.records if (seconds := seconds_per_epoch(record)) is not None]
-    if len(seen) < _LEAST:
+    if len(seen) < _MIN_MEASURED_TRIALS:
         return None
-    shape = Shape(history.spec, _POWERS, with_model=True)
+    shape = Shape(history.spec, _TIME_POWERS, with_model=True)
     fit = ShapeRegression(
         np.array([shape.features(record.params) for record, _ in seen]),
         np.log([seconds for _, seconds in seen]),

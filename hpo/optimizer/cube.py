@@ -1,4 +1,4 @@
-"""The search space as a unit cube: one coordinate in [0, 1) per parameter, decoded parents first."""
+"""The search space as a unit cube: one coordinate in [0, 1) per parameter."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ParamsKey = frozenset[tuple[str, ParamValue]]
 
 
 def key_of(params: Params) -> ParamsKey:
-    """Return the identity of a configuration: equal for equal values in any order."""
+    """Return a hashable key of a configuration: equal for equal values in any order."""
     return frozenset(params.items())
 
 
 def decode(spec: StudySpec, point: Sequence[float]) -> dict[str, ParamValue]:
-    """Turn a point of the cube (one coordinate per parameter, in the order of the space) into a configuration.
+    """Return the configuration of a point of the cube (one coordinate per parameter, in the order of the space).
 
-    Inactive parameters are dropped; equal shares of a coordinate go to each choice and to each integer.
+    Inactive parameters are dropped. Every choice and every integer gets an equal share of its coordinate.
     """
     values = {key: value_at(parameter, u) for (key, parameter), u in zip(spec.space.items(), point, strict=True)}
     return spec.active(values)
@@ -48,12 +48,12 @@ def coordinate_of(parameter: FloatParameter, value: float) -> float:
     else:
         low, high = parameter.low, parameter.high
     if high == low:
-        return 0.0  # the ends of a range this narrow have the same logarithm
+        return 0.0  # the ends of so narrow a range have the same logarithm
     return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
 def size(spec: StudySpec, limit: int) -> int | None:
-    """Return the number of configurations of a space; None where its values combine in more than `limit` ways."""
+    """Return the number of configurations of a space; None if it is infinite or has over `limit` value combinations."""
     values: list[Sequence[ParamValue]] = []
     for parameter in spec.space.values():
         if isinstance(parameter, CategoricalParameter | OrdinalParameter):
@@ -75,19 +75,19 @@ def grid_size(parameter: FloatParameter | IntParameter) -> int:
 
 
 def grid_value(parameter: FloatParameter | IntParameter, index: int) -> int | float:
-    """Return a value of a stepped range, from 0; decimal arithmetic keeps 0.3 from becoming 0.30000000000000004."""
+    """Return the value of a stepped range at `index`, from 0; decimal arithmetic avoids 0.30000000000000004 for 0.3."""
     if isinstance(parameter, IntParameter):
         return parameter.low + index * parameter.step
     return float(Decimal(str(parameter.low)) + index * Decimal(str(parameter.step)))
 
 
 def grid_index(parameter: FloatParameter | IntParameter, value: ParamValue) -> int:
-    """Return the place of a value in its stepped range."""
+    """Return the index of a value in its stepped range."""
     return round((float(value) - parameter.low) / (parameter.step or 1))
 
 
 def varies(parameter: AnyParameter) -> bool:
-    """Whether the parameter has more than one value."""
+    """Return whether the parameter has more than one value."""
     if isinstance(parameter, CategoricalParameter | OrdinalParameter):
         return len(parameter.choices) > 1
     return parameter.step is None or grid_size(parameter) > 1
@@ -98,6 +98,6 @@ def _index(u: float, count: int) -> int:
 
 
 def _real(low: float, high: float, u: float, *, log: bool) -> float:
-    """Return the share `u` of the way from low to high, rounding errors kept inside."""
+    """Return the value at the share `u` of the way from low to high, and never outside by rounding."""
     value = math.exp((1 - u) * math.log(low) + u * math.log(high)) if log else (1 - u) * low + u * high
     return min(max(value, low), high)

@@ -1,4 +1,4 @@
-"""What every source of configurations offers, and how a proposal is checked."""
+"""The interfaces of candidate generators: what each must offer, and the error it raises."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from .history import History
 
 
 class GeneratorError(HpoError):
-    """The generator has no configuration to propose at the moment."""
+    """The generator cannot propose a configuration at the moment."""
 
 
 class Generator(Protocol):
-    """Proposes configurations from what is known: a pure function of the history, so that a restart changes nothing."""
+    """Proposes configurations, as a pure function of the history: a restart changes nothing."""
 
     @property
     def name(self) -> str:
-        """What a suggestion says it came from."""
+        """The name that suggestions carry as their origin."""
         ...
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Return up to `n` different configurations that are not in `history.taken`; fewer when no more are found.
+        """Return up to `n` different configurations that are not in `history.taken`; fewer if no more are found.
 
         Raises:
-            GeneratorError: nothing can be proposed; the caller falls back to a Sobol sequence.
+            GeneratorError: no configuration can be proposed; the caller falls back to a Sobol sequence.
         """
         ...
 
 
 @runtime_checkable
 class Completer(Protocol):
-    """A generator that can also propose with some values given."""
+    """A generator that can also complete a configuration of which some values are given."""
 
     def complete(self, history: History, guess: Params) -> Suggestion:
-        """Return the best new configuration that has the values of `guess`, which lie in the space.
+        """Return the best new configuration that has the values of `guess`, which must be in the space.
 
         Raises:
-            GeneratorError: there is none that is new, or no model.
+            GeneratorError: there is no new one, or no model yet.
         """
         ...

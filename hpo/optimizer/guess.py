@@ -1,4 +1,4 @@
-"""The configuration that a person's guess stands for, where the guess leaves parameters open."""
+"""Completing a partial guess of the user from a Sobol sequence, without a model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .cube import key_of, value_at
 from .history import History
 from .sobol import sobol_points
 
-_EXPONENT: Final = 8
-"""2 to this power points of the Sobol sequence are tried for one that makes the configuration new."""
+_SOBOL_EXPONENT: Final = 8
+"""2 to this power points of the Sobol sequence are tried until one makes the configuration new."""
 
 
 def leaves_open(spec: StudySpec, guess: Params) -> bool:
-    """Whether a guess is less than a whole configuration."""
+    """Return whether a guess lacks the value of an active parameter."""
     try:
         spec.check_params(guess)
     except ValueError:
@@ -24,12 +24,12 @@ def leaves_open(spec: StudySpec, guess: Params) -> bool:
 
 
 def completed(history: History, guess: Params) -> Suggestion:
-    """Return the configuration with the values of `guess`, and the others of the first Sobol point that makes it new.
+    """Return `guess` with the missing values of the first Sobol point that makes the configuration new.
 
-    A guess that leaves nothing open is taken as it is, also when it was tried before.
+    A complete guess is returned unchanged, even if it was tried before.
     """
     spec, first = history.spec, None
-    for point in sobol_points(len(spec.space), spec.optimizer.seed, _EXPONENT):
+    for point in sobol_points(len(spec.space), spec.optimizer.seed, _SOBOL_EXPONENT):
         drawn: dict[str, ParamValue] = {
             key: value_at(parameter, u) for (key, parameter), u in zip(spec.space.items(), point.tolist(), strict=True)
         }

@@ -1,12 +1,12 @@
-"""What the optimizer knows of a study, as a generator reads it: a pure view of the records.
+"""The history of a study as a generator reads it: a pure view of the trial records.
 
 How a trial counts for a model:
 
     completed                       its final values, at its last step
     stopped, running with a curve   its last values, at the step they belong to
     failed(oom)                     its estimated memory, where memory is constrained, and nothing else
-    failed(diverged, timeout)       the configuration's own fault: as the worst values seen; so is oom otherwise
-    failed(otherwise)               nothing, but the exact configuration is not proposed again
+    failed(diverged, timeout)       the worst values seen, since the configuration is at fault; so is oom otherwise
+    failed(other kinds)             nothing, but the exact configuration is not proposed again
     withdrawn                       nothing
 """
 
@@ -25,14 +25,15 @@ from .cube import ParamsKey, key_of
 from .memory import MEMORY_METRIC, peak_gib
 
 CONFIGURATION_FAULTS = frozenset({FailureKind.OOM, FailureKind.DIVERGED, FailureKind.TIMEOUT})
-"""Failures that say something about the configuration, so that the model should stay away from it."""
+"""Failures that the configuration caused, so that the model should avoid its neighbourhood."""
 
-_PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
+PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
+"""States of trials that have not ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """One trial as a model sees it. `metrics` holds every objective and constraint metric, all finite, or nothing."""
+    """One trial as a model sees it. `metrics` holds all objective and constraint metrics, all finite, or is empty."""
 
     params: Params
     state: TrialState
@@ -40,15 +41,15 @@ class Observation:
     """Epochs done when the metrics were measured."""
     metrics: Mapping[str, float]
     curve: Mapping[int, Metrics] = field(default_factory=dict)
-    """What it has shown on its way, by epochs done."""
+    """The metrics reported so far, by epochs done."""
     imputed: bool = False
     """Whether the metrics stand for a failure."""
     vague: Mapping[str, float] = field(default_factory=dict)
-    """Standard deviations of the metrics that are mere placeholders: nothing is known of them."""
+    """Standard deviations of the metrics that are placeholders because nothing is known about them."""
 
 
 class History:
-    """The records of a study, in the order of their ids, and what follows from them."""
+    """The records of a study, in the order of their ids, and quantities derived from them."""
 
     def __init__(
         self,
@@ -57,9 +58,9 @@ class History:
         demand_gib: Mapping[int, float] | None = None,
         earlier: Sequence[EarlierTrial] = (),
     ) -> None:
-        """View `records`; `demand_gib` says by id what trials that ran out of memory would have needed.
+        """View `records`; `demand_gib` is the memory that trials that ran out of it would have needed, by id.
 
-        `earlier` are trials of other studies, to learn from.
+        `earlier` are trials of other studies to learn from.
         """
         self.spec = spec
         self.earlier = tuple(earlier)
@@ -85,17 +86,17 @@ class History:
 
     @cached_property
     def planned(self) -> int:
-        """How many trials count towards the start-up: all but the failed."""
+        """The number of trials that count towards the start-up: all except failed ones."""
         return sum(record.state is not TrialState.FAILED for record in self.records)
 
     @cached_property
     def measured(self) -> int:
-        """How many finished trials have a usable outcome."""
-        return sum(bool(seen.metrics) and seen.state not in _PENDING and not seen.imputed for seen in self.observations)
+        """The number of finished trials with a usable outcome."""
+        return sum(bool(seen.metrics) and seen.state not in PENDING and not seen.imputed for seen in self.observations)
 
     @cached_property
     def observations(self) -> Sequence[Observation]:
-        """What a model is told: pending trials (maybe without metrics) and those with a usable outcome."""
+        """The data of a model: pending trials (maybe without metrics) and those with a usable outcome."""
         worst = self._worst()
         found = (self._observe(record, worst) for record in self.records)
         return [seen for seen in found if seen is not None]
@@ -110,7 +111,7 @@ class History:
         return History(self.spec, [*self.records, *pending], self._demand_gib, self.earlier)
 
     def without(self, rejected: Mapping[ParamsKey, float]) -> History:
-        """Return the history in which the `rejected` configurations ran out of memory; each with what it would need."""
+        """Return the history in which the `rejected` configurations, with their demands in GiB, ran out of memory."""
         after = max((record.id for record in self.records), default=-1) + 1
         records = [
             TrialRecord(
@@ -134,16 +135,16 @@ class History:
                 return self._out_of_memory(record, full)
             return Observation(params=record.params, state=TrialState.COMPLETED, step=full, metrics=worst, imputed=True)
         metrics = self._usable(record)
-        if not metrics and record.state not in _PENDING:
+        if not metrics and record.state not in PENDING:
             return None
-        step = record.last_step or (0 if record.state in _PENDING else self.spec.task.epochs)
-        # Whether a paused trial ever goes on is open: it counts as what it has shown.
+        step = record.last_step or (0 if record.state in PENDING else self.spec.task.epochs)
+        # A paused trial may never continue, so it counts with the metrics it has reported.
         state = TrialState.STOPPED if record.state is TrialState.PAUSED and metrics else record.state
         return Observation(params=record.params, state=state, step=step, metrics=metrics, curve=record.curve)
 
     def _out_of_memory(self, record: TrialRecord, step: int) -> Observation:
         middle = {name: float(np.median(values)) for name, values in self._seen.items()}
-        # So uncertain that a model learns nothing from it.
+        # The placeholder is so uncertain that a model learns nothing from it.
         vague = {name: 3 * float(np.std(values)) + 1e-6 for name, values in self._seen.items() if name != MEMORY_METRIC}
         metrics = {**middle, MEMORY_METRIC: self._demand_gib[record.id]}
         return Observation(
@@ -152,7 +153,7 @@ class History:
 
     @cached_property
     def _seen(self) -> dict[str, list[float]]:
-        """The values of every metric that completed trials have shown."""
+        """The values of every metric over the completed trials."""
         usable = [self._usable(record) for record in self.records if record.state is TrialState.COMPLETED]
         return {name: [metrics[name] for metrics in usable if metrics] for name in self.metric_names}
 
@@ -166,7 +167,7 @@ class History:
         return known if len(known) == len(values) else {}
 
     def _worst(self) -> dict[str, float]:
-        """Return the worst value of every metric that a finished trial has shown; nothing before the first."""
+        """Return the worst value of every metric over the completed trials; empty before the first."""
         seen = [self._usable(record) for record in self.records if record.state is TrialState.COMPLETED]
         seen = [metrics for metrics in seen if metrics]
         if not seen:

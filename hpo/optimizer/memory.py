@@ -1,13 +1,13 @@
-"""Peak memory of a configuration before it runs: out of memory is data, and most of it need not happen at all.
+"""The peak memory of a configuration, predicted before it runs, so that few trials run out of memory.
 
 One regression per model of the zoo: the logarithm of the peak memory is linear in the logarithms of frames, batch and
-crop, with a belief that activations grow with their product (frames x batch x size^2), a slight curvature in that
+crop. The priors say that activations grow with their product (frames x batch x size^2), with a slight curvature in that
 product (weights and the CUDA context do not grow with it), a small offset for each type of GPU, and coefficients near 0
-for the other options of the model. With this belief a few trials are enough.
+for the other options of the model. With these priors a few trials are enough.
 
-A trial that ran out of memory needed more than its device has, and that is what the regression is told (Tobin, 1958,
-Estimation of relationships for limited dependent variables). How much more is then the mean of the part of the belief
-that lies above.
+A trial that ran out of memory needed more than its device has: it enters the regression as a censored observation
+(Tobin, 1958, "Estimation of Relationships for Limited Dependent Variables"). Its demand is estimated by the mean of the
+part of the predictive distribution above the device's memory.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from .shape_regression import Shape, ShapeRegression
 
 MEMORY_METRIC: Final = "peak_memory_gib"
 GIB: Final = 2.0**30
-MARGIN: Final = 0.97
+USABLE_MEMORY_SHARE: Final = 0.97
 """The share of a device's memory that a configuration may be predicted to need."""
 
-_POWERS: Final[Mapping[str, float]] = {"clip.frames": 1.0, "batch_size": 1.0, "clip.size": 2.0}
-"""Settings that activations grow with, and the powers in which they are believed to."""
-_LEAST: Final = 4
-"""Trials of a model that must have run, one of them to a measurement, before anything is predicted for it."""
-_NEAR: Final = 0.25
-"""Share of the limit below which memory is not worth a constraint."""
+_MEMORY_POWERS: Final[Mapping[str, float]] = {"clip.frames": 1.0, "batch_size": 1.0, "clip.size": 2.0}
+"""Settings that activations grow with, and the prior means of their powers."""
+_MIN_TRIALS_OF_MODEL: Final = 4
+"""Trials of a model, at least one of them measured, from which on its memory is predicted."""
+_CONSTRAIN_FROM_SHARE: Final = 0.25
+"""Memory becomes a constraint once a trial needed this share of the limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """What trials run on."""
+    """A device that trials run on."""
 
     kind: str
-    """Such as the name of the GPU."""
+    """Its type, such as the name of the GPU."""
     memory_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """The workers: which devices trials have run on, and the largest that is there to run the next."""
+    """The workers: the devices that trials have run on, and the largest one available for the next."""
 
     devices: Mapping[str, Device] = field(default_factory=dict)
     """By the name of the worker."""
@@ -57,16 +57,16 @@ class Fleet:
 
 
 class MemoryModel:
-    """What the trials of a study say about the memory that a configuration needs. A pure function of them."""
+    """Predicts the memory that a configuration needs, as a pure function of the trials of a study."""
 
     def __init__(self, spec: StudySpec, records: Sequence[TrialRecord], fleet: Fleet) -> None:
         self._spec = spec
         self._fleet = fleet
         self.limit_gib = _limit(spec, fleet)
-        """What a configuration may need; None where that is not known."""
+        """The memory that a configuration may need; None if it is not known."""
         self.demand_gib: dict[int, float] = {}
-        """What the trials that ran out of memory are estimated to have needed, by id."""
-        self._shape = Shape(spec, _POWERS)
+        """The estimated memory that trials that ran out of it would have needed, by id."""
+        self._shape = Shape(spec, _MEMORY_POWERS)
         self._fits: dict[str, ShapeRegression] = {}
         groups: dict[str, list[TrialRecord]] = {}
         for record in records:
@@ -75,12 +75,12 @@ class MemoryModel:
             self._learn(group, members)
 
     def predict_gib(self, params: Params) -> float | None:
-        """Return the expected peak memory on the most common type of device; None while too little is known."""
+        """Return the expected peak memory on the most common type of device; None with too few trials."""
         fit = self._fits.get(self._group(params))
         return None if fit is None else math.exp(fit.predict(self._shape.features(params)))
 
     def fits(self, params: Params) -> bool:
-        """Whether a configuration is expected to fit the largest device; what cannot be predicted may be tried."""
+        """Return whether a configuration is expected to fit the largest device; True where nothing can be predicted."""
         predicted = self.predict_gib(params)
         return predicted is None or self.limit_gib is None or predicted <= self.limit_gib
 
@@ -89,8 +89,8 @@ class MemoryModel:
 
     def _learn(self, group: str, members: Sequence[TrialRecord]) -> None:
         seen = [(record, peak) for record in members if (peak := peak_gib(record)) is not None and not _is_oom(record)]
-        lost = [(record, limit) for record in members if _is_oom(record) and (limit := self._lost_at(record))]
-        if seen and len(seen) + len(lost) >= _LEAST:
+        lost = [(record, limit) for record in members if _is_oom(record) and (limit := self._memory_exceeded(record))]
+        if seen and len(seen) + len(lost) >= _MIN_TRIALS_OF_MODEL:
             records = [record for record, _ in (*seen, *lost)]
             fit = ShapeRegression(
                 np.array([self._shape.features(record.params) for record in records]),
@@ -106,12 +106,12 @@ class MemoryModel:
         else:
             self.demand_gib |= {record.id: 1.1 * limit for record, limit in lost}
 
-    def _lost_at(self, record: TrialRecord) -> float | None:
-        """Return the memory that was not enough, in GiB."""
+    def _memory_exceeded(self, record: TrialRecord) -> float | None:
+        """Return the memory in GiB that was not enough for the trial."""
         device = self._fleet.devices.get(record.worker or "")
         if device is not None and device.memory_bytes is not None:
             return device.memory_bytes / GIB
-        return self.limit_gib / MARGIN if self.limit_gib is not None else peak_gib(record)
+        return self.limit_gib / USABLE_MEMORY_SHARE if self.limit_gib is not None else peak_gib(record)
 
     def _kind(self, record: TrialRecord) -> str:
         device = self._fleet.devices.get(record.worker or "")
@@ -119,17 +119,22 @@ class MemoryModel:
 
 
 def peak_gib(record: TrialRecord) -> float | None:
-    """Return the peak memory that a trial was seen to need, from the worker or among its metrics."""
+    """Return the measured peak memory of a trial, from the worker or from its metrics."""
     if record.peak_memory_bytes is not None:
         return record.peak_memory_bytes / GIB
     found = finite(final_metrics(record), MEMORY_METRIC)
     return found if found is not None and found > 0 else None
 
 
-def with_memory_limit(spec: StudySpec, model: MemoryModel, records: Sequence[TrialRecord]) -> StudySpec:
-    """Return the spec with the memory limit as an outcome constraint, where something came near it.
+def device_bytes_for(demand_gib: float) -> int:
+    """Return the memory of the smallest device that a configuration with this demand may run on."""
+    return round(demand_gib / USABLE_MEMORY_SHARE * GIB)
 
-    The limit and the memory of every outcome must be known.
+
+def with_memory_limit(spec: StudySpec, model: MemoryModel, records: Sequence[TrialRecord]) -> StudySpec:
+    """Return the spec with the memory limit as an outcome constraint, if a trial came near the limit.
+
+    The spec is returned unchanged if the limit, or the memory of any finished trial, is not known.
     """
     finished = [r for r in records if r.state in (TrialState.COMPLETED, TrialState.STOPPED) and final_metrics(r)]
     is_given = any(constraint.metric == MEMORY_METRIC for constraint in spec.constraints)
@@ -137,8 +142,8 @@ def with_memory_limit(spec: StudySpec, model: MemoryModel, records: Sequence[Tri
     known = [peak for peak in peaks if peak is not None]
     if is_given or model.limit_gib is None or not known or len(known) < len(peaks):
         return spec
-    if not model.demand_gib and max(known) < _NEAR * model.limit_gib:
-        return spec  # no reason to model it
+    if not model.demand_gib and max(known) < _CONSTRAIN_FROM_SHARE * model.limit_gib:
+        return spec  # far from the limit, memory need not be modelled
     limit = Constraint(metric=MEMORY_METRIC, relation="<=", bound=model.limit_gib)
     return spec.model_copy(update={"constraints": [*spec.constraints, limit]})
 
@@ -146,7 +151,7 @@ def with_memory_limit(spec: StudySpec, model: MemoryModel, records: Sequence[Tri
 def _limit(spec: StudySpec, fleet: Fleet) -> float | None:
     bounds = [c.bound for c in spec.constraints if c.metric == MEMORY_METRIC and c.relation == "<="]
     if fleet.largest_bytes is not None:
-        bounds.append(MARGIN * fleet.largest_bytes / GIB)
+        bounds.append(USABLE_MEMORY_SHARE * fleet.largest_bytes / GIB)
     return min(bounds, default=None)
 
 

@@ -1,4 +1,4 @@
-"""Optuna's samplers behind the same interface, for people who want to compare."""
+"""Optuna's samplers behind the interface of generators, for comparison."""
 
 from __future__ import annotations
 
@@ -22,28 +22,26 @@ from .cube import ParamsKey, key_of
 from .generator import GeneratorError
 from .history import History, Observation
 
-_ATTEMPTS: Final = 10
-"""How often a sampler is asked again when its proposal is known already."""
-
-
+_MAX_REPEATED_DRAWS: Final = 10
+"""How often a sampler is asked again when its proposal is already known."""
 _POPULATION: Final = 20
-"""Trials of a generation of NSGA-II; Optuna's 50 would leave most studies in their first."""
+"""Trials per generation of NSGA-II; with Optuna's 50 most studies would never leave the first generation."""
 
 
 class OptunaGenerator:
-    """A sampler of Optuna, asked in an in-memory study that is built from the history each time.
+    """A sampler of Optuna, applied to an in-memory study that is built from the history each time.
 
-    Ordinals are searched by their places, as integers. Trials stopped early inform TPE but not the Gaussian process,
-    which reads completed ones only, nor NSGA-II, whose generations are the completed trials in their order.
+    Ordinals are searched by their indices, as integers. TPE learns from trials that were stopped early; the Gaussian
+    process and NSGA-II read completed trials only (NSGA-II's generations are the completed trials in their order).
     """
 
     def __init__(self, name: Literal["tpe", "gp", "nsga2"]) -> None:
         self.name: str = name
-        # Every proposal makes a study, which Optuna announces on the console.
+        # Every proposal makes a study, and Optuna prints a message for each.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Return up to `n` configurations, each planned with the earlier ones pending."""
+        """Return up to `n` configurations, each planned with the ones before it pending."""
         space = {key: _distribution(parameter) for key, parameter in history.spec.space.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -52,14 +50,15 @@ class OptunaGenerator:
             )
             study.add_trials(_trials(history, space))
             found: dict[ParamsKey, dict[str, ParamValue]] = {}
-            for _ in range(n + _ATTEMPTS):
+            for _ in range(n + _MAX_REPEATED_DRAWS):
                 if len(found) == n:
                     break
                 params = _draw(history.spec, study.ask(), space)
                 if key_of(params) not in history.taken:
                     found.setdefault(key_of(params), params)
         if not found:
-            raise GeneratorError(f"the {self.name} sampler proposed nothing new in {_ATTEMPTS} attempts")
+            draws = n + _MAX_REPEATED_DRAWS
+            raise GeneratorError(f"the {self.name} sampler found no new configuration in {draws} draws")
         return [Suggestion(params=params, generator=self.name) for params in found.values()]
 
     def _sampler(self, history: History) -> BaseSampler:
@@ -83,7 +82,7 @@ def _encode(parameter: AnyParameter, value: ParamValue) -> ParamValue:
 
 
 def _draw(spec: StudySpec, trial: Trial, space: dict[str, BaseDistribution]) -> dict[str, ParamValue]:
-    """Draw the active parameters, parents first."""
+    """Return a drawn configuration; parents are drawn before the parameters they switch on."""
     params: dict[str, ParamValue] = {}
     for key in spec.parameter_order:
         parameter = spec.space[key]
@@ -98,7 +97,7 @@ def _trials(history: History, space: dict[str, BaseDistribution]) -> list[Frozen
     found: list[FrozenTrial] = []
     completed = 0
     for seen in history.observations:
-        # NSGA-II keeps the generation of a trial as an attribute: where it would be in a study that lives on.
+        # NSGA-II reads a trial's generation from an attribute, which it would have set in a lasting study.
         found.append(_trial(history.spec, seen, space, {"NSGAIISampler:generation": completed // _POPULATION}))
         completed += seen.state is TrialState.COMPLETED
     return found

@@ -1,8 +1,8 @@
-"""What a person believes of the optimum, as densities over the coordinates of the parameters.
+"""Beliefs of the user about the optimum, as densities over the coordinates of the parameters.
 
-A number is believed to be a normal, truncated to the range, around the centre in the coordinate that is searched
-(logarithmic where the parameter is); a category, to be the centre so many times as probably as each other choice.
-The confidences mean what they mean in NePS (Mallik et al., 2023, "PriorBand").
+The belief about a number is a normal density around the centre, truncated to the range, in the coordinate that is
+searched (logarithmic where the parameter is). The belief about a category makes the centre more probable than each
+other choice by a fixed factor. The confidences have the meaning they have in NePS (Mallik et al., 2023, "PriorBand").
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from .sobol import PointGenerator, sobol_points
 SPREADS: Final = {"low": 0.5, "medium": 0.25, "high": 0.125}
 """Standard deviation in the coordinate, by confidence."""
 WEIGHTS: Final = {"low": 2.0, "medium": 4.0, "high": 6.0}
-"""How many times as probable as another choice the centre is, by confidence."""
-_WIDEST: Final = 1 - 1e-9
+"""Probability of the centre relative to another choice, by confidence."""
+_LARGEST_COORDINATE: Final = 1 - 1e-9
 
 
 def has_prior(spec: StudySpec) -> bool:
-    """Whether a person has told a belief about any parameter."""
+    """Return whether any parameter has a prior."""
     return any(parameter.prior is not None for parameter in spec.space.values())
 
 
 def prior_generator() -> PointGenerator:
-    """Make the generator of the start-up: the centre of the belief, then by turns a draw from it and a Sobol point."""
+    """Return the generator of the start-up: the centre of the belief, then draws from it and Sobol points in turn."""
     return PointGenerator("sobol (with prior)", sobol_points, believed)
 
 
 def believed(spec: StudySpec, place: int, point: Sequence[float]) -> dict[str, ParamValue]:
-    """Return the configuration at a place of the start-up; parameters without a prior have the value of the point."""
+    """Return the configuration at index `place` of the start-up; parameters without a prior get the point's value."""
     values = {}
     for (key, parameter), u in zip(spec.space.items(), point, strict=True):
         if parameter.prior is None or place % 2 == 0 < place:
@@ -49,16 +49,16 @@ def believed(spec: StudySpec, place: int, point: Sequence[float]) -> dict[str, P
 
 
 def _quantile(parameter: AnyParameter, prior: Prior, u: float) -> float:
-    """Return the coordinate below which the share `u` of the belief lies."""
+    """Return the coordinate below which the probability of the belief is `u`."""
     if isinstance(parameter, CategoricalParameter):
         return _share(parameter.choices.index(prior.center), len(parameter.choices), WEIGHTS[prior.confidence], u)
     normal = NormalDist(_unit(parameter, prior.center), SPREADS[prior.confidence])
     low, high = normal.cdf(0.0), normal.cdf(1.0)
-    return min(max(normal.inv_cdf(low + u * (high - low)), 0.0), _WIDEST)
+    return min(max(normal.inv_cdf(low + u * (high - low)), 0.0), _LARGEST_COORDINATE)
 
 
 def _share(centre: int, count: int, weight: float, u: float) -> float:
-    """Return the coordinate of a choice: equal parts of [0, 1) are the choices, of which the centre weighs `weight`."""
+    """Return the coordinate of the choice at the quantile `u`, where the centre weighs `weight` and others weigh 1."""
     left = u * (count - 1 + weight)
     for place in range(count):
         width = weight if place == centre else 1.0
@@ -69,7 +69,7 @@ def _share(centre: int, count: int, weight: float, u: float) -> float:
 
 
 def _unit(parameter: AnyParameter, value: ParamValue) -> float:
-    """Return the middle of the coordinates that `value_at` turns into a value."""
+    """Return the middle of the coordinates that `value_at` maps to a value."""
     if isinstance(parameter, CategoricalParameter | OrdinalParameter):
         return (parameter.choices.index(value) + 0.5) / len(parameter.choices)
     if isinstance(parameter, IntParameter) and parameter.log:

@@ -1,9 +1,9 @@
-"""How memory and time grow with the shape of a configuration: a regression of logarithms that needs few trials.
+"""A regression of the logarithm of memory or time on the shape of a configuration, which needs few trials.
 
-The target is linear in the logarithms of frames, batch and crop, with beliefs about the powers; curved a little in
-their product, since some of it does not grow; offset for each type of device; and indifferent to the other options of
-the model until the data say otherwise. A censored observation is only known to be exceeded (Tobin, 1958, Estimation of
-relationships for limited dependent variables).
+The target is linear in the logarithms of frames, batch and crop, with priors on the powers. It has a small curvature in
+their product (part of the target does not grow with it), an offset for each type of device, and coefficients with prior
+mean 0 for the other options of the model. Of a censored observation only a lower bound is known (Tobin, 1958,
+"Estimation of Relationships for Limited Dependent Variables").
 """
 
 from __future__ import annotations
@@ -14,30 +14,29 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..spec import StudySpec
 from ..trial import Params
+from .arrays import Array, Mask
 
 _SHAPE_SD: Final = 0.3
 _CURVATURE_SD: Final = 0.05
 _OPTION_SD: Final = 0.5
 _MODEL_SD: Final = 1.0
 _DEVICE_SD: Final = 0.1
-_NOISE: Final = (0.1, 4.0)
-"""Belief about the residual (standard deviation, weight in observations)."""
-_ROUNDS: Final = 3
-_STEPS: Final = 25
-_MOST_BEYOND: Final = math.log(64.0)
-
-Array = NDArray[np.float64]
+_RESIDUAL_SD: Final = 0.1
+_RESIDUAL_WEIGHT: Final = 4.0
+"""Prior standard deviation of the residual, and the weight of that prior in observations."""
+_NOISE_ROUNDS: Final = 3
+_NEWTON_STEPS: Final = 25
+_MAX_LOG_EXCESS: Final = math.log(64.0)
 
 
 class Shape:
-    """The features of a configuration: logarithms of `powers`' settings, then of the options of the model."""
+    """The features of a configuration: the logarithms of the settings in `powers`, then the options of the model."""
 
     def __init__(self, spec: StudySpec, powers: Mapping[str, float], *, with_model: bool = False) -> None:
-        """Believe that the target grows with the settings in `powers` as said there; `with_model`: models differ."""
+        """Expect the target to grow with these powers of the settings; `with_model` adds an offset per model."""
         self._spec = spec
         self._powers = dict(powers)
         self._left_out = set() if with_model else {"model"}
@@ -58,6 +57,7 @@ class Shape:
         return [name for name in names if _option_values(self._spec, name) or name.startswith("model.")]
 
     def features(self, params: Params) -> list[float]:
+        """Return the features of a configuration, in the order of `beliefs`."""
         config: dict[str, Any] = {**self._spec.task.base, **params}
         found = [math.log(float(config.get(name, 1.0))) for name in self._powers]
         for name in self._options:
@@ -70,13 +70,16 @@ class Shape:
 
 
 class ShapeRegression:
-    """Bayesian linear regression of a logarithm on shapes. `targets` holds the censored observations, estimated."""
+    """Bayesian linear regression of a logarithm on shapes.
+
+    `targets` are the observations, with estimates in place of the censored ones.
+    """
 
     def __init__(
         self,
         rows: Array,
         targets: Array,
-        censored: NDArray[np.bool_],
+        censored: Mask,
         kinds: Sequence[str],
         beliefs: list[tuple[float, float]],
     ) -> None:
@@ -90,11 +93,11 @@ class ShapeRegression:
         sds = np.array([10.0, *(sd for _, sd in beliefs), _CURVATURE_SD, *([_DEVICE_SD] * len(self._names))])
         self._level = float(np.mean(targets[~censored]))
         task = _Task(design=design, heights=targets - self._level, censored=censored, mean=mean, precision=sds**-2)
-        noise = _NOISE[0] ** 2
-        for _ in range(_ROUNDS):
+        noise = _RESIDUAL_SD**2
+        for _ in range(_NOISE_ROUNDS):
             self._coefficients, covariance = task.solve(noise)
             error = (task.heights - design @ self._coefficients)[~censored]
-            noise = (_NOISE[1] * _NOISE[0] ** 2 + float(error @ error)) / (_NOISE[1] + len(error))
+            noise = (_RESIDUAL_WEIGHT * _RESIDUAL_SD**2 + float(error @ error)) / (_RESIDUAL_WEIGHT + len(error))
         expected = design @ self._coefficients + self._level
         spread = np.sqrt(noise + np.einsum("ij,jk,ik->i", design, covariance, design))
         self.targets = np.where(censored, _above(expected, spread, targets), targets)
@@ -111,18 +114,18 @@ class ShapeRegression:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
-    """A linear model of heights, of which the censored are only known to be exceeded, with a normal prior."""
+    """A linear model of `heights` with a normal prior; the censored heights are lower bounds."""
 
     design: Array
     heights: Array
-    censored: NDArray[np.bool_]
+    censored: Mask
     mean: Array
     precision: Array
 
     def solve(self, noise: float) -> tuple[Array, Array]:
         """Return the most probable coefficients and their covariance (Laplace) for a residual variance."""
         found = self.mean.copy()
-        for _ in range(_STEPS):
+        for _ in range(_NEWTON_STEPS):
             slope, curvature = self._derivatives(found, noise)
             covariance = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
             found = found + covariance @ slope
@@ -140,12 +143,12 @@ class _Task:
 
 
 def _above(mean: Array, sd: Array, bound: Array) -> Array:
-    """Return the mean of a normal belief above `bound`."""
-    return np.asarray(np.clip(mean + sd * _hazard((bound - mean) / sd), bound, bound + _MOST_BEYOND))
+    """Return the mean of the part of a normal distribution above `bound`."""
+    return np.asarray(np.clip(mean + sd * _hazard((bound - mean) / sd), bound, bound + _MAX_LOG_EXCESS))
 
 
 def _hazard(at: Array) -> Array:
-    """Return density over upper tail of the standard normal distribution."""
+    """Return the density divided by the upper tail probability of the standard normal distribution."""
     from scipy.special import log_ndtr
 
     return np.asarray(np.exp(-0.5 * at**2 - 0.5 * math.log(2 * math.pi) - log_ndtr(-at)))

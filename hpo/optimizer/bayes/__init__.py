@@ -1,8 +1,9 @@
-"""Bayesian optimization of our own: Gaussian processes over mixed conditional spaces, in numpy and scipy alone.
+"""Bayesian optimization with Gaussian processes over mixed conditional spaces, in numpy and scipy alone.
 
-From the bottom up: `space` (coordinates and the embedding that the kernel sees), `gp` and `fit` (the model and its
-hyperparameters), `outcome` (transforms of what is modelled), `curves` (what a partial learning curve says of the
-end), `improvement` and `acquisition` (expected improvement, of hypervolume too, under constraints and with pending
-trials), `prior` (a person's belief) and `earlier` (trials of other studies), `ascent` and `search` (where it is best),
-`generator` (the suggestions).
+From the bottom up: `space` (coordinates, and the embedding that the kernel sees); `kernels`, `gp` and `fit` (the model
+and its hyperparameters); `laplace` and `slice_sampling` (samples of the hyperparameters); `outcome` (transforms of the
+metrics); `curves` (predicted final values of partial learning curves); `improvement` and `acquisition` (expected
+improvement, also of hypervolume, under constraints and with pending trials); `prior` (beliefs of the user about the
+optimum); `earlier` (trials of other studies); `models` and `schedule` (the models of a study, and when they are
+refitted); `ascent`, `search` and `completion` (maximising the acquisition); `generator` (the suggestions).
 """

@@ -1,10 +1,10 @@
 """Noisy expected (hypervolume) improvement under constraints, with pending trials.
 
-The incumbents are not the noisy best values but samples of the function at the base: the best configurations so far
-and all pending ones. In each sample the improvement of a new point is known in closed form, given the sample; so the
-average over few samples is smooth, and a pending trial repels by what it will probably show (Letham et al., 2019,
-"Constrained Bayesian Optimization with Noisy Experiments"; for hypervolume Daulton et al., 2021, "Parallel Bayesian
-Optimization of Multiple Noisy Objectives"). Everything is in logarithms.
+Improvement is measured against samples of the function rather than against the best noisy observation. The samples are
+drawn jointly at the base points: the best configurations so far and all pending ones. Given a sample, the expected
+improvement of a new point has a closed form, so the average over a few samples is smooth, and points near a pending
+trial gain little (Letham et al., 2019, "Constrained Bayesian Optimization with Noisy Experiments"; for hypervolume
+Daulton et al., 2021, "Parallel Bayesian Optimization of Multiple Noisy Objectives"). All values are logarithms.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Array
+from ..arrays import Array
 from .gp import Conditioned, Process
 from .improvement import cells, is_dominated, log_gain, log_probability
 from .space import Space
 
-_MARGIN = 0.1
-"""The reference point lies this share of the front's range below the worst of the front."""
-_AT_ONCE = 2**23
-"""Rows x samples x cells that are evaluated at once: with several objectives all rows could take gigabytes."""
+_REFERENCE_MARGIN = 0.1
+"""Distance of the reference point below the worst values of the front, as a share of the front's range."""
+_MAX_VALUES_AT_ONCE = 2**23
+"""Most rows x samples x cells evaluated at once: with several objectives all rows together could take gigabytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modelled:
-    """A process of one metric, in targets (more is better), and what is wanted of it."""
+    """A Gaussian process of one metric, in targets (more is better), and its role: objective or constraint."""
 
     process: Process
     is_objective: bool
     threshold: float
-    """What a feasible outcome reaches; minus infinity without a constraint."""
+    """The least target of a feasible outcome; minus infinity without a constraint."""
 
 
 class Acquisition:
-    """The logarithm of what one more trial is expected to improve."""
+    """The logarithm of the improvement expected of one more trial."""
 
     def __init__(self, space: Space, models: Sequence[Modelled], base: Array, normals: Array) -> None:
-        """Sample the models at the rows `base` with `normals` (models, members, samples, base)."""
+        """Sample the models at the rows `base` with standard normals (models, members, samples, base)."""
         self._space = space
         self._objectives = [model for model in models if model.is_objective]
         self._constraints = [model for model in models if not model.is_objective]
@@ -50,15 +50,15 @@ class Acquisition:
         self._lower, self._upper = self._incumbents()
 
     def values(self, rows: Array) -> Array:
-        """Return the log improvement expected at rows."""
+        """Return the log expected improvement at rows (n, dimensions): (n,)."""
         return self._in_parts(rows, with_gradient=False)[0]
 
     def __call__(self, rows: Array) -> tuple[Array, Array]:
-        """Return the log improvement expected at rows, and its gradient in their coordinates."""
+        """Return the log expected improvement at rows (n, dimensions), and its gradient in their coordinates."""
         return self._in_parts(rows, with_gradient=True)
 
     def _in_parts(self, rows: Array, *, with_gradient: bool) -> tuple[Array, Array]:
-        most = max(_AT_ONCE // math.prod(self._lower.shape[:3]), 1)
+        most = max(_MAX_VALUES_AT_ONCE // math.prod(self._lower.shape[:3]), 1)
         parts = [rows[start : start + most] for start in range(0, max(len(rows), 1), most)]
         found = [self._evaluate(part, with_gradient=with_gradient) for part in parts]
         return np.concatenate([value for value, _ in found]), np.concatenate([gradient for _, gradient in found])
@@ -91,10 +91,10 @@ class Acquisition:
         return value, self._space.pull_back(rows, gradient)
 
     def _incumbents(self) -> tuple[Array, Array]:
-        """Return the corners (members, samples, cells, objectives) of what is not dominated in each sample."""
+        """Return the corners (members, samples, cells, objectives) of the non-dominated region in each sample."""
         count = len(self._objectives)
         values = np.stack([given.samples for given in self._given[:count]], axis=-1)
-        # More of the only objective is an improvement on either side of what is required of it.
+        # With one objective more is better, whether or not it satisfies a constraint on the same metric.
         bounds = [model.threshold if count > 1 else -math.inf for model in self._objectives]
         limits = [*bounds, *(model.threshold for model in self._constraints)]
         feasible = np.ones(values.shape[:3], dtype=bool)
@@ -104,7 +104,7 @@ class Acquisition:
         draws = zip(values.reshape(-1, *values.shape[2:]), feasible.reshape(-1, values.shape[2]), strict=True)
         found = [cells(_front(sample[kept]), reference) for sample, kept in draws]
         most = max(len(lower) for lower, _ in found)
-        # Cells of no width above everything stand in where a sample has fewer.
+        # Samples with fewer cells are padded with cells so high that no point gains from them.
         lower = np.full((len(found), most, count), 1e6)
         upper = np.full((len(found), most, count), np.inf)
         for place, (low, high) in enumerate(found):
@@ -118,14 +118,14 @@ def _front(values: Array) -> Array:
 
 
 def _reference(values: Array, feasible: Array) -> Array:
-    """Return the point that counts as nothing gained.
+    """Return the reference point, above which a point counts as an improvement.
 
-    With one objective any feasible point beats having none; with several it lies just below the worst of the front.
+    With one objective it is so low that any feasible point counts; with several it lies just below the front's worst.
     """
     if values.shape[1] == 1 or not feasible.any():
         return np.asarray(values.min(axis=0) - 1.0)
     front = _front(values[feasible])
     if len(front) == 1:
-        return np.asarray(values.min(axis=0) - _MARGIN)
+        return np.asarray(values.min(axis=0) - _REFERENCE_MARGIN)
     span = front.max(axis=0) - front.min(axis=0)
-    return np.asarray(front.min(axis=0) - _MARGIN * np.where(span > 0, span, 1.0))
+    return np.asarray(front.min(axis=0) - _REFERENCE_MARGIN * np.where(span > 0, span, 1.0))

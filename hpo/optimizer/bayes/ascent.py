@@ -1,7 +1,8 @@
 """Maximising a smooth function from several starts at once, inside the unit box.
 
-A quasi-Newton method (BFGS) with projection on the box, vectorised over the starts: one call of the function serves
-all of them, which for matrices this small is most of the time. Each start has its own step and stops by itself.
+A quasi-Newton method (BFGS) with projection on the box, vectorised over the starts: one call evaluates the function at
+all of them, because for matrices this small the calls take most of the time. Each start has its own step size and its
+own end.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .arrays import Array, Mask
+from ..arrays import Array, Mask
 
 Function = Callable[[Array], tuple[Array, Array]]
 
 _FIRST_STEP = 0.1
 _SHRINK = 0.25
-_ARMIJO = 1e-4
-_ENOUGH = 1e-4
+_ARMIJO_SLOPE = 1e-4
+_IDLE_GAIN = 1e-4
 """A step is idle when it gains less than this (the function is a logarithm) or is shorter than a tenth of it."""
 
 
@@ -31,8 +32,8 @@ def ascend(function: Function, starts: Array, free: Mask, evaluations: int = 40)
     gradients = np.where(free, gradients, 0.0)
     curvature = _first_curvature(gradients)
     steps = np.ones(len(rows))
-    # Where the box cuts a step short, what was learned of the curvature may mislead: it is forgotten once before a
-    # start counts as done.
+    # Where the box cuts a step short, the curvature learned so far may mislead: it is reset once before a start
+    # counts as done.
     fresh = np.ones(len(rows), dtype=bool)
     going = np.flatnonzero(np.isfinite(values) & free.any(axis=1))
     for _ in range(evaluations):
@@ -44,7 +45,7 @@ def ascend(function: Function, starts: Array, free: Mask, evaluations: int = 40)
         new_values, new_gradients = function(reached)
         new_gradients = np.where(free[going], new_gradients, 0.0)
         promised = np.einsum("ij,ij->i", gradients[going], moved)
-        better = new_values >= values[going] + _ARMIJO * promised
+        better = new_values >= values[going] + _ARMIJO_SLOPE * promised
         better &= np.isfinite(new_gradients).all(axis=1) & (new_values > values[going])
         gained = new_values - values[going]
         accepted = going[better]
@@ -52,7 +53,7 @@ def ascend(function: Function, starts: Array, free: Mask, evaluations: int = 40)
         rows[accepted], values[accepted] = reached[better], new_values[better]
         gradients[accepted] = new_gradients[better]
         steps[going] = np.where(better, 1.0, steps[going] * _SHRINK)
-        idle = (np.abs(moved).max(axis=1) < _ENOUGH / 10) | (better & (gained < _ENOUGH))
+        idle = (np.abs(moved).max(axis=1) < _IDLE_GAIN / 10) | (better & (gained < _IDLE_GAIN))
         done = idle & fresh[going]
         fresh[accepted] = False
         again = going[idle & ~done]

@@ -1,6 +1,6 @@
-"""Hyperparameters of a Gaussian process: the most probable ones under priors, by analytic gradients.
+"""The most probable hyperparameters of a Gaussian process under priors, found with analytic gradients.
 
-The priors decide more than anything else while data are few (`docs/optimizer.md` gives the sources):
+While there are few data, the priors decide more than anything else (`docs/optimizer.md` gives the sources):
 
 - length scales: log-normal around 0.4 sqrt(parameters), spread 0.8 (after Hvarfner et al., 2024, "Vanilla Bayesian
   Optimization Performs Great in High Dimensions", who let the scale grow with the root of the dimension);
@@ -16,11 +16,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotri, dtrtrs
 from scipy.optimize import minimize
 
-from .arrays import Array
+from ..arrays import Array, Indices
 from .gp import Hyperparameters
 from .kernels import Kernel, matern
 
@@ -53,9 +52,7 @@ class Evidence:
     The vector is (log length scales, log outputscale, log noise, mean).
     """
 
-    def __init__(
-        self, points: Array, targets: Array, noise: Array, columns: NDArray[np.intp], kernel: Kernel = matern
-    ) -> None:
+    def __init__(self, points: Array, targets: Array, noise: Array, columns: Indices, kernel: Kernel = matern) -> None:
         self.kernel = kernel
         self._targets = targets
         self._noise = noise
@@ -89,7 +86,7 @@ class Evidence:
         return float(value), gradient + deviation / self.spread
 
     def log_likelihood(self, vector: Array) -> float:
-        """Return the log marginal likelihood up to a constant; minus infinity where nothing can be factored."""
+        """Return the log marginal likelihood up to a constant; minus infinity if the covariance cannot be factored."""
         factor, _, _ = self._factor(vector)
         if factor is None:
             return -math.inf
@@ -107,7 +104,7 @@ class Evidence:
 
 
 def fit(evidence: Evidence, start: Array | None = None) -> Fit:
-    """Return the most probable hyperparameters that are found from `start`, or else from two usual starts."""
+    """Return the most probable hyperparameters found from `start`, or from two fixed starts without one."""
     lower, upper = evidence.centre - 6 * evidence.spread, evidence.centre + 6 * evidence.spread
     found = [
         minimize(
@@ -125,7 +122,7 @@ def fit(evidence: Evidence, start: Array | None = None) -> Fit:
 
 
 def hyperparameters(vector: Array, kernel: Kernel = matern) -> Hyperparameters:
-    """Read a vector of `Evidence`."""
+    """Return the hyperparameters that a vector of `Evidence` holds."""
     d = len(vector) - 3
     return Hyperparameters(
         lengthscales=np.exp(vector[:d]),
@@ -137,7 +134,7 @@ def hyperparameters(vector: Array, kernel: Kernel = matern) -> Hyperparameters:
 
 
 def _starts(evidence: Evidence) -> list[Array]:
-    """Return the centre of the priors, and a rough and noisy explanation of the data."""
+    """Return the centre of the priors, and a start with short length scales and much noise."""
     rough = evidence.centre.copy()
     rough[: evidence.parameters] += _SHORT_START
     rough[evidence.parameters + 1] = _NOISY_START

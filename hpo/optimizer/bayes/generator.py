@@ -1,4 +1,4 @@
-"""The generator: Gaussian processes of the metrics, noisy expected improvement, a mixed search."""
+"""The generator of suggestions: it fits the models, and searches where the acquisition is best."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from functools import cache
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from ...trial import Params, Suggestion, TrialState
+from ...trial import Params, Suggestion
+from ..arrays import Array
 from ..cost import expected_cost
 from ..cube import ParamsKey, key_of, size
 from ..generator import GeneratorError
-from ..history import History
+from ..history import PENDING, History
 from ..prior import has_prior
 from .acquisition import Acquisition
-from .arrays import Array
 from .completion import complete
 from .curves import outcomes
 from .earlier import promising, space_of, with_earlier
@@ -26,19 +26,19 @@ from .prior import Belief, BelievedAcquisition, power
 from .search import best_of, every_row, free, search
 from .space import Space
 
-_SAMPLES = 32
-_LEAST = 8
-"""Samples of the function at the base: in all, and for each sample of the hyperparameters at least."""
-_INCUMBENTS = 16
-_CENTRES = 8
-_NEARLY = 0.2
+_FUNCTION_SAMPLES = 32
+_MIN_SAMPLES_PER_MEMBER = 8
+"""Samples of the function at the base points: in all, and at least per sample of the hyperparameters."""
+_INCUMBENTS_PER_OBJECTIVE = 16
+_MAX_CENTRES = 8
+"""How many of the best configurations of this study the search looks around."""
+_VIOLATION_STEP = 0.2
 """Violations of the constraints that differ by less than this share of the spread of outcomes count as the same."""
-_FEW = 2000
+_ENUMERATE_UP_TO_ROWS = 2000
 """Finite spaces up to this size are enumerated."""
-_VIEWS = 3
-"""One in so many proposals is made under the second view of the outcomes, lest a search that is stuck under one shape
-of them stay there."""
-_PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
+_SECOND_VIEW_EVERY = 3
+"""One in this many proposals uses the second view of the outcomes (`models.model`), so that a search that is stuck
+under one transform of them can get away."""
 
 
 class BayesGenerator:
@@ -48,7 +48,7 @@ class BayesGenerator:
         self.name = name
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Return up to `n` configurations, each planned with the earlier ones pending."""
+        """Return up to `n` configurations, each planned with the ones before it pending."""
         return self._plan(history, n, {})
 
     def complete(self, history: History, guess: Params) -> Suggestion:
@@ -58,40 +58,41 @@ class BayesGenerator:
     def _plan(self, history: History, n: int, guess: Params) -> list[Suggestion]:
         space = space_of(history)
         if not space.axes:
-            raise GeneratorError("nothing varies in this space")
-        count = size(history.spec, limit=_FEW)
+            raise GeneratorError("no parameter of this space has more than one value")
+        count = size(history.spec, limit=_ENUMERATE_UP_TO_ROWS)
         left = n if count is None else count - len(history.taken)
         if left <= 0:
             raise GeneratorError("every configuration of this space has been tried")
         try:
-            # Matrices this small are slower on several threads, many times so on a loaded machine.
+            # Matrices this small are slower on several threads, and many times slower on a loaded machine.
             with _blas().limit(limits=1, user_api="blas"):
                 plan = _Plan(history, space, self.name, is_small=count is not None)
                 found = [suggestion for _ in range(min(n, left)) if (suggestion := plan.next(guess)) is not None]
         except np.linalg.LinAlgError as error:
             raise GeneratorError(f"a model could not be fitted ({error})") from error
         if not found:
-            raise GeneratorError("the search found nothing new")
+            raise GeneratorError("the search found no new configuration")
         return found
 
 
 class _Plan:
-    """The models of one history, and what has been planned with them."""
+    """The models of one history, and the configurations planned with them."""
 
     def __init__(self, history: History, space: Space, name: str, *, is_small: bool) -> None:
         known = outcomes(history)
         if not known:
-            raise GeneratorError("no trial has shown an outcome yet")
+            raise GeneratorError("no trial has an outcome yet")
         self._space, self._name = space, name
         self._taken: set[ParamsKey] = set(history.taken)
-        self._pending = [space.encode(seen.params) for seen in history.observations if seen.state in _PENDING]
+        self._pending = [space.encode(seen.params) for seen in history.observations if seen.state in PENDING]
         self._everything = every_row(space) if is_small else None
         rows = np.stack([space.encode(outcome.params) for outcome in known])
         points = space.embed(rows)
         data = with_earlier(history, space, Data(points=points, columns=space.columns, outcomes=known))
-        self._metrics = model(history.spec, data, second_view=len(history.records) % _VIEWS == _VIEWS - 1)
+        second_view = len(history.records) % _SECOND_VIEW_EVERY == _SECOND_VIEW_EVERY - 1
+        self._metrics = model(history.spec, data, second_view=second_view)
         self._incumbents = _incumbents(self._metrics, points, rows)
-        self._centres = np.concatenate([self._incumbents[:_CENTRES], promising(history, space)])
+        self._centres = np.concatenate([self._incumbents[:_MAX_CENTRES], promising(history, space)])
         is_believed = has_prior(history.spec)
         self._has_constraints = bool(history.spec.constraints)
         self._cost = expected_cost(history) if history.spec.budget.gpu_hours is not None else None
@@ -99,9 +100,9 @@ class _Plan:
         self._seed = (history.spec.optimizer.seed, len(history.records))
 
     def next(self, guess: Params) -> Suggestion | None:
-        """Plan one more configuration, with the values of `guess`; None where the search found nothing new.
+        """Return one more configuration, with the values of `guess`; None if the search found no new one.
 
-        Those planned before it are pending.
+        The configurations planned before it count as pending.
         """
         acquisition = self._acquisition()
         row = self._completion(acquisition, guess) if guess else self._search(acquisition)
@@ -126,7 +127,8 @@ class _Plan:
         base = np.array([*self._incumbents, *self._pending])
         members = self._metrics[0].modelled.process.members
         rng = np.random.default_rng([*self._seed, len(self._pending), 1])
-        half = rng.standard_normal((len(self._metrics), members, max(_SAMPLES // members, _LEAST) // 2, len(base)))
+        samples = max(_FUNCTION_SAMPLES // members, _MIN_SAMPLES_PER_MEMBER)
+        half = rng.standard_normal((len(self._metrics), members, samples // 2, len(base)))
         normals = np.concatenate([half, -half], axis=2)
         models = [metric.modelled for metric in self._metrics]
         if self._belief is not None:
@@ -143,12 +145,12 @@ class _Plan:
     def _completion(self, acquisition: Acquisition, guess: Params) -> Array | None:
         if self._everything is None:
             return complete(self._space, acquisition, guess, self._is_new, self._seed[0])
-        told = guess.items()
-        left = [row for row in self._everything if told <= self._space.decode(row).items() and self._is_new(row)]
+        fixed = guess.items()
+        left = [row for row in self._everything if fixed <= self._space.decode(row).items() and self._is_new(row)]
         return best_of(acquisition, np.array(left)) if left else None
 
     def _price(self, rows: Array) -> Array:
-        """Return the log costs of rows; 0 unless the budget is one of GPU hours and costs can be told."""
+        """Return the log costs of rows; 0 unless the budget is one of GPU hours and costs can be fixed."""
         if self._cost is None:
             return free(rows)
         return np.log([self._cost(self._space.decode(row)) for row in rows])
@@ -158,7 +160,7 @@ class _Plan:
 
 
 def _finite_or_none(found: Array) -> float | None:
-    """Return the one value found, or None: the store takes no other number than a finite one."""
+    """Return the single value of an array, or None if it is not finite: the store accepts finite numbers only."""
     return float(found[0]) if math.isfinite(found[0]) else None
 
 
@@ -168,7 +170,7 @@ def _blas() -> ThreadpoolController:
 
 
 def _incumbents(metrics: Sequence[Metric], points: Array, rows: Array) -> Array:
-    """Return the rows that may be best: by the models' means, feasible ones first, the best first."""
+    """Return the rows that may be the best ones, best first: feasible before infeasible, then by the models' means."""
     means = [metric.modelled.process.mean(points) for metric in metrics]
     values = np.stack(
         [mean for mean, metric in zip(means, metrics, strict=True) if metric.modelled.is_objective], axis=1
@@ -177,5 +179,5 @@ def _incumbents(metrics: Sequence[Metric], points: Array, rows: Array) -> Array:
     for mean, metric in zip(means, metrics, strict=True):
         short += np.maximum(metric.modelled.threshold - mean, 0.0)
     behind = is_dominated(values) if values.shape[1] > 1 else np.zeros(len(rows), dtype=bool)
-    order = np.lexsort((-values.sum(axis=1), behind, np.floor(short / _NEARLY)))
-    return np.asarray(rows[order[: _INCUMBENTS * values.shape[1]]])
+    order = np.lexsort((-values.sum(axis=1), behind, np.floor(short / _VIOLATION_STEP)))
+    return np.asarray(rows[order[: _INCUMBENTS_PER_OBJECTIVE * values.shape[1]]])

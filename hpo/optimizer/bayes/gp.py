@@ -2,8 +2,8 @@
 
     k(x, x') = outputscale * kernel(d),  d^2 = sum over parameters of |z - z'|^2 / lengthscale^2
 
-where z are embedded configurations (`space`) and the kernel is one of `kernels`. Everything is float64 and in the units
-of standardised outcomes.
+where z are embedded configurations (`space`) and the kernel is one of `kernels`. All numbers are float64, in units of
+standardised outcomes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import cholesky
 from scipy.linalg.lapack import dtrtri
 
-from .arrays import Array
+from ..arrays import Array, Indices
 from .kernels import Kernel, matern
 
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
@@ -25,7 +24,7 @@ _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hyperparameters:
-    """What is learned of a process, besides the data."""
+    """The hyperparameters of one process."""
 
     lengthscales: Array
     """One per parameter."""
@@ -45,14 +44,14 @@ def squared_distances(left: Array, right: Array) -> Array:
 
 
 def safe_cholesky(matrix: Array, scale: float = 1.0) -> Array:
-    """Return the lower Cholesky factor, with as little added to the diagonal as it takes.
+    """Return the lower Cholesky factor, with as little added to the diagonal as is needed.
 
     Raises:
         numpy.linalg.LinAlgError: the matrix is far from positive definite, or not finite.
     """
     for jitter in _JITTERS:
         try:
-            # Cholesky reads one triangle: the diagonal alone changes.
+            # Cholesky reads one triangle, so that only the diagonal changes.
             shifted = matrix + jitter * scale * np.eye(len(matrix)) if jitter else matrix
             return np.asarray(cholesky(shifted, lower=True, check_finite=False))
         except np.linalg.LinAlgError:
@@ -73,9 +72,9 @@ def _inverses(factors: Array) -> Array:
 
 
 class Process:
-    """Gaussian processes given the same observations, one member for each of several hyperparameters.
+    """Gaussian processes conditioned on the same observations, one member per set of hyperparameters.
 
-    The members are computed together: for matrices this small the calls cost more than the arithmetic.
+    The members are computed together, because for matrices this small the calls cost more than the arithmetic.
     """
 
     def __init__(
@@ -83,13 +82,13 @@ class Process:
         points: Array,
         targets: Array,
         noise: Array,
-        columns: NDArray[np.intp],
+        columns: Indices,
         hypers: Sequence[Hyperparameters],
     ) -> None:
         """Condition on `targets` at embedded `points`; `noise` is added to the variance of each observation."""
         self.members = len(hypers)
         self.hypers = tuple(hypers)
-        """What the members were given, in their order."""
+        """The hyperparameters of the members, in order."""
         self._runs = _runs(self.hypers)
         self._weights = np.stack([1.0 / hyper.lengthscales[columns] for hyper in hypers])[:, None, :]
         self._scales = np.array([hyper.outputscale for hyper in hypers])[:, None, None]
@@ -110,12 +109,12 @@ class Process:
         return mean, prior - np.swapaxes(half, 1, 2) @ half
 
     def mean(self, points: Array) -> Array:
-        """Return the mean of the function at each of embedded points, over the members."""
+        """Return the mean of the function at embedded points (n, columns), averaged over the members: (n,)."""
         cross = self.kernel(squared_distances(self._points, points * self._weights))[0]
         return np.asarray((self._means + np.einsum("mij,mi->mj", self._scales * cross, self._alpha)).mean(axis=0))
 
     def marginal(self, points: Array) -> tuple[Array, Array]:
-        """Return mean and variance of the function at each of embedded points, over the members."""
+        """Return mean and variance of the mixture of the members at embedded points (n, columns): (n,) each."""
         means, half = self._halves(points * self._weights)
         variances = np.maximum(self._scales[:, 0] - np.einsum("mij,mij->mj", half, half), 1e-12)
         return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
@@ -141,11 +140,11 @@ def _runs(hypers: Sequence[Hyperparameters]) -> list[tuple[Kernel, slice]]:
 
 
 class Conditioned:
-    """A process given its observations and, in each of several samples, the values at base points.
+    """A process conditioned on its observations and, in each of several samples, on sampled values at base points.
 
-    All samples of a member share one factor: at a point whose covariance with the base is c, the mean of a sample is
-    that of the process plus w' e, and the variance the one of the process less w' w, where w = chol(cov(base))^-1 c and
-    e are the normals the sample was drawn with.
+    All samples of a member share one Cholesky factor. At a point with covariance c to the base points, the mean of a
+    sample is the mean of the process plus w' e, and its variance is the variance of the process minus w' w, where
+    w = chol(cov(base))^-1 c and e are the normals that the sample was drawn with.
     """
 
     def __init__(self, process: Process, base: Array, normals: Array) -> None:
@@ -160,15 +159,15 @@ class Conditioned:
         self._inverse = _inverses(factors)
         self._half = process._halves(self._base)[1]
         self.samples: Array = mean[:, None, :] + normals @ np.swapaxes(factors, 1, 2)
-        """The values at the base: (members, samples, base)."""
+        """The sampled values at the base points: (members, samples, base)."""
 
     def predict(self, points: Array) -> Prediction:
-        """Return what the samples say about embedded points."""
+        """Return means and variances at embedded points, given each sample."""
         return Prediction(self, points)
 
 
 class Prediction:
-    """Means (members, samples, points) and variances (members, points) at embedded points, and the way back to them."""
+    """Means (members, samples, points) and variances (members, points) at embedded points, and their gradients."""
 
     def __init__(self, given: Conditioned, points: Array) -> None:
         process = given._process
@@ -189,7 +188,7 @@ class Prediction:
         self.variances: Array = np.maximum(left, floor)
 
     def pull_back(self, by_means: Array, by_variances: Array) -> Array:
-        """Turn derivatives by the means and the variances into a gradient in the embedding (points, columns)."""
+        """Return the gradient in the embedding (points, columns), from derivatives by the means and the variances."""
         given, process = self._given, self._given._process
         by_variances = np.where(self._is_floored, 0.0, by_variances)[:, None, :]
         by_whitened = np.swapaxes(given._normals, 1, 2) @ by_means - 2 * by_variances * self._whitened

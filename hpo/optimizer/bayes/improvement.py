@@ -1,7 +1,7 @@
-"""Expected improvement over a set of incumbents, in the logarithm and safe where it is next to nothing.
+"""The logarithm of the expected improvement over a set of incumbents, accurate also where the improvement is tiny.
 
-One form serves all numbers of objectives: what a new point adds is its volume inside disjoint cells that are not
-dominated yet. With one objective there is one cell, from the best value up without end.
+One formula covers any number of objectives: the improvement of a new point is the volume that it dominates inside
+disjoint cells that are not dominated yet. With one objective there is one cell, from the best value to infinity.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import erfcx, log_ndtr, ndtr
 
-from .arrays import Array, Mask
+from ..arrays import Array, Mask
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _SQRT_HALF_PI = math.sqrt(math.pi / 2)
-_DEEP = -1e5
+_ASYMPTOTIC_BELOW = -1e5
 
 
 def log_h(z: Array) -> tuple[Array, Array, Array]:
     """Return log h(z), cdf(z) / h(z) and pdf(z) / h(z), where h(z) = pdf(z) + z cdf(z).
 
-    h is the expected improvement of a standard normal over -z. Below -1 the sum would cancel; the scaled complementary
-    error function keeps its digits (Ament et al., 2023, "Unexpected Improvements to Expected Improvement", eq. 9).
+    h is the expected improvement of a standard normal over -z. Below -1 the sum would lose digits by cancellation,
+    which the scaled complementary error function avoids (Ament et al., 2023, "Unexpected Improvements to Expected
+    Improvement", eq. 9).
     """
     below = np.minimum(z, -1.0)
     mills = _SQRT_HALF_PI * erfcx(-below / math.sqrt(2))
-    left = np.where(below < _DEEP, below**-2.0, np.maximum(1 + below * mills, 1e-12))
+    left = np.where(below < _ASYMPTOTIC_BELOW, below**-2.0, np.maximum(1 + below * mills, 1e-12))
     above = np.maximum(z, -1.0)
     pdf, cdf = np.exp(-0.5 * above * above - _LOG_SQRT_2PI), ndtr(above)
     right = pdf + above * cdf
@@ -63,21 +64,21 @@ def log_probability(mean: Array, sd: Array, threshold: float) -> tuple[Array, Ar
     return log_ndtr(z), slope / sd, -slope * z / sd
 
 
-# ---------------------------------------------------------------- what is not dominated yet
+# ---------------------------------------------------------------- the region that is not dominated
 
 
 def is_dominated(values: Array) -> Mask:
-    """Say which rows of `values` (more is better) another row dominates."""
+    """Return which rows of `values` (n, objectives; more is better) another row dominates: (n,)."""
     at_least = (values[None, :, :] >= values[:, None, :]).all(axis=2)
     more = (values[None, :, :] > values[:, None, :]).any(axis=2)
     return np.asarray(np.any(at_least & more, axis=1))
 
 
 def cells(front: Array, reference: Array) -> tuple[Array, Array]:
-    """Cut what lies above `reference` and is not dominated by `front` into disjoint cells: (lower, upper) corners.
+    """Return the corners (lower, upper) of disjoint cells: the region above `reference` not dominated by `front`.
 
-    The last objective is cut into slabs at the values of the front; inside a slab only the points above it dominate,
-    and the same is done with one objective less.
+    The last objective is cut into slabs at the values of the front. Inside a slab only the points above it dominate,
+    so each slab is cut in the same way with one objective less.
     """
     found = _cells(front[(front > reference).all(axis=1)], reference)
     lower, upper = zip(*found, strict=True)
@@ -96,7 +97,7 @@ def _cells(front: Array, reference: Array) -> list[tuple[list[float], list[float
         kept = above[~is_dominated(above)] if len(above) > 1 else above
         here = {}
         for lower, upper in _cells(kept, reference[:-1]):
-            # A cell that goes on from the slab below grows: with three objectives or more, most of them do.
+            # A cell that continues one of the slab below is merged with it: with three or more objectives most do.
             place = below.get((*lower, *upper), len(found))
             if place == len(found):
                 found.append(([*lower, low], [*upper, high]))

@@ -1,11 +1,11 @@
-"""Kernels of a Gaussian process: how alike two configurations are taken to be, by their squared distance.
+"""Kernels of a Gaussian process: the correlation of two configurations as a function of their squared distance.
 
     Matern-5/2    m(d) = (1 + sqrt(5) d + 5 d^2 / 3) exp(-sqrt(5) d)    twice differentiable functions
     Gaussian      g(d) = exp(-d^2 / 2)                                  infinitely often differentiable ones
 
-(Rasmussen and Williams, 2006, "Gaussian Processes for Machine Learning", eq. 4.17 and 4.9.) The Gaussian is a product
-over parameters and believes in smoother functions, about which a few observations say more; the Matern kernel is
-misled less by a function that is rough.
+(Rasmussen and Williams, 2006, "Gaussian Processes for Machine Learning", eq. 4.17 and 4.9.) The Gaussian kernel is a
+product over parameters and assumes smoother functions, about which a few observations say more; the Matern kernel is
+misled less by rough functions.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .arrays import Array
+from ..arrays import Array
 
 Kernel = Callable[[Array], tuple[Array, Array]]
-"""Squared distances to the kernel, 1 at distance 0, and its derivative by the squared distance."""
+"""Maps squared distances to the kernel (1 at distance 0) and its derivative by the squared distance."""
 
 _SQRT5 = float(np.sqrt(5.0))
 

@@ -1,27 +1,24 @@
 """Samples of the hyperparameters from a normal distribution around the most probable ones.
 
-Cheaper than a chain (`slice_sampling`). With some dozens of observations the density of logarithms is taken to be close
-to a normal one (MacKay, 1998, "Choice of Basis for Laplace Approximation"); what the data leave open has the spread of
-its prior.
+This is cheaper than a Markov chain (`slice_sampling`). With some dozens of observations the density of the logarithms
+is close to a normal one (MacKay, 1998, "Choice of Basis for Laplace Approximation"); directions that the data do not
+determine keep the spread of the prior.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .arrays import Array
+from ..arrays import Array
 from .fit import Evidence, hyperparameters
 from .gp import Hyperparameters
 
-_STEP = 1e-3
+_DIFFERENCE_STEP = 1e-3
 
 
 def sample_around(evidence: Evidence, centre: Array, count: int) -> list[Hyperparameters]:
-    """Return samples around the vector `centre`, in pairs that mirror each other; the same for the same data.
-
-    `count`, how many there are, is even.
-    """
-    # In units of the prior's spread the prior alone has curvature 1, below which nothing is believed.
+    """Return `count` samples (an even number) around the vector `centre`, in mirrored pairs; a pure function."""
+    # In units of the prior's spread the prior alone has curvature 1, so no smaller curvature is used.
     curvature = _hessian(evidence, centre) * np.outer(evidence.spread, evidence.spread)
     strengths, ways = np.linalg.eigh(curvature)
     rng = np.random.default_rng(count)
@@ -35,7 +32,7 @@ def _hessian(evidence: Evidence, centre: Array) -> Array:
     rows = []
     for place in range(len(centre)):
         step = np.zeros(len(centre))
-        step[place] = _STEP
-        rows.append((evidence(centre + step)[1] - evidence(centre - step)[1]) / (2 * _STEP))
+        step[place] = _DIFFERENCE_STEP
+        rows.append((evidence(centre + step)[1] - evidence(centre - step)[1]) / (2 * _DIFFERENCE_STEP))
     found = np.array(rows)
     return (found + found.T) / 2

@@ -1,8 +1,8 @@
 """The models of a study: one process for each metric that is optimised or constrained.
 
-Hyperparameters and transforms are chosen anew only when it pays: at numbers of observations that grow by a twentieth.
-Between two such numbers those of the earlier observations are used with all data. They are a function of those
-observations, so that a restart changes nothing; what is remembered here only saves work.
+Hyperparameters and transforms are not chosen anew after every observation, but at numbers of observations that grow by
+about a twentieth (`schedule`). In between, those chosen from the earlier observations are used with all data. They are
+a function of those observations, so a restart changes nothing; the caches in this module only save work.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from hashlib import blake2b
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...results.outcome import gain
 from ...spec import StudySpec
+from ..arrays import Array, Indices
 from .acquisition import Modelled
-from .arrays import Array
 from .curves import Outcome
 from .fit import Evidence, Fit, fit
 from .gp import Hyperparameters, Process
@@ -33,22 +32,22 @@ from .slice_sampling import sample
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
-_MOST = 200
-"""Hyperparameters are chosen from at most so many observations; the posterior uses all."""
-_REMEMBERED = 256
-_FEW = 30
-"""Below so many observations hyperparameters are sampled by a chain, then around the most probable ones."""
-_SAMPLES = ((150, 1), (_FEW, 4), (0, 8))
-"""(least number of observations, samples of the hyperparameters); 1 stands for the most probable ones.
+_MAX_FITTED_OBSERVATIONS = 200
+"""Hyperparameters are chosen from at most this many observations; the posterior uses all."""
+_CACHE_ENTRIES = 256
+_CHAIN_BELOW_OBSERVATIONS = 30
+"""With fewer observations hyperparameters are sampled by a Markov chain, with more around the most probable ones."""
+_HYPERPARAMETER_SAMPLES = ((150, 1), (_CHAIN_BELOW_OBSERVATIONS, 4), (0, 8))
+"""(least number of observations, samples of the hyperparameters); 1 means the most probable hyperparameters alone.
 
-With one objective half of the samples are of the Matern kernel and half of the Gaussian, which a few dozen observations
-cannot tell apart. (With several objectives that is unmeasured, and the Matern kernel has all.)
+With one objective half of the samples use the Matern kernel and half the Gaussian, which a few dozen observations
+cannot tell apart. With several objectives this was not measured, and all samples use the Matern kernel.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """The model of one metric and the way back to its unit."""
+    """The model of one metric, with the transform back to its unit."""
 
     name: str
     sign: float
@@ -68,19 +67,19 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """What is known of the configurations that have shown an outcome."""
+    """The configurations with an outcome, and their outcomes."""
 
     points: Array
     """Embedded configurations."""
-    columns: NDArray[np.intp]
+    columns: Indices
     outcomes: Sequence[Outcome]
 
 
 def model(spec: StudySpec, data: Data, *, second_view: bool = False) -> list[Metric]:
-    """Fit the metrics of the objectives, then those of the constraints that do not point the way of an objective.
+    """Return the models of the objectives, then of the constraints, except those in the direction of an objective.
 
-    With `second_view` objectives get the best transform of the other kind: the identity where a logarithm is the most
-    probable, and the other way round.
+    With `second_view` objectives get the most probable transform of the other kind: the identity where a logarithm is
+    the most probable, and a logarithm where the identity is.
     """
     wanted = {(objective.metric, gain(objective, 1.0)): True for objective in spec.objectives}
     for constraint in spec.constraints:
@@ -115,7 +114,7 @@ def _metric(spec: StudySpec, data: Data, name: str, sign: float, *, is_objective
         has_one_objective=len(spec.objectives) == 1,
     )
     chosen = _choose(task, second_view=second_view)
-    # A later outcome can rule out the shape that suited the earlier ones, such as a logarithm by its sign.
+    # A later outcome can rule out the transform that suited the earlier ones: a logarithm, by its sign.
     transform = task.transforms[min(chosen.place, len(task.transforms) - 1)]
     noise = (sds * transform.slope(gains)) ** 2
     targets = transform.forward(gains)
@@ -126,7 +125,7 @@ def _metric(spec: StudySpec, data: Data, name: str, sign: float, *, is_objective
 
 
 def _threshold(spec: StudySpec, name: str, sign: float) -> float:
-    """Return the gain that satisfies the constraints on a metric which point the way of its gain."""
+    """Return the gain that satisfies the constraints that bound the metric's gain from below."""
     bounds = [
         sign * constraint.bound
         for constraint in spec.constraints
@@ -141,16 +140,16 @@ def _threshold(spec: StudySpec, name: str, sign: float) -> float:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
     place: int
-    """Which of the transforms."""
+    """The index of the transform."""
     hypers: tuple[Hyperparameters, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
-    """What hyperparameters and transform are chosen for."""
+    """The data that hyperparameters and a transform are chosen for."""
 
     points: Array
-    columns: NDArray[np.intp]
+    columns: Indices
     gains: Array
     sds: Array
     threshold: float
@@ -161,14 +160,14 @@ class _Task:
 
     @property
     def transforms(self) -> Sequence[Transform]:
-        """What may be modelled, the simplest first; fewer for some data of the same kind of task."""
+        """The candidate transforms, the simplest first; some data allow fewer of them."""
         if not self.is_objective:
             return constraint_transforms(self.gains, self.threshold)
         found = objective_transforms(self.gains, self.threshold)
-        # Hypervolume is measured in the objectives as they are: a warp would change which trade-offs count.
+        # Hypervolume is measured in the objectives' own units: a transform would change which trade-offs count.
         return found if self.has_one_objective else found[:1]
 
-    def first(self, places: NDArray[np.intp]) -> _Task:
+    def first(self, places: Indices) -> _Task:
         return replace(self, points=self.points[places], gains=self.gains[places], sds=self.sds[places])
 
     @property
@@ -179,33 +178,33 @@ class _Task:
 
 
 _Fits = dict[int, tuple[float, Fit]]
-"""By the place of a transform, how probable it makes the gains, and its most probable hyperparameters."""
+"""By the index of a transform: the log probability of the gains under it, and its most probable hyperparameters."""
 _fits: OrderedDict[bytes, _Fits] = OrderedDict()
 _chosen: OrderedDict[tuple[bytes, int], _Choice] = OrderedDict()
 
 
 def _choose(task: _Task, *, second_view: bool) -> _Choice:
-    """Choose the transform by its best hyperparameters, and sample hyperparameters for it."""
+    """Return the most probable transform and samples of hyperparameters for it."""
     task = task.first(_informative(task.gains[: scheduled(len(task.gains))]))
-    fits = _remembered(_fits, task.key, lambda: _fit_all(task))
+    fits = _cached(_fits, task.key, lambda: _fit_all(task))
     by_evidence = sorted(fits, key=lambda place: (-fits[place][0], place))
     place = by_evidence[0]
     if second_view:
         place = next((other for other in by_evidence if (other == 0) != (place == 0)), place)
-    return _remembered(_chosen, (task.key, place), lambda: _sampled(task, place, fits[place][1]))
+    return _cached(_chosen, (task.key, place), lambda: _sampled(task, place, fits[place][1]))
 
 
-def _remembered(known: OrderedDict[_Key, _Value], key: _Key, make: Callable[[], _Value]) -> _Value:
+def _cached(known: OrderedDict[_Key, _Value], key: _Key, make: Callable[[], _Value]) -> _Value:
     if key not in known:
         known[key] = make()
-        if len(known) > _REMEMBERED:
+        if len(known) > _CACHE_ENTRIES:
             known.popitem(last=False)
     known.move_to_end(key)
     return known[key]
 
 
 def _fit_all(task: _Task) -> _Fits:
-    """Fit every transform worth comparing."""
+    """Return the fits of all transforms worth comparing."""
     found = {}
     for place, transform in enumerate(worth_comparing(task.transforms, len(task.gains))):
         fitted = fit(_evidence(task, transform))
@@ -217,7 +216,7 @@ def _sampled(task: _Task, place: int, fitted: Fit) -> _Choice:
     count = samples_for(len(task.gains))
     if count == 1:
         return _Choice(place=place, hypers=(fitted.hyper,))
-    draw = sample if len(task.gains) < _FEW else sample_around
+    draw = sample if len(task.gains) < _CHAIN_BELOW_OBSERVATIONS else sample_around
     rough = _evidence(task, task.transforms[place])
     if not task.has_one_objective:
         return _Choice(place=place, hypers=tuple(draw(rough, fitted.vector, count)))
@@ -234,14 +233,15 @@ def _evidence(task: _Task, transform: Transform, kernel: Kernel = matern) -> Evi
 
 def samples_for(count: int) -> int:
     """Return how many samples of the hyperparameters are drawn with `count` observations."""
-    return next(samples for least, samples in _SAMPLES if count >= least)
+    return next(samples for least, samples in _HYPERPARAMETER_SAMPLES if count >= least)
 
 
-def _informative(gains: Array) -> NDArray[np.intp]:
-    """Return the places of at most `_MOST` observations: the better half of them the best, the others evenly drawn."""
-    if len(gains) <= _MOST:
+def _informative(gains: Array) -> Indices:
+    """Return the indices of at most `_MAX_FITTED_OBSERVATIONS` observations: half are the best, half evenly spaced."""
+    if len(gains) <= _MAX_FITTED_OBSERVATIONS:
         return np.arange(len(gains))
     order = np.argsort(-gains, kind="stable")
-    others = np.sort(order[_MOST // 2 :])
-    evenly = others[np.linspace(0, len(others) - 1, _MOST - _MOST // 2).astype(int)]
-    return np.sort(np.concatenate([order[: _MOST // 2], evenly]))
+    half = _MAX_FITTED_OBSERVATIONS // 2
+    others = np.sort(order[half:])
+    spaced = others[np.linspace(0, len(others) - 1, _MAX_FITTED_OBSERVATIONS - half).astype(int)]
+    return np.sort(np.concatenate([order[:half], spaced]))

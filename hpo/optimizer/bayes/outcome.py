@@ -1,14 +1,14 @@
-"""What is modelled of a metric: a monotone transform of it in which it looks most like a Gaussian process.
+"""Transforms of a metric: models see the monotone transform under which it looks most like a Gaussian process.
 
-A *gain* is a metric turned so that more is better. Three shapes are compared by marginal likelihood (with the
-Jacobian of the transform, so that the comparison is about the same data):
+A *gain* is a metric with its sign chosen so that more is better. Three shapes are compared by marginal likelihood (with
+the Jacobian of the transform, so that all are compared on the same data):
 
-    identity        gains as they are
+    identity        the gains
     log of the gap  -log(ceiling - gain): differences near the best count, those between bad ones do not
     log of a size   the logarithm of a metric that is always positive, such as memory
 
-and then standardised. Gains far below the rest are first raised to a fence (winsorised): one diverged loss must not
-flatten the differences among all others.
+and then standardised. Gains far below the rest are first raised to a lower limit, the fence (winsorised): one diverged
+loss must not flatten the differences among all others.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Array
+from ..arrays import Array
 
-_FENCE = 8.0
-"""Gaps to the best beyond so many times the worst quartile's among the first outcomes are cut."""
-_CEILINGS = (1.0, 0.1)
-"""How far above the best gain the ceilings of the log of the gap lie, in median gaps of the first outcomes."""
-_FIRST = 10
-"""The first outcomes are spread over the space. Later ones gather at the best, and a fence or a ceiling that followed
-their gaps would turn whatever has been found into a needle that hides the rest."""
-_TINY = 1e-12
-_LEAST = 1e-100
-"""What spreads by less than this, or by less than a tiny share of its size, is constant."""
+_FENCE_QUARTILE_GAPS = 8.0
+"""The fence lies this many times below the best as the lowest quartile of the first outcomes does."""
+_CEILING_GAPS = (1.0, 0.1)
+"""Distances of the candidate ceilings above the best gain, in median gaps of the first outcomes."""
+_FIRST_OUTCOMES = 10
+"""The first outcomes are spread over the space. Later ones gather near the best: a fence or a ceiling that followed
+their gaps would magnify the best region and hide the differences elsewhere."""
+_RELATIVE_ROUNDING = 1e-12
+_SMALLEST_SPREAD = 1e-100
+"""Numbers that spread by less than this, or by less than rounding errors of their size, count as constant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class Transform:
         return shaped
 
     def slope(self, gains: Array) -> Array:
-        """Return the derivative of `forward`, from inside the fence."""
+        """Return the derivative of `forward`; below the fence, that at the fence."""
         gains = np.maximum(gains, self.fence)
         if self.ceiling is not None:
             return np.asarray(1 / (self.scale * (self.ceiling - gains)))
@@ -79,14 +79,14 @@ class Transform:
 def objective_transforms(gains: Array, threshold: float = -math.inf) -> list[Transform]:
     """Return the transforms worth comparing for the gains of an objective, the simplest first.
 
-    All of them reach the `threshold` of a constraint `gain >= threshold`: a gap below it has no logarithm there.
+    All of them are defined at the `threshold` of a constraint `gain >= threshold`: ceilings below it are left out.
     """
     fence, best = fence_of(gains), float(gains.max())
-    gaps = best - np.maximum(gains[:_FIRST], fence)
+    gaps = best - np.maximum(gains[:_FIRST_OUTCOMES], fence)
     typical = float(np.median(gaps[gaps > 0])) if np.any(gaps > 0) else 0.0
     found = [Transform(fence=fence)]
     if _varies(typical, abs(best)):
-        ceilings = [best + share * typical for share in _CEILINGS]
+        ceilings = [best + share * typical for share in _CEILING_GAPS]
         found += [Transform(fence=fence, ceiling=ceiling) for ceiling in ceilings if ceiling > threshold]
     return [standardised(transform, gains) for transform in found]
 
@@ -103,10 +103,10 @@ def constraint_transforms(gains: Array, threshold: float) -> list[Transform]:
 
 
 def fence_of(gains: Array) -> float:
-    """Return the gain to which worse ones are raised."""
+    """Return the fence: the gain to which worse gains are raised."""
     best = float(gains.max())
-    quartile = best - float(np.quantile(gains[:_FIRST], 0.25))
-    return best - _FENCE * quartile if quartile > 0 else -math.inf
+    quartile = best - float(np.quantile(gains[:_FIRST_OUTCOMES], 0.25))
+    return best - _FENCE_QUARTILE_GAPS * quartile if quartile > 0 else -math.inf
 
 
 def standardised(transform: Transform, gains: Array) -> Transform:
@@ -128,10 +128,10 @@ def log_jacobian(transform: Transform, gains: Array) -> float:
 
 
 def worth_comparing(transforms: Sequence[Transform], count: int) -> Sequence[Transform]:
-    """Return the transforms that `count` outcomes can tell apart: the identity alone for a handful."""
+    """Return the transforms that `count` outcomes can tell apart: below 5 only the first, the identity."""
     return transforms if count >= 5 else transforms[:1]
 
 
 def _varies(spread: float, size: float) -> bool:
-    """Whether numbers of a size that spread by so much differ by more than rounding."""
-    return spread > max(_TINY * size, _LEAST)
+    """Return whether numbers of magnitude `size` with this spread differ by more than rounding."""
+    return spread > max(_RELATIVE_ROUNDING * size, _SMALLEST_SPREAD)

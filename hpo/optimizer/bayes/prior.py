@@ -1,8 +1,8 @@
-"""A person's belief about the optimum in the acquisition: it steers the first trials and fades as results come in.
+"""Beliefs of the user about the optimum, in the acquisition: they steer the first trials and fade with the results.
 
 The acquisition is multiplied by the belief to the power beta / n after n trials (Hvarfner et al., 2022, "piBO:
-Augmenting Acquisition Functions with User Beliefs", eq. 6), with beta a tenth of the trials there are, as in their
-experiments. A small share of every belief is spread over the whole range, so that a wrong one can be outvoted.
+Augmenting Acquisition Functions with User Beliefs", eq. 6), with beta a tenth of the budgeted trials, as in their
+experiments. A small share of every belief is spread over the whole range, so that results can overrule a wrong one.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ import numpy as np
 
 from ...spec import StudySpec
 from ...spec.parameters import Prior
+from ..arrays import Array
 from ..prior import SPREADS, WEIGHTS
 from .acquisition import Acquisition, Modelled
-from .arrays import Array
 from .space import Axis, Space
 
-_EVEN: Final = 0.05
+_UNIFORM_SHARE: Final = 0.05
 """The share of a belief about a number that is spread evenly over the range."""
-_BETA: Final = 10.0
-"""Weight of the belief where the number of trials is not limited."""
+_DEFAULT_BETA: Final = 10.0
+"""The weight beta of the belief where the number of trials is not limited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belief:
-    """The logarithm of the belief over rows of a space, relative to an even one, to a power."""
+    """The log density of the belief over rows of a space, relative to a uniform one, times a power."""
 
     space: Space
     power: float
 
     def values(self, rows: Array) -> Array:
-        """Return the values at rows; what is inactive counts nothing."""
+        """Return the values at rows; inactive parameters contribute nothing."""
         return self(rows)[0]
 
     def __call__(self, rows: Array) -> tuple[Array, Array]:
@@ -71,13 +71,13 @@ class BelievedAcquisition(Acquisition):
 
 
 def power(spec: StudySpec, trials: int) -> float:
-    """Return the power of the belief after so many trials."""
-    beta = _BETA if spec.budget.trials is None else spec.budget.trials / 10
+    """Return the power of the belief after this number of `trials`."""
+    beta = _DEFAULT_BETA if spec.budget.trials is None else spec.budget.trials / 10
     return beta / max(trials, 1)
 
 
 def _belief(axis: Axis, prior: Prior, coordinates: Array) -> tuple[Array, Array]:
-    """Return the log density of the belief at coordinates of an axis, relative to an even one, and its derivative."""
+    """Return the log density of the belief at coordinates of an axis, relative to a uniform one, and its derivative."""
     centre = axis.coordinate(prior.center)
     if axis.is_categorical:
         weight = WEIGHTS[prior.confidence]
@@ -86,6 +86,6 @@ def _belief(axis: Axis, prior: Prior, coordinates: Array) -> tuple[Array, Array]
     sd = SPREADS[prior.confidence]
     normal = NormalDist(centre, sd)
     z = (coordinates - centre) / sd
-    scale = (1 - _EVEN) / ((normal.cdf(1.0) - normal.cdf(0.0)) * sd * math.sqrt(2 * math.pi))
+    scale = (1 - _UNIFORM_SHARE) / ((normal.cdf(1.0) - normal.cdf(0.0)) * sd * math.sqrt(2 * math.pi))
     bell = scale * np.exp(-0.5 * z * z)
-    return np.log(bell + _EVEN), -bell * z / (sd * (bell + _EVEN))
+    return np.log(bell + _UNIFORM_SHARE), -bell * z / (sd * (bell + _UNIFORM_SHARE))

@@ -1,13 +1,13 @@
-"""At which numbers of observations models are chosen anew: every one at first, then a twentieth apart."""
+"""At which numbers of observations models are refitted: at every one at first, later at steps of about a twentieth."""
 
 from __future__ import annotations
 
-_EVERY = 20
+_MIN_OBSERVATIONS_PER_STEP = 20
 
 
 def scheduled(count: int) -> int:
-    """Return the number of observations, at most `count`, that hyperparameters are chosen from."""
+    """Return the number of observations, at most `count`, that hyperparameters are fitted to."""
     step = 1
-    while step * 2 * _EVERY <= count:
+    while step * 2 * _MIN_OBSERVATIONS_PER_STEP <= count:
         step *= 2
     return count - count % step

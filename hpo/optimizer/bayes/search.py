@@ -1,8 +1,8 @@
-"""Where an acquisition function is best in a mixed conditional space.
+"""Search for the configuration at which the acquisition function is best, in a mixed conditional space.
 
-Small finite spaces are enumerated. Elsewhere: a Sobol cloud and perturbations of the best configurations so far are
-scored; from the best of them, steps of gradient ascent in what is continuous take turns with the best single change of
-what is not; the best configuration that is new wins.
+Small finite spaces are enumerated. In others, Sobol points and perturbations of the best configurations so far are
+scored. From the best of them, gradient ascent in the continuous parameters alternates with the best single change of a
+discrete one. The best configuration that is new is returned.
 """
 
 from __future__ import annotations
@@ -13,29 +13,28 @@ from typing import Final
 
 import numpy as np
 
+from ..arrays import Array
 from ..sobol import sobol_points
 from .acquisition import Acquisition
-from .arrays import Array
 from .ascent import ascend
 from .space import Space
 
-_RELAXED: Final = 12
-"""Numbers with at least so many values are searched as continuous, then rounded."""
-_STARTS: Final = 5
-_ROUNDS: Final = 3
-_CLOUD: Final = 9
-"""2 to this power points of the cloud."""
-_LOCAL: Final = 192
-_SPREADS: Final = (0.01, 0.04, 0.12, 0.3)
-_APART: Final = 0.05
-
+_RELAX_FROM_VALUES: Final = 12
+"""Discrete numbers with at least this many values are searched as continuous, then rounded."""
+ASCENT_STARTS: Final = 5
+_IMPROVEMENT_ROUNDS: Final = 3
+CLOUD_EXPONENT: Final = 9
+"""2 to this power Sobol points are scored."""
+_PERTURBATIONS: Final = 192
+_PERTURBATION_SPREADS: Final = (0.01, 0.04, 0.12, 0.3)
+_MIN_DISTANCE_OF_STARTS: Final = 0.05
 
 Price = Callable[[Array], Array]
-"""Rows to the logarithms of their costs."""
+"""Maps rows to the logarithms of their costs."""
 
 
 def free(rows: Array) -> Array:
-    """Cost nothing."""
+    """Return a log cost of 0 for every row: all configurations cost the same."""
     return np.zeros(len(rows))
 
 
@@ -48,18 +47,23 @@ def search(
     *,
     price: Price = free,
 ) -> Array | None:
-    """Return the new row at which `acquisition` is found to be best; None when only known ones were found.
+    """Return the new row at which `acquisition` is best among those found; None if only known rows were found.
 
-    `centres` are rows worth looking around, the best first. With a `price`, the best for what it costs is found among
-    the same candidates.
+    `centres` are rows to look around, the best first. With a `price`, the same candidates are compared by acquisition
+    minus log cost.
     """
     rng = np.random.default_rng(seed)
-    cloud = space.from_unit(sobol_points(space.dimensions, int(rng.integers(2**31)), _CLOUD))
+    cloud = space.from_unit(sobol_points(space.dimensions, int(rng.integers(2**31)), CLOUD_EXPONENT))
     rows = np.concatenate([cloud, _around(space, centres, rng)])
     values = acquisition.values(rows) - price(rows)
     starts = _distinct(rows, values)
     starts, values_there = _improve(space, acquisition, starts)
     rows, values = np.concatenate([starts, rows]), np.concatenate([values_there - price(starts), values])
+    return best_new(rows, values, is_new)
+
+
+def best_new(rows: Array, values: Array, is_new: Callable[[Array], bool]) -> Array | None:
+    """Return the new row of the highest value, the first of equals; None if no row is new."""
     return next((rows[place] for place in np.argsort(-values, kind="stable") if is_new(rows[place])), None)
 
 
@@ -80,25 +84,25 @@ def every_row(space: Space) -> Array:
 
 
 def _around(space: Space, centres: Array, rng: np.random.Generator) -> Array:
-    """Return perturbations of the centres: a few coordinates each, by small and larger amounts."""
-    picked = centres[np.arange(_LOCAL) % len(centres)]
+    """Return perturbations of the centres, each of a few coordinates, by small and larger amounts."""
+    picked = centres[np.arange(_PERTURBATIONS) % len(centres)]
     d = space.dimensions
-    changed = rng.random((_LOCAL, d)) < max(1.5 / d, 0.3)
-    changed[np.arange(_LOCAL), rng.integers(d, size=_LOCAL)] = True
-    spread = rng.choice(_SPREADS, size=(_LOCAL, 1))
-    moved = np.clip(picked + spread * rng.standard_normal((_LOCAL, d)), 0.0, 1.0)
-    drawn = space.from_unit(rng.random((_LOCAL, d)))
+    changed = rng.random((_PERTURBATIONS, d)) < max(1.5 / d, 0.3)
+    changed[np.arange(_PERTURBATIONS), rng.integers(d, size=_PERTURBATIONS)] = True
+    spread = rng.choice(_PERTURBATION_SPREADS, size=(_PERTURBATIONS, 1))
+    moved = np.clip(picked + spread * rng.standard_normal((_PERTURBATIONS, d)), 0.0, 1.0)
+    drawn = space.from_unit(rng.random((_PERTURBATIONS, d)))
     moved = np.where(space.is_categorical, drawn, moved)
     return space.snap(np.where(changed, moved, picked))
 
 
 def _distinct(rows: Array, values: Array) -> Array:
-    """Return the best rows that are not all in one place."""
+    """Return the best rows that lie apart from each other."""
     chosen: list[int] = []
     for place in np.argsort(-values, kind="stable"):
-        if len(chosen) == _STARTS:
+        if len(chosen) == ASCENT_STARTS:
             break
-        if not chosen or np.abs(rows[chosen] - rows[place]).max(axis=1).min() > _APART:
+        if not chosen or np.abs(rows[chosen] - rows[place]).max(axis=1).min() > _MIN_DISTANCE_OF_STARTS:
             chosen.append(int(place))
     return np.asarray(rows[chosen])
 
@@ -108,7 +112,7 @@ def _distinct(rows: Array, values: Array) -> Array:
 
 def _improve(space: Space, acquisition: Acquisition, rows: Array) -> tuple[Array, Array]:
     values = acquisition.values(rows)
-    for _ in range(_ROUNDS):
+    for _ in range(_IMPROVEMENT_ROUNDS):
         before = values
         rows, values = _climb(space, acquisition, rows, values)
         if space.is_continuous.all():
@@ -120,9 +124,12 @@ def _improve(space: Space, acquisition: Acquisition, rows: Array) -> tuple[Array
 
 
 def _climb(space: Space, acquisition: Acquisition, rows: Array, values: Array) -> tuple[Array, Array]:
-    """Ascend, first as if long lists of numbers were continuous, then from the nearest of them."""
+    """Return the rows and values that gradient ascent reaches.
+
+    It first treats discrete numbers with many values as continuous, and then starts again from the nearest values.
+    """
     active = space.active(rows)
-    is_relaxed = np.array([axis.count >= _RELAXED and not axis.is_categorical for axis in space.axes], dtype=bool)
+    is_relaxed = np.array([not axis.is_categorical and axis.count >= _RELAX_FROM_VALUES for axis in space.axes])
     reached = rows
     if is_relaxed.any():
         reached = space.snap(ascend(acquisition, reached, (space.is_continuous | is_relaxed) & active)[0])
@@ -132,7 +139,7 @@ def _climb(space: Space, acquisition: Acquisition, rows: Array, values: Array) -
 
 
 def _step(space: Space, acquisition: Acquisition, rows: Array, values: Array) -> tuple[Array, Array]:
-    """Make the best single change of a value that is not continuous, in each row where one helps."""
+    """Return the rows and values after the best single change of a discrete value, in each row where one helps."""
     changes = [(place, changed) for place, row in enumerate(rows) for changed in _changes(space, row)]
     if not changes:
         return rows, values

@@ -1,10 +1,9 @@
-"""Samples of the hyperparameters, for while the data leave them open.
+"""Samples of the hyperparameters by a Markov chain, for when there are too few data to determine them.
 
-With a dozen trials the most probable length scales are a guess, and a search that believes in one guess digs in one
-place. The acquisition is averaged over samples of the hyperparameters instead (Snoek et al., 2012, "Practical Bayesian
-Optimization of Machine Learning Algorithms", section 3.2). The priors are
-normal in the vector of `fit.Evidence`, so elliptical slice sampling applies, which has nothing to tune (Murray et al.,
-2010, "Elliptical slice sampling").
+With a dozen trials the most probable length scales are uncertain, and a search that relies on them alone explores too
+little. The acquisition is averaged over samples of the hyperparameters instead (Snoek et al., 2012, "Practical Bayesian
+Optimization of Machine Learning Algorithms", section 3.2). The priors are normal in the vector of `fit.Evidence`, so
+elliptical slice sampling applies, which has no settings to tune (Murray et al., 2010, "Elliptical slice sampling").
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ import math
 
 import numpy as np
 
-from .arrays import Array
+from ..arrays import Array
 from .fit import Evidence, hyperparameters
 from .gp import Hyperparameters
 
 _BURN_IN = 10
 _THINNING = 10
-_SHRINKS = 30
+_MAX_SHRINKS = 30
 
 
 def sample(evidence: Evidence, start: Array, count: int) -> list[Hyperparameters]:
@@ -35,12 +34,15 @@ def sample(evidence: Evidence, start: Array, count: int) -> list[Hyperparameters
 
 
 def _move(evidence: Evidence, vector: Array, value: float, rng: np.random.Generator) -> tuple[Array, float]:
-    """Move along an ellipse through `vector` and a draw of the prior to a point of at least a random likelihood."""
+    """Return the next vector of the chain and its log likelihood.
+
+    It lies on the ellipse through `vector` and a draw of the prior, and its likelihood exceeds a random level.
+    """
     other = evidence.spread * rng.standard_normal(len(vector))
     level = value + math.log(rng.random())
     angle = 2 * math.pi * rng.random()
     least, most = angle - 2 * math.pi, angle
-    for _ in range(_SHRINKS):
+    for _ in range(_MAX_SHRINKS):
         moved = evidence.centre + (vector - evidence.centre) * math.cos(angle) + other * math.sin(angle)
         reached = evidence.log_likelihood(moved)
         if reached > level:

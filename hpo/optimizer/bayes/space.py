@@ -1,8 +1,8 @@
-"""A search space as the model sees it: coordinates of a configuration, and the embedding whose distances count.
+"""A search space as the model sees it: the coordinates of a configuration, and the embedding that distances refer to.
 
-A configuration is a row of coordinates, one per parameter that varies: numbers in [0, 1] (logarithmic where the
-parameter is), places for categorical choices. Rows keep a value for inactive parameters too, which nothing reads: the
-search carries it along when a parent switches the parameter off and on again.
+A configuration is a row of coordinates, one per parameter that varies: a number in [0, 1] (logarithmic where the
+parameter is), or the index of a categorical choice. Rows keep a coordinate for inactive parameters too; models ignore
+it, and the search still has it when a parent switches the parameter off and on again.
 
 The kernel is a function of the Euclidean distance between embedded rows, so it is positive definite for any space:
 
@@ -11,8 +11,9 @@ The kernel is a function of the Euclidean distance between embedded rows, so it 
     conditional number     a point on a half circle of length 1; when inactive, the centre of the circle
     conditional category   the corner of the simplex; when inactive, the centre of the simplex
 
-So a parameter that is inactive in both configurations contributes nothing, and one that is active in only one of them
-contributes the same whatever its value (the arc kernel of Swersky et al., 2014, "Raiders of the Lost Architecture").
+A parameter that is inactive in both configurations therefore contributes nothing to their distance, and one that is
+active in only one of them contributes the same for each of its values (the arc kernel of Swersky et al., 2014, "Raiders
+of the Lost Architecture").
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, StudySpec
 from ...trial import Params, ParamValue
+from ..arrays import Array, Indices, Mask
 from ..cube import coordinate_of, grid_index, grid_size, grid_value, value_at, varies
-from .arrays import Array, Mask
 
-_ARC = math.pi
+_ARC_ANGLE = math.pi
 """The angle that the range of a conditional number covers."""
 
 
@@ -40,10 +40,10 @@ class Axis:
     key: str
     parameter: AnyParameter
     count: int
-    """How many values it has; 0 for a continuous one."""
+    """The number of its values; 0 for a continuous parameter."""
     is_categorical: bool
     conditions: tuple[tuple[int, tuple[int, ...]], ...]
-    """(axis of the parent, places of the values under which this one is active), for parents that vary."""
+    """(axis of the parent, indices of the parent's values under which this one is active), for parents that vary."""
     is_conditional: bool
 
     @property
@@ -78,7 +78,7 @@ class Axis:
         return grid_value(self.parameter, round(coordinate * (self.count - 1)))
 
     def snap(self, coordinates: Array) -> Array:
-        """Move coordinates to those of the nearest values."""
+        """Return the coordinates of the values nearest to `coordinates`."""
         if self.is_continuous or self.is_categorical:
             return coordinates
         if isinstance(self.parameter, IntParameter) and self.parameter.log:
@@ -88,7 +88,7 @@ class Axis:
         return np.asarray(np.rint(coordinates * (self.count - 1)) / (self.count - 1))
 
     def place(self, coordinates: Array) -> Array:
-        """Return the places of the values at coordinates, from 0."""
+        """Return the indices of the values at coordinates, from 0."""
         return np.rint(coordinates if self.is_categorical else coordinates * (self.count - 1))
 
     @property
@@ -101,7 +101,7 @@ class Axis:
         return np.linspace(0.0, 1.0, self.count)
 
     def neighbours(self, coordinate: float) -> Array:
-        """Return the coordinates worth trying instead: all other choices, or steps of 1, 2, 4, ... both ways."""
+        """Return the coordinates to try instead: all other choices, or steps of 1, 2, 4, ... in both directions."""
         if self.is_categorical:
             return np.array([place for place in range(self.count) if place != coordinate], dtype=float)
         if isinstance(self.parameter, IntParameter) and self.parameter.log:
@@ -144,16 +144,16 @@ class Space:
     # ---------------------------------------------------------------- configurations
 
     def encode(self, params: Params) -> Array:
-        """Return the row of a configuration, inactive parameters at their middle."""
+        """Return the row of a configuration, with inactive parameters at their middle value."""
         return np.array([axis.coordinate(params.get(axis.key, self._middle[axis.key])) for axis in self.axes])
 
     def decode(self, row: Array) -> dict[str, ParamValue]:
-        """Return the configuration of a row, inactive parameters dropped."""
+        """Return the configuration of a row, without inactive parameters."""
         values = {axis.key: axis.value(float(u)) for axis, u in zip(self.axes, row, strict=True)}
         return self._spec.active({**self._fixed, **values})
 
     def from_unit(self, points: Array) -> Array:
-        """Turn points of the unit cube into rows: equal shares of a coordinate go to each choice."""
+        """Return the rows of points of the unit cube; every discrete value gets an equal share of its coordinate."""
         rows = points.copy()
         for place, axis in enumerate(self.axes):
             if axis.is_categorical:
@@ -165,11 +165,11 @@ class Space:
         return rows
 
     def snap(self, rows: Array) -> Array:
-        """Move every coordinate to that of a value."""
+        """Return the rows with every coordinate moved to that of the nearest value."""
         return np.column_stack([axis.snap(rows[:, place]) for place, axis in enumerate(self.axes)])
 
     def active(self, rows: Array) -> Mask:
-        """Say which coordinates of rows are active."""
+        """Return which coordinates of rows are active: (rows, dimensions)."""
         found = np.ones(rows.shape, dtype=bool)
         for place in self._order:
             for parent, values in self.axes[place].conditions:
@@ -186,7 +186,7 @@ class Space:
         return np.concatenate(parts, axis=1)
 
     def pull_back(self, rows: Array, gradient: Array) -> Array:
-        """Turn a gradient in the embedding (rows, columns) into one in the coordinates; 0 for categories."""
+        """Return the gradient in the coordinates, from one in the embedding (rows, columns); 0 for categories."""
         active = self.active(rows)
         found = np.zeros(rows.shape)
         for place, axis in enumerate(self.axes):
@@ -194,7 +194,7 @@ class Space:
                 continue
             part = gradient[:, self.columns == place]
             if axis.is_conditional:
-                angle = _ARC * (rows[:, place] - 0.5)
+                angle = _ARC_ANGLE * (rows[:, place] - 0.5)
                 part = part * np.column_stack([-np.sin(angle), np.cos(angle)])
             found[:, place] = np.where(active[:, place], part.sum(axis=1), 0.0)
         return found
@@ -220,7 +220,7 @@ def _axis(spec: StudySpec, key: str, keys: list[str]) -> Axis:
 
 
 def _conditions(spec: StudySpec, key: str, keys: list[str]) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Yield what switches a parameter on, looking through parents that have a single value."""
+    """Yield the conditions of a parameter; a parent with a single value is replaced by that parent's conditions."""
     for parent, values in spec.space[key].when.items():
         if parent in keys:
             choices = spec.space[parent].extremes
@@ -229,7 +229,7 @@ def _conditions(spec: StudySpec, key: str, keys: list[str]) -> Iterator[tuple[in
             yield from _conditions(spec, parent, keys)
 
 
-def _columns(axes: list[Axis]) -> NDArray[np.intp]:
+def _columns(axes: list[Axis]) -> Indices:
     widths = [axis.count if axis.is_categorical else 2 if axis.is_conditional else 1 for axis in axes]
     return np.repeat(np.arange(len(axes)), widths)
 
@@ -241,8 +241,8 @@ def _embed(axis: Axis, coordinates: Array, active: Mask) -> Array:
             corners -= corners.mean(axis=0)
         points = corners[coordinates.astype(int)]
     elif axis.is_conditional:
-        angle = _ARC * (coordinates - 0.5)
-        points = np.column_stack([np.cos(angle), np.sin(angle)]) / _ARC
+        angle = _ARC_ANGLE * (coordinates - 0.5)
+        points = np.column_stack([np.cos(angle), np.sin(angle)]) / _ARC_ANGLE
     else:
         return coordinates[:, None]
     return np.where(active[:, None], points, 0.0)

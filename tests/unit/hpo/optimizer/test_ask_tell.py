@@ -16,7 +16,7 @@ from ..records import PARAMS, record_of, spec_with
 
 
 class Echo:
-    """A generator that proposes what it is told to, and keeps what it was asked with."""
+    """A generator that gives the answers it was made with, and keeps the histories it was asked with."""
 
     name = "echo"
 
@@ -33,7 +33,7 @@ class Echo:
 
 
 def _optimizer(generator: Echo, **sections: object) -> Optimizer:
-    """An optimizer past its start-up."""
+    """Return an optimizer past its start-up."""
     optimizer = Optimizer(spec_with(optimizer={"startup_trials": 2}, **sections), lambda: generator)
     for number in range(2):
         optimizer.register(number, {**PARAMS, "lr": 0.01 * (number + 1)})
@@ -63,7 +63,7 @@ def test_start_up_is_quasi_random_then_the_generator_is_asked() -> None:
     assert [suggestion.generator for suggestion in optimizer.ask()] == ["echo"]
 
 
-def test_start_up_goes_on_until_there_is_something_to_learn_from() -> None:
+def test_start_up_lasts_until_enough_trials_are_measured() -> None:
     optimizer = Optimizer(spec_with(optimizer={"startup_trials": 4}), Echo)
     for number, suggestion in enumerate(optimizer.ask(6)):
         optimizer.register(number, suggestion)
@@ -97,7 +97,7 @@ def test_automatic_start_up_leaves_a_small_study_most_of_its_trials(
     assert startup_trials(spec) == expected
 
 
-def test_pending_proposals_are_told_to_the_generator() -> None:
+def test_the_generator_sees_pending_proposals() -> None:
     generator = Echo({**PARAMS, "lr": 0.2}, {**PARAMS, "lr": 0.25})
     suggestions = _optimizer(generator).ask(2)
     assert suggestions[0].params == generator.histories[1].records[-1].params
@@ -150,7 +150,7 @@ def test_failed_and_withdrawn_configurations() -> None:
     assert optimizer.ask(2) == [second, third]  # the failed one is not proposed again, the withdrawn one is
 
 
-def test_replay_is_the_same_as_having_been_there() -> None:
+def test_a_replayed_optimizer_equals_the_original() -> None:
     records = [
         record_of(5, TrialState.COMPLETED, values=[0.3, 0.4], metrics={"val_top1": 0.4}),
         record_of(6, TrialState.STOPPED, values=[0.1], params={**PARAMS, "lr": 0.2}),
@@ -202,7 +202,7 @@ def test_how_trials_count_for_a_model() -> None:
     assert (history.measured, history.planned) == (2, 7)
 
 
-def test_telling_a_value_that_is_not_finite_is_a_divergence() -> None:
+def test_a_final_value_that_is_not_finite_counts_as_diverged() -> None:
     optimizer = create_optimizer(spec_with())
     optimizer.register(0, PARAMS)
     optimizer.tell(0, {"val_top1": float("nan")})
@@ -210,7 +210,7 @@ def test_telling_a_value_that_is_not_finite_is_a_divergence() -> None:
     assert (record.state, record.failure_kind, record.metrics) == (TrialState.FAILED, FailureKind.DIVERGED, None)
 
 
-def test_a_paused_trial_is_promoted_when_the_rule_changes_its_mind() -> None:
+def test_a_paused_trial_is_promoted_once_the_rule_allows_it() -> None:
     rule = {"name": "asha", "reduction": 2, "startup_trials": 0, "pause": True}
     optimizer = Optimizer(spec_with(early_stopping=rule), Echo)
     for number, suggestion in enumerate(optimizer.ask(4)):

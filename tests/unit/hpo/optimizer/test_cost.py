@@ -24,7 +24,7 @@ EPOCHS = 9
 
 
 def _seconds(params: Params) -> float:
-    """An epoch: loading, which is the same for all, and computing."""
+    """Return the seconds of an epoch: loading, which takes the same time for all, and computing."""
     return 5.0 + (2.0 if params["model"] == "tsm_r50" else 6.0) * float(params["clip.frames"])
 
 
@@ -45,7 +45,7 @@ def _spec(**budget: float) -> StudySpec:
     return spec_with(space=SPACE, epochs=EPOCHS, budget={"trials": 100, **budget}, optimizer={"startup_trials": 4})
 
 
-def test_the_cost_of_a_full_trial_is_told_from_a_dozen_partial_ones() -> None:
+def test_the_cost_of_a_full_trial_is_predicted_from_a_dozen_partial_ones() -> None:
     rng = random.Random(0)  # noqa: S311 - a test, not a secret
     cost = expected_cost(History(_spec(), [_trial(id, _draw(rng)) for id in range(12)]))
     assert cost is not None
@@ -54,7 +54,7 @@ def test_the_cost_of_a_full_trial_is_told_from_a_dozen_partial_ones() -> None:
         assert cost(params) == pytest.approx(EPOCHS * _seconds(params), rel=0.25)
 
 
-def test_nothing_is_told_from_too_few() -> None:
+def test_nothing_is_predicted_from_too_few_trials() -> None:
     rng = random.Random(0)  # noqa: S311 - a test, not a secret
     assert expected_cost(History(_spec(), [_trial(id, _draw(rng)) for id in range(3)])) is None
 

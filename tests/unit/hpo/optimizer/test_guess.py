@@ -40,7 +40,7 @@ def test_guesses_come_first_in_their_order_and_complete() -> None:
     assert [s.params for s in found[3:]] == [s.params for s in _guessing().ask(2)]
 
 
-def test_a_guess_is_tried_once_whatever_becomes_of_it() -> None:
+def test_a_guess_is_tried_once_whether_it_fails_or_not() -> None:
     optimizer = _guessing({"lr": 0.2}, {"lr": 0.1}, {"lr": 0.05})
     for number in range(2):
         optimizer.register(number, optimizer.ask()[0])
@@ -64,7 +64,7 @@ def test_guesses_count_towards_the_start_up() -> None:
     assert optimizer.uses_model
 
 
-def test_two_guesses_that_leave_the_same_open_become_different_trials() -> None:
+def test_equal_partial_guesses_become_different_trials() -> None:
     space = {
         "dropout": {"type": "categorical", "choices": [0.1, 0.2]},
         "batch_size": {"type": "int", "low": 1, "high": 3},
@@ -94,7 +94,7 @@ def test_any_part_of_a_configuration_can_be_completed(space: Mapping[str, object
 
 
 @pytest.mark.parametrize(("frames", "required"), [(8, True), (64, False)])
-def test_a_guess_that_fits_nothing_is_tried_all_the_same(frames: int, required: bool) -> None:
+def test_a_guess_that_fits_no_device_is_tried_anyway(frames: int, required: bool) -> None:
     space = {"clip.frames": {"type": "int", "low": 1, "high": 64}, "lr": {"type": "float", "low": 0.1, "high": 0.2}}
     guess = {"clip.frames": frames, "lr": 0.15}
     spec = spec_with(space=space, optimizer={"name": "sobol", "enqueue": [guess]})

@@ -37,12 +37,12 @@ def log_linear(params: Params) -> float:
 
 
 def with_fixed_part(params: Params) -> float:
-    """Weights and context besides the activations: not linear in the logarithms."""
+    """Return a memory with weights and context besides the activations: not linear in the logarithms."""
     return 3.0 + 21.0 * _product(params)
 
 
 def with_workspace(params: Params) -> float:
-    """A fixed part, and attention over the frames that grows with their square."""
+    """Return a memory with a fixed part, and attention over the frames that grows with their square."""
     return 2.0 + 16.0 * _product(params) * (1 + float(params["clip.frames"]) / 32)
 
 
@@ -69,7 +69,7 @@ def _tried(surface: Surface, params: Params, id: int) -> TrialRecord:
 
 
 @pytest.mark.parametrize("surface", SURFACES)
-def test_a_few_trials_tell_what_fits(surface: Surface) -> None:
+def test_a_few_trials_predict_what_fits(surface: Surface) -> None:
     rng = random.Random(1)  # noqa: S311 - a test, not a secret
     right = total = 0
     for _ in range(10):
@@ -84,7 +84,7 @@ def test_a_few_trials_tell_what_fits(surface: Surface) -> None:
 
 
 @pytest.mark.parametrize("surface", SURFACES)
-def test_hardly_a_proposal_runs_out_of_memory(surface: Surface) -> None:
+def test_few_proposals_run_out_of_memory(surface: Surface) -> None:
     for seed in range(2):
         optimizer = create_optimizer(_spec(optimizer={"name": "sobol", "seed": seed}), fleet=FLEET)
         lost = 0
@@ -100,7 +100,7 @@ def test_hardly_a_proposal_runs_out_of_memory(surface: Surface) -> None:
         assert lost <= 3
 
 
-def test_what_ran_out_of_memory_is_estimated_beyond_the_capacity() -> None:
+def test_trials_that_ran_out_of_memory_are_estimated_beyond_the_capacity() -> None:
     rng = random.Random(0)  # noqa: S311 - a test, not a secret
     records = [_tried(log_linear, _draw(rng), id) for id in range(20)]
     model = MemoryModel(_spec(), records, FLEET)
@@ -112,7 +112,7 @@ def test_what_ran_out_of_memory_is_estimated_beyond_the_capacity() -> None:
         assert model.demand_gib[record.id] == pytest.approx(log_linear(record.params), rel=0.6)
 
 
-def test_memory_becomes_a_constraint_and_the_lost_trial_says_nothing_of_accuracy() -> None:
+def test_memory_becomes_a_constraint_and_the_oom_trial_does_not_inform_the_accuracy() -> None:
     rng = random.Random(0)  # noqa: S311 - a test, not a secret
     records = [_tried(log_linear, _draw(rng), id) for id in range(20)]
     model = MemoryModel(_spec(), records, FLEET)
@@ -131,7 +131,7 @@ def test_far_from_the_limit_there_is_no_constraint() -> None:
     assert with_memory_limit(_spec(), MemoryModel(_spec(), records, FLEET), records).constraints == []
 
 
-def test_models_of_the_zoo_do_not_speak_for_each_other() -> None:
+def test_models_of_the_zoo_are_predicted_separately() -> None:
     space = {**SPACE, "model": {"type": "categorical", "choices": ["r2plus1d_18", "tsm_r50"]}}
     spec, rng = _spec(space=space), random.Random(2)  # noqa: S311 - a test, not a secret
     drawn = [{**_draw(rng), "model": "tsm_r50"} for _ in range(10)]
@@ -141,7 +141,7 @@ def test_models_of_the_zoo_do_not_speak_for_each_other() -> None:
     assert model.fits({**huge, "model": "r2plus1d_18"})  # nothing is known: it may be tried
 
 
-def test_each_worker_s_own_device_was_too_small() -> None:
+def test_the_device_of_each_worker_bounds_the_memory_of_its_trials() -> None:
     fleet = Fleet(
         devices={
             "small": Device(kind="A", memory_bytes=round(8 * GIB)),

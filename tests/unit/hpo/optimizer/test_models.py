@@ -30,7 +30,7 @@ SPACE: dict[str, Any] = {
 
 
 def _tried(spec: StudySpec, n: int, score: Callable[[Params], dict[str, float]]) -> Optimizer:
-    """An optimizer that knows the outcome of `n` Sobol points."""
+    """Return an optimizer that knows the outcome of `n` Sobol points."""
     optimizer = create_optimizer(spec)
     sobol = create_optimizer(spec.model_copy(update={"optimizer": spec_with(optimizer={"name": "sobol"}).optimizer}))
     for id, suggestion in enumerate(sobol.ask(n)):
@@ -40,7 +40,7 @@ def _tried(spec: StudySpec, n: int, score: Callable[[Params], dict[str, float]])
 
 
 def _bowl(params: Params) -> dict[str, float]:
-    """A smooth peak of 1 at lr 0.01, dropout 0.3."""
+    """Return a smooth objective with its peak of 1 at lr 0.01 and dropout 0.3."""
     lr, dropout = float(params["lr"]), float(params["dropout"])
     return {"val_top1": 1 - ((math.log10(lr) + 2) / 3) ** 2 - (dropout - 0.3) ** 2}
 
@@ -168,7 +168,7 @@ def test_trials_stopped_early_inform_the_model() -> None:
     assert _bowl(suggestion.params)["val_top1"] > 0.95
 
 
-def test_failures_drive_ax_away() -> None:
+def test_ax_avoids_the_neighbourhood_of_failures() -> None:
     """Half of the space fails, and it is the half where the objective is rising."""
     spec = spec_with(space=SPACE, optimizer={"startup_trials": 5})
     optimizer = create_optimizer(spec)
@@ -185,7 +185,7 @@ def test_failures_drive_ax_away() -> None:
     assert failures <= 4
 
 
-def test_what_reaches_ax_is_finite_complete_and_has_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_in_ax_are_finite_and_complete_and_have_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     from ax.core.experiment import Experiment
 
     frames = []
@@ -220,7 +220,7 @@ def test_what_reaches_ax_is_finite_complete_and_has_a_step(monkeypatch: pytest.M
 
 
 def _life(spec: StudySpec) -> list[list[TrialRecord]]:
-    """A study as it grows: the records after each event."""
+    """Return a growing study: the records after each event."""
     points = [suggestion.params for suggestion in create_optimizer(spec).ask(5)]
     first = [record_of(id, TrialState.COMPLETED, params=points[id], metrics=_bowl(points[id])) for id in range(3)]
     running = [record_of(3, TrialState.RUNNING, params=points[3], values=[0.1])]

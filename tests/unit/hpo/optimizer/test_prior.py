@@ -29,12 +29,12 @@ SPACE: dict[str, Any] = {
 
 @pytest.fixture
 def spec() -> StudySpec:
-    """A space with a prior on all parameters but one."""
+    """Return a spec with a prior on all parameters except one."""
     return spec_with(space=SPACE, budget={"trials": 600})
 
 
 def _draws(spec: StudySpec, count: int = 1024) -> list[dict[str, Any]]:
-    """Those of the start-up that come from the belief."""
+    """Return the configurations of the start-up that are drawn from the belief."""
     points = sobol_points(len(spec.space), 0, (2 * count).bit_length())
     return [dict(believed(spec, place, points[place].tolist())) for place in range(1, 2 * count, 2)]
 
@@ -67,7 +67,7 @@ def test_draws_of_choices_follow_their_weights(spec: StudySpec) -> None:
     assert np.median([params["model.x"] for params in draws if "model.x" in params]) == pytest.approx(6.5, abs=0.5)
 
 
-def test_what_is_taken_is_skipped(spec: StudySpec) -> None:
+def test_tried_configurations_are_skipped(spec: StudySpec) -> None:
     optimizer = create_optimizer(spec)
     (first, *rest) = optimizer.ask(4)
     optimizer.register(0, first)

@@ -61,7 +61,7 @@ def test_a_finite_space_is_used_up_before_anything_repeats() -> None:
     assert sorted(map(repeated.count, set(keys))) == [2] * 9
 
 
-def test_a_used_up_space_repeats_what_did_not_fail() -> None:
+def test_a_used_up_space_repeats_configurations_that_did_not_fail() -> None:
     space = {"clip.stride": {"type": "int", "low": 1, "high": 3}}
     optimizer = create_optimizer(spec_with(space=space, optimizer={"name": "sobol"}))
     for number, suggestion in enumerate(optimizer.ask(3)):
@@ -71,7 +71,7 @@ def test_a_used_up_space_repeats_what_did_not_fail() -> None:
     assert failed not in [suggestion.params for suggestion in optimizer.ask(4)]
 
 
-def test_the_sequence_goes_on_where_it_stopped_and_skips_what_is_taken() -> None:
+def test_the_sequence_continues_where_it_stopped_and_skips_tried_configurations() -> None:
     spec = spec_with(optimizer={"name": "sobol", "seed": 3})
     whole = [suggestion.params for suggestion in create_optimizer(spec).ask(20)]
     optimizer = create_optimizer(spec)
@@ -137,7 +137,7 @@ def test_integer_grids() -> None:
     assert [grid_value(parameter, index) for index in range(grid_size(parameter))] == [3, 7, 11]
 
 
-def test_the_size_of_a_space_counts_what_is_active() -> None:
+def test_the_size_of_a_space_counts_active_parameters_only() -> None:
     space: dict[str, Any] = {
         "model": {"type": "categorical", "choices": ["a", "b"]},
         "model.gate": {"type": "categorical", "choices": [True, False], "when": {"model": ["a"]}},

@@ -146,14 +146,14 @@ def test_many_rows_are_evaluated_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     acquisition = _acquisition(_models([-math.inf, -math.inf, 0.1], 2), 8)
     whole, gradient = acquisition(QUERY)
     for at_once in (1, 300):
-        monkeypatch.setattr("hpo.optimizer.bayes.acquisition._AT_ONCE", at_once)
+        monkeypatch.setattr("hpo.optimizer.bayes.acquisition._MAX_VALUES_AT_ONCE", at_once)
         values, parts = acquisition(QUERY)
         assert np.allclose(values, whole)
         assert np.allclose(parts, gradient)
         assert np.allclose(acquisition.values(QUERY), whole)
 
 
-def test_without_a_feasible_trial_the_probability_leads() -> None:
+def test_without_a_feasible_trial_the_probability_of_feasibility_decides() -> None:
     models = _models([-math.inf, 2.5], 1)
     values = _acquisition(models, 512).values(QUERY)
     mean, variance = models[1].process.marginal(QUERY)

@@ -12,7 +12,7 @@ from hpo.optimizer.bayes.ascent import ascend
 
 @given(seed=st.integers(0, 10_000), d=st.integers(1, 6))
 @settings(max_examples=30, deadline=None)
-def test_the_top_of_a_concave_function_in_the_box(seed: int, d: int) -> None:
+def test_the_maximum_of_a_concave_function_in_the_box_is_found(seed: int, d: int) -> None:
     rng = np.random.default_rng(seed)
     root = rng.standard_normal((d, d))
     matrix, centre = root @ root.T + 0.3 * np.eye(d), rng.uniform(-0.5, 1.5, d)
@@ -29,7 +29,7 @@ def test_the_top_of_a_concave_function_in_the_box(seed: int, d: int) -> None:
     assert np.allclose(values, function(rows)[0])
 
 
-def test_only_what_is_free_moves_and_nothing_gets_worse() -> None:
+def test_only_free_coordinates_move_and_no_value_gets_worse() -> None:
     def function(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         wave = np.sin(9 * rows).sum(axis=1)
         return wave, 9 * np.cos(9 * rows)

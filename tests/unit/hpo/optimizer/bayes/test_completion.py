@@ -39,13 +39,13 @@ def _history(space: Mapping[str, Any], count: int, guesses: list[Params] | None 
 
 
 def _value(params: Params, rng: np.random.Generator) -> float:
-    """Best at a dropout of 0.3, whatever else; and at a batch of 4."""
+    """Return a value that is highest at a dropout of 0.3 and a batch of 4."""
     gap = abs(float(params.get("dropout", 0.3)) - 0.3) + abs(float(params.get("batch_size", 4)) - 4) / 4
     return -gap + 1e-3 * float(rng.normal())
 
 
 @pytest.mark.parametrize("guess", [{"lr": 0.0123}, {"model": "b", "model.x": 0.77}, {"model": "b"}])
-def test_the_open_values_are_those_that_promise_most(guess: Params) -> None:
+def test_missing_values_are_those_of_the_best_acquisition(guess: Params) -> None:
     history = _history(SPACE, 16)
     found = BayesGenerator().complete(history, guess)
     history.spec.check_params(found.params)
@@ -54,7 +54,7 @@ def test_the_open_values_are_those_that_promise_most(guess: Params) -> None:
     assert found.predicted_mean is not None
 
 
-def test_a_small_space_is_enumerated_and_only_what_is_new_is_given() -> None:
+def test_a_small_space_is_enumerated_and_only_new_configurations_are_returned() -> None:
     history, full = _history(SMALL, 5), _history(SMALL, 8)
     for model in ("a", "b"):
         found = BayesGenerator().complete(history, {"model": model})
@@ -76,7 +76,7 @@ def test_the_model_completes_a_guess_once_there_is_one() -> None:
     assert optimizer.quick()[0].predicted_mean is None
 
 
-def test_a_guess_is_completed_without_a_model_where_that_finds_nothing_new() -> None:
+def test_a_guess_is_completed_without_a_model_if_the_model_finds_no_new_configuration() -> None:
     history = _history(SMALL, 8, [{"model": "a"}])
     optimizer = Optimizer(history.spec, BayesGenerator)
     optimizer.replay(history.records)

@@ -34,7 +34,7 @@ def _end(outcome: Outcome) -> tuple[float, float]:
     return outcome.values["val_top1"], outcome.sds["val_top1"]
 
 
-def test_who_is_carried() -> None:
+def test_which_trials_get_a_predicted_end() -> None:
     found = _of(
         [
             *(_completed(id, SHAPE + 0.02 * id) for id in range(4)),
@@ -54,7 +54,7 @@ def test_who_is_carried() -> None:
     assert [outcome.is_pending for outcome in found] == [False] * 5 + [True, False]
 
 
-def test_the_noise_that_a_person_gives_adds_to_what_is_unknown_of_an_end() -> None:
+def test_the_noise_of_the_spec_adds_to_the_uncertainty_of_a_predicted_end() -> None:
     records = [*(_completed(id, SHAPE + 0.02 * id) for id in range(4)), _stopped(4, SHAPE, 3)]
     *full, partial = (
         _end(outcome)[1] for outcome in _of(records, objectives=[{"metric": "val_top1", "noise_sd": 0.03}])
@@ -64,7 +64,7 @@ def test_the_noise_that_a_person_gives_adds_to_what_is_unknown_of_an_end() -> No
     assert partial == pytest.approx((quiet**2 + 0.03**2) ** 0.5)
 
 
-def test_parallel_curves_are_carried_where_they_go() -> None:
+def test_parallel_curves_predict_a_parallel_end() -> None:
     completed = [_completed(id, SHAPE + 0.01 * id) for id in range(20)]
     *_, found = _of([*completed, _stopped(20, SHAPE + 0.085, 4)])
     end, sd = _end(found)
@@ -72,7 +72,7 @@ def test_parallel_curves_are_carried_where_they_go() -> None:
     assert 0 < sd < 0.05
 
 
-def test_stopped_trials_teach_what_comes_early() -> None:
+def test_stopped_trials_train_the_model_of_curves() -> None:
     """Low curves that were stopped show that low curves stay low, which the completed ones say little about."""
     rng = np.random.default_rng(0)
     high = [_completed(id, SHAPE + 0.3 + 0.02 * rng.standard_normal()) for id in range(10)]
@@ -99,7 +99,7 @@ def test_the_direction_of_the_objective_does_not_matter() -> None:
     assert _end(minimized[-1]) == (pytest.approx(-end), pytest.approx(sd))
 
 
-def test_a_metric_that_is_only_constrained_is_not_believed_to_rise() -> None:
+def test_a_metric_that_is_only_constrained_is_not_assumed_to_improve() -> None:
     curve = {
         step: {"val_top1": float(value), "parameters_millions": 30.0} for step, value in enumerate(SHAPE[:2], start=1)
     }
@@ -108,7 +108,7 @@ def test_a_metric_that_is_only_constrained_is_not_believed_to_rise() -> None:
     assert found.values["val_top1"] > 0.2
 
 
-def test_a_metric_without_a_curve_stands() -> None:
+def test_a_metric_without_a_curve_keeps_its_value() -> None:
     record = record_of(0, TrialState.STOPPED, values=[0.1, 0.2], peak_memory_bytes=8 * 2**30)
     (found,) = _of([record], constraints=["peak_memory_gib <= 20"])
     assert (found.values["peak_memory_gib"], found.sds["peak_memory_gib"]) == (8.0, 0.0)

@@ -42,7 +42,7 @@ def surface(params: Params) -> float:
 
 
 def related(params: Params) -> float:
-    """Shifted a little, in another unit."""
+    """Return the same function, shifted a little and in another unit."""
     gap = np.linalg.norm(_unit(params) - [0.36, 0.64, 0.26])
     return 5 - 3 * float(gap) - 0.3 * (params["model"] != "b")
 
@@ -74,7 +74,7 @@ def _sobol(wanted: Surface, count: int) -> list[EarlierTrial]:
 
 
 def _gaps(earlier: Callable[[int], Sequence[EarlierTrial]], trials: int = 14) -> list[float]:
-    """The distance of the best value to the optimum after each trial, the mean over seeds."""
+    """Return the distance of the best value to the optimum after each trial, averaged over seeds."""
     runs = [
         [-trial.metrics["val_top1"] for trial in _search(surface, seed, trials, earlier(seed))] for seed in range(3)
     ]
@@ -95,7 +95,7 @@ def test_without_earlier_trials_the_space_is_the_plain_one() -> None:
     assert type(space_of(History(_spec(), []))) is Space
 
 
-def test_the_study_is_a_corner_of_its_own() -> None:
+def test_each_study_is_its_own_corner_of_the_simplex() -> None:
     spec = _spec()
     plain, space = Space(spec), StudySpace(spec, ["x", "y"])
     rows = plain.from_unit(np.random.default_rng(0).random((5, 4)))
@@ -150,14 +150,14 @@ def test_one_outcome_far_below_the_rest_does_not_set_the_scale() -> None:
     np.testing.assert_allclose(told[1][:39], told[0][1:], atol=0.2)
 
 
-def test_outcomes_that_are_all_the_same_leave_the_unit_as_it_is() -> None:
+def test_equal_outcomes_leave_the_unit_unchanged() -> None:
     data = _joined(_sobol(surface, 20), values=lambda _: 0.25)
     told = [outcome.values["val_top1"] for outcome in data.outcomes[12:]]
     truth = [surface(outcome.params) for outcome in data.outcomes[12:]]
     np.testing.assert_allclose(np.diff(told), np.diff(truth))
 
 
-def test_a_metric_that_the_earlier_study_did_not_know_is_left_open() -> None:
+def test_a_metric_that_the_earlier_study_lacks_is_uninformative() -> None:
     data = _joined(_sobol(surface, 20), constraints=["peak_memory_gib <= 8"])
     assert all(outcome.sds["peak_memory_gib"] > 0 for outcome in data.outcomes[12:])
     assert all(outcome.values["peak_memory_gib"] == 4 for outcome in data.outcomes[12:])
@@ -180,13 +180,13 @@ def test_the_start_up_is_the_best_of_each_earlier_study_and_short() -> None:
     assert optimizer.ask()[0].params not in [trial.params for trial in earlier]
 
 
-def test_earlier_trials_stand_for_those_of_the_start_up_but_two() -> None:
+def test_earlier_trials_replace_all_but_two_of_the_start_up() -> None:
     assert [startup_trials(_spec(), earlier=count) for count in (0, 1, 2, 50)] == [5, 4, 3, 2]
     fixed = spec_with(optimizer={"startup_trials": 7})
     assert startup_trials(fixed, earlier=50) == 7
 
 
-def test_suggestions_are_a_function_of_the_records_and_what_was_taken_over() -> None:
+def test_suggestions_are_a_function_of_the_records_and_the_earlier_trials() -> None:
     earlier = _sobol(related, 20)
     optimizer, told = Optimizer(_spec(), BayesGenerator, earlier=earlier), _search(surface, 0, 5, earlier)
     optimizer.replay(

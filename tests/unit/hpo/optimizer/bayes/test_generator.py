@@ -69,7 +69,7 @@ def test_suggestions_depend_on_the_history_alone() -> None:
     assert fresh == lived.propose(History(spec, records), 2)
 
 
-def test_a_batch_is_what_one_by_one_with_pending_trials_gives_apart() -> None:
+def test_a_batch_equals_single_proposals_with_pending_trials_and_its_points_lie_apart() -> None:
     spec = spec_with(space=SPACE)
     history = History(spec, _records(spec, 20))
     batch = BayesGenerator().propose(history, 6)
@@ -85,7 +85,7 @@ def test_a_batch_is_what_one_by_one_with_pending_trials_gives_apart() -> None:
     assert len(pending) == 2
 
 
-def test_it_finds_the_peak_of_a_conditional_space() -> None:
+def test_the_peak_of_a_conditional_space_is_found() -> None:
     spec = spec_with(space=SPACE)
     records = _records(spec, 6)
     for _ in range(24):
@@ -106,7 +106,7 @@ def test_predictions_are_in_the_unit_of_the_metric() -> None:
     assert abs(suggestion.predicted_mean - truth) < 4 * suggestion.predicted_sd + 0.02
 
 
-def test_constraints_and_two_objectives_are_both_kept() -> None:
+def test_two_objectives_are_improved_under_a_constraint() -> None:
     objectives = [{"metric": "val_top1"}, {"metric": "epoch_seconds"}]
     spec = spec_with(space=SPACE, objectives=objectives, constraints=["val_top1 >= 0.2"])
     records = _records(spec, 12)
@@ -126,7 +126,7 @@ def test_constraints_and_two_objectives_are_both_kept() -> None:
 @pytest.mark.parametrize(
     "constraint", ["epoch_seconds <= 2", "epoch_seconds >= 2", "val_top1 >= 0.5", "val_top1 <= 0.5"]
 )
-def test_the_probability_of_the_constraints_is_told(constraint: str) -> None:
+def test_suggestions_carry_the_probability_of_the_constraints(constraint: str) -> None:
     """Also of one that points against its objective."""
     spec = spec_with(space=SPACE, constraints=[constraint])
     (suggestion,) = BayesGenerator().propose(History(spec, _records(spec, 40)), 1)
@@ -138,7 +138,7 @@ def test_the_probability_of_the_constraints_is_told(constraint: str) -> None:
     assert BayesGenerator().propose(History(free, _records(free, 10)), 1)[0].predicted_feasibility is None
 
 
-def test_what_is_required_of_the_objective_may_lie_far_above_the_best() -> None:
+def test_a_constraint_on_the_objective_may_lie_far_above_the_best() -> None:
     """Beyond the ceiling of a log of the gap; and nothing near it can be hoped for."""
     spec = spec_with(space=SPACE, constraints=["val_top1 >= 0.95"])
     records, found = _records(spec, 8, seed=4), list[Suggestion]()
@@ -178,7 +178,7 @@ def test_a_constrained_metric_may_change_its_sign_between_two_fits() -> None:
     spec.check_params(suggestion.params)
 
 
-def test_what_a_model_cannot_tell_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_that_are_not_finite_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_with(space=SPACE, constraints=["epoch_seconds <= 4"])
     history = History(spec, _records(spec, 12))
     (told,) = BayesGenerator().propose(history, 1)
@@ -198,7 +198,7 @@ def test_outcomes_that_are_all_the_same(value: float) -> None:
     assert len(BayesGenerator().propose(History(spec, records), 3)) == 3
 
 
-def test_with_known_noise_the_lucky_one_is_not_believed() -> None:
+def test_with_known_noise_a_lucky_value_is_not_taken_for_the_best() -> None:
     """One of twelve configurations that are worth the same was lucky."""
     space = {"dropout": SPACE["dropout"]}
 

@@ -42,7 +42,7 @@ def test_the_posterior_is_that_of_scikit_learn(kernel: Kernel, stock: StockKerne
     assert np.allclose(_process(kernel).marginal(QUERY), (found[0][0], np.diag(covariance)))
 
 
-def test_members_are_processes_of_their_own() -> None:
+def test_members_equal_separate_processes() -> None:
     other = Hyperparameters(
         lengthscales=np.array([1.0, 0.3, 0.7]), outputscale=0.6, noise=0.1, mean=-0.2, kernel=gaussian
     )
@@ -115,7 +115,7 @@ def test_the_evidence_is_likelihood_times_priors(kernel: Kernel) -> None:
         assert np.allclose(gradient, numeric, rtol=1e-5, atol=1e-6)
 
 
-def test_a_fit_tells_noise_from_signal_and_what_matters_from_what_does_not() -> None:
+def test_a_fit_separates_noise_from_signal_and_relevant_from_irrelevant_parameters() -> None:
     points = RNG.random((80, 3))
     signal = np.sin(6 * points[:, 0])
     columns = np.arange(3)

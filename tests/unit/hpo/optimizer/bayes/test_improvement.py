@@ -15,7 +15,7 @@ from hpo.optimizer.bayes.improvement import cells, is_dominated, log_gain, log_h
 from .stock import Hypervolume, log_ei_helper
 
 
-def test_log_h_is_that_of_botorch_and_goes_on_below() -> None:
+def test_log_h_is_that_of_botorch_and_continues_below_its_range() -> None:
     z = np.concatenate([np.linspace(-60, 8, 401), [-1e3, -1e4, -1e6, -1e9]])
     value, by_cdf, by_pdf = log_h(z)
     assert np.allclose(value[:401], log_ei_helper(torch.tensor(z[:401])).numpy(), rtol=1e-9)
@@ -42,7 +42,7 @@ def test_the_gain_is_the_integral(lower: float, upper: float) -> None:
     assert by_sd[0] == pytest.approx(np.log(gain(mean, sd + 1e-4) / gain(mean, sd - 1e-4)) / 2e-4, rel=1e-4)
 
 
-def test_probabilities_far_from_likely() -> None:
+def test_tiny_probabilities_are_accurate() -> None:
     mean = np.array([-40.0, -3.0, 0.5, 9.0])
     value, by_mean, by_sd = log_probability(mean, np.full(4, 0.5), 0.25)
     assert np.allclose(value, norm.logsf(0.25, mean, 0.5))

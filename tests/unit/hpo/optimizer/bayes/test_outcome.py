@@ -20,7 +20,7 @@ GAINS = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30).map(np.array)
 
 @given(gains=GAINS)
 @settings(max_examples=100, deadline=None)
-def test_transforms_keep_the_order_and_lead_back(gains: np.ndarray) -> None:
+def test_transforms_keep_the_order_and_are_inverted(gains: np.ndarray) -> None:
     for transform in objective_transforms(gains):
         targets = transform.forward(gains)
         assert np.isfinite(targets).all()
@@ -56,7 +56,7 @@ def test_the_unit_of_a_metric_does_not_matter(unit: float) -> None:
     assert np.allclose([transform.forward(unit * gains) for transform in objective_transforms(unit * gains)], targets)
 
 
-def test_what_is_required_of_an_objective_is_never_infinitely_good() -> None:
+def test_the_threshold_of_an_objective_has_a_finite_target() -> None:
     gains = np.array([0.1, 0.2, 0.7, 0.4])  # ceilings at 1.2 and 0.75
     for threshold, count in ((0.5, 3), (0.9, 2), (1.5, 1)):
         found = objective_transforms(gains, threshold)
@@ -71,7 +71,7 @@ def test_a_diverged_loss_does_not_flatten_the_others() -> None:
     assert targets.argmin() == 7
 
 
-def test_outcomes_that_gather_at_the_best_do_not_become_a_needle() -> None:
+def test_outcomes_that_gather_near_the_best_do_not_hide_the_other_differences() -> None:
     spread = -np.linspace(1.0, 3.0, 10)
     gathered = -1.0 - 1e-6 * np.linspace(0.0, 1.0, 90)
     before, after = objective_transforms(spread), objective_transforms(np.concatenate([spread, gathered]))
@@ -88,5 +88,5 @@ def test_sizes_may_be_modelled_by_their_logarithm() -> None:
     assert plain.forward(memory).std() == pytest.approx(1)
 
 
-def test_what_lies_beyond_the_end_of_a_logarithm_is_infinitely_good() -> None:
+def test_gains_beyond_the_end_of_a_logarithm_have_infinite_targets() -> None:
     assert Transform(ceiling=0.0).forward(np.array([0.5]))[0] == np.inf

@@ -41,7 +41,7 @@ def _belief(prior: Params, confidence: str = "medium") -> Belief:
 
 
 @pytest.mark.parametrize(("confidence", "sd"), [("low", 0.5), ("medium", 0.25), ("high", 0.125)])
-def test_a_number_is_believed_to_be_a_truncated_normal(confidence: str, sd: float) -> None:
+def test_the_belief_about_a_number_is_a_truncated_normal(confidence: str, sd: float) -> None:
     belief = _belief({"dropout": 0.63}, confidence)
     coordinates = np.linspace(0, 1, 7)
     rows = np.column_stack([np.full((7, 2), 0.3), coordinates, np.zeros((7, 2))])
@@ -49,14 +49,14 @@ def test_a_number_is_believed_to_be_a_truncated_normal(confidence: str, sd: floa
     np.testing.assert_allclose(belief.values(rows), np.log(0.95 * density + 0.05))
 
 
-def test_a_choice_is_believed_as_its_weight_says() -> None:
+def test_the_belief_about_a_choice_follows_its_weight() -> None:
     shares = np.exp(
         _belief({"model": "b"}, "high").values(np.array([[0.5, 0.5, 0.5, place, 0.5] for place in range(3)]))
     )
     np.testing.assert_allclose(shares / 3, [1 / 8, 6 / 8, 1 / 8])
 
 
-def test_what_is_inactive_counts_nothing() -> None:
+def test_inactive_parameters_contribute_nothing() -> None:
     belief = _belief({"model.x": 0.9}, "high")
     values = belief.values(np.array([[0.5, 0.5, 0.5, place, 0.0] for place in range(3)]))
     assert values[0] < -1
@@ -77,7 +77,7 @@ def test_a_belief_fades_with_the_trials() -> None:
 
 
 def _gaps(prior: Params, seed: int, trials: int = 24) -> list[float]:
-    """How far the best of a search has come to 0 after each trial."""
+    """Return the best value of a search after each trial; the optimum is 0."""
 
     def gap(params: Params) -> float:
         lr, decay = (math.log10(float(params[key]) / BEST[key]) / 4 for key in ("lr", "weight_decay"))

@@ -37,7 +37,7 @@ def _acquisition(space: Space, seed: int) -> tuple[Acquisition, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_nothing_drawn_at_random_is_better_than_what_is_found(seed: int) -> None:
+def test_no_random_row_is_better_than_the_one_found(seed: int) -> None:
     acquisition, rows = _acquisition(SPACE, seed)
     found = search(SPACE, acquisition, rows[:4], lambda _: True, [seed])
     assert found is not None
@@ -46,7 +46,7 @@ def test_nothing_drawn_at_random_is_better_than_what_is_found(seed: int) -> None
     assert acquisition.values(found[None])[0] >= acquisition.values(drawn).max() - 0.02
 
 
-def test_what_is_known_is_passed_over() -> None:
+def test_known_rows_are_skipped() -> None:
     acquisition, rows = _acquisition(SPACE, 0)
     first = search(SPACE, acquisition, rows[:4], lambda _: True, [0])
     assert first is not None

@@ -30,7 +30,7 @@ def _distance(space: Space, left: dict[str, Any], right: dict[str, Any]) -> floa
 
 @given(raw=spaces(), data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_there_and_back(raw: dict[str, Any], data: st.DataObject) -> None:
+def test_encoding_and_decoding_are_inverse(raw: dict[str, Any], data: st.DataObject) -> None:
     spec = spec_with(space=raw)
     space = Space(spec)
     params = decode(spec, data.draw(st.lists(st.floats(0, 1, exclude_max=True), min_size=len(raw), max_size=len(raw))))
@@ -72,7 +72,7 @@ def test_every_row_is_a_configuration(raw: dict[str, Any], seed: int) -> None:
                 assert axis.value(coordinate) != axis.value(float(row[place]))
 
 
-def test_what_is_inactive_does_not_count() -> None:
+def test_inactive_parameters_do_not_change_distances() -> None:
     space = Space(spec_with(space=CONDITIONAL))
     row = space.encode({"model": "c", "lr": 0.01})
     hidden = row.copy()
@@ -80,7 +80,7 @@ def test_what_is_inactive_does_not_count() -> None:
     assert np.array_equal(space.embed(row[None]), space.embed(hidden[None]))
 
 
-def test_one_of_two_active_is_equally_far_whatever_its_value() -> None:
+def test_a_parameter_active_in_one_configuration_adds_the_same_distance_for_every_value() -> None:
     space = Space(spec_with(space=CONDITIONAL))
     without = {"model": "c", "lr": 0.01}
     distances = [
@@ -112,7 +112,7 @@ def test_a_child_of_a_fixed_parent_follows_the_grandparent() -> None:
     assert space.decode(rows[1]) == {"model": "b"}
 
 
-def test_neither_the_order_of_choices_nor_the_direction_of_a_range_counts() -> None:
+def test_the_order_of_choices_and_the_direction_of_a_range_do_not_matter() -> None:
     spec = spec_with(space=CONDITIONAL)
     relabelled = spec_with(space={**CONDITIONAL, "model": {"type": "categorical", "choices": ["c", "a", "b"]}})
     rng = np.random.default_rng(0)
@@ -129,7 +129,7 @@ def test_neither_the_order_of_choices_nor_the_direction_of_a_range_counts() -> N
 
 @given(raw=spaces(), seed=st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
-def test_gradients_find_their_way_back(raw: dict[str, Any], seed: int) -> None:
+def test_pulled_back_gradients_match_finite_differences(raw: dict[str, Any], seed: int) -> None:
     space = Space(spec_with(space=raw))
     rng = np.random.default_rng(seed)
     rows = space.from_unit(rng.random((3, space.dimensions)))

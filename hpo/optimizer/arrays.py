@@ -1,4 +1,4 @@
-"""The types of arrays in this package: everything is float64."""
+"""The types of arrays in this package: all real numbers are float64."""
 
 from __future__ import annotations
 
@@ -7,3 +7,4 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Indices = NDArray[np.intp]
