@@ -12,6 +12,7 @@ import yaml
 
 from hpo.cli.demo import demo_spec
 from hpo.cli.spec_check import check_models, search_fragment
+from hpo.errors import SpecError
 from hpo.spec import TrainingConfig, parse_spec
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -46,6 +47,15 @@ def test_the_settings_in_the_readme_have_the_defaults_it_gives() -> None:
             assert yaml.safe_load(value) == defaults[key] or float(value) == defaults[key], key
             checked += 1
     assert checked >= 15
+
+
+def test_the_message_in_the_readme_is_the_one_that_a_person_gets() -> None:
+    """The README sets `low` of the learning rate of its first study to 0."""
+    raw = next(raw for block in _blocks("yaml") if "lr" in (raw := yaml.safe_load(block)).get("space", {}))
+    raw["space"]["lr"]["low"] = 0
+    with pytest.raises(SpecError) as caught:
+        parse_spec(raw, search_fragment)
+    assert f"    error: {caught.value}\n" in (CHECKOUT / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
