@@ -1,15 +1,15 @@
-"""Errors of the service, each class with the sentence a person reads.
+"""Errors of the service; the docstring of a class is its default message.
 
     HpoError
     ├── SpecError               the study spec is wrong; carries one SpecIssue per offending field
     │   └── GuessError          a configuration that a person asks for is not in the space
     ├── NotFoundError           no such study, trial or worker
     ├── ConflictError           the request does not fit the present state
-    │   ├── StudyExistsError    a study of that name is there already
-    │   └── StaleLeaseError     the lease was lost: somebody else owns the trial now
-    ├── AuthenticationError     no token, or one that is not known
+    │   ├── StudyExistsError    a study of that name exists already
+    │   └── StaleLeaseError     the lease was lost: another worker may have the trial now
+    ├── AuthenticationError     no token, or an unknown one
     ├── PermissionDeniedError   the token lacks the scope
-    ├── StoreUnavailableError   Postgres cannot be reached; trying again later is right
+    ├── StoreUnavailableError   Postgres cannot be reached; callers should try again later
     └── SetupError              this machine or its settings cannot do what was asked
 
 Nothing below `api/` knows of HTTP: the API maps these classes to problem+json, the command line to exit codes.
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 
 class HpoError(Exception):
-    """Something went wrong that a person can understand and act on."""
+    """The request failed for a reason that the user can act on."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").splitlines()[0])
@@ -30,7 +30,7 @@ class HpoError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecIssue:
-    """One thing wrong with a spec: the field's path (`space.lr.low`) and a sentence with what would be right."""
+    """One error in a spec: the path of the field (`space.lr.low`), and a sentence that says what would be right."""
 
     path: str
     message: str

@@ -1,6 +1,6 @@
-"""Check at start-up that the five packages that run are the ones that were installed together.
+"""A check at start-up that all five packages are imported from the same installation.
 
-Their names are short and common; a folder called `data` or `models` beside a script would shadow ours.
+Their names are short and common: a folder called `data` or `models` beside a script would be imported instead of ours.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ PACKAGES = ("hpo", "models", "data", "workers", "api")
 
 
 def check_installation() -> None:
-    """Make sure that all five packages are imported from one folder.
+    """Check that all five packages are imported from one folder.
 
     Raises:
-        SetupError: names the package that comes from elsewhere, and from where.
+        SetupError: a package comes from another folder; the message names both.
     """
     ours = Path(__file__).resolve().parents[1]
     for name in PACKAGES:
@@ -25,8 +25,8 @@ def check_installation() -> None:
         place = None if found is None or found.origin is None else Path(found.origin).resolve().parents[1]
         if place == ours:
             continue
-        where = "cannot be found" if place is None else f"is taken from {place}"
+        where = "cannot be found" if place is None else f"is imported from {place}"
         raise SetupError(
-            f"the package {name!r} {where}, but video-hpo is installed in {ours}; run from another folder, "
-            f"or take what shadows it off PYTHONPATH"
+            f"the package {name!r} {where}, but video-hpo is installed in {ours}: run from another folder, "
+            f"or remove the folder that shadows it from PYTHONPATH"
         )

@@ -1,7 +1,7 @@
-"""Where things are on this machine: data directory, database, API address, token.
+"""The settings of this machine: data directory, database, API address, token.
 
-Environment: `HPO_HOME` (data directory), `DATABASE_URL` (Postgres; the embedded server without it), `HPO_URL` (the API)
-and `HPO_TOKEN`. Nothing else is read from the environment.
+They come from these environment variables: `HPO_HOME` (data directory), `DATABASE_URL` (Postgres; without it the
+embedded server), `HPO_URL` (the API) and `HPO_TOKEN`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The surroundings of one process. Secrets do not appear in its repr."""
+    """The settings of one process. Secrets do not appear in its repr."""
 
     home: Path
     """The data directory: token, embedded database, checkpoints, caches."""
@@ -31,20 +31,20 @@ class Settings:
 
     @property
     def token_file(self) -> Path:
-        """The token that `hpo serve` writes for everybody on this machine (mode 0600)."""
+        """The file in which `hpo serve` writes the token for commands and workers of this user (mode 0600)."""
         return self.home / "token"
 
     @property
     def server_file(self) -> Path:
-        """Where `hpo serve` notes its address while it runs."""
+        """The file in which `hpo serve` writes its address while it runs."""
         return self.home / "server.json"
 
     @property
     def postgres_dir(self) -> Path:
-        """The embedded database: in the data directory, unless its user could not reach it there.
+        """The folder of the embedded database: in the data directory, unless the server's user cannot reach it there.
 
-        Root's server runs as a user of its own. Where a parent of the data directory is closed to others (a home
-        directory of mode 0700), the database stands under /var/lib instead of opening that folder.
+        Started by root, the server runs as a separate user. If a parent of the data directory is closed to others (a
+        home directory of mode 0700), the database is under /var/lib, so that the closed folder stays closed.
         """
         inside = self.home / "postgres"
         if os.geteuid() != 0 or all(_is_searchable(folder) for folder in self.home.parents):
@@ -64,10 +64,10 @@ class Settings:
 
     @classmethod
     def load(cls, *, home: Path | None = None, url: str | None = None, token_file: Path | None = None) -> Settings:
-        """Combine arguments, environment and what `hpo serve` left in the data directory, in this order.
+        """Return the settings from the arguments, else the environment, else the files of `hpo serve`.
 
         Raises:
-            SetupError: a token file was named that cannot be read.
+            SetupError: the given token file cannot be read.
         """
         folder = (home or _default_home()).expanduser().absolute()
         return cls(
@@ -82,7 +82,7 @@ def _is_searchable(folder: Path) -> bool:
     try:
         return bool(folder.stat().st_mode & stat.S_IXOTH)
     except OSError:
-        return True  # not there yet: made with the data directory
+        return True  # it does not exist yet: it will be made with the data directory
 
 
 def _default_home() -> Path:
@@ -107,7 +107,8 @@ def _token(home: Path, token_file: Path | None) -> str | None:
         try:
             return token_file.expanduser().read_text().strip()
         except OSError as error:
-            raise SetupError(f"the token file {token_file} cannot be read ({error.strerror})") from error
+            message = f"the token file {token_file} cannot be read ({error.strerror}): check --token-file"
+            raise SetupError(message) from error
     if os.environ.get("HPO_TOKEN"):
         return os.environ["HPO_TOKEN"].strip()
     try:

@@ -1,4 +1,4 @@
-"""A trial as every part of the service sees it: its states, its failure kinds, what the optimizer decides.
+"""A trial as every part of the service sees it: its states, its failure kinds, and what may be decided about it.
 
 The state machine (the only statements that move a trial live in `hpo/store/lifecycle.sql`):
 
@@ -25,7 +25,7 @@ ENQUEUED: Final = "enqueued"
 
 
 class TrialState(StrEnum):
-    """Where a trial is in its life."""
+    """The state of a trial."""
 
     SUGGESTED = "suggested"
     RUNNING = "running"
@@ -37,7 +37,7 @@ class TrialState(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing can happen to the trial any more."""
+        """Whether the trial has ended and can never change again."""
         return self in TERMINAL_STATES
 
 
@@ -45,7 +45,7 @@ TERMINAL_STATES = frozenset({TrialState.COMPLETED, TrialState.STOPPED, TrialStat
 
 
 class StudyState(StrEnum):
-    """Where a study is in its life: only an active one hands out trials."""
+    """The state of a study: only an active one gives trials to workers."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -67,7 +67,7 @@ class FailureKind(StrEnum):
     LOST = "lost"
     """Its workers died until the retries were used up."""
     INVALID = "invalid"
-    """The configuration cannot be built, or its data set is not there."""
+    """The configuration cannot be built, or its data set is missing."""
 
 
 class Decision(StrEnum):
@@ -77,18 +77,18 @@ class Decision(StrEnum):
     STOP = "stop"
     """Finish early; the result so far counts."""
     PAUSE = "pause"
-    """Write a checkpoint and give the trial back; it goes on later."""
+    """Write a checkpoint and release the trial; it may continue later."""
     ABANDON = "abandon"
-    """Drop the trial: nothing it reports is wanted any more."""
+    """Drop the trial: its reports are no longer accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:
-    """A configuration that an optimizer proposes, and why.
+    """A configuration that an optimizer proposes, with its predictions.
 
-    `predicted_mean` and `predicted_sd` are the model's belief about the first objective, in its own unit, and
-    `predicted_feasibility` the probability that the constraints hold; None for generators without a model, and
-    without constraints.
+    `predicted_mean` and `predicted_sd` are the model's prediction of the first objective, in its own unit, and
+    `predicted_feasibility` is the probability that the constraints hold. They are None for generators without a model;
+    the last is also None without constraints.
     """
 
     params: Params
@@ -97,12 +97,12 @@ class Suggestion:
     predicted_sd: float | None = None
     predicted_feasibility: float | None = None
     required_memory_bytes: int | None = None
-    """Device memory it is expected to need: it is given to no smaller device. None while that cannot be told."""
+    """Device memory it is expected to need: no smaller device gets it. None while it cannot be predicted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierTrial:
-    """What a trial of an earlier study has shown, as a configuration of the study that learns from it."""
+    """The result of a trial of an earlier study, as a configuration of the study that learns from it."""
 
     study: str
     """The name of the earlier study."""
@@ -115,7 +115,7 @@ class TrialRecord:
     """A trial read from the store (or kept in memory), with its learning curve.
 
     `curve` maps the step (epochs done, from 1) to the metrics reported there; where several attempts reported a
-    step, the last attempt's stand. `metrics` are the final values of a completed or stopped trial.
+    step, those of the last attempt count. `metrics` are the final values of a completed or stopped trial.
     """
 
     id: int

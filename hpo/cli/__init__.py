@@ -1,9 +1,9 @@
-"""The `hpo` command: the composition root, the one place that may import every package.
+"""The `hpo` command: the composition root, the only place that may import every package.
 
-Each command imports what it needs when it runs, so that `hpo study create` does not wait for PyTorch.
+Each command imports the packages it needs when it runs, so that `hpo study create` does not wait for PyTorch.
 """
 
-# Imported for what they add to the command: each registers itself with the root in `app`.
+# Importing these modules adds their commands: each registers itself with the root in `app`.
 from . import (  # noqa: F401
     database,
     dataset_index,

@@ -1,4 +1,4 @@
-"""The `hpo` command: its root, the options that every command shares, and how errors are told."""
+"""The root of the `hpo` command: the options that every command shares, and how errors are printed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (errors.StoreUnavailableError, 6),
     (errors.HpoError, 1),
 )
-"""First match wins. 0 is success, 1 a failure without a class of its own, 2 also wrong usage."""
+"""Exit codes by class of error; the first match counts. 0 is success, 2 also means wrong usage."""
 
 app = typer.Typer(
     name="hpo",
@@ -34,9 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-WIDE = 300
-"""Columns where the output is no terminal: a file or a pipe has no edge at which tables must be cut."""
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+PIPE_COLUMNS = 300
+"""Width of tables in columns if the output is not a terminal: in a file or a pipe they need not be cut."""
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -57,23 +57,23 @@ def _options(
 
 
 def settings_of(context: typer.Context) -> Settings:
-    """Return the settings that the root options made."""
+    """Return the settings made from the root options."""
     found = context.find_object(Settings)
     assert found is not None, "every command runs below the root callback"  # noqa: S101 - a fact of typer
     return found
 
 
 def exit_code(error: Exception) -> int:
-    """The exit status that stands for `error`."""
+    """Return the exit status of `error`."""
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
 
 
 @contextmanager
 def one_sentence_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn errors of `models` and `data`, which know nothing of ours, into ones that are told in a sentence.
+    """Turn errors of `models` and `data`, which do not know our classes, into errors that are printed as one sentence.
 
     Raises:
-        HpoError: with the sentence of the error that was caught.
+        HpoError: with the message of the error that was caught.
     """
     try:
         yield
@@ -82,10 +82,10 @@ def one_sentence_errors(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the `hpo` command. A person's mistake is told in a sentence, never with a traceback.
+    """Run the `hpo` command. A mistake of the user is reported in one sentence, without a traceback.
 
     Raises:
-        SystemExit: always, with the status that `EXIT_CODES` gives.
+        SystemExit: always; the status is 0, or that of the error in `EXIT_CODES`.
     """
     try:
         check_installation()
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def print_error(error: errors.HpoError) -> None:
-    """Print an error for a person: one line, or one per field of a wrong spec."""
+    """Print an error: one line, or one line per wrong field of a spec."""
     lines = [str(issue) for issue in error.issues] if isinstance(error, errors.SpecError) else [str(error)]
     for line in lines:
         err.print("error: ", style="red", end="")

@@ -7,13 +7,13 @@ import typer
 from .app import app, out, settings_of
 from .serve import make_home, postgres
 
-group = typer.Typer(no_args_is_help=True, help="Look after the database.")
+group = typer.Typer(no_args_is_help=True, help="Maintain the database.")
 app.add_typer(group, name="db")
 
 
 @group.command()
 def upgrade(context: typer.Context) -> None:
-    """Bring the schema up to date; `hpo serve` does so by itself."""
+    """Bring the schema up to date; `hpo serve` does this at its start."""
     from ..store import migrate
 
     settings = settings_of(context)

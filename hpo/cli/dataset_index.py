@@ -1,4 +1,4 @@
-"""`hpo data scan | check | stats | split | export`: look at a data set, without preparing it."""
+"""`hpo data scan | check | stats | split | export`: inspect a data set without preparing it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ RootOrIndex = Annotated[
     Path, typer.Argument(help="Folder of the data set, or the index.json of a scan.", show_default=False)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Into = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it.", show_default=False)]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it.", show_default=False)]
 
 
 def _scanned(context: typer.Context, root: Path, name: str, group_pattern: str | None) -> Index:
-    """Scan with a progress bar; what was decoded before is remembered, also by `prepare` and by workers."""
+    """Return the index of a scan, with a progress bar; results are cached, also for `prepare` and for workers."""
     from data import DatasetError
     from data.scanning.scan import scan_into
 
@@ -38,7 +38,7 @@ def _scanned(context: typer.Context, root: Path, name: str, group_pattern: str |
 
 
 def _known(context: typer.Context, root: Path, name: str, group_pattern: str | None) -> Index:
-    """Read an index that `scan` wrote, or scan a folder."""
+    """Return the index that `scan` wrote, or that of a folder after scanning it."""
     from data import DatasetError
     from data.index.file import read_index
 
@@ -50,9 +50,9 @@ def _known(context: typer.Context, root: Path, name: str, group_pattern: str | N
 
 @group.command()
 def scan(
-    context: typer.Context, root: Root, name: Name = "auto", group_pattern: GroupPattern = None, output: Into = None
+    context: typer.Context, root: Root, name: Name = "auto", group_pattern: GroupPattern = None, output: Output = None
 ) -> None:
-    """Decode every clip once and write the index: index.json, labels.json, meta.json. Goes on where it was killed."""
+    """Decode every clip once and write the index: index.json, labels.json, meta.json. Resumes after being killed."""
     from data import DatasetError
     from data.scanning.scan import write_scan
 
@@ -73,10 +73,10 @@ def check(
     group_pattern: GroupPattern = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decode every clip once and tell what is there and what is wrong; exits with 1 if anything is."""
-    from data.scanning.report import check as look_over
+    """Decode every clip once and report its content and all problems; exits with 1 if there are any."""
+    from data.scanning.report import check as check_index
 
-    report = look_over(_known(context, root, name, group_pattern))
+    report = check_index(_known(context, root, name, group_pattern))
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:
@@ -92,10 +92,10 @@ def stats(
     group_pattern: GroupPattern = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is in a data set: classes, groups, lengths, sizes, frame rates, codecs."""
-    from data.scanning.report import stats as tables
+    """Show the content of a data set: classes, groups, lengths, sizes, frame rates, codecs."""
+    from data.scanning.report import stats as count_stats
 
-    found = tables(_known(context, root, name, group_pattern))
+    found = count_stats(_known(context, root, name, group_pattern))
     if as_json:
         typer.echo(json.dumps(asdict(found)))
     else:
@@ -109,17 +109,17 @@ def split(
     name: Name = "auto",
     number: Annotated[int, typer.Option("--split", help="Official split.", min=1)] = 1,
     validation: Annotated[str, typer.Option(help="groups, kfold, official or random.")] = "groups",
-    held_out: Annotated[str, typer.Option(help="Groups of each class that are held out, of how many.")] = "1of6",
+    held_out: Annotated[str, typer.Option(help="Groups of each class that are held out: 1of6 is one of six.")] = "1of6",
     seed: Annotated[
-        int | None, typer.Option(help="Draw the groups instead of taking the last.", show_default=False)
+        int | None, typer.Option(help="Hold out groups drawn at random instead of the last ones.", show_default=False)
     ] = None,
     folds: Annotated[int, typer.Option(help="Folds of kfold.", min=2)] = 5,
-    fold: Annotated[int, typer.Option(help="Which fold validates.", min=1)] = 1,
+    fold: Annotated[int, typer.Option(help="The fold used for validation.", min=1)] = 1,
     group_pattern: GroupPattern = None,
-    output: Into = None,
+    output: Output = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show which clips fit, validate and stay sealed, told from the lists alone; writes their ids with --output."""
+    """Show which clips are for fitting, for validation, and sealed, from the lists alone; --output writes their ids."""
     from data import DatasetError
     from data.index.splits import make_split
     from data.scanning.scan import read_listing
@@ -128,7 +128,7 @@ def split(
     with one_sentence_errors(DatasetError):
         spec = SplitSpec(
             split=number,
-            validation=validation,  # type: ignore[arg-type]  # the spec refuses what it does not know
+            validation=validation,  # type: ignore[arg-type]  # the spec refuses unknown values
             held_out=held_out,
             seed=seed,
             folds=folds,
@@ -161,7 +161,7 @@ def export(
 
     index = _scanned(context, root, name, None)
     with one_sentence_errors(DatasetError):
-        written = write(index, root.expanduser(), folder, to, split=number)  # type: ignore[arg-type]  # refused by name
+        written = write(index, root.expanduser(), folder, to, split=number)  # type: ignore[arg-type]  # `write` refuses unknown values
     out.print(f"{written.clips} clips of {len(index.clips)} written to {folder}, {len(written.lists)} lists")
     for note in written.notes:
         out.print(f"note: {note}", markup=False)
@@ -185,4 +185,4 @@ def _write(path: Path, content: dict[str, object]) -> None:
     try:
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise HpoError(f"{path} cannot be written to: {error.strerror}") from error
+        raise HpoError(f"{path} cannot be written ({error.strerror}): choose another --output") from error

@@ -1,4 +1,4 @@
-"""Tables of `hpo data`, for people."""
+"""The tables that `hpo data` prints."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .app import out
 if TYPE_CHECKING:
     from data.scanning.report import CheckReport, Stats
 
-MOST_LINES = 30
-"""Problems, duplicates and rare values that are listed one by one."""
+MAX_LINES = 30
+"""Most problems, duplicates and different values that are listed."""
 
 
 def print_check(report: CheckReport) -> None:
-    """Print what `hpo data check` found."""
+    """Print the report of `hpo data check`."""
     out.print(
         f"layout {report.layout}: {report.n_clips} clips, {report.n_frames} frames, version {report.version[:12]}"
     )
@@ -39,7 +39,7 @@ def print_check(report: CheckReport) -> None:
 
 
 def print_stats(found: Stats) -> None:
-    """Print what `hpo data stats` counted."""
+    """Print the tables of `hpo data stats`."""
     out.print(
         f"layout {found.layout}: {found.clips} clips of {found.groups} groups, {found.frames} frames, "
         f"{found.hours:.2f} h, version {found.version[:12]}"
@@ -59,7 +59,7 @@ def print_stats(found: Stats) -> None:
 
 
 def print_split(class_names: Sequence[str], counts: Mapping[str, Mapping[str, int]], notes: Sequence[str]) -> None:
-    """Print how many clips of each class are in each part."""
+    """Print the number of clips of each class in each part."""
     table = Table("class", *counts)
     for name in class_names:
         table.add_row(escape(name), *(str(counts[part].get(name, 0)) for part in counts))
@@ -69,13 +69,13 @@ def print_split(class_names: Sequence[str], counts: Mapping[str, Mapping[str, in
 
 
 def _print_lines(lines: Sequence[str]) -> None:
-    for line in lines[:MOST_LINES]:
+    for line in lines[:MAX_LINES]:
         out.print(line, markup=False)
-    if len(lines) > MOST_LINES:
-        out.print(f"... and {len(lines) - MOST_LINES} more; --json shows all")
+    if len(lines) > MAX_LINES:
+        out.print(f"... and {len(lines) - MAX_LINES} more; --json shows all")
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    shown = [f"{value or 'unknown'} ({count})" for value, count in list(counts.items())[:MOST_LINES]]
+    shown = [f"{value or 'unknown'} ({count})" for value, count in list(counts.items())[:MAX_LINES]]
     rest = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {rest} more" if rest else "")

@@ -1,4 +1,4 @@
-"""`hpo data`: make data sets; looking at them is in `dataset_index`, preparing them in `preparing`."""
+"""`hpo data make-demo`, and what all `hpo data` commands share; the others are in `dataset_index` and `preparing`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Report = Callable[[str, int, int], None]
 
 @contextmanager
 def progress_bar() -> Iterator[Report]:
-    """Show a bar on standard error; give the function that moves it: (stage, done, total)."""
+    """Show a progress bar on standard error and yield the function that updates it: (stage, done, total)."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as bar:
         tasks: dict[str, TaskID] = {}
@@ -48,10 +48,10 @@ def make_demo(
     clips_per_group: Annotated[int, typer.Option(help="Clips per class and group.")] = 5,
     seed: Annotated[int, typer.Option(help="Another seed gives other videos.")] = 0,
 ) -> None:
-    """Make a small set of real video files in which motion alone tells the classes apart."""
+    """Make a small data set of real video files whose classes differ in motion alone."""
     from data import DatasetError
     from data.synthetic.dataset import make_demo_dataset
 
     with one_sentence_errors(DatasetError), progress_bar() as report:
         make_demo_dataset(root, groups=groups, clips_per_group=clips_per_group, seed=seed, progress=report)
-    out.print(f"{root} is ready; `hpo data check {root}` looks through it")
+    out.print(f"{root} is ready; check it with `hpo data check {root}`")

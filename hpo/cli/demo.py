@@ -1,4 +1,4 @@
-"""`hpo demo`: the whole service, once, on videos that it makes itself."""
+"""`hpo demo`: a whole study, from generated videos to the final test."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STOP_SECONDS: Final = 40.0
 
 
 def demo_spec(root: Path, *, name: str = NAME, trials: int = 12) -> dict[str, Any]:
-    """The study of the demo: two small model families on motion-only videos, sized for two CPU cores."""
+    """Return the spec of the demo: two small model families on motion-only videos, sized for two CPU cores."""
     return {
         "name": name,
         "objectives": [{"metric": "val_top1", "direction": "maximize"}],
@@ -76,7 +76,7 @@ def demo(
     trials: Annotated[int, typer.Option(help="Trials of the study.", min=1)] = 12,
     serve_on: Annotated[
         bool | None,
-        typer.Option("--serve/--no-serve", help="Keep the dashboard up afterwards (default: in a terminal)."),
+        typer.Option("--serve/--no-serve", help="Keep the dashboard running afterwards (default: in a terminal)."),
     ] = None,
 ) -> None:
     """Run a whole study on generated videos: data, service, workers, optimizer, export, final test."""
@@ -92,7 +92,7 @@ def demo(
         took = time.monotonic() - started
         _conclude(client, settings, study, took)
         if serve_on if serve_on is not None else sys.stdout.isatty() and sys.stdin.isatty():
-            out.print("The dashboard stays up until you press Ctrl-C.")
+            out.print("The dashboard keeps running until you press Ctrl-C.")
             _wait_for_interrupt()
 
 
@@ -103,7 +103,7 @@ def _make_videos(settings: Settings) -> Path:
     with progress_bar() as bar:
         make_demo_dataset(root, **VIDEOS, progress=bar)
     count = sum(1 for _ in root.rglob("*.avi"))
-    out.print(f"[bold]1. Videos[/]   {count} encoded clips in which only motion tells the classes apart: {root}")
+    out.print(f"[bold]1. Videos[/]   {count} encoded clips whose classes differ in motion alone: {root}")
     return root
 
 
@@ -149,10 +149,10 @@ def _watch(client: Client, study: dict[str, Any], workers: Sequence[subprocess.P
     out.print(f"[bold]4. Study[/]    {study['name']}: {study['spec']['budget']['trials']} trials")
     seen: dict[int, str] = {}
     with Live(console=out, auto_refresh=False, transient=True) as live:
-        while (state := _patiently(client.study, study["name"]))["state"] == "active":
+        while (state := _with_retries(client.study, study["name"]))["state"] == "active":
             if all(worker.poll() is not None for worker in workers):
-                raise HpoError("the workers have ended; their logs are beside the data of the demo")
-            found = _patiently(client.trials, study["name"])
+                raise HpoError("all workers have ended: see worker-*.log in the data directory of the demo")
+            found = _with_retries(client.trials, study["name"])
             if out.is_terminal:
                 live.update(leaderboard(found, study["spec"]), refresh=True)
             else:
@@ -164,8 +164,8 @@ def _watch(client: Client, study: dict[str, Any], workers: Sequence[subprocess.P
         _print_changes(client.trials(study["name"]), seen)
 
 
-def _patiently(get: Callable[[str], T], name: str) -> T:
-    """Ask again while the database is away, as the workers do; a study goes on without its audience."""
+def _with_retries(get: Callable[[str], T], name: str) -> T:
+    """Return the answer, repeating the request while the database cannot be reached, as the workers do."""
     again = Retrying(
         retry=retry_if_exception_type(StoreUnavailableError),
         wait=wait_fixed(1),
@@ -176,7 +176,7 @@ def _patiently(get: Callable[[str], T], name: str) -> T:
 
 
 def _print_changes(found: Sequence[dict[str, Any]], seen: dict[int, str]) -> None:
-    """Where there is no terminal to redraw, print a line for each trial that changed state or epoch."""
+    """Print a line for each trial whose state or epoch changed, for outputs that are not a terminal."""
     for trial in found:
         metrics = trial.get("metrics") or trial.get("last_metrics") or {}
         score = f", val_top1 {metrics['val_top1']:.3f}" if "val_top1" in metrics else ""
@@ -195,7 +195,7 @@ def _conclude(client: Client, settings: Settings, study: dict[str, Any], took: f
     best_file = settings.home / "best.yaml"
     checkpoint = write_export(client.export(study["name"]), best_file)
     if checkpoint is None:
-        raise HpoError("the best trial has no checkpoint; see the workers' logs in " + str(settings.home))
+        raise HpoError(f"the best trial has no checkpoint: see the workers' logs in {settings.home}")
     print_evaluation(best_file, settings)
     out.print(f"[bold]Dashboard[/]  {client.login_link()}   (logs in once)")
     out.print(f"To come back later: hpo --home {settings.home} serve")
@@ -211,13 +211,13 @@ def _free_name(client: Client) -> str:
 def _process(
     settings: Settings, name: str, arguments: Sequence[str], *, program: str = "hpo"
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run one of our commands in the background, its output in a log file, until the block ends."""
+    """Run one of our commands in the background until the block ends; its output goes to a log file."""
     environment = {**os.environ, "HPO_HOME": str(settings.home)}
-    for variable in ("DATABASE_URL", "HPO_URL", "HPO_TOKEN"):  # the demo is a world of its own
+    for variable in ("DATABASE_URL", "HPO_URL", "HPO_TOKEN"):  # the demo uses its own database and API
         environment.pop(variable, None)
     command = [str(Path(sys.executable).with_name(program)), *arguments]
     with (settings.home / f"{name}.log").open("ab") as log:
-        # A process group of its own: Ctrl-C reaches the demo, which then ends its parts in order.
+        # In a new session Ctrl-C reaches the demo alone, which then ends its processes in order.
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             yield process
@@ -235,7 +235,7 @@ def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
             err.print(log.read_text()[-2000:], markup=False)
-            raise SetupError(f"`hpo serve` did not start; its log is {log}")
+            raise SetupError(f"`hpo serve` did not start: see its log, {log}")
         time.sleep(0.1)
 
 

@@ -1,4 +1,4 @@
-"""`hpo doctor`: is this machine ready?"""
+"""`hpo doctor`: check whether this machine is ready."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .app import app, out, settings_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing looked at: whether it is as it should be, and a sentence about it."""
+    """The result of one check: whether it passed, and a sentence about it."""
 
     ok: bool
     about: str
@@ -56,7 +56,8 @@ def _home(settings: Settings) -> Iterator[Finding]:
     folder = next(place for place in (settings.home, *settings.home.parents) if place.exists())
     free = shutil.disk_usage(folder).free / 2**30
     writable = os.access(folder, os.W_OK)
-    sentence = f"{settings.home} ({free:.0f} GiB free)" + ("" if writable else " is not writable; use --home")
+    advice = "" if writable else " is not writable: choose another with --home"
+    sentence = f"{settings.home} ({free:.0f} GiB free){advice}"
     yield Finding(ok=writable, about="data dir", sentence=sentence)
 
 

@@ -1,4 +1,4 @@
-"""`hpo study enqueue`: ask for configurations to be tried next."""
+"""`hpo study enqueue`: have configurations tried next."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ def enqueue(
         typer.echo(json.dumps(found))
         return
     known = len(wanted) - found["added"]
-    before = f", {known} asked for before" if known else ""
+    before = f", {known} already enqueued before" if known else ""
     out.print(f"{found['added']} added{before}; {found['waiting']} to be tried next")
 
 
 def read_guesses(arguments: Sequence[str]) -> list[dict[str, Any]]:
-    """Read files of configurations, and `KEY=VALUE` arguments, which together are one.
+    """Return the configurations in files, and the one that all `KEY=VALUE` arguments form together.
 
     Raises:
-        SpecError: a file cannot be read or holds something else, or a value is no single one.
+        SpecError: a file cannot be read or does not hold configurations, or a value is not a single one.
     """
     values: dict[str, object] = {}
     for argument in arguments:
         if "=" in argument:
             key, value = _pair(argument)
             if key in values:
-                raise _wrong(key, f"is given twice, as {values[key]!r} and {value!r}; several guesses go into a file")
+                raise _wrong(key, f"is given twice, as {values[key]!r} and {value!r}: put several guesses into a file")
             values[key] = value
     files = [guess for argument in arguments if "=" not in argument for guess in _read(Path(argument))]
     return [*files, *([_flat(values, source="")] if values else [])]
@@ -63,7 +63,7 @@ def read_guesses(arguments: Sequence[str]) -> list[dict[str, Any]]:
 def _pair(argument: str) -> tuple[str, object]:
     key, _, text = argument.partition("=")
     if not key.strip():
-        raise _wrong(argument, "names no parameter; values are given as KEY=VALUE")
+        raise _wrong(argument, "does not name a parameter: write KEY=VALUE")
     return key.strip(), decode(text, source=key.strip())
 
 
@@ -71,20 +71,20 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
     try:
         found = decode(path.read_text(encoding="utf-8"), source=str(path))
     except OSError as error:
-        raise _wrong(str(path), f"cannot be read ({error.strerror}); values are given as KEY=VALUE") from error
+        raise _wrong(str(path), f"cannot be read ({error.strerror}): name a file, or write KEY=VALUE") from error
     except UnicodeDecodeError as error:
-        raise _wrong(str(path), f"is not UTF-8 text: {error.reason}") from error
+        raise _wrong(str(path), f"is not UTF-8 text ({error.reason}): save it as UTF-8") from error
     for guess in found if isinstance(found, list) else [found]:
         yield _flat(guess, source=str(path))
 
 
 def _flat(guess: object, *, source: str) -> dict[str, Any]:
     if not isinstance(guess, Mapping):
-        raise _wrong(source, "should hold a configuration (parameter: value), or a list of them")
+        raise _wrong(source, "must hold a configuration (parameter: value), or a list of them")
     flat = flatten({str(key): value for key, value in guess.items()})
     for key, value in flat.items():
         if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
-            message = f"{value!r} is no value; give a number, a word, true or false"
+            message = f"{value!r} is not a valid value: it must be a finite number, a word, true or false"
             raise _wrong(f"{source}: {key}" if source else key, message)
     return flat
 

@@ -1,4 +1,4 @@
-"""`hpo models`: what the zoo holds."""
+"""`hpo models`: list the models of the zoo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hpo data prepare` and `hpo data extract`: frames and flow for our trials, and for other tools."""
+"""`hpo data prepare` and `hpo data extract`: write frames and flow for our trials, and for other tools."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def prepare(
     frames: Annotated[str, typer.Option(help="all, or uniform:N for N frames of each clip.")] = "all",
     flow: Flow = "none",
     flow_weights: FlowWeights = None,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Say what it would take, and stop.")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Print size and time, and stop.")] = False,
 ) -> None:
-    """Decode all clips into the cache that all trials share; workers do so by themselves when they must.
+    """Decode all clips into the cache that all trials share; otherwise the first worker does it.
 
-    Killed at any moment and started again, it goes on where it was.
+    Killed at any moment and started again, it continues where it was.
     """
     from data import DatasetError
     from data.preparation.prepare import estimates
@@ -80,11 +80,11 @@ def extract(
     short_side: ShortSide = 256,
     flow: Flow = "none",
     flow_weights: FlowWeights = None,
-    naming: Annotated[str, typer.Option(help="How files are called: tsn, annot_json or ibm.")] = "tsn",
+    naming: Annotated[str, typer.Option(help="Naming scheme of the files: tsn, annot_json or ibm.")] = "tsn",
 ) -> None:
     """Write every clip as JPEG images, and its flow beside them, under the names that other tools read.
 
-    Killed at any moment and started again, it goes on where it was.
+    Killed at any moment and started again, it continues where it was.
     """
     from data import DatasetError
     from data.export.frames import extract as write
@@ -124,7 +124,7 @@ def _print_problems(index: Index) -> None:
 
 def _described(found: Estimate | None) -> str:
     if found is None:
-        return "prepared already"
+        return "already prepared"
     size = f"{found.bytes / 1e9:.2f} GB" if found.bytes >= 1e7 else f"{found.bytes / 1e6:.2f} MB"
     parts = [
         f"{found.n_frames} frames of {found.n_clips} clips",

@@ -47,8 +47,8 @@ def serve(
     _log_to_stderr()
     settings = settings_of(context)
     make_home(settings)
-    # uvicorn ends its connections on SIGTERM and then sends the signal once more, to the handler that was there
-    # before: an exception there lets Postgres and the optimizer be stopped in their turn.
+    # uvicorn ends its connections on SIGTERM and then sends the signal again, to the handler that was installed
+    # before: an exception there unwinds this stack, which stops the optimizer and Postgres.
     signal.signal(signal.SIGTERM, _exit)
     listener = _listen(host, port)
     with ExitStack() as stack:
@@ -67,7 +67,7 @@ def serve(
 
 @app.command()
 def optimizer(context: typer.Context) -> None:
-    """Run an optimizer process alone; `hpo serve` starts one by itself."""
+    """Run an optimizer process alone; `hpo serve` starts its own."""
     # Before torch is imported: more threads make the small matrices of a Gaussian process slower, not faster.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from ..service.optimizer_process import run
@@ -92,24 +92,24 @@ def make_home(settings: Settings) -> None:
     """Create the data directory, for this user alone.
 
     Raises:
-        SetupError: it cannot be made or written.
+        SetupError: it cannot be made, or is not writable.
     """
     try:
         if not settings.home.exists():
             settings.home.mkdir(parents=True)
-            # Root's embedded Postgres runs as another user, which must be able to pass through.
+            # Started by root, the embedded Postgres runs as another user, who must be able to pass this folder.
             settings.home.chmod(0o711 if os.geteuid() == 0 else 0o700)
     except OSError as error:
         raise SetupError(
-            f"the data directory {settings.home} cannot be made ({error.strerror}); choose another with --home"
+            f"the data directory {settings.home} cannot be made ({error.strerror}): choose another with --home"
         ) from error
     if not os.access(settings.home, os.W_OK):
-        raise SetupError(f"the data directory {settings.home} is not writable; choose another with --home")
+        raise SetupError(f"the data directory {settings.home} is not writable: choose another with --home")
 
 
 @contextmanager
 def postgres(settings: Settings) -> Iterator[str]:
-    """Yield the URL of the database: DATABASE_URL, else the embedded server, running while the block does."""
+    """Yield the URL of the database: DATABASE_URL, else that of the embedded server, which runs during the block."""
     if settings.database_url is not None:
         yield settings.database_url
         return
@@ -154,7 +154,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise SetupError(
-            f"cannot listen on {host}:{port} ({error.strerror}); stop what runs there or choose another --port"
+            f"cannot listen on {host}:{port} ({error.strerror}): stop the program that uses it or choose another --port"
         ) from error
     listener.listen(128)  # from now on callers wait for an answer instead of being refused
     return listener
@@ -168,14 +168,14 @@ def _url_host(host: str) -> str:
 
 @contextmanager
 def _optimizer_process(settings: Settings, database: Database, database_url: str) -> Iterator[None]:
-    """Keep `hpo optimizer` running beside the API: started again when it dies, stopped with us."""
+    """Keep `hpo optimizer` running beside the API: restart it when it dies, and stop it with the API."""
     stop = threading.Event()
     command = [sys.executable, "-c", "from hpo.cli import main; main()", "--home", str(settings.home), "optimizer"]
     environment = {**os.environ, "DATABASE_URL": database_url, "OMP_NUM_THREADS": "1", "HPO_SUPERVISED": "1"}
 
     def supervise() -> None:
         while not stop.is_set():
-            # Its standard input is a pipe that only we hold: it ends itself when we are killed.
+            # Its standard input is a pipe that only this process holds: it ends when this process is killed.
             process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
             while process.poll() is None and not stop.wait(0.2):
                 pass
@@ -196,14 +196,14 @@ def _optimizer_process(settings: Settings, database: Database, database_url: str
 
 
 def _release_leases(database: Database, pid: int) -> None:
-    """Give back what a dead optimizer holds: its successor, or another one, goes on without waiting for the leases."""
+    """Release the leases of a dead optimizer, so that another one need not wait until they expire."""
     from ..store import studies
 
     try:
         with database.transaction() as connection:
             studies.release_generators(connection, _owner(pid))
     except StoreUnavailableError as error:
-        log.warning("the leases of the dead optimizer expire by themselves: %s", error)
+        log.warning("the leases of the dead optimizer were not released, and will expire: %s", error)
 
 
 def _owner(pid: int) -> str:

@@ -1,4 +1,4 @@
-"""Look up the models that a spec names in the catalogue, before anything is stored."""
+"""Check a spec against the model catalogue, before the study is stored."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from ..errors import NotFoundError, SpecIssue
 from ..spec import CategoricalParameter, Fragment, OrdinalParameter, StudySpec, TrainingConfig
 
-MOST_COMBINATIONS = 256
-"""Of the extremes of searched options that are tried before a spec is taken for buildable."""
+MAX_COMBINATIONS = 256
+"""Most combinations of the extremes of searched options that are tried before a model is reported as unbuildable."""
 
 
 def search_fragment(name: str) -> Fragment:
-    """Return what `space: {include: NAME}` stands for.
+    """Return the space and base that `space: {include: NAME}` includes.
 
     Raises:
-        NotFoundError: there is no such model; the message names close matches.
+        NotFoundError: there is no such model; the message suggests similar names.
     """
     from models import ModelError, model_info, search_space
 
@@ -28,9 +28,9 @@ def search_fragment(name: str) -> Fragment:
 
 
 def check_models(spec: StudySpec) -> Sequence[SpecIssue]:
-    """Find what no worker could build: unknown models, options that a model lacks, values that never fit together.
+    """Return what no worker could build: unknown models and options, and values that never fit together.
 
-    Combinations that fit only in part pass: a trial that draws one of the others fails as invalid.
+    A spec passes if at least one combination fits; a trial that draws one of the others fails as invalid.
     """
     from models import ModelError, model_info
 
@@ -50,13 +50,13 @@ def check_models(spec: StudySpec) -> Sequence[SpecIssue]:
     return issues
 
 
-def _flow_missing(path: str, wish: str) -> SpecIssue:
-    message = f"{wish}, but task.dataset.flow is none; set it to dis, farneback, tvl1, raft or listed"
+def _flow_missing(path: str, need: str) -> SpecIssue:
+    message = f"{need}, but task.dataset.flow is none: set it to dis, farneback, tvl1, raft or listed"
     return SpecIssue(path=path, message=message)
 
 
 def _flow_clips(spec: StudySpec) -> Iterator[str]:
-    """Yield where the spec asks for flow as the only input."""
+    """Yield the paths at which the spec asks for flow as the only input."""
     if spec.task.base.get("clip.modality") == "flow":
         yield "task.base.clip.modality"
     if "clip.modality" in spec.space and spec.space["clip.modality"].contains("flow"):
@@ -66,7 +66,7 @@ def _flow_clips(spec: StudySpec) -> Iterator[str]:
 def _odd_channels(spec: StudySpec, model: str) -> list[SpecIssue]:
     path, values = _options(spec, model).get("flow_channels", ("", ()))
     odd = [value for value in values if isinstance(value, int) and value % 2]
-    message = f"flow_channels = {odd[0]} is odd; flow has an x and a y of each pair of frames" if odd else ""
+    message = f"flow_channels = {odd[0]} is odd: it must be even, an x and a y for each pair of frames" if odd else ""
     return [SpecIssue(path=path, message=message)] if odd else []
 
 
@@ -78,7 +78,7 @@ def _candidates(spec: StudySpec) -> tuple[str, list[str]]:
 
 
 def _options(spec: StudySpec, model: str) -> dict[str, tuple[str, Sequence[Any]]]:
-    """Every option that a trial of `model` is given: its name to its path in the spec and the values to try."""
+    """Return every option that trials of `model` get: by name, its path in the spec and the values to check."""
     found: dict[str, tuple[str, Sequence[Any]]] = {}
     for key, value in spec.task.base.items():
         if key.startswith("model."):
@@ -100,17 +100,17 @@ def _unknown_options(spec: StudySpec, model: str) -> Iterator[SpecIssue]:
             continue
         wrong = [value for value in values if known[option].accepts.normalize(value) is None]
         if wrong:
-            message = f"{model} does not take {option} = {wrong[0]!r}; it takes {known[option].accepts}"
+            message = f"{wrong[0]!r} is not a valid {option} of {model}: it must be {known[option].accepts}"
             yield SpecIssue(path=path, message=message)
 
 
 def _only_for(spec: StudySpec, path: str) -> str:
     searched = "model" in spec.space and path.startswith("space.")
-    return "; say for which models with `when: {model: [...]}`" if searched else ""
+    return "; limit it to the models that have it with `when: {model: [...]}`" if searched else ""
 
 
 def _misfits(spec: StudySpec, model: str) -> list[SpecIssue]:
-    """One issue where every combination of the options (and fixed clips) is refused."""
+    """Return one issue if every combination of the options and clips is refused."""
     from models import InvalidClipError, ModelError, check_clip, model_info, resolve_hparams
 
     options = _options(spec, model)
@@ -119,7 +119,7 @@ def _misfits(spec: StudySpec, model: str) -> list[SpecIssue]:
     sizes = spec.space["clip.size"].extremes if "clip.size" in spec.space else (clip.size,)
     combinations = product(frames, sizes, *(values for _, values in options.values()))
     first: SpecIssue | None = None
-    for count, size, *values in islice(combinations, MOST_COMBINATIONS):
+    for count, size, *values in islice(combinations, MAX_COMBINATIONS):
         given = dict(zip(options, values, strict=True))
         try:
             resolve_hparams(model_info(model), given)

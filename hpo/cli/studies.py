@@ -16,7 +16,7 @@ from ..spec import dump_spec, load_spec
 from .app import app, out, settings_of
 from .spec_check import check_models, search_fragment
 
-group = typer.Typer(no_args_is_help=True, help="Create studies and steer them.")
+group = typer.Typer(no_args_is_help=True, help="Create and control studies.")
 app.add_typer(group, name="study")
 
 Name = Annotated[str, typer.Argument(help="Name of the study.", show_default=False)]
@@ -24,7 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def client_of(settings: Settings) -> Client:
-    """A client of the API that the settings name."""
+    """Return a client of the API that the settings name."""
     return Client(settings.api_url, settings.token)
 
 
@@ -76,28 +76,28 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     for line in earlier_of(study):
         out.print(line, markup=False)
     if study["guesses_waiting"]:
-        out.print(f"to be tried next: {study['guesses_waiting']} that people asked for")
+        out.print(f"to be tried next: {study['guesses_waiting']} enqueued configurations")
 
 
 @group.command()
 def pause(context: typer.Context, name: Name) -> None:
-    """Pause a study: its running trials write a checkpoint and wait."""
+    """Pause a study: its running trials write a checkpoint and pause."""
     with client_of(settings_of(context)) as client:
-        _tell(client.pause_study(name))
+        _print_state(client.pause_study(name))
 
 
 @group.command()
 def resume(context: typer.Context, name: Name) -> None:
     """Resume a paused study."""
     with client_of(settings_of(context)) as client:
-        _tell(client.resume_study(name))
+        _print_state(client.resume_study(name))
 
 
 @group.command()
 def stop(context: typer.Context, name: Name) -> None:
-    """Stop a study: what runs finishes early with what it has, nothing new begins."""
+    """Stop a study: running trials end with the results they have, and no new ones begin."""
     with client_of(settings_of(context)) as client:
-        _tell(client.stop_study(name))
+        _print_state(client.stop_study(name))
 
 
 @group.command()
@@ -115,31 +115,31 @@ def delete(
 
 
 def state_of(study: dict[str, Any]) -> str:
-    """The state of a study, with its reason when it has one."""
+    """Return the state of a study, with its reason if it has one."""
     return str(study["state"]) + (f" ({study['state_reason']})" if study.get("state_reason") else "")
 
 
 def trials_of(study: dict[str, Any]) -> str:
-    """The trials of a study by state, such as `8 completed, 3 stopped`."""
+    """Return the numbers of trials by state, such as `8 completed, 3 stopped`."""
     counts = study["trial_counts"]
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet"
 
 
 def hours(value: float) -> str:
-    """Hours with two decimals; less than one of them with two digits, so that a short study has not taken nothing."""
+    """Return hours with two decimals, or less than one hour with two digits, so that a short study does not show 0."""
     return f"{value:.2f}" if value >= 1 or value == 0 else f"{value:.2g}"
 
 
 def saved_of(study: dict[str, Any]) -> str:
-    """What early stopping has saved, nothing while that is nothing."""
+    """Return the GPU hours that early stopping has saved, in parentheses; an empty string if none."""
     saved = study["gpu_hours_saved"]
     return f" ({hours(saved)} more saved by early stopping)" if saved > 0 else ""
 
 
 def earlier_of(study: dict[str, Any]) -> list[str]:
-    """What the study learns from others, a line for each."""
+    """Return a line for each earlier study that the study learns from."""
     return [f"learns from {count} trials of {name}" for name, count in study["earlier_trials"].items()]
 
 
-def _tell(study: dict[str, Any]) -> None:
+def _print_state(study: dict[str, Any]) -> None:
     out.print(f"study {study['name']} is {state_of(study)}", markup=False)

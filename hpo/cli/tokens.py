@@ -1,4 +1,4 @@
-"""`hpo token`: who may do what."""
+"""`hpo token`: show and create API tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from ..errors import SetupError
 from .app import app, settings_of
 
-group = typer.Typer(no_args_is_help=True, help="Show and make API tokens.")
+group = typer.Typer(no_args_is_help=True, help="Show and create API tokens.")
 app.add_typer(group, name="token")
 
 
@@ -19,7 +19,7 @@ def show(context: typer.Context) -> None:
     settings = settings_of(context)
     if settings.token is None:
         raise SetupError(
-            f"there is no token at {settings.token_file}; start `hpo serve` on this machine, or set HPO_TOKEN"
+            f"there is no token at {settings.token_file}: start `hpo serve` on this machine, or set HPO_TOKEN"
         )
     typer.echo(settings.token)
 
@@ -27,10 +27,10 @@ def show(context: typer.Context) -> None:
 @group.command()
 def create(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="What it is for, such as gpu-host-7.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Name of the token, such as gpu-host-7.", show_default=False)],
     scope: Annotated[str, typer.Option(help="admin, worker or read.")] = "worker",
 ) -> None:
-    """Make a token for another machine and print it once."""
+    """Create a token for another machine and print it; it is shown only once."""
     from ..client.http import Client
 
     settings = settings_of(context)

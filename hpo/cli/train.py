@@ -1,4 +1,4 @@
-"""`hpo train` and `hpo evaluate`: an exported configuration, trained again or scored on the sealed test list."""
+"""`hpo train` and `hpo evaluate`: train an exported configuration again, or score it on the sealed test list."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def train(
     gpu: Gpu = None,
     cpu: Cpu = False,
     threads: Threads = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in the folder.")] = False,
 ) -> None:
     """Train an exported configuration again and compare its score with the exported one.
 
-    On the machine that trained it, on the CPU, the two are equal to the last digit.
+    On the CPU of the machine that trained it, the two scores are equal to the last digit.
     """
     from data import DatasetError
     from models import ModelError
@@ -76,7 +76,7 @@ def evaluate(
     file: File,
     *,
     final: Annotated[bool, typer.Option("--final", help="Open the sealed test list.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Score it although that was done before.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Score it again although it was scored before.")] = False,
     clips: Annotated[int, typer.Option(help="Clips per video, evenly spaced.", min=1)] = 10,
     crops: Annotated[int, typer.Option(help="Crops of each clip: 1, 3, 5 or 10 (see docs/clips.md).")] = 1,
     gpu: Gpu = None,
@@ -86,7 +86,7 @@ def evaluate(
     """Score an exported checkpoint on the test list, which no trial of the study has seen."""
     if not final:
         raise SetupError(
-            "the test list is for the last word on one configuration; say --final if this is it "
+            "the test list is sealed for the final evaluation of one configuration: add --final to open it "
             "(`hpo export` shows the validation score)"
         )
     exported = load_export(file)
@@ -104,7 +104,7 @@ def print_evaluation(
 ) -> None:
     """Score the checkpoint of an export on the sealed test list, once, and keep the score beside the file.
 
-    `views` are the clips of each video and the crops of each clip.
+    `views` are the number of clips per video and of crops per clip.
 
     Raises:
         HpoError: the checkpoint or the data set cannot be used.
@@ -122,7 +122,7 @@ def print_evaluation(
         f"videos, {score['clips']} clips x {score.get('crops', 1)} crops each; chance is {score['chance']:.3f}"
     )
     if not score["same_dataset"]:
-        err.print("the data set is not the one that was trained on: files were added, changed or lost since")
+        err.print("the data set differs from the one used for training: files were added, changed or removed since")
 
 
 def _score(file: Path, settings: Settings, *, device: Device | None, views: tuple[int, int]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _score(file: Path, settings: Settings, *, device: Device | None, views: tupl
 
     exported = load_export(file)
     if exported.checkpoint is None:
-        raise SetupError(f"{file} names no checkpoint; train it with `hpo train {file}`")
+        raise SetupError(f"{file} does not name a checkpoint: make one with `hpo train {file}`")
     with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
         score = evaluate_final(
             file.parent / exported.checkpoint,
@@ -152,11 +152,11 @@ def _on(bar: Callable[[str, int, int], None], stage: str) -> Callable[[int, int]
 
 
 def _device(exported: Export, *, gpu: int | None = None, cpu: bool = False, threads: int | None = None) -> Device:
-    """The device asked for; without a wish the kind that the trial ran on, with its thread count."""
+    """Return the requested device, else the kind that the trial ran on, with its number of threads."""
     from workers.device.detection import cpu_device, gpu_device
 
     if cpu and gpu is not None:
-        raise SetupError("say where to train: either --gpu N or --cpu")
+        raise SetupError("--gpu and --cpu are both given: choose one of them")
     threads = threads or exported.environment.get("threads")
     if gpu is not None or (not cpu and exported.environment.get("device") == "cuda"):
         return gpu_device(gpu or 0, threads=threads, deterministic=bool(exported.environment.get("deterministic")))

@@ -42,7 +42,7 @@ def test_a_package_that_shadows_ours_is_named(tmp_path: Path) -> None:
     (tmp_path / "data" / "__init__.py").touch()
     done = _run("import sys; sys.path.insert(0, '.'); import hpo.cli; hpo.cli.main(['models'])", tmp_path)
     assert done.returncode == 1
-    assert f"'data' is taken from {tmp_path}" in done.stderr
+    assert f"'data' is imported from {tmp_path}" in done.stderr
     assert "Traceback" not in done.stderr
 
 

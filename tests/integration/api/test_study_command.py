@@ -26,9 +26,9 @@ def test_guesses_from_the_command_line_and_files(
     service.create()
     (tmp_path / "guesses.yaml").write_text("- {lr: 0.01}\n- {lr: 0.02, dropout: 0.5}\n")
     assert _hpo(service, tmp_path, "enqueue", "demo", "lr=1e-2", str(tmp_path / "guesses.yaml")) == 0
-    assert capsys.readouterr().out == "2 added, 1 asked for before; 2 to be tried next\n"
+    assert capsys.readouterr().out == "2 added, 1 already enqueued before; 2 to be tried next\n"
     assert _hpo(service, tmp_path, "show", "demo") == 0
-    assert "to be tried next: 2 that people asked for" in capsys.readouterr().out
+    assert "to be tried next: 2 enqueued configurations" in capsys.readouterr().out
 
 
 def test_a_wrong_guess_is_a_sentence_and_exit_code_2(

@@ -72,7 +72,7 @@ def test_check_is_0_on_a_sound_set_and_1_with_names_on_another(demo: Path, run: 
     assert (code, json.loads(shown)["n_clips"]) == (1, 7)
 
 
-def test_stats_count_what_is_there(demo: Path, run: Run) -> None:
+def test_stats_count_clips_groups_and_sizes(demo: Path, run: Run) -> None:
     code, shown, _ = run("stats", demo, "--json")
     found = json.loads(shown)
     assert (code, found["clips"], found["groups"]) == (0, 8, 8)
@@ -118,7 +118,7 @@ def test_split_decodes_nothing(demo: Path, run: Run, tmp_path: Path) -> None:
     assert run("split", root)[0] == 0
 
 
-def test_names_are_shown_as_they_are(run: Run, demo: Path, tmp_path: Path) -> None:
+def test_names_with_markup_are_shown_unchanged(run: Run, demo: Path, tmp_path: Path) -> None:
     folder = tmp_path / "set" / "W[bold]alk"
     shutil.copytree(demo / "videos" / "Grow", folder)
     for command in ("check", "stats", "split"):
@@ -148,12 +148,12 @@ def test_export_writes_lists_that_read_back(demo: Path, run: Run, tmp_path: Path
         (("split", "{demo}", "--validation", "official"), "no validation list of split 1"),
         (("split", "{demo}", "--held-out", "half"), "such as 3of18"),
         (("split", "{demo}", "--split", "9"), "no train clips of split 9"),
-        (("split", "{demo}", "-o", "{demo}/no/such/file"), "cannot be written to"),
+        (("split", "{demo}", "-o", "{demo}/no/such/file"), "cannot be written"),
         (("export", "{demo}", "{demo}", "--to", "csv"), "no export is called 'csv'"),
         (("export", "{demo}", "{demo}-out", "--to", "path_lists", "--split", "7"), "has no split 7"),
     ],
 )
-def test_a_mistake_is_a_sentence(demo: Path, run: Run, arguments: tuple[str, ...], message: str) -> None:
+def test_a_mistake_is_reported_in_one_sentence(demo: Path, run: Run, arguments: tuple[str, ...], message: str) -> None:
     code, _, told = run(*(argument.replace("{demo}", str(demo)) for argument in arguments))
     assert code == 1
     assert told.count("error:") == 1

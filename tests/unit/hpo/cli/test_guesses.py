@@ -25,16 +25,16 @@ def test_values_are_one_guess_and_files_hold_one_or_several(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("lr: [1, 2]", "lr: .1, 2. is no value"),
-        ("lr: 2020-01-01", "is no value"),
-        ("lr: .nan", "is no value"),
-        ("- 3", "should hold a configuration"),
-        ("", "should hold a configuration"),
+        ("lr: [1, 2]", "lr: .1, 2. is not a valid value"),
+        ("lr: 2020-01-01", "is not a valid value"),
+        ("lr: .nan", "is not a valid value"),
+        ("- 3", "must hold a configuration"),
+        ("", "must hold a configuration"),
         ("{", "is not valid YAML"),
         (None, "cannot be read .*KEY=VALUE"),
     ],
 )
-def test_what_is_no_guess_is_a_sentence(tmp_path: Path, content: str | None, words: str) -> None:
+def test_an_invalid_guess_is_reported_in_one_sentence(tmp_path: Path, content: str | None, words: str) -> None:
     path = tmp_path / "guess.yaml"
     if content is not None:
         path.write_text(content)
@@ -44,7 +44,7 @@ def test_what_is_no_guess_is_a_sentence(tmp_path: Path, content: str | None, wor
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["lr=0.1", "lr=0.2"], "lr: is given twice, as 0.1 and 0.2"), (["=3"], "=3: names no parameter")],
+    [(["lr=0.1", "lr=0.2"], "lr: is given twice, as 0.1 and 0.2"), (["=3"], "=3: does not name a parameter")],
 )
 def test_values_name_one_parameter_each(arguments: list[str], words: str) -> None:
     with pytest.raises(SpecError, match=words):

@@ -36,8 +36,8 @@ def test_the_estimate_comes_first_and_preparing_again_says_so(videos: Path, tmp_
     for stream in ("rgb", "flow"):
         assert f"{stream}: 5 clips prepared as raw in {tmp_path}" in done.output
     again = run(tmp_path, *wanted)
-    assert "rgb: prepared already" in again.output
-    assert "flow: prepared already" in again.output
+    assert "rgb: already prepared" in again.output
+    assert "flow: already prepared" in again.output
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,9 @@ def test_the_estimate_comes_first_and_preparing_again_says_so(videos: Path, tmp_
         (("--flow", "raft"), "flow_weights is None; it must be the path of RAFT's weights"),
     ],
 )
-def test_a_mistake_is_one_sentence(videos: Path, tmp_path: Path, options: tuple[str, str], words: str) -> None:
+def test_mistakes_are_reported_in_one_sentence(
+    videos: Path, tmp_path: Path, options: tuple[str, str], words: str
+) -> None:
     result = run(tmp_path, "prepare", videos, *options)
     assert result.exit_code != 0
     assert words in str(result.exception)

@@ -32,7 +32,7 @@ def _found(base: dict[str, Any], space: dict[str, Any], *, flow: str = "none") -
         ({"model": "slowfast_r18"}, {"model.width": {"type": "ordinal", "choices": [4, 8]}}),
     ],
 )
-def test_what_a_worker_can_build_passes(base: dict[str, Any], space: dict[str, Any]) -> None:
+def test_a_spec_that_a_worker_can_build_passes(base: dict[str, Any], space: dict[str, Any]) -> None:
     if "model.alpha" in space:
         space["model.alpha"]["when"] = {"model": ["slowfast_r18"]}
     assert _found(base, space) == {}
@@ -44,14 +44,21 @@ def test_what_a_worker_can_build_passes(base: dict[str, Any], space: dict[str, A
         ({"model": "slowfst_r18"}, {}, "task.base.model", "did you mean"),
         ({}, {"model": {"type": "categorical", "choices": ["slowfast_r18", "x"]}}, "space.model.choices", "'x'"),
         ({"model": "slowfast_r18", "model.colour": 1}, {}, "task.base.model.colour", "no option 'colour'"),
-        ({"model": "slowfast_r18", "model.width": 3.5}, {}, "task.base.model.width", "does not take width = 3.5"),
+        (
+            {"model": "slowfast_r18", "model.width": 3.5},
+            {},
+            "task.base.model.width",
+            "3.5 is not a valid width of slowfast_r18: it must be",
+        ),
         ({}, {"model": BOTH, "model.alpha": {"type": "ordinal", "choices": [2]}}, "space.model.alpha", "`when:"),
         ({"model": "slowfast_r18", "model.width": 4, "model.beta_inv": 8}, {}, "task.base.model.width", "divide"),
         ({"model": "stmulnet_r50"}, {}, "task.base.model", "takes rgb and flow"),
         ({"model": "slowfast_r18", "model.alpha": 8, "clip.frames": 4}, {}, "task.base.clip", "slowfast_r18"),
     ],
 )
-def test_what_no_worker_can_build_is_named(base: dict[str, Any], space: dict[str, Any], path: str, words: str) -> None:
+def test_unbuildable_specs_are_refused_with_the_path(
+    base: dict[str, Any], space: dict[str, Any], path: str, words: str
+) -> None:
     found = _found(base, space)
     assert words in found[path]
 
@@ -68,10 +75,10 @@ FLOW_ONLY = {"type": "categorical", "choices": ["rgb", "flow"]}
         ({"model": "resnet18"}, {"clip.modality": FLOW_ONLY}, "space.clip.modality"),
     ],
 )
-def test_flow_must_be_prepared_where_it_is_wanted(base: dict[str, Any], space: dict[str, Any], path: str) -> None:
+def test_flow_must_be_prepared_if_it_is_needed(base: dict[str, Any], space: dict[str, Any], path: str) -> None:
     found = _found(base, space)
     assert list(found) == [path]
-    assert "task.dataset.flow is none; set it to dis" in found[path]
+    assert "task.dataset.flow is none: set it to dis" in found[path]
     assert _found(base, space, flow="dis") == {}
 
 
