@@ -167,6 +167,8 @@ def main() -> None:
     unknown = set(given.packages) - TESTS.keys()
     if unknown:
         parser.error(f"unknown packages: {', '.join(sorted(unknown))}; known: {', '.join(TESTS)}")
+    # So that the copy and its database are removed also when the run is ended from outside.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     command = run if given.command == "run" else report
     command(given.packages or list(TESTS), each=given.each, seed=given.seed)
 

@@ -173,3 +173,11 @@ def test_an_unknown_trial_is_not_found(empty_service: Service, outcome: str) -> 
     body = {"attempt": 1, "lease_id": claim_body()["lease_id"], "outcome": outcome, "metrics": {"val_top1": 0.1}}
     with empty_service.http("worker") as http:
         assert http.post("/v1/trials/987654321/finish", json=body).status_code == 404
+
+
+def test_a_trial_cancelled_in_a_paused_study_is_abandoned_and_not_paused(service: Service, http: httpx.Client) -> None:
+    service.suggest(service.create())
+    lease = _claim(http)
+    http.post("/v1/studies/demo/pause")
+    http.post("/v1/studies/demo/trials/0/cancel")
+    assert _report(http, lease, measured(lease, 1, 0.9)) == "abandon"

@@ -14,7 +14,7 @@ from hpo.errors import SpecIssue
 from hpo.spec import StudySpec, parse_spec
 from hpo.store import Database, studies
 
-from .service import Service, claim_body, fence, serving, spec
+from .service import Service, claim_body, fence, finished, measured, serving, spec
 
 YAML = {"content-type": "application/yaml"}
 
@@ -213,3 +213,17 @@ def test_the_list_shows_progress_and_the_best_value(service: Service, http: http
     assert "spec" not in row
     with service.database.transaction() as connection:
         assert studies.get(connection, "demo").counts
+
+
+def test_gpu_time_is_told_in_hours(service: Service, http: httpx.Client) -> None:
+    """A trial of ten epochs that was stopped after two, each of half an hour."""
+    service.suggest(service.create())
+    lease = http.post("/v1/leases", json=claim_body()).json()
+    for step in (1, 2):
+        body = measured(lease, step, 0.1)
+        body["measurements"][0]["gpu_seconds"] = 1800.0
+        http.post(f"/v1/trials/{lease['trial_id']}/reports", json=body).raise_for_status()
+    end = {**finished(lease, 0.1), "outcome": "stopped"}
+    http.post(f"/v1/trials/{lease['trial_id']}/finish", json=end).raise_for_status()
+    study = http.get("/v1/studies/demo").json()
+    assert (study["gpu_hours_spent"], study["gpu_hours_saved"]) == (1.0, 4.0)

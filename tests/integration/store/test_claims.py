@@ -392,3 +392,40 @@ def test_a_suggestion_is_given_to_no_device_that_is_expected_to_be_too_small(dat
     with database.transaction() as connection:
         assert lifecycle.replace_suggestion(connection, large.id, suggestion(0.03), owner=OWNER, generation=generation)
     assert must_claim(database, name="w2", memory_bytes=8 * 2**30).trial_id == large.id
+
+
+@pytest.mark.parametrize("reason", ["paused", "drained", "crashed"])
+@pytest.mark.parametrize("rule", [{"name": "none"}, {"name": "asha", "min_epochs": 1, "reduction": 2, "pause": True}])
+def test_a_trial_that_is_released_after_it_was_cancelled_ends(
+    database: Database, reason: str, rule: dict[str, object]
+) -> None:
+    """Its worker pauses, drains or crashes before it has seen the flag: the trial does not wait for another one."""
+    study = make_study(database, early_stopping=rule)
+    (trial,) = suggest(database, study)
+    lease = must_claim(database)
+    report(database, lease, measurement(1, 0.25), measurement(2, 0.5))
+    with database.transaction() as connection:
+        assert lifecycle.cancel(connection, trial.id, actor="test") is TrialState.RUNNING
+    release(database, lease, reason, checkpoint="/c")
+    ended = record(database, trial.id)
+    assert (ended.state, ended.metrics, ended.failure_kind) == (TrialState.STOPPED, {"val_top1": 0.5}, None)
+    assert claim(database) is None
+    with database.transaction() as connection:
+        assert lifecycle.promote(connection, study.id, [trial.id], actor="test") == 0
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_a_paused_trial_that_is_cancelled_never_goes_on(database: Database, is_held: bool) -> None:
+    rule = {"name": "asha", "min_epochs": 1, "reduction": 2, "pause": True} if is_held else {"name": "none"}
+    study = make_study(database, early_stopping=rule)
+    (trial,) = suggest(database, study)
+    lease = must_claim(database)
+    report(database, lease, measurement(1, 0.25))
+    release(database, lease, "paused", checkpoint="/c")
+    with database.transaction() as connection:
+        assert lifecycle.cancel(connection, trial.id, actor="test") is TrialState.STOPPED
+        assert lifecycle.cancel(connection, trial.id, actor="test") is TrialState.STOPPED, "once more changes nothing"
+        assert lifecycle.promote(connection, study.id, [trial.id], actor="test") == 0
+    assert claim(database) is None
+    ended = record(database, trial.id)
+    assert (ended.state, ended.metrics) == (TrialState.STOPPED, {"val_top1": 0.25})

@@ -74,3 +74,30 @@ def test_with_a_budget_of_gpu_hours_cheaper_trials_of_equal_promise_are_proposed
             optimizer.replay([_trial(id, _draw(rng)) for id in range(14)])
             cost[bool(budget)] += sum(_seconds(suggestion.params) for suggestion in optimizer.ask(4))
     assert cost[True] < 0.5 * cost[False]
+
+
+@pytest.mark.parametrize("power", [0.0, -0.4, 0.3])
+def test_the_cost_depends_on_the_batch_size_as_it_was_measured(power: float) -> None:
+    """Large batches may be faster or slower; the trials say which."""
+    spec = spec_with(space={**SPACE, "batch_size": {"type": "int", "low": 4, "high": 64, "log": True}}, epochs=EPOCHS)
+    rng = random.Random(1)  # noqa: S311 - a test, not a secret
+
+    def drawn() -> Params:
+        return {**_draw(rng), "batch_size": round(4 * 16 ** rng.random())}
+
+    def seconds(params: Params) -> float:
+        return _seconds(params) * (float(params["batch_size"]) / 16) ** power
+
+    records = []
+    for id in range(24):
+        params = drawn()
+        values = {"val_top1": 0.5}
+        taken = EPOCHS * seconds(params)
+        records.append(
+            record_of(id, TrialState.COMPLETED, values=[0.5] * EPOCHS, metrics=values, params=params, gpu_seconds=taken)
+        )
+    cost = expected_cost(History(spec, records))
+    assert cost is not None
+    small, large = ({"clip.frames": 16, "lr": 0.01, "model": "tsm_r50", "batch_size": batch} for batch in (4, 64))
+    assert cost(large) / cost(small) == pytest.approx(16**power, rel=0.15)
+    assert cost(small) == pytest.approx(EPOCHS * seconds(small), rel=0.15)

@@ -185,3 +185,34 @@ def test_where_nothing_fits_the_smallest_is_tried() -> None:
     optimizer.replay(fleet_of_records)
     (suggestion,) = optimizer.ask()
     assert suggestion.required_memory_bytes is None  # it may be claimed by anybody
+
+
+@pytest.mark.parametrize(("share", "fits"), [(0.96, True), (0.98, False)])
+def test_a_part_of_the_device_stays_free(share: float, fits: bool) -> None:
+    """What would fit to the last byte is not tried: the same trial may need a little more another time."""
+    params = {"clip.frames": 16, "batch_size": 16, "clip.size": 112, "lr": 0.1}
+    peak = round(share * CAPACITY * GIB)
+    records = [
+        record_of(id, TrialState.COMPLETED, metrics={"val_top1": 0.5}, params=params, peak_memory_bytes=peak)
+        for id in range(6)
+    ]
+    model = MemoryModel(_spec(), records, FLEET)
+    assert model.predict_gib(params) == pytest.approx(share * CAPACITY, rel=1e-3)
+    assert model.fits(params) is fits
+
+
+def test_a_suggestion_leaves_a_part_of_the_device_that_it_asks_for_free() -> None:
+    rng = random.Random(5)  # noqa: S311 - a test, not a secret
+    records = [_tried(log_linear, _draw(rng), id) for id in range(20)]
+    optimizer = create_optimizer(_spec(), fleet=FLEET)
+    optimizer.replay(records)
+    (suggestion,) = optimizer.ask()
+    predicted = MemoryModel(_spec(), records, FLEET).predict_gib(suggestion.params)
+    assert predicted is not None
+    assert suggestion.required_memory_bytes is not None
+    assert predicted * GIB / suggestion.required_memory_bytes == pytest.approx(0.97)
+
+
+def test_where_the_device_of_a_lost_trial_is_unknown_it_had_all_of_the_largest() -> None:
+    lost = record_of(0, TrialState.FAILED, failure_kind=FailureKind.OOM, params={"lr": 0.1})
+    assert MemoryModel(_spec(), [lost], FLEET).demand_gib == {0: pytest.approx(1.1 * CAPACITY)}

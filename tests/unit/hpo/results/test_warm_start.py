@@ -115,3 +115,15 @@ def test_the_best_of_each_study_keeps_the_constraints() -> None:
         for study, lr, value, memory in rows
     ]
     assert [trial.params["lr"] for trial in best_of(spec, earlier)] == [0.04, 0.02]
+
+
+def test_a_parameter_that_was_inactive_does_not_have_the_default_of_the_run() -> None:
+    """The earlier study varied it for one model alone; what the other model had is not known."""
+    dropout = {"type": "float", "low": 0.0, "high": 0.8}
+    earlier = _spec({}, {"model": MODELS, "dropout": {**dropout, "when": {"model": ["slowfast_r50_4x16"]}}})
+    spec = _spec({}, {"model": MODELS, "dropout": dropout})
+    records = [
+        _trial({"lr": 0.01, "model": "r2plus1d_18"}, id=0),
+        _trial({"lr": 0.02, "model": "slowfast_r50_4x16", "dropout": 0.3}, id=1),
+    ]
+    assert [trial.params["lr"] for trial in taken_over(spec, earlier, records)] == [0.02]

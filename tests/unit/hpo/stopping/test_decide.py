@@ -323,3 +323,23 @@ def test_a_pausing_rule_pauses_and_promotes_when_the_rung_fills_up() -> None:
     poor = [record_of(n, TrialState.PAUSED, values=[0.1 + n / 100]) for n in range(2, 6)]
     assert promotions(spec, [paused, first, *poor[:3]]) == []
     assert promotions(spec, [paused, first, *poor]) == [0]  # second of six: within the best third
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"name": "threshold", "lower": 0.3},
+        {"name": "asha", "reduction": 2},
+        {"name": "curves", "probability": 0.5},
+        {"name": "patient", "patience": 1},
+    ],
+    ids=lambda rule: rule["name"],
+)
+@pytest.mark.parametrize("state", [TrialState.STOPPED, TrialState.FAILED, TrialState.RUNNING, TrialState.PAUSED])
+def test_only_completed_trials_count_for_the_first_that_run_to_the_end(rule: dict[str, Any], state: TrialState) -> None:
+    """These rules, unlike Optuna's median, do not count trials themselves."""
+    spec = spec_with(early_stopping={"min_epochs": 1, "startup_trials": 3, **rule})
+    poor = record_of(0, values=[0.2, 0.18, 0.16, 0.15])
+    others = [record_of(id, state, values=[0.5, 0.55, 0.6, 0.65]) for id in range(4, 10)]
+    assert decide(spec, poor, [*DONE[:2], *others]) is Decision.CONTINUE
+    assert decide(spec, poor, [*DONE, *others]) is Decision.STOP

@@ -128,3 +128,49 @@ def _trained(spec: StudySpec, record: TrialRecord, curve: list[float], others: l
         if step < EPOCHS and decide(spec, record, others) is Decision.PAUSE:
             return replace(record, state=TrialState.PAUSED)
     return replace(record, state=TrialState.COMPLETED, metrics=record.curve[EPOCHS])
+
+
+def test_a_trial_of_one_epoch_never_waits_even_behind_a_better_one() -> None:
+    spec = spec_with(epochs=1, early_stopping={"name": "curves", "pause": True})
+    better = record_of(1, TrialState.PAUSED, values=[0.9])
+    assert decide(spec, record_of(0, values=[0.1]), [better]) is Decision.CONTINUE
+
+
+def test_a_rung_at_exactly_a_sixth_is_where_trials_wait() -> None:
+    """Of twelve epochs the rungs are 2, 3, 4, 6, 9 and 12, and a sixth is 2."""
+    spec = spec_with(epochs=12, early_stopping={"name": "curves", "pause": True})
+    assert [decide(spec, record_of(0, values=_rising(0.5, epochs)), []) for epochs in (2, 3)] == [
+        Decision.PAUSE,
+        Decision.CONTINUE,
+    ]
+
+
+def test_half_of_the_effort_may_be_spent_on_finishing_to_the_last_epoch() -> None:
+    """Seven epochs are left to the best; three trials have explored two each and one has explored one: seven."""
+    waiting = [_waiting(0, 0.5), *_BEHIND[:2]]
+    assert promotions(_spec(), [*waiting, record_of(3)]) == []
+    assert promotions(_spec(), [*waiting, record_of(3, values=[0.1])]) == [0]
+
+
+def test_of_equals_the_earlier_goes_on() -> None:
+    trials = [_waiting(1, 0.5), _waiting(0, 0.5)]
+    assert promotions(_spec(), [*trials, *_BEHIND]) == [0]
+
+
+def test_the_best_is_the_one_that_is_expected_to_end_best() -> None:
+    """What the one with the lower value has gained last promises more."""
+    flat = record_of(0, TrialState.PAUSED, values=[0.5, 0.5])
+    steep = record_of(1, TrialState.PAUSED, values=[0.1, 0.49])
+    spec = _spec(early_stopping={"name": "curves", "pause": True, "min_epochs": 1})
+    assert promotions(spec, [flat, steep, *_BEHIND]) == [1]
+
+
+def test_of_several_objectives_the_trial_that_no_other_dominates_goes_on() -> None:
+    spec = _spec(objectives=[{"metric": "val_top1"}, {"metric": "epoch_seconds"}])
+
+    def waiting(id: int, value: float, seconds: float) -> TrialRecord:
+        curve = {step: {"val_top1": value, "epoch_seconds": seconds} for step in range(1, RUNG + 1)}
+        return record_of(id, TrialState.PAUSED, curve=curve)
+
+    trials = [waiting(0, 0.5, 9.0), waiting(1, 0.6, 5.0), waiting(2, 0.4, 9.0), waiting(3, 0.3, 9.0)]
+    assert promotions(spec, trials) == [1]

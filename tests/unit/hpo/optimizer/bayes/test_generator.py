@@ -216,3 +216,21 @@ def test_with_known_noise_a_lucky_value_is_not_taken_for_the_best() -> None:
     (near, high), (_, sober) = scores({}), scores({"noise_sd": 0.3})
     assert near < 0.07
     assert sober < 0.6 < high
+
+
+def test_one_in_three_proposals_is_made_under_the_second_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    views = []
+
+    def spy(*arguments: Any, second_view: bool) -> Any:
+        views.append(second_view)
+        return models.model(*arguments, second_view=second_view)
+
+    monkeypatch.setattr(generator, "model", spy)
+    spec = spec_with(space={"dropout": SPACE["dropout"], "lr": SPACE["lr"]})
+    records = [
+        record_of(id, TrialState.COMPLETED, params={"dropout": 0.1 * id, "lr": 0.01}, metrics={"val_top1": 0.1 * id})
+        for id in range(8)
+    ]
+    for count in range(3, 9):
+        BayesGenerator().propose(History(spec, records[:count]), 1)
+    assert views in ([place % 3 == first for place in range(6)] for first in range(3))
