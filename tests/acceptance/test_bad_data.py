@@ -31,7 +31,7 @@ def test_broken_videos_are_named_and_the_study_goes_on(service: Service, damaged
     spec = tiny_spec(damaged, "damaged", budget={"trials": 1})
     with service.client() as client, service.worker("--study", "damaged"):
         client.create_study(spec)
-        wait_for(lambda: client.http("damaged")["state"] == "completed")
+        wait_for(lambda: client.study("damaged")["state"] == "completed")
         (trial,) = client.trials("damaged")
     assert trial["state"] == "completed"
     logs = "".join(log.read_text() for log in service.home.glob("worker-*.log"))
@@ -42,7 +42,7 @@ def test_a_missing_data_set_pauses_the_study_after_three_trials(service: Service
     spec = tiny_spec(tmp_path / "nowhere", "typo", budget={"trials": 20})
     with service.client() as client, service.worker("--study", "typo"):
         client.create_study(spec)
-        study = wait_for(lambda: s if (s := client.http("typo"))["state"] == "paused" else None)
+        study = wait_for(lambda: s if (s := client.study("typo"))["state"] == "paused" else None)
         failed = client.trials("typo", states=["failed"])
     assert len(failed) == 3
     assert {trial["failure_kind"] for trial in failed} == {"invalid"}

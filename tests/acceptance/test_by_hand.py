@@ -20,7 +20,7 @@ def finished(service: Service, tiny_videos: Path, tmp_path_factory: pytest.TempP
     spec_file.write_text(yaml.safe_dump(tiny_spec(tiny_videos, "by-hand")))
     service.run("hpo", "study", "create", spec_file)
     with service.worker("--exit-when-idle", "600"), service.client() as client:
-        wait_for(lambda: client.http("by-hand")["state"] == "completed", seconds=240)
+        wait_for(lambda: client.study("by-hand")["state"] == "completed", seconds=240)
     return "by-hand"
 
 

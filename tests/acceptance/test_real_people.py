@@ -46,7 +46,7 @@ def test_the_best_slowfast_knows_actions_of_unseen_actors(service: Service, shar
         client.create_study(_spec(shared_data / "weizmann_mini"))
         for number in range(2):
             stack.enter_context(service.worker("--name", f"worker-{number}"))
-        wait_for(lambda: client.http("real-people")["state"] == "completed", seconds=800)
+        wait_for(lambda: client.study("real-people")["state"] == "completed", seconds=800)
         assert client.best("real-people")["metrics"]["val_top1"] >= 0.9
     service.run("hpo", "export", "real-people", "-o", tmp_path / "best.yaml")
     service.run("hpo", "evaluate", tmp_path / "best.yaml", "--final")

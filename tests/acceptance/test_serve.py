@@ -49,7 +49,7 @@ def test_a_signal_ends_every_process_and_the_studies_stay(home: Path, tiny_video
         assert not _runs(postmaster)
         assert not _runs(optimizer)
     with serving(home) as again, again.client() as client:
-        assert client.http(name)["state"] == "active"
+        assert client.study(name)["state"] == "active"
 
 
 def test_a_killed_optimizer_is_started_again_and_goes_on(home: Path, tiny_videos: Path) -> None:

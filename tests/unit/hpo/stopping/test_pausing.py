@@ -165,12 +165,17 @@ def test_the_best_is_the_one_that_is_expected_to_end_best() -> None:
     assert promotions(spec, [flat, steep, *_BEHIND]) == [1]
 
 
-def test_of_several_objectives_the_trial_that_no_other_dominates_goes_on() -> None:
-    spec = _spec(objectives=[{"metric": "val_top1"}, {"metric": "epoch_seconds"}])
+def test_of_several_objectives_what_the_trials_have_shown_is_compared() -> None:
+    """There is no model of several curves: the slope that decides with one objective counts for nothing."""
+    spec = _spec(
+        objectives=[{"metric": "val_top1"}, {"metric": "epoch_seconds"}],
+        early_stopping={"name": "curves", "pause": True, "min_epochs": 1},
+    )
 
-    def waiting(id: int, value: float, seconds: float) -> TrialRecord:
-        curve = {step: {"val_top1": value, "epoch_seconds": seconds} for step in range(1, RUNG + 1)}
+    def waiting(id: int, first: float, second: float) -> TrialRecord:
+        curve = {step: {"val_top1": value, "epoch_seconds": 9.0} for step, value in enumerate((first, second), start=1)}
         return record_of(id, TrialState.PAUSED, curve=curve)
 
-    trials = [waiting(0, 0.5, 9.0), waiting(1, 0.6, 5.0), waiting(2, 0.4, 9.0), waiting(3, 0.3, 9.0)]
-    assert promotions(spec, trials) == [1]
+    assert promotions(
+        spec, [waiting(0, 0.5, 0.5), waiting(1, 0.1, 0.49), waiting(2, 0.1, 0.2), waiting(3, 0.1, 0.2)]
+    ) == [0]

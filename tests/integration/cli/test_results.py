@@ -1,0 +1,129 @@
+"""`hpo trials`, `best`, `export`, `workers` and `logs` of a study with a past, and of one without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.results.export import load_export
+
+from ..api.service import Service, claim_body, finished
+from .conftest import Command
+
+
+def _numbers(table: str) -> list[int]:
+    """The first column of a table."""
+    cells = (line.strip("│").split("│")[0].strip() for line in table.splitlines() if line.startswith("│"))
+    return [int(cell) for cell in cells if cell.isdecimal()]
+
+
+def _complete(service: Service, points: list[dict[str, float]], **sections: Any) -> None:
+    """Make a study whose trials end with these metrics."""
+    service.suggest(service.create(**sections), len(points))
+    with service.http("worker") as http:
+        for point in points:
+            lease = http.post("/v1/leases", json=claim_body()).raise_for_status().json()
+            body = {**finished(lease, 0.0), "metrics": point}
+            http.post(f"/v1/trials/{lease['trial_id']}/finish", json=body).raise_for_status()
+
+
+def test_trials_are_listed_best_first(past_service: Service, hpo: Command) -> None:
+    found = hpo(past_service, "trials", "demo", "--json", scope="read").json
+    assert [trial["number"] for trial in found] == list(range(10))
+    completed = {trial["number"]: trial["metrics"]["val_top1"] for trial in found if trial["state"] == "completed"}
+    listed = _numbers(hpo(past_service, "trials", "demo", scope="read").out)
+    assert sorted(listed) == list(range(10))
+    assert listed[: len(completed)] == sorted(completed, key=lambda number: -completed[number])
+
+
+def test_the_best_trial_is_shown_with_its_parameters(past_service: Service, hpo: Command) -> None:
+    found = hpo(past_service, "best", "demo", "--json").json
+    said = hpo(past_service, "best", "demo").out
+    head, *params = said.splitlines()
+    assert head.startswith(f"trial {found['number']}: ")
+    assert f"val_top1 {found['metrics']['val_top1']:.4g}" in head
+    assert [line.split(":")[0] for line in params] == ["lr", "dropout"], "one objective has no front"
+
+
+def test_with_several_objectives_the_whole_front_is_shown(service: Service, hpo: Command) -> None:
+    outcomes = [(0.5, 1.0), (0.9, 9.0), (0.4, 2.0), (0.8, 8.0), (0.7, 9.5)]
+    points = [{"val_top1": top, "epoch_seconds": seconds} for top, seconds in outcomes]
+    objectives = [{"metric": "val_top1"}, {"metric": "epoch_seconds"}]
+    _complete(service, points, objectives=objectives)
+    said = hpo(service, "best", "demo").out
+    assert said.startswith("trial 1: ")
+    assert "It is the best by val_top1. No trial is better than these in one objective" in said
+    assert "`hpo export demo --trial NUMBER` writes any of them." in said
+    assert sorted(_numbers(said)) == [0, 1, 3]
+
+
+@pytest.mark.parametrize("command", ["best", "export"])
+def test_without_a_completed_trial_there_is_no_best(service: Service, hpo: Command, command: str) -> None:
+    service.suggest(service.create())
+    said = hpo(service, command, "demo")
+    assert said.code == 3
+    assert said.err.startswith("error: ")
+    assert hpo(service, "trials", "demo").code == 0
+
+
+def test_an_export_is_the_best_trial_or_the_one_asked_for(past_service: Service, tmp_path: Path, hpo: Command) -> None:
+    best = hpo(past_service, "best", "demo", "--json").json["number"]
+    for arguments, number in (((), best), (("--trial", "6"), 6)):
+        file = tmp_path / f"{number}.yaml"
+        said = hpo(past_service, "export", "demo", "-o", file, *arguments)
+        assert (said.code, said.out) == (0, f"wrote {file}: trial {number} of demo\n")
+        assert said.err == f"its checkpoint is not on this machine (/c/{number}.pt); copy it from the worker's\n"
+        assert load_export(file).trial == number
+
+
+@pytest.mark.parametrize(("number", "code"), [("4", 4), ("99", 3), ("-1", 2), ("x", 2)])
+def test_a_trial_without_a_result_is_not_exported(
+    past_service: Service, tmp_path: Path, hpo: Command, number: str, code: int
+) -> None:
+    assert hpo(past_service, "export", "demo", "--trial", number, "-o", tmp_path / "x.yaml").code == code
+    assert not (tmp_path / "x.yaml").exists()
+
+
+def test_workers_are_listed(service: Service, hpo: Command) -> None:
+    assert hpo(service, "workers", "--json").json == []
+    body = claim_body("gpu-host-7")
+    body["worker"] |= {"device": "cuda", "gpu_name": "NVIDIA A100"}
+    with service.http("worker") as http:
+        for one in (body, claim_body("w1")):
+            assert http.post("/v1/leases", json=one).status_code == 204
+    rows = [line for line in hpo(service, "workers").out.splitlines() if "here" in line]
+    assert sorted([cell.strip() for cell in row.strip("│").split("│")][:3] for row in rows) == [
+        ["gpu-host-7", "here", "NVIDIA A100"],
+        ["w1", "here", "cpu"],
+    ]
+    assert {worker["name"] for worker in hpo(service, "workers", "--json").json} == {"gpu-host-7", "w1"}
+
+
+def test_the_log_is_a_line_per_event_from_the_first_on(past_service: Service, hpo: Command) -> None:
+    lines = hpo(past_service, "logs", "demo").out.splitlines()
+    assert "study.created" in lines[0]
+    assert len([line for line in lines if "trial.suggested" in line]) == 10
+    assert len([line for line in lines if "trial.completed" in line]) == 5
+    (failed,) = [line for line in lines if "trial.failed" in line]
+    assert "trial 4" in failed
+    assert "failure_kind=oom" in failed
+    assert [line[:19] for line in lines] == sorted(line[:19] for line in lines)
+
+
+def test_a_followed_log_asks_for_what_is_new_until_it_is_interrupted(
+    past_service: Service, hpo: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("hpo.cli.results.time.sleep", sleep)
+    once = hpo(past_service, "logs", "demo")
+    followed = hpo(past_service, "logs", "demo", "--follow")
+    assert (once.code, followed.code, pauses) == (0, 130, [1.0] * 3)
+    assert followed.out == once.out, "nothing is printed twice"

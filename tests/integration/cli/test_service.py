@@ -1,0 +1,94 @@
+"""`hpo token`, `hpo doctor` and `hpo db`: what belongs to the service and not to a study."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from hpo.cli import main
+from hpo.store.database import make_engine
+
+from ..api.service import Service
+from .conftest import Command
+
+
+def test_a_new_token_may_do_what_its_scope_says(service: Service, hpo: Command) -> None:
+    made = hpo(service, "token", "create", "laptop", "--scope", "read").out.strip()
+    assert "\n" not in made
+    service.tokens["made"] = made
+    assert hpo(service, "study", "list", scope="made").code == 0
+    assert hpo(service, "token", "create", "another", scope="made").code == 5
+
+
+def test_a_scope_that_is_none_is_refused(service: Service, hpo: Command) -> None:
+    said = hpo(service, "token", "create", "laptop", "--scope", "root")
+    assert (said.code, said.out) == (2, "")
+    assert "scopes" in said.err
+
+
+def test_the_token_of_this_machine_is_shown(service: Service, hpo: Command) -> None:
+    assert hpo(service, "token", "show").out == service.tokens["admin"] + "\n"
+
+
+def test_without_a_token_the_way_to_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HPO_TOKEN", raising=False)
+    with pytest.raises(SystemExit, match="1"):
+        main(["--home", str(tmp_path), "token", "show"])
+    assert f"there is no token at {tmp_path / 'token'}; start `hpo serve`" in capsys.readouterr().err
+
+
+def test_a_wrong_token_is_exit_code_5(service: Service, hpo: Command) -> None:
+    service.tokens["wrong"] = "nothing that the service knows"
+    assert hpo(service, "study", "list", scope="wrong").code == 5
+
+
+def test_a_ready_machine_has_no_findings(empty_service: Service, hpo: Command) -> None:
+    said = hpo(empty_service, "doctor")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert all(line.startswith("ok ") for line in lines)
+    for about in ("python", "torch", "data dir", "service"):
+        assert any(about in line for line in lines)
+    assert f"{empty_service.url} answers: ok" in said.out
+
+
+def test_without_a_service_the_doctor_says_so_and_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nothing listens
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(SystemExit, match="1"):
+            main(["--home", str(tmp_path), "--url", url, "doctor"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line[5:].startswith("service")]
+    assert line.startswith("no ")
+    assert line.endswith(f"nothing answers at {url}; start it with `hpo serve`")
+
+
+def test_the_schema_is_brought_up_to_date(
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    for _ in range(2):
+        with pytest.raises(SystemExit, match="0"):
+            main(["--home", str(tmp_path / "new"), "db", "upgrade"])
+        assert capsys.readouterr().out == "the schema is up to date\n"
+    engine = make_engine(empty_database_url)
+    with engine.begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM trial")).scalar_one() == 0
+    engine.dispose()
+    assert (tmp_path / "new").is_dir()
+
+
+def test_a_database_that_is_away_is_exit_code_6(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    with pytest.raises(SystemExit, match="6"):
+        main(["--home", str(tmp_path), "db", "upgrade"])
+    assert capsys.readouterr().err.startswith("error: ")

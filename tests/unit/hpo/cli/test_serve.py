@@ -1,0 +1,268 @@
+"""How `hpo serve` looks after its optimizer: it is started again, its leases are given back, a stop ends it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hpo.cli import serve
+from hpo.cli.app import app
+from hpo.errors import SetupError, StoreUnavailableError
+from hpo.service import optimizer_process
+from hpo.settings import Settings
+from hpo.store import studies
+
+WAIT_SECONDS = 60.0
+"""How long a test waits for what its supervisor does at once, on a machine that is busy."""
+
+
+class FakeProcess:
+    """A child process that lives until the test or the supervisor ends it."""
+
+    def __init__(self, pid: int, command: list[str], options: dict[str, Any], *, stubborn: bool = False) -> None:
+        self.pid, self.command, self.options = pid, command, options
+        self.returncode: int | None = None
+        self.ends: list[str] = []
+        self._is_stubborn = stubborn
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def terminate(self) -> None:
+        self.ends.append("terminate")
+        if not self._is_stubborn:
+            self.returncode = -signal.SIGTERM
+
+    def kill(self) -> None:
+        self.ends.append("kill")
+        self.returncode = -signal.SIGKILL
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.ends.append(f"wait {timeout}")
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired("optimizer", timeout or 0.0)
+        return self.returncode
+
+
+class World:
+    """What a supervisor sees: processes, a store, and time that passes at once unless `holds_pauses`."""
+
+    def __init__(self) -> None:
+        self.started: queue.Queue[FakeProcess] = queue.Queue()
+        self.paused: queue.Queue[float] = queue.Queue()
+        self.story: list[str] = []
+        self.holds_pauses = False
+        self.is_down = False
+        self._pid = 100
+
+    def popen(self, command: list[str], **options: Any) -> FakeProcess:
+        self._pid += 1
+        process = FakeProcess(self._pid, command, options)
+        self.story.append(f"start {process.pid}")
+        self.started.put(process)
+        return process
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        if self.is_down:
+            raise StoreUnavailableError
+        yield None
+
+    def release(self, _connection: None, owner: str) -> None:
+        self.story.append(f"release {owner}")
+
+    def event(self) -> threading.Event:
+        world = self
+
+        class Event(threading.Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                if timeout == serve.RESTART_SECONDS:
+                    world.story.append("pause")
+                    world.paused.put(timeout)
+                    return super().wait(WAIT_SECONDS if world.holds_pauses else 0)
+                return super().wait(0.001)
+
+        return Event()
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+    monkeypatch.setattr(serve, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": made.popen}))
+    monkeypatch.setattr(serve, "threading", SimpleNamespace(Event=made.event, Thread=threading.Thread))
+    monkeypatch.setattr(studies, "release_generators", made.release)
+    return made
+
+
+@contextmanager
+def supervising(world: World, home: Path = Path("/home/of/the/test")) -> Iterator[None]:
+    database: Any = world
+    before = threading.active_count()
+    with serve._optimizer_process(Settings(home=home), database, "postgresql://somewhere"):
+        yield
+    assert threading.active_count() == before, "the supervisor has ended"
+
+
+def test_a_dead_optimizer_is_replaced_after_a_pause_and_its_leases_are_given_back_before(world: World) -> None:
+    with supervising(world):
+        for status in (1, -9):
+            world.started.get(timeout=WAIT_SECONDS).returncode = status
+        last = world.started.get(timeout=WAIT_SECONDS)
+    host = socket.gethostname()
+    assert world.story == [
+        "start 101",
+        f"release {host}:101",
+        "pause",
+        "start 102",
+        f"release {host}:102",
+        "pause",
+        "start 103",
+    ]
+    assert last.ends[0] == "terminate"
+
+
+def test_a_running_optimizer_is_left_alone_and_ends_with_the_service(world: World) -> None:
+    with supervising(world):
+        process = world.started.get(timeout=WAIT_SECONDS)
+        assert process.ends == []
+    assert process.ends == ["terminate", f"wait {serve.STOP_SECONDS}"]
+    assert world.story == ["start 101"], "it gives its leases back itself"
+
+
+def test_a_stop_during_the_pause_starts_nothing_new(world: World) -> None:
+    world.holds_pauses = True
+    with supervising(world):
+        world.started.get(timeout=WAIT_SECONDS).returncode = 1
+        world.paused.get(timeout=WAIT_SECONDS)
+    assert [line for line in world.story if line.startswith("start")] == ["start 101"]
+
+
+def test_an_outage_of_the_database_does_not_keep_the_optimizer_from_coming_back(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.is_down = True
+    with supervising(world):
+        world.started.get(timeout=WAIT_SECONDS).returncode = 3
+        world.started.get(timeout=WAIT_SECONDS)
+    assert "the optimizer ended with status 3; starting it again" in caplog.text
+    assert "the leases of the dead optimizer expire by themselves" in caplog.text
+
+
+def test_the_optimizer_gets_the_database_and_a_pipe_that_closes_with_us(world: World, tmp_path: Path) -> None:
+    with supervising(world, tmp_path):
+        process = world.started.get(timeout=WAIT_SECONDS)
+    assert process.command[-3:] == ["--home", str(tmp_path), "optimizer"]
+    assert process.options["stdin"] is subprocess.PIPE
+    environment = process.options["env"]
+    assert environment["DATABASE_URL"] == "postgresql://somewhere"
+    assert (environment["HPO_SUPERVISED"], environment["OMP_NUM_THREADS"]) == ("1", "1")
+    assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_an_optimizer_that_does_not_end_is_killed() -> None:
+    process: Any = FakeProcess(1, [], {}, stubborn=True)
+    serve._end(process)
+    assert process.ends == ["terminate", f"wait {serve.STOP_SECONDS}", "kill", "wait None"]
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """The handlers of this process, as they were before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_optimizer_owns_its_leases_under_the_name_by_which_they_are_released(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran = []
+    monkeypatch.setattr("hpo.store.Database", lambda url: SimpleNamespace(url=url, close=lambda: ran.append("closed")))
+    monkeypatch.setattr(
+        optimizer_process, "run", lambda database, *, owner, stop: ran.append((database.url, owner, stop.is_set()))
+    )
+    monkeypatch.setenv("DATABASE_URL", "postgresql://somewhere")
+    monkeypatch.delenv("HPO_SUPERVISED", raising=False)
+    result = CliRunner().invoke(app, ["--home", str(tmp_path), "optimizer"])
+    assert result.exit_code == 0, result.exception
+    database: Any = world
+    serve._release_leases(database, os.getpid())
+    (released,) = world.story
+    assert ran == [("postgresql://somewhere", released.removeprefix("release "), False), "closed"]
+
+
+def test_an_optimizer_alone_needs_to_know_the_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    result = CliRunner().invoke(app, ["--home", str(tmp_path), "optimizer"])
+    assert isinstance(result.exception, SetupError)
+    assert "set DATABASE_URL" in str(result.exception)
+
+
+@pytest.mark.parametrize(("supervised", "stops"), [("1", True), ("", False)])
+def test_a_supervised_optimizer_stops_when_the_pipe_of_its_parent_closes(
+    monkeypatch: pytest.MonkeyPatch, supervised: str, stops: bool
+) -> None:
+    reading, writing = os.pipe()
+    os.close(writing)
+    stop = threading.Event()
+    monkeypatch.setenv("HPO_SUPERVISED", supervised)
+    with os.fdopen(reading) as pipe:
+        monkeypatch.setattr("sys.stdin", pipe)
+        serve._stop_with_parent(stop)
+    assert stop.is_set() is stops
+
+
+def test_a_port_that_is_taken_is_a_sentence() -> None:
+    with serve._listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SetupError, match=f"cannot listen on 127.0.0.1:{port} .* choose another --port"):
+            serve._listen("127.0.0.1", port)
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS):
+            pass  # whoever comes before the server is ready waits instead of being refused
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("0.0.0.0", socket.gethostname()), ("::", socket.gethostname())],  # noqa: S104 - compared, not bound
+)
+def test_the_address_that_is_printed_can_be_opened(host: str, shown: str) -> None:
+    assert serve._url_host(host) == shown
+
+
+def test_the_data_directory_is_made_for_this_user(tmp_path: Path) -> None:
+    home = tmp_path / "a" / "b"
+    serve.make_home(Settings(home=home))
+    # Root's Postgres runs as another user, which passes through but may list nothing.
+    assert home.stat().st_mode & 0o777 == (0o711 if os.geteuid() == 0 else 0o700)
+    home.chmod(0o755)
+    serve.make_home(Settings(home=home))
+    assert home.stat().st_mode & 0o777 == 0o755, "a folder that is there is left as it is"
+
+
+def test_a_data_directory_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match=r"cannot be made .* choose another with --home"):
+        serve.make_home(Settings(home=tmp_path / "file" / "home"))
+
+
+def test_a_given_database_is_used_and_none_is_started() -> None:
+    with serve.postgres(Settings(home=Path("/nowhere"), database_url="postgresql://given")) as url:
+        assert url == "postgresql://given"

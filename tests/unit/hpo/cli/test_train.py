@@ -1,0 +1,167 @@
+"""`hpo train` and `hpo evaluate`: which device is used, and that the test list is opened once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from hpo.cli import train
+from hpo.cli.app import app
+from hpo.errors import SetupError, SpecError
+from hpo.results.export import Export, build_export, dump_export
+from hpo.spec import parse_spec
+from hpo.trial import TrialRecord, TrialState
+from workers.device import detection
+
+from ..spec.specs import VALID
+
+PARAMS = {"lr": 0.01, "weight_decay": 1e-05, "model": "slowfast_r50_4x16", "model.alpha": 8}
+
+
+def _export(folder: Path, *, checkpoint: str | None = "best.pt", **environment: Any) -> Path:
+    trial = TrialRecord(
+        id=11, number=7, state=TrialState.COMPLETED, params=PARAMS, metrics={"val_top1": 0.5}, epochs_done=40
+    )
+    export = build_export(
+        study="slowfast-ucf101",
+        spec=parse_spec(VALID),
+        trial=trial,
+        dataset_version=None,
+        environment=environment,
+        checkpoint=checkpoint,
+    )
+    file = folder / "best.yaml"
+    file.write_text(dump_export(export, form="yaml"))
+    return file
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What an evaluation finds."""
+
+    top1: float = 0.75
+    interval: tuple[float, float] = (0.5, 0.875)
+    videos: int = 40
+    clips: int = 10
+    crops: int = 1
+    chance: float = 0.25
+    same_dataset: bool = True
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Every opening of the sealed test list."""
+    openings: list[dict[str, Any]] = []
+
+    def evaluate_final(checkpoint: Path, _dataset: object, **options: Any) -> Score:
+        openings.append({"checkpoint": checkpoint, **options})
+        return Score(clips=options["clips"], crops=options["crops"], same_dataset=len(openings) == 1)
+
+    monkeypatch.setattr("workers.evaluation.sealed_test.evaluate_final", evaluate_final)
+    return openings
+
+
+def test_the_test_list_stays_sealed_without_the_word_final(tmp_path: Path, opened: list[dict[str, Any]]) -> None:
+    result = run("evaluate", _export(tmp_path))
+    assert isinstance(result.exception, SetupError)
+    assert "say --final if this is it" in str(result.exception)
+    assert opened == []
+
+
+def test_the_test_list_is_opened_once_and_the_score_kept(tmp_path: Path, opened: list[dict[str, Any]]) -> None:
+    file = _export(tmp_path)
+    first = run("--home", tmp_path, "evaluate", file, "--final", "--cpu", "--clips", "4", "--crops", "3")
+    assert first.exit_code == 0, first.exception
+    assert "top-1 0.750 (95 % interval 0.500 to 0.875) on 40 sealed videos, 4 clips x 3 crops" in first.output
+    (opening,) = opened
+    assert opening["checkpoint"] == tmp_path / "best.pt", "beside the file, wherever that was moved"
+    assert opening["reason"] == "final evaluation of trial 7 of study slowfast-ucf101"
+    second = run("evaluate", file, "--final")
+    assert len(opened) == 1
+    kept = json.loads((tmp_path / "best.final.json").read_text())
+    assert f"The test list was opened on {kept['at']}; score it once more with --again." in second.output
+    assert first.output.splitlines()[-1] == second.output.splitlines()[-1]
+
+
+def test_scoring_again_says_when_the_data_set_has_changed(tmp_path: Path, opened: list[dict[str, Any]]) -> None:
+    file = _export(tmp_path)
+    run("evaluate", file, "--final", "--cpu")
+    again = run("evaluate", file, "--final", "--cpu", "--again")
+    assert len(opened) == 2
+    assert "the data set is not the one that was trained on" in again.output
+
+
+def test_an_export_without_a_checkpoint_cannot_be_scored(tmp_path: Path, opened: list[dict[str, Any]]) -> None:
+    result = run("evaluate", _export(tmp_path, checkpoint=None), "--final", "--cpu")
+    assert "names no checkpoint; train it with `hpo train" in str(result.exception)
+    assert (opened, list(tmp_path.glob("*.json"))) == ([], [])
+
+
+@pytest.mark.parametrize("command", [("train",), ("evaluate", "--final")])
+def test_a_file_that_is_no_export_is_refused(tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "study.yaml").write_text("name: x\n")
+    result = run(*command, tmp_path / "study.yaml")
+    assert isinstance(result.exception, SpecError)
+    assert "is not an export" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("environment", "asked", "expected"),
+    [
+        ({"device": "cpu", "threads": 3}, {}, ("cpu", 3)),
+        ({"device": "cpu", "threads": 3}, {"threads": 2}, ("cpu", 2)),
+        ({}, {}, ("cpu", None)),
+        ({"device": "cuda", "threads": 4}, {"cpu": True}, ("cpu", 4)),
+        ({"device": "cuda", "threads": 4}, {}, ("gpu", 0, 4, False)),
+        ({"device": "cuda", "deterministic": True}, {"gpu": 2}, ("gpu", 2, None, True)),
+        ({"device": "cpu"}, {"gpu": 1}, ("gpu", 1, None, False)),
+    ],
+)
+def test_without_a_wish_the_device_is_the_one_of_the_trial(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environment: dict[str, Any], asked: dict[str, Any], expected: Any
+) -> None:
+    monkeypatch.setattr(detection, "cpu_device", lambda *, threads: ("cpu", threads))
+    monkeypatch.setattr(
+        detection, "gpu_device", lambda index, *, threads, deterministic: ("gpu", index, threads, deterministic)
+    )
+    exported = train.load_export(_export(tmp_path, **environment))
+    assert isinstance(exported, Export)
+    assert train._device(exported, **asked) == expected
+
+
+def test_a_cpu_and_a_gpu_at_once_are_refused(tmp_path: Path) -> None:
+    result = run("train", _export(tmp_path), "--cpu", "--gpu", "0")
+    assert "either --gpu N or --cpu" in str(result.exception)
+
+
+@pytest.mark.parametrize(("again", "verdict"), [(0.5, "0.5 (the same)"), (0.25, "0.25 (exported: 0.5)")])
+def test_training_again_is_compared_with_the_export(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: float, verdict: str
+) -> None:
+    asked: dict[str, Any] = {}
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Done:
+        metrics: dict[str, float]
+        checkpoint: str = "/c/last.pt"
+
+    def train_export(*_: object, **options: Any) -> Done:
+        asked.update(options)
+        return Done(metrics={"val_top1": again})
+
+    monkeypatch.setattr("workers.retrain.train_export", train_export)
+    result = run("--home", tmp_path, "train", _export(tmp_path), "--cpu", "--threads", "1")
+    assert result.exit_code == 0, result.exception
+    assert f"val_top1 = {verdict}" in result.output
+    assert "training trial 7 of slowfast-ucf101 on" in result.output
+    assert (asked["folder"], asked["stop_after"], asked["resume"]) == (tmp_path / "best.train", None, False)
+    assert asked["cache_dir"] == tmp_path / "cache"
