@@ -24,7 +24,7 @@ from .lease.worker import Worker, WorkerConfig
 
 EXIT_FAILURE = 1
 EXIT_TOKEN = 5
-"""As `hpo` does: the token is missing, unknown or lacks the scope."""
+"""The token is unknown or lacks the scope; the same status as that of `hpo`."""
 _log = logging.getLogger(__name__)
 
 app = typer.Typer(
@@ -51,14 +51,16 @@ def run(
         Path | None, typer.Option(envvar="HPO_HOME", help="Data directory: checkpoints, caches.", show_default=False)
     ] = None,
     exit_when_idle: Annotated[
-        float | None, typer.Option(min=0, help="End after so many seconds without a trial.", show_default=False)
+        float | None, typer.Option(min=0, help="End after this many seconds without a trial.", show_default=False)
     ] = None,
-    max_trials: Annotated[int | None, typer.Option(min=1, help="End after so many trials.", show_default=False)] = None,
+    max_trials: Annotated[
+        int | None, typer.Option(min=1, help="End after this many trials.", show_default=False)
+    ] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="On a GPU: deterministic kernels only, slower.")
     ] = False,
 ) -> None:
-    """Train trials of studies, one at a time, until told to stop.
+    """Train trials of studies, one at a time, until a signal or a limit ends it.
 
     SIGTERM or Ctrl-C writes a checkpoint and gives the trial back; a second one ends at once.
     """
@@ -86,15 +88,15 @@ def run(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `hpo-worker`. A person's mistake is told in a sentence, never with a traceback.
+    """Run `hpo-worker`. A mistake in its use is reported in one sentence, never with a traceback.
 
     Raises:
-        SystemExit: always; 0 when it ended as it was told to.
+        SystemExit: always; with status 0 when a signal, an option or the lack of trials ended it.
     """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per heartbeat
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line for each heartbeat
     try:
         check_installation()
         app(args=arguments, prog_name="hpo-worker")
@@ -117,7 +119,7 @@ def _device(*, gpu: int | None, cpu: bool, threads: int | None, deterministic: b
 
 def _info(device: Device, name: str | None) -> WorkerInfo:
     host = socket.gethostname()
-    # Several CPU workers of a machine are told apart by their process; a GPU has one.
+    # A machine may have several CPU workers, which differ in their process; a GPU has one worker.
     default = f"{host}:cpu-{os.getpid()}" if device.kind == "cpu" else f"{host}:{device.label}"
     return WorkerInfo(
         name=name or default,

@@ -6,9 +6,9 @@ HpoError
     ├── TimeLimitError           the trial trained longer than `task.timeout_minutes`
     ├── TrainingFailedError      a run outside a study has no result; carries the kind of failure
     ├── CheckpointError          a checkpoint cannot be read
-    │   └── CheckpointWriteError   it cannot be written: the machine's fault, not the configuration's
-    ├── ApiUnavailableError      nobody answers, or answers 5xx: trying again later is right
-    └── ApiRefusedError          the API understood and said no: trying again is useless
+    │   └── CheckpointWriteError a checkpoint cannot be written: the machine's fault, not the configuration's
+    ├── ApiUnavailableError      the API does not answer, or answers 5xx: trying again later is right
+    └── ApiRefusedError          the API understood the request and refused it: trying again is useless
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hpo.trial import FailureKind
 
 
 class WorkerError(HpoError):
-    """The worker cannot go on with what it does."""
+    """The worker cannot do what it was asked to."""
 
 
 class DivergedError(WorkerError):

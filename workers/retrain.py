@@ -99,7 +99,7 @@ def _follow(
             progress(event)
         match event:
             case EpochDone():
-                child.send(Command(action="carry_on", epoch=event.measurement.step))
+                child.send(Command(action="continue", epoch=event.measurement.step))
             case Failed():
                 raise TrainingFailedError(event.message, kind=event.failure_kind)
             case WorkerFault():

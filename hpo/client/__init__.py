@@ -1,5 +1,6 @@
-"""The HTTP client of people's programs and the `hpo` command."""
+"""The HTTP client of people's programs and the `hpo` command, and what the worker's client shares with it."""
 
-from .http import Client, UnreachableError
+from .connection import UnreachableError
+from .http import Client
 
 __all__ = ["Client", "UnreachableError"]

@@ -1,7 +1,7 @@
-"""The thread that speaks to the API about one trial: heartbeats, reports, and at last the result, in order.
+"""The thread that speaks to the API about one trial: heartbeats, measurements and, last, the result; in this order.
 
-While nobody answers, everything waits here and training goes on. What waits is also in the newest checkpoint (the
-curve is part of it), so that a worker that dies then loses nothing: the next one reports it.
+While the API does not answer, measurements are kept here and training continues. They are also in the newest
+checkpoint (the curve is part of it), so that nothing is lost if the worker dies: its successor reports them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from hpo.protocol import FinishRequest, Lease, Measurement, ReleaseRequest, Repo
 from hpo.trial import Decision
 
 from ..errors import ApiRefusedError, ApiUnavailableError
-from .client import ApiClient, Backoff
+from .backoff import Backoff
+from .client import ApiClient
 
-_MOST_MEASUREMENTS = 100
-"""Of one report: a trial of thousands of epochs comes back from a long outage in several."""
+MEASUREMENTS_PER_REPORT = 100
+"""After a long outage, a trial of thousands of epochs sends several reports."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """The API answered; `epoch` is the last one reported so far."""
+    """The API answered a report; `epoch` is the last epoch that it knows."""
 
     decision: Decision
     epoch: int
@@ -34,34 +35,47 @@ class Decided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unanswered:
-    """The API is away; training goes on."""
+    """The API cannot be reached; training continues."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """The result, or the trial itself, was handed in."""
+    """The API accepted the last message: the trial's result or its release."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseLost:
-    """The trial is no longer ours, or the API wants nothing of it."""
+    """The trial is not this worker's any more, or the API refuses what is reported about it."""
 
     reason: str
     fatal: HpoError | None = None
-    """Set when this worker's token is refused: no other trial would fare better."""
+    """Set where the token is refused: this worker could not report on another trial either."""
 
 
 Answer = Decided | Unanswered | Delivered | LeaseLost
 
 
 class Reporter:
-    """Keeps the lease of one trial alive and delivers what is known of it. `answer` is called from its thread."""
+    """Keeps the lease of one trial alive and delivers what is known of the trial.
 
-    def __init__(self, client: ApiClient, lease: Lease, answer: Callable[[Answer], None]) -> None:
+    `answer` is called in the reporter's thread, once for every call to the API.
+    """
+
+    def __init__(
+        self,
+        client: ApiClient,
+        lease: Lease,
+        answer: Callable[[Answer], None],
+        *,
+        condition: threading.Condition | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare; nothing is sent before `start`. `condition` and `clock` (seconds) are what it waits on."""
         self._client = client
         self._lease = lease
         self._answer = answer
-        self._condition = threading.Condition()
+        self._condition = condition or threading.Condition()
+        self._clock = clock
         self._measurements: list[Measurement] = []
         self._checkpoint: str | None = None
         self._peak_memory_bytes: int | None = None
@@ -69,15 +83,15 @@ class Reporter:
         self._epoch = lease.epochs_done
         self._closed = False
         self._backoff = Backoff(most_seconds=lease.heartbeat_seconds)
-        self._away_since: float | None = None
-        self._thread = threading.Thread(target=self._run, name=f"reporter-{lease.trial_id}", daemon=True)
+        self._unavailable_since: float | None = None
+        self._thread = threading.Thread(target=self.run, name=f"reporter-{lease.trial_id}", daemon=True)
 
     def start(self) -> None:
-        """Begin to send heartbeats."""
+        """Start the thread, which sends the first heartbeat after one interval."""
         self._thread.start()
 
     def report(self, measurements: list[Measurement], *, checkpoint: str | None, peak: int | None = None) -> None:
-        """Queue measurements, in order, with the newest checkpoint."""
+        """Queue measurements behind earlier ones, with the newest checkpoint and the peak of memory in bytes."""
         with self._condition:
             self._measurements += measurements
             self._checkpoint = checkpoint
@@ -85,67 +99,69 @@ class Reporter:
             self._condition.notify()
 
     def deliver(self, last: FinishRequest | ReleaseRequest) -> None:
-        """Queue the last message, after everything that waits already."""
+        """Queue the last message behind all measurements."""
         with self._condition:
             self._last = last
             self._condition.notify()
 
     def close(self) -> None:
-        """End the thread; what is not delivered stays undelivered. Returns when no call is under way."""
+        """End the thread and wait for it; what is not delivered yet is dropped."""
         with self._condition:
             self._closed = True
             self._condition.notify()
         self._thread.join()
 
-    def _run(self) -> None:
-        wait = self._lease.heartbeat_seconds
-        while True:
-            with self._condition:
-                # After a failure the wait is a backoff, which new messages do not cut short.
-                self._condition.wait_for(
-                    lambda: self._closed or (self._is_urgent() and not self._backoff.failures), wait
-                )
-                if self._closed:
-                    return
-            try:
-                ended = self._send()
-            except ApiUnavailableError as error:
-                wait = self._unavailable(error)
-            except StaleLeaseError as error:
-                return self._answer(LeaseLost(reason=str(error)))
-            except (AuthenticationError, PermissionDeniedError) as error:
-                return self._answer(LeaseLost(reason=str(error), fatal=error))
-            except ApiRefusedError as error:
-                return self._answer(LeaseLost(reason=str(error)))
-            except Exception as error:  # a thread that dies in silence would leave the worker waiting for ever
-                _log.exception("the reports of trial %d cannot be sent", self._lease.number)
-                return self._answer(LeaseLost(reason=f"{type(error).__name__}: {error}"))
-            else:
-                self._available()
-                if ended:
-                    return self._answer(Delivered())
-                wait = self._lease.heartbeat_seconds
+    def run(self) -> None:
+        """Send until the last message is delivered, the lease is lost or `close` is called: the thread's work."""
+        wait_seconds: float | None = self._lease.heartbeat_seconds
+        while wait_seconds is not None and not self._is_closed_after(wait_seconds):
+            wait_seconds = self._send_next()
 
-    def _is_urgent(self) -> bool:
-        return bool(self._measurements) or self._last is not None
-
-    def _send(self) -> bool:
-        """Send what is next in order: measurements or a heartbeat, then the last message. Returns whether that went."""
+    def _is_closed_after(self, seconds: float) -> bool:
+        """Wait until there is something to send, at most `seconds`, and return whether `close` was called."""
         with self._condition:
-            batch, last = self._measurements[:_MOST_MEASUREMENTS], self._last
+            self._condition.wait_for(lambda: self._closed or self._may_send_at_once(), seconds)
+            return self._closed
+
+    def _may_send_at_once(self) -> bool:
+        # After a failure the wait is a backoff, which new messages do not shorten.
+        return self._backoff.failures == 0 and (bool(self._measurements) or self._last is not None)
+
+    def _send_next(self) -> float | None:
+        """Send what is next, hand on the answer, and return the seconds until the next call; None after the last."""
+        answer: Answer
+        try:
+            answer = self._send()
+        except ApiUnavailableError as error:
+            return self._unavailable(error)
+        except (StaleLeaseError, ApiRefusedError) as error:
+            answer = LeaseLost(reason=str(error))
+        except (AuthenticationError, PermissionDeniedError) as error:
+            answer = LeaseLost(reason=str(error), fatal=error)
+        except Exception as error:  # the worker would wait for ever for a thread that ends without an answer
+            _log.exception("the reports of trial %d cannot be sent", self._lease.number)
+            answer = LeaseLost(reason=f"{type(error).__name__}: {error}")
+        else:
+            self._available()
+        self._answer(answer)
+        return self._lease.heartbeat_seconds if isinstance(answer, Decided) else None
+
+    def _send(self) -> Decided | Delivered:
+        """Send the oldest measurements; without any the last message; without that a heartbeat."""
+        with self._condition:
+            batch, last = self._measurements[:MEASUREMENTS_PER_REPORT], self._last
         if last is not None and not batch:
             if isinstance(last, FinishRequest):
                 self._client.finish(self._lease.trial_id, last)
             else:
                 self._client.release(self._lease.trial_id, last)
-            return True
+            return Delivered()
         decision = self._client.report(self._lease.trial_id, self._request(batch))
         with self._condition:
-            del self._measurements[: len(batch)]
+            del self._measurements[: len(batch)]  # more may have been queued during the call
             if batch:
                 self._epoch = batch[-1].step
-        self._answer(Decided(decision=decision, epoch=self._epoch))
-        return False
+        return Decided(decision=decision, epoch=self._epoch)
 
     def _request(self, batch: list[Measurement]) -> ReportRequest:
         return ReportRequest(
@@ -157,14 +173,14 @@ class Reporter:
         )
 
     def _unavailable(self, error: ApiUnavailableError) -> float:
-        if self._away_since is None:
-            self._away_since = time.monotonic()
-            _log.warning("%s; training goes on, reports wait", error)
+        if self._unavailable_since is None:
+            self._unavailable_since = self._clock()
+            _log.warning("%s; training continues, and its reports are sent later", error)
         self._answer(Unanswered())
         return self._backoff.next_seconds(error.retry_after)
 
     def _available(self) -> None:
         self._backoff.reset()
-        if self._away_since is not None:
-            _log.info("the API is back after %.0f s", time.monotonic() - self._away_since)
-            self._away_since = None
+        if self._unavailable_since is not None:
+            _log.info("the API answers again after %.0f s", self._clock() - self._unavailable_since)
+            self._unavailable_since = None

@@ -1,13 +1,14 @@
-"""The worker: claim a trial, run it, claim the next, until it is told to stop."""
+"""The worker: claim a trial, run it, claim the next one, until a signal or a limit ends it."""
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from uuid import uuid4
@@ -19,8 +20,11 @@ from ..device.detection import Device
 from ..errors import ApiUnavailableError
 from ..process.child import Child, StandbyProcess
 from ..process.messages import Job
-from .client import ApiClient, Backoff, jittered
-from .trial_run import Envelope, Inbox, Stop, TrialRun
+from .backoff import Backoff, jittered
+from .client import ApiClient
+from .inbox import Inbox, Shutdown
+from .reporter import Reporter
+from .trial_run import TrialRun
 
 _log = logging.getLogger(__name__)
 
@@ -36,36 +40,56 @@ class WorkerConfig:
     study: str | None = None
     """Only trials of this study."""
     exit_when_idle_seconds: float | None = None
-    """End after so long without a trial; None waits for ever."""
+    """End after this time without a trial; None waits for ever."""
     max_trials: int | None = None
+    """End after this number of trials; None is without limit."""
 
 
 class Worker:
     """Runs trials one after another."""
 
-    def __init__(self, config: WorkerConfig, client: ApiClient) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        client: ApiClient,
+        *,
+        standby: StandbyProcess | None = None,
+        inbox: Inbox | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare. `standby` provides the training processes, and `clock` returns seconds."""
         self._config = config
         self._client = client
-        self._inbox: Inbox = queue.SimpleQueue()
-        self._standby = StandbyProcess(config.device, config.checkpoint_dir)
+        self._inbox = inbox or Inbox()
+        self._standby = standby or StandbyProcess(config.device, config.checkpoint_dir)
+        self._clock = clock
         self._child: Child | None = None
         self._stopping = False
 
     def install_signal_handlers(self) -> None:
-        """Drain at the first SIGTERM or SIGINT, end at the second."""
+        """Drain at the first SIGTERM or SIGINT, and end at once at the second."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
+            signal.signal(number, self.on_signal)
+
+    def on_signal(self, number: int, _: FrameType | None) -> None:
+        """Drain; when called again, kill the training process and end this one with status 128 + `number`."""
+        if self._stopping:
+            if self._child is not None:
+                os.kill(self._child.pid, signal.SIGKILL)
+            os._exit(128 + number)
+        self._stopping = True
+        self._inbox.put(Shutdown())
 
     def run(self) -> None:
-        """Work until idle for too long, `max_trials` are done, or a signal came.
+        """Work until there was no trial for too long, `max_trials` are done, or a signal came.
 
         Raises:
-            AuthenticationError, PermissionDeniedError, ApiRefusedError: the API wants nothing of this worker.
+            AuthenticationError, PermissionDeniedError, ApiRefusedError, SetupError: the API refuses this worker.
         """
         done = 0
         try:
             while not self._stopping and done != self._config.max_trials:
-                self._standby.prepare()  # imports while the claim is on its way
+                self._standby.prepare()  # imports PyTorch while the claim is under way
                 lease = self._claim()
                 if lease is None:
                     break
@@ -73,6 +97,59 @@ class Worker:
                 self._run_trial(lease, last=done == self._config.max_trials)
         finally:
             self._standby.close()
+
+    def _claim(self) -> Lease | None:
+        """Wait for a trial and return its lease; None when it is time to end."""
+        backoff = Backoff()
+        since = self._clock()
+        lease_id = uuid4()
+        while not self._stopping:
+            request = ClaimRequest(worker=self._config.info, lease_id=lease_id, study=self._config.study)
+            try:
+                reply = self._client.claim(request)
+            except ApiUnavailableError as error:
+                # The same lease id again: if only the reply was lost, the API answers with the trial claimed before.
+                if backoff.failures == 0:
+                    _log.warning("%s; trying again", error)
+                wait_seconds = backoff.next_seconds(error.retry_after)
+            else:
+                if backoff.failures:
+                    _log.info("the API answers again")
+                    backoff.reset()
+                if isinstance(reply, Lease):
+                    return self._unless_stopping(reply)
+                lease_id = uuid4()
+                wait_seconds = jittered(reply.retry_after)
+            if self._is_idle_too_long(since):
+                _log.info("no trial for %.0f s; ending", self._clock() - since)
+                return None
+            self._wait(wait_seconds)
+        return None
+
+    def _is_idle_too_long(self, since: float) -> bool:
+        limit = self._config.exit_when_idle_seconds
+        return limit is not None and self._clock() - since >= limit
+
+    def _unless_stopping(self, lease: Lease) -> Lease | None:
+        """Return the lease; if a signal arrived during the claim, release the trial and return None."""
+        if not self._stopping:
+            return lease
+        try:
+            self._client.release(
+                lease.trial_id,
+                ReleaseRequest(
+                    attempt=lease.attempt, lease_id=lease.lease_id, reason="drained", checkpoint=lease.checkpoint
+                ),
+            )
+        except ApiUnavailableError as error:
+            _log.warning("%s; the lease of trial %d will expire", error, lease.number)
+        return None
+
+    def _wait(self, seconds: float) -> None:
+        """Wait, but not beyond a signal."""
+        deadline = self._clock() + seconds
+        while not self._stopping and (left := deadline - self._clock()) > 0:
+            self._inbox.get(lease_id=None, timeout_seconds=left)  # late messages about the last trial are dropped
 
     def _run_trial(self, lease: Lease, *, last: bool) -> None:
         folder = TrialFolder.of(
@@ -84,8 +161,9 @@ class Worker:
             job=self._job(lease, folder),
             child=self._child,
             folder=folder,
-            client=self._client,
+            reporter=Reporter(self._client, lease, partial(self._inbox.put, lease_id=lease.lease_id)),
             inbox=self._inbox,
+            clock=self._clock,
         )
         if not last:
             self._standby.prepare()
@@ -101,7 +179,7 @@ class Worker:
             task=lease.task,
             folder=folder.path,
             attempt=lease.attempt,
-            # What lies there before the first attempt belongs to a database that is gone.
+            # Files from before the first attempt belong to a trial of an earlier database with the same ids.
             resume=lease.attempt > 1,
             checkpoint=lease.checkpoint,
             epochs_reported=lease.epochs_done,
@@ -111,64 +189,3 @@ class Worker:
             bf16=device.bf16,
             deterministic=device.deterministic,
         )
-
-    def _claim(self) -> Lease | None:
-        """Wait for a trial. None when it is time to end."""
-        backoff = Backoff()
-        since = time.monotonic()
-        lease_id = uuid4()
-        while not self._stopping:
-            request = ClaimRequest(worker=self._config.info, lease_id=lease_id, study=self._config.study)
-            try:
-                reply = self._client.claim(request)
-            except ApiUnavailableError as error:
-                # The same lease id again: if only the reply was lost, it is answered with the trial that is ours.
-                if not backoff.failures:
-                    _log.warning("%s; trying again", error)
-                wait = backoff.next_seconds(error.retry_after)
-            else:
-                if backoff.failures:
-                    _log.info("the API answers again")
-                    backoff.reset()
-                if isinstance(reply, Lease):
-                    return self._give_back(reply) if self._stopping else reply
-                lease_id = uuid4()
-                wait = jittered(reply.retry_after)
-            if self._idle_too_long(since):
-                _log.info("nothing to do for %.0f s; ending", time.monotonic() - since)
-                return None
-            self._wait(wait)
-        return None
-
-    def _idle_too_long(self, since: float) -> bool:
-        limit = self._config.exit_when_idle_seconds
-        return limit is not None and time.monotonic() - since >= limit
-
-    def _give_back(self, lease: Lease) -> None:
-        """Return a trial that came when it was too late to begin."""
-        try:
-            self._client.release(
-                lease.trial_id,
-                ReleaseRequest(
-                    attempt=lease.attempt, lease_id=lease.lease_id, reason="drained", checkpoint=lease.checkpoint
-                ),
-            )
-        except ApiUnavailableError as error:
-            _log.warning("%s; the lease of trial %d will run out", error, lease.number)
-
-    def _wait(self, seconds: float) -> None:
-        """Wait, but not past a signal."""
-        deadline = time.monotonic() + seconds
-        while not self._stopping and (left := deadline - time.monotonic()) > 0:
-            try:
-                self._inbox.get(timeout=left)  # what else comes here is late news of the last trial
-            except queue.Empty:
-                return
-
-    def _signalled(self, number: int, _: FrameType | None) -> None:
-        if self._stopping:
-            if self._child is not None:
-                os.kill(self._child.pid, signal.SIGKILL)
-            os._exit(128 + number)
-        self._stopping = True
-        self._inbox.put(Envelope(lease_id=None, message=Stop()))

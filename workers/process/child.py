@@ -1,4 +1,4 @@
-"""The worker's side of a training process: start it, give it a job, hear from it, end it."""
+"""The worker's side of a training process: start it, assign its job, receive its events, end it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from ..device.detection import Device
 from .messages import EVENTS, Command, Event, Job, Note
 
-_CODE = "from workers.process.main import main; main()"
+_MAIN = "from workers.process.main import main; main()"
 _LOG_TAIL_BYTES = 2000
 _numbers = count(1)
 
@@ -39,7 +39,7 @@ class ProcessExited:
 
 
 class Child:
-    """A training process, first standing by, then busy with its one job."""
+    """A training process: it waits, ready, until it is assigned its one job."""
 
     def __init__(self, process: subprocess.Popen[str], events: IO[str], log: Path) -> None:
         self._process = process
@@ -49,7 +49,7 @@ class Child:
 
     @classmethod
     def start(cls, device: Device, folder: Path) -> Self:
-        """Start a process that imports and waits. It prints to a file in `folder` until it has a job."""
+        """Return a new process that imports PyTorch and waits; until it has a job it prints to a file in `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / f".standby-{os.getpid()}-{next(_numbers)}.log"
         read, write = os.pipe()
@@ -57,7 +57,7 @@ class Child:
             with log.open("wb") as output:
                 # -P: a folder called `data` where the worker was started must not shadow ours.
                 process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _CODE, str(write)],
+                    [sys.executable, "-P", "-c", _MAIN, str(write)],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,
@@ -73,7 +73,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Process id."""
+        """The process id."""
         return self._process.pid
 
     @property
@@ -82,7 +82,7 @@ class Child:
         return self._process.poll() is None
 
     def assign(self, job: Job, log: Path, deliver: Callable[[Event | ProcessExited], None]) -> None:
-        """Give the process its job; from now on `deliver` is called from a thread, with `ProcessExited` as the last."""
+        """Assign the job; the process prints to `log`. A thread calls `deliver` per event, `ProcessExited` last."""
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log.replace(log)
         self.log = log
@@ -91,11 +91,11 @@ class Child:
         self._write(job.model_dump_json())
 
     def send(self, command: Command) -> None:
-        """Send a command; one to a process that is gone is dropped."""
+        """Send a command; it is dropped if the process has ended."""
         self._write(command.model_dump_json())
 
     def end(self, *, patience_seconds: float = 0.0) -> None:
-        """Make sure that the process is gone: wait for it, then kill it."""
+        """Wait `patience_seconds` for the process to end, then kill it. It has ended when this returns."""
         try:
             self._process.wait(patience_seconds)
         except subprocess.TimeoutExpired:
@@ -109,7 +109,7 @@ class Child:
             self.log.unlink(missing_ok=True)
 
     def log_tail(self) -> str:
-        """Return the end of what the process printed."""
+        """Return the last 2 kB of what the process printed; empty if there is no log."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
@@ -124,7 +124,7 @@ class Child:
             stdin.write(line + "\n")
             stdin.flush()
         except (BrokenPipeError, ValueError):
-            return  # its end is told by `ProcessExited`
+            return  # `ProcessExited` reports that it has ended
 
     def _listen(self, deliver: Callable[[Event | ProcessExited], None]) -> None:
         with self._events:
@@ -132,13 +132,13 @@ class Child:
                 try:
                     deliver(EVENTS.validate_json(line))
                 except ValidationError:
-                    # A process that is killed amid a line leaves half of it.
-                    deliver(Note(text=f"half a message from the training process: {line[:200]!r}", warning=True))
+                    # A process that is killed while it writes leaves half a line.
+                    deliver(Note(text=f"an incomplete message from the training process: {line[:200]!r}", warning=True))
         deliver(ProcessExited(returncode=self._process.wait()))
 
 
 class StandbyProcess:
-    """Keeps one process standing by, so that a trial does not wait for PyTorch to be imported."""
+    """Keeps one process ready, so that a trial does not wait for the import of PyTorch."""
 
     def __init__(self, device: Device, folder: Path) -> None:
         self._device = device
@@ -146,20 +146,20 @@ class StandbyProcess:
         self._standby: Child | None = None
 
     def prepare(self) -> None:
-        """Start a process to stand by, unless one does."""
+        """Start a process, unless one is ready."""
         if self._standby is None or not self._standby.alive:
             self.close()
             self._standby = Child.start(self._device, self._folder)
 
     def take(self) -> Child:
-        """Return a fresh process."""
+        """Return the process that is ready, or a new one; it is the caller's to end."""
         self.prepare()
         child, self._standby = self._standby, None
-        assert child is not None  # noqa: S101 - `prepare` made one
+        assert child is not None  # noqa: S101 - `prepare` started it
         return child
 
     def close(self) -> None:
-        """End the process that stands by."""
+        """End the process that is ready."""
         if self._standby is not None:
             self._standby.end()
             self._standby = None

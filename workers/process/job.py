@@ -1,4 +1,4 @@
-"""Do one job in the training process: open, resume, train, save, tell."""
+"""Do one job in the training process: open the data set, resume, train, save checkpoints, send events."""
 
 from __future__ import annotations
 
@@ -26,26 +26,27 @@ from .messages import EpochDone, Failed, Finished, Interrupted, Job, LastEvent, 
 from .pipes import EventPipe, Mailbox
 
 ANSWER_SECONDS = 5.0
-"""How long an epoch's end waits for the decision about it; later ones are obeyed at the next batch."""
+"""How long training waits after an epoch for the decision about it; a later one is obeyed at the next batch."""
 _PROGRESS_SECONDS = 5.0
+"""The shortest time between two notes about the progress of the data set's preparation."""
 _log = logging.getLogger(__name__)
 
 
 def warm_up() -> None:
-    """Load what PyTorch loads at the first optimizer: half as much as its import, better done while standing by."""
+    """Create an optimizer: the first one loads half as much as the import of PyTorch, better before there is a job."""
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
 
 
 def run_job(job: Job, *, events: EventPipe, mailbox: Mailbox) -> None:
-    """Train, and send exactly one last event, whatever happens."""
-    logging.basicConfig(level=logging.WARNING, handlers=[_ToWorker(events), logging.StreamHandler()])
+    """Train, and send exactly one last event, whatever happens: every exception becomes a `Failed` or `WorkerFault`."""
+    logging.basicConfig(level=logging.WARNING, handlers=[_WarningsToWorker(events), logging.StreamHandler()])
     run = _JobRun(job, events, mailbox)
     last: LastEvent
     try:
         last = run.train()
     except CheckpointWriteError as error:
         last = WorkerFault(message=str(error), **run.facts())
-    except Exception as error:  # the boundary: any failure of a trial becomes its record
+    except Exception as error:  # the boundary: whatever fails becomes the record of the trial
         _log.debug("the trial failed", exc_info=True)
         failure = classify(error)
         last = Failed(failure_kind=failure.kind, message=failure.message, **run.facts())
@@ -67,7 +68,7 @@ class _JobRun:
         self._trainer: Trainer | None = None
 
     def train(self) -> Finished | Interrupted:
-        """Run the trial to its end or to an interruption."""
+        """Run the trial to its end or to an interruption, and return which it was."""
         job = self.job
         config = TrainingConfig.from_flat(job.config)
         dataset = open_task(job.task.dataset, cache_dir=job.cache_dir, progress=_progress_notes(self.events))
@@ -97,9 +98,9 @@ class _JobRun:
         return self._end(trainer, completed)
 
     def facts(self) -> dict[str, Any]:
-        """What every last event carries, as far as it is known."""
+        """Return what every last event carries, as far as it is known."""
         trainer = self._trainer
-        # None before CUDA has allocated anything.
+        # 0 before CUDA has allocated anything, which the protocol does not take.
         facts: dict[str, Any] = {"peak_memory_bytes": peak_memory_bytes(self.runtime.device) or None}
         if self._dataset is not None:
             facts["dataset_version"] = self._dataset.version
@@ -114,14 +115,16 @@ class _JobRun:
         found = checkpoint.newest_usable([point.path for point in self._resume_points()], trainer.identity)
         if found is None:
             if self.job.checkpoint is not None:
-                _log.warning("the checkpoint %s cannot be used here; the trial starts afresh", self.job.checkpoint)
+                _log.warning(
+                    "the checkpoint %s cannot be used here; the trial starts from the beginning", self.job.checkpoint
+                )
             return None
         path, state = found
         trainer.load_state(state)
         return path
 
     def _resume_points(self) -> list[ResumePoint]:
-        """Those of this trial's folder and of the folder that the API knows of, newest first."""
+        """Return those of this trial's folder and of the folder of the API's checkpoint, newest first."""
         points = set(self.folder.resume_points())
         if self.job.resume and self.job.checkpoint is not None:
             points |= set(TrialFolder(Path(self.job.checkpoint).parent, attempt=self.job.attempt).resume_points())
@@ -134,7 +137,7 @@ class _JobRun:
 
     def _epoch_done(self, result: EpochResult) -> None:
         trainer = self._trainer
-        assert trainer is not None  # noqa: S101 - it is what calls this
+        assert trainer is not None  # noqa: S101 - the trainer is the caller
         path = self._save(trainer)
         self.events.send(
             EpochDone(
@@ -164,7 +167,10 @@ class _JobRun:
         )
 
     def _last_whole_epoch(self, trainer: Trainer) -> dict[str, Any] | None:
-        """The state that the last metrics belong to: that of now, unless a stop came amid an epoch."""
+        """Return the state that the last metrics belong to: the present one, unless a stop came within an epoch.
+
+        None before the end of the first epoch, and where its checkpoint is damaged.
+        """
         if trainer.epoch == 0:
             return None
         if trainer.batch == 0:
@@ -175,14 +181,14 @@ class _JobRun:
 
 
 def _measurement(result: EpochResult) -> Measurement:
-    # A GPU is taken for as long as the epoch lasts, whether or not its kernels run.
+    # A GPU is occupied for as long as the epoch lasts, whether or not its kernels run.
     return Measurement(
         step=result.epoch, metrics=result.metrics, wall_seconds=result.seconds, gpu_seconds=result.seconds
     )
 
 
-class _ToWorker(logging.Handler):
-    """Sends warnings to the worker's log, where a person sees them."""
+class _WarningsToWorker(logging.Handler):
+    """Sends warnings to the log of the worker, where a person sees them."""
 
     def __init__(self, events: EventPipe) -> None:
         super().__init__(logging.WARNING)
@@ -193,7 +199,7 @@ class _ToWorker(logging.Handler):
 
 
 def _progress_notes(events: EventPipe) -> Callable[[str, int, int], None]:
-    """Tell the worker every few seconds how far the data set's preparation is."""
+    """Return a callback that sends the worker a note about the data set's preparation every few seconds."""
     last = time.monotonic()
 
     def progress(stage: str, done: int, total: int) -> None:

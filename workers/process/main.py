@@ -1,7 +1,7 @@
-"""The process that trains one trial: started afresh for each, so that nothing of the last one is left in it.
+"""The process that trains one trial. Each trial has a new one, so that nothing of the last trial is left in it.
 
 It is started as `python -P -c "from workers.process.main import main; main()" FD`, imports what it needs, and waits
-for its job. It touches no GPU before it has one, so that it may stand by while another trial runs.
+for its job. It uses no GPU before it has a job, so that it may wait while another trial runs.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from .pipes import EventPipe, Mailbox
 
 
 def main() -> None:
-    """Run the child: import, wait for the job, train."""
+    """Import, wait for the job, and train."""
     # The worker decides what a signal means; a terminal or Slurm sends it to every process of the group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     events = EventPipe(int(sys.argv[1]))
-    from .job import run_job, warm_up  # brings torch, which takes seconds: signals come first
+    from .job import run_job, warm_up  # imports torch, which takes seconds: signals are ignored before it
 
     warm_up()
     line = sys.stdin.readline()
     if not line:
-        return  # the worker had nothing more to do
+        return  # the worker ended without a job for this process
     run_job(Job.model_validate_json(line), events=events, mailbox=Mailbox(sys.stdin))
-    # Threads of libraries may keep a finished process alive; everything that matters is written.
+    # Threads of libraries may keep a finished process alive; everything that matters has been written.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

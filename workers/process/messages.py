@@ -1,7 +1,7 @@
-"""What a worker and its training process say to each other: JSON, one message a line.
+"""The messages between a worker and its training process: JSON, one message a line.
 
-The job and then commands go to the child's stdin; events come back over a pipe of their own, so that nothing a
-library prints can corrupt them. A closed stdin means that the worker is gone, and the child ends.
+The job and then commands go to the child's stdin; events come back over a pipe of their own, so that nothing that a
+library prints can corrupt them. When its stdin closes, the worker has ended, and the child ends too.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ class Job(Message):
     """A trial to train: the first line that a child reads."""
 
     config: dict[str, Any]
-    """Flat training configuration, not checked yet: a wrong one is a failed trial."""
+    """Flat training configuration, not checked yet: a wrong one makes the trial fail."""
     task: TaskConfig
     stop_after: int | None = None
-    """End after this many epochs of the plan: a trial that was stopped early, trained again."""
+    """End after this number of the planned epochs: to train a trial again that was stopped early."""
     folder: Path
     """Where its checkpoints go."""
     attempt: int
     resume: bool
-    """Go on from the newest checkpoint; else start afresh and clear the folder."""
+    """Resume from the newest usable checkpoint; if false, clear the folder and start from the beginning."""
     checkpoint: str | None = None
-    """The checkpoint that the API knows of, maybe in another folder."""
+    """The newest checkpoint that the API knows of; it may lie in another folder."""
     epochs_reported: int = 0
+    """Epochs that the API has the measurements of."""
     cache_dir: Path
     device: Literal["cpu", "cuda"]
     threads: int
@@ -40,9 +41,9 @@ class Job(Message):
 
 
 class Command(Message):
-    """What the child does next; `carry_on` answers the report of epoch `epoch`."""
+    """What the child does next. `continue` is the answer to the report of `epoch`; the others end the training."""
 
-    action: Literal["carry_on", "stop", "pause", "drain"]
+    action: Literal["continue", "stop", "pause", "drain"]
     epoch: int = 0
 
 
@@ -55,7 +56,7 @@ class Note(Message):
 
 
 class Started(Message):
-    """Training begins, at `epoch` epochs and `batch` batches done."""
+    """Training begins, after `epoch` whole epochs and `batch` batches of the next one."""
 
     kind: Literal["started"] = "started"
     epoch: int
@@ -63,7 +64,7 @@ class Started(Message):
     epochs: int
     checkpoint: str | None
     measurements: list[Measurement]
-    """Epochs that stand in the checkpoint but were never reported."""
+    """Epochs that are in the checkpoint but were never reported."""
 
 
 class EpochDone(Message):
@@ -75,15 +76,15 @@ class EpochDone(Message):
     peak_memory_bytes: int
 
 
-class _End(Message):
-    """What every last message carries."""
+class _LastEvent(Message):
+    """What every last event carries."""
 
     dataset_version: str | None = None
     environment: dict[str, Any] = Field(default_factory=dict)
     peak_memory_bytes: int | None = None
 
 
-class Finished(_End):
+class Finished(_LastEvent):
     """The trial has its result. `metrics` are those of its last whole epoch."""
 
     kind: Literal["finished"] = "finished"
@@ -93,25 +94,25 @@ class Finished(_End):
     """The final weights; None if the trial was stopped within its first epoch."""
 
 
-class Failed(_End):
-    """The trial cannot have a result."""
+class Failed(_LastEvent):
+    """The trial failed and has no result."""
 
     kind: Literal["failed"] = "failed"
     failure_kind: FailureKind
     message: str
 
 
-class Interrupted(_End):
-    """The trial was told to pause or drain, and its checkpoint is on disk."""
+class Interrupted(_LastEvent):
+    """The trial was asked to pause or drain, and its checkpoint is on disk."""
 
     kind: Literal["interrupted"] = "interrupted"
     checkpoint: str
 
 
-class WorkerFault(_End):
-    """This machine, not the configuration, made the trial end."""
+class WorkerFault(_LastEvent):
+    """The trial ended through a fault of this machine, not of its configuration."""
 
-    kind: Literal["broken"] = "broken"
+    kind: Literal["worker_fault"] = "worker_fault"
     message: str
 
 

@@ -11,11 +11,11 @@ from typing import IO
 from .messages import Command, Event
 
 ORPHANED = 3
-"""Exit status of a child whose worker is gone."""
+"""Exit status of a child whose worker has ended."""
 
 
 class EventPipe:
-    """Where events go. Writing to a worker that is gone ends the process."""
+    """Sends events to the worker. When the worker has ended, sending ends this process with status `ORPHANED`."""
 
     def __init__(self, handle: int) -> None:
         self._file = os.fdopen(handle, "w", encoding="utf-8")
@@ -32,16 +32,17 @@ class EventPipe:
 
 
 class Mailbox:
-    """The commands that came in; a stop, pause or drain stays until it is obeyed."""
+    """Receives commands, in a thread. When the worker has ended, this process ends with status `ORPHANED`."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._answers: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self.request: Command | None = None
+        """The newest stop, pause or drain; training is to end."""
         threading.Thread(target=self._read, name="commands", daemon=True).start()
 
     def wait_for_answer(self, epoch: int, seconds: float) -> None:
-        """Return when the report of `epoch` was answered, something else was asked for, or `seconds` are over."""
+        """Return when the report of `epoch` is answered, `request` is set, or `seconds` are over."""
         deadline = time.monotonic() + seconds
         while self.request is None and (left := deadline - time.monotonic()) > 0:
             try:
@@ -53,8 +54,8 @@ class Mailbox:
     def _read(self) -> None:
         for line in self._stream:
             command = Command.model_validate_json(line)
-            if command.action != "carry_on":
+            if command.action != "continue":
                 self.request = command
             self._answers.put(command)
-        # Nobody wants the result any more; a clean exit would first wait for the running batch.
+        # Nobody takes the result any more; a clean exit would first wait for the running batch.
         os._exit(ORPHANED)

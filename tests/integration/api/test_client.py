@@ -7,7 +7,7 @@ import socket
 import httpx
 import pytest
 
-from hpo.client.http import Client, UnreachableError
+from hpo.client import Client, UnreachableError
 from hpo.errors import (
     AuthenticationError,
     ConflictError,
@@ -50,7 +50,7 @@ def test_results(past_service: Service) -> None:
 
 
 def test_trials_are_collected_over_pages(past_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo.client.http._PAGE", 3)
+    monkeypatch.setattr("hpo.client.http._TRIALS_PER_PAGE", 3)
     with Client(past_service.url, past_service.tokens["read"]) as client:
         assert [trial["number"] for trial in client.trials("demo")] == list(range(10))
 

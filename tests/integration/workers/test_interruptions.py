@@ -56,7 +56,7 @@ def test_sigkill_loses_at_most_the_running_epoch(bench: Bench, reference: Traini
     rows = bench.measurements(bench.trial(study).id)
     assert {row.attempt for row in rows} == {1, 2}
     assert min(row.step for row in rows if row.attempt == 2) == known + 1
-    assert "goes on after epoch" in second.said
+    assert "resumes after epoch" in second.said
 
 
 @pytest.mark.parametrize("checkpoint", ["readable", "gone"])
@@ -80,7 +80,7 @@ def test_sigterm_gives_the_trial_back_and_another_machine_goes_on(
     _assert_equal(bench, study, reference)
     attempts = [row.attempt for row in bench.measurements(trial.id) if row.step == 1]
     assert attempts == ([1] if checkpoint == "readable" else [1, 2])
-    assert ("the trial starts afresh" in second.said) == (checkpoint == "gone")
+    assert ("the trial starts from the beginning" in second.said) == (checkpoint == "gone")
 
 
 def test_a_second_sigterm_ends_the_worker_at_once(bench: Bench) -> None:

@@ -96,8 +96,8 @@ def test_training_goes_on_without_the_api_and_reports_arrive_in_order(
     assert (trial.state, trial.attempt, trial.retries) == ("completed", 1, 0)
     assert without_timing(trial.metrics) == without_timing(reference.metrics)
     assert [row.step for row in bench.measurements(trial.id)] == list(range(1, EPOCHS + 1))
-    assert "reports wait" in worker.said
-    assert "the API is back" in worker.said
+    assert "reports are sent later" in worker.said
+    assert "the API answers again" in worker.said
 
 
 def test_what_a_worker_could_not_report_before_it_died_is_reported_by_the_next(bench: Bench, api: ApiProcess) -> None:
@@ -117,7 +117,7 @@ def test_what_a_worker_could_not_report_before_it_died_is_reported_by_the_next(b
     trial = bench.trial(study)
     assert trial.state == "completed"
     assert [row.step for row in bench.measurements(trial.id)] == list(range(1, EPOCHS + 1))
-    assert f"goes on after epoch {reached}, batch 0" in second.said
+    assert f"resumes after epoch {reached}, batch 0" in second.said
 
 
 def test_a_worker_that_starts_before_the_api_waits_for_it(bench: Bench, api: ApiProcess) -> None:

@@ -1,4 +1,4 @@
-"""`hpo-worker`: mistakes are told in one sentence."""
+"""`hpo-worker`: a mistake in its use is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def test_a_token_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[s
     assert "absent cannot be read" in said
 
 
-def test_an_address_that_is_none_ends_the_worker(
+def test_an_address_that_is_not_one_of_an_api_ends_the_worker(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HPO_TOKEN", "hpo_x")
     code, said = _fails(capsys, "--cpu", "--threads", "1", "--url", "ftp://example.invalid")
     assert code == 1
     assert said.splitlines()[-1] == (
-        "hpo-worker: 'ftp://example.invalid' is no address of an API; write http://HOST:PORT"
+        "hpo-worker: 'ftp://example.invalid' is not the address of an API; write something like http://host:8000"
     )
 
 
-def test_an_api_that_is_away_is_waited_for_with_a_message(
+def test_the_worker_waits_for_an_api_that_does_not_answer(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HPO_TOKEN", "hpo_x")

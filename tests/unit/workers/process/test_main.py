@@ -48,7 +48,7 @@ class Run:
         while True:
             event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
             if isinstance(event, EpochDone):
-                self.child.send(Command(action="carry_on", epoch=event.measurement.step))
+                self.child.send(Command(action="continue", epoch=event.measurement.step))
             if isinstance(event, kind) and holds(event):
                 return event
             assert not isinstance(event, ProcessExited), self.child.log_tail()
@@ -87,7 +87,7 @@ def test_a_stop_amid_an_epoch_keeps_the_last_whole_epochs_metrics_and_weights(ru
     assert state["curve"][2]["metrics"] == done.measurement.metrics
 
 
-def test_a_process_that_stands_by_ends_with_its_nursery(tmp_path: Path) -> None:
+def test_a_process_that_waits_for_a_job_ends_with_the_standby(tmp_path: Path) -> None:
     standby = StandbyProcess(cpu_device(threads=1), tmp_path)
     standby.prepare()
     child = standby.take()
