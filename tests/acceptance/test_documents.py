@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from hpo.cli.app import app as hpo_app
 from hpo.cli.demo import demo_spec
 from hpo.cli.spec_check import check_models, search_fragment
 from hpo.errors import SpecError
 from hpo.spec import TrainingConfig, parse_spec
+from workers.cli import app as worker_app
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/**/*.md"), *CHECKOUT.glob("docker/*.md")])
@@ -58,9 +61,21 @@ def test_the_message_in_the_readme_is_the_one_that_a_person_gets() -> None:
     assert f"    error: {caught.value}\n" in (CHECKOUT / "README.md").read_text()
 
 
-@pytest.mark.parametrize(
-    "line", sorted(set(re.findall(r"^ {4}(hpo [a-z-]+)", (CHECKOUT / "README.md").read_text(), re.M)))
-)
-def test_the_commands_of_the_readme_exist(line: str) -> None:
-    command = [str(Path(sys.executable).with_name("hpo")), *line.split()[1:], "--help"]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+def _commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of every command of ours in a document, on a line of its own or quoted."""
+    plain = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    for line in re.findall(r"^ {4}(hpo(?:-worker)? [^#\n]+)|`(hpo(?:-worker)? [^`\n]+)`", plain, re.MULTILINE):
+        yield "".join(line).split()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_the_commands_in_the_documents_exist_with_their_options(document: Path) -> None:
+    roots = {"hpo": get_command(hpo_app), "hpo-worker": get_command(worker_app)}
+    for name, *words in _commands(document.read_text()):
+        command = roots[name]
+        while isinstance(command, TyperGroup) and words and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        said = f"{document.name} says {name} … {' '.join(words)}"
+        assert not words or not isinstance(command, TyperGroup), said
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)} <= known | {"--help"}, said
