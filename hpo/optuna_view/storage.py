@@ -1,4 +1,4 @@
-"""Read our studies through Optuna's eyes: a storage over any source of records, for the dashboard and the pruners.
+"""Our studies as a storage of Optuna, for the dashboard.
 
 `StudyStorage` answers every read of `optuna.storages.BaseStorage` from a `StudySource` and refuses every write, but
 for the notes that a person types into optuna-dashboard. Withdrawn trials are hidden: nothing was ever run for them.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
@@ -21,10 +21,7 @@ from optuna.trial import TrialState as OptunaState
 from ..errors import ConflictError
 from ..spec import StudySpec
 from ..trial import TrialRecord, TrialState
-from .trials import CONSTRAINTS_KEY, directions, distributions, frozen_trial
-
-if TYPE_CHECKING:
-    pass
+from .trials import CONSTRAINTS_KEY, directions
 
 METRIC_NAMES_KEY: Final = "study:metric_names"
 _NOTE_PREFIX: Final = "dashboard:"
@@ -67,46 +64,6 @@ class StudySource(Protocol):
     def set_note(self, study_id: int, key: str, value: Any) -> None:
         """Keep a dashboard note."""
         ...
-
-
-class MemorySource:
-    """One study whose records are at hand. `system_attrs` are extra attributes by trial id."""
-
-    def __init__(
-        self,
-        spec: StudySpec,
-        records: Sequence[TrialRecord],
-        *,
-        system_attrs: Mapping[int, Mapping[str, Any]] | None = None,
-    ) -> None:
-        self._study = StudyView(id=0, name=spec.name, spec=spec)
-        self._notes: dict[str, Any] = {}
-        known, extra = distributions(spec), system_attrs or {}
-        self.trials = [
-            frozen_trial(spec, record, known, system_attrs=extra.get(record.id)) for record in visible_records(records)
-        ]
-
-    def studies(self) -> Sequence[StudyView]:
-        """Return the one study."""
-        return [self._study]
-
-    def frozen_trials(self, study: StudyView) -> Sequence[FrozenTrial]:
-        """Return its trials."""
-        return self.trials
-
-    def study_id_of(self, trial_id: int) -> int:
-        """Return the one study's id for every trial of it."""
-        if any(trial._trial_id == trial_id for trial in self.trials):
-            return self._study.id
-        raise KeyError(f"there is no trial with the id {trial_id}")
-
-    def notes(self, study_id: int) -> Mapping[str, Any]:
-        """Return the notes."""
-        return self._notes
-
-    def set_note(self, study_id: int, key: str, value: Any) -> None:
-        """Keep a note as long as this object lives."""
-        self._notes[key] = value
 
 
 class StudyStorage(BaseStorage):

@@ -1,6 +1,6 @@
 """Our trials in Optuna's words: distributions of a space and frozen trials of records.
 
-Used wherever Optuna reads our data: the storage adapter of the dashboard, the pruners and the samplers. Optuna's
+Used wherever Optuna reads our data: the storage of the dashboard, and the samplers. Optuna's
 states for ours: suggested and paused are WAITING, running is RUNNING, completed is COMPLETE, stopped is PRUNED with
 its last value, failed and withdrawn are FAIL, as is whatever has no finite outcome (a NaN value breaks the dashboard).
 """
@@ -66,18 +66,12 @@ def last_grid_value(parameter: FloatParameter) -> float:
     return float(low + (high - low) // step * step)
 
 
-def frozen_trial(
-    spec: StudySpec,
-    record: TrialRecord,
-    known: Distributions,
-    *,
-    system_attrs: Mapping[str, Any] | None = None,
-) -> FrozenTrial:
+def frozen_trial(spec: StudySpec, record: TrialRecord, known: Distributions) -> FrozenTrial:
     """Translate one record; `known` are the distributions of the spec, made once per study."""
     metrics = final_metrics(record)
     state, values = _outcome(spec, record)
     params = {key: value for key, value in record.params.items() if key in known and spec.space[key].contains(value)}
-    attributes = dict(system_attrs or {})
+    attributes: dict[str, Any] = {}
     if spec.constraints and metrics:
         attributes[CONSTRAINTS_KEY] = [
             violation if math.isfinite(violation) else _UNKNOWN_VIOLATION for violation in violations(spec, metrics)

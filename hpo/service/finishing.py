@@ -6,6 +6,7 @@ from sqlalchemy import Connection, Update, case, or_, select, text, update
 
 from ..results.outcome import is_feasible
 from ..spec import METRICS
+from ..stopping.decide import promotions
 from ..store import events, lifecycle, trials
 from ..store.study_row import StudyRow, list_unfinished
 from ..store.tables import NOW, study, trial
@@ -42,8 +43,6 @@ def _promote(connection: Connection, found: StudyRow) -> None:
     No trial waits for ever: as long as others run, what they report may promote it; when none is left, it is stopped
     with what it has measured.
     """
-    from ..stopping.decide import promotions  # brings Optuna, which most callers of the store never need
-
     allowed = promotions(found.spec, trials.records(connection, found.id))
     if not lifecycle.promote(connection, found.id, allowed, actor="settle"):
         lifecycle.close_held(connection, found.id, actor="settle")

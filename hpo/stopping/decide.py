@@ -1,31 +1,24 @@
-"""Decide after a report whether a trial goes on: rules over the curves of the study, with guards of ours.
+"""Decide after a report whether a trial continues: rules over the curves of the study, within guards of ours.
 
 `decide` is a pure function of the spec and the records, so every replica of the API gives the same answer and a
-restart changes nothing. Median, percentile, threshold and patience are Optuna's pruners over our records, halving and
-Hyperband are in `rungs`, the rule `curves` is in `curve_stopping` with its model in `curve_model` and its
-pauses in `deferral`; docs/early-stopping.md says what each is for.
+restart changes nothing. Median, percentile, threshold and patience are in `simple_rules`, ASHA and Hyperband in
+`halving`, the rule `curves` is in `curves` with its model in `curve_model` and its pauses in `pausing`;
+docs/early-stopping.md says what each is for.
 
 Guards: no trial is stopped before `min_epochs`, before `startup_trials` of the study are completed, after its last
-epoch, or while it is the best of the study (with several objectives: while no other trial dominates it). Waiting
-early on (`deferral`) is no stop and has guards of its own.
+epoch, or while it is the best of the study (with several objectives: while no other trial dominates it). An early
+pause (`pausing`) does not stop the trial and has guards of its own.
 
 With several objectives or with constraints, the rules that compare trials see, in place of the objective, each trial's
-standing among those that have reported the same step (`standing.scores`).
+score among those that have reported the same step (`results.ranking.scores`).
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 
-import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, MedianPruner, PatientPruner, PercentilePruner, ThresholdPruner
-
-from ..optuna_view.storage import MemorySource, StudyStorage
-from ..results.outcome import final_metrics, gain, is_feasible, metric_curve
+from ..results.outcome import final_metrics, finite, gain, is_feasible, metric_curve
 from ..results.ranking import dominates, gains, scores
 from ..spec import Objective, StudySpec
 from ..spec.study import (
@@ -43,10 +36,11 @@ from .curve_model import Curve
 from .curves import hopeless, is_at_rung
 from .halving import bracket_of, halving_stops, rungs_of
 from .pausing import must_pause, resumable
+from .simple_rules import patience_stops, percentile_stops, threshold_stops
 
 
 def decide(spec: StudySpec, trial: TrialRecord, others: Sequence[TrialRecord]) -> Decision:
-    """Say whether `trial`, whose curve ends with the report just made, goes on, pauses or stops.
+    """Return whether `trial`, whose curve ends with the report just made, continues, pauses or stops.
 
     `others` are the records of its study, in any order; it may be among them.
     """
@@ -64,20 +58,20 @@ def decide(spec: StudySpec, trial: TrialRecord, others: Sequence[TrialRecord]) -
 
 
 def promotions(spec: StudySpec, records: Sequence[TrialRecord]) -> list[int]:
-    """Return the ids of the paused trials of a study that the rule would let go on by what is known now."""
+    """Return the ids of the paused trials of a study that the rule would let continue by what is known now."""
     paused = [record for record in records if record.state is TrialState.PAUSED]
     if not isinstance(spec.early_stopping, CurvesStopping):
         return [record.id for record in paused if decide(spec, record, records) is Decision.CONTINUE]
     others = [record for record in records if record.state is not TrialState.WITHDRAWN]
     measured = [replace(record, curve=_finite_curve(spec, record)) for record in paused]
     asked = [trial for trial, record in zip(measured, paused, strict=True) if _may_stop(spec, record, trial, others)]
-    lost = hopeless(spec, spec.early_stopping, asked, others)
-    left = [trial for trial in measured if trial.id not in lost or _leads(spec, trial, others)]
-    return resumable(spec, spec.early_stopping, left, others)
+    behind = hopeless(spec, spec.early_stopping, asked, others)
+    candidates = [trial for trial in measured if trial.id not in behind or _leads(spec, trial, others)]
+    return resumable(spec, spec.early_stopping, candidates, others)
 
 
 def _may_stop(spec: StudySpec, trial: TrialRecord, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
-    """Whether a rule is asked at all."""
+    """Return whether the rule is asked at all."""
     rule, step = spec.early_stopping, trial.last_step
     if isinstance(rule, NoStopping) or step is None or step != measured.last_step:
         return False
@@ -90,7 +84,7 @@ def _may_stop(spec: StudySpec, trial: TrialRecord, measured: TrialRecord, rivals
 
 
 def _leads(spec: StudySpec, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
-    """Whether no outcome of another trial is better than the best the trial has shown; a tie still leads."""
+    """Return whether no outcome of another trial is better than the best the trial has shown; a tie still leads."""
     own = _peaks(spec, measured)
     theirs = [peak for rival in rivals for peak in _peaks(spec, rival)]
     return any(not any(dominates(other, peak) for other in theirs) for peak in own)
@@ -109,32 +103,57 @@ def _peaks(spec: StudySpec, record: TrialRecord) -> list[tuple[float, ...]]:
 
 
 def _rule_stops(spec: StudySpec, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
-    rule = spec.early_stopping
-    if isinstance(rule, CurvesStopping):
-        return bool(hopeless(spec, rule, [measured], [measured, *rivals]))
-    rivals = [replace(rival, curve=_finite_curve(spec, rival)) for rival in rivals]
-    if isinstance(rule, AshaStopping | HyperbandStopping | MedianStopping | PercentileStopping):
-        spec, measured, rivals = _comparable(spec, measured, rivals)
-    if isinstance(rule, AshaStopping | HyperbandStopping):
-        bracket = bracket_of(spec, measured.number)
-        same = [rival for rival in rivals if bracket_of(spec, rival.number) == bracket]
-        rungs = rungs_of(spec, measured.number)
-        return halving_stops(rungs, rule.reduction, _gain_curve(spec, measured), [_gain_curve(spec, r) for r in same])
-    source = MemorySource(spec, [*rivals, measured])
-    study = optuna.Study(study_name=spec.name, storage=StudyStorage(source))
-    trial = next(trial for trial in source.trials if trial.number == measured.number)
-    return _pruner(spec).prune(study, trial)
+    match rule := spec.early_stopping:
+        case CurvesStopping():
+            return bool(hopeless(spec, rule, [measured], [measured, *rivals]))
+        case ThresholdStopping():
+            return threshold_stops(rule.lower, rule.upper, _value_curve(spec, measured))
+        case PatientStopping():
+            return patience_stops(rule.patience, _gain_curve(spec, measured))
+        case AshaStopping() | HyperbandStopping():
+            return _is_outside_rung(rule, *_comparable(spec, measured, rivals))
+        case MedianStopping() | PercentileStopping():
+            return _is_outside_percentile(rule, *_comparable(spec, measured, rivals))
+    return False
+
+
+def _is_outside_rung(
+    rule: AshaStopping | HyperbandStopping, spec: StudySpec, measured: TrialRecord, rivals: Sequence[TrialRecord]
+) -> bool:
+    bracket = bracket_of(spec, measured.number)
+    same = [_gain_curve(spec, rival) for rival in rivals if bracket_of(spec, rival.number) == bracket]
+    return halving_stops(rungs_of(spec, measured.number), rule.reduction, _gain_curve(spec, measured), same)
+
+
+def _is_outside_percentile(
+    rule: MedianStopping | PercentileStopping, spec: StudySpec, measured: TrialRecord, rivals: Sequence[TrialRecord]
+) -> bool:
+    objective, own = spec.objectives[0], _value_curve(spec, measured)
+    completed = [rival for rival in rivals if rival.state is TrialState.COMPLETED and _has_result(spec, rival)]
+    if len(completed) < rule.startup_trials:
+        return False
+    there = [finite(rival.curve.get(max(own), {}), objective.metric) for rival in completed]
+    percentile = rule.percentile if isinstance(rule, PercentileStopping) else 50.0
+    known = [value for value in there if value is not None]
+    return percentile_stops(percentile, own, known, maximize=objective.direction == "maximize")
+
+
+def _has_result(spec: StudySpec, record: TrialRecord) -> bool:
+    """Return whether the objective was finite at the end, or at any epoch of a trial without final metrics."""
+    if record.metrics:
+        return finite(record.metrics, spec.objectives[0].metric) is not None
+    return bool(_value_curve(spec, record))
 
 
 def _comparable(
     spec: StudySpec, measured: TrialRecord, rivals: Sequence[TrialRecord]
 ) -> tuple[StudySpec, TrialRecord, list[TrialRecord]]:
-    """Put standings in place of the objective where one number does not say which trial is better."""
+    """Return the same with scores in place of the objective where one number does not say which trial is better."""
     if len(spec.objectives) == 1 and not spec.constraints:
         return spec, measured, list(rivals)
     records = [measured, *rivals]
     steps = {step for record in records for step in record.curve}
-    standing = {
+    scored = {
         step: scores(spec, {record.id: record.curve[step] for record in records if step in record.curve})
         for step in steps
     }
@@ -142,7 +161,7 @@ def _comparable(
     shown = [
         replace(
             record,
-            curve={step: {metric: standing[step][record.id]} for step in record.curve if record.id in standing[step]},
+            curve={step: {metric: scored[step][record.id]} for step in record.curve if record.id in scored[step]},
             metrics=None,
         )
         for record in records
@@ -151,27 +170,8 @@ def _comparable(
     return single, shown[0], shown[1:]
 
 
-def _pruner(spec: StudySpec) -> BasePruner:
-    rule = spec.early_stopping
-    match rule:
-        case PercentileStopping() | MedianStopping():
-            shared = {"n_startup_trials": rule.startup_trials, "n_warmup_steps": rule.min_epochs}
-            if isinstance(rule, PercentileStopping):
-                return PercentilePruner(rule.percentile, **shared)
-            return MedianPruner(**shared)
-        case ThresholdStopping():
-            return ThresholdPruner(rule.lower, rule.upper, n_warmup_steps=rule.min_epochs)
-        case PatientStopping():
-            return _patient_pruner(rule.patience)
-        case _:
-            raise AssertionError("no rule of Optuna's")
-
-
-@cache
-def _patient_pruner(patience: int) -> PatientPruner:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # since 2021
-        return PatientPruner(None, patience)
+def _value_curve(spec: StudySpec, record: TrialRecord) -> Curve:
+    return metric_curve(record.curve, spec.objectives[0].metric)
 
 
 def _gain_curve(spec: StudySpec, record: TrialRecord) -> Curve:

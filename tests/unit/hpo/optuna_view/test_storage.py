@@ -15,11 +15,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState as OptunaState
 
 from hpo.errors import ConflictError
-from hpo.optuna_view.storage import MemorySource, StudyStorage
+from hpo.optuna_view.storage import StudyStorage
 from hpo.optuna_view.trials import distributions
 from hpo.trial import FailureKind, TrialRecord, TrialState
 
 from ..records import MOMENT, PARAMS, record_of, spec_with
+from .memory_source import MemorySource
 
 SLOWFAST = {"lr": 0.1, "weight_decay": 1e-5, "model": "slowfast_r50_4x16", "model.alpha": 8}
 RECORDS = [
