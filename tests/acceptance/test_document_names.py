@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import grimp
 import pytest
 
 from tests.conftest import CHECKOUT
@@ -143,6 +144,18 @@ def test_every_room_stands_in_the_table_of_the_architecture() -> None:
     page = (CHECKOUT / "docs/architecture.md").read_text()
     described = set(re.findall(r"^\| `([\w/]+)/` \|", page, re.MULTILINE))
     assert described == packages
+
+
+def test_a_room_imports_what_the_architecture_says_it_stands_on() -> None:
+    graph = grimp.build_graph(*PACKAGES, include_external_packages=True)
+    page = (CHECKOUT / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| `([\w/]+)/` \|[^|]+\|([^|]+)\|$", page, re.MULTILINE)
+    stated = [(room, path.removesuffix(".py").strip("/")) for room, cell in rows for path in _QUOTED.findall(cell)]
+    assert len(stated) > len(rows)
+    for room, path in stated:
+        importer, imported = room.replace("/", "."), path.replace("/", ".")
+        found = graph.direct_import_exists(importer=importer, imported=imported, as_packages=True)
+        assert found, f"{room} imports nothing of {path}"
 
 
 def test_the_layers_of_the_architecture_are_those_that_the_contracts_hold() -> None:
