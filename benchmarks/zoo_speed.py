@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hpo.spec.training import TrainingConfig
+from hpo.spec import TrainingConfig
 from models import create_model
 from workers.training.recipe import make_optimizer
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from .spec.study import TaskConfig
+from .spec.tasks import AnyTask
 from .trial import Decision, FailureKind, ParamValue
 
 FiniteMetrics = dict[str, Annotated[float, Field(allow_inf_nan=False)]]
@@ -60,7 +60,7 @@ class ClaimRequest(Message):
 
 
 class Lease(Message):
-    """A trial to run, with everything needed to run it. `config` is the flat training configuration."""
+    """A trial to run, with everything needed to run it. `config` is the complete flat configuration."""
 
     study: str
     study_id: int
@@ -70,7 +70,7 @@ class Lease(Message):
     lease_id: UUID
     params: dict[str, ParamValue]
     config: dict[str, Any]
-    task: TaskConfig
+    task: AnyTask
     checkpoint: str | None
     """Path of the checkpoint to go on from, None for a fresh start."""
     epochs_done: int

@@ -7,13 +7,12 @@ same thread count, it gets the value that the study got, to the last digit.
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpo.spec.study import TaskConfig
-from hpo.spec.training import TrainingConfig
+from hpo.spec import TaskConfig
 
 from .checkpoints.folder import TrialFolder
 from .device.detection import Device
@@ -29,7 +28,7 @@ class TrainingResult:
     """What a training run reached."""
 
     metrics: dict[str, float]
-    """Of the last epoch, by the names of `hpo.spec.metrics`."""
+    """Of the last epoch, by the names of the task's `reported_metrics`."""
     checkpoint: Path
     """The final weights."""
     dataset_version: str | None
@@ -37,7 +36,7 @@ class TrainingResult:
 
 
 def train_export(
-    config: TrainingConfig,
+    config: Mapping[str, Any],
     task: TaskConfig,
     *,
     device: Device,
@@ -47,7 +46,7 @@ def train_export(
     resume: bool = False,
     progress: Callable[[Event], None] | None = None,
 ) -> TrainingResult:
-    """Train `config` on `task` and give its validation metrics.
+    """Train the flat `config` on `task` and return its validation metrics.
 
     The seed is part of `config`; the thread count is that of `device` (for the same digits, the recorded one).
 
@@ -63,7 +62,7 @@ def train_export(
         KeyboardInterrupt: after the checkpoint was written.
     """
     job = Job(
-        config=config.to_flat(),
+        config=dict(config),
         task=task,
         stop_after=stop_after,
         folder=folder,

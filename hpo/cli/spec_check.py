@@ -7,7 +7,7 @@ from itertools import islice, product
 from typing import Any
 
 from ..errors import NotFoundError, SpecIssue
-from ..spec import CategoricalParameter, Fragment, OrdinalParameter, StudySpec, TrainingConfig
+from ..spec import CategoricalParameter, Fragment, OrdinalParameter, StudySpec, TrainingConfig, VideoTask
 
 MAX_COMBINATIONS = 256
 """Most combinations of the extremes of searched options that are tried before a model is reported as unbuildable."""
@@ -34,6 +34,9 @@ def check_models(spec: StudySpec) -> Sequence[SpecIssue]:
     """
     from models import ModelError, model_info
 
+    if not isinstance(spec.task, VideoTask):
+        return []
+    has_flow = spec.task.dataset.flow != "none"
     issues = []
     path, names = _candidates(spec)
     for name in names:
@@ -42,10 +45,10 @@ def check_models(spec: StudySpec) -> Sequence[SpecIssue]:
         except ModelError as error:
             issues.append(SpecIssue(path=path, message=str(error)))
             continue
-        if len(inputs) > 1 and spec.task.dataset.flow == "none":
+        if len(inputs) > 1 and not has_flow:
             issues.append(_flow_missing(path, f"{name} takes {' and '.join(inputs)}"))
         issues.extend(list(_unknown_options(spec, name)) or _misfits(spec, name) or _odd_channels(spec, name))
-    if spec.task.dataset.flow == "none":
+    if not has_flow:
         issues.extend(_flow_missing(path, "flow clips need optical flow") for path in _flow_clips(spec))
     return issues
 

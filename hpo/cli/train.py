@@ -14,6 +14,7 @@ import typer
 from ..errors import SetupError
 from ..results.export import Export, load_export
 from ..settings import Settings
+from ..spec import VideoTask
 from .app import app, err, one_sentence_errors, out, settings_of
 from .datasets import progress_bar
 
@@ -54,7 +55,7 @@ def train(
     out.print(f"training trial {exported.trial} of {exported.study} on {device.label}, {device.threads} thread(s)")
     with one_sentence_errors(DatasetError, ModelError):
         result = train_export(
-            exported.training_config,
+            exported.config,
             exported.task,
             device=device,
             folder=folder.absolute(),
@@ -133,6 +134,8 @@ def _score(file: Path, settings: Settings, *, device: Device | None, views: tupl
     exported = load_export(file)
     if exported.checkpoint is None:
         raise SetupError(f"{file} does not name a checkpoint: make one with `hpo train {file}`")
+    if not isinstance(exported.task, VideoTask):
+        raise SetupError(f"{file} is of a task of the kind {exported.task.kind!r}; only video models can be scored")
     with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
         score = evaluate_final(
             file.parent / exported.checkpoint,

@@ -9,7 +9,7 @@ With a budget of GPU hours, the acquisition is divided by this cost (expected im
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -18,7 +18,6 @@ from ..trial import Params, TrialRecord
 from .history import History
 from .shape_regression import Shape, ShapeRegression
 
-_TIME_POWERS: Final[Mapping[str, float]] = {"clip.frames": 1.0, "clip.size": 2.0, "batch_size": 0.0}
 _MIN_MEASURED_TRIALS: Final = 4
 """Number of measured trials from which on costs are predicted."""
 
@@ -28,7 +27,7 @@ def expected_cost(history: History) -> Callable[[Params], float] | None:
     seen = [(record, seconds) for record in history.records if (seconds := seconds_per_epoch(record)) is not None]
     if len(seen) < _MIN_MEASURED_TRIALS:
         return None
-    shape = Shape(history.spec, _TIME_POWERS, with_model=True)
+    shape = Shape(history.spec, history.spec.task.time_powers, with_model=True)
     fit = ShapeRegression(
         np.array([shape.features(record.params) for record, _ in seen]),
         np.log([seconds for _, seconds in seen]),

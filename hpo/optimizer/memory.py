@@ -29,8 +29,6 @@ GIB: Final = 2.0**30
 USABLE_MEMORY_SHARE: Final = 0.97
 """The share of a device's memory that a configuration may be predicted to need."""
 
-_MEMORY_POWERS: Final[Mapping[str, float]] = {"clip.frames": 1.0, "batch_size": 1.0, "clip.size": 2.0}
-"""Settings that activations grow with, and the prior means of their powers."""
 _MIN_TRIALS_OF_MODEL: Final = 4
 """Trials of a model, at least one of them measured, from which on its memory is predicted."""
 _CONSTRAIN_FROM_SHARE: Final = 0.25
@@ -66,7 +64,7 @@ class MemoryModel:
         """The memory that a configuration may need; None if it is not known."""
         self.demand_gib: dict[int, float] = {}
         """The estimated memory that trials that ran out of it would have needed, by id."""
-        self._shape = Shape(spec, _MEMORY_POWERS)
+        self._shape = Shape(spec, spec.task.memory_powers)
         self._fits: dict[str, ShapeRegression] = {}
         groups: dict[str, list[TrialRecord]] = {}
         for record in records:
@@ -85,7 +83,8 @@ class MemoryModel:
         return predicted is None or self.limit_gib is None or predicted <= self.limit_gib
 
     def _group(self, params: Params) -> str:
-        return str(params.get("model", self._spec.task.base.get("model", "")))
+        model = self._spec.task.architecture
+        return "" if model is None else str(params.get(model, self._spec.task.base.get(model, "")))
 
     def _learn(self, group: str, members: Sequence[TrialRecord]) -> None:
         seen = [(record, peak) for record in members if (peak := peak_gib(record)) is not None and not _is_oom(record)]

@@ -39,13 +39,14 @@ class Shape:
         """Expect the target to grow with these powers of the settings; `with_model` adds an offset per model."""
         self._spec = spec
         self._powers = dict(powers)
-        self._left_out = set() if with_model else {"model"}
+        self._model = spec.task.architecture
+        self._left_out = set() if with_model else {self._model}
 
     @property
     def beliefs(self) -> list[tuple[float, float]]:
         """Mean and standard deviation of each coefficient, in the order of the features."""
         options = [
-            (0.0, _MODEL_SD if name == "model" else _OPTION_SD)
+            (0.0, _MODEL_SD if name == self._model else _OPTION_SD)
             for name in self._options
             for _ in _option_values(self._spec, name) or (None,)
         ]
@@ -54,7 +55,7 @@ class Shape:
     @property
     def _options(self) -> list[str]:
         names = [name for name in self._spec.space if name not in self._powers and name not in self._left_out]
-        return [name for name in names if _option_values(self._spec, name) or name.startswith("model.")]
+        return [name for name in names if _option_values(self._spec, name) or name.startswith(f"{self._model}.")]
 
     def features(self, params: Params) -> list[float]:
         """Return the features of a configuration, in the order of `beliefs`."""

@@ -13,11 +13,13 @@ from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from ..errors import ConflictError, SpecError, SpecIssue
-from ..spec import StudySpec, TaskConfig, TrainingConfig
+from ..spec import AnyTask, StudySpec
+from ..spec.issues import path_of
 from ..spec.load import decode
+from ..spec.wording import complaint
 from ..trial import TrialRecord, TrialState
 
 FORMAT_VERSION: Final = 1
@@ -44,8 +46,8 @@ class Export(BaseModel):
     metrics: dict[str, FiniteFloat]
     """All final metrics."""
     config: dict[str, Any]
-    """The complete flat training configuration, defaults included."""
-    task: TaskConfig
+    """The complete flat configuration, defaults included."""
+    task: AnyTask
     epochs_done: Annotated[int, Field(ge=0)]
     seed: int
     dataset_version: str | None
@@ -58,20 +60,16 @@ class Export(BaseModel):
 
     @model_validator(mode="after")
     def _config_is_complete(self) -> Self:
-        try:
-            config = TrainingConfig.from_flat(self.config)
-        except ValidationError as error:
-            raise ValidationError.from_exception_data(
-                "Export", [_in_config(found) for found in error.errors()]
-            ) from error
-        if config.seed != self.seed:
-            raise ValueError(f"`seed` is {self.seed}, but `config.seed` is {config.seed}; they must agree")
+        wrong = [
+            InitErrorDetails(type=PydanticCustomError("config", "{m}", {"m": message}), loc=("config", key), input=None)
+            for key, message in self.task.config_problems(self.config)
+        ]
+        if wrong:
+            raise ValidationError.from_exception_data("Export", wrong)
+        seed = {**self.task.defaults(), **self.config}.get("seed")
+        if seed != self.seed:
+            raise ValueError(f"`seed` is {self.seed}, but `config.seed` is {seed}; they must agree")
         return self
-
-    @property
-    def training_config(self) -> TrainingConfig:
-        """Return the configuration with typed access."""
-        return TrainingConfig.from_flat(self.config)
 
 
 def build_export(
@@ -93,7 +91,7 @@ def build_export(
             f"trial {trial.number} of study {study!r} is {trial.state}; only completed or early-stopped trials"
             " have a result to export"
         )
-    config = spec.training_config(trial.params, number=trial.number)
+    config = spec.trial_config(trial.params, number=trial.number)
     metrics = dict(trial.metrics)
     return Export(
         study=study,
@@ -101,10 +99,10 @@ def build_export(
         state="completed" if trial.state is TrialState.COMPLETED else "stopped",
         objectives={o.metric: metrics[o.metric] for o in spec.objectives if o.metric in metrics},
         metrics=metrics,
-        config=config.to_flat(),
+        config=config,
         task=spec.task,
         epochs_done=trial.epochs_done,
-        seed=config.seed,
+        seed=config["seed"],
         dataset_version=dataset_version,
         environment=dict(environment),
         checkpoint=checkpoint,
@@ -147,28 +145,13 @@ def load_export(path: Path) -> Export:
     try:
         return Export.model_validate(raw)
     except ValidationError as error:
-        raise SpecError([_issue(tuple(found["loc"]), found) for found in error.errors()]) from error
+        issues = [SpecIssue(path=path_of(found), message=_sentence(found)) for found in error.errors()]
+        raise SpecError(issues) from error
 
 
-def _in_config(found: Any) -> InitErrorDetails:
-    # The nested form puts options of a model under `hparams`; the file writes them `model.NAME`.
-    parts = [str(part) for part in found["loc"]]
-    key = ".".join(["model", *parts[1:]] if parts[:1] == ["hparams"] else parts)
-    kind = PydanticCustomError("config", "{m}", {"m": _sentence(found)})
-    return InitErrorDetails(type=kind, loc=("config", key), input=found["input"])
-
-
-def _issue(location: tuple[int | str, ...], found: Any) -> SpecIssue:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return SpecIssue(path=path.removeprefix("."), message=_sentence(found))
-
-
-def _sentence(found: Any) -> str:
+def _sentence(found: ErrorDetails) -> str:
     if found["type"] == "extra_forbidden":
         return "there is no such field; remove it"
     if found["type"] == "missing":
         return "this field is required"
-    message = str(found["msg"]).removeprefix("Value error, ")
-    if message.startswith("Input should"):
-        return f"should {message.removeprefix('Input should ')}, but it is {found['input']!r}"
-    return message
+    return complaint(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ..spec import StudySpec, TrainingConfig
+from ..spec import StudySpec
 from ..spec.parameters import matches
 from ..trial import EarlierTrial, Metrics, ParamValue, TrialRecord, TrialState
 from .outcome import final_metrics, finite
@@ -22,10 +22,13 @@ def taken_over(spec: StudySpec, earlier: StudySpec, records: Sequence[TrialRecor
     """Return what the trials of `earlier`, a study that `spec` names, say about the space of `spec`, in order.
 
     A trial is left out when it has not completed with all metrics of `spec`, when a value lies outside the new space or
-    is not known, and when it trained another model than the one that `spec` fixes. A parameter that the earlier study
-    did not vary has the value that it fixed; other settings that `spec` does not search are not looked at.
+    is not known, and when it trained another model than the one that `spec` fixes; all are when the task is of another
+    kind. A parameter that the earlier study did not vary has the value that it fixed; other settings that `spec` does
+    not search are not looked at.
     """
-    fixed = {**TrainingConfig().to_flat(), **earlier.task.base}
+    if earlier.task.kind != spec.task.kind:
+        return []
+    fixed = {**earlier.task.defaults(), **earlier.task.base}
     found = [
         EarlierTrial(study=earlier.name, params=params, metrics=metrics)
         for record in records
@@ -60,8 +63,9 @@ def _params(
     spec: StudySpec, config: Mapping[str, Any], earlier: StudySpec, record: TrialRecord
 ) -> dict[str, ParamValue] | None:
     """Return the configuration of the new space that a trial was; None where it was none."""
-    model = spec.task.base.get("model", TrainingConfig().model)
-    if "model" not in spec.space and config["model"] != model:
+    model = spec.task.architecture
+    fixed = {**spec.task.defaults(), **spec.task.base}
+    if model is not None and model not in spec.space and config.get(model) != fixed.get(model):
         return None
     params: dict[str, ParamValue] = {}
     for key in spec.parameter_order:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from sqlalchemy import Connection, Update, case, or_, select, text, update
 
 from ..results.outcome import is_feasible
-from ..spec import METRICS
 from ..stopping.decide import promotions
 from ..store import events, lifecycle, trials
 from ..store.study_row import StudyRow, list_unfinished
@@ -63,6 +62,7 @@ def _budget_reached(connection: Connection, found: StudyRow) -> str | None:
 
 def _reached_target(connection: Connection, found: StudyRow) -> int | None:
     """Return the number of the first feasible trial whose final metrics reach every target."""
+    known = found.spec.task.reported_metrics
     directions = {objective.metric: objective.direction for objective in found.spec.objectives}
     query = select(trial.c.number, trial.c.metrics).where(
         trial.c.study_id == found.id, trial.c.state.in_([TrialState.COMPLETED, TrialState.STOPPED])
@@ -72,7 +72,7 @@ def _reached_target(connection: Connection, found: StudyRow) -> int | None:
             metric in metrics
             and (
                 metrics[metric] >= value
-                if directions.get(metric, METRICS[metric][0]) == "maximize"
+                if directions.get(metric, known[metric].direction) == "maximize"
                 else metrics[metric] <= value
             )
             for metric, value in found.spec.budget.target.items()

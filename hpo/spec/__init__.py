@@ -1,9 +1,8 @@
 """The study spec: parameters, objectives, task, budget; reading it and explaining what is wrong with it."""
 
-from .dataset import DatasetConfig
+from .flat import flatten
 from .include import Fragment, Fragments
 from .load import dump_spec, load_spec, parse_spec, stored_spec
-from .metrics import METRICS
 from .parameters import (
     AnyParameter,
     CategoricalParameter,
@@ -11,12 +10,16 @@ from .parameters import (
     IntParameter,
     OrdinalParameter,
 )
-from .study import Constraint, Objective, StudySpec, TaskConfig
-from .training import AugmentConfig, ClipConfig, TrainingConfig, flatten
+from .study import Constraint, Objective, StudySpec
+from .tasks import AnyTask
+from .tasks.task import Metric, TaskConfig
+from .tasks.video import METRICS, AugmentConfig, ClipConfig, TrainingConfig, VideoTask
+from .tasks.video_dataset import DatasetConfig
 
 __all__ = [
     "METRICS",
     "AnyParameter",
+    "AnyTask",
     "AugmentConfig",
     "CategoricalParameter",
     "ClipConfig",
@@ -26,11 +29,13 @@ __all__ = [
     "Fragment",
     "Fragments",
     "IntParameter",
+    "Metric",
     "Objective",
     "OrdinalParameter",
     "StudySpec",
     "TaskConfig",
     "TrainingConfig",
+    "VideoTask",
     "dump_spec",
     "flatten",
     "load_spec",

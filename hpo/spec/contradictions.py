@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..errors import SpecIssue
-from .metrics import beyond_share
 from .study import StudySpec, ThresholdStopping
 
 
@@ -16,7 +15,8 @@ def contradictions(spec: StudySpec) -> Iterator[SpecIssue]:
     """Yield an issue for each."""
     yield from _bounds(spec)
     for path, metric, value in _levels(spec):
-        if message := beyond_share(metric, value):
+        if value is not None and spec.task.reported_metrics[metric].is_share and not 0 <= value <= 1:
+            message = f"{value:g} is out of reach: {metric} is a share from 0 to 1, so 90 % is 0.9"
             yield SpecIssue(path=path, message=message)
 
 

@@ -12,7 +12,7 @@ from .parameters import AnyParameter, FloatParameter, IntParameter
 def problems_of(space: Mapping[str, AnyParameter], guess: Params) -> Iterator[tuple[str, str]]:
     """Yield (parameter, sentence) for everything that keeps `guess` from being a part of a configuration of `space`.
 
-    A conditional parameter needs its parents in the guess: which of several values was meant cannot be told.
+    A conditional parameter needs its parents in the guess: which of several values was meant is not known.
     """
     if not guess:
         yield "", "this guess is empty; give the value of at least one parameter"
@@ -28,17 +28,17 @@ def problems_of(space: Mapping[str, AnyParameter], guess: Params) -> Iterator[tu
 
 
 def not_in_space(parameter: AnyParameter, value: object) -> str:
-    """Say that `value` is none of a parameter, and which are."""
+    """Return a sentence: the parameter has no such `value`, and which it has."""
     return f"{value!r} is not in the space; give {_described(parameter)}"
 
 
 def _unmet(when: Mapping[str, list[ParamValue]], guess: Params) -> Iterator[str]:
     for parent, values in when.items():
-        told = " or ".join(map(repr, values))
+        allowed = " or ".join(map(repr, values))
         if parent not in guess:
-            yield f"exists only where {parent} is {told}; give {parent} too"
+            yield f"exists only where {parent} is {allowed}; give {parent} too"
         elif guess[parent] not in values:
-            yield f"exists only where {parent} is {told}, not {guess[parent]!r}"
+            yield f"exists only where {parent} is {allowed}, not {guess[parent]!r}"
 
 
 def _described(parameter: AnyParameter) -> str:

@@ -13,7 +13,8 @@ from functools import reduce
 from typing import Any
 
 from ..errors import NotFoundError, SpecError, SpecIssue
-from .training import TrainingConfig, flatten
+from .flat import flatten
+from .tasks import KINDS, kind_of
 
 PATH = "space.include"
 
@@ -27,11 +28,11 @@ class Fragment:
 
 
 Fragments = Callable[[str], Fragment]
-"""Gives the fragment of a model; raises NotFoundError where there is none."""
+"""Returns the fragment of a model; raises NotFoundError where there is none."""
 
 
 def resolve_include(raw: Mapping[Any, Any], fragments: Fragments | None) -> Mapping[Any, Any]:
-    """Replace `space.include` of a decoded spec by the parameters it stands for; give back a spec without it.
+    """Return a decoded spec in which the parameters that `space.include` stands for have taken its place.
 
     Raises:
         SpecError: a name is not known, or the models cannot be searched together as they are.
@@ -48,15 +49,16 @@ def resolve_include(raw: Mapping[Any, Any], fragments: Fragments | None) -> Mapp
     fixed = flatten(base) if isinstance(base, Mapping) else {}
     joined = {**_model_choice(list(found), own, fixed), **_parameters(found, own, fixed), **own}
     resolved = {**raw, "space": joined}
-    if isinstance(task, Mapping) and isinstance(base, Mapping):
-        resolved["task"] = {**task, "base": {**fixed, **_settings(found, own, fixed)}}
+    kind = KINDS.get(kind_of(task))
+    if isinstance(task, Mapping) and isinstance(base, Mapping) and kind is not None:
+        resolved["task"] = {**task, "base": {**fixed, **_settings(found, own, fixed, kind.defaults())}}
     return resolved
 
 
 def _names(value: object) -> list[str]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise _wrong(f"should be the name of a model, or a list of names, but it is {value!r}")
+        raise _wrong(f"must be the name of a model, or a list of names, but it is {value!r}")
     return list(dict.fromkeys(names))
 
 
@@ -95,13 +97,14 @@ def _choices(parameter: object) -> list[Any]:
     return choices if isinstance(choices, list) else []
 
 
-def _settings(found: Mapping[str, Fragment], own: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the ranges assume and the person has not said.
+def _settings(
+    found: Mapping[str, Fragment], own: Mapping[str, Any], fixed: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what the ranges assume and the person has not said; a model without a wish assumes the default.
 
     Raises:
         SpecError: two models assume different things.
     """
-    defaults = TrainingConfig().to_flat()
     settings: dict[str, Any] = {} if len(found) > 1 or "model" in own else {"model": next(iter(found))}
     for key in dict.fromkeys(key for fragment in found.values() for key in fragment.base):
         if key in own or key in fixed:
@@ -109,13 +112,15 @@ def _settings(found: Mapping[str, Fragment], own: Mapping[str, Any], fixed: Mapp
         wanted = {name: fragment.base.get(key, defaults.get(key)) for name, fragment in found.items()}
         settings[key] = next(iter(wanted.values()))
         if any(value != settings[key] for value in wanted.values()):
-            told = ", ".join(f"{name} assumes {value}" for name, value in wanted.items())
-            raise _wrong(f"the ranges are for different settings of {key} ({told}); set task.base.{key} to one of them")
+            assumed = ", ".join(f"{name} assumes {value}" for name, value in wanted.items())
+            raise _wrong(
+                f"the ranges are for different settings of {key} ({assumed}); set task.base.{key} to one of them"
+            )
     return settings
 
 
 def _parameters(found: Mapping[str, Fragment], own: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Join the ranges of all models; one that not every model has exists for those that have it."""
+    """Return the ranges of all models, joined; one that not every model has exists for those that have it."""
     models = _choices(own["model"]) if "model" in own else list(found)
     choices = {key: [value] for key, value in fixed.items()} | {key: _choices(value) for key, value in own.items()}
     joined = {}

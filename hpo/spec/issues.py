@@ -10,10 +10,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import SpecIssue
-from .dataset import DatasetConfig
 from .optimizer import OptimizerConfig
 from .parameters import AnyParameter, Prior
-from .study import BudgetConfig, Constraint, EarlyStopping, Objective, RetryConfig, StudySpec, TaskConfig
+from .study import BudgetConfig, Constraint, EarlyStopping, Objective, RetryConfig, StudySpec
+from .tasks import DEFAULT_KIND, KINDS
+from .wording import complaint
 
 Location = tuple[str | int, ...]
 
@@ -28,8 +29,6 @@ _RULES: Final = _by_tag(EarlyStopping, "name")
 _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "objectives": Objective,
     "constraints": Constraint,
-    "task": TaskConfig,
-    "dataset": DatasetConfig,
     "optimizer": OptimizerConfig,
     "budget": BudgetConfig,
     "retry": RetryConfig,
@@ -39,7 +38,7 @@ _VALUE_TYPES: Final = {"bool_type", "int_type", "float_type", "string_type"}
 
 
 def issues_of(error: ValidationError) -> list[SpecIssue]:
-    """Translate what pydantic has found; findings about the alternatives of one value become one."""
+    """Return what pydantic has found, translated; findings about the alternatives of one value become one."""
     groups: dict[tuple[Location, int | None], list[ErrorDetails]] = {}
     for place, found in enumerate(error.errors()):
         location = _location(found)
@@ -48,9 +47,16 @@ def issues_of(error: ValidationError) -> list[SpecIssue]:
     return [SpecIssue(path=_path(location), message=_message(group)) for (location, _), group in groups.items()]
 
 
+def path_of(found: ErrorDetails) -> str:
+    """Return the path of the offending field, as the person wrote it."""
+    return _path(_location(found))
+
+
 def _location(found: ErrorDetails) -> Location:
-    """The path without what pydantic inserts: the kind of a parameter or rule, the type of an alternative."""
+    """Return the path without what pydantic inserts: the kind of a parameter, rule or task, the type of a value."""
     location = list(found["loc"])
+    if len(location) >= 2 and location[0] == "task" and location[1] in KINDS:
+        del location[1]
     if len(location) >= 3 and location[0] == "space" and location[2] in _KINDS:
         del location[2]
     if len(location) >= 2 and location[0] == "early_stopping" and location[1] in _RULES:
@@ -76,18 +82,15 @@ def _message(group: Sequence[ErrorDetails]) -> str:
     if len(group) == 1:
         return _sentence(first)
     if {found["type"] for found in group} == _VALUE_TYPES:
-        return f"{first['input']!r} is no value; give a number, a word, true or false"
+        return f"{first['input']!r} is not a value; give a number, a word, true or false"
     *others, last = [str(found["msg"]).removeprefix("Input should be ") for found in group]
-    return f"should be {', '.join(others)} or {last}, but it is {first['input']!r}"
+    return f"must be {', '.join(others)} or {last}, but it is {first['input']!r}"
 
 
 def _sentence(found: ErrorDetails) -> str:
     if found["type"] in _SENTENCES:
         return _SENTENCES[found["type"]](found, found.get("ctx", {}))
-    message = str(found["msg"]).removeprefix("Value error, ")
-    if message.startswith("Input should"):
-        message = f"should {message.removeprefix('Input should ')}, but it is {found['input']!r}"
-    return message
+    return complaint(found)
 
 
 def _items(count: int) -> str:
@@ -97,11 +100,13 @@ def _items(count: int) -> str:
 def _no_mapping(found: ErrorDetails) -> str:
     given = found["input"]
     names = _names(found)
-    if not isinstance(given, str | int | float) or not names or names[-1] not in (*_SECTIONS, "early_stopping"):
-        return f"should be a mapping of fields, but it is {given!r}"
-    fields = _model_at(names).model_fields
+    is_section = names[:1] == ["task"] or (names and names[-1] in (*_SECTIONS, "early_stopping"))
+    model = _model_at(names) if is_section else None
+    if not isinstance(given, str | int | float) or model is None:
+        return f"must be a mapping of fields, but it is {given!r}"
+    fields = model.model_fields
     likely = next((name for name, field in fields.items() if field.is_required()), next(iter(fields)))
-    return f"should be a mapping, such as {{{likely}: {given}}}, but it is {given!r}"
+    return f"must be a mapping, such as {{{likely}: {given}}}, but it is {given!r}"
 
 
 def _tags_at(found: ErrorDetails) -> list[str]:
@@ -110,7 +115,8 @@ def _tags_at(found: ErrorDetails) -> list[str]:
 
 def _unknown_field(found: ErrorDetails) -> str:
     *location, name = _names(found)
-    known = list(_model_at(location).model_fields)
+    model = _model_at(location)
+    known = list(model.model_fields) if model is not None else []
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(known)
     return f"there is no field {name!r} here; {hint}"
@@ -120,15 +126,27 @@ def _names(found: ErrorDetails) -> list[str]:
     return [part for part in found["loc"] if isinstance(part, str)]
 
 
-def _model_at(names: Sequence[str]) -> type[BaseModel]:
+def _model_at(names: Sequence[str]) -> type[BaseModel] | None:
     if names[:1] == ["early_stopping"]:
         return _RULES[names[1]] if len(names) > 1 and names[1] in _RULES else _RULES["none"]
+    if names[:1] == ["task"]:
+        kind = names[1] if len(names) > 1 and names[1] in KINDS else DEFAULT_KIND
+        return _field_model(KINDS[kind], names[2:])
     for part in reversed(names):
         if part in _SECTIONS:
             return _SECTIONS[part]
         if part in _KINDS:
             return _KINDS[part]
     return StudySpec
+
+
+def _field_model(model: type[BaseModel], names: Sequence[str]) -> type[BaseModel] | None:
+    """Return the model of the field to which `names` lead from `model`; None where it is none."""
+    if not names:
+        return model
+    field = model.model_fields.get(names[0])
+    inner = None if field is None else field.annotation
+    return _field_model(inner, names[1:]) if isinstance(inner, type) and issubclass(inner, BaseModel) else None
 
 
 _SENTENCES: Final[Mapping[str, Callable[[ErrorDetails, Mapping[str, Any]], str]]] = {
@@ -139,7 +157,7 @@ _SENTENCES: Final[Mapping[str, Callable[[ErrorDetails, Mapping[str, Any]], str]]
     "string_pattern_mismatch": lambda found, _: (
         f"{found['input']!r} is not a name; use letters, digits, '.', '_' and '-', at most 100"
     ),
-    "too_short": lambda _, says: f"should have at least {_items(says['min_length'])}, not {says['actual_length']}",
-    "too_long": lambda _, says: f"should have at most {_items(says['max_length'])}, not {says['actual_length']}",
+    "too_short": lambda _, says: f"must have at least {_items(says['min_length'])}, not {says['actual_length']}",
+    "too_long": lambda _, says: f"must have at most {_items(says['max_length'])}, not {says['actual_length']}",
     **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), lambda found, _: _no_mapping(found)),
 }

@@ -19,7 +19,7 @@ from .study import StudySpec
 
 
 def parse_spec(raw: object, fragments: Fragments | None = None) -> StudySpec:
-    """Check a decoded spec; what its space includes is looked up in `fragments` and becomes part of it.
+    """Return a decoded spec, checked; what its space includes is looked up in `fragments` and becomes part of it.
 
     Raises:
         SpecError: with one issue per offending field.
@@ -42,12 +42,12 @@ def parse_spec(raw: object, fragments: Fragments | None = None) -> StudySpec:
 
 
 def stored_spec(raw: Mapping[str, Any]) -> StudySpec:
-    """Read a spec that `dump_spec` wrote and that was checked then: what is refused by now stays readable."""
+    """Return a spec that `dump_spec` wrote and that was checked then: what is refused by now stays readable."""
     return StudySpec.model_validate(raw)
 
 
 def load_spec(path: Path, fragments: Fragments | None = None) -> StudySpec:
-    """Read a spec file; JSON is YAML as far as this is concerned. See `parse_spec` for `fragments`.
+    """Return the spec in a YAML or JSON file, checked. See `parse_spec` for `fragments`.
 
     Raises:
         SpecError: the file is missing, is not YAML, or does not describe a valid study.
@@ -62,7 +62,7 @@ def load_spec(path: Path, fragments: Fragments | None = None) -> StudySpec:
 
 
 def decode(text: str, *, source: str = "", form: Literal["yaml", "json"] = "yaml", aliases: bool = True) -> object:
-    """Turn YAML (which includes most JSON) or strict JSON into plain objects.
+    """Return the plain objects that YAML (which includes most JSON) or strict JSON stands for.
 
     `aliases=False` refuses YAML references, with which a few lines from a stranger can stand for gigabytes.
 
@@ -86,7 +86,7 @@ def dump_spec(spec: StudySpec) -> dict[str, Any]:
 
 
 class _SpecLoader(yaml.SafeLoader):
-    """YAML 1.2 floats: 1e-4 is a number, which YAML 1.1 takes for text."""
+    """Reads the floats of YAML 1.2: 1e-4 is a number, which YAML 1.1 takes for text."""
 
 
 _SpecLoader.add_implicit_resolver(
@@ -106,7 +106,7 @@ class _PlainLoader(_SpecLoader):
 
 
 def _unstorable(raw: object, path: str = "") -> Iterator[SpecIssue]:
-    """Find text that no JSON column of Postgres takes: NUL and halves of surrogate pairs."""
+    """Yield an issue for text that no JSON column of Postgres takes: NUL and halves of surrogate pairs."""
     if isinstance(raw, str):
         if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in raw):
             yield SpecIssue(path=path, message="contains a character that cannot be stored (NUL or a lone surrogate)")

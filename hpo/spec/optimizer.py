@@ -1,4 +1,4 @@
-"""Who proposes configurations, and what a person tells them beforehand."""
+"""Which optimizer proposes configurations, and what a person knows beforehand."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictInt, field_validator
 
+from .flat import flatten
 from .parameters import Choice, Strict
-from .training import flatten
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Guess = dict[str, Choice]
 
 
 class OptimizerConfig(Strict):
-    """Who proposes configurations: `ax` is Bayesian optimization, the others are for comparison."""
+    """Which optimizer proposes configurations: `ax` is Bayesian optimization, the others are for comparison."""
 
     name: Literal["ax", "sobol", "random", "tpe", "gp", "nsga2"] = "ax"
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0

@@ -17,7 +17,7 @@ class Strict(BaseModel):
 
 
 class Prior(Strict):
-    """What a person believes of the best value of a parameter: where it is, and how surely."""
+    """What a person believes about the best value of a parameter: where it is, and how sure that is."""
 
     center: Choice
     confidence: Literal["low", "medium", "high"] = "medium"
@@ -55,7 +55,7 @@ class FloatParameter(Parameter):
         return self
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is a number in the range (on the grid, when there is one)."""
+        """Return whether `value` is a number in the range (on the grid, when there is one)."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         slack = 1e-9 * max(abs(self.low), abs(self.high))
@@ -92,7 +92,7 @@ class IntParameter(Parameter):
         return self
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is an integer of the range and on its grid."""
+        """Return whether `value` is an integer of the range and on its grid."""
         if isinstance(value, bool) or not isinstance(value, int):
             return False
         return self.low <= value <= self.high and (value - self.low) % self.step == 0
@@ -114,7 +114,7 @@ class _ChoiceParameter(Parameter):
         return self
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is one of the choices, of the same type (an int may stand for an equal float)."""
+        """Return whether `value` is one of the choices, of the same type (an int may stand for an equal float)."""
         return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices)
 
     @property
@@ -156,5 +156,5 @@ def _check_bounds(low: float, high: float, log: bool) -> None:
 
 
 def matches(condition: dict[str, list[Any]], params: dict[str, Any]) -> bool:
-    """Whether every parent named in `condition` is active in `params` with one of the values listed."""
+    """Return whether every parent named in `condition` is active in `params` with one of the values listed."""
     return all(parent in params and params[parent] in values for parent, values in condition.items())

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StrictBool, StrictInt, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictInt, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from ..trial import Params, ParamValue
-from .dataset import DatasetConfig
 from .guesses import not_in_space, problems_of
-from .metrics import METRICS, Direction
 from .optimizer import NAME_PATTERN, OptimizerConfig
 from .parameters import AnyParameter, CategoricalParameter, OrdinalParameter, Strict, matches
-from .training import TrainingConfig, adapter_for, flatten
+from .tasks import AnyTask
+from .tasks.task import Direction
 
+Location = tuple[str | int, ...]
+Problem = tuple[Location, str]
+"""Where a spec is wrong, and a sentence about it."""
 _CONSTRAINT = re.compile(r"^\s*(\w+)\s*(<=|>=)\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*$")
 _INCLUDE: dict[str, Any] = {
     "properties": {
@@ -28,30 +31,14 @@ _INCLUDE: dict[str, Any] = {
 }
 
 
-def _known_metric(name: str) -> str:
-    if name not in METRICS:
-        raise ValueError(f"unknown metric {name!r}; workers report: " + ", ".join(METRICS))
-    return name
-
-
 class Objective(Strict):
-    """A reported metric to maximize or minimize (its natural direction when none is given)."""
+    """A reported metric to maximize or minimize."""
 
     metric: str
-    direction: Direction
+    direction: Annotated[Direction, Field(json_schema_extra=lambda schema: schema.pop("default"))] = "maximize"
+    """In a study, the natural direction of the metric when none is given."""
     noise_sd: Annotated[float, Field(gt=0)] | None = None
     """Standard deviation of the metric when the same configuration is trained again, where it is known; in its unit."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _natural_direction(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "direction" not in value and isinstance(value.get("metric"), str):
-            # Of an unknown metric nothing but its name is wrong.
-            natural, _ = METRICS.get(value["metric"], ("maximize", ""))
-            return {**value, "direction": natural}
-        return value
-
-    _metric = field_validator("metric")(_known_metric)
 
 
 class Constraint(Strict):
@@ -71,26 +58,9 @@ class Constraint(Strict):
             raise ValueError(f"cannot read {value!r}; write METRIC <= NUMBER or METRIC >= NUMBER")
         return {"metric": found[1], "relation": found[2], "bound": float(found[3])}
 
-    _metric = field_validator("metric")(_known_metric)
-
     def violation(self, value: float) -> float:
-        """How far `value` lies beyond the bound; 0 or less where it holds."""
+        """Return how far `value` lies beyond the bound; 0 or less where it holds."""
         return value - self.bound if self.relation == "<=" else self.bound - value
-
-
-class TaskConfig(Strict):
-    """What every trial of the study trains on, for how long, and the values that the space does not vary."""
-
-    dataset: DatasetConfig
-    epochs: Annotated[StrictInt, Field(ge=1, le=10_000)] = 40
-    timeout_minutes: Annotated[float, Field(gt=0)] | None = None
-    """Training time after which a trial is failed(timeout); None for no limit."""
-    base: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("base", mode="before")
-    @classmethod
-    def _flat(cls, value: Any) -> Any:
-        return flatten(value) if isinstance(value, dict) else value
 
 
 class NoStopping(Strict):
@@ -139,11 +109,11 @@ class HyperbandStopping(_RungStopping):
 
 
 class CurvesStopping(_RungStopping):
-    """Stop a trial that, by a model of all curves of the study, will hardly end among the best."""
+    """Stop a trial that, by a model of all curves of the study, is unlikely to end among the best."""
 
     name: Literal["curves"]
     startup_trials: Annotated[StrictInt, Field(ge=1)] = 1
-    """This many trials of the study complete before any is stopped: they show how late curves go on."""
+    """This many trials of the study complete before any is stopped: they show how curves continue late."""
     probability: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Stop where ending among the best is less probable than this."""
     protect: Annotated[float, Field(gt=0, le=0.5)] = 0.1
@@ -190,7 +160,7 @@ class BudgetConfig(Strict):
     trials: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = None
     gpu_hours: Annotated[float, Field(gt=0)] | None = None
     wall_hours: Annotated[float, Field(gt=0)] | None = None
-    target: dict[Annotated[str, AfterValidator(_known_metric)], float] = Field(default_factory=dict)
+    target: dict[str, float] = Field(default_factory=dict)
     """Metric to the value at which the study is done, such as {val_top1: 0.9}."""
 
     @model_validator(mode="after")
@@ -209,19 +179,29 @@ class RetryConfig(Strict):
 class StudySpec(Strict):
     """A study: what is searched, for what, on what, and within which budget.
 
-    Validation beyond single fields: every key of `space` and `task.base` is a setting of the training run whose
-    bounds hold for all values that can be drawn, and conditions refer to choices that exist, without a cycle.
+    Validation beyond single fields: every metric is one that trials of the task report, every key of `space` and
+    `task.base` is a setting of the task whose bounds hold for all values that can be drawn, and conditions refer to
+    choices that exist, without a cycle.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     objectives: Annotated[list[Objective], Field(min_length=1, max_length=4)]
     constraints: list[Constraint] = Field(default_factory=list)
-    task: TaskConfig
+    task: AnyTask
     space: Annotated[dict[str, AnyParameter], Field(min_length=1, max_length=100, json_schema_extra=_INCLUDE)]
     optimizer: OptimizerConfig = OptimizerConfig()
     early_stopping: EarlyStopping = NoStopping(name="none")
     budget: BudgetConfig
     retry: RetryConfig = RetryConfig()
+
+    @model_validator(mode="after")
+    def _natural_directions(self) -> Self:
+        """Give objectives without a direction that of their metric, which the task knows."""
+        for place, objective in enumerate(self.objectives):
+            metric = self.task.reported_metrics.get(objective.metric)
+            if metric is not None and "direction" not in objective.model_fields_set:
+                self.objectives[place] = objective.model_copy(update={"direction": metric.direction})
+        return self
 
     @model_validator(mode="after")
     def _check_whole(self) -> Self:
@@ -233,7 +213,8 @@ class StudySpec(Strict):
             raise ValidationError.from_exception_data("StudySpec", errors)
         return self
 
-    def _problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def _problems(self) -> Iterator[Problem]:
+        yield from self._metric_problems()
         metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) != len(metrics):
             yield ("objectives",), "a metric appears twice; name each objective once"
@@ -244,10 +225,10 @@ class StudySpec(Strict):
                 "use curves, asha, hyperband, median, percentile or none",
             )
         for key, value in self.task.base.items():
-            yield from _setting_problems(("task", "base"), key, [("", value)])
+            yield from self._setting_problems(("task", "base", key), key, [("", value)])
         for key, parameter in self.space.items():
-            ends = ("low", "high") if parameter.type in ("float", "int") else ("choices",) * 1000
-            yield from _setting_problems(("space", key), key, list(zip(ends, parameter.extremes, strict=False)))
+            ends = ("low", "high") if parameter.type in ("float", "int") else repeat("choices")
+            yield from self._setting_problems(("space", key), key, zip(ends, parameter.extremes, strict=False))
             yield from self._condition_problems(key)
             yield from self._prior_problems(key)
         yield from self._optimizer_problems()
@@ -259,7 +240,32 @@ class StudySpec(Strict):
                     f"{least} is more than task.epochs ({self.task.epochs}); nothing would ever stop",
                 )
 
-    def _optimizer_problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def _metric_problems(self) -> Iterator[Problem]:
+        """Yield a problem for each metric that no trial would report."""
+        known = self.task.reported_metrics
+        for place, objective in enumerate(self.objectives):
+            if objective.metric not in known:
+                yield ("objectives", place, "metric"), _unknown_metric(objective.metric, known)
+        for place, constraint in enumerate(self.constraints):
+            if constraint.metric not in known:
+                yield ("constraints", place, "metric"), _unknown_metric(constraint.metric, known)
+        for metric in self.budget.target:
+            if metric not in known:
+                yield ("budget", "target", metric), _unknown_metric(metric, known)
+
+    def _setting_problems(
+        self, location: Location, key: str, values: Iterable[tuple[str, object]]
+    ) -> Iterator[Problem]:
+        for field, value in values:
+            try:
+                wrong = self.task.invalid_value(key, value)
+            except KeyError as error:
+                yield location, error.args[0]
+                return
+            if wrong is not None:
+                yield (*location, field) if field else location, wrong
+
+    def _optimizer_problems(self) -> Iterator[Problem]:
         if self.optimizer.warm_start and self.optimizer.name != "ax":
             message = f"only the optimizer ax learns from earlier studies, and this is {self.optimizer.name}"
             yield ("optimizer", "warm_start"), message
@@ -270,7 +276,7 @@ class StudySpec(Strict):
             for key, message in problems_of(self.space, guess):
                 yield ("optimizer", "enqueue", place, *([key] if key else [])), message
 
-    def _prior_problems(self, key: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def _prior_problems(self, key: str) -> Iterator[Problem]:
         prior = self.space[key].prior
         if prior is None:
             return
@@ -279,7 +285,7 @@ class StudySpec(Strict):
         if self.optimizer.name != "ax":
             yield ("space", key, "prior"), f"only the optimizer ax uses a prior, and this is {self.optimizer.name}"
 
-    def _condition_problems(self, key: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def _condition_problems(self, key: str) -> Iterator[Problem]:
         for parent, values in self.space[key].when.items():
             loc = ("space", key, "when", parent)
             found = self.space.get(parent)
@@ -322,7 +328,7 @@ class StudySpec(Strict):
         return sorted(self.space, key=lambda key: (len(self._ancestors(key)), list(self.space).index(key)))
 
     def active(self, params: Params) -> dict[str, ParamValue]:
-        """Drop the values whose conditions do not hold (and those of their dependants)."""
+        """Return `params` without the values whose conditions do not hold (and without those that depend on them)."""
         kept: dict[str, ParamValue] = {}
         for key in self.parameter_order:
             if key in params and matches(self.space[key].when, kept):
@@ -347,28 +353,15 @@ class StudySpec(Strict):
         if unknown:
             raise ValueError(f"not in the space: {', '.join(sorted(unknown))}")
 
-    def training_config(self, params: Params, *, number: int) -> TrainingConfig:
-        """Join base and `params` into the configuration of trial `number`.
+    def trial_config(self, params: Params, *, number: int) -> dict[str, Any]:
+        """Return the complete flat configuration of trial `number`: base and `params` joined, as the task does it.
 
         Every trial gets a seed of its own, a function of the study's seed and the number, unless base or the
         space sets one.
         """
         seed = (self.optimizer.seed * 1_000_003 + number * 7919) % 2**31
-        return TrainingConfig.from_flat({"seed": seed, **self.task.base, **params})
+        return self.task.config(params, seed=seed)
 
 
-def _setting_problems(
-    where: tuple[str, ...], key: str, values: list[tuple[str, object]]
-) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    loc = where if where[-1] == key else (*where, key)
-    try:
-        adapter = adapter_for(key)
-    except KeyError as error:
-        yield loc, error.args[0]
-        return
-    for field, value in values:
-        try:
-            adapter.validate_python(value)
-        except ValidationError as error:
-            wrong = error.errors()[0]["msg"].removeprefix("Input ")
-            yield (*loc, field) if field else loc, f"{value!r} is no valid {key}: it {wrong}"
+def _unknown_metric(name: str, known: Iterable[str]) -> str:
+    return f"unknown metric {name!r}; workers report: " + ", ".join(known)

@@ -152,7 +152,6 @@ def claim(connection: Connection, request: ClaimRequest, *, lease_seconds: float
 
 def _lease(connection: Connection, row: RowMapping, request: ClaimRequest, lease_seconds: float) -> Lease:
     study = get_by_id(connection, row["study_id"])
-    config = study.spec.training_config(row["params"], number=row["number"])
     return Lease(
         study=study.name,
         study_id=study.id,
@@ -161,7 +160,7 @@ def _lease(connection: Connection, row: RowMapping, request: ClaimRequest, lease
         attempt=row["attempt"],
         lease_id=request.lease_id,
         params=row["params"],
-        config=config.to_flat(),
+        config=study.spec.trial_config(row["params"], number=row["number"]),
         task=study.spec.task,
         checkpoint=row["checkpoint"],
         epochs_done=row["epochs_done"],

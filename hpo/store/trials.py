@@ -50,7 +50,7 @@ class TrialRun:
     number: int
     params: Params
     config: dict[str, Any]
-    """The flat training configuration, seed included."""
+    """The complete flat configuration, seed included."""
     seed: int
     checkpoint: str | None
     dataset_version: str | None
@@ -142,14 +142,14 @@ def environment_of(connection: Connection, trial_id: int) -> TrialRun:
         NotFoundError: there is no such trial.
     """
     row = _row(connection, trial_id)
-    config = get_by_id(connection, row["study_id"]).spec.training_config(row["params"], number=row["number"])
+    config = get_by_id(connection, row["study_id"]).spec.trial_config(row["params"], number=row["number"])
     return TrialRun(
         trial_id=trial_id,
         study_id=row["study_id"],
         number=row["number"],
         params=row["params"],
-        config=config.to_flat(),
-        seed=config.seed,
+        config=config,
+        seed=config["seed"],
         checkpoint=row["checkpoint"],
         dataset_version=row["dataset_version"],
         environment=row["environment"],

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from hpo.spec.training import TrainingConfig
+from hpo.spec import TrainingConfig
 
 from ..errors import CheckpointError
 from .folder import Writable, Writer, verify

@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 
 from data import ClipBatch
-from hpo.spec.dataset import DatasetConfig
-from hpo.spec.training import TrainingConfig
+from hpo.spec import DatasetConfig, TrainingConfig
 
 from ..checkpoints.contents import load
 from ..device.detection import Device

@@ -12,7 +12,7 @@ import torch
 
 from data import Dataset
 from hpo.protocol import Measurement
-from hpo.spec.training import TrainingConfig
+from hpo.spec import TrainingConfig, VideoTask
 
 from ..checkpoints import contents as checkpoint
 from ..checkpoints.folder import ResumePoint, TrialFolder
@@ -70,6 +70,8 @@ class _JobRun:
     def train(self) -> Finished | Interrupted:
         """Run the trial to its end or to an interruption, and return which it was."""
         job = self.job
+        if not isinstance(job.task, VideoTask):
+            raise TypeError(f"this worker trains video models, and the task is of the kind {job.task.kind!r}")
         config = TrainingConfig.from_flat(job.config)
         dataset = open_task(job.task.dataset, cache_dir=job.cache_dir, progress=_progress_notes(self.events))
         self._dataset = dataset

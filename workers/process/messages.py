@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from hpo.protocol import Measurement, Message
-from hpo.spec.study import TaskConfig
+from hpo.spec import AnyTask
 from hpo.trial import FailureKind
 
 
@@ -21,7 +21,7 @@ class Job(Message):
 
     config: dict[str, Any]
     """Flat training configuration, not checked yet: a wrong one makes the trial fail."""
-    task: TaskConfig
+    task: AnyTask
     stop_after: int | None = None
     """End after this number of the planned epochs: to train a trial again that was stopped early."""
     folder: Path

@@ -10,8 +10,7 @@ import torch
 
 from data import AugmentSpec, ClipLoader, ClipSpec, Dataset, DatasetSpec, open_dataset
 from data.progress import Progress
-from hpo.spec.dataset import DatasetConfig
-from hpo.spec.training import TrainingConfig
+from hpo.spec import DatasetConfig, TrainingConfig
 from models import model_info, resolve_hparams
 
 from .model import model_streams

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.specs import Stream
-from hpo.spec.training import TrainingConfig
+from hpo.spec import TrainingConfig
 from models import InvalidModelError, VideoModel, create_model, model_info, model_settings
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from hpo.spec.training import TrainingConfig
+from hpo.spec import TrainingConfig
 
 from .reproducibility import Runtime
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hpo.spec.training import TrainingConfig
+from hpo.spec import TrainingConfig
 from models import VideoModel
 
 

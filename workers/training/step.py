@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data import ClipBatch
-from hpo.spec.training import TrainingConfig
+from hpo.spec import TrainingConfig
 from models import VideoModel
 
 from .precision import Precision, autocast

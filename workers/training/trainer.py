@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Any
 
 from data import Dataset
-from hpo.spec.training import TrainingConfig
+from hpo.spec import TrainingConfig
 
 from ..checkpoints.contents import Identity
 from ..errors import DivergedError, TimeLimitError

@@ -63,7 +63,7 @@ def test_a_claim_brings_all_that_is_needed_to_run(database: Database) -> None:
     lease = must_claim(database)
     assert (lease.study, lease.number, lease.attempt, lease.params) == ("study", 0, 1, {"lr": 0.001})
     assert lease.config["lr"] == 0.001
-    assert lease.config == study.spec.training_config({"lr": 0.001}, number=0).to_flat()
+    assert lease.config == study.spec.trial_config({"lr": 0.001}, number=0)
     assert lease.task == study.spec.task
     assert (lease.lease_seconds, lease.heartbeat_seconds) == (60, 15)
 

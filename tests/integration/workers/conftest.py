@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from hpo.spec.training import TrainingConfig
 from hpo.store import Database
 from tests.integration.api.service import Service, serving
 from tests.unit.workers.tiny import BASE, make_videos, tiny_task
@@ -28,7 +27,7 @@ def reference(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainin
     """The configuration of GOOD, trained without any interruption and without a study."""
     folder = tmp_path_factory.mktemp("reference")
     return train_export(
-        TrainingConfig.from_flat({**BASE, "seed": 11, **GOOD}),
+        {**BASE, "seed": 11, **GOOD},
         tiny_task(videos, epochs=EPOCHS),
         device=cpu_device(threads=1),
         folder=folder / "checkpoints",

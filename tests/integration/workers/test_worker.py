@@ -6,8 +6,7 @@ import math
 import signal
 from pathlib import Path
 
-from hpo.spec.dataset import DatasetConfig
-from hpo.spec.metrics import METRICS
+from hpo.spec import METRICS, DatasetConfig
 from hpo.trial import StudyState
 from tests.unit.workers.tiny import without_timing
 from workers.device.detection import cpu_device

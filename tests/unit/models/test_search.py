@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 import models
 from hpo.spec.parameters import AnyParameter
-from hpo.spec.training import adapter_for
+from hpo.spec.tasks.video import adapter_for
 
 PARAMETER: TypeAdapter[Any] = TypeAdapter(AnyParameter)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data.synthetic.dataset import make_demo_dataset
-from hpo.spec.study import TaskConfig
-from hpo.spec.training import TrainingConfig
+from hpo.spec import TrainingConfig, VideoTask
 
 CLASSES = ("SlideLeft", "SlideRight")
 BASE: dict[str, Any] = {
@@ -36,9 +35,9 @@ def tiny_config(**changes: Any) -> TrainingConfig:
     return TrainingConfig.from_flat({**BASE, **changes})
 
 
-def tiny_task(root: Path, *, epochs: int = 2, **changes: Any) -> TaskConfig:
+def tiny_task(root: Path, *, epochs: int = 2, **changes: Any) -> VideoTask:
     """The task on `make_videos`."""
-    return TaskConfig.model_validate(
+    return VideoTask.model_validate(
         {"dataset": {"root": str(root), "short_side": 32}, "epochs": epochs, "base": BASE, **changes}
     )
 

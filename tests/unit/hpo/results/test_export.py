@@ -49,8 +49,8 @@ def test_it_holds_everything_that_a_run_needs() -> None:
     assert export.config["clip.frames"] == 32
     assert export.config["momentum"] == 0.9, "defaults are written out"
     assert export.config["model.alpha"] == 8
-    assert export.seed == export.config["seed"] == SPEC.training_config(PARAMS, number=7).seed
-    assert export.training_config == SPEC.training_config(PARAMS, number=7)
+    assert export.seed == export.config["seed"] == SPEC.trial_config(PARAMS, number=7)["seed"]
+    assert export.config == SPEC.trial_config(PARAMS, number=7)
     assert export.task == SPEC.task
 
 

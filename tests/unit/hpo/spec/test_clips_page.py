@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from hpo.spec.training import AugmentConfig, ClipConfig
+from hpo.spec import AugmentConfig, ClipConfig
 from tests.conftest import CHECKOUT
 
 PAGE = (CHECKOUT / "docs" / "clips.md").read_text(encoding="utf-8")

@@ -118,10 +118,10 @@ def test_settings_that_the_ranges_assume_come_along_unless_the_person_has_said()
     [
         ("x", {}, {}, "space.include", "there is no model 'x'"),
         (["a", "x"], {}, {}, "space.include[1]", "there is no model 'x'"),
-        ([], {}, {}, "space.include", "should be the name of a model, or a list of names, but it is []"),
-        ({"type": "float"}, {}, {}, "space.include", "should be the name of a model"),
-        (["a", 1], {}, {}, "space.include", "should be the name of a model"),
-        (None, {}, {}, "space.include", "should be the name of a model"),
+        ([], {}, {}, "space.include", "must be the name of a model, or a list of names, but it is []"),
+        ({"type": "float"}, {}, {}, "space.include", "must be the name of a model"),
+        (["a", 1], {}, {}, "space.include", "must be the name of a model"),
+        (None, {}, {}, "space.include", "must be the name of a model"),
         ("a", {"model": "b"}, {}, "space.include", "task.base.model is b"),
         (["a", "b"], {"model": "b"}, {}, "space.include", "these are the ranges of a, b"),
         ("a", {}, {"model": {"type": "categorical", "choices": ["b"]}}, "space.include", "a is not among space.model"),
@@ -167,7 +167,7 @@ def test_every_model_of_the_zoo_can_be_included_alone(name: str) -> None:
     assert not check_models(spec)
     assert set(spec.space) == set(models.search_space(name))
     lows = {key: parameter.extremes[0] for key, parameter in spec.space.items() if not parameter.when}
-    assert spec.training_config(lows, number=0).optimizer == ("adamw" if "swin" in name or "mvit" in name else "sgd")
+    assert spec.trial_config(lows, number=0)["optimizer"] == ("adamw" if "swin" in name or "mvit" in name else "sgd")
 
 
 def test_any_two_families_of_one_optimizer_can_be_included_together() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo.errors import SpecError
-from hpo.spec import dump_spec, load_spec, parse_spec, stored_spec
+from hpo.spec import TrainingConfig, dump_spec, load_spec, parse_spec, stored_spec
 
 from .specs import VALID, spaces, with_change
 
@@ -54,8 +54,8 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         ("task/dataset/frames_kept", "uniform:0", "task.dataset.frames_kept", "uniform"),
         ("task/dataset/flow", "raft", "task.dataset.flow_weights", "needs the path of its weights"),
         ("task/dataset/held_out", "a third", "task.dataset.held_out", "such as 3of18"),
-        ("task/dataset/fold", 6, "task.dataset.fold", "fold 6 is none of the 5 `folds`"),
-        ("task/dataset/group_pattern", "(", "task.dataset.group_pattern", "is no regular expression"),
+        ("task/dataset/fold", 6, "task.dataset.fold", "fold 6 is not one of the 5 `folds`"),
+        ("task/dataset/group_pattern", "(", "task.dataset.group_pattern", "is not a regular expression"),
         ("task/base/batch_sze", 8, "task.base.batch_sze", "did you mean 'batch_size'"),
         ("task/base/clip", {"frames": 0}, "task.base.clip.frames", "greater than or equal to 1"),
         ("space", {}, "space", "at least 1"),
@@ -98,9 +98,9 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
             "optimizer",
             {"enqueue": [{"lr": None}]},
             "optimizer.enqueue[0].lr",
-            "None is no value; give a number, a word",
+            "None is not a value; give a number, a word",
         ),
-        ("space/model/choices", ["a", None], "space.model.choices[1]", "None is no value"),
+        ("space/model/choices", ["a", None], "space.model.choices[1]", "None is not a value"),
         ("space/lr/prior", 0.01, "space.lr.prior", "a mapping, such as {center: 0.01}"),
         ("task/dataset", "/data", "task.dataset", "a mapping, such as {root: /data}"),
         ("budget/target", {"val_top1": 90}, "budget.target.val_top1", "90 % is 0.9"),
@@ -119,7 +119,7 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         ("space/model/prior", {"center": "c3d"}, "space.model.prior.center", "'c3d' is not in the space"),
         ("optimizer", {"enqueue": {"lr": 0.1}}, "optimizer.enqueue", "valid list"),
         ("optimizer", {"enqueue": [{"lr": 0.1}, {"lr": 5}]}, "optimizer.enqueue[1].lr", "a number from 0.0001 to 0.3"),
-        ("optimizer", {"enqueue": [{"lr": [1]}]}, "optimizer.enqueue[0].lr", "is no value"),
+        ("optimizer", {"enqueue": [{"lr": [1]}]}, "optimizer.enqueue[0].lr", "is not a value"),
         ("optimizer", {"enqueue": [{"weight_decy": 1}]}, "optimizer.enqueue[0].weight_decy", "mean 'weight_decay'"),
         ("optimizer", {"enqueue": [{}]}, "optimizer.enqueue[0]", "is empty"),
         ("optimizer", {"enqueue": [{"lr": 0.1}, {"lr": 0.1}]}, "optimizer.enqueue", "guess 1 is the same as guess 0"),
@@ -221,19 +221,19 @@ def test_rules_that_compare_trials_take_several_objectives(name: str) -> None:
 
 def test_a_parameter_takes_the_place_of_the_base_value() -> None:
     spec = parse_spec(VALID)
-    config = spec.training_config({"lr": 0.2, "model": "r2plus1d_18"}, number=0)
+    config = TrainingConfig.from_flat(spec.trial_config({"lr": 0.2, "model": "r2plus1d_18"}, number=0))
     assert (config.lr, config.model, config.hparams) == (0.2, "r2plus1d_18", {})
     assert (config.batch_size, config.clip.frames, config.clip.size) == (32, 32, 112)
-    with_alpha = spec.training_config({"model": "slowfast_r50_4x16", "model.alpha": 8}, number=0)
+    with_alpha = TrainingConfig.from_flat(spec.trial_config({"model": "slowfast_r50_4x16", "model.alpha": 8}, number=0))
     assert with_alpha.hparams == {"alpha": 8}
 
 
 def test_trials_differ_in_their_seed_unless_base_sets_one() -> None:
     spec = parse_spec(VALID)
-    assert spec.training_config({}, number=0).seed != spec.training_config({}, number=1).seed
-    assert spec.training_config({}, number=1).seed == spec.training_config({}, number=1).seed
+    assert spec.trial_config({}, number=0)["seed"] != spec.trial_config({}, number=1)["seed"]
+    assert spec.trial_config({}, number=1)["seed"] == spec.trial_config({}, number=1)["seed"]
     fixed = parse_spec(with_change("task/base/seed", 11))
-    assert {fixed.training_config({}, number=n).seed for n in range(3)} == {11}
+    assert {fixed.trial_config({}, number=n)["seed"] for n in range(3)} == {11}
 
 
 def test_a_model_may_be_written_as_a_mapping() -> None:
@@ -257,7 +257,7 @@ def test_active_parameters_of_any_draw_are_a_point_of_the_space(space: dict[str,
     active = spec.active(everything)
     spec.check_params(active)
     assert spec.active(active) == active
-    assert spec.training_config(active, number=0).model == active["model"]
+    assert spec.trial_config(active, number=0)["model"] == active["model"]
     assert ("model.alpha" in active) == ("model.alpha" in space and active["model"] in ("a", "b"))
 
 

@@ -23,7 +23,7 @@ from optuna.pruners import (
 )
 from optuna.trial import TrialState as OptunaState
 
-from hpo.spec.metrics import Direction
+from hpo.spec.tasks.task import Direction
 from hpo.stopping.curve_model import CurveModel, rungs
 from hpo.stopping.decide import decide, promotions
 from hpo.trial import Decision, TrialRecord, TrialState

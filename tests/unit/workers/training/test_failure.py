@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hpo.spec.dataset import DatasetConfig
-from hpo.spec.training import TrainingConfig
+from hpo.spec import DatasetConfig, TrainingConfig
 from hpo.trial import FailureKind
 from models import create_model
 from workers.errors import DivergedError, TimeLimitError

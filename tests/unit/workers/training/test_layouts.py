@@ -10,8 +10,8 @@ import pytest
 
 from data.importers.registry import AUTO, LAYOUTS
 from data.specs import DatasetSpec, FlowKind, StoreKind, Validation
-from hpo.spec.dataset import LAYOUTS as NAMED
-from hpo.spec.dataset import DatasetConfig
+from hpo.spec import DatasetConfig
+from hpo.spec.tasks.video_dataset import LAYOUTS as NAMED
 
 
 def test_the_spec_knows_the_layouts_and_splits_that_can_be_read() -> None:

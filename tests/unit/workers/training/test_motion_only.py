@@ -7,8 +7,7 @@ import torch
 
 from data import Dataset
 from data.synthetic.dataset import make_demo_dataset
-from hpo.spec.study import DatasetConfig
-from hpo.spec.training import TrainingConfig
+from hpo.spec import DatasetConfig, TrainingConfig
 from workers.training.inputs import open_task
 from workers.training.reproducibility import Runtime
 from workers.training.trainer import Trainer

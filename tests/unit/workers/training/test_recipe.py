@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from hpo.spec.training import TrainingConfig
+from hpo.spec import TrainingConfig
 from workers.training.recipe import learning_rate, make_optimizer
 
 

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from data import Dataset, DatasetError
-from hpo.spec.study import DatasetConfig
-from hpo.spec.training import TrainingConfig
+from hpo.spec import DatasetConfig, TrainingConfig
 from models import InvalidModelError
 from workers.training.inputs import clip_spec, open_task
 from workers.training.model import build_model

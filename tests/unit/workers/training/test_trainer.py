@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from data import Dataset
-from hpo.spec.metrics import METRICS
+from hpo.spec import METRICS
 from workers.errors import DivergedError, TimeLimitError
 from workers.training.epoch import EpochResult
 from workers.training.precision import choose_precision

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt, ValidationInfo, field_validator
 
-from .parameters import Strict
+from ..parameters import Strict
 
 _SHARE = re.compile(r"([1-9]\d{0,3})of([1-9]\d{0,3})")
 
@@ -83,7 +83,7 @@ class DatasetConfig(Strict):
     def _less_than_all(cls, held_out: str) -> str:
         found = _SHARE.fullmatch(held_out)
         if found is None or int(found[1]) >= int(found[2]):
-            raise ValueError(f"{held_out!r} is no share of the groups; write so many of so many, such as 3of18")
+            raise ValueError(f"{held_out!r} is not a share of the groups; write how many of how many, such as 3of18")
         return held_out
 
     @field_validator("flow")
@@ -105,7 +105,7 @@ class DatasetConfig(Strict):
     def _one_of_the_folds(cls, fold: int, info: ValidationInfo) -> int:
         folds = info.data.get("folds")
         if folds is not None and fold > folds:
-            raise ValueError(f"fold {fold} is none of the {folds} `folds`")
+            raise ValueError(f"fold {fold} is not one of the {folds} `folds`")
         return fold
 
     @field_validator("group_pattern")
@@ -114,5 +114,5 @@ class DatasetConfig(Strict):
         try:
             re.compile(pattern or "")
         except re.error as error:
-            raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
         return pattern

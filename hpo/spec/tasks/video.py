@@ -1,4 +1,4 @@
-"""The configuration of one training run: what `task.base` fixes and the search space varies.
+"""Video action recognition: the kind of task `video`, its metrics and the configuration of one of its training runs.
 
 A configuration is written flat, with dots: `lr`, `clip.frames`, `model` (the name) and `model.alpha` (an option of
 that model). `TrainingConfig.from_flat` checks it and gives typed access; `to_flat` is its inverse.
@@ -6,16 +6,47 @@ that model). `TrainingConfig.from_flat` checks it and gives typed access; `to_fl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
-from typing import Annotated, Any, Literal, Self
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from ..trial import ParamValue
-from .parameters import Strict
+from ...trial import Params, ParamValue
+from ..parameters import Strict
+from ..wording import complaint, not_valid
+from .task import Metric, TaskConfig
+from .video_dataset import DatasetConfig
+
+METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
+    {
+        "val_top1": Metric(
+            direction="maximize", is_share=True, meaning="share of validation clips whose best class is right, 0 to 1"
+        ),
+        "val_top5": Metric(
+            direction="maximize",
+            is_share=True,
+            meaning="share of validation clips with the right class among the best five, 0 to 1",
+        ),
+        "val_loss": Metric(direction="minimize", meaning="mean cross-entropy on the validation clips, in nats"),
+        "train_top1": Metric(
+            direction="maximize",
+            is_share=True,
+            meaning="share of training clips classified right while training, 0 to 1",
+        ),
+        "train_loss": Metric(direction="minimize", meaning="mean training loss of the epoch, in nats"),
+        "epoch_seconds": Metric(
+            direction="minimize", meaning="wall time of the epoch, validation included, in seconds"
+        ),
+        "clips_per_second": Metric(direction="maximize", meaning="training clips per second"),
+        "peak_memory_gib": Metric(direction="minimize", meaning="peak memory of the training process, in GiB"),
+        "parameters_millions": Metric(direction="minimize", meaning="parameters of the model, in millions"),
+    }
+)
+"""What a worker reports of a video model."""
 
 
 class ClipConfig(Strict):
@@ -105,7 +136,7 @@ class TrainingConfig(Strict):
 
     @classmethod
     def from_flat(cls, flat: Mapping[str, Any]) -> Self:
-        """Build from the dotted form.
+        """Return the configuration that the dotted form stands for.
 
         Raises:
             pydantic.ValidationError: a value does not fit its field, or a key is unknown.
@@ -133,21 +164,9 @@ class TrainingConfig(Strict):
         return flat
 
 
-def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn nested mappings into dotted keys; `model: {name: X, alpha: 8}` becomes `model` and `model.alpha`."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if not isinstance(value, Mapping):
-            flat[key] = value
-            continue
-        for inner, inner_value in flatten(value).items():
-            flat[key if (key, inner) == ("model", "name") else f"{key}.{inner}"] = inner_value
-    return flat
-
-
 @cache
 def field_adapters() -> dict[str, TypeAdapter[Any]]:
-    """The dotted name of every field to a validator of its values (options of models are not listed)."""
+    """Return validators by the dotted names of all fields (options of models are not listed)."""
     adapters: dict[str, TypeAdapter[Any]] = {}
     for name, field in TrainingConfig.model_fields.items():
         if name == "hparams":
@@ -176,11 +195,71 @@ def adapter_for(key: str) -> TypeAdapter[Any]:
     Raises:
         KeyError: no such field; the message suggests the nearest.
     """
+    adapters = field_adapters()
+    if key in adapters:
+        return adapters[key]
     if key.startswith("model.") and len(key) > len("model."):
         return _HPARAM
-    adapters = field_adapters()
-    if key not in adapters:
-        near = get_close_matches(key, adapters, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(adapters))
-        raise KeyError(f"there is no setting {key!r}; {hint} (options of a model are written model.NAME)")
-    return adapters[key]
+    near = get_close_matches(key, adapters, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(adapters))
+    raise KeyError(f"there is no setting {key!r}; {hint} (options of a model are written model.NAME)")
+
+
+class _OnVideos(Strict):
+    """First in what is written, as it always was."""
+
+    dataset: DatasetConfig
+
+
+class VideoTask(TaskConfig, _OnVideos):
+    """Train video models on a data set. `base` and space hold settings of `TrainingConfig`."""
+
+    kind: Literal["video"] = Field(default="video", exclude=True)
+    """Not written, so that workers and tools of earlier releases, which know one kind, read what this one writes."""
+
+    architecture: ClassVar[str | None] = "model"
+    memory_powers: ClassVar[Mapping[str, float]] = MappingProxyType(
+        {"clip.frames": 1.0, "batch_size": 1.0, "clip.size": 2.0}
+    )
+    time_powers: ClassVar[Mapping[str, float]] = MappingProxyType(
+        {"clip.frames": 1.0, "clip.size": 2.0, "batch_size": 0.0}
+    )
+
+    @property
+    def reported_metrics(self) -> Mapping[str, Metric]:
+        """See `METRICS`."""
+        return METRICS
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the defaults of `TrainingConfig`, flat."""
+        return TrainingConfig().to_flat()
+
+    def invalid_value(self, key: str, value: object) -> str | None:
+        """Return which bound of the setting `key` the `value` breaks; None where it fits.
+
+        Raises:
+            KeyError: see `adapter_for`.
+        """
+        adapter = adapter_for(key)
+        try:
+            adapter.validate_python(value)
+        except ValidationError as error:
+            return not_valid(key, value, error)
+        return None
+
+    def config(self, params: Params, *, seed: int) -> dict[str, Any]:
+        """Return base and `params` as one flat `TrainingConfig`, every field present."""
+        return TrainingConfig.from_flat({"seed": seed, **self.base, **params}).to_flat()
+
+    def config_problems(self, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) for every value that `TrainingConfig` refuses."""
+        try:
+            TrainingConfig.from_flat(config)
+        except ValidationError as error:
+            for found in error.errors():
+                # The nested form puts options of a model under `hparams`; written flat they are `model.NAME`.
+                parts = [str(part) for part in found["loc"]]
+                key = ".".join(["model", *parts[1:]] if parts[:1] == ["hparams"] else parts)
+                unknown = found["type"] == "extra_forbidden"
+                yield key, "there is no such field; remove it" if unknown else complaint(found)
