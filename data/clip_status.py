@@ -1,4 +1,4 @@
-"""What decoding a clip showed, in one word."""
+"""The status of a clip after decoding it once."""
 
 from typing import Literal
 

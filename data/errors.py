@@ -3,16 +3,16 @@
     DatasetError
     ├── InvalidSpecError        a field of a specification is out of range
     ├── UnknownDatasetError     no importer has this name
-    ├── DatasetNotFoundError    the folder, its videos or its lists are not there
-    ├── DatasetFormatError      a list or class file does not read as its format says
+    ├── DatasetNotFoundError    the folder, its videos or its lists are missing
+    ├── DatasetFormatError      a list or class file is not in its format
     ├── SplitError              a split lacks clips, classes or groups
-    │   └── GroupLeakError      a group stands on both sides of a split
-    ├── ExportError             a layout cannot say what is to be written in it
+    │   └── GroupLeakError      a group is on two sides of a split
+    ├── ExportError             the data set cannot be written in another layout
     ├── VideoError              one video cannot be decoded
     ├── FlowError               optical flow cannot be computed here
     └── CacheError              the frame cache cannot be built or read
 
-Every message is one sentence that names the path and what to do.
+Every message is one sentence that names the path and says what to do.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class UnknownDatasetError(DatasetError):
 
 
 class DatasetNotFoundError(DatasetError):
-    """The data set's folder, videos or lists are not there."""
+    """The data set's folder, videos or lists are missing."""
 
 
 class DatasetFormatError(DatasetError):
-    """A list or class file does not read as its format says."""
+    """A list or class file is not in its format."""
 
 
 class SplitError(DatasetError):
@@ -48,7 +48,7 @@ class SplitError(DatasetError):
 
 
 class GroupLeakError(SplitError):
-    """A group of clips stands on both sides of a split."""
+    """A group of clips is on two sides of a split."""
 
 
 class ExportError(DatasetError):
@@ -59,13 +59,13 @@ class VideoError(DatasetError):
     """A video cannot be decoded."""
 
     def __init__(self, message: str, *, status: Status = "corrupt") -> None:
-        """Say what is wrong; `status` is how the index describes it."""
+        """Make the error; `status` is the status of the clip in the index."""
         super().__init__(message)
         self.status = status
 
 
 class FlowError(DatasetError):
-    """Optical flow cannot be computed in the way that was asked for."""
+    """Optical flow cannot be computed with the requested method."""
 
 
 class CacheError(DatasetError):

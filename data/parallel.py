@@ -1,4 +1,4 @@
-"""Work on many files at once."""
+"""Work on many files in parallel."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ R = TypeVar("R")
 def in_threads(work: Callable[[J], R], jobs: Sequence[J]) -> Iterator[R]:
     """Yield `work(job)` for every job in order, on all cores.
 
-    FFmpeg and NumPy work without the interpreter's lock, so threads are as good as processes here.
-    An error or an interrupt leaves the jobs undone that have not begun.
+    FFmpeg and NumPy release the interpreter's lock, so threads are as fast as processes here.
+    After an error or an interrupt no further job begins.
     """
     pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="data")
     try:

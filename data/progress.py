@@ -1,4 +1,4 @@
-"""How long steps tell their caller how far they are."""
+"""The callback with which long steps report their progress."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called with the step's name, what is done and what there is: from any thread, one call at a time."""
+    """Called with the step's name, the count done and the total: from any thread, but one call at a time."""
 
     def __call__(self, stage: str, done: int, total: int, /) -> None: ...

@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are for, never on who asks first."""
+"""Random numbers that depend on their purpose, never on the order of calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNIT = 2.0**-53
 
 
 def generator(*parts: int | str) -> np.random.Generator:
-    """Return the generator that belongs to `parts`, the same in every process and on every machine.
+    """Return the generator seeded by `parts`, the same in every process and on every machine.
 
     Two calls with different parts are independent; `(1, "2")` and `("1", 2)` are the same parts.
     """
@@ -22,9 +22,9 @@ def generator(*parts: int | str) -> np.random.Generator:
 
 
 class Draws:
-    """The few numbers that one clip needs, from the hash of what they are for.
+    """The few random numbers that one clip needs, from the hash of `parts`.
 
-    A tenth of the cost of a numpy generator, which is of weight where a clip is read in a tenth of a millisecond.
+    This costs a tenth of a numpy generator, which matters when reading a clip takes a tenth of a millisecond.
     """
 
     __slots__ = ("_blocks", "_key", "_numbers")

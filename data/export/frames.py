@@ -1,12 +1,12 @@
-"""Clips written as images for other tools, under the names that these read; resumable, one clip at a time.
+"""Writing clips as images, under the names that other tools read; resumable, one clip at a time.
 
     naming        frames                            flow
     tsn           <Class>/<clip>/img_00001.jpg      <Class>/<clip>/flow_x_00001.jpg, .../flow_y_00001.jpg
     annot_json    images/<clip>/frame000001.jpg     flows/u/<clip>/frame000001.jpg, flows/v/<clip>/...
     ibm           <Class>/<clip>/00001.jpg          <Class>/<clip>/00001_x.jpg, <Class>/<clip>/00001_y.jpg
 
-Names are safe (see `safe_names`), and those that `export` writes into lists.
-A clip's folders are written aside and renamed when they are full, its frames last.
+Names are safe (see `safe_names`), and the same as those that `export` writes into lists.
+A clip's folders are written under temporary names and renamed when they are complete, that of its frames last.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from .safe_names import SafeName, safe_names
 if TYPE_CHECKING:
     from ..stores.build import Recipe
 
-QUALITY = 95
+JPEG_QUALITY = 95
 SETTINGS_FILE = "extract.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Naming:
-    """Where the images of a clip go; `{}` stands for the clip."""
+    """Path patterns of the images of a clip; `{}` stands for the clip."""
 
     frames: str
     x: str
     y: str
     flat: bool = False
-    """Whether folders are called by the clip alone, without its class."""
+    """Whether folders are named by the clip alone, without its class."""
 
 
 NAMINGS: Mapping[str, Naming] = {
@@ -57,16 +57,13 @@ NAMINGS: Mapping[str, Naming] = {
 
 
 def extract(index: Index, spec: DatasetSpec, folder: Path, *, naming: str, progress: Progress | None = None) -> int:
-    """Write all usable clips as JPEG images below `folder`, and their flow where `spec` asks for it.
-
-    Returns:
-        The number of clips that are there now.
+    """Return the number of usable clips, all written as JPEG images below `folder`, with their flow if `spec` has any.
 
     Raises:
-        InvalidSpecError: there is no such naming.
+        InvalidSpecError: the naming is not known.
         CacheError: the folder cannot be written, or holds images of other settings.
-        VideoError: a clip that could be decoded before cannot be any more.
-        FlowError: the flow that is asked for cannot be had.
+        VideoError: a clip cannot be decoded any more.
+        FlowError: the flow in `spec` cannot be computed.
     """
     if naming not in NAMINGS:
         raise InvalidSpecError(f"naming is {naming!r}; it must be one of {tuple(NAMINGS)}")
@@ -99,14 +96,14 @@ class _Writer:
     names: Mapping[str, SafeName]
 
     def write(self, clip: ClipRecord) -> None:
-        """Write a clip's images, unless they are there."""
+        """Write a clip's images, unless they exist."""
         frames = self._file(self.naming.frames, clip)
         if frames.parent.is_dir():
             return
         files = {"rgb": [frames]}
         if "flow" in self.recipes:
             files["flow"] = [self._file(self.naming.x, clip), self._file(self.naming.y, clip)]
-        # The frames' folder comes last: where it is, the others are.
+        # The frames' folder is renamed last: if it exists, the others do.
         folders = list(dict.fromkeys(file.parent for file in [*files.get("flow", []), frames]))
         folders.sort(key=lambda folder: folder == frames.parent)
         for folder in folders:
@@ -115,13 +112,13 @@ class _Writer:
         for stream, recipe in self.recipes.items():
             self._fill(clip, recipe, files[stream])
         for folder in folders:
-            if folder.is_dir():  # it was given its name before a kill
+            if folder.is_dir():  # it was renamed before a kill
                 shutil.rmtree(_aside(folder))
             else:
                 _aside(folder).rename(folder)
 
     def _file(self, pattern: str, clip: ClipRecord) -> Path:
-        """Return the path of a clip's images, its number still to be filled in."""
+        """Return the path of a clip's images, with a placeholder for the number."""
         folder, _, name = pattern.rpartition("/")
         called = self.names[clip.id]
         return self.folder / folder.format(called.stem if self.naming.flat else called) / name
@@ -131,7 +128,7 @@ class _Writer:
         for number, frame in enumerate(recipe.frames(clip), start=1):
             planes = [frame] if len(files) == 1 else [frame[..., 0], frame[..., 1]]
             for file, plane in zip(files, planes, strict=True):
-                (_aside(file.parent) / (file.name % number)).write_bytes(encode_jpeg(plane, QUALITY))
+                (_aside(file.parent) / (file.name % number)).write_bytes(encode_jpeg(plane, JPEG_QUALITY))
             count = number
         if count != recipe.shape(clip)[0]:
             raise CacheError(f"{clip.path} has changed since it was scanned; start again")
@@ -142,7 +139,7 @@ def _aside(folder: Path) -> Path:
 
 
 def _require_same(folder: Path, settings: Mapping[str, object]) -> None:
-    """Remember the settings in the folder, and refuse one that was filled with others."""
+    """Write the settings into the folder, or check that it was filled with the same ones."""
     path, text = folder / SETTINGS_FILE, json.dumps(settings, indent=1) + "\n"
     if not path.is_file():
         aside = folder / f".{SETTINGS_FILE}.part"

@@ -1,12 +1,12 @@
-"""Writing a data set in the layouts of other tools: their lists, and links to the clips under names that are safe.
+"""Writing a data set in the layouts of other tools: their lists, and links to the clips under safe names.
 
     ucf101         videos/<Class>/<clip>.avi, annotations/ucf101_splits/{classInd,trainlist01,testlist01,...}.txt
     annot_json     images/<clip>/, flows/{u,v}/<clip>/, annotations/annot01.json, ...
     frame_lists    <Class>/<clip>/, train.txt, val.txt, test.txt of one split, label_map.txt
     path_lists     videos/ or rawframes/<Class>/<clip>, annotations/train_split_1_videos.txt, ..., label_map.txt
 
-Names keep letters, digits, `.`, `-` and `_`; anything else becomes `_`, so that no tool trips over a space or a
-semicolon. Broken clips are left out.
+Names keep letters, digits, `.`, `-` and `_`; anything else becomes `_`, because many tools fail at a space or a
+semicolon. Unusable clips are left out.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ _MMACTION2 = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exported:
-    """What an export wrote."""
+    """The result of an export."""
 
     clips: int
     lists: tuple[Path, ...]
     notes: tuple[str, ...] = ()
-    """What the layout cannot say, or what is left to do."""
+    """Information that the layout cannot hold, and remaining steps for the user."""
 
 
 def export(index: Index, root: Path, out: Path, form: ExportFormat, *, split: int = 1) -> Exported:
-    """Write the usable clips of `index`, which lie below `root`, into the folder `out`.
+    """Return what was written: lists of the usable clips of `index`, and links to their files below `root`.
 
-    Existing links and lists of the same names are replaced; nothing is copied.
+    Existing links and lists of the same names in the folder `out` are replaced. No video is copied.
 
     Args:
-        split: official split that `frame_lists`, which have no numbers, describe.
+        split: official split for `frame_lists`, which hold only one.
 
     Raises:
-        ExportError: the clips cannot be written in this layout, or the folder not at all.
-        SplitError: there is no such split.
+        ExportError: the clips cannot be written in this layout, or the folder cannot be written.
+        SplitError: the split does not exist.
     """
     if form not in get_args(ExportFormat):
         raise ExportError(f"no export is called {form!r}; known: {', '.join(get_args(ExportFormat))}")
@@ -172,7 +172,7 @@ class _Exporter:
         return [entry for entry in self.entries if entry.clip.subset(split) == side]
 
     def _train_val_test(self, split: int) -> dict[str, list[_Entry]]:
-        """Return the lists by the names that tools expect: `val` is the test list where there is no other."""
+        """Return the lists by the names that tools expect: `val` is the test list if there is no validation list."""
         train, validation, test = (self._on(side, split) for side in ("train", "validation", "test"))
         named = {"train": train, "val": validation, "test": test} if validation else {"train": train, "val": test}
         return {name: entries for name, entries in named.items() if entries}
@@ -185,7 +185,7 @@ class _Exporter:
         return _write(self.out / "label_map.txt", self._folders())
 
     def _frames_in(self, naming: str, path: Callable[[_Entry], str]) -> list[str]:
-        """Link folders of frames; of videos say what writes their frames."""
+        """Link folders of frames; return a note with the command that writes the frames of videos."""
         videos = 0
         for entry in self.entries:
             if entry.clip.kind == "frames":
@@ -201,7 +201,7 @@ class _Exporter:
                 continue
             x, y = (PurePosixPath(pattern.replace("%%", "%")).parent for pattern in (flow.x, flow.y))
             if x == y:
-                return ["flow that lies beside the frames under one folder cannot be linked in this layout"]
+                return ["flow that is beside the frames in one folder cannot be linked in this layout"]
             _link(self.root / x, self.out / "flows" / "u" / entry.name.stem)
             _link(self.root / y, self.out / "flows" / "v" / entry.name.stem)
         return []
@@ -238,7 +238,7 @@ def _link(source: Path, link: Path) -> None:
     if link.is_symlink():
         link.unlink()
     elif link.exists():
-        raise ExportError(f"{link} is there and is no link; export into an empty folder")
+        raise ExportError(f"{link} exists and is not a link: export into an empty folder")
     link.symlink_to(source)
 
 

@@ -1,4 +1,4 @@
-"""Names for other tools: what is written for them has no space, semicolon or bracket to trip over."""
+"""Names for other tools, without the spaces, semicolons and brackets at which many tools fail."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SafeName:
-    """How a clip is called outside."""
+    """The name of a clip in exported files."""
 
     folder: str
-    """Of its class."""
+    """The folder of its class."""
     stem: str
-    """Unique in the data set, whatever the case."""
+    """Unique in the data set, also without regard to case."""
 
     def __str__(self) -> str:
         return f"{self.folder}/{self.stem}"
@@ -29,7 +29,7 @@ class SafeName:
 def safe_names(clips: Iterable[ListedClip], class_names: Sequence[str]) -> dict[str, SafeName]:
     """Return the names of clips, by their ids: letters, digits, `.`, `-` and `_`.
 
-    They follow from the ids alone, so that lists and frames which are written at different times fit each other.
+    They depend on the ids alone, so lists and frames that are written at different times fit each other.
     """
     folders = safe_folders(class_names)
     taken: set[str] = set()
@@ -46,7 +46,7 @@ def safe_folders(class_names: Sequence[str]) -> dict[str, str]:
 
 
 def _unique(name: str, source: str, taken: set[str]) -> str:
-    """Return `name` made safe, or where that is taken with a part that follows from `source`; add it to `taken`."""
+    """Return `name` made safe, with a hash of `source` if that is taken, and add it to `taken`."""
     safe = _UNSAFE.sub("_", name).lstrip(".-") or "_"
     if safe.lower() in taken:
         safe = f"{safe}-{sha1(source.encode(), usedforsecurity=False).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""What every method of optical flow is: a function of two frames."""
+"""The type of a method of optical flow, a function of two frames, and padding that methods share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from ..arrays import ByteArray, FloatArray
 
-    FlowMethod = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]
-    """Gives the field (H, W, 2) that leads from one RGB frame (H, W, 3) to the next."""
+    FlowMethod = Callable[[ByteArray, ByteArray], FloatArray]
+    """Maps two RGB frames (H, W, 3) to the field (H, W, 2) from the first to the second."""
 
 
-def widened(frame: NDArray[np.uint8], least: int, *, multiple: int = 1) -> NDArray[np.uint8]:
-    """Return a frame whose sides are at least `least` and multiples of `multiple`, its last row and column repeated."""
+def widened(frame: ByteArray, least: int, *, multiple: int = 1) -> ByteArray:
+    """Return a frame padded so that its sides are at least `least` and multiples of `multiple`, repeating its edge."""
     missing = [max(least, -(-side // multiple) * multiple) - side for side in frame.shape[:2]]
     if not any(missing):
         return frame

@@ -1,4 +1,4 @@
-"""Optical flow by RAFT (Teed and Deng, ECCV 2020) on a GPU, with weights that a person gives."""
+"""Optical flow by RAFT (Teed and Deng, ECCV 2020) on a GPU, with weights that the user provides."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from ..errors import FlowError
 from .method import widened
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from ..arrays import ByteArray, FloatArray
     from .method import FlowMethod
 
-_LEAST_SIDE = 128
-"""The network compares features at four scales below one eighth."""
+_MIN_SIDE = 128
+"""Smaller frames are padded, because the network compares features at four scales from one eighth on."""
 _UPDATES = 12
 _lock = Lock()
 
 
 @cache
 def raft_method(weights: Path) -> FlowMethod:
-    """Return RAFT, large or small as the weights are, on the first GPU; several threads may share it.
+    """Return RAFT, large or small depending on the weights, on the first GPU; several threads may share it.
 
     Raises:
         FlowError: the weights are not RAFT's, or there is no GPU.
@@ -40,7 +39,7 @@ def raft_method(weights: Path) -> FlowMethod:
 
 
 def load_raft(weights: Path) -> nn.Module:
-    """Return the network that a file of torchvision's weights belongs to.
+    """Return the network with the weights of torchvision in a file.
 
     Raises:
         FlowError: the file cannot be read, or belongs to another network.
@@ -50,7 +49,7 @@ def load_raft(weights: Path) -> nn.Module:
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, LookupError, UnpicklingError) as error:
-        reason = type(error).__name__  # torch's own words are a page long
+        reason = type(error).__name__  # torch's own message is a page long
         raise FlowError(f"{weights} cannot be read as weights of RAFT ({reason}); give another file") from error
     for make in (raft_large, raft_small):
         network: nn.Module = make(weights=None, progress=False)
@@ -64,13 +63,13 @@ def on_device(network: nn.Module, device: torch.device) -> FlowMethod:
     """Return a method that runs the network on `device`, one pair at a time."""
     network = network.to(device)
 
-    def fields(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def fields(first: ByteArray, second: ByteArray) -> FloatArray:
         height, width, _ = first.shape
-        pair = np.stack([widened(frame, _LEAST_SIDE, multiple=8) for frame in (first, second)])
+        pair = np.stack([widened(frame, _MIN_SIDE, multiple=8) for frame in (first, second)])
         with _lock, torch.inference_mode():
             images = torch.from_numpy(pair).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
             field = network(images[:1], images[1:], num_flow_updates=_UPDATES)[-1][0]
-        cut: NDArray[np.float32] = field[:, :height, :width].permute(1, 2, 0).cpu().numpy()
+        cut: FloatArray = field[:, :height, :width].permute(1, 2, 0).cpu().numpy()
         return cut
 
     return fields

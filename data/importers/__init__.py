@@ -1,1 +1,1 @@
-"""One module per layout: each reads a folder into a `Listing` without opening a video, and recognises its layout."""
+"""Importers, one module per layout: each recognises its layout and reads a folder into a `Listing`, without videos."""

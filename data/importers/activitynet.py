@@ -4,9 +4,9 @@
     {"database": {id: {"subset": "train", "label": name, "cls": 3, "isthere": 1, "numf": 250}},
      "classes": {name: 0, ...}}
 
-Seconds of a segment find a trimmed file (`<id>_000012_000022.mp4`), or are cut out of the whole video (`<id>.mp4`,
-`v_<id>.mp4`) at the frame rate that its header tells. An entry without a segment means the whole video or
-folder of frames of its name, at any depth up to four. Two segments of one video are two clips.
+A segment is the trimmed file with its seconds in the name (`<id>_000012_000022.mp4`), or is cut out of the whole video
+(`<id>.mp4`, `v_<id>.mp4`) at the frame rate in its header. An entry without a segment is the whole video or folder of
+frames of that name, at any depth up to four. Two segments of one video are two clips.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _HEAD_BYTES = 1 << 16
 
 
 def read_activitynet(root: Path) -> Listing:
-    """Return the clips of the database that are there; the video is the group.
+    """Return the clips of the database that exist on disk; all clips of a video are one group.
 
     Raises:
-        DatasetNotFoundError: there is no such JSON, or none of its videos.
+        DatasetNotFoundError: there is no such JSON, or none of its videos exists.
         DatasetFormatError: the JSON is not as described above, or there are several.
     """
     require_folder(root)
@@ -44,8 +44,8 @@ def read_activitynet(root: Path) -> Listing:
         raise DatasetFormatError(f"{lists[0]} has no 'database' that maps ids to videos")
     segments = [s for key, entry in content["database"].items() for s in _segments(lists[0], key, entry)]
     there = [segment for segment in segments if segment is not None]
-    gone = len(segments) - len(there)
-    notes = [f"{gone} videos are listed as not there"] if gone else []
+    unavailable = len(segments) - len(there)
+    notes = [f"{unavailable} videos are listed as not available"] if unavailable else []
     class_names = _class_names(root, lists[0], content, there)
     return segments_listing(SegmentedVideos(root=root, untrimmed=True), there, class_names, notes)
 
@@ -66,17 +66,17 @@ def _find_lists(root: Path) -> list[Path]:
 
 
 def _has_database(path: Path) -> bool:
-    """Look for the key at the start of the file, then in all of it."""
+    """Return whether the file contains the key; its start is read first."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
         return b'"database"' in head or (len(head) == _HEAD_BYTES and b'"database"' in file.read())
 
 
 def _segments(path: Path, key: str, entry: Any) -> Iterator[Segment | None]:
-    """Yield the segments of one video; None for one that the list says is not there."""
+    """Yield the segments of one video; None for a video that the list marks as not available."""
     where = f"{path}: database.{key}"
     if not isinstance(entry, dict):
-        raise DatasetFormatError(f"{where} is no mapping")
+        raise DatasetFormatError(f"{where} is not a mapping")
     video, side = safe_path(key, where), side_of(str(entry.get("subset", "")), where)
     if not entry.get("isthere", True):
         yield None
@@ -86,7 +86,7 @@ def _segments(path: Path, key: str, entry: Any) -> Iterator[Segment | None]:
         annotations = [{"label": _label_of(entry), "segment": entry.get("segment")}]
     for annotation in annotations if isinstance(annotations, list) else [annotations]:
         if not isinstance(annotation, dict):
-            raise DatasetFormatError(f"{where}: annotations are no mappings")
+            raise DatasetFormatError(f"{where}: annotations are not mappings")
         start, end = _seconds(annotation.get("segment"), where)
         yield Segment(
             video=video,
@@ -99,7 +99,7 @@ def _segments(path: Path, key: str, entry: Any) -> Iterator[Segment | None]:
 
 
 def _label_of(entry: dict[str, Any]) -> str:
-    """Return the class's name, which is `label` or `cls`; the other is its number."""
+    """Return the class name: whichever of `label` and `cls` is text; the other is its number."""
     return next((value for value in (entry.get("label"), entry.get("cls")) if isinstance(value, str)), "")
 
 

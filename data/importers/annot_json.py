@@ -1,11 +1,11 @@
-"""Frames, flow and one JSON per split, as two-stream networks are fed from.
+"""Frames, flow and one JSON per split: a layout of two-stream networks.
 
     annotations/annot01.json                     {"labels": {"1": name}, "training": {clip: {"label": 1, ...}},
                                                   "validation": {...}}
     images/v_X_g01_c01/frame000001.jpg           flat, or below a folder of the class
     flows/u/v_X_g01_c01/frame000001.jpg          horizontal flow, if there is any; vertical in `flows/v`
 
-Labels count from 1. The validation list is the official test list. `nframes` is not believed: frames are counted.
+Labels count from 1. The validation list is the official test list. `nframes` is ignored: frames are counted.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class _Draft:
 
 
 def read_annot_json(root: Path) -> Listing:
-    """Return the clips that `annot0N.json` name, with the flow that lies beside their frames.
+    """Return the clips that `annot0N.json` name, with their flow if `flows/` has it.
 
     Raises:
-        DatasetNotFoundError: the lists or `images/` are not there.
+        DatasetNotFoundError: the lists or `images/` are missing.
         DatasetFormatError: a list is not as described above, or two disagree; the message names it.
     """
     require_folder(root)
@@ -60,7 +60,7 @@ def read_annot_json(root: Path) -> Listing:
 
 
 def is_annot_json(root: Path) -> bool:
-    """Return whether the lists and `images/` are there."""
+    """Return whether the lists and `images/` exist."""
     return bool(_find_lists(root)) and find_folder(root, "images") is not None
 
 
@@ -75,7 +75,7 @@ def _read_list(path: Path, split: int, drafts: dict[str, _Draft]) -> tuple[str, 
     class_names = _read_labels(path, content["labels"])
     for key, side in _SIDES.items():
         if not isinstance(content[key], dict):
-            raise DatasetFormatError(f"{path}: {key!r} is no mapping of clips; generate it again")
+            raise DatasetFormatError(f"{path}: {key!r} is not a mapping of clips; generate it again")
         for name, entry in content[key].items():
             where = f"{path}: {key}.{name}"
             label = _label(entry, len(class_names), where)
@@ -91,7 +91,7 @@ def _read_labels(path: Path, labels: Any) -> tuple[str, ...]:
     given = labels if isinstance(labels, dict) else {}
     numbered = {number: str(name) for key, name in given.items() if (number := whole_number(key)) is not None}
     if not numbered or len(numbered) < len(given):
-        raise DatasetFormatError(f"{path}: 'labels' is no mapping of numbers to names; generate it again")
+        raise DatasetFormatError(f"{path}: 'labels' is not a mapping of numbers to names; generate it again")
     return checked_names(path, in_order(path, numbered))
 
 
@@ -104,11 +104,11 @@ def _label(entry: Any, n_classes: int, where: str) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Layout:
-    """How frames and flow are called, told from the first clip that is there."""
+    """The names of frames and flow images, read from the first clip on disk."""
 
     frames: FrameNames
     flow: FrameNames | None
-    """None where `flows/` has none of this clip."""
+    """None if `flows/` has no flow of this clip."""
 
     @classmethod
     def of(cls, root: Path, frames: str, flow: str) -> _Layout:

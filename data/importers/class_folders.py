@@ -1,4 +1,4 @@
-"""Plain class folders, with or without a side above them.
+"""Plain class folders, with or without folders for the sides above them.
 
     <Class>/clip.avi                             a video
     <Class>/<clip>/00001.jpg                     a folder of frames
@@ -7,7 +7,7 @@
     training/<Class>/...                         the same with the sides as folders: `training` or `train`,
     validation/<Class>/...                       `validation` or `val`, `test` or `testing`
 
-The class folders lie in the root, or in `videos/`, `frames/` or `images/`. Labels come from a class list
+The class folders are in the root, or in `videos/`, `frames/` or `images/`. Labels come from a class list
 (`classInd.txt`, `classes.txt`, `labels.json`, ...) if there is one; else from the names of all class folders,
 of every side together, in alphabetical order.
 """
@@ -69,13 +69,13 @@ def read_training_validation(root: Path) -> Listing:
 
 
 def is_class_folders(root: Path) -> bool:
-    """Return whether class folders with clips are there; true of many other layouts as well."""
+    """Return whether there are class folders with clips; this is true of many other layouts as well."""
     folders = (find_folder(root, name) for name in _PARENTS)
     return not _side_folders(root) and any(folder is not None and _has_clips(folder) for folder in folders)
 
 
 def is_training_validation(root: Path) -> bool:
-    """Return whether class folders with clips are there below `training/` and another side."""
+    """Return whether there are class folders with clips below `training/` and below another side."""
     found = _side_folders(root)
     return "train" in found and len(found) > 1
 
@@ -119,7 +119,7 @@ def _clips_of(folder: Path, below: str) -> Iterator[Medium]:
 
 @dataclass(slots=True)
 class _Builder:
-    """What all clips of one listing share while it is made."""
+    """Builds the clips of one listing."""
 
     root: Path
     labels: dict[str, int]
@@ -165,7 +165,7 @@ def _class_names(
     present = {name for folder in folders for name in _classes_in(folder)}
     class_list = find_class_list(root)
     if class_list is None:
-        note = "there is no class list; labels follow the names of the class folders in alphabetical order"
+        note = "there is not a class list; labels follow the names of the class folders in alphabetical order"
         return tuple(sorted(present)), (*notes, note)
     names = read_class_list(class_list)
     unknown = sorted(present - set(names))

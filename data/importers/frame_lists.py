@@ -2,8 +2,8 @@
 
     train.txt, val.txt, test.txt                 path start end label [label ...]
 
-Separated by spaces (Something-Something, Moments in Time) or semicolons (Kinetics, whose class folders have
-spaces). Frames count from 1 and `end` is the last one; frames are called `00001.jpg`, flow `00001_x.jpg` and
+Fields are separated by spaces (Something-Something, Moments in Time) or semicolons (Kinetics, because its class folders
+contain spaces). Frames count from 1 and `end` is the last one; frames are called `00001.jpg`, flow `00001_x.jpg` and
 `00001_y.jpg`. A test list may lack labels.
 """
 
@@ -24,8 +24,8 @@ def read_frame_lists(root: Path) -> Listing:
     """Return the clips that the lists below `root` name.
 
     Raises:
-        DatasetNotFoundError: there is no list, or none of its folders.
-        DatasetFormatError: a line of a list cannot be right; the message names it.
+        DatasetNotFoundError: there is no list, or none of its folders exists.
+        DatasetFormatError: a line of a list is not valid; the message names it.
     """
     require_folder(root)
     named = find_lists(root, NAME)
@@ -35,15 +35,15 @@ def read_frame_lists(root: Path) -> Listing:
 
 
 def is_frame_lists(root: Path) -> bool:
-    """Return whether a train list is there that may be read so."""
+    """Return whether there is a train list that may be in this layout."""
     train = [named.path for named in find_lists(root, NAME) if named.side == "train"]
     return bool(train) and claims(train[0]) != "no"
 
 
 def claims(path: Path) -> Literal["no", "perhaps", "certainly"]:
-    """Return whether a list is one of first and last frames, and not one of mmaction2's offsets and counts.
+    """Return whether a list has first and last frames rather than mmaction2's offsets and counts.
 
-    Both have three numbers behind the path. Frames count from 1 here, and a last frame is not before the first.
+    Both have three numbers after the path. Here frames count from 1, and the last frame is not before the first.
     """
     if NAME.fullmatch(path.name) is None:
         return "no"
@@ -58,7 +58,7 @@ def claims(path: Path) -> Literal["no", "perhaps", "certainly"]:
 
 
 def _fields_of(line: str) -> tuple[str, tuple[int, ...]] | None:
-    """Return the path and the numbers of a line, or None if it does not read so."""
+    """Return the path and the numbers of a line, or None if it has another form."""
     if ";" in line:
         path, *words = line.split(";")
     else:
@@ -77,7 +77,7 @@ def _read_list(named: NamedList) -> list[tuple[int, Entry]]:
             raise DatasetFormatError(f"{where}: {line!r} is not 'path start end label ...'")
         path, (start, end, *labels) = read
         if not 1 <= start <= end:
-            raise DatasetFormatError(f"{where}: frames {start} to {end} are no segment; the first frame is 1")
+            raise DatasetFormatError(f"{where}: frames {start} to {end} are not a segment: the first frame is 1")
         entry = Entry(
             path=safe_path(path, where), labels=tuple(labels), start=start - 1, end=end, segment=f"@{start}-{end}"
         )

@@ -1,4 +1,4 @@
-"""Our own LMDB of JPEG frames: everything that is known of a data set in one file.
+"""Our own LMDB of JPEG frames: a whole data set, with its labels and lists, in one file.
 
     <id>/00001                                   JPEG bytes of a frame
     __meta__                                     JSON: {"format": "video-hpo frames", "version": 1,
@@ -34,7 +34,7 @@ def read_frame_lmdb(root: Path) -> Listing:
 
     Raises:
         DatasetNotFoundError: there is no LMDB.
-        DatasetFormatError: it is another kind of LMDB, or its description cannot be right.
+        DatasetFormatError: it is another kind of LMDB, or its `__meta__` is not valid.
     """
     require_folder(root)
     found = _find(root)
@@ -68,7 +68,7 @@ def _foreign(path: Path, *, pyarrow: bool) -> str:
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
-    from ..reading.lmdb_frames import META_KEY, find_value  # lists are wanted without LMDB by everyone else
+    from ..reading.lmdb_frames import META_KEY, find_value  # the other importers must not need LMDB
 
     try:
         raw = find_value(path, META_KEY)
@@ -102,7 +102,7 @@ def _clip(path: str, entry: dict[str, Any], class_names: tuple[str, ...]) -> Lis
         raise IndexError(f"label of {id_} is beyond the {len(class_names)} classes")
     official = tuple((int(number), subset) for number, subset in entry.get("official", [[1, "train"]]))
     if not all(subset in _SUBSETS for _, subset in official):
-        raise ValueError(f"{id_} is on a side that is none of {_SUBSETS}")
+        raise ValueError(f"{id_} is on a side that is not one of {_SUBSETS}")
     return ListedClip(
         id=id_,
         path=path,

@@ -3,9 +3,9 @@
     brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi
     testTrainMulti_7030_splits/brush_hair_test_split1.txt:    April_09_brush_hair_u_nm_np1_ba_goo_0.avi 1
 
-1 is train, 2 is test, 0 is on no side of that split. Class folders are searched in `videos/`, `hmdb51_org/`,
+Code 1 is train, 2 is test, and 0 is not in that split. Class folders are searched in `videos/`, `hmdb51_org/`,
 `hmdb51/` and the root; lists in `testTrainMulti_7030_splits/`, `splits/`, `annotations/` and the root. The
-classes are those of the lists, in alphabetical order, unless a class list says otherwise.
+classes are those of the lists, in alphabetical order, unless there is a class list.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _Sides = dict[int, Subset]
 
 
 def read_hmdb51(root: Path) -> Listing:
-    """Return the clips that the lists below `root` name; the source is the group, whatever the class.
+    """Return the clips that the lists below `root` name; clips of one source are a group, also across classes.
 
     Raises:
-        DatasetNotFoundError: the root, its class folders or its lists are not there.
-        DatasetFormatError: a line of a list cannot be right; the message names it.
+        DatasetNotFoundError: the root, its class folders or its lists are missing.
+        DatasetFormatError: a line of a list is not valid; the message names it.
     """
     require_folder(root)
     lists = _find_lists(root)
@@ -51,7 +51,7 @@ def read_hmdb51(root: Path) -> Listing:
 
 
 def is_hmdb51(root: Path) -> bool:
-    """Return whether official lists are there."""
+    """Return whether there are official lists."""
     return bool(_find_lists(root))
 
 
@@ -82,7 +82,7 @@ def _read_list(path: Path) -> list[tuple[str, Subset | None]]:
         if "/" in safe_path(file, where):
             raise DatasetFormatError(f"{where}: {file!r} names a folder; the class folder is implied")
         if read.setdefault(file, _SIDES[code]) != _SIDES[code]:
-            raise DatasetFormatError(f"{where}: {file!r} is there twice, on two sides")
+            raise DatasetFormatError(f"{where}: {file!r} is listed twice, on two sides: keep one line")
     return list(read.items())
 
 
@@ -108,5 +108,5 @@ def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[tuple[str, s
                 official=tuple(sorted(sides.items())),
             )
         )
-    notes = (f"{unnamed} file names tell no source; each of these clips is its own group",) if unnamed else ()
+    notes = (f"{unnamed} file names do not name a source; each of these clips is its own group",) if unnamed else ()
     return Listing(class_names=class_names, clips=tuple(clips), notes=notes)

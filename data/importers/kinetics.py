@@ -1,10 +1,10 @@
-"""Kinetics: CSV lists of segments, and trimmed videos called after them.
+"""Kinetics: CSV lists of segments, and trimmed videos named after them.
 
     train.csv, val.csv, test.csv                 label,youtube_id,time_start,time_end,split[,is_cc]
-    train/air drumming/<id>_000012_000022.mp4    in folders of classes or sides or in none, up to four deep
+    train/air drumming/<id>_000012_000022.mp4    in folders of classes or sides, or without, up to four deep
 
-Lists lie in the root or in `annotations/`. Thousands of the listed videos no longer exist: those that are not
-there are left out and counted in one note.
+Lists are in the root or in `annotations/`. Thousands of the listed videos no longer exist: missing videos are left out
+and counted in one note.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _SIDE_IN_NAME = re.compile(r"(?:.*[_-])?(train|val|validate|validation|test)(?:[
 
 
 def read_kinetics(root: Path) -> Listing:
-    """Return the segments that the lists name and that are there; the YouTube video is the group.
+    """Return the listed segments that exist on disk; segments of one YouTube video are a group.
 
     Raises:
-        DatasetNotFoundError: there is no list, or none of its videos.
-        DatasetFormatError: a line of a list cannot be right; the message names it.
+        DatasetNotFoundError: there is no list, or none of its videos exists.
+        DatasetFormatError: a line of a list is not valid; the message names it.
     """
     require_folder(root)
     lists = _find_lists(root)
@@ -69,13 +69,13 @@ def _read_list(path: Path) -> list[Segment]:
     try:
         return [_segment(row, path, f"{path}:{reader.line_num}") for row in reader]
     except csv.Error as error:
-        raise DatasetFormatError(f"{path}:{reader.line_num}: is no CSV ({error})") from None
+        raise DatasetFormatError(f"{path}:{reader.line_num}: is not CSV ({error})") from None
 
 
 def _segment(row: dict[str, str | None], path: Path, where: str) -> Segment:
     video = (row["youtube_id"] or "").strip()
     if not _YOUTUBE_ID.fullmatch(video):
-        raise DatasetFormatError(f"{where}: {video!r} is no YouTube id")
+        raise DatasetFormatError(f"{where}: {video!r} is not a YouTube id")
     return Segment(
         video=video,
         start=_seconds(row["time_start"], where),
@@ -96,7 +96,7 @@ def _seconds(text: str | None, where: str) -> float:
     try:
         seconds = float(text or "")
     except ValueError:
-        raise DatasetFormatError(f"{where}: {text!r} is no number of seconds") from None
+        raise DatasetFormatError(f"{where}: {text!r} is not a number of seconds") from None
     if not 0 <= seconds < 1e6:
-        raise DatasetFormatError(f"{where}: {text!r} is no number of seconds of a video")
+        raise DatasetFormatError(f"{where}: {text!r} is not a number of seconds of a video")
     return seconds

@@ -1,4 +1,4 @@
-"""Text lists with numeric labels: what their importers share."""
+"""Reading text lists with numeric labels, for the importers of `path_lists` and `frame_lists`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, matching_fi
 from ..index.records import FlowFiles, ListedClip, Subset
 from ..reading.media import FrameNames, ListedPaths, frame_names
 
-MOST_UNNAMED = 10_000
-"""Classes that are believed to exist although nothing names them."""
+MAX_UNNAMED_CLASSES = 10_000
+"""Most classes accepted without names; a higher label is taken for an error."""
 PEEK_LINES = 200
-"""Lines of a list that are looked at to recognise it."""
+"""Lines of a list that are read to recognise it."""
 LIST_FOLDERS = ("", "annotations", "lists", "splits")
 MEDIA_FOLDERS = (
     *("videos", "videos_train", "videos_val", "videos_test"),
@@ -28,7 +28,7 @@ _SIDES = {"train": "train", "val": "validation", "valid": "validation", "validat
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NamedList:
-    """A list file and what its name says of it."""
+    """A list file, with the side and split in its name."""
 
     path: Path
     side: str
@@ -42,17 +42,17 @@ class Entry:
 
     path: str
     labels: tuple[int, ...]
-    """From 0; none on a test list without labels."""
+    """From 0; empty on a test list without labels."""
     start: int = 0
     """First frame, from 0."""
     end: int | None = None
-    """Frame behind the last."""
+    """One past the last frame; None for all frames."""
     segment: str = ""
-    """Part of the id that tells apart the segments of one path."""
+    """Suffix of the id that distinguishes the segments of one path."""
 
 
 def find_lists(root: Path, pattern: re.Pattern[str]) -> list[NamedList]:
-    """Return the lists in the first folder that has any whose name fits `pattern` (groups `side` and `split`).
+    """Return the lists with names that match `pattern` (groups `side` and `split`), of the first folder that has any.
 
     Raises:
         DatasetFormatError: two lists are the same side of one split.
@@ -69,13 +69,13 @@ def find_lists(root: Path, pattern: re.Pattern[str]) -> list[NamedList]:
 
 
 def listing_of(root: Path, lists: Mapping[NamedList, Sequence[tuple[int, Entry]]], *, frames: bool) -> Listing:
-    """Return the listing of what was read from lists: (line number, entry) of every line.
+    """Return the listing of the entries of lists, given as (line number, entry) of every line.
 
     Args:
-        frames: whether a path that is not there was meant as a folder of frames.
+        frames: whether a missing path counts as a folder of frames.
 
     Raises:
-        DatasetNotFoundError: nothing that the lists name is on disk.
+        DatasetNotFoundError: none of the listed paths exists.
         DatasetFormatError: the lists contradict each other, or have no train side.
     """
     entries = {named: [entry for _, entry in lines] for named, lines in lists.items()}
@@ -96,7 +96,7 @@ class _Builder:
     root: Path
     class_names: Sequence[str]
     frames: bool = False
-    """Whether a path that is not there was meant as a folder of frames."""
+    """Whether a missing path counts as a folder of frames."""
     _found: ListedPaths = field(init=False)
     _names: FrameNames | None = field(init=False, default=None)
     _clips: dict[str, tuple[Entry, dict[int, Subset]]] = field(init=False, default_factory=dict)
@@ -105,7 +105,7 @@ class _Builder:
         self._found = ListedPaths(self.root, MEDIA_FOLDERS)
 
     def add(self, entry: Entry, *, split: int, side: Subset, where: str) -> None:
-        """Take note of a line.
+        """Add the entry of a line.
 
         Raises:
             DatasetFormatError: it contradicts another line.
@@ -120,10 +120,10 @@ class _Builder:
             raise DatasetFormatError(f"{where}: {id_!r} is on two sides of split {split}; leave it on one")
 
     def listing(self, notes: Iterable[str]) -> Listing:
-        """Return the listing of all that was added.
+        """Return the listing of all entries added.
 
         Raises:
-            DatasetNotFoundError: nothing of it is on disk.
+            DatasetNotFoundError: none of their paths exists.
         """
         clips = [self._clip(id_, entry, sides) for id_, (entry, sides) in self._clips.items()]
         if clips and not any((self.root / clip.path).exists() for clip in clips):
@@ -163,12 +163,12 @@ class _Builder:
 
 
 def _class_names(root: Path, entries: Iterable[Entry]) -> tuple[str, ...]:
-    """Return the names of the labels: from a class list, from the class folders of the paths, else the numbers.
+    """Return the names of the labels: from a class list, else from the class folders of the paths, else the numbers.
 
-    Folders name the classes if every label has one folder and no folder two labels.
+    Folders name the classes if each label has exactly one folder and each folder exactly one label.
 
     Raises:
-        DatasetFormatError: a label lies beyond the class list.
+        DatasetFormatError: a label is higher than the class list allows.
     """
     folders: dict[int, set[str]] = {}
     for entry in entries:
@@ -183,13 +183,13 @@ def _class_names(root: Path, entries: Iterable[Entry]) -> tuple[str, ...]:
         if count > len(names):
             raise DatasetFormatError(f"label {count - 1} is listed, but {class_list} names {len(names)} classes from 0")
         return names
-    if count > MOST_UNNAMED:
+    if count > MAX_UNNAMED_CLASSES:
         raise DatasetFormatError(f"label {count - 1} is listed in {root}, and nothing names it; add label_map.txt")
     return _folder_names(folders) or tuple(str(label) for label in range(count))
 
 
 def _official(lists: Mapping[NamedList, Sequence[Entry]]) -> tuple[dict[NamedList, Subset], tuple[str, ...]]:
-    """Return the side of every list that has labels, and what to remark; see `listing.official_sides`."""
+    """Return the side of every list that has labels, and notes for the user; see `listing.official_sides`."""
     sides: dict[NamedList, Subset] = {}
     notes: dict[str, None] = {}
     for split in sorted({named.split for named in lists}):

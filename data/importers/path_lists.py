@@ -5,9 +5,9 @@
     Archery/v_Archery_g01_c01 20 130 2           path, frames before the first, number of frames, label
 
 Lists are called `train.txt`, `kinetics400_val_list_videos.txt`, `ucf101_train_split_2_rawframes.txt`,
-`trainlist01.csv` and the like, and lie in the root, `annotations/`, `lists/` or `splits/`. Columns are separated
+`trainlist01.csv` and the like, and are in the root, `annotations/`, `lists/` or `splits/`. Columns are separated
 by spaces, tabs or commas. Labels count from 0. Paths start at the root or at one of the folders that mmaction2
-uses (`videos/`, `videos_train/`, `rawframes/`, ...). A number of frames without an offset is not believed.
+uses (`videos/`, `videos_train/`, `rawframes/`, ...). A number of frames without an offset is ignored.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ NAME = re.compile(
     re.IGNORECASE,
 )
 _SEPARATOR = re.compile(r"[,\s]+")
-MOST_NUMBERS = 3
+MAX_TRAILING_NUMBERS = 3
 
 
 def read_path_lists(root: Path) -> Listing:
     """Return the clips that the lists below `root` name.
 
     Raises:
-        DatasetNotFoundError: there is no list, or nothing that it names.
-        DatasetFormatError: a line of a list cannot be right; the message names it.
+        DatasetNotFoundError: there is no list, or none of its paths exists.
+        DatasetFormatError: a line of a list is not valid; the message names it.
     """
     require_folder(root)
     named = find_lists(root, NAME)
@@ -46,7 +46,7 @@ def read_path_lists(root: Path) -> Listing:
 
 
 def is_path_lists(root: Path) -> bool:
-    """Return whether a train list of paths and labels is there that `frame_lists` does not claim for certain."""
+    """Return whether there is a train list of paths and labels that is not certainly one of `frame_lists`."""
     train = [named.path for named in find_lists(root, NAME) if named.side == "train"]
     if not train or frame_lists.claims(train[0]) == "certainly":
         return False
@@ -55,7 +55,7 @@ def is_path_lists(root: Path) -> bool:
 
 
 def trailing_numbers(path: Path) -> list[tuple[int, str, tuple[int, ...]]]:
-    """Return (line number, path, numbers behind it) of each line, with as many numbers for all: 0 to 3.
+    """Return (line number, path, numbers after it) of each line, with the same count of numbers (0 to 3) for all.
 
     Raises:
         DatasetFormatError: a line has no path.
@@ -79,7 +79,7 @@ def _numbers(line: str) -> tuple[int, ...]:
     numbers: list[int] = []
     for word in reversed(_SEPARATOR.split(line)):
         number = whole_number(word)
-        if number is None or len(numbers) == MOST_NUMBERS:
+        if number is None or len(numbers) == MAX_TRAILING_NUMBERS:
             break
         numbers.insert(0, number)
     return tuple(numbers)
@@ -92,7 +92,7 @@ def _read_list(named: NamedList) -> list[tuple[int, Entry]]:
         path = safe_path(listed, where)
         if not numbers and named.side != "test":
             raise DatasetFormatError(f"{where}: {listed!r} has no label")
-        if len(numbers) == MOST_NUMBERS:
+        if len(numbers) == MAX_TRAILING_NUMBERS:
             offset, count, label = numbers
             entry = Entry(path=path, labels=(label,), start=offset, end=offset + count, segment=f"@{offset}+{count}")
         else:

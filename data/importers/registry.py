@@ -1,4 +1,4 @@
-"""The layouts that can be read, by the names that a specification gives, and how one is recognised."""
+"""The registry of layouts, by the names used in specifications, and how a layout is recognised."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from . import (
 Importer = Callable[[Path], Listing]
 
 AUTO = "auto"
-"""The name under which the layout is recognised."""
+"""The name that stands for recognising the layout."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """How one kind of folder is read and recognised."""
+    """The functions that read and recognise one layout."""
 
     read: Importer
     recognise: Callable[[Path], bool]
-    """Look at names and at the first lines of lists; true where `read` would at least begin well."""
+    """Returns whether a folder seems to be in this layout, from names and the first lines of lists."""
     most_splits: int
     """Highest number of an official split that the layout can name."""
 
@@ -68,7 +68,7 @@ def importer(name: str) -> Importer:
     """Return the importer called `name`.
 
     Raises:
-        UnknownDatasetError: there is none of that name.
+        UnknownDatasetError: no importer has this name.
     """
     try:
         return IMPORTERS[name]
@@ -78,13 +78,13 @@ def importer(name: str) -> Importer:
 
 
 def recognise(root: Path) -> str:
-    """Return the name of the layout in which `root` is.
+    """Return the name of the layout of `root`.
 
-    Folders alone say how a set is laid out only where no lists do.
+    A layout without lists counts only if no layout with lists is recognised.
 
     Raises:
-        DatasetNotFoundError: there is no such folder, or no known layout in it.
-        DatasetFormatError: it can be read in several ways; names them.
+        DatasetNotFoundError: the folder does not exist, or is in no known layout.
+        DatasetFormatError: it is in several layouts; the message names them.
     """
     require_folder(root)
     with_lists = [name for name in LAYOUTS if name not in _WITHOUT_LISTS]
@@ -92,10 +92,10 @@ def recognise(root: Path) -> str:
     if not found:
         known = ", ".join(LAYOUTS)
         raise DatasetNotFoundError(
-            f"{root} is in no known layout; name the one that it should be, to be told what is missing: {known}"
+            f"{root} is not in a known layout: name the layout that it should have to see what is missing: {known}"
         )
     if len(found) > 1:
-        raise DatasetFormatError(f"{root} can be read as {' and as '.join(found)}; name the one that is meant")
+        raise DatasetFormatError(f"{root} can be read as {' and as '.join(found)}: name the right layout")
     return found[0]
 
 
@@ -103,12 +103,12 @@ def _is(name: str, root: Path) -> bool:
     try:
         return LAYOUTS[name].recognise(root)
     except DatasetFormatError:
-        # Lists that contradict this layout may be sound in another; whoever names this one is told.
+        # Lists that contradict this layout may be valid in another. Naming the layout shows the error.
         return False
 
 
 def resolved(name: str, root: Path) -> str:
-    """Return `name`, or the name of the layout in `root` where it is `auto`.
+    """Return `name`, or the name of the layout of `root` if it is `auto`.
 
     Raises:
         UnknownDatasetError: no layout has this name.

@@ -1,4 +1,4 @@
-"""Segments of web videos, as Kinetics and ActivityNet list them: found on disk trimmed, or cut out of the whole."""
+"""Segments of web videos (Kinetics, ActivityNet): trimmed files on disk, or parts that are cut out of whole videos."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ _SIDE_NAMES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """What one entry of a list says: seconds of a video, and what they show."""
+    """One entry of a list: seconds of a video and their class."""
 
     video: str
-    """YouTube id, or whatever else names the source."""
+    """YouTube id, or another name of the source."""
     start: float | None = None
-    """Seconds; None where the entry means all of the video."""
+    """Seconds; None for the whole video."""
     end: float | None = None
     label: str
     side: str
     """`train`, `validation` or `test`."""
     frames_per_second: float | None = None
-    """As the list tells it, for frames that were extracted already."""
+    """From the list; needed for frames that are already extracted."""
 
     @property
     def stem(self) -> str:
-        """Name of the trimmed file, as the official download scripts write it; of all of a video, its id."""
+        """Name of the trimmed file, as the official download scripts write it; for a whole video its id."""
         if self.start is None or self.end is None:
             return self.video
         return f"{self.video}_{int(self.start):06d}_{int(self.end):06d}"
 
 
 def side_of(name: str, where: str) -> str:
-    """Return `train`, `validation` or `test` for what a list calls a side.
+    """Return `train`, `validation` or `test` for the name of a side in a list.
 
     Raises:
-        DatasetFormatError: it means none of them.
+        DatasetFormatError: the name is not known.
     """
     for side, names in _SIDE_NAMES.items():
         if name.strip().lower() in names:
             return side
-    raise DatasetFormatError(f"{where}: {name!r} is none of train, val and test")
+    raise DatasetFormatError(f"{where}: {name!r} is not a side: it must be train, val or test")
 
 
 @dataclass(kw_only=True)
 class SegmentedVideos:
-    """The media below a root, and how segments are found among them."""
+    """Finds segments among the media below a root."""
 
     root: Path
     untrimmed: bool
-    """Whether a file called after the video alone is the whole video, of which the segment is cut out."""
+    """Whether a file named by the id alone is the whole video, which segments are cut out of."""
     _rates: dict[str, float | None] = field(default_factory=dict)
     _names: FrameNames | None = None
 
@@ -70,13 +70,13 @@ class SegmentedVideos:
         return MediaByName(self.root)
 
     def clip(self, segment: Segment, label: int, side: Subset) -> ListedClip | None:
-        """Return the clip that a segment is, or None where nothing of it is there."""
+        """Return the clip of a segment, or None if neither it nor its video exists."""
         medium = self._media.find([segment.stem], folder=segment.label)
-        first, behind = 0, None
+        first, end = 0, None
         if medium is None and (self.untrimmed or segment.start is None):
             medium = self._media.find([segment.video, f"v_{segment.video}"], folder=segment.label)
             if medium is not None:
-                first, behind = self._cut(segment, medium)
+                first, end = self._cut(segment, medium)
         if medium is None:
             return None
         names = self._frame_names(medium)
@@ -87,7 +87,7 @@ class SegmentedVideos:
             frame_name=names.frame,
             flow=names.flow_files(medium.path),
             start=first,
-            end=behind,
+            end=end,
             label=label,
             class_name=segment.label,
             group=_group(segment),
@@ -112,10 +112,10 @@ class SegmentedVideos:
             rate = segment.frames_per_second
             if rate is None:
                 raise DatasetFormatError(
-                    f"{self.root / medium.path} holds frames of all of {segment.video}, and the list does not tell "
-                    "frames per second; give the trimmed frames or the videos"
+                    f"{self.root / medium.path} holds frames of the whole video {segment.video}, but the list has no "
+                    "frames per second: give the trimmed frames or the videos"
                 )
-        if rate is None:  # whatever it is, it is no video; decoding will say so
+        if rate is None:  # it cannot be read as a video; decoding will report that
             return 0, None
         return round(segment.start * rate), max(round(segment.end * rate), round(segment.start * rate) + 1)
 
@@ -123,17 +123,17 @@ class SegmentedVideos:
 def _group(segment: Segment) -> str:
     known = source_group(segment.label, segment.video)
     if known is None and segment.start is None:
-        return f"{segment.label}/{segment.stem}"  # all of a video is a group of one
+        return f"{segment.label}/{segment.stem}"  # a whole video is its own group
     return known or segment.video
 
 
 def segments_listing(
     videos: SegmentedVideos, segments: Sequence[Segment], class_names: Sequence[str], notes: Iterable[str] = ()
 ) -> Listing:
-    """Return the listing of the segments that are there; those that are not are counted in one note.
+    """Return the listing of the segments that exist; missing ones are counted in one note.
 
     Raises:
-        DatasetNotFoundError: none of them is there.
+        DatasetNotFoundError: none of them exists.
         DatasetFormatError: a label is not in the class list, or a segment is on two sides.
     """
     labelled = [segment for segment in segments if segment.label]
@@ -153,15 +153,15 @@ def segments_listing(
         raise DatasetNotFoundError(f"{videos.root} has none of the {len(labelled)} listed videos, e.g. {missing[:1]}")
     all_notes = [*notes, *remarks]
     if missing:
-        all_notes.append(f"{len(missing)} of {len(labelled)} listed clips are not there, e.g. {missing[0]}")
+        all_notes.append(f"{len(missing)} of {len(labelled)} listed clips are missing, e.g. {missing[0]}")
     if len(labelled) < len(segments):
         all_notes.append(f"{len(segments) - len(labelled)} listed clips have no label and are left out")
     return Listing(class_names=tuple(class_names), clips=tuple(clips.values()), notes=tuple(all_notes))
 
 
 def frame_rate(path: Path) -> float | None:
-    """Return the average frames per second that a video's header claims, or None where it claims nothing."""
-    import av  # lists are wanted without FFmpeg where no whole video must be cut
+    """Return the average frames per second in a video's header, or None if there is none."""
+    import av  # lists can be read without FFmpeg unless a whole video must be cut
 
     try:
         with av.open(str(path.absolute()), metadata_errors="replace") as container:

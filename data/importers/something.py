@@ -1,4 +1,4 @@
-"""Something-Something, versions 1 and 2: lists of ids and texts, the texts' numbers, and one video per id.
+"""Something-Something, versions 1 and 2: lists of ids and class texts, the labels of the texts, and one video per id.
 
     something-something-v2-train.json            [{"id": "78687", "template": "Holding [something]", ...}, ...]
     something-something-v2-labels.json           {"Holding something": "0", ...}
@@ -6,8 +6,8 @@
     20bn-something-something-v2/78687.webm       or a folder of frames 78687/00001.jpg
 
 Lists may also be called `train.json`, `validation.json`, `labels.json`. A template without its brackets is the
-class. The test list has no labels, so that the validation list is the sealed official test list. The names
-tell no source: every clip is its own group.
+class. The test list has no labels, so the validation list is the sealed official test list. The names do not
+show the sources: every clip is its own group.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _BRACKETS = re.compile(r"[\[\]]")
 
 
 def read_something(root: Path) -> Listing:
-    """Return the labelled clips of the lists; those that are not there are counted in one note.
+    """Return the labelled clips of the lists; missing ones are counted in one note.
 
     Raises:
-        DatasetNotFoundError: lists, labels or all videos are not there.
-        DatasetFormatError: an entry of a list cannot be right; the message names it.
+        DatasetNotFoundError: lists, labels or all videos are missing.
+        DatasetFormatError: an entry of a list is not valid; the message names it.
     """
     require_folder(root)
     lists, labels = _find_lists(root), matching_files(root, _LIST_FOLDERS, _LABELS_NAME)
@@ -48,7 +48,7 @@ def read_something(root: Path) -> Listing:
 
 
 def is_something(root: Path) -> bool:
-    """Return whether a train list of ids and texts is there."""
+    """Return whether there is a train list of ids and texts."""
     train = _find_lists(root).get("train")
     return train is not None and any(text for _, text in _read_list(train))
 
@@ -63,7 +63,7 @@ def _read_labels(path: Path) -> tuple[str, ...]:
 
 
 def _read_list(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (id, class or nothing) of every entry."""
+    """Yield (id, class or an empty string) of every entry."""
     if path.suffix == ".csv":
         for number, line in read_lines(path):
             id_, _, text = line.partition(";")
@@ -71,7 +71,7 @@ def _read_list(path: Path) -> Iterator[tuple[str, str]]:
         return
     content = read_json(path)
     if not isinstance(content, list):
-        raise DatasetFormatError(f"{path} is no list of entries with 'id' and 'template'")
+        raise DatasetFormatError(f"{path} is not a list of entries with 'id' and 'template'")
     for position, entry in enumerate(content):
         where = f"{path}[{position}]"
         if not isinstance(entry, dict) or "id" not in entry:
@@ -81,5 +81,5 @@ def _read_list(path: Path) -> Iterator[tuple[str, str]]:
 
 def _id(id_: str, where: str) -> str:
     if "/" in safe_path(id_, where):
-        raise DatasetFormatError(f"{where}: {id_!r} is no id")
+        raise DatasetFormatError(f"{where}: {id_!r} is not an id")
     return id_.strip()

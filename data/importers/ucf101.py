@@ -1,9 +1,9 @@
 """The layout of UCF101: class folders of videos and numbered train and test lists.
 
-Accepted are the videos in `videos/`, `UCF-101/`, `UCF101/` or the root itself, and the lists
-(`classInd`, `trainlistNN`, `testlistNN`, with or without `.txt`) in `annotations/ucf101_splits/`,
-`ucfTrainTestlist/`, `annotations/` or the root. File names are matched whatever their case: the lists and
-the files on disk disagree (`HandstandPushups`, `HandStandPushups`). The class is the folder's name.
+The videos may be in `videos/`, `UCF-101/`, `UCF101/` or the root itself, and the lists (`classInd`,
+`trainlistNN`, `testlistNN`, with or without `.txt`) in `annotations/ucf101_splits/`, `ucfTrainTestlist/`,
+`annotations/` or the root. File names are matched without regard to case, because lists and files disagree
+(`HandstandPushups`, `HandStandPushups`). The class is the folder's name.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def read_ucf101(root: Path) -> Listing:
     """Return the clips that the lists below `root` name, in all of its splits.
 
     Raises:
-        DatasetNotFoundError: the root, its class folders or its lists are not there.
-        DatasetFormatError: a line of a list cannot be right; the message names it.
+        DatasetNotFoundError: the root, its class folders or its lists are missing.
+        DatasetFormatError: a line of a list is not valid; the message names it.
     """
     require_folder(root)
     lists, class_file = _find_lists(root)
@@ -59,7 +59,7 @@ def read_ucf101(root: Path) -> Listing:
 
 
 def is_ucf101(root: Path) -> bool:
-    """Return whether official lists and class folders are there."""
+    """Return whether there are official lists and class folders."""
     try:
         _, class_file = _find_lists(root)
         parent_of_classes(root, _VIDEO_FOLDERS, read_class_list(class_file))
@@ -115,7 +115,7 @@ def _read_list(
 
 
 def _split_line(line: str) -> tuple[str, int | None]:
-    """Return the file, which may hold spaces, and the label behind it if there is one."""
+    """Return the file, which may contain spaces, and the label after it, or None without one."""
     file, _, last = line.rpartition(" ")
     label = whole_number(last)
     return (line, None) if label is None or not file else (file.strip(), label)
@@ -138,7 +138,7 @@ def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[str, _Draft]
                 path=prefix + (on_disk or draft.listed),
                 label=draft.label,
                 class_name=class_names[draft.label],
-                # Without a group in its name a clip can only be its own group.
+                # A clip without a group in its name is its own group.
                 group=source_group(class_names[draft.label], draft.stem) or id_,
                 official=tuple(sorted(draft.sides.items())),
             )

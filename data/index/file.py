@@ -1,6 +1,6 @@
 """An index on disk: columns instead of records, so that thousands of clips are read in a fraction of a second.
 
-    {"index": 3, "digest": sha256 of the hash and the next line, "hash": the data set's version}
+    {"index": 3, "digest": sha256 of the hash and the second line, "hash": the data set's version}
     {"name": ..., "class_names": [...], "notes": [...], "clips": 13320, "columns": {"id": ..., "path": ...}}
 
 A column is a list of values, or `{"values": distinct values, "of": position of each clip's value}`.
@@ -26,7 +26,7 @@ _MEASURED = tuple(field.name for field in fields(Measurement))
 
 
 def write_index(index: Index, path: Path) -> None:
-    """Write `index`; a reader sees the whole file or the old one."""
+    """Write `index`; a reader sees either the old file or the whole new one."""
     columns = {name: _column([_plain(name, getattr(clip, name)) for clip in index.clips]) for name in _LISTED}
     for name in _MEASURED:
         columns[f"measured.{name}"] = _column([getattr(clip.measured, name) for clip in index.clips])
@@ -46,7 +46,7 @@ def write_index(index: Index, path: Path) -> None:
 
 
 def read_index(path: Path) -> Index:
-    """Read an index that `write_index` wrote.
+    """Return the index that `write_index` wrote.
 
     Raises:
         DatasetNotFoundError: there is no such file.
@@ -72,7 +72,7 @@ def read_index(path: Path) -> Index:
         index = _parse(json.loads(body))
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetFormatError(f"{path} is an index of another version ({error!r}); scan again") from None
-    # The digest shows that these are the bytes which were written beside this hash.
+    # The digest proves that these bytes were written together with this hash.
     index.__dict__["hash"] = hash_
     return index
 
@@ -90,7 +90,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _column(values: Sequence[Any]) -> Any:
-    """Encode a column: short values that repeat are written once."""
+    """Return a column as it is written: each distinct value once if values repeat."""
     keys = [json.dumps(value) for value in values]
     distinct = {key: position for position, key in enumerate(dict.fromkeys(keys))}
     if 4 * len(distinct) > len(values):

@@ -1,8 +1,8 @@
-"""Which clips share a source, told from the names that data sets give their files.
+"""Groups of clips with the same source, read from the file names of known data sets.
 
 v_Archery_g01_c07                            group 01 of class Archery (UCF101 numbers groups per class)
-RATRACE_wave_f_nm_np1_fr_goo_37              the film RATRACE, whatever the class (HMDB51)
-0wR5jVB-WPk_000417_000427                    the YouTube video 0wR5jVB-WPk, whatever the class (Kinetics)
+RATRACE_wave_f_nm_np1_fr_goo_37              the film RATRACE, in all classes (HMDB51)
+0wR5jVB-WPk_000417_000427                    the YouTube video 0wR5jVB-WPk, in all classes (Kinetics)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KINETICS = re.compile(r"^([\w-]{11})_\d{6}_\d{6}$")
 
 
 def source_group(class_name: str, stem: str) -> str | None:
-    """Return the source that a file's name tells, unique in its data set, or None where it tells none.
+    """Return the source in a file's name, unique in its data set, or None if the name has none.
 
     Args:
         stem: the file's name without folder and suffix.
@@ -37,23 +37,23 @@ def source_group(class_name: str, stem: str) -> str | None:
 
 
 def has_groups(clips: Iterable[ListedClip]) -> bool:
-    """Return whether anything is known of the sources: a clip of unknown source is its own group."""
+    """Return whether any source is known: a clip of unknown source is its own group."""
     return any(clip.group != clip.id for clip in clips)
 
 
 def regroup(listing: Listing, pattern: str) -> Listing:
     """Return the listing with the groups that `pattern` finds in the clips' ids.
 
-    The group is what the pattern's parentheses match, or all that it matches; clips in which it is not
-    found are groups of their own.
+    The group is the text that the pattern's parentheses match, or the whole match without parentheses. A clip
+    without a match is its own group.
 
     Raises:
-        DatasetFormatError: the pattern is no regular expression, or fits no clip.
+        DatasetFormatError: the pattern is not a regular expression, or matches no clip.
     """
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise DatasetFormatError(f"group_pattern {pattern!r} is no regular expression: {error}") from None
+        raise DatasetFormatError(f"group_pattern {pattern!r} is not a regular expression: {error}") from None
     clips, missed = [], 0
     for clip in listing.clips:
         found = compiled.search(clip.id)
@@ -61,9 +61,9 @@ def regroup(listing: Listing, pattern: str) -> Listing:
         group = clip.id if found is None else "/".join(filter(None, found.groups())) or found[0]
         clips.append(replace(clip, group=group))
     if missed == len(clips):
-        first = f", e.g. not {clips[0].id!r}" if clips else ""
-        raise DatasetFormatError(f"group_pattern {pattern!r} fits no clip{first}; it is searched in the ids")
+        first = f", for example not {clips[0].id!r}" if clips else ""
+        raise DatasetFormatError(f"group_pattern {pattern!r} matches no clip{first}: it is searched in the ids")
     notes = listing.notes
     if missed:
-        notes += (f"group_pattern fits all but {missed} of {len(clips)} clips; each of these is its own group",)
+        notes += (f"group_pattern does not match {missed} of {len(clips)} clips; each of these is its own group",)
     return replace(listing, clips=tuple(clips), notes=notes)

@@ -1,4 +1,4 @@
-"""Class lists: the one source of label numbers.
+"""Reading class lists, which give the classes their numbers.
 
 1 ApplyEyeMakeup                             numbered, from 0 or 1 (classInd.txt)
 abseiling                                    one name per line, numbered from 0 (mmaction2)
@@ -56,10 +56,10 @@ def read_class_list(path: Path) -> tuple[str, ...]:
 
 
 def checked_names(path: Path, names: Iterable[str]) -> tuple[str, ...]:
-    """Return `names` if each is there once.
+    """Return `names`, which must all differ.
 
     Raises:
-        DatasetFormatError: names `path` and the class that is there twice, or that there are none.
+        DatasetFormatError: a class is listed twice, or there is no class; the message names `path`.
     """
     names, seen = tuple(names), set()
     for name in names:
@@ -67,7 +67,7 @@ def checked_names(path: Path, names: Iterable[str]) -> tuple[str, ...]:
             raise DatasetFormatError(f"{path}: a class is named twice, {name!r}; give every class one name")
         seen.add(name.lower())
     if not names:
-        raise DatasetFormatError(f"{path} names no class; add them")
+        raise DatasetFormatError(f"{path} contains no class: add the class names")
     return names
 
 
@@ -105,4 +105,4 @@ def _from_json(path: Path, content: Any) -> list[str]:
         numbered = {number: str(name) for key, name in pairs if (number := whole_number(str(key))) is not None}
         if len(numbered) == len(pairs):
             return in_order(path, numbered)
-    raise DatasetFormatError(f"{path} is no class list: give names, or a mapping of names to numbers")
+    raise DatasetFormatError(f"{path} is not a class list: give names, or a mapping of names to numbers")

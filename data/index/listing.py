@@ -1,4 +1,4 @@
-"""What importers give and need: the clips that a data set's lists name, and its files on disk."""
+"""The listing that an importer returns, and functions that importers share to read lists and find files."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Listing:
     """The clips of a data set before any video is opened."""
 
     class_names: tuple[str, ...]
-    """Position is the label."""
+    """A class's position is its label."""
     clips: tuple[ListedClip, ...]
     notes: tuple[str, ...] = ()
-    """Remarks for people, e.g. videos that no list names."""
+    """Notes for the user, such as the number of videos that no list names."""
 
 
 def require_folder(root: Path) -> None:
@@ -71,46 +71,46 @@ def read_json(path: Path) -> Any:
 
 
 def whole_number(text: str) -> int | None:
-    """Return the number that `text` writes with at most nine plain digits, or None."""
+    """Return the whole number in `text`, or None if it is not one to nine plain digits."""
     return int(text) if _WHOLE.fullmatch(text) else None
 
 
 def safe_path(listed: str, where: str) -> str:
-    """Return a list's path with forward slashes; it cannot lead out of the data set.
+    """Return a list's path with forward slashes, checked to stay inside the data set.
 
     Raises:
-        DatasetFormatError: the path is absolute, goes up with `..`, or is no path; names `where`.
+        DatasetFormatError: the path is absolute, contains `..`, or is not a path; the message names `where`.
     """
     path = listed.replace("\\", "/")
     parts = PurePosixPath(path).parts
     if path.startswith("/") or _DRIVE.match(path):
         raise DatasetFormatError(f"{where}: {listed!r} is absolute; paths in lists start at the data set's folder")
     if not parts or ".." in parts or "\0" in path:
-        raise DatasetFormatError(f"{where}: {listed!r} is no path below the data set's folder")
+        raise DatasetFormatError(f"{where}: {listed!r} is not a path below the data set's folder")
     return "/".join(parts)
 
 
 def official_sides(labelled: Collection[str]) -> tuple[dict[str, Subset], tuple[str, ...]]:
-    """Return the side on which each of the lists `train`, `validation` and `test` stands, and what to remark.
+    """Return the side that each of the lists `train`, `validation` and `test` counts as, and notes for the user.
 
-    A validation list is the official test list where no other list can be scored: that is what papers report.
+    Without a labelled test list the validation list is the official test list, as in papers.
 
     Args:
-        labelled: the lists that are there with labels.
+        labelled: the lists that have labels.
 
     Raises:
         DatasetFormatError: there is no train list with labels.
     """
     if "train" not in labelled:
-        raise DatasetFormatError("there is no train list with labels; nothing could be trained on")
+        raise DatasetFormatError("there is no train list with labels: add one, nothing can be trained without it")
     if "validation" in labelled and "test" not in labelled:
-        note = "the validation list is kept sealed as the official test list, there being no other"
+        note = "the validation list is sealed as the official test list, because there is no other"
         return {"train": "train", "validation": "test"}, (note,)
     return {"train": "train", "validation": "validation", "test": "test"}, ()
 
 
 def find_case_insensitive(folder: Path, name: str) -> Path | None:
-    """Return the entry of `folder` that is called `name` but for upper and lower case, or None."""
+    """Return the entry of `folder` called `name`, ignoring case if there is no exact match; None without one."""
     if not folder.is_dir():
         return None
     exact = folder / name
@@ -122,7 +122,7 @@ def find_case_insensitive(folder: Path, name: str) -> Path | None:
 
 
 def find_folder(root: Path, relative: str) -> Path | None:
-    """Return the folder `relative` below `root`, whatever its case, or None."""
+    """Return the folder `relative` below `root`, in any case, or None."""
     folder: Path | None = root
     for part in PurePosixPath(relative).parts:
         if folder is not None:
@@ -131,7 +131,7 @@ def find_folder(root: Path, relative: str) -> Path | None:
 
 
 def matching_files(root: Path, folders: Iterable[str], pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
-    """Return the files whose names fit `pattern`, by name, of the first of `folders` below `root` that has any."""
+    """Return the files with names that match `pattern`, sorted, of the first of `folders` below `root` that has any."""
     for name in folders:
         folder = find_folder(root, name)
         if folder is not None:
@@ -146,7 +146,7 @@ def parent_of_classes(root: Path, folders: Iterable[str], class_names: Sequence[
     """Return the first of `folders` below `root` that holds the folder of a class.
 
     Raises:
-        DatasetNotFoundError: none does.
+        DatasetNotFoundError: none of them does.
     """
     for name in folders:
         folder = find_folder(root, name)
@@ -159,7 +159,7 @@ def parent_of_classes(root: Path, folders: Iterable[str], class_names: Sequence[
 
 
 class FileTree:
-    """The files one and two levels below a folder, found by name whatever their case."""
+    """The files in the folders of a folder, found by path without regard to case."""
 
     def __init__(self, folder: Path) -> None:
         self._spelled: dict[str, str] = {}
@@ -171,11 +171,11 @@ class FileTree:
         self._exact = frozenset(self._spelled.values())
 
     def find(self, relative: str) -> str | None:
-        """Return the path below the folder as it is spelled on disk, or None."""
+        """Return the path below the folder in its spelling on disk, or None."""
         if relative in self._exact:
             return relative
         return self._spelled.get(relative.lower())
 
     def videos(self) -> frozenset[str]:
-        """Return the paths of all files whose suffix is a video's."""
+        """Return the paths of all video files, by their suffix."""
         return frozenset(path for path in self._exact if os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES)

@@ -22,37 +22,37 @@ Subset = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlowFiles:
-    """Optical flow that lies beside the frames as grey images, one pair for each two neighbouring frames."""
+    """Optical flow stored as grey images, one pair for each two neighbouring frames."""
 
     x: str
     """Path below the root of the horizontal components, with a printf number: `flows/u/v_1/frame%06d.jpg`."""
     y: str
-    """The same of the vertical components."""
+    """The same for the vertical components."""
     first: int = 1
     """Number of the first pair."""
     bound: float = 20.0
-    """Pixels per frame at grey 255; 0 pixels are grey 127.5, `-bound` is grey 0."""
+    """Pixels per frame at grey 255; grey 127.5 is 0 pixels, grey 0 is `-bound`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListedClip:
-    """One clip as the lists of a data set name it, before its video is looked at."""
+    """One clip as the lists of a data set name it, before its video is opened."""
 
     id: str
     """Unique in the data set, the same on every machine: `<class>/<file without suffix>`."""
     path: str
-    """Path below the root, with forward slashes, as it is spelled on disk: of the video, of the folder of its
-    frames, of the image, or of the LMDB that holds its frames."""
+    """Path below the root, with forward slashes, spelled as on disk: of the video, of the folder of its frames, of
+    the image, or of the LMDB that holds its frames."""
     kind: Kind = "video"
-    """`video` is a file to be decoded, `frames` a folder of images, `image` one image (a clip of one frame),
-    `lmdb` a database of JPEG frames."""
+    """`video` is a file to decode, `frames` a folder of images, `image` one image (a clip of one frame), `lmdb` a
+    database of JPEG frames."""
     frame_name: str = ""
-    """Printf pattern of the frames' file names (`img_%05d.jpg`) or LMDB keys; empty: all images of the folder in
-    natural order. The first number is 0 or 1, whichever is there."""
+    """Printf pattern of the frames' file names (`img_%05d.jpg`) or LMDB keys; empty means all images of the folder
+    in natural order. The first number may be 0 or 1."""
     start: int = 0
     """First frame of the clip in its file, folder or LMDB, counted from 0 in decode order."""
     end: int | None = None
-    """Frame behind the last one; None for all that there are."""
+    """One past the last frame; None for all frames."""
     label: int
     """Class number from 0."""
     other_labels: tuple[int, ...] = ()
@@ -61,38 +61,38 @@ class ListedClip:
     group: str
     """Clips of one group share a source; no split may separate them."""
     official: tuple[tuple[int, Subset], ...]
-    """Number of each official split that names the clip, and the side it stands on."""
+    """Number of each official split that names the clip, and the clip's side in it."""
     flow: FlowFiles | None = None
     """Optical flow that came with the data set, if any."""
 
     def subset(self, split: int) -> Subset | None:
-        """Return the side of official split number `split` on which the clip stands."""
+        """Return the clip's side in official split number `split`, or None if it is not in that split."""
         return dict(self.official).get(split)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """What decoding a video showed. Numbers are 0 where the video is not usable."""
+    """The result of decoding a clip once. Numbers are 0 if the clip is not usable."""
 
     status: Status
     n_frames: int = 0
-    """Frames that decode, counted; headers lie."""
+    """Frames that decode, counted, because headers are often wrong."""
     width: int = 0
     height: int = 0
     fps: float = 0.0
     codec: str = ""
     sha1: str = ""
-    """Of the bytes that hold the clip."""
+    """Hash of the bytes that hold the clip."""
     frames_hash: str = ""
-    """Of the decoded frames: equal where two clips show the same. Not part of the index's hash, for another decoder
-    may round otherwise."""
+    """Hash of the decoded frames: equal for two clips with the same pictures. It is not part of the index's hash,
+    because another decoder may round differently."""
     note: str = ""
-    """One clause for people: what is wrong with the video."""
+    """A clause that says what is wrong with the video; empty if it is usable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipRecord(ListedClip):
-    """A listed clip and what decoding its video showed."""
+    """A listed clip and the result of decoding it."""
 
     measured: Measurement
 
@@ -107,7 +107,7 @@ class ClipRecord(ListedClip):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """A clip that was left out, and why."""
+    """A clip that was left out, and the reason."""
 
     id: str
     path: str
@@ -120,20 +120,20 @@ class Index:
     """All clips of a data set, usable or not, in the order of their ids."""
 
     name: str
-    """Importer that made it."""
+    """Importer that read the data set."""
     class_names: tuple[str, ...]
-    """Position is the label."""
+    """A class's position is its label."""
     clips: tuple[ClipRecord, ...]
     notes: tuple[str, ...] = ()
-    """Remarks for people that concern no single clip; not part of the hash."""
+    """Notes for the user that do not concern a single clip; not part of the hash."""
 
     @cached_property
     def hash(self) -> str:
-        """Return the data set's version: equal if and only if labels, lists and content are."""
+        """The data set's version: equal if and only if labels, lists and content are equal."""
         records = []
         for clip in self.clips:
             record = _as_dict(clip)
-            # The wording of a decoder's complaint and its rounding may change with its version.
+            # The wording of a decoder's errors and its rounding may change with its version.
             del record["measured"]["note"], record["measured"]["frames_hash"]
             records.append(record)
         content = {"format": INDEX_FORMAT, "classes": self.class_names, "clips": records}
@@ -150,7 +150,7 @@ class Index:
         return tuple(sorted({number for clip in self.clips for number, _ in clip.official}))
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return every clip that is left out, named and explained."""
+        """Return every clip that is left out, with the reason."""
         return tuple(
             Problem(id=c.id, path=c.path, status=c.measured.status, note=c.measured.note)
             for c in self.clips
@@ -181,7 +181,7 @@ def make_index(
 
 
 def _as_dict(clip: ClipRecord) -> dict[str, Any]:
-    """Return what `dataclasses.asdict` does, ten times as fast: an index has thousands of records."""
+    """Return the same as `dataclasses.asdict`, ten times as fast: an index has thousands of records."""
     record = {name: getattr(clip, name) for name in _RECORD_FIELDS}
     record["measured"] = {name: getattr(clip.measured, name) for name in _MEASURED_FIELDS}
     record["flow"] = None if clip.flow is None else asdict(clip.flow)

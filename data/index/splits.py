@@ -1,7 +1,7 @@
-"""Splits that do not leak: validation is whole groups held out of the train list.
+"""Splits without leaks: validation consists of whole groups held out of the train list.
 
 Clips of one group show the same people and place. With a random validation set every validation clip
-would have a sister in training, and a search would reward memorising.
+would have a clip of the same source in training, and the search would reward memorising.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from .records import ListedClip
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """Ids of the clips of each part, in the order of the index. Unusable clips are still in."""
+    """Ids of the clips of each part, in the order of the index, with those of unusable clips."""
 
     number: int
     fit: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
-    """Empty where the data set has no test list."""
+    """Empty if the data set has no test list."""
     notes: tuple[str, ...] = ()
 
 
 def make_split(clips: Iterable[ListedClip], spec: SplitSpec) -> Split:
-    """Return official split `spec.split`, with validation clips as `spec.validation` says.
+    """Return official split `spec.split`, with validation clips chosen by `spec.validation`.
 
-    `groups` holds the share `spec.held_out` of every class's groups out of the train list: the highest-numbered
-    of those that are on no test list of any split, then the others; of UCF101, groups 23 to 25 in each of the
-    three splits. With a seed they are drawn from all train groups. `kfold` holds out one fold of the groups,
-    `official` takes the layout's own validation list. `random` is for sets whose names tell no sources.
+    `groups` holds the share `spec.held_out` of every class's groups out of the train list: first those that are on no
+    test list of any split, the highest-numbered first, then the others; of UCF101 these are groups 23 to 25 in each of
+    the three splits. With a seed they are drawn from all train groups. `kfold` holds out one fold of the groups,
+    `official` uses the layout's own validation list. `random` is for sets without known sources.
 
-    A group that is also on the test list (HMDB51 has some, in other classes) is never held out. Whether a video is
-    usable does not matter, so that a broken file never moves a group to the other side.
+    A group that is also on the test list (HMDB51 has some, in other classes) is never held out. Unusable videos count
+    too, so that a broken file never moves a group to another side.
 
     Raises:
         SplitError: the lists do not describe this split, or one of its parts is empty.
-        GroupLeakError: a group would stand on two sides.
+        GroupLeakError: a group would be on two sides.
     """
     parts = _Official.of(tuple(clips), spec.split)
     notes = parts.check()
@@ -74,10 +74,10 @@ def make_split(clips: Iterable[ListedClip], spec: SplitSpec) -> Split:
 
 
 def check_disjoint(parts: Mapping[str, Iterable[ListedClip]]) -> None:
-    """Refuse parts of a split between which a group crosses.
+    """Check that no group is in two parts of a split.
 
     Raises:
-        GroupLeakError: names the group and the two parts.
+        GroupLeakError: a group is; the message names it and the two parts.
     """
     owner: dict[str, str] = {}
     for part, clips in parts.items():
@@ -118,7 +118,11 @@ class _Official:
         )
 
     def check(self) -> tuple[str, ...]:
-        """Refuse a group on the train and on the test list of one class; remark those that cross between classes."""
+        """Return notes about groups that are in train and test in different classes.
+
+        Raises:
+            GroupLeakError: a group is in train and test in the same class.
+        """
         trained = {(clip.group, clip.class_name) for clip in self.train}
         for clip in self.test:
             if (clip.group, clip.class_name) in trained:
@@ -136,7 +140,7 @@ class _Official:
 
 
 def _official_validation(parts: _Official) -> tuple[list[ListedClip], tuple[str, ...]]:
-    """Return the clips of the layout's own validation list but those whose source is also trained or tested on."""
+    """Return the clips of the layout's own validation list without those of sources in train or test, and notes."""
     if not parts.validation:
         raise SplitError(
             f"the data set has no validation list of split {parts.number} beside its test list; "
@@ -168,7 +172,7 @@ def _held_out_by(parts: _Official, spec: SplitSpec) -> tuple[set[str], tuple[str
     notes = []
     if not known:
         notes.append(
-            "the names tell no sources: validation clips are drawn at random, and may share their source with "
+            "the names do not show the sources: validation clips are drawn at random, and may share their source with "
             "training clips; `group_pattern` can name the sources"
         )
     if parts.validation:
@@ -179,7 +183,7 @@ def _held_out_by(parts: _Official, spec: SplitSpec) -> tuple[set[str], tuple[str
 
 
 def _order(parts: _Official, spec: SplitSpec, *, known: bool) -> Callable[[str], Any]:
-    """Return the key by which groups are taken: first those that are held out first."""
+    """Return the sort key of groups: those with the lowest key are held out first."""
     seed = spec.seed
     if seed is None and known:
         return lambda group: (group in parts.ever_tested, _Descending(_natural(group)))
@@ -188,14 +192,14 @@ def _order(parts: _Official, spec: SplitSpec, *, known: bool) -> Callable[[str],
 
 @dataclass(frozen=True, kw_only=True)
 class _Pool:
-    """The train groups of every class, and which of them may be held out."""
+    """The train groups of every class, and those of them that may be held out."""
 
     groups: dict[str, list[str]]
-    """Class to its train groups that are not on the test list, in the order in which they are held out."""
+    """By class: its train groups that are not on the test list, in the order in which they are held out."""
     sizes: dict[str, int]
-    """Class to the number of its train groups."""
+    """By class: the number of its train groups."""
     classes: dict[str, frozenset[str]] = field(repr=False)
-    """Group to the classes that it has train clips of."""
+    """By group: the classes that it has train clips of."""
 
     @classmethod
     def of(cls, parts: _Official, order: Callable[[str], Any]) -> _Pool:
@@ -212,7 +216,7 @@ class _Pool:
         )
 
     def share(self, share: float) -> set[str]:
-        """Return the groups to hold out: of every class this share, at least one, and never its last."""
+        """Return the groups to hold out: this share of every class, at least one, but never the last one of a class."""
         held_out: set[str] = set()
         left = dict(self.sizes)
         for name, groups in self.groups.items():
@@ -229,7 +233,7 @@ class _Pool:
         return held_out
 
     def fold(self, folds: int, fold: int) -> set[str]:
-        """Return the groups of fold `fold` of `folds`: every class's groups are dealt out evenly."""
+        """Return the groups of fold `fold` of `folds`; the groups of every class are distributed evenly."""
         dealt: dict[str, int] = {}
         for name, groups in self.groups.items():
             if self.sizes[name] == 1:
@@ -248,7 +252,7 @@ class _Pool:
 
 @dataclass(frozen=True, slots=True)
 class _Descending:
-    """Reverses an order."""
+    """A sort key in reverse order."""
 
     value: tuple[int | str, ...]
 
@@ -257,7 +261,7 @@ class _Descending:
 
 
 def _natural(group: str) -> tuple[int | str, ...]:
-    """Order `g9` before `g10`: text and numbers take turns."""
+    """Return a sort key that puts `g9` before `g10`: text and numbers alternate."""
     parts = re.split(r"([0-9]+)", group)
     return tuple(int(part) if position % 2 else part for position, part in enumerate(parts))
 

@@ -1,4 +1,4 @@
-"""Which form a cache takes, and what it costs: said before anything is built."""
+"""Choosing the form of a cache, and estimating its size and time before it is built."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 
 _SAMPLED_CLIPS = 6
 _SAMPLED_FRAMES = {3: 48, 2: 6}
-"""Of each clip; fewer of flow, which may take a second each."""
+"""Frames tried of each clip, by channels; fewer of flow, which may take a second each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """What a cache will need."""
+    """The expected size and time of a cache."""
 
     form: str
     n_clips: int
     n_frames: int
     bytes: int
     exact: bool
-    """Whether the bytes follow from sizes and counts; else from a few clips that were tried."""
+    """Whether the bytes are computed from sizes and counts, rather than estimated from a few clips."""
     seconds: float | None
-    """On all cores, told from the clips that were tried; None where none were."""
+    """Time on all cores, estimated from a few clips; None if none were tried."""
     why: str = ""
-    """The reason for the form, where it was chosen and not asked for."""
+    """The reason for a form that was chosen automatically; else empty."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """What a machine has for a cache."""
+    """The memory and disk that a machine has for a cache."""
 
     memory_bytes: int
     free_bytes: int
 
     @classmethod
     def at(cls, folder: Path) -> Room:
-        """Look at this machine and the disk of `folder`, which need not exist yet."""
+        """Return the memory of this machine and the free disk of `folder`, which need not exist yet."""
         while not folder.is_dir():
             folder = folder.parent
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -59,8 +59,8 @@ class Room:
         """Half of the memory, so that frames stay in the page cache, and half of the free disk at most."""
         return max(0, min(self.memory_bytes, self.free_bytes) // 2)
 
-    def beside(self, taken_bytes: int, *, on_disk: bool) -> Room:
-        """Return what is left beside a cache that shares the budget; `on_disk` if it is there already."""
+    def without(self, taken_bytes: int, *, on_disk: bool) -> Room:
+        """Return the room left by another cache that shares the budget; `on_disk` if it is already built."""
         return Room(
             memory_bytes=self.memory_bytes - 2 * taken_bytes,
             free_bytes=self.free_bytes - (0 if on_disk else taken_bytes),
@@ -68,10 +68,10 @@ class Room:
 
 
 def estimate(recipe: Recipe, form: str, *, timed: bool = False) -> Estimate:
-    """Return what a cache of one form will need: exactly for `raw` and `i420`, else by trying a few clips.
+    """Return the size of a cache of one form: exact for `raw` and `i420`, else estimated from a few clips.
 
     Args:
-        timed: try a few clips for the time even where the size is known.
+        timed: try a few clips to estimate the time, even if the size is known.
     """
     frame_bytes = FORMS[form].frame_bytes
     shapes = [recipe.shape(clip) for clip in recipe.clips]
@@ -95,10 +95,10 @@ def estimate(recipe: Recipe, form: str, *, timed: bool = False) -> Estimate:
 
 
 def choose(recipe: Recipe, room: Room, *, timed: bool = False) -> Estimate:
-    """Return the form that reads fastest among those that fit.
+    """Return the form that reads fastest among those that fit into the budget.
 
-    RGB: `raw` if it fits into the budget, else `i420`, else `jpeg`; what does not fit there takes `tinyvideo` or
-    `jpeg`, whichever is smaller. Flow: `raw`, else `jpeg`.
+    RGB: `raw`, else `i420`, else `jpeg`; if none fits, the smallest form, also considering `tinyvideo`. Flow: `raw`,
+    else `jpeg`; if none fits, the smaller one.
     """
     forms = ("raw", "jpeg") if recipe.channels == 2 else ("raw", "i420", "jpeg")
     budget = f"half of the memory and of the free disk, {room.budget_bytes / 1e9:.1f} GB"
@@ -115,13 +115,13 @@ def choose(recipe: Recipe, room: Room, *, timed: bool = False) -> Estimate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Trial:
+class _Sample:
     bytes_per_pixel: float
     seconds_per_frame: float
 
 
-def _try(recipe: Recipe, form: str) -> _Trial:
-    """Encode the beginnings of a few clips from all over the set."""
+def _try(recipe: Recipe, form: str) -> _Sample:
+    """Return bytes and time of encoding the beginnings of a few clips, spread over the set."""
     size = pixels = frames = 0
     begun = time.perf_counter()
     for clip in _spread(recipe.clips):
@@ -130,7 +130,7 @@ def _try(recipe: Recipe, form: str) -> _Trial:
             size += len(record)
             pixels += height * width
             frames += 1
-    return _Trial(
+    return _Sample(
         bytes_per_pixel=size / max(1, pixels),
         seconds_per_frame=(time.perf_counter() - begun) / max(1, frames),
     )

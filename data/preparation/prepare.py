@@ -1,13 +1,13 @@
-"""Frames and flow of all usable clips, prepared once for all processes that share the cache folder.
+"""Preparing frames and flow of all usable clips once, for all processes that share the cache folder.
 
     <cache>/<name>-<key>-<form>/                   frames
     <cache>/<name>-<key>-flow-<method>-<form>/     flow
     ….building/                                    the same, unfinished
-    <cache>/<name>-<key>….auto                     the form that `auto` has chosen here, for all who ask later
+    <cache>/<name>-<key>….auto                     the form that `auto` has chosen here, for all later calls
     <cache>/<name>-<key>….lock                     held by the process that builds
 
-The key is made of the index's hash and the preparation, so it changes with the content of any clip; clip length and
-stride are not in it: they belong to the search.
+The key is a hash of the index's hash and the settings of the preparation, so it changes with the content of any clip.
+Clip length and stride are not part of it, because studies search them.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ from ..stores.manifest import CACHE_FORMAT
 from .choice import Estimate, Room, choose, estimate
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from ..arrays import ByteArray, Indices
     from ..stores.shards import ShardStore
 
 
@@ -49,14 +48,14 @@ class Plan:
 
     recipe: Recipe
     place: Path
-    """Its folder, but for the form at the end."""
+    """Its folder, without the form at the end of the name."""
     form: str
     """A form, or `auto`."""
     settings: Mapping[str, Any]
     class_names: tuple[str, ...]
 
     def recorded_form(self) -> str | None:
-        """Return the form that was asked for or is known to have been chosen, else None."""
+        """Return the requested form, or for `auto` the form that was chosen before; None if none was."""
         if self.form != "auto":
             return self.form
         try:
@@ -70,7 +69,7 @@ class Plan:
         return recorded
 
     def record(self, chosen: Estimate) -> None:
-        """Write down what was chosen."""
+        """Record the chosen form for later calls."""
         aside = self._choice.with_name(f"{self._choice.name}.{os.getpid()}.part")
         aside.write_text(json.dumps({"form": chosen.form, "why": chosen.why}) + "\n", encoding="utf-8")
         aside.replace(self._choice)
@@ -90,38 +89,38 @@ class Plan:
 def prepare(
     index: Index, spec: DatasetSpec, cache_dir: Path, *, progress: Progress | None = None
 ) -> dict[Stream, ShardStore]:
-    """Return the stores of all usable clips, `rgb` and, where it is asked for, `flow`; what is not there is built.
+    """Return the stores of all usable clips, `rgb` and, if `spec` has flow, `flow`; missing ones are built.
 
-    Several processes may call this at once: one builds, the others wait for it.
+    Several processes may call this at the same time: one builds, and the others wait for it.
 
     Raises:
         CacheError: the disk is too small or cannot be written, or a clip has changed.
-        VideoError: a clip that could be decoded before cannot be any more.
-        FlowError: the flow that is asked for cannot be had.
+        VideoError: a clip cannot be decoded any more.
+        FlowError: the flow in `spec` cannot be computed.
     """
     stores: dict[Stream, ShardStore] = {}
     for stream, plan in plans(index, spec, cache_dir).items():
         store = _opened(plan)
         if store is None:
             taken = sum(other.n_bytes for other in stores.values())
-            store = _built(plan, Room.at(cache_dir).beside(taken, on_disk=True), progress)
+            store = _built(plan, Room.at(cache_dir).without(taken, on_disk=True), progress)
         stores[stream] = store
     return stores
 
 
 def estimates(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[Stream, Estimate | None]:
-    """Return what each cache will need before it is built, None for one that is there already; decodes a few clips."""
+    """Return the estimate of each cache, after decoding a few clips; None for a cache that is already built."""
     found: dict[Stream, Estimate | None] = {}
     room = Room.at(cache_dir)
     for stream, plan in plans(index, spec, cache_dir).items():
         form, store = plan.recorded_form(), _opened(plan)
         if store is not None:
             found[stream] = None
-            room = room.beside(store.n_bytes, on_disk=True)
+            room = room.without(store.n_bytes, on_disk=True)
             continue
         new = choose(plan.recipe, room, timed=True) if form is None else estimate(plan.recipe, form, timed=True)
         found[stream] = new
-        room = room.beside(new.bytes, on_disk=False)
+        room = room.without(new.bytes, on_disk=False)
     return found
 
 
@@ -147,7 +146,7 @@ def plans(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[Stream, Plan
 
 
 def recipes(index: Index, spec: DatasetSpec) -> dict[Stream, Recipe]:
-    """Return how the frames of all usable clips, and their flow where it is asked for, are made.
+    """Return how to make the frames of all usable clips and, if `spec` has flow, their flow.
 
     Raises:
         FlowError: a clip has no flow, or cannot have any.
@@ -158,8 +157,8 @@ def recipes(index: Index, spec: DatasetSpec) -> dict[Stream, Recipe]:
     return made
 
 
-def kept_frames(n_frames: int, most: int | None) -> NDArray[np.intp]:
-    """Return the numbers of the frames that are kept of a clip: all, or the middles of `most` equal parts."""
+def kept_frames(n_frames: int, most: int | None) -> Indices:
+    """Return the numbers of the frames to keep of a clip: all, or the middles of `most` equal parts."""
     if most is None or n_frames <= most:
         return np.arange(n_frames)
     return ((np.arange(most) + 0.5) * n_frames / most).astype(np.intp)
@@ -181,13 +180,13 @@ def _key(index: Index, settings: Mapping[str, Any]) -> str:
 
 
 def _opened(plan: Plan) -> ShardStore | None:
-    """Return the store that is there, or None."""
+    """Return the store of a finished cache, or None."""
     form = plan.recorded_form()
     return None if form is None or not plan.folder(form).is_dir() else open_store(plan.folder(form))
 
 
 def _built(plan: Plan, room: Room, progress: Progress | None) -> ShardStore:
-    """Return the store, built by this process unless another was faster."""
+    """Return the store, after building it unless another process has built it meanwhile."""
     cache_dir = plan.place.parent
     with _as_cache_error(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
@@ -225,7 +224,7 @@ def _rgb_recipe(index: Index, spec: DatasetSpec) -> Recipe:
         width, height = scaled_size(clip.measured.width, clip.measured.height, spec.short_side)
         return len(kept_frames(clip.n_frames, spec.most_frames)), height, width
 
-    def frames(clip: ClipRecord) -> Iterator[NDArray[np.uint8]]:
+    def frames(clip: ClipRecord) -> Iterator[ByteArray]:
         keep = None if spec.most_frames is None else frozenset(kept_frames(clip.n_frames, spec.most_frames).tolist())
         return clip_frames(clip, root, short_side=spec.short_side, keep=keep)
 
@@ -248,7 +247,7 @@ def _flow_recipe(index: Index, spec: DatasetSpec) -> Recipe:
         width, height = scaled_size(clip.measured.width, clip.measured.height, short_side)
         return len(starts(clip)), height, width
 
-    def fields(clip: ClipRecord) -> Iterator[NDArray[np.uint8]]:
+    def fields(clip: ClipRecord) -> Iterator[ByteArray]:
         if spec.flow == "listed":
             return listed_flow(clip, root, short_side=short_side, starts=starts(clip))
         method = flow_method(cast("ComputedFlow", spec.flow), weights=weights)
@@ -258,7 +257,7 @@ def _flow_recipe(index: Index, spec: DatasetSpec) -> Recipe:
 
 
 def _lmdb_meta(plan: Plan) -> dict[str, Any]:
-    """Return what an LMDB says of itself, for the importer of such databases."""
+    """Return the description in an LMDB, which its importer reads."""
     clips = [
         {
             "id": clip.id,

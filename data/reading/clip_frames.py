@@ -1,4 +1,4 @@
-"""The frames of a clip, one after the other, whatever it is kept as."""
+"""Reading the frames of a clip one after the other: of a video, a folder of images, an image or an LMDB."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from .numbering import Pattern, in_order
 from .video import decode_frames, scaled_size
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from ..arrays import ByteArray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,19 +24,19 @@ class Picture:
     """One frame as an encoded image."""
 
     name: str
-    """Its path or key, for people."""
+    """Its path or key, for error messages."""
     content: bytes
 
 
 def clip_frames(
     clip: ListedClip, root: Path, *, short_side: int | None = None, keep: Container[int] | None = None
-) -> Iterator[NDArray[np.uint8]]:
+) -> Iterator[ByteArray]:
     """Yield the frames of a clip from its start to its end as RGB arrays (H, W, 3).
 
     All frames have the size of the first one, scaled down to `short_side` by area averaging.
 
     Args:
-        keep: numbers of the frames that are wanted, 0 for the clip's first; None for all.
+        keep: numbers of the frames to yield, where 0 is the clip's first; None for all.
 
     Raises:
         VideoError: a frame is missing or cannot be decoded.
@@ -59,7 +58,7 @@ def clip_frames(
 
 
 def pictures(clip: ListedClip, root: Path) -> Iterator[Picture]:
-    """Yield the frames of a clip that is kept as images, undecoded.
+    """Yield the frames of a clip that consists of images, undecoded.
 
     Raises:
         VideoError: a frame is missing or cannot be read.
@@ -74,7 +73,7 @@ def pictures(clip: ListedClip, root: Path) -> Iterator[Picture]:
 
 
 def frame_files(clip: ListedClip, root: Path) -> list[Path]:
-    """Return the image files of a clip that is kept as a folder of frames, from its start to its end.
+    """Return the image files of a clip that is a folder of frames, from its start to its end.
 
     Raises:
         VideoError: there is no such folder, or one of the frames is missing.
@@ -97,7 +96,7 @@ def flow_folder(clip: ListedClip, root: Path) -> Path | None:
 
 
 def flow_paths(clip: ListedClip, root: Path) -> list[tuple[Path, Path]]:
-    """Return the files (x, y) of each pair of neighbouring frames of a clip with listed flow, as far as they go."""
+    """Return the flow files (x, y) of each pair of neighbouring frames, up to the first that is missing."""
     if clip.flow is None:
         return []
     return list(_pairs(clip.flow, root, clip.start))

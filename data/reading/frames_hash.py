@@ -1,4 +1,4 @@
-"""A hash of what a clip shows, however its file is packed: two names of one video are found by it."""
+"""A hash of the decoded frames of a clip, which finds two files that hold the same video."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from ..arrays import ByteArray
 
 
 class FramesHash:
-    """Takes decoded frames one after the other."""
+    """Hashes decoded frames one after the other."""
 
     def __init__(self) -> None:
         self._sha1 = hashlib.sha1(usedforsecurity=False)
 
-    def update(self, frame: NDArray[np.uint8]) -> None:
+    def update(self, frame: ByteArray) -> None:
         """Add a frame, of any number of dimensions."""
-        # A checksum per frame is several times as fast as hashing every byte, and collisions of all frames of two
-        # different clips do not happen.
+        # A checksum per frame is several times as fast as hashing every byte, and two different clips will not
+        # collide in all frames.
         self._sha1.update(repr((frame.shape, zlib.crc32(np.ascontiguousarray(frame).data))).encode())
 
     def hexdigest(self) -> str:

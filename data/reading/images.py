@@ -1,4 +1,4 @@
-"""Single images, decoded by what they contain whatever their names say."""
+"""Decoding and encoding of single images, by their content and not by their names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from ..errors import VideoError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from ..arrays import ByteArray
 
-# Callers decode many images at once; OpenCV's own threads would only switch more.
+# Callers decode many images at once, so OpenCV's own threads would only cost switching.
 cv2.setNumThreads(0)
 
 _SIGNATURES = {
@@ -30,21 +30,20 @@ _PNG_END = b"IEND\xaeB`\x82"
 
 
 def image_codec(content: bytes) -> str:
-    """Return the name of an image's format by its first bytes; empty for what is none that is known."""
+    """Return the name of an image's format by its first bytes; empty for an unknown format."""
     return next((name for head, name in _SIGNATURES.items() if content.startswith(head)), "")
 
 
-def decode_image(content: bytes, name: str, *, colour: bool = True) -> NDArray[np.uint8]:
-    """Return an image as RGB (H, W, 3), or as grey (H, W) where `colour` is off.
+def decode_image(content: bytes, name: str, *, colour: bool = True) -> ByteArray:
+    """Return an image as RGB (H, W, 3), or as grey (H, W) without `colour`.
 
-    Grey, 16-bit and CMYK images are converted, transparency is dropped, and a photograph is turned as its EXIF
-    tag says, the way people see it.
+    Grey, 16-bit and CMYK images are converted, transparency is dropped, and a photograph is rotated by its EXIF tag.
 
     Args:
-        name: what an error calls the image.
+        name: name of the image in error messages.
 
     Raises:
-        VideoError: the bytes are no image, or not all of one.
+        VideoError: the bytes are not an image, or only part of one.
     """
     if not content:
         raise VideoError(f"{name} has no bytes", status="truncated")
@@ -60,27 +59,27 @@ def decode_image(content: bytes, name: str, *, colour: bool = True) -> NDArray[n
         raise VideoError(f"{name} cannot be decoded as an image")
     if colour:
         decoded = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-    return cast("NDArray[np.uint8]", decoded)
+    return cast("ByteArray", decoded)
 
 
-def resize_image(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Return an image in another size, (height, width, ...): averaged over areas where it shrinks."""
+def resize_image(image: ByteArray, width: int, height: int) -> ByteArray:
+    """Return an image resized to (height, width, ...), by area averaging if it shrinks."""
     if image.shape[:2] == (height, width):
         return image
     shrinks = width <= image.shape[1] and height <= image.shape[0]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cast("NDArray[np.uint8]", cv2.resize(image, (width, height), interpolation=method))
+    return cast("ByteArray", cv2.resize(image, (width, height), interpolation=method))
 
 
-def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
+def encode_jpeg(image: ByteArray, quality: int) -> bytes:
     """Return an RGB (H, W, 3) or grey (H, W) image as JPEG; colours are subsampled 4:2:0."""
     if image.ndim == 3:
-        image = cast("NDArray[np.uint8]", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        image = cast("ByteArray", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def _ends(content: bytes, codec: str) -> bool:
-    """Return whether an image goes on to its end: decoders fill what is cut off with grey and say nothing."""
+    """Return whether the image is complete: decoders fill a missing part with grey without an error."""
     if codec == "jpeg":
         return content.find(_JPEG_END, _jpeg_scan(content)) != -1
     if codec == "png":
@@ -89,7 +88,7 @@ def _ends(content: bytes, codec: str) -> bool:
 
 
 def _jpeg_scan(content: bytes) -> int:
-    """Return where the compressed data of a JPEG begins, behind a thumbnail with an end of its own."""
+    """Return where the compressed data of a JPEG begins, after any thumbnail, which has its own end marker."""
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF:
         marker = content[at + 1]

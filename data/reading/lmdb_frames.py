@@ -1,4 +1,4 @@
-"""LMDB databases of frames: opened read-only, once in each process that reads."""
+"""Reading LMDB databases of frames: opened read-only, once per process."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import lmdb
 from ..errors import VideoError
 
 META_KEY = "__meta__"
-"""Key of a JSON text that says what the database holds; all others are frames."""
+"""Key of the JSON text that describes the database; all other keys are frames."""
 
 _lock = Lock()
 _opened: dict[Path, tuple[object, lmdb.Environment]] = {}
 
 
 def data_file(path: Path) -> Path:
-    """Return the file that holds the bytes of the LMDB `path`, which may be a folder or that file itself."""
+    """Return the data file of the LMDB at `path`, which may be a folder or the file itself."""
     return path / "data.mdb" if path.is_dir() else path
 
 
 def encode_key(key: str) -> bytes:
-    """Return the bytes of a key; it may hold a file's name that is no UTF-8."""
+    """Return the bytes of a key, which may contain a file name that is not UTF-8."""
     return os.fsencode(key)
 
 
@@ -38,7 +38,7 @@ def keys_below(path: Path, prefix: str) -> list[str]:
 
 
 def read_values(path: Path, keys: Iterable[str]) -> list[bytes]:
-    """Return the bytes kept under each of `keys`.
+    """Return the values of `keys`, in order.
 
     Raises:
         VideoError: there is no such database or key, or it is damaged.
@@ -57,7 +57,7 @@ def read_values(path: Path, keys: Iterable[str]) -> list[bytes]:
 
 
 def find_value(path: Path, key: str) -> bytes | None:
-    """Return the bytes kept under `key`, or None where there is no such key.
+    """Return the value of `key`, or None if there is no such key.
 
     Raises:
         VideoError: there is no such database, or it is damaged.
@@ -84,7 +84,7 @@ def _keys(path: Path, prefix: bytes) -> list[bytes]:
 
 
 def _environment(path: Path) -> lmdb.Environment:
-    """Return the open database; read-only and without locks it survives a fork, but not that its file is replaced."""
+    """Return the open database, opened again if its file was replaced; read-only and unlocked, it survives a fork."""
     try:
         stat = data_file(path).stat()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What lies on disk: videos, images and folders of frames, found by path or by name."""
+"""Finding videos, images and folders of frames on disk, by path or by name."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..errors import DatasetFormatError
 from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ..index.records import FlowFiles, Kind
 
-_DEPTH = 4
-"""Folders below the root that are searched."""
-_PEEK = 32
-"""Entries of a folder that are looked at to see whether it holds frames."""
+_SEARCH_DEPTH = 4
+"""Levels of folders below the root that are searched."""
+_PEEK_ENTRIES = 32
+"""Entries of a folder that are read to see whether it holds frames."""
 _NUMBERED = re.compile(r"^(.*?)(\d+)(_[xy])?(\.\w+)$")
 
 
@@ -30,13 +30,13 @@ class Medium:
 
     @property
     def stem(self) -> str:
-        """Name without folder and, but for a folder, without suffix."""
+        """Name without folder and, for a file, without suffix."""
         path = PurePosixPath(self.path)
         return path.name if self.kind == "frames" else path.stem
 
 
 def kind_of(path: Path) -> Kind | None:
-    """Return what a path is: a folder counts as frames; None for what is not there or neither video nor image."""
+    """Return the kind of a path, where a folder counts as frames; None if it is missing or of another kind."""
     if path.is_dir():
         return "frames"
     suffix = path.suffix.lower()
@@ -45,10 +45,10 @@ def kind_of(path: Path) -> Kind | None:
     return "video" if suffix in VIDEO_SUFFIXES else "image"
 
 
-def media_below(root: Path, below: str = "", depth: int = _DEPTH) -> Iterator[Medium]:
+def media_below(root: Path, below: str = "", depth: int = _SEARCH_DEPTH) -> Iterator[Medium]:
     """Yield every video and every folder of frames below `root`, in the order of their paths.
 
-    A folder that holds images is a folder of frames, and what it holds is not looked at.
+    A folder that holds images is a folder of frames, and is not searched further.
     """
     folders = []
     for entry in sorted(os.scandir(root / below), key=lambda entry: entry.name):
@@ -69,7 +69,7 @@ def media_below(root: Path, below: str = "", depth: int = _DEPTH) -> Iterator[Me
 def holds_frames(folder: Path) -> bool:
     """Return whether images are among the first entries of a folder."""
     with os.scandir(folder) as entries:
-        for _, entry in zip(range(_PEEK), entries, strict=False):
+        for _, entry in zip(range(_PEEK_ENTRIES), entries, strict=False):
             if PurePosixPath(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
                 return True
     return False
@@ -84,10 +84,10 @@ class MediaByName:
             self._named[medium.stem].append(medium)
 
     def find(self, stems: Sequence[str], *, folder: str = "") -> Medium | None:
-        """Return what is called like one of `stems`, the first that is there, or None.
+        """Return the medium named by the first of `stems` that exists, or None.
 
         Args:
-            folder: of several of one name the one in a folder of this name is taken, else the first.
+            folder: of several media of one name, the one in a folder of this name is returned, else the first.
         """
         for stem in stems:
             named = self._named.get(stem)
@@ -99,20 +99,20 @@ class MediaByName:
 
 
 class ListedPaths:
-    """Finds what lists name when it is not said to which folder their paths belong."""
+    """Finds the media that lists name, when their paths may start in one of several folders."""
 
     def __init__(self, root: Path, folders: Sequence[str]) -> None:
-        """Remember where to look: the root itself, then `folders` below it."""
+        """Search the root itself, then `folders` below it."""
         self._root = root
         self._folders = ["", *(name for name in folders if (root / name).is_dir())]
 
     def find(self, listed: str) -> Medium | None:
-        """Return what the path `listed` leads to, or None."""
+        """Return the medium at the path `listed` in one of the folders, or None."""
         for position, folder in enumerate(self._folders):
             path = f"{folder}/{listed}" if folder else listed
             kind = kind_of(self._root / path)
             if kind is not None:
-                # The next is most likely to lie beside this one.
+                # The next path is most likely in the same folder.
                 self._folders.insert(0, self._folders.pop(position))
                 return Medium(path=path, kind=kind)
         return None
@@ -120,15 +120,15 @@ class ListedPaths:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameNames:
-    """How the files of a folder of frames are called: printf patterns, without the folder."""
+    """Names of the files in a folder of frames: printf patterns, without the folder."""
 
     frame: str = ""
-    """Empty where the names have no pattern: all images, in natural order."""
+    """Empty if the names have no pattern: then all images count, in natural order."""
     flow_x: str = ""
     flow_y: str = ""
 
     def flow_files(self, folder: str) -> FlowFiles | None:
-        """Return the flow that lies beside the frames in `folder`, or None."""
+        """Return the flow in the same `folder` as the frames, or None."""
         if not self.flow_x:
             return None
         place = folder.replace("%", "%%")
@@ -136,13 +136,13 @@ class FrameNames:
 
 
 def frame_names(folder: Path) -> FrameNames:
-    """Return how the frames and the flow images in `folder` are called, told from the names that are there.
+    """Return the patterns of the names of frames and flow images in `folder`.
 
     Known are `img_00001.jpg` with `flow_x_00001.jpg` (TSN, mmaction2), `00001.jpg` with `00001_x.jpg` (IBM),
     `frame000001.jpg`, and any other prefix before the number.
 
     Raises:
-        DatasetFormatError: flow lies there too, and the frames have no one pattern to tell them apart.
+        DatasetFormatError: the folder also holds flow, and the frames do not have exactly one pattern.
     """
     patterns: dict[str, int] = defaultdict(int)
     for name in os.listdir(folder):
@@ -170,7 +170,7 @@ def _pattern(name: str) -> str:
 
 
 def _flow_of(pattern: str) -> str:
-    """Return `x` or `y` for a pattern of flow images, else nothing."""
+    """Return `x` or `y` for a pattern of flow images, else an empty string."""
     for axis in ("x", "y"):
         if pattern.startswith(f"flow_{axis}_") or f"d_{axis}." in pattern:
             return axis

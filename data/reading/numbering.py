@@ -1,4 +1,4 @@
-"""Frames whose names carry their numbers: which there are, in what order, and which one is missing."""
+"""Frames with numbers in their names: their order, and which one is missing."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a pattern; `%%` stands for a percent sign.
+        """Return the pattern that `text` writes; `%%` stands for a percent sign.
 
         Raises:
-            DatasetFormatError: it holds no number, or several.
+            DatasetFormatError: it has no number, or several.
         """
         found = list(_NUMBER.finditer(text))
         if len(found) != 1:
-            raise DatasetFormatError(f"{text!r} is no name with one number; write it like img_%05d.jpg")
+            raise DatasetFormatError(f"{text!r} is not a name with one number; write it like img_%05d.jpg")
         number = found[0]
         prefix = text[: number.start()] + number[1]
         return cls(
@@ -46,7 +46,7 @@ class Pattern:
         return f"{self.prefix}{number:0{self.width}d}{self.suffix}"
 
     def number(self, name: str) -> int | None:
-        """Return the number that a name carries, or None for a name of something else."""
+        """Return the number in a name, or None if the name does not match the pattern."""
         digits = name[len(self.prefix) : len(name) - len(self.suffix)]
         if not digits.isascii() or not digits.isdigit() or self.name(int(digits)) != name:
             return None
@@ -79,7 +79,7 @@ def natural_key(name: str) -> tuple[tuple[int, str], ...]:
 
 
 def _require_unbroken(ordered: list[str]) -> None:
-    """Refuse names that count up by one but for a gap; names that are no such numbering have no gaps."""
+    """Check that names which count up by one have no gap; other names are not checked."""
     split = [_DIGITS.split(name) for name in ordered]
     if len(ordered) < 3 or any(len(parts) < 3 for parts in split):
         return

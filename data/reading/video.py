@@ -1,7 +1,7 @@
 """Sequential decoding of videos with PyAV.
 
-Frames are numbered in the order in which the decoder gives them out. Timestamps and header counts
-are ignored: in MPEG-4 AVI files with B-frames the first are out of order and the second too high.
+Frames are numbered in the order in which the decoder returns them. Timestamps and header counts are
+ignored: in MPEG-4 AVI files with B-frames, timestamps are out of order and counts too high.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from .frames_hash import FramesHash
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
-    from numpy.typing import NDArray
+
+    from ..arrays import ByteArray
 
 MIN_FRAMES = 2
-"""A video of fewer frames shows no motion; it is reported as `short`."""
+"""A video with fewer frames shows no motion and is reported as `short`."""
 
-# A file that is really a playlist must not make the demuxer open other files or addresses.
+# A file that is in fact a playlist must not make the demuxer open other files or addresses.
 _OPEN_OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": "avi,mov,mp4,matroska,webm,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,gif",
@@ -40,14 +41,14 @@ _OPEN_OPTIONS = {
 
 _BRIGHTNESS_FIRST = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"})
 
-# Headers of sound AVI files over-count by one frame (HMDB51); more than this is a cut file.
+# Headers of valid AVI files count one frame too many (HMDB51); with a larger difference the file is cut.
 _HEADER_SLACK_FRAMES = 2
 _HEADER_SLACK_SHARE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoFacts:
-    """What one sequential pass over a video showed."""
+    """The result of decoding a video once."""
 
     n_frames: int
     width: int
@@ -55,9 +56,9 @@ class VideoFacts:
     fps: float
     codec: str
     header_frames: int
-    """What the container claims; 0 if it claims nothing."""
+    """Number of frames in the container's header; 0 if it has none."""
     frames_hash: str
-    """Of the brightness of all frames, see `frames_hash`."""
+    """Hash of the brightness of all frames, see `frames_hash`."""
 
 
 def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
@@ -78,13 +79,13 @@ def decode_frames(
     start: int = 0,
     end: int | None = None,
     keep: Container[int] | None = None,
-) -> Iterator[NDArray[np.uint8]]:
+) -> Iterator[ByteArray]:
     """Yield the frames `start` to `end` (exclusive) of a video as RGB arrays (H, W, 3), in decode order.
 
     All frames have the size of the first one, scaled down to `short_side` by area averaging.
 
     Args:
-        keep: numbers, counted from `start`, of the frames that are wanted; None for all.
+        keep: numbers, counted from `start`, of the frames to yield; None for all.
 
     Raises:
         VideoError: the file is not a video or cannot be decoded to its end.
@@ -100,16 +101,16 @@ def decode_frames(
         if keep is not None and number not in keep:
             continue
         picture = reformatter.reformat(frame, width=size[0], height=size[1], format="rgb24", interpolation=method)
-        yield cast("NDArray[np.uint8]", picture.to_ndarray())
+        yield cast("ByteArray", picture.to_ndarray())
 
 
-def decode_video(path: Path, *, short_side: int | None = None) -> NDArray[np.uint8]:
+def decode_video(path: Path, *, short_side: int | None = None) -> ByteArray:
     """Return all frames of a video, (T, H, W, 3); see `decode_frames`."""
     return np.stack(list(decode_frames(path, short_side=short_side)))
 
 
 def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> VideoFacts:
-    """Decode a video once, without converting its frames, and return what `start` to `end` really holds.
+    """Return the facts about the frames `start` to `end` of a video, decoded once without converting them.
 
     Raises:
         VideoError: the file is not a video or cannot be decoded to its end.
@@ -137,7 +138,7 @@ def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> Vide
 
 
 def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Measurement:
-    """Decode a video once and say what `start` to `end` holds, or why it is unusable; never raises for that."""
+    """Return the measurement of the frames `start` to `end` of a video; an unusable video is not an error."""
     if not path.is_file():
         return Measurement(status="missing", note="there is no such file")
     try:
@@ -151,7 +152,7 @@ def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Meas
     except VideoError as error:
         status: Status = "truncated" if cut else "corrupt"
         return Measurement(status=status, sha1=sha1, note=cut or str(error))
-    # What a file claims as a whole says nothing of a segment that is all there.
+    # The header counts of the whole file do not matter for a segment.
     whole = start == 0 and end is None
     fault = _fault(facts, cut) if whole else frames_fault(facts.n_frames, start, end)
     if fault is not None:
@@ -171,7 +172,7 @@ def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Meas
 def frames_fault(n_frames: int, start: int, end: int | None, *, least: int = MIN_FRAMES) -> tuple[Status, str] | None:
     """Return what is wrong with a clip of which `n_frames` decode between `start` and `end`, or None.
 
-    Lists that were made from headers claim a frame or two too many; that is no fault.
+    Lists made from headers claim a frame or two too many, which is tolerated.
     """
     if n_frames == 0:
         return ("truncated", f"it has no frame {start}") if start else ("corrupt", "no frame can be decoded")
@@ -195,12 +196,12 @@ def _slack(claimed: int) -> float:
     return max(_HEADER_SLACK_FRAMES, _HEADER_SLACK_SHARE * claimed)
 
 
-def _brightness(frame: VideoFrame) -> NDArray[np.uint8]:
-    """Return the grey picture of a frame, (H, W), without a conversion where the decoder made one."""
+def _brightness(frame: VideoFrame) -> ByteArray:
+    """Return the grey picture of a frame, (H, W), without conversion if the decoder already made one."""
     if frame.format.name not in _BRIGHTNESS_FIRST:
-        return cast("NDArray[np.uint8]", frame.to_ndarray(format="gray"))
+        return cast("ByteArray", frame.to_ndarray(format="gray"))
     plane = frame.planes[0]
-    flat: NDArray[np.uint8] = np.frombuffer(cast("bytes", plane), np.uint8)
+    flat: ByteArray = np.frombuffer(cast("bytes", plane), np.uint8)
     return flat.reshape(-1, plane.line_size)[: frame.height, : frame.width]
 
 
@@ -218,7 +219,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
     with container:
         if not container.streams.video:
             raise VideoError(f"{path} holds no video stream")
-        # Callers decode many files at once; more threads per file would only switch more.
+        # Callers decode many files at once, so more threads per file would only cost switching.
         container.streams.video[0].codec_context.thread_count = 1
         yield container
 
@@ -238,7 +239,7 @@ def _reason(error: Exception) -> str:
 
 
 def _cut_short(path: Path) -> str | None:
-    """Say how many bytes an AVI file lacks by its own RIFF header, or None."""
+    """Return a clause with the number of bytes that an AVI file lacks by its RIFF header, or None."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)

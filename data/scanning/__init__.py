@@ -1,1 +1,1 @@
-"""Scanning a folder: its layout, its clips, and what decoding each of them shows."""
+"""Scanning a data set: recognising its layout, listing its clips and decoding each of them once."""

@@ -1,4 +1,4 @@
-"""Measuring all clips of a data set in parallel, remembering what is already known."""
+"""Measuring all clips of a data set in parallel, with results kept for the next scan."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from ..reading.lmdb_frames import data_file
 from ..reading.video import MIN_FRAMES, frames_fault, measure_video
 
 FLOW_SLACK_PAIRS = 1
-"""Pairs that listed flow may lack; the last one is repeated (some tools leave it out)."""
+"""Number of pairs that listed flow may lack: some tools leave out the last one, which is then repeated."""
 
 _MEMORY_FORMAT = 2
-_FILES_LOOKED_AT = 8
+_SAMPLED_FILES = 8
 
 
 class Measurements:
-    """Results of `measure_clip`, kept in a file so that a scan goes on where it was killed.
+    """Results of `measure_clip`, kept in a file so that a killed scan continues where it was.
 
-    A result counts as long as the size and modification time of its files stay as they were. Each is
-    one line of JSON, appended as soon as it is known; a line cut by a crash is ignored.
+    A result is valid as long as the sizes and modification times of its files do not change. Each is
+    one line of JSON, appended at once; a line cut by a crash is ignored.
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Read what `path` remembers; with None, remember within this object only."""
+        """Read the results in `path`; None keeps results in this object only."""
         self._path = path
         self._write_lock = Lock()
         self._known: dict[str, Measurement] = {}
         self.read()
 
     def read(self) -> None:
-        """Read the file again, for what another process has added."""
+        """Read the file again, to get the results that other processes added."""
         if self._path is not None and self._path.exists():
             for line in self._path.read_bytes().splitlines():
                 self._read_line(line)
@@ -67,12 +67,12 @@ class Measurements:
             self._known[key] = measured
             if self._path is not None:
                 with self._path.open("ab") as file:
-                    # The empty line ends one that a killed process left unfinished.
+                    # The newline in front ends a line that a killed process left unfinished.
                     file.write(b"\n" + json.dumps(entry).encode() + b"\n")
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the right to write, which one process has at a time."""
+        """Hold the file lock, which one process has at a time, and read the results of the others."""
         if self._path is None:
             yield
             return
@@ -88,10 +88,10 @@ def measure_all(
     *,
     progress: Progress | None = None,
 ) -> dict[str, Measurement]:
-    """Return what each clip below `root` holds, by its id; decodes only those `memory` does not know.
+    """Return the measurements of all clips below `root`, by id; only clips that are not in `memory` are decoded.
 
-    Where everything is known nothing is locked or written. Else one process decodes and those that
-    ask at the same time wait for what it finds.
+    If all are known, nothing is locked or written. Otherwise one process decodes, and others that ask at the same
+    time wait for its results.
     """
     keys = {clip: _key(root, clip) for clip in clips}
     found = {clip.id: measure_clip(root, clip) for clip, key in keys.items() if key is None}
@@ -108,7 +108,7 @@ def measure_all(
 
 
 def measure_clip(root: Path, clip: ListedClip) -> Measurement:
-    """Decode all frames of a clip and say what it holds, or why it is unusable; never raises for that."""
+    """Return the measurement of a clip after decoding all its frames; an unusable clip is not an error."""
     if clip.kind == "video":
         measured = measure_video(root / clip.path, start=clip.start, end=clip.end)
     else:
@@ -137,7 +137,7 @@ def _measure_pictures(root: Path, clip: ListedClip) -> Measurement:
         return Measurement(status=error.status, note=str(error))
     if n_frames == 0 and clip.start == 0:
         return Measurement(status="empty", note="it holds no images")
-    # A database may have been made of single images.
+    # A database may consist of single images.
     least = 1 if clip.kind in ("image", "lmdb") else MIN_FRAMES
     fault = frames_fault(n_frames, clip.start, clip.end, least=least)
     if fault is not None:
@@ -156,7 +156,7 @@ def _measure_pictures(root: Path, clip: ListedClip) -> Measurement:
 def _recall(
     keys: dict[ListedClip, str | None], memory: Measurements, found: dict[str, Measurement]
 ) -> list[ListedClip]:
-    """Add to `found` what is remembered and return the clips that are still unknown."""
+    """Return the clips that are not in `memory`, after adding the results of the others to `found`."""
     unknown = []
     for clip, key in keys.items():
         if clip.id in found or key is None:
@@ -170,7 +170,7 @@ def _recall(
 
 
 def _key(root: Path, clip: ListedClip) -> str | None:
-    """Return what identifies a clip's content without reading it, or None where there is nothing."""
+    """Return a key of a clip's content that needs no decoding, or None if its files are missing."""
     path = root / clip.path
     try:
         if clip.kind == "frames":
@@ -190,16 +190,16 @@ def _key(root: Path, clip: ListedClip) -> str | None:
 
 
 def _folder_state(folder: Path) -> str:
-    """Return what changes when a folder of frames is filled again.
+    """Return a text that changes when a folder of frames is filled again.
 
-    A look at every frame of a large set would take longer than opening it may; adding, removing and replacing
-    files changes the folder's time, and rewriting them all in place changes those that are looked at.
+    Reading the time of every frame would make opening a large set too slow. Adding, removing and replacing files
+    changes the folder's time, and rewriting all of them in place changes the files that are sampled.
     """
     if not folder.is_dir():
         return ""
     names = sorted(entry.name for entry in os.scandir(folder))
-    looked_at = names[:: max(1, len(names) // _FILES_LOOKED_AT)]
-    stats = [(folder / name).stat() for name in looked_at]
+    sampled = names[:: max(1, len(names) // _SAMPLED_FILES)]
+    stats = [(folder / name).stat() for name in sampled]
     files = ",".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
     digest = hashlib.sha1(files.encode(), usedforsecurity=False).hexdigest()[:16]
     return f"{len(names)}|{folder.stat().st_mtime_ns}|{digest}"

@@ -1,4 +1,4 @@
-"""What people want to know about a data set: what is wrong with it, and what is in it."""
+"""The reports of `hpo data check` (problems of a data set) and `hpo data stats` (its content)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..specs import SplitSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitCount:
-    """Usable clips in each part of one official split, or why it cannot be used."""
+    """Numbers of usable clips in each part of one official split, or the reason why it cannot be used."""
 
     number: int
     fit: int = 0
@@ -26,7 +26,7 @@ class SplitCount:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckReport:
-    """Everything `hpo data check` shows."""
+    """The content of `hpo data check`."""
 
     layout: str
     version: str
@@ -34,9 +34,9 @@ class CheckReport:
     n_frames: int
     problems: tuple[Problem, ...]
     duplicates: tuple[tuple[str, ...], ...]
-    """Ids of usable clips of which all frames are the same, however their files are packed."""
+    """Ids of usable clips with the same decoded frames, in tuples."""
     sizes: dict[str, int]
-    """Width x height to the number of clips, most frequent first."""
+    """Number of clips by width x height, most frequent first."""
     clips_per_class: dict[str, int]
     groups_per_class: dict[str, int]
     splits: tuple[SplitCount, ...]
@@ -50,7 +50,7 @@ class CheckReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spread:
-    """Five numbers that say how a quantity is spread over clips."""
+    """The distribution of a quantity over clips in five numbers: minimum, quartiles and maximum."""
 
     least: float
     lower: float
@@ -78,12 +78,12 @@ class ClassStats:
     groups: int
     frames: int
     sides: dict[str, dict[str, int]]
-    """Split number to side to the number of clips."""
+    """Number of clips by split number and side."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stats:
-    """Everything `hpo data stats` shows, over usable clips."""
+    """The content of `hpo data stats`, over usable clips."""
 
     layout: str
     version: str
@@ -91,7 +91,7 @@ class Stats:
     groups: int
     frames: int
     hours: float
-    """Where the frame rate is known."""
+    """Of the clips with a known frame rate."""
     frames_per_clip: Spread
     short_side: Spread
     fps: dict[str, int]
@@ -102,7 +102,7 @@ class Stats:
 
 
 def check(index: Index) -> CheckReport:
-    """Return counts, problems and duplicates of an index; opens no file."""
+    """Return counts, problems and duplicates of an index, without opening a file."""
     by_content: defaultdict[str, list[str]] = defaultdict(list)
     groups: dict[str, set[str]] = {name: set() for name in index.class_names}
     for clip in index.usable:
@@ -125,7 +125,7 @@ def check(index: Index) -> CheckReport:
 
 
 def stats(index: Index) -> Stats:
-    """Return what is in a data set; opens no file."""
+    """Return statistics of an index, without opening a file."""
     clips = index.usable
     by_class: defaultdict[str, list[ClipRecord]] = defaultdict(list)
     for clip in clips:

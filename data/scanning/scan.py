@@ -1,4 +1,4 @@
-"""Scanning a folder: its layout, the clips that it lists, and what decoding each of them once shows."""
+"""Scanning a data set: recognising its layout, listing its clips and decoding each of them once."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def scan(
 
     Args:
         root: the data set's folder.
-        name: its layout, see `formats.LAYOUTS`; `auto` recognises it.
+        name: its layout, see `importers.registry.LAYOUTS`; `auto` recognises it.
         group_pattern: see `groups.regroup`.
-        memory: file that remembers measured clips, so that a second scan decodes only new ones.
+        memory: file with the results of earlier scans, so that only new clips are decoded.
 
     Raises:
-        DatasetError: the folder cannot be read as this layout. A broken video is no error: it is
+        DatasetError: the folder cannot be read in this layout. A broken video is not an error: it is
             in the index with its status.
     """
-    from .measure import Measurements, measure_all  # brings FFmpeg
+    from .measure import Measurements, measure_all  # imports FFmpeg
 
     root = Path(root).expanduser()
     name, listing = read_listing(root, name, group_pattern)
@@ -58,7 +58,7 @@ def scan_into(
     group_pattern: str | None = None,
     progress: Progress | None = None,
 ) -> Index:
-    """Scan with the memory that every user of `cache_dir` shares; see `scan`.
+    """Return the index of a data set, using the scan results that all users of `cache_dir` share; see `scan`.
 
     Raises:
         CacheError: the folder cannot be made or written to.
@@ -76,10 +76,10 @@ def scan_into(
 
 
 def read_listing(root: Path, name: str, group_pattern: str | None = None) -> tuple[str, Listing]:
-    """Return the layout of a data set, recognised where `name` is `auto`, and the clips that it lists.
+    """Return the layout of a data set (recognised if `name` is `auto`) and the clips that it lists.
 
     Raises:
-        DatasetError: the folder cannot be read as this layout.
+        DatasetError: the folder cannot be read in this layout.
     """
     root = root.expanduser()
     try:
@@ -92,7 +92,7 @@ def read_listing(root: Path, name: str, group_pattern: str | None = None) -> tup
 
 
 def _require_text(root: Path, listing: Listing) -> None:
-    """Refuse names that no list, database or JSON file could hold."""
+    """Check that all names can be written as UTF-8, so that lists, databases and JSON files can hold them."""
     for name in (*listing.class_names, *(name for clip in listing.clips for name in (clip.id, clip.path))):
         try:
             name.encode()
@@ -101,7 +101,7 @@ def _require_text(root: Path, listing: Listing) -> None:
 
 
 def write_scan(index: Index, folder: Path) -> None:
-    """Write `index.json`, and beside it for people `labels.json` (number to name) and `meta.json`.
+    """Write `index.json`, and the readable `labels.json` (number to name) and `meta.json`.
 
     Raises:
         CacheError: the folder cannot be written to.

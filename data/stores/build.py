@@ -1,13 +1,13 @@
-"""Building a cache: in parallel, killed at any moment, the same bytes whenever it is done.
+"""Building a cache in parallel; a build that was killed at any moment resumes, and always gives the same bytes.
 
     <folder>.building/
-        shard-00000.bin         finished: on the disk, then renamed
+        shard-00000.bin         finished: flushed to the disk, then renamed
         shard-00001.bin.part    being written; begun again after a kill
-        sizes/00000.npy         bytes of each frame of a finished shard, where they vary
-        manifest.json           written last: all that is missing is the new name
+        sizes/00000.npy         bytes of each frame of a finished shard, for forms in which they vary
+        manifest.json           written last: after it the folder is only renamed
 
-A shard holds consecutive clips. Which ones follows from the index alone, so that a killed build can go on and two
-machines build the same files.
+A shard holds consecutive clips. The index alone determines which, so a killed build can resume, and two machines build
+the same files.
 """
 
 from __future__ import annotations
@@ -33,49 +33,49 @@ from .manifest import MANIFEST_FILE, Manifest
 from .shards import SIZES_FILE, shard_name
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from ..arrays import ByteArray, Sizes
 
 SHARD_BYTES = 16 << 20
-"""Of decoded frames: small enough that few are lost by a kill, and that small sets are built on all cores.
+"""Decoded bytes per shard: so few that a kill loses little work, and small sets are built on all cores.
 
-Which clips a shard holds depends on this and the next: another value is another `CACHE_FORMAT`.
+The clips of a shard depend on this and on `MAX_SHARDS`: changing one of them needs another `CACHE_FORMAT`.
 """
-MOST_SHARDS = 2048
+MAX_SHARDS = 2048
 _SPARE_BYTES = 64 << 20
-"""Left free on the disk beside the cache."""
+"""Bytes that must stay free on the disk."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """What a cache is made of, whatever form its frames are kept in."""
+    """The frames that a cache is made of, independent of its form."""
 
     clips: Sequence[ClipRecord]
     channels: int
     shape: Callable[[ClipRecord], tuple[int, int, int]]
-    """Gives (frames, height, width) of a clip before it is decoded."""
-    frames: Callable[[ClipRecord], Iterator[NDArray[np.uint8]]]
-    """Gives the frames of a clip, (H, W, channels)."""
+    """Returns (frames, height, width) of a clip before it is decoded."""
+    frames: Callable[[ClipRecord], Iterator[ByteArray]]
+    """Yields the frames of a clip, (H, W, channels)."""
     stage: str = "prepare"
-    """What progress is reported as."""
+    """Name of the step in progress reports."""
 
     def decoded_bytes(self, clip: ClipRecord) -> int:
-        """Return the bytes of a clip's frames before they are brought into any form."""
+        """Return the bytes of a clip's decoded frames."""
         n_frames, height, width = self.shape(clip)
         return n_frames * height * width * self.channels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shard:
-    """Consecutive clips that are written into one file."""
+    """Consecutive clips in one file."""
 
     number: int
     clips: tuple[ClipRecord, ...]
 
 
 def plan_shards(recipe: Recipe) -> list[Shard]:
-    """Return which clips lie in which shard."""
+    """Return the shards with their clips."""
     sizes = [recipe.decoded_bytes(clip) for clip in recipe.clips]
-    limit = max(SHARD_BYTES, sum(sizes) // MOST_SHARDS)
+    limit = max(SHARD_BYTES, sum(sizes) // MAX_SHARDS)
     shards: list[list[ClipRecord]] = []
     filled = limit
     for clip, size in zip(recipe.clips, sizes, strict=True):
@@ -88,7 +88,7 @@ def plan_shards(recipe: Recipe) -> list[Shard]:
 
 
 class Build:
-    """One process's work on an unfinished cache; the caller holds the lock."""
+    """Builds one cache; the caller holds its lock."""
 
     def __init__(self, recipe: Recipe, form: str, folder: Path, settings: Mapping[str, Any]) -> None:
         self._recipe = recipe
@@ -103,15 +103,15 @@ class Build:
         self._done = 0
 
     def run(self, estimate: int, progress: Progress | None, *, meta: Mapping[str, Any] | None = None) -> None:
-        """Build what is not there yet, and give the folder its name.
+        """Build the missing shards, and give the folder its final name.
 
         Args:
-            estimate: bytes that the cache will have, to be found free on the disk.
-            meta: what a database says of itself.
+            estimate: expected bytes of the cache, which must be free on the disk.
+            meta: description to store in an LMDB.
 
         Raises:
             CacheError: the disk is too small, or a clip has changed since it was measured.
-            VideoError: a clip that could be decoded before cannot be any more.
+            VideoError: a clip cannot be decoded any more.
         """
         self._require_space(estimate)
         self._sizes.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ class Build:
 
     def _require_space(self, estimate: int) -> None:
         there = sum(file.stat().st_size for file in self._aside.rglob("*") if file.is_file())
-        # While a database is filled, the shards it is made of are still there.
+        # While an LMDB is filled, the shards that it is made of still exist.
         needed = estimate * (2 if self._name == "lmdb" else 1) - there
         free = shutil.disk_usage(self._folder.parent).free
         if needed + _SPARE_BYTES > free:
@@ -145,9 +145,9 @@ class Build:
             n_frames = sum(self._recipe.shape(clip)[0] for clip in shard.clips)
             return len(sizes) == n_frames and file.stat().st_size == int(sizes.sum(dtype=np.int64))
         except (OSError, ValueError):
-            return False  # not begun, or cut short by a failing machine
+            return False  # not begun, or incomplete after a crash of the machine
 
-    def _sizes_of(self, shard: Shard) -> NDArray[np.uint32]:
+    def _sizes_of(self, shard: Shard) -> Sizes:
         """Return the bytes of each frame of a shard."""
         if self._form.frame_bytes is None:
             return np.asarray(np.load(self._sizes / f"{shard.number:05d}.npy"), np.uint32)
@@ -164,7 +164,7 @@ class Build:
                 for record in self._records(clip):
                     stream.write(record)
                     sizes.append(len(record))
-                self._tell(progress)
+                self._report(progress)
             stream.flush()
             os.fsync(stream.fileno())
         if self._form.frame_bytes is None:
@@ -172,11 +172,11 @@ class Build:
         aside.replace(file)
 
     def _records(self, clip: ClipRecord) -> Iterator[bytes]:
-        """Yield the bytes of each frame of a clip, and see that they are what was measured."""
+        """Yield the bytes of each frame of a clip, and check that its shape is the one measured."""
         shape, count = self._recipe.shape(clip), 0
         changed = CacheError(f"{clip.path} has changed since it was scanned; start again")
 
-        def checked() -> Iterator[NDArray[np.uint8]]:
+        def checked() -> Iterator[ByteArray]:
             for number, frame in enumerate(self._recipe.frames(clip)):
                 if frame.shape[:2] != shape[1:] or number >= shape[0]:
                     raise changed
@@ -188,7 +188,7 @@ class Build:
         if count != shape[0]:
             raise changed
 
-    def _tell(self, progress: Progress | None) -> None:
+    def _report(self, progress: Progress | None) -> None:
         with self._report_lock:
             self._done += 1
             if progress is not None:
@@ -204,7 +204,7 @@ class Build:
             _save_array(self._aside / SIZES_FILE, np.concatenate([*sizes, np.empty(0, np.uint32)]))
         manifest.save(self._aside)
 
-    def _manifest(self, sizes: Sequence[NDArray[np.uint32]]) -> Manifest:
+    def _manifest(self, sizes: Sequence[Sizes]) -> Manifest:
         shapes = [self._recipe.shape(clip) for clip in self._recipe.clips]
         offset: list[int] = []
         for shard, sizes_of in zip(self._shards, sizes, strict=True):
@@ -227,7 +227,7 @@ class Build:
         )
 
     def _tidy(self) -> None:
-        """Remove what the finished cache does not need."""
+        """Remove files that the finished cache does not need."""
         shutil.rmtree(self._sizes, ignore_errors=True)
         if self._name == "lmdb":
             for shard in self._aside.glob("shard-*.bin"):
@@ -235,11 +235,11 @@ class Build:
 
 
 def building_folder(folder: Path) -> Path:
-    """Return where a cache lies while it is not finished."""
+    """Return the folder of an unfinished cache."""
     return folder.with_name(f"{folder.name}.building")
 
 
-def _save_array(path: Path, array: NDArray[np.uint32]) -> None:
+def _save_array(path: Path, array: Sizes) -> None:
     aside = path.with_name(f"{path.name}.part")
     with aside.open("wb") as file:
         np.save(file, array)

@@ -1,4 +1,4 @@
-"""The forms of prepared frames, by the names that a specification gives."""
+"""The forms of prepared frames, by their names in specifications."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from .manifest import Manifest
 from .shards import ShardStore
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from ..arrays import ByteArray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Form:
-    """One way to keep frames."""
+    """One form of prepared frames: how it is written and read."""
 
     store: type[ShardStore]
-    encode: Callable[[Iterable[NDArray[np.uint8]]], Iterator[bytes]]
-    """Gives the bytes of each frame, one for one."""
+    encode: Callable[[Iterable[ByteArray]], Iterator[bytes]]
+    """Yields the bytes of each frame."""
     frame_bytes: Callable[[int, int, int], int] | None = None
-    """Bytes of a frame by its height, width and channels; None where that depends on the picture."""
+    """Returns the bytes of a frame by its height, width and channels; None if they depend on the picture."""
     flow: bool = False
-    """Whether it can keep flow."""
+    """Whether the form can hold flow."""
 
 
 FORMS = {
@@ -40,10 +39,10 @@ FORMS = {
 
 
 def open_store(folder: Path) -> ShardStore:
-    """Open the finished cache in `folder`.
+    """Return the store of the finished cache in `folder`.
 
     Raises:
-        CacheError: it is not there, or not as it was when it was finished.
+        CacheError: there is none, or its files were changed.
     """
     manifest = Manifest.load(folder)
     if manifest.form not in FORMS:

@@ -1,7 +1,7 @@
 """Frames as JPEG images, packed into shards.
 
-RGB is kept at quality 90 with chroma at half size. The two components of flow lie above each other in one grey image
-of quality 95; on real clips that costs less than a hundredth of a pixel of motion on average.
+RGB is stored at quality 90 with chroma at half size. The two components of flow are stored above each other in one grey
+image of quality 95; on real clips the mean error is less than a hundredth of a pixel of motion.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .protocol import Box
 from .shards import ShardStore
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from ..arrays import ByteArray, Indices
 
 RGB_QUALITY = 90
 FLOW_QUALITY = 95
@@ -29,9 +29,9 @@ DATABASE_FILE = "data.mdb"
 
 
 class JpegStore(ShardStore):
-    """Frames as JPEG images, decoded in whole and then cropped."""
+    """Frames as JPEG images, which are decoded whole and then cropped."""
 
-    def read_into(self, id_: str, indices: NDArray[np.intp], box: Box, target: NDArray[np.uint8]) -> None:
+    def read_into(self, id_: str, indices: Indices, box: Box, target: ByteArray) -> None:
         """Copy `box` of the frames `indices` into `target` (T, box.height, box.width, channels)."""
         wanted, places = np.unique(indices, return_inverse=True)
         for position, content in enumerate(self._images(id_, [int(index) for index in wanted])):
@@ -39,11 +39,11 @@ class JpegStore(ShardStore):
             target[at[0]] = self._decoded(id_, content, box)
             target[at[1:]] = target[at[0]]
 
-    def _images(self, id_: str, wanted: Sequence[int]) -> Iterable[NDArray[np.uint8]]:
+    def _images(self, id_: str, wanted: Sequence[int]) -> Iterable[ByteArray]:
         shard, ends = self._records(id_)
         return (shard[ends[index] : ends[index + 1]] for index in wanted)
 
-    def _decoded(self, id_: str, content: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    def _decoded(self, id_: str, content: ByteArray, box: Box) -> ByteArray:
         _, height, width = self.shape(id_)
         vertical = slice(box.top, box.top + box.height)
         horizontal = slice(box.left, box.left + box.width)
@@ -54,20 +54,20 @@ class JpegStore(ShardStore):
         else:
             image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
             if image is not None and image.shape == (height, width, 3):
-                return cast("NDArray[np.uint8]", cv2.cvtColor(image[vertical, horizontal], cv2.COLOR_BGR2RGB))
+                return cast("ByteArray", cv2.cvtColor(image[vertical, horizontal], cv2.COLOR_BGR2RGB))
         raise CacheError(f"a frame of {id_!r} in {self.folder} is damaged; delete {self.folder}")
 
 
 class DatabaseStore(JpegStore):
-    """The same images in an LMDB under `<id>/%05d`, the first one 00001, with what an import of them needs."""
+    """The same images in an LMDB under `<id>/%05d`, counted from 00001, with the description for its importer."""
 
     varying: ClassVar[bool] = False
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest) -> Self:
-        """Open a finished cache; the database itself is opened by the first who reads."""
+        """Return the store of a finished cache; the LMDB itself is opened at the first read."""
         if not (folder / DATABASE_FILE).is_file():
-            raise CacheError(f"{folder / DATABASE_FILE} is gone; delete {folder}")
+            raise CacheError(f"{folder / DATABASE_FILE} is missing: delete {folder}")
         return cls(folder, manifest)
 
     @property
@@ -75,7 +75,7 @@ class DatabaseStore(JpegStore):
         """Bytes of the database."""
         return (self.folder / DATABASE_FILE).stat().st_size
 
-    def _images(self, id_: str, wanted: Sequence[int]) -> Iterable[NDArray[np.uint8]]:
+    def _images(self, id_: str, wanted: Sequence[int]) -> Iterable[ByteArray]:
         self._row(id_)
         try:
             contents = read_values(self.folder, [frame_key(id_, index) for index in wanted])
@@ -89,7 +89,7 @@ def frame_key(id_: str, index: int) -> str:
     return f"{id_}/{index + 1:05d}"
 
 
-def encode(frames: Iterable[NDArray[np.uint8]]) -> Iterator[bytes]:
+def encode(frames: Iterable[ByteArray]) -> Iterator[bytes]:
     """Yield each frame, RGB (H, W, 3) or flow (H, W, 2), as a JPEG image."""
     for frame in frames:
         if frame.shape[2] == 2:

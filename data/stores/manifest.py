@@ -1,4 +1,4 @@
-"""What a finished cache holds: one table of its clips, column by column, beside its shards."""
+"""The manifest of a finished cache: a table of its clips, stored by columns."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MANIFEST_FILE = "manifest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The clips of a cache in the order of their frames; columns open a hundred times as fast as records."""
+    """The clips of a cache in the order of their frames; columns load a hundred times as fast as records."""
 
     form: str
-    """How frames are kept: see `data.stores.FORMS`."""
+    """The form of its frames: see `data.stores.forms.FORMS`."""
     channels: int
     settings: Mapping[str, Any]
-    """What was prepared, of which data set, and why in this form: for people and for later readers."""
+    """The data set, the settings of the preparation and the reason for the form, for information."""
     ids: tuple[str, ...]
     n_frames: tuple[int, ...]
     height: tuple[int, ...]
@@ -32,9 +32,9 @@ class Manifest:
     shard: tuple[int, ...]
     """Number of the shard that holds each clip."""
     offset: tuple[int, ...]
-    """Bytes of the shard in front of the clip."""
+    """Bytes in the shard before the clip."""
     first: tuple[int, ...]
-    """Frames of all clips in front of this one."""
+    """Frames of all clips before this one."""
     shard_bytes: tuple[int, ...]
 
     @cached_property
@@ -43,7 +43,7 @@ class Manifest:
         return {id_: row for row, id_ in enumerate(self.ids)}
 
     def save(self, folder: Path) -> None:
-        """Write the manifest; it is there in whole or not at all."""
+        """Write the manifest atomically."""
         content = {"format": CACHE_FORMAT, **asdict(self)}
         aside = folder / f"{MANIFEST_FILE}.part"
         with aside.open("w", encoding="utf-8") as file:
@@ -54,10 +54,10 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read the manifest of a finished cache.
+        """Return the manifest of a finished cache.
 
         Raises:
-            CacheError: it is not there, or cannot be read.
+            CacheError: it does not exist or cannot be read.
         """
         path = folder / MANIFEST_FILE
         try:

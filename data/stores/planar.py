@@ -1,7 +1,7 @@
-"""Frames as luma and half-size chroma planes (I420): half the bytes of RGB, converted back when a crop is read.
+"""Frames as luma and half-size chroma planes (I420): half the bytes of RGB, converted to RGB when a crop is read.
 
-Colours follow ITU-R BT.601 in its video range, as in the videos themselves. Sides are made even by repeating the last
-row and column, which are cut off again.
+Colours follow ITU-R BT.601 in its video range, as in the videos. Sides are made even by repeating the last row and
+column, which are cut off again when reading.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .protocol import Box
 from .shards import ShardStore
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from ..arrays import ByteArray, Indices
 
-    Planes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+    Planes = tuple[ByteArray, ByteArray, ByteArray]
 
 
 class PlanarStore(ShardStore):
@@ -26,7 +26,7 @@ class PlanarStore(ShardStore):
 
     varying: ClassVar[bool] = False
 
-    def read_into(self, id_: str, indices: NDArray[np.intp], box: Box, target: NDArray[np.uint8]) -> None:
+    def read_into(self, id_: str, indices: Indices, box: Box, target: ByteArray) -> None:
         """Copy `box` of the frames `indices` into `target` (T, box.height, box.width, 3)."""
         _, height, width = self.shape(id_)
         row, size = self._row(id_), frame_bytes(height, width, 3)
@@ -37,7 +37,7 @@ class PlanarStore(ShardStore):
 
 
 def even(side: int) -> int:
-    """Return the next even number."""
+    """Return `side` rounded up to an even number."""
     return side + side % 2
 
 
@@ -47,7 +47,7 @@ def frame_bytes(height: int, width: int, channels: int) -> int:
     return even(height) * even(width) * 3 // 2
 
 
-def to_planes(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def to_planes(frame: ByteArray) -> ByteArray:
     """Return an RGB frame (H, W, 3) as I420 (3/2 H, W), H and W made even."""
     height, width, _ = frame.shape
     if height % 2 or width % 2:
@@ -61,13 +61,13 @@ def to_planes(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return planes
 
 
-def encode(frames: Iterable[NDArray[np.uint8]]) -> Iterator[bytes]:
+def encode(frames: Iterable[ByteArray]) -> Iterator[bytes]:
     """Yield the bytes of each RGB frame (H, W, 3) as I420."""
     for frame in frames:
         yield to_planes(frame).tobytes()
 
 
-def split_planes(planes: NDArray[np.uint8], height: int, width: int) -> Planes:
+def split_planes(planes: ByteArray, height: int, width: int) -> Planes:
     """Return the luma (H, W) and the chroma planes (H/2, W/2) of an I420 frame as views; H and W made even."""
     height, width = even(height), even(width)
     quarter = height * width // 4
@@ -79,8 +79,8 @@ def split_planes(planes: NDArray[np.uint8], height: int, width: int) -> Planes:
     )
 
 
-def crop_to_rgb(planes: Planes, box: Box, target: NDArray[np.uint8]) -> None:
-    """Convert `box` of a frame's planes into RGB, (box.height, box.width, 3)."""
+def crop_to_rgb(planes: Planes, box: Box, target: ByteArray) -> None:
+    """Write `box` of a frame's planes as RGB into `target` (box.height, box.width, 3)."""
     top, left = box.top // 2, box.left // 2
     bottom, right = even(box.top + box.height) // 2, even(box.left + box.width) // 2
     luma, u, v = planes

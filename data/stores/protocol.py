@@ -1,4 +1,4 @@
-"""What every cache of prepared frames offers, whatever form the frames are kept in."""
+"""The interface of stores of prepared frames, and the copying of boxes that they share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from ..arrays import ByteArray, Indices
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,8 +22,10 @@ class Box:
 
 
 class FrameStore(Protocol):
-    """Random access to the prepared frames of every clip; cheap to open, safe to pickle, to share over a fork and to
-    read from several threads at once."""
+    """Random access to the prepared frames of every clip.
+
+    A store is cheap to open, can be pickled, survives a fork and can be read by several threads at once.
+    """
 
     @property
     def channels(self) -> int:
@@ -34,15 +36,15 @@ class FrameStore(Protocol):
         """Return (frames, height, width) of a clip; of flow, one frame fewer than of RGB.
 
         Raises:
-            CacheError: the store holds no such clip.
+            CacheError: the clip is not in the store.
         """
         ...
 
-    def read_into(self, id_: str, indices: NDArray[np.intp], box: Box, target: NDArray[np.uint8]) -> None:
+    def read_into(self, id_: str, indices: Indices, box: Box, target: ByteArray) -> None:
         """Copy `box` of the frames `indices` into `target` (T, box.height, box.width, channels).
 
         Raises:
-            CacheError: the store holds no such clip, or is damaged.
+            CacheError: the clip is not in the store, or the store is damaged.
         """
         ...
 
@@ -51,11 +53,11 @@ class FrameStore(Protocol):
     def __len__(self) -> int: ...
 
 
-def copy_box(frames: NDArray[np.uint8], indices: NDArray[np.intp], box: Box, target: NDArray[np.uint8]) -> None:
-    """Copy `box` of the frames `indices` of a video (F, H, W, C) that lies in one piece into `target`.
+def copy_box(frames: ByteArray, indices: Indices, box: Box, target: ByteArray) -> None:
+    """Copy `box` of the frames `indices` of a contiguous video (F, H, W, C) into `target`.
 
-    Frames in equal steps, as dense clips have them, are one copy whose items are whole lines of the box: a third
-    faster than frame after frame.
+    Frames at equal steps, as in dense clips, are copied at once with whole lines of the box as items, which is a third
+    faster than frame by frame.
     """
     steps = indices[1:] - indices[:-1]
     step = int(steps[0]) if len(steps) else 1

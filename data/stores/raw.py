@@ -1,4 +1,4 @@
-"""Frames as their plain bytes: nothing is decoded when they are read."""
+"""Frames as plain bytes, which need no decoding when they are read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from .protocol import Box, copy_box
 from .shards import ShardStore
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from ..arrays import ByteArray, Indices
 
 
 class RawStore(ShardStore):
@@ -18,11 +17,11 @@ class RawStore(ShardStore):
 
     varying: ClassVar[bool] = False
 
-    def read_into(self, id_: str, indices: NDArray[np.intp], box: Box, target: NDArray[np.uint8]) -> None:
+    def read_into(self, id_: str, indices: Indices, box: Box, target: ByteArray) -> None:
         """Copy `box` of the frames `indices` into `target` (T, box.height, box.width, channels)."""
         copy_box(self.video(id_), indices, box, target)
 
-    def video(self, id_: str) -> NDArray[np.uint8]:
+    def video(self, id_: str) -> ByteArray:
         """Return all frames of a clip as a read-only view (T, H, W, channels) of the shared file."""
         shape = (*self.shape(id_), self.channels)
         row = self._row(id_)
@@ -37,7 +36,7 @@ def frame_bytes(height: int, width: int, channels: int) -> int:
     return height * width * channels
 
 
-def encode(frames: Iterable[NDArray[np.uint8]]) -> Iterator[bytes]:
+def encode(frames: Iterable[ByteArray]) -> Iterator[bytes]:
     """Yield the bytes of each frame (H, W, C)."""
     for frame in frames:
         yield frame.tobytes()

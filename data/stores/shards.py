@@ -1,4 +1,4 @@
-"""Frames that lie in shards, clip after clip: what the stores of all forms share."""
+"""Stores of frames in shards, clip after clip: the base class of all forms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .manifest import Manifest
 from .protocol import Box
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from ..arrays import ByteArray, Indices, Sizes
 
 SIZES_FILE = "sizes.npy"
 
@@ -23,30 +23,30 @@ def shard_name(number: int) -> str:
 
 
 class ShardStore:
-    """Read access to prepared frames; cheap to open, safe to pickle, to share over a fork and between threads."""
+    """Read access to prepared frames: see `FrameStore` for what it promises."""
 
     varying: ClassVar[bool] = True
-    """Whether frames differ in their bytes, so that a table says how many each has."""
+    """Whether frames have different numbers of bytes, which a table then lists."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
-        self._shards: dict[int, NDArray[np.uint8]] = {}
-        self._sizes: NDArray[np.uint32] | None = None
+        self._shards: dict[int, ByteArray] = {}
+        self._sizes: Sizes | None = None
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest) -> Self:
-        """Open a finished cache.
+        """Return the store of a finished cache.
 
         Raises:
-            CacheError: its files are not as they were when it was finished.
+            CacheError: its files are missing or have another size.
         """
         for number, size in enumerate(manifest.shard_bytes):
             shard = folder / shard_name(number)
             if not shard.is_file() or shard.stat().st_size != size:
-                raise CacheError(f"{shard} is not as it was built; delete {folder}")
+                raise CacheError(f"{shard} was changed after it was built: delete {folder}")
         if cls.varying and not (folder / SIZES_FILE).is_file():
-            raise CacheError(f"{folder / SIZES_FILE} is gone; delete {folder}")
+            raise CacheError(f"{folder / SIZES_FILE} is missing: delete {folder}")
         return cls(folder, manifest)
 
     @property
@@ -56,7 +56,7 @@ class ShardStore:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all frames as they are kept."""
+        """Bytes of all stored frames."""
         return sum(self.manifest.shard_bytes)
 
     def shape(self, id_: str) -> tuple[int, int, int]:
@@ -64,11 +64,11 @@ class ShardStore:
         row, table = self._row(id_), self.manifest
         return table.n_frames[row], table.height[row], table.width[row]
 
-    def read_into(self, id_: str, indices: NDArray[np.intp], box: Box, target: NDArray[np.uint8]) -> None:
+    def read_into(self, id_: str, indices: Indices, box: Box, target: ByteArray) -> None:
         """Copy `box` of the frames `indices` into `target` (T, box.height, box.width, channels)."""
         raise NotImplementedError
 
-    def video(self, id_: str) -> NDArray[np.uint8]:
+    def video(self, id_: str) -> ByteArray:
         """Return all frames of a clip, (T, H, W, channels)."""
         n_frames, height, width = self.shape(id_)
         target = np.empty((n_frames, height, width, self.channels), np.uint8)
@@ -89,9 +89,9 @@ class ShardStore:
         try:
             return self.manifest.rows[id_]
         except KeyError:
-            raise CacheError(f"{self.folder} holds no clip {id_!r}; prepare it again") from None
+            raise CacheError(f"{self.folder} does not contain clip {id_!r}: prepare it again") from None
 
-    def _shard(self, row: int) -> NDArray[np.uint8]:
+    def _shard(self, row: int) -> ByteArray:
         """Return all bytes of the shard that holds a clip, as a read-only view of the file."""
         number = self.manifest.shard[row]
         shard = self._shards.get(number)
@@ -100,8 +100,8 @@ class ShardStore:
             self._shards[number] = shard
         return shard
 
-    def _records(self, id_: str) -> tuple[NDArray[np.uint8], list[int]]:
-        """Return the shard of a clip, and where each of its frames begins there and the last one ends."""
+    def _records(self, id_: str) -> tuple[ByteArray, list[int]]:
+        """Return the shard of a clip, the offset of each of its frames there, and that of the end of the last."""
         row, table = self._row(id_), self.manifest
         if self._sizes is None:
             self._sizes = np.load(self.folder / SIZES_FILE, mmap_mode="r").view(np.ndarray)

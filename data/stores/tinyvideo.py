@@ -1,7 +1,7 @@
-"""Frames as small MPEG-4 videos without B-frames, a key frame every 12: the least bytes, at a price when read.
+"""Frames as small MPEG-4 videos without B-frames, with a key frame every 12: the smallest form, and slow to read.
 
-The packets of a clip lie one after the other without a container, so frame n is packet n, and the key frame to begin
-with is packet `n - n % 12`.
+The packets of a clip are stored one after the other without a container, so frame n is packet n, and decoding begins at
+the key frame in packet `n - n % 12`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.plane import VideoPlane
-    from numpy.typing import NDArray
+
+    from ..arrays import ByteArray, Indices
 
 GOP = 12
 QUANTISER = 3
 _RATE = 25
 _PADDING = bytes(64)
-"""The decoder looks behind the end of a packet, and PyAV gives it the bytes as they lie in memory."""
+"""The decoder reads beyond the end of a packet, and PyAV does not add the padding that it needs."""
 
 
 class TinyVideoStore(ShardStore):
-    """Frames as MPEG-4, decoded from the key frame in front of each wanted run."""
+    """Frames as MPEG-4, decoded from the key frame before the first frame needed."""
 
-    def read_into(self, id_: str, indices: NDArray[np.intp], box: Box, target: NDArray[np.uint8]) -> None:
+    def read_into(self, id_: str, indices: Indices, box: Box, target: ByteArray) -> None:
         """Copy `box` of the frames `indices` into `target` (T, box.height, box.width, 3)."""
         wanted, places = np.unique(indices, return_inverse=True)
         for position, frame in enumerate(self._decode(id_, [int(index) for index in wanted])):
@@ -44,7 +45,7 @@ class TinyVideoStore(ShardStore):
             target[at[1:]] = target[at[0]]
 
     def _decode(self, id_: str, wanted: list[int]) -> Iterator[VideoFrame]:
-        """Yield the frames `wanted`, which rise."""
+        """Yield the frames `wanted`, which are in ascending order."""
         shard, ends = self._records(id_)
         context = _decoder()
         following = 0
@@ -61,7 +62,7 @@ class TinyVideoStore(ShardStore):
             yield frames[0]
 
 
-def encode(frames: Iterable[NDArray[np.uint8]]) -> Iterator[bytes]:
+def encode(frames: Iterable[ByteArray]) -> Iterator[bytes]:
     """Yield one packet for each RGB frame (H, W, 3)."""
     context: VideoCodecContext | None = None
     for number, frame in enumerate(frames):
@@ -95,6 +96,6 @@ def _decoder() -> VideoCodecContext:
     return context
 
 
-def _pixels(plane: VideoPlane) -> NDArray[np.uint8]:
+def _pixels(plane: VideoPlane) -> ByteArray:
     """Return the pixels of a plane (H, W) without the padding of its lines."""
     return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]

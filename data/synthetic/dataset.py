@@ -1,11 +1,10 @@
 """A generated video data set on which motion alone carries the class.
 
-Classes come in pairs (left and right, clockwise and counter-clockwise, growing and shrinking,
-slow and fast). Position, angle and scale start anywhere and wrap around, everything else is drawn
-per clip or per group without regard to the class: a single frame has the same distribution in
-every class. Playing a clip backwards makes it one of the opposed class where classes differ in
-direction.
-The files are real MPEG-4 (XviD) AVI videos in the layout and list format of UCF101.
+Classes come in pairs (left and right, clockwise and counter-clockwise, growing and shrinking, slow and fast).
+Position, angle and scale start at random and wrap around; everything else is drawn per clip or per group
+independently of the class. So a single frame has the same distribution in every class. For classes that differ in
+direction, a clip played backwards belongs to the other class of the pair. The files are real MPEG-4 (XviD) AVI videos
+in the layout and list format of UCF101.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ from ..seeding import generator
 from .motion import MOTIONS, Scene, background_texture, render
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from ..arrays import ByteArray
 
 DEFAULT_CLASSES = ("SlideLeft", "SlideRight", "SpinClockwise", "SpinCounter", "Grow", "Shrink")
 N_SPLITS = 3
@@ -60,7 +58,7 @@ class DemoSettings:
         if self.groups < N_SPLITS:
             raise InvalidSpecError(f"groups is {self.groups}; three splits need at least 3")
         if self.groups > 99 or not 1 <= self.clips_per_group <= 99:
-            raise InvalidSpecError("groups and clips_per_group must lie in 1..99")
+            raise InvalidSpecError("groups and clips_per_group must be in 1..99")
         if not 2 <= self.frames[0] <= self.frames[1]:
             raise InvalidSpecError(f"frames is {self.frames}; it must be (least >= 2, most)")
         if min(self.size) < 16 or any(side % 2 for side in self.size):
@@ -93,10 +91,10 @@ def make_demo_dataset(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Path:
-    """Write a motion-only data set below `root` and return `root`.
+    """Return `root`, after writing a motion-only data set below it.
 
-    The same arguments give the same bytes. A set that is already there is kept if it was made with
-    the same arguments; the folder appears under its name only when it is complete.
+    The same arguments give the same bytes. An existing set is kept if it was made with the same arguments. The folder
+    gets its name only when it is complete.
 
     Args:
         classes: names out of `MOTIONS`; labels follow their order.
@@ -106,7 +104,7 @@ def make_demo_dataset(
 
     Raises:
         InvalidSpecError: an argument is out of range.
-        DatasetError: `root` holds something else.
+        DatasetError: `root` contains other files.
     """
     root = Path(root)
     settings = DemoSettings(
@@ -133,8 +131,8 @@ def make_demo_dataset(
     return root
 
 
-def render_clip(settings: DemoSettings, clip: DemoClip) -> NDArray[np.uint8]:
-    """Return the frames (T, H, W, 3) of a clip as they are before encoding."""
+def render_clip(settings: DemoSettings, clip: DemoClip) -> ByteArray:
+    """Return the frames (T, H, W, 3) of a clip before encoding."""
     names = ("clip", settings.seed, clip.class_name, clip.group, clip.number)
     rng = generator(*names)
     n_frames = int(rng.integers(settings.frames[0], settings.frames[1] + 1))
@@ -208,9 +206,9 @@ def _write_lines(path: Path, lines: list[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
-def write_video(path: Path, frames: NDArray[np.uint8], *, fps: int = FPS) -> None:
+def write_video(path: Path, frames: ByteArray, *, fps: int = FPS) -> None:
     """Encode frames (T, H, W, 3) as an XviD AVI file: GOP of 12, no B-frames, fixed quantiser."""
-    import av  # names and lists of a set are wanted without FFmpeg
+    import av  # names and lists of a set must not need FFmpeg
 
     _, height, width, _ = frames.shape
     with av.open(str(path), "w", format="avi", options={"fflags": "+bitexact"}) as container:

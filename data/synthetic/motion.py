@@ -1,4 +1,4 @@
-"""Rendering of one textured shape that moves over a background: the scenes of the generated set."""
+"""Rendering one textured shape that moves over a background: the scenes of the generated set."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from ..arrays import ByteArray, FloatArray
 
-    Floats = NDArray[np.float32]
 
-_TABLE = 96
+_TABLE_SIDE = 96
 """Side of a sprite's lookup table, a few times its side on the screen."""
 _SCALE_MIN, _SCALE_MAX = 0.55, 1.0
 """Range of the sprite's scale; growing wraps from the largest to the smallest."""
@@ -20,7 +19,7 @@ _SCALE_MIN, _SCALE_MAX = 0.55, 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Motion:
-    """What a class does, per frame, in units of the screen; all else is drawn per clip."""
+    """The motion of a class per frame, in units of the screen; all else is drawn per clip."""
 
     slide: tuple[float, float] = (0.0, 0.0)
     """Widths and heights of the screen per frame."""
@@ -46,7 +45,7 @@ MOTIONS: dict[str, Motion] = {
 }
 """Every class that can be generated, in pairs.
 
-Reversing time swaps the classes of a pair, but for the last: its two differ in rate alone.
+Reversing time swaps the classes of a pair, except the last one, whose two classes differ in speed alone.
 """
 
 _SWAY_AMPLITUDE = 0.12
@@ -57,11 +56,11 @@ _DRIFT = 0.006
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """What is drawn per clip without regard to its class."""
+    """The random quantities of a clip that do not depend on its class."""
 
     width: int
     height: int
-    sprite: Floats
+    sprite: FloatArray
     """Lookup table (96, 96, 4): premultiplied RGB and coverage."""
     radius: float
     """Of the sprite at scale 1, in pixels."""
@@ -100,7 +99,7 @@ class Scene:
         )
 
 
-def background_texture(rng: np.random.Generator, *, width: int, height: int) -> Floats:
+def background_texture(rng: np.random.Generator, *, width: int, height: int) -> FloatArray:
     """Return a smooth coloured texture (H, W, 3) in 0..255 that repeats without a seam."""
     fy = np.fft.fftfreq(height)[:, None] * height
     fx = np.fft.fftfreq(width)[None, :] * width
@@ -115,11 +114,11 @@ def background_texture(rng: np.random.Generator, *, width: int, height: int) -> 
 def render(
     scene: Scene,
     motion: Motion,
-    background: Floats,
+    background: FloatArray,
     *,
     n_frames: int,
     rng: np.random.Generator,
-) -> NDArray[np.uint8]:
+) -> ByteArray:
     """Return the frames (T, H, W, 3) of a scene in which the sprite makes `motion`."""
     times = np.arange(n_frames, dtype=np.float32)
     x, y = _positions(scene, motion, times)
@@ -132,14 +131,14 @@ def render(
         picture = _shifted(background, scene, t)
         sprite = _placed(scene, x[t], y[t], angle[t], scale[t])
         picture = picture * (1 - sprite[..., 3:]) + sprite[..., :3]
-        # A handful of noise fields, shifted at random, is noise enough and much cheaper.
+        # A few noise fields, shifted at random, are random enough and much cheaper.
         shift = tuple(rng.integers(0, (scene.height, scene.width)))
         picture = picture * scene.gain + np.roll(grain[rng.integers(8)], shift, axis=(0, 1))
         frames[t] = np.clip(picture + 0.5, 0, 255)
     return frames
 
 
-def _positions(scene: Scene, motion: Motion, times: Floats) -> tuple[Floats, Floats]:
+def _positions(scene: Scene, motion: Motion, times: FloatArray) -> tuple[FloatArray, FloatArray]:
     swing = np.sin(scene.sway_phase + 2 * np.pi * motion.sway * scene.speed * times)
     swing *= _SWAY_AMPLITUDE * scene.height * (motion.sway != 0)
     x = scene.position[0] + motion.slide[0] * scene.width * scene.speed * times
@@ -147,14 +146,14 @@ def _positions(scene: Scene, motion: Motion, times: Floats) -> tuple[Floats, Flo
     return x + swing * np.cos(scene.sway_axis), y + swing * np.sin(scene.sway_axis)
 
 
-def _shifted(background: Floats, scene: Scene, t: int) -> Floats:
+def _shifted(background: FloatArray, scene: Scene, t: int) -> FloatArray:
     dx = round(scene.drift_start[0] + scene.drift[0] * t)
     dy = round(scene.drift_start[1] + scene.drift[1] * t)
     moved = np.roll(background, (dy, dx), axis=(0, 1))
     return moved[:, ::-1] if scene.flipped else moved
 
 
-def _placed(scene: Scene, x: float, y: float, angle: float, scale: float) -> Floats:
+def _placed(scene: Scene, x: float, y: float, angle: float, scale: float) -> FloatArray:
     """Return the sprite (H, W, 4) at a place on the torus, turned and scaled."""
     width, height = scene.width, scene.height
     dx = (np.arange(width, dtype=np.float32) + 0.5 - x + width / 2) % width - width / 2
@@ -162,15 +161,15 @@ def _placed(scene: Scene, x: float, y: float, angle: float, scale: float) -> Flo
     cos, sin = np.float32(np.cos(angle) / scale), np.float32(np.sin(angle) / scale)
     u = dx[None, :] * cos + dy[:, None] * sin
     v = dy[:, None] * cos - dx[None, :] * sin
-    middle = _TABLE / 2
-    column = np.clip(u * middle + middle, 0, _TABLE - 1).astype(np.intp)
-    row = np.clip(v * middle + middle, 0, _TABLE - 1).astype(np.intp)
+    middle = _TABLE_SIDE / 2
+    column = np.clip(u * middle + middle, 0, _TABLE_SIDE - 1).astype(np.intp)
+    row = np.clip(v * middle + middle, 0, _TABLE_SIDE - 1).astype(np.intp)
     return scene.sprite[row, column]
 
 
-def _sprite_table(rng: np.random.Generator) -> Floats:
-    """Return a blob in two colours whose outline and halves show how it is turned."""
-    axis = (np.arange(_TABLE, dtype=np.float32) + 0.5) / _TABLE * 2 - 1
+def _sprite_table(rng: np.random.Generator) -> FloatArray:
+    """Return a two-coloured blob; its outline and its halves show its rotation."""
+    axis = (np.arange(_TABLE_SIDE, dtype=np.float32) + 0.5) / _TABLE_SIDE * 2 - 1
     u, v = axis[None, :], axis[:, None]
     radius, theta = np.hypot(u, v), np.arctan2(v, u)
     outline = np.full_like(theta, 0.72)

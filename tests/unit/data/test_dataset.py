@@ -50,7 +50,7 @@ def spec(root: Path, **changes: object) -> DatasetSpec:
     return DatasetSpec(**({"name": "ucf101", "root": root, "short_side": 32} | changes))  # type: ignore[arg-type]  # keywords by name
 
 
-def test_what_training_needs_to_know(tiny: Dataset) -> None:
+def test_an_opened_set_has_classes_version_and_loaders(tiny: Dataset) -> None:
     assert tiny.class_names == ("SlideLeft", "SlideRight", "Grow", "Shrink")
     assert tiny.num_classes == 4
     assert tiny.version == tiny.index.hash
@@ -151,7 +151,7 @@ def test_a_broken_video_moves_no_group(damaged_root: Path, tmp_path: Path) -> No
     assert all("_g02_" in id_ for batch in train for id_ in batch.ids)
 
 
-def test_checking_tells_what_is_there(damaged_root: Path) -> None:
+def test_checking_reports_content_and_problems(damaged_root: Path) -> None:
     report = check(scan(damaged_root))
     assert report.n_clips == 20
     assert len(report.problems) == 4
@@ -169,7 +169,7 @@ def test_a_sound_set_is_sound(tiny: Dataset) -> None:
     assert report.n_frames == sum(clip.n_frames for clip in tiny.index.clips)
 
 
-def test_a_scan_remembers_what_it_measured(damaged_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scan_keeps_its_measurements(damaged_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = tmp_path / "memory.jsonl"
     told: list[tuple[str, int, int]] = []
     first = scan(damaged_root, memory=memory, progress=lambda *step: told.append(step))
@@ -203,7 +203,7 @@ def test_a_missing_root_is_named(tmp_path: Path) -> None:
         open_dataset(spec(tmp_path / "nowhere"), cache_dir=tmp_path / "cache")
 
 
-def test_a_split_that_is_not_there_is_named(tiny_root: Path, tiny_cache_dir: Path) -> None:
+def test_a_missing_split_is_named(tiny_root: Path, tiny_cache_dir: Path) -> None:
     with pytest.raises(SplitError, match=r"no train clips of split 9; they describe \[1, 2, 3\]"):
         open_dataset(spec(tiny_root, split=9), cache_dir=tiny_cache_dir)
 

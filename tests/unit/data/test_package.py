@@ -10,14 +10,14 @@ import pytest
 import data
 
 
-def test_importing_brings_neither_torch_nor_ffmpeg_nor_numpy() -> None:
+def test_importing_loads_neither_torch_nor_ffmpeg_nor_numpy() -> None:
     code = "import sys, data; print([m for m in ('torch', 'av', 'numpy') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("name", data.__all__)
-def test_every_public_name_is_there(name: str) -> None:
+def test_every_public_name_can_be_imported(name: str) -> None:
     assert getattr(data, name).__name__ == name
 
 

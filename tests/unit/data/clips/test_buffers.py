@@ -7,7 +7,7 @@ import torch
 from data.clips.buffers import BatchMemory
 
 
-def test_what_nobody_holds_is_given_out_again() -> None:
+def test_unused_memory_is_given_out_again() -> None:
     memory = BatchMemory()
     place = memory.bytes(1000).data_ptr()
     assert memory.bytes(1000).data_ptr() == place
@@ -15,7 +15,7 @@ def test_what_nobody_holds_is_given_out_again() -> None:
     assert memory.bytes(10_000).data_ptr() != place
 
 
-def test_what_is_held_stays_as_it_is() -> None:
+def test_memory_in_use_is_not_changed() -> None:
     memory = BatchMemory()
     first = memory.floats((4, 5)).fill_(1)
     second = memory.floats((4, 5)).fill_(2)
@@ -36,7 +36,7 @@ def test_no_more_than_a_few_blocks_are_kept_for_later() -> None:
     assert len(memory._free) == 8
 
 
-def test_what_a_graph_holds_stays_as_it_is() -> None:
+def test_memory_of_a_graph_is_not_changed() -> None:
     memory = BatchMemory()
     weight = torch.full((3,), 2.0, requires_grad=True)
     loss = (memory.floats((3,)).fill_(5) * weight).sum()

@@ -159,7 +159,7 @@ def test_an_error_while_reading_ahead_reaches_the_caller(tiny: Dataset, monkeypa
         (3, {"batch_size": 1, "drop_single": True}, [1, 1, 1]),
     ],
 )
-def test_what_happens_to_the_last_batch(
+def test_the_last_batch_is_kept_or_dropped(
     tiny: Dataset, count: int, options: dict[str, object], sizes: list[int]
 ) -> None:
     train = loader(tiny, count, **options)
@@ -207,7 +207,7 @@ def test_every_view_is_seen_in_every_crop(tiny: Dataset, crops: int) -> None:
     assert torch.equal(batch.clips[: 2 * crops], torch.stack(expected))
 
 
-def test_views_that_there_are_not_leave_the_seal_whole(tiny: Dataset, tiny_cache_dir: Path) -> None:
+def test_invalid_views_do_not_break_the_seal(tiny: Dataset, tiny_cache_dir: Path) -> None:
     log = tiny_cache_dir / "unsealed.jsonl"
     before = log.read_text() if log.exists() else ""
     with pytest.raises(InvalidSpecError, match="crops is 2"):

@@ -79,7 +79,7 @@ def test_extracted_folders_are_a_data_set_with_listed_flow(index: Index, tiny_ro
 
 
 @pytest.mark.parametrize("naming", NAMES)
-def test_a_stopped_extraction_goes_on_and_gives_the_same_files(
+def test_a_stopped_extraction_resumes_and_gives_the_same_files(
     index: Index, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, naming: str
 ) -> None:
     spec = spec_of(tiny_root)
@@ -110,7 +110,7 @@ def test_a_stopped_extraction_goes_on_and_gives_the_same_files(
     assert files(tmp_path / "stopped") == files(tmp_path / "straight")
 
 
-def test_what_is_there_is_not_written_again(
+def test_existing_images_are_not_written_again(
     index: Index, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[str, int, int]] = []
@@ -127,7 +127,7 @@ def test_another_set_or_other_settings_need_another_folder(index: Index, tiny_ro
             extract(index, spec_of(tiny_root, **changes), tmp_path, naming="tsn")
 
 
-def test_an_unknown_naming_and_a_folder_that_is_none_are_said(index: Index, tiny_root: Path, tmp_path: Path) -> None:
+def test_an_unknown_naming_and_a_file_as_folder_are_reported(index: Index, tiny_root: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidSpecError, match="naming is 'mine'; it must be one of"):
         extract(index, spec_of(tiny_root), tmp_path, naming="mine")
     (tmp_path / "file").touch()

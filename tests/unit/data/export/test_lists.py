@@ -72,7 +72,7 @@ def told(listing: Listing | Index) -> set[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("form", ["ucf101", "path_lists"])
-def test_videos_come_back(videos: tuple[Index, Path], tmp_path: Path, form: Any) -> None:
+def test_exported_videos_can_be_imported(videos: tuple[Index, Path], tmp_path: Path, form: Any) -> None:
     index, root = videos
     out = tmp_path / "out"
     written = export(index, root, out, form)
@@ -88,7 +88,7 @@ def test_videos_come_back(videos: tuple[Index, Path], tmp_path: Path, form: Any)
 
 
 @pytest.mark.parametrize("form", ["annot_json", "path_lists", "frame_lists"])
-def test_frames_come_back(folders: tuple[Index, Path], tmp_path: Path, form: Any) -> None:
+def test_exported_frames_can_be_imported(folders: tuple[Index, Path], tmp_path: Path, form: Any) -> None:
     index, root = folders
     out = tmp_path / "out"
     export(index, root, out, form)
@@ -104,7 +104,7 @@ def test_frames_come_back(folders: tuple[Index, Path], tmp_path: Path, form: Any
             assert (out / (clip.flow.y % 1)).is_file()
 
 
-def test_the_json_is_what_the_lists_say(videos: tuple[Index, Path], tmp_path: Path) -> None:
+def test_the_json_agrees_with_the_lists(videos: tuple[Index, Path], tmp_path: Path) -> None:
     index, root = videos
     written = export(index, root, tmp_path / "out", "annot_json")
     content = json.loads((tmp_path / "out" / "annotations" / "annot02.json").read_text())
@@ -116,7 +116,7 @@ def test_the_json_is_what_the_lists_say(videos: tuple[Index, Path], tmp_path: Pa
     assert note.endswith(" --naming annot_json` writes them")
 
 
-def test_names_that_become_equal_stay_apart(tmp_path: Path) -> None:
+def test_equal_safe_names_are_made_unique(tmp_path: Path) -> None:
     names = ["Run/a b_g01_c01.avi", "Run/a;b_g01_c01.avi"]
     lists = {"classInd.txt": "1 Run\n", "trainlist01.txt": "".join(f"{name} 1\n" for name in names)}
     index = indexed(read_ucf101(lay_out(tmp_path / "in", lists, names)))
@@ -137,7 +137,7 @@ def test_segments_keep_their_frames(folders: tuple[Index, Path], tmp_path: Path)
         export(part, root, tmp_path / "json", "annot_json")
 
 
-def test_validation_of_its_own_is_written_where_the_layout_has_it(folders: tuple[Index, Path], tmp_path: Path) -> None:
+def test_a_separate_validation_list_is_written_where_it_fits(folders: tuple[Index, Path], tmp_path: Path) -> None:
     index, root = folders
     sides = ("train", "validation", "test")
     three = [replace(clip, official=((1, side),)) for clip, side in zip(index.clips, sides, strict=True)]
@@ -163,11 +163,11 @@ def test_exporting_again_replaces_links_and_spares_files(videos: tuple[Index, Pa
     own = next((out / "videos" / "Run").iterdir())
     own.unlink()
     own.write_text("a person's own file")
-    with pytest.raises(ExportError, match="is there and is no link"):
+    with pytest.raises(ExportError, match="exists and is not a link"):
         export(index, root, out, "ucf101")
 
 
-def test_what_cannot_be_written_is_said(
+def test_clips_that_cannot_be_written_are_reported(
     videos: tuple[Index, Path], folders: tuple[Index, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(ExportError, match="ucf101 holds video only, not frames"):

@@ -133,9 +133,7 @@ def stored(index: Index, root: Path, **changes: Any) -> np.ndarray[Any, np.dtype
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_prepared_flow_leads_from_each_frame_to_the_next(
-    flowing: Callable[..., Index], tmp_path: Path, name: str
-) -> None:
+def test_prepared_flow_is_from_each_frame_to_the_next(flowing: Callable[..., Index], tmp_path: Path, name: str) -> None:
     short_side = 48 if name == "tvl1" else 96
     fields = stored(flowing(), tmp_path, flow=name, short_side=short_side)
     scale = short_side / 96
@@ -151,7 +149,7 @@ def test_a_clip_that_stands_still_has_no_flow(tmp_path: Path) -> None:
         assert set(np.unique(stored(index, tmp_path, flow=name, short_side=32))) <= {127, 128}
 
 
-def test_flow_kept_as_images_is_nearly_the_same(flowing: Callable[..., Index], tmp_path: Path) -> None:
+def test_flow_stored_as_images_is_nearly_the_same(flowing: Callable[..., Index], tmp_path: Path) -> None:
     index = flowing()
     exact, packed = stored(index, tmp_path, store="raw"), stored(index, tmp_path, store="jpeg")
     assert np.abs(decode_flow(exact) - decode_flow(packed)).mean() < 0.16
@@ -184,7 +182,7 @@ def test_listed_flow_is_scaled_and_its_last_pair_repeated(
     np.testing.assert_allclose(fields[:, 0, 0], wanted, atol=2 * FLOW_BOUND / 255)
 
 
-def test_listed_flow_of_a_segment_begins_where_the_segment_does(flowing: Callable[..., Index], tmp_path: Path) -> None:
+def test_listed_flow_of_a_segment_starts_with_the_segment(flowing: Callable[..., Index], tmp_path: Path) -> None:
     fields = decode_flow(stored(flowing(start=3, end=8), tmp_path, flow="listed"))
     np.testing.assert_allclose(fields[:, 0, 0], expected_listed([4, 5, 6, 7]), atol=2 * FLOW_BOUND / 255)
 

@@ -36,7 +36,7 @@ def test_fields_are_those_of_the_network(weights: Path) -> None:
     np.testing.assert_allclose(field, wanted.numpy(), atol=1e-3)
 
 
-def test_what_is_no_weights_of_raft_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_weights_of_raft_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("weights")
     torch.save({"layer": torch.zeros(3)}, tmp_path / "other.pt")
     torch.save([1, 2], tmp_path / "list.pt")

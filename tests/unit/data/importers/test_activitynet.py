@@ -67,8 +67,8 @@ def test_annots_of_frame_folders(tmp_path: Path) -> None:
     clip = by_id(listing)["walk/aaa"]
     assert (clip.path, clip.kind, clip.frame_name, clip.label) == ("rgb-images/aaa", "frames", "%05d.jpg", 1)
     assert sides(listing) == {"walk/aaa": "train", "run/bbb": "test"}
-    assert "1 videos are listed as not there" in listing.notes
-    assert "1 of 3 listed clips are not there, e.g. ddd" in listing.notes
+    assert "1 videos are listed as not available" in listing.notes
+    assert "1 of 3 listed clips are missing, e.g. ddd" in listing.notes
 
 
 def test_seconds_of_extracted_frames_use_the_listed_rate(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_seconds_of_extracted_frames_use_the_listed_rate(tmp_path: Path) -> None
     assert (clip.start, clip.end) == (20, 40)
     del whole["numf"]
     write(tmp_path, {"abc": whole})
-    with pytest.raises(DatasetFormatError, match="does not tell frames per second"):
+    with pytest.raises(DatasetFormatError, match="has no frames per second"):
         read_activitynet(tmp_path)
 
 
@@ -93,22 +93,22 @@ def test_names_of_known_sets_keep_their_groups(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"subset": "held out"}, "'held out' is none of"),
+        ({"subset": "held out"}, "'held out' is not a side"),
         ({"subset": "train", "annotations": [segment("Run", 5, 5)]}, r"segment \[5, 5\] is not"),
         ({"subset": "train", "annotations": [{"label": "Run", "segment": ["a", 2]}]}, "is not"),
-        ({"subset": "train", "annotations": ["Run"]}, "annotations are no mappings"),
-        ([], "is no mapping"),
+        ({"subset": "train", "annotations": ["Run"]}, "annotations are not mappings"),
+        ([], "is not a mapping"),
     ],
 )
-def test_an_entry_that_cannot_be_right_is_named(tmp_path: Path, entry: object, message: str) -> None:
+def test_an_entry_that_is_not_valid_is_named(tmp_path: Path, entry: object, message: str) -> None:
     write(tmp_path, {"abc": entry})
     with pytest.raises(DatasetFormatError, match=rf"database\.abc.*{message}"):
         read_activitynet(tmp_path)
 
 
-def test_an_id_that_leads_out_is_refused(tmp_path: Path) -> None:
+def test_an_id_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
     write(tmp_path, {"../abc": {"subset": "train", "label": "Run"}})
-    with pytest.raises(DatasetFormatError, match="no path below"):
+    with pytest.raises(DatasetFormatError, match="not a path below"):
         read_activitynet(tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_a_class_that_the_list_lacks_and_two_sides_are_refused(tmp_path: Path) -
         read_activitynet(tmp_path)
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match="no JSON with a 'database'"):
         read_activitynet(tmp_path)
     write(tmp_path, {"abc": {"subset": "train", "label": "Run"}})

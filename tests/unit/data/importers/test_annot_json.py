@@ -67,22 +67,22 @@ def test_reading_twice_gives_the_same_labels(tmp_path: Path) -> None:
     [
         ({"labels": {"1": "Walk", "2": "Run"}}, "names other classes"),
         ({"labels": {"1": "Run", "3": "Walk"}}, "without a gap"),
-        ({"labels": ["Run", "Walk"]}, "no mapping of numbers"),
+        ({"labels": ["Run", "Walk"]}, "not a mapping of numbers"),
         ({"training": {A: {"label": 0}}}, r"training\.v_Run_g01_c01: label 0 is not in 1\.\.2"),
         ({"training": {A: {"label": 3}}}, r"label 3 is not in 1\.\.2"),
         ({"training": {A: {"label": 2}}}, "label 2 is not that of another list, 1"),
-        ({"training": {"../x": {"label": 1}}}, "no path below"),
+        ({"training": {"../x": {"label": 1}}}, "not a path below"),
         ({"validation": {A: {"label": 1}}}, "on both lists of split 2"),
-        ({"training": []}, "no mapping of clips"),
+        ({"training": []}, "not a mapping of clips"),
     ],
 )
-def test_a_list_that_cannot_be_right_is_named(tmp_path: Path, second: dict[str, Any], message: str) -> None:
+def test_a_list_that_is_not_valid_is_named(tmp_path: Path, second: dict[str, Any], message: str) -> None:
     tree(tmp_path, annot01=annot(), annot02=annot(**second))
     with pytest.raises(DatasetFormatError, match=rf"annot02\.json.*{message}"):
         read_annot_json(tmp_path)
 
 
-def test_what_is_no_json_or_lacks_fields_is_named(tmp_path: Path) -> None:
+def test_invalid_json_and_missing_fields_are_named(tmp_path: Path) -> None:
     path = tree(tmp_path) / "annotations" / "annot01.json"
     path.write_text("{")
     with pytest.raises(DatasetFormatError, match=r"annot01\.json is not JSON"):
@@ -92,7 +92,7 @@ def test_what_is_no_json_or_lacks_fields_is_named(tmp_path: Path) -> None:
         read_annot_json(tmp_path)
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match=r"no annotations/annot01\.json"):
         read_annot_json(tmp_path)
     lay_out(tmp_path, {"annotations/annot01.json": json.dumps(annot())})

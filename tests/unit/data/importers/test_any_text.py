@@ -58,7 +58,7 @@ def read_or_told(name: str, files: dict[str, str]) -> None:
 @pytest.mark.parametrize("name", LISTS)
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_text_is_read_or_told(name: str, data: st.DataObject) -> None:
+def test_any_text_is_read_or_reported(name: str, data: st.DataObject) -> None:
     head = "label,youtube_id,time_start,time_end\n" if name == "kinetics" else ""
     read_or_told(name, {path: head + data.draw(TEXT) for path in LISTS[name]})
 
@@ -66,7 +66,7 @@ def test_text_is_read_or_told(name: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("name", JSON_LISTS)
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_json_is_read_or_told(name: str, data: st.DataObject) -> None:
+def test_any_json_is_read_or_reported(name: str, data: st.DataObject) -> None:
     drawn = VALUES
     if name == "annot_json":
         drawn = st.fixed_dictionaries({key: VALUES for key in ("labels", "training", "validation")}) | VALUES

@@ -54,7 +54,7 @@ def test_flow_beside_the_frames_is_found(tmp_path: Path) -> None:
         ("labels.json", '["Walk", "Run", "Swim"]'),
     ],
 )
-def test_a_class_list_gives_the_labels_whatever_folders_are_there(tmp_path: Path, name: str, text: str) -> None:
+def test_a_class_list_gives_the_labels_for_any_folders(tmp_path: Path, name: str, text: str) -> None:
     listing = read_class_folders(lay_out(tmp_path, {name: text}, ["Run/a.avi", "Walk/b.avi"]))
     assert listing.class_names == ("Walk", "Run", "Swim")
     assert {clip.class_name: clip.label for clip in listing.clips} == {"Run": 1, "Walk": 0}
@@ -68,10 +68,10 @@ def test_a_class_list_gives_the_labels_whatever_folders_are_there(tmp_path: Path
         ("1 Walk\nRun\n", "is not '<number> <class>'"),
         ("Run\nrun\n", "named twice"),
         ("Walk\n", "lacks class 'Run'"),
-        ("\n", "names no class"),
+        ("\n", "contains no class"),
     ],
 )
-def test_a_class_list_that_cannot_be_right_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_a_class_list_that_is_not_valid_is_named(tmp_path: Path, text: str, message: str) -> None:
     lay_out(tmp_path, {"classes.txt": text}, ["Run/a.avi"])
     with pytest.raises(DatasetFormatError, match=rf"classes\.txt.*{message}"):
         read_class_folders(tmp_path)
@@ -83,7 +83,7 @@ def test_several_label_maps_are_refused(tmp_path: Path) -> None:
         read_class_folders(tmp_path)
 
 
-def test_sources_are_told_from_the_names_of_known_sets(tmp_path: Path) -> None:
+def test_sources_are_read_from_the_names_of_known_sets(tmp_path: Path) -> None:
     names = ["v_Run_g03_c02", "RATRACE_Run_f_nm_np1_fr_goo_37", "0wR5jVB-WPk_000417_000427", "mine"]
     listing = read_class_folders(lay_out(tmp_path, empty=[f"Run/{name}.avi" for name in names]))
     groups = {clip.id.removeprefix("Run/"): clip.group for clip in listing.clips}
@@ -113,7 +113,7 @@ def test_beside_a_test_folder_validation_is_validation(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match="no class folders"):
         read_class_folders(tmp_path)
     lay_out(tmp_path, empty=["training/Run/a.avi"])

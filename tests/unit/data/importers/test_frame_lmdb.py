@@ -54,7 +54,7 @@ def test_clips_are_those_of_the_description(tmp_path: Path, name: str, path: str
         (json.dumps(META | {"clips": [{"id": "a", "label": 0, "official": [[1, "fit"]]}]}).encode(), "incomplete"),
     ],
 )
-def test_a_description_that_cannot_be_right_is_named(tmp_path: Path, meta: bytes, message: str) -> None:
+def test_a_description_that_is_not_valid_is_named(tmp_path: Path, meta: bytes, message: str) -> None:
     write(tmp_path / "x.lmdb", {b"__meta__": meta})
     with pytest.raises(DatasetFormatError, match=rf"x\.lmdb: __meta__ .*{message}"):
         read_frame_lmdb(tmp_path)
@@ -67,7 +67,7 @@ def test_a_pyarrow_database_names_the_conversion(tmp_path: Path) -> None:
         read_frame_lmdb(tmp_path)
 
 
-def test_another_or_no_database_is_said(tmp_path: Path) -> None:
+def test_another_database_or_none_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match="holds no LMDB"):
         read_frame_lmdb(tmp_path)
     write(tmp_path / "x.lmdb", {b"a": b"b"})

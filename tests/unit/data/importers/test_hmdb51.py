@@ -49,7 +49,7 @@ def test_a_source_is_one_group_in_all_classes_and_an_odd_name_is_its_own(tmp_pat
     clips = by_id(listing)
     assert clips[f"run/{RUN[:-4]}"].group == clips[f"wave/{WAVE[:-4]}"].group == "RATRACE"
     assert clips[f"run/{ODD[:-4]}"].group == f"run/{ODD[:-4]}"
-    assert listing.notes == ("1 file names tell no source; each of these clips is its own group",)
+    assert listing.notes == ("1 file names do not name a source; each of these clips is its own group",)
 
 
 @pytest.mark.parametrize(
@@ -57,20 +57,20 @@ def test_a_source_is_one_group_in_all_classes_and_an_odd_name_is_its_own(tmp_pat
     [
         ("a.avi 3", "is not '<file> <0, 1 or 2>'"),
         ("a.avi", "is not '<file> <0, 1 or 2>'"),
-        ("../a.avi 1", "no path below"),
+        ("../a.avi 1", "not a path below"),
         ("/etc/a.avi 1", "is absolute"),
         ("wave/a.avi 1", "names a folder"),
-        (f"{RUN} 2", "is there twice, on two sides"),
+        (f"{RUN} 2", "is listed twice, on two sides"),
     ],
 )
-def test_a_line_that_cannot_be_right_is_named(tmp_path: Path, line: str, message: str) -> None:
+def test_a_line_that_is_not_valid_is_named(tmp_path: Path, line: str, message: str) -> None:
     path = tree(tmp_path) / "testTrainMulti_7030_splits" / "run_test_split1.txt"
     path.write_text(LISTS["run_test_split1.txt"] + line)
     with pytest.raises(DatasetFormatError, match=rf"run_test_split1\.txt:3: .*{message}"):
         read_hmdb51(tmp_path)
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match=r"no <class>_test_split1\.txt"):
         read_hmdb51(tmp_path)
     lay_out(tmp_path, {f"splits/{name}": text for name, text in LISTS.items()})

@@ -40,13 +40,13 @@ def test_files_are_found_by_name(tmp_path: Path, folders: tuple[str, ...], lists
     assert [clip.path for clip in listing.clips] == empty
 
 
-def test_what_is_missing_is_one_note_and_keeps_the_labels(tmp_path: Path) -> None:
+def test_missing_videos_are_one_note_and_do_not_change_the_labels(tmp_path: Path) -> None:
     many = "".join(f"yodeling,{number:011d},0,10,train,0\n" for number in range(2000))
     lay_out(tmp_path, {"train.csv": TRAIN + many, "val.csv": VAL}, [f"{A}.mp4"])
     listing = read_kinetics(tmp_path)
     assert listing.class_names == ("abseiling", "air drumming", "yodeling")
     assert [(clip.id, clip.label) for clip in listing.clips] == [(f"air drumming/{A}", 1)]
-    assert listing.notes[-1].startswith("2002 of 2003 listed clips are not there")
+    assert listing.notes[-1].startswith("2002 of 2003 listed clips are missing")
 
 
 def test_a_labelled_test_list_makes_validation_validation(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_labelled_test_list_makes_validation_validation(tmp_path: Path) -> Non
     assert sorted(side or "" for side in sides(listing).values()) == ["test", "train", "train", "validation"]
 
 
-def test_a_test_list_without_labels_is_left_out_and_told(tmp_path: Path) -> None:
+def test_a_test_list_without_labels_is_left_out_with_a_note(tmp_path: Path) -> None:
     test = "youtube_id,time_start,time_end,split\nddddddddddd,0,10,test\n"
     lay_out(tmp_path, {"train.csv": TRAIN, "val.csv": VAL, "test.csv": test}, [f"{s}.mp4" for s in STEMS])
     listing = read_kinetics(tmp_path)
@@ -90,13 +90,13 @@ def test_a_label_map_gives_the_labels(tmp_path: Path, shared_data: Path) -> None
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("abseiling,../../etc,0,10,train,0", "'../../etc' is no YouTube id"),
-        ("abseiling,ccccccccccc,x,10,train,0", "'x' is no number of seconds"),
-        ("abseiling,ccccccccccc,0,nan,train,0", "'nan' is no number of seconds"),
-        ("abseiling,ccccccccccc,0,10,held out,0", "'held out' is none of train, val and test"),
+        ("abseiling,../../etc,0,10,train,0", "'../../etc' is not a YouTube id"),
+        ("abseiling,ccccccccccc,x,10,train,0", "'x' is not a number of seconds"),
+        ("abseiling,ccccccccccc,0,nan,train,0", "'nan' is not a number of seconds"),
+        ("abseiling,ccccccccccc,0,10,held out,0", "'held out' is not a side: it must be train, val or test"),
     ],
 )
-def test_a_line_that_cannot_be_right_is_named(tmp_path: Path, line: str, message: str) -> None:
+def test_a_line_that_is_not_valid_is_named(tmp_path: Path, line: str, message: str) -> None:
     lay_out(tmp_path, {"train.csv": TRAIN + line + "\n"})
     with pytest.raises(DatasetFormatError, match=rf"train\.csv:4: {message}"):
         read_kinetics(tmp_path)
@@ -104,11 +104,11 @@ def test_a_line_that_cannot_be_right_is_named(tmp_path: Path, line: str, message
 
 def test_a_line_without_end_is_named(tmp_path: Path) -> None:
     lay_out(tmp_path, {"train.csv": TRAIN + "x" * 200_000})
-    with pytest.raises(DatasetFormatError, match=r"train\.csv:\d: is no CSV"):
+    with pytest.raises(DatasetFormatError, match=r"train\.csv:\d: is not CSV"):
         read_kinetics(tmp_path)
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match="no CSV list"):
         read_kinetics(tmp_path)
     lay_out(tmp_path, {"train.csv": TRAIN})

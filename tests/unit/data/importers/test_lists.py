@@ -39,7 +39,7 @@ def test_paths_and_labels(tmp_path: Path, train: str, val: str, folder: str, sep
     assert by_id(listing)["Run/v_Run_g01_c01"].group == "Run/g01"
 
 
-def test_frame_counts_are_not_believed_but_offsets_are(tmp_path: Path) -> None:
+def test_frame_counts_are_ignored_but_offsets_are_used(tmp_path: Path) -> None:
     empty = [n for name in ("a", "b") for n in frames(f"rawframes/{name}", name="img_%05d.jpg")]
     lay_out(tmp_path, {"x_train_list_rawframes.txt": "a 999 0\nb 3 1\n"}, empty)
     counted = by_id(read_path_lists(tmp_path))["a"]
@@ -80,7 +80,7 @@ def test_without_folders_labels_are_numbers_and_a_label_map_names_them(tmp_path:
         read_path_lists(tmp_path)
 
 
-def test_a_label_beyond_belief_is_refused(tmp_path: Path) -> None:
+def test_a_very_high_label_is_refused(tmp_path: Path) -> None:
     lay_out(tmp_path, {"train.txt": "a.mp4 123456789\n"}, ["a.mp4"])
     with pytest.raises(DatasetFormatError, match=r"label 123456789 is listed in .*and nothing names it"):
         read_path_lists(tmp_path)
@@ -98,21 +98,21 @@ def test_only_plain_digits_are_numbers(tmp_path: Path, digits: str) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("../x.avi 0", "no path below"),
-        ("a/../../x.avi 0", "no path below"),
+        ("../x.avi 0", "not a path below"),
+        ("a/../../x.avi 0", "not a path below"),
         ("/data/x.avi 0", "is absolute"),
         ("C:\\data\\x.avi 0", "is absolute"),
         ("a.avi 1", "listed with other labels"),
         ("x.avi", "has no label"),
     ],
 )
-def test_a_line_that_cannot_be_right_is_named(tmp_path: Path, line: str, message: str) -> None:
+def test_a_line_that_is_not_valid_is_named(tmp_path: Path, line: str, message: str) -> None:
     lay_out(tmp_path, {"train.txt": f"a.avi 0\n{line}\n"}, ["a.avi"])
     with pytest.raises(DatasetFormatError, match=rf"train\.txt:\d: .*{message}"):
         read_path_lists(tmp_path)
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_parts_are_named(tmp_path: Path) -> None:
     for read in (read_path_lists, read_frame_lists):
         with pytest.raises(DatasetNotFoundError, match=r"train\.txt"):
             read(tmp_path)
@@ -148,7 +148,7 @@ def test_first_and_last_frames(tmp_path: Path, separator: str, a: str, b: str) -
 
 
 @pytest.mark.parametrize("line", ["a 0 3 0", "a 3 2 0", "a 1 3", "a b c d"])
-def test_a_segment_that_is_none_is_named(tmp_path: Path, line: str) -> None:
+def test_an_invalid_segment_is_named(tmp_path: Path, line: str) -> None:
     lay_out(tmp_path, {"train.txt": f"a 1 3 0\n{line}\n"}, frames("a"))
     with pytest.raises(DatasetFormatError, match=r"train\.txt:2"):
         read_frame_lists(tmp_path)
@@ -164,11 +164,11 @@ def test_a_segment_that_is_none_is_named(tmp_path: Path, line: str) -> None:
         ("a 3 2 0\nb 1 3 1\n", "path_lists"),
     ],
 )
-def test_offsets_and_first_frames_are_told_apart(tmp_path: Path, lines: str, layout: str) -> None:
+def test_offsets_and_first_frames_are_distinguished(tmp_path: Path, lines: str, layout: str) -> None:
     assert recognise(lay_out(tmp_path, {"train.txt": lines}, frames("a") + frames("b"))) == layout
 
 
-def test_where_both_readings_are_possible_neither_is_guessed(tmp_path: Path) -> None:
+def test_an_ambiguous_list_is_refused(tmp_path: Path) -> None:
     lay_out(tmp_path, {"train.txt": "a 2 3 0\nb 1 3 1\n"}, frames("a") + frames("b"))
-    with pytest.raises(DatasetFormatError, match="can be read as frame_lists and as path_lists; name the one"):
+    with pytest.raises(DatasetFormatError, match="can be read as frame_lists and as path_lists: name the right layout"):
         recognise(tmp_path)

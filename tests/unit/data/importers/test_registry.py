@@ -31,15 +31,15 @@ def test_ucf101_is_recognised_wherever_its_lists_lie(tmp_path: Path) -> None:
         assert recognise(root) == "ucf101"
 
 
-def test_what_is_no_layout_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_a_known_layout_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match="there is no folder"):
         recognise(tmp_path / "nowhere")
-    with pytest.raises(DatasetNotFoundError, match=r"in no known layout; name the one .*ucf101, hmdb51"):
+    with pytest.raises(DatasetNotFoundError, match=r"not in a known layout: name the layout .*ucf101, hmdb51"):
         recognise(tmp_path)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_an_empty_folder_is_a_sentence_under_every_name(tmp_path: Path, name: str) -> None:
+def test_an_empty_folder_is_reported_under_every_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(DatasetNotFoundError) as caught:
         LAYOUTS[name].read(tmp_path)
     assert str(tmp_path) in str(caught.value)
@@ -58,10 +58,10 @@ def test_a_pattern_gives_the_groups(tmp_path: Path) -> None:
     assert replace(regrouped, clips=listing.clips) == listing
 
 
-def test_a_pattern_that_fits_nothing_or_not_all_is_told(tmp_path: Path) -> None:
+def test_a_pattern_that_does_not_match_all_clips_is_reported(tmp_path: Path) -> None:
     listing = read_class_folders(lay_out(tmp_path, empty=["Run/film1-1.avi", "Run/other.avi"]))
-    assert "fits all but 1 of 2 clips" in regroup(listing, "film1").notes[-1]
-    with pytest.raises(DatasetFormatError, match=r"fits no clip, e\.g\. not 'Run/film1-1'"):
+    assert "does not match 1 of 2 clips" in regroup(listing, "film1").notes[-1]
+    with pytest.raises(DatasetFormatError, match=r"matches no clip, for example not 'Run/film1-1'"):
         regroup(listing, "series")
-    with pytest.raises(DatasetFormatError, match="no regular expression"):
+    with pytest.raises(DatasetFormatError, match="not a regular expression"):
         regroup(listing, "(")

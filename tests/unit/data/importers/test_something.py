@@ -55,7 +55,7 @@ def test_version_1_has_csv_lists_and_frames(tmp_path: Path) -> None:
     assert recognise(tmp_path) == "something"
     (clip,) = listing.clips
     assert (clip.kind, clip.frame_name, clip.label, clip.class_name) == ("frames", "%05d.jpg", 0, "Holding something")
-    assert "1 of 2 listed clips are not there, e.g. 8" in listing.notes
+    assert "1 of 2 listed clips are missing, e.g. 8" in listing.notes
 
 
 def test_the_official_label_map_fits(tmp_path: Path, shared_data: Path) -> None:
@@ -71,18 +71,18 @@ def test_the_official_label_map_fits(tmp_path: Path, shared_data: Path) -> None:
     [
         ('[{"id": "7", "template": "Eating [something]"}]', "class 'Eating something' of 7 is not in the class list"),
         ('[{"template": "Holding [something]"}]', r"train\.json\[0\] has no 'id'"),
-        ('[{"id": "a/b", "template": "Holding [something]"}]', "is no id"),
-        ('[{"id": "..", "template": "Holding [something]"}]', "no path below"),
-        ('{"id": "7"}', "no list of entries"),
+        ('[{"id": "a/b", "template": "Holding [something]"}]', "is not an id"),
+        ('[{"id": "..", "template": "Holding [something]"}]', "not a path below"),
+        ('{"id": "7"}', "not a list of entries"),
     ],
 )
-def test_an_entry_that_cannot_be_right_is_named(tmp_path: Path, train: str, message: str) -> None:
+def test_an_entry_that_is_not_valid_is_named(tmp_path: Path, train: str, message: str) -> None:
     lay_out(tmp_path, {"labels.json": LABELS, "train.json": train}, ["7.webm"])
     with pytest.raises(DatasetFormatError, match=message):
         read_something(tmp_path)
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match=r"no something-something-v2-train\.json"):
         read_something(tmp_path)
     lay_out(tmp_path, {"train.json": TRAIN})

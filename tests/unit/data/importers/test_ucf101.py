@@ -50,7 +50,7 @@ def test_every_layout_reads_the_same(tmp_path: Path, videos: str, lists: str, su
         assert (tmp_path / clip.path).is_file()
 
 
-def test_names_are_found_whatever_their_case_and_the_class_is_the_folder(tmp_path: Path) -> None:
+def test_names_are_found_in_any_case_and_the_class_is_the_folder(tmp_path: Path) -> None:
     clips = {clip.id: clip for clip in read_ucf101(lay_out(tmp_path)).clips}
     clip = clips["HandstandPushups/v_HandstandPushups_g01_c01"]
     assert clip.path == "videos/HandstandPushups/v_HandStandPushups_g01_c01.avi"
@@ -65,7 +65,7 @@ def test_a_missing_video_keeps_its_listed_path(tmp_path: Path) -> None:
     assert clips["Run/v_Run_g01_c01"].path == "videos/Run/v_Run_g01_c01.avi"
 
 
-def test_videos_that_no_list_names_are_remarked(tmp_path: Path) -> None:
+def test_unlisted_videos_are_noted(tmp_path: Path) -> None:
     lay_out(tmp_path)
     (tmp_path / "videos" / "Run" / "v_Run_g09_c01.avi").touch()
     (tmp_path / "videos" / "Run" / "readme.md").touch()
@@ -73,7 +73,7 @@ def test_videos_that_no_list_names_are_remarked(tmp_path: Path) -> None:
     assert note == "1 videos are on no list, e.g. Run/v_Run_g09_c01.avi"
 
 
-def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> None:
+def test_windows_line_ends_and_a_byte_order_mark_are_accepted(tmp_path: Path) -> None:
     lay_out(tmp_path)
     for name, text in FILES.items():
         path = tmp_path / "ucfTrainTestlist" / f"{name}.txt"
@@ -94,7 +94,7 @@ def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> N
         ("classInd", "3 run", "a class is named twice"),
     ],
 )
-def test_a_line_that_cannot_be_right_is_named(tmp_path: Path, name: str, line: str, message: str) -> None:
+def test_a_line_that_is_not_valid_is_named(tmp_path: Path, name: str, line: str, message: str) -> None:
     lay_out(tmp_path)
     path = tmp_path / "ucfTrainTestlist" / f"{name}.txt"
     path.write_text(FILES[name] + line + "\n")
@@ -102,7 +102,7 @@ def test_a_line_that_cannot_be_right_is_named(tmp_path: Path, name: str, line: s
         read_ucf101(tmp_path)
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match="there is no folder"):
         read_ucf101(tmp_path / "nowhere")
     with pytest.raises(DatasetNotFoundError, match=r"no trainlistNN\.txt"):

@@ -32,13 +32,13 @@ def index(*clips: ClipRecord, **changes: Any) -> Index:
     return make_index(**({"name": "ucf101", "class_names": ["Run"], "clips": clips} | changes))
 
 
-def test_order_name_and_remarks_do_not_change_the_hash() -> None:
+def test_order_name_and_notes_do_not_change_the_hash() -> None:
     one = index(record("a"), record("b"), notes=["two videos"])
     other = index(record("b"), record("a"), name="other")
     assert one.hash == other.hash
 
 
-def test_a_decoders_wording_does_not_change_the_hash() -> None:
+def test_the_text_of_a_decoder_error_does_not_change_the_hash() -> None:
     broken = Measurement(status="corrupt", note="one wording")
     one = index(record(measured=broken))
     assert one.hash == index(record(measured=replace(broken, note="another"))).hash
@@ -103,7 +103,7 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": 1, "class_names": [], "clips": [{}]}'])
-def test_a_file_that_is_no_index_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_an_index_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "index.json").write_text(text)
     with pytest.raises(DatasetFormatError, match=r"index\.json .*scan again"):
         read_index(tmp_path / "index.json")

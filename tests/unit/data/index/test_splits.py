@@ -93,7 +93,7 @@ def test_a_group_on_both_official_lists_is_refused() -> None:
         group_split(clips, 1)
 
 
-def test_parts_between_which_a_group_crosses_are_refused() -> None:
+def test_parts_that_share_a_group_are_refused() -> None:
     with pytest.raises(GroupLeakError, match="group Run/g01 is in fit and in validation"):
         check_disjoint({"fit": [clip("Run", 1, 1)], "validation": [clip("Run", 1, 2)]})
 
@@ -107,7 +107,7 @@ def test_a_split_that_no_list_describes_is_refused() -> None:
         group_split([clip("Run", 1, 1)], 4)
 
 
-def test_a_class_of_one_group_stays_in_fit_and_is_remarked() -> None:
+def test_a_class_of_one_group_stays_in_fit_with_a_note() -> None:
     split = group_split([clip("Run", 1, 1), clip("Walk", 1, 1), clip("Walk", 2, 1)], 1)
     assert split.validation == ("Walk/g02_c01",)
     assert split.notes == ("no validation clips of Run: one group only",)
@@ -228,18 +228,18 @@ def test_an_official_validation_list_that_leaks_is_refused_or_reduced() -> None:
         make_split([*clips, *official(("Run", "a", "validation"))], SplitSpec(validation="official"))
 
 
-def test_without_an_official_validation_list_the_remedy_is_said() -> None:
+def test_without_an_official_validation_list_the_error_says_what_to_do() -> None:
     with pytest.raises(SplitError, match=r"has no validation list of split 1 .*validation: groups"):
         make_split(spread(), SplitSpec(validation="official"))
 
 
-def test_an_official_validation_list_that_is_not_used_is_told() -> None:
+def test_an_unused_official_validation_list_is_noted() -> None:
     split = make_split([*spread(), *official(("Run", "v", "validation"))], SplitSpec())
     assert "1 clips of the official validation list are not used" in split.notes
     assert not set(split.validation) & {"Run/g01_c00"}
 
 
-def test_a_source_that_crosses_between_classes_is_told_and_not_held_out() -> None:
+def test_a_source_in_train_and_test_of_different_classes_is_noted_and_not_held_out() -> None:
     clips = official(("Run", "z", "train"), ("Run", "a", "train"), ("Run", "b", "train"), ("Walk", "z", "test"))
     split = make_split(clips, SplitSpec())
     assert split.validation == (clips[2].id,)

@@ -124,16 +124,16 @@ def test_the_key_follows_content_and_preparation_and_nothing_else(index: Index, 
 
 
 def test_progress_counts_every_clip_once(index: Index, tiny_root: Path, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    prepare(index, spec_of(tiny_root, flow="dis"), tmp_path, progress=lambda *step: told.append(step))
-    assert told == [(stage, n, 24) for stage in ("prepare", "flow") for n in range(1, 25)]
+    reports: list[tuple[str, int, int]] = []
+    prepare(index, spec_of(tiny_root, flow="dis"), tmp_path, progress=lambda *step: reports.append(step))
+    assert reports == [(stage, n, 24) for stage in ("prepare", "flow") for n in range(1, 25)]
 
 
 KILLED_EVERYWHERE = """
 import os, shutil, signal, sys
 from pathlib import Path
 from data import DatasetSpec, scan
-from data import prepare as preparation
+from data.preparation import prepare as preparation
 from data.index.records import make_index
 from data.stores import build
 
@@ -169,7 +169,7 @@ def built(form, flow, cache_dir, last_step):
         return step
 
     for owner, name in ((os, "fsync"), (Path, "replace"), (Path, "rename"), (os, "replace"), (shutil, "rmtree"),
-                        (build.Build, "_tell"), (Path, "unlink")):
+                        (build.Build, "_report"), (Path, "unlink")):
         setattr(owner, name, dying(getattr(owner, name)))
     spec = DatasetSpec(name="ucf101", root=root, short_side=32, store=form, flow=flow)
     preparation.prepare(index, spec, cache_dir)
@@ -185,7 +185,7 @@ for form, flow in (("raw", "dis"), ("i420", "none"), ("jpeg", "farneback"), ("ti
 """
 
 
-def test_a_build_that_is_killed_everywhere_gives_the_same_bytes(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_build_killed_at_every_step_gives_the_same_bytes(tiny_root: Path, tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", KILLED_EVERYWHERE, str(tiny_root), str(tmp_path)]
     shown = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True).stdout
     killed = {form: int(count) for form, count in map(str.split, shown.splitlines())}
@@ -224,7 +224,7 @@ def test_finished_shards_are_not_built_again(
 BUILT_BESIDE = """
 import sys
 from pathlib import Path
-from data import DatasetSpec, prepare, scan
+from data import DatasetSpec, scan
 from data.preparation.prepare import prepare
 
 root, cache_dir = map(Path, sys.argv[1:])
@@ -241,8 +241,7 @@ print(len(built), flush=True)
 def test_of_two_processes_one_builds_and_both_read(
     index: Index, spec: DatasetSpec, tiny_root: Path, tmp_path: Path
 ) -> None:
-    arguments = [sys.executable, "-c", BUILT_BESIDE.replace("DatasetSpec, prepare, scan", "DatasetSpec, scan")]
-    arguments += [str(tiny_root), str(tmp_path)]
+    arguments = [sys.executable, "-c", BUILT_BESIDE, str(tiny_root), str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(arguments, **pipes) for _ in range(2)]  # type: ignore[call-overload]  # keywords by name
     for process in processes:
@@ -250,9 +249,9 @@ def test_of_two_processes_one_builds_and_both_read(
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
-    told = [int(process.communicate()[0]) for process in processes]
+    reports = [int(process.communicate()[0]) for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    assert sorted(told) == [0, 24]
+    assert sorted(reports) == [0, 24]
     clip = index.usable[-1]
     expected = decode_video(tiny_root / clip.path, short_side=32)
     np.testing.assert_array_equal(prepare(index, spec, tmp_path)["rgb"].video(clip.id), expected)
@@ -272,7 +271,7 @@ def test_the_estimate_is_what_the_cache_takes(index: Index, tiny_root: Path, tmp
 
 
 @pytest.mark.parametrize("form", ["raw", "jpeg"])
-def test_a_disk_that_is_too_small_is_said_before_work(
+def test_a_disk_that_is_too_small_is_reported_before_building(
     index: Index, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Any
 ) -> None:
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
@@ -312,7 +311,7 @@ def test_the_form_follows_size_memory_and_disk(
     assert stores["rgb"].manifest.settings["why"] == found["rgb"].why
 
 
-def test_what_was_chosen_once_holds_for_all_who_share_the_folder(
+def test_a_chosen_form_is_kept_by_all_who_share_the_folder(
     index: Index, spec: DatasetSpec, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Room, "at", classmethod(lambda cls, folder: Room(memory_bytes=5_000_000, free_bytes=GB)))
@@ -375,7 +374,7 @@ def test_single_images_are_prepared_and_have_no_flow(tmp_path: Path) -> None:
         prepare(index, spec_of(tmp_path, flow="dis"), tmp_path / "cache")
 
 
-def test_weights_that_are_not_there_are_named(index: Index, tiny_root: Path, tmp_path: Path) -> None:
+def test_missing_weights_are_named(index: Index, tiny_root: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidSpecError, match=r"flow_weights is .*which cannot be read"):
         prepare(index, spec_of(tiny_root, flow="raft", flow_weights=tmp_path / "no.pt"), tmp_path)
 
@@ -393,14 +392,14 @@ def test_a_prepared_lmdb_is_a_data_set(index: Index, tiny_root: Path, tmp_path: 
     assert dataset.class_names == index.class_names
 
 
-def test_names_that_are_no_utf8_and_ids_that_are_too_long_for_a_database(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_and_ids_that_are_too_long_for_a_database(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.avi")
     write_video(tmp_path / name, moving(4, 32, 32))
     for form in FORMS:
         store = prepare(index_of(tmp_path, listed(name)), spec_of(tmp_path, store=form), tmp_path / "cache")["rgb"]
         assert store.video(name).shape == (4, 32, 32, 3)
     long = index_of(tmp_path, listed(name, id="x" * 600))
-    with pytest.raises(CacheError, match="too long for a key of an LMDB; choose the store jpeg"):
+    with pytest.raises(CacheError, match="too long for a key of an LMDB: choose the store jpeg"):
         prepare(long, spec_of(tmp_path, store="lmdb"), tmp_path / "cache")
 
 

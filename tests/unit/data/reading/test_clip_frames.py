@@ -115,7 +115,7 @@ def test_a_broken_frame_is_named(tmp_path: Path, damage: object, status: str, no
 
 
 @pytest.mark.parametrize("kind", ["frames", "image", "lmdb", "video"])
-def test_what_is_not_there_is_missing(tmp_path: Path, kind: str) -> None:
+def test_a_missing_medium_is_reported_as_missing(tmp_path: Path, kind: str) -> None:
     assert measure_clip(tmp_path, listed("no", kind=kind, frame_name="%05d")).status == "missing"
 
 
@@ -126,7 +126,7 @@ def test_a_folder_or_database_without_frames_is_empty(tmp_path: Path) -> None:
     assert measure_clip(tmp_path, listed("base", kind="lmdb", frame_name="b/%05d")).status == "empty"
 
 
-def test_a_file_that_is_no_database_is_corrupt(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_corrupt(tmp_path: Path) -> None:
     (tmp_path / "base").write_bytes(b"text" * 5000)
     measured = measure_clip(tmp_path, listed("base", kind="lmdb", frame_name="a/%05d"))
     assert (measured.status, "cannot be read as an LMDB" in measured.note) == ("corrupt", True)
@@ -167,7 +167,7 @@ def test_a_database_that_is_replaced_is_opened_again(tmp_path: Path) -> None:
     assert (next(clip_frames(clip, tmp_path)) == FRAMES[-1]).all()
 
 
-def test_measuring_is_remembered_until_the_folder_changes(tmp_path: Path) -> None:
+def test_measurements_are_kept_until_the_folder_changes(tmp_path: Path) -> None:
     write_frames(tmp_path / "folder", FRAMES)
     memory = Measurements(tmp_path / "memory.jsonl")
     whole, part = listed("folder", kind="frames"), listed("folder", kind="frames", id="part", start=2, end=9)
@@ -197,7 +197,7 @@ def test_listed_flow_may_lack_one_pair(tmp_path: Path, n_pairs: int, status: str
         assert measured.note == "its flow has 9 pairs of images for 12 frames"
 
 
-def test_reading_what_is_broken_raises_with_its_name(tmp_path: Path) -> None:
+def test_reading_a_broken_frame_raises_with_its_name(tmp_path: Path) -> None:
     write_frames(tmp_path / "folder", FRAMES)
     (tmp_path / "folder" / "img_00003.png").write_bytes(b"x")
     with pytest.raises(VideoError, match=r"img_00003\.png cannot be decoded"):

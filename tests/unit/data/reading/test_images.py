@@ -86,7 +86,7 @@ def test_a_cut_image_is_named(format_: str, share: float) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"BM", b"\x89PNG", b"RIFF1234WEBP", bytes(1000)])
-def test_what_is_no_image_is_named(content: bytes) -> None:
+def test_bytes_that_are_not_an_image_are_named(content: bytes) -> None:
     with pytest.raises(VideoError, match=r"^x "):
         decode_image(content, "x")
 

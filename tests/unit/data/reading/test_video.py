@@ -153,7 +153,7 @@ def test_one_frame_is_too_short(tmp_path: Path) -> None:
     assert measure_video(tmp_path / "one.avi").status == "short"
 
 
-def test_decoding_what_is_no_video_raises_with_its_path(tmp_path: Path) -> None:
+def test_decoding_a_file_that_is_not_a_video_raises_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "x.avi").write_bytes(b"RIFF")
     with pytest.raises(VideoError, match=r"x\.avi cannot be opened"):
         decode_video(tmp_path / "x.avi")
@@ -242,7 +242,7 @@ def test_a_container_named_as_another_is_decoded_by_its_content(tmp_path: Path, 
 
 @pytest.mark.parametrize("suffix", ["avi", "mp4", "mkv", "webm"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.97])
-def test_a_cut_video_is_named_or_decodes_to_what_it_says(tmp_path: Path, suffix: str, share: float) -> None:
+def test_a_cut_video_is_reported_or_has_the_frames_it_claims(tmp_path: Path, suffix: str, share: float) -> None:
     codec = {"avi": "mpeg4", "mp4": "libx264", "mkv": "libx264", "webm": "libvpx-vp9"}[suffix]
     path = tmp_path / f"cut.{suffix}"
     encode(path, moving(40, 48, 64), codec)
