@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from hpo.cli.demo import demo_spec
 from hpo.cli.spec_check import check_models, search_fragment
 from hpo.errors import SpecError
 from hpo.spec import TrainingConfig, parse_spec
+from hpo.spec.study import EarlyStopping
 from workers.cli import app as worker_app
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -59,6 +61,16 @@ def test_the_message_in_the_readme_is_the_one_that_a_person_gets() -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec(raw, search_fragment)
     assert f"    error: {caught.value}\n" in (CHECKOUT / "README.md").read_text()
+
+
+def test_the_page_of_stopping_rules_has_a_row_for_each() -> None:
+    known = {rule.model_fields["name"].annotation for rule in get_args(get_args(EarlyStopping)[0])}
+    page = (CHECKOUT / "docs" / "early-stopping.md").read_text()
+    table = page.partition("## Which rule")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ((?:`[a-z]+`(?:, )?)+) \|", table, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`([a-z]+)`", row)} - {"name"} == {
+        name for literal in known for name in get_args(literal)
+    }
 
 
 def _commands(text: str) -> Iterator[list[str]]:
