@@ -20,7 +20,7 @@ class EpochResult:
 
     epoch: int
     metrics: dict[str, float]
-    """By the names of `hpo.spec.metrics`."""
+    """By the names of `hpo.spec.tasks.video`."""
     seconds: float
 
 
@@ -57,7 +57,7 @@ def epoch_metrics(
     training_seconds: float,
     epoch_seconds: float,
 ) -> dict[str, float]:
-    """Return every metric of `hpo.spec.metrics`, by its name."""
+    """Return every metric of `hpo.spec.tasks.video`, by its name."""
     return {
         "val_top1": validation.top1,
         "val_top5": validation.top5,

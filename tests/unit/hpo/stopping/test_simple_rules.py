@@ -16,7 +16,7 @@ from optuna.pruners import BasePruner, MedianPruner, PatientPruner, PercentilePr
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
-from hpo.spec.metrics import Direction
+from hpo.spec.tasks.task import Direction
 from hpo.stopping.decide import decide
 from hpo.trial import Decision, TrialRecord, TrialState
 
