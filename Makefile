@@ -45,7 +45,7 @@ bench: $(STAMP)  ## Measure what docs/benchmarks.md quotes
 
 bench-loader: $(STAMP)  ## Measure the loader beside decoding on the fly, JPEG frames and plain copying (BENCH="--videos FOLDER")
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	$(BIN)/python benchmarks/loader.py $(BENCH)
+	$(BIN)/python -m benchmarks.loader $(BENCH)
 
 bench-zoo: $(STAMP)  ## Measure training steps of models beside torchvision's and pytorchvideo's
 	$(BIN)/python benchmarks/zoo_speed.py

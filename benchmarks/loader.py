@@ -1,4 +1,4 @@
-"""Measure the loader beside what it replaces: `python benchmarks/loader.py [--json FILE]`. Asserts nothing.
+"""Measure the loader beside what it replaces: `python -m benchmarks.loader [--json FILE]`. Asserts nothing.
 
 Everything runs in one process with one thread, in turns, so that what else runs on the machine hits all alike; figures
 are clips per CPU second of one core, the median of the turns. A clip is 32 frames, every second one, from a random
@@ -30,8 +30,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import av
 import cv2
 import torch
-from loader_peers import BATCH, CLIP, COPY, CUT, SHORT_SIDE, Peer, Request, copies, decoders, jpegs, loaders
 
+from benchmarks.loader_peers import (
+    BATCH,
+    CLIP,
+    COPY,
+    CUT,
+    SHORT_SIDE,
+    Peer,
+    Request,
+    copies,
+    decoders,
+    jpegs,
+    loaders,
+)
 from data import AugmentSpec, Dataset, DatasetSpec, Index, open_dataset
 from data.clips.crops import training_box
 from data.clips.loader import ClipLoader
@@ -180,7 +192,7 @@ def bench_step(root: Path, folder: Path, options: argparse.Namespace) -> Results
         with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
             loss = torch.nn.functional.cross_entropy(model(clips), labels)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's gap
+        loss.backward()
         optimizer.step()
 
     def timed(batches: Iterator[Any]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +17,8 @@ from data.clips.plan import TrainingRows
 from data.index.records import ClipRecord, Measurement
 from data.reading.video import decode_frames, scaled_size
 from data.stores.protocol import Box
+
+T = TypeVar("T")
 
 SHORT_SIDE, CROP = 128, 112
 CLIP = ClipSpec(frames=32, stride=2, size=CROP)
@@ -46,6 +48,13 @@ class Peer:
     name: str
     deliver: Callable[[Sequence[Request]], None]
     clips: int
+
+
+def _known(value: T | None) -> T:
+    """Return what PyAV knows of every stream that it has opened, but does not promise."""
+    if value is None:
+        raise ValueError("the video has no frame rate, no time base, or a frame without a time")
+    return value
 
 
 def _target() -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -126,10 +135,10 @@ def decoders(root: Path, clips: int) -> Iterator[Peer]:
         with av.open(str(root / request.record.path)) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
-            rate, base = stream.average_rate, stream.time_base
+            rate, base = _known(stream.average_rate), _known(stream.time_base)
             container.seek(round(int(request.indices[0]) / rate / base), stream=stream)
             for frame in container.decode(stream):
-                place = wanted.pop(round(frame.pts * base * rate), None)
+                place = wanted.pop(round(_known(frame.pts) * base * rate), None)
                 if place is not None:
                     small = reformatter.reformat(frame, width=width, height=height, format="rgb24")
                     out[place] = _cut(small.to_ndarray(), request.box)

@@ -15,9 +15,10 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -103,7 +104,7 @@ def bench_training_step() -> None:
 
 
 def _step(
-    name: str, *, frames: int, size: int, batch: int, hparams: dict[str, int], device: str, bf16: bool = False
+    name: str, *, frames: int, size: int, batch: int, hparams: Mapping[str, Any], device: str, bf16: bool = False
 ) -> Row:
     model = create_model(name, num_classes=101, **hparams).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
@@ -209,7 +210,7 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _print(title: str, head: Row, rows: list[Row]) -> None:
+def _print(title: str, head: Row, rows: Sequence[Row]) -> None:
     print(f"\n### {title}\n\n| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
     for row in rows:
         print("| " + " | ".join(row) + " |")

@@ -197,7 +197,7 @@ def _step(model: str, shape: Shape, variant: Variant, device: torch.device, prec
         with context:
             loss = F.cross_entropy(run(clips).float(), labels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call] # torch's gap
+        loss.backward()
         optimizer.step()
 
     return step

@@ -63,7 +63,7 @@ class Service:
         return Client(settings.api_url, settings.token)
 
 
-def wait_for(get: Callable[[], T], *, seconds: float = 120.0) -> T:
+def wait_for(get: Callable[[], T | None], *, seconds: float = 120.0) -> T:
     """Ask until the answer is true; give it."""
     deadline = time.monotonic() + seconds
     while not (found := get()):

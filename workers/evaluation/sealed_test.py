@@ -112,7 +112,7 @@ def evaluate_final(
 
 def _runtime(device: Device) -> Runtime:
     """Use the device within this process. Nothing has started CUDA yet, so that the choice of GPU still counts."""
-    if device.kind == "cuda" and not torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # torch's gap
+    if device.kind == "cuda" and not torch.cuda.is_initialized():
         os.environ.update(CUDA_VISIBLE_DEVICES=device.visible, CUDA_DEVICE_ORDER="PCI_BUS_ID")
     return Runtime(
         device=torch.device(device.kind), threads=device.threads, bf16=device.bf16, deterministic=device.deterministic

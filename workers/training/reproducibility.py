@@ -92,7 +92,7 @@ def describe(runtime: Runtime, *, precision: str) -> dict[str, Any]:
         found |= {
             "gpu": torch.cuda.get_device_name(runtime.device),
             "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call] # torch's gap
+            "cudnn": torch.backends.cudnn.version(),
         }
     return found
 

@@ -122,7 +122,7 @@ def test_the_dashboard_is_closed(empty_service: Service, prefix: str) -> None:
 )
 def test_what_is_no_token_is_refused(empty_service: Service, header: str) -> None:
     with empty_service.http(None) as http:
-        answer = http.get("/v1/studies", headers={"authorization": header.encode("latin-1")})
+        answer = http.get("/v1/studies", headers={b"authorization": header.encode("latin-1")})
     assert answer.status_code == 401
 
 

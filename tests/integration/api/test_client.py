@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import httpx
 import pytest
@@ -98,7 +99,8 @@ def test_asking_for_configurations(service: Service) -> None:
             client.enqueue("demo", [{"lr": 7.5}])
         with pytest.raises(SpecError, match="guesses"):
             client.enqueue("demo", [])
-        for value in (None, [0.1], {}):
+        wrong: tuple[Any, ...] = (None, [0.1], {})
+        for value in wrong:
             with pytest.raises(GuessError) as caught:
                 client.enqueue("demo", [{"lr": value, "dropout": 7}])
             assert len(caught.value.issues) <= 2, "one sentence for each value"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from hpo.protocol import ClaimRequest, FinishRequest, ReleaseRequest, ReportRequest
@@ -44,7 +45,7 @@ def test_all_references_lead_somewhere(empty_service: Service) -> None:
 
 
 def test_the_examples_are_valid(empty_service: Service) -> None:
-    bodies = {
+    bodies: dict[str, Callable[[Any], object]] = {
         "create_study": parse_spec,
         "claim_trial": ClaimRequest.model_validate,
         "report_trial": ReportRequest.model_validate,

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from hpo.errors import NotFoundError, StaleLeaseError
+from hpo.protocol import Measurement
 from hpo.store import Database, lifecycle, studies, trials
 from hpo.store.lifecycle import BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS
 from hpo.trial import FailureKind, StudyState, TrialState
@@ -251,9 +252,12 @@ def test_reaping_and_reporting_at_once_leave_one_owner(database: Database) -> No
     lease = must_claim(database)
     for step in range(1, 10):
         expire(database, trial.id)
-        together(
-            4, lambda index, step=step: reap(database) if index % 2 else report(database, lease, measurement(step))
-        )
+        measured = measurement(step)
+
+        def act(index: int, measured: Measurement = measured) -> object:
+            return reap(database) if index % 2 else report(database, lease, measured)
+
+        together(4, act)
         # Whoever came first: the worker's next heartbeat finds the trial its own, and no retry is spent.
         report(database, lease)
         with database.transaction() as connection:

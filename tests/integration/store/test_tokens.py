@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from hpo.errors import AuthenticationError, NotFoundError
 from hpo.store import Database, tokens
+from hpo.store.tables import SCOPES
 
 from .world import run, scalar
 
@@ -30,7 +32,7 @@ def test_a_token_is_found_again_and_not_kept(database: Database) -> None:
     token = make(database, scopes=["worker"])
     assert len(token) == len("hpo_") + 43 + 6
     found = verify(database, token)
-    assert (found.name, found.kind, found.scopes) == ("mine", "api", {"worker"})
+    assert (found.name, found.kind, found.scopes) == ("mine", "api", frozenset({"worker"}))
     with database.transaction() as connection:
         assert token.encode() not in bytes(scalar(connection, "SELECT hash FROM api_token"))
         assert tokens.list_all(connection) == [found]
@@ -41,7 +43,7 @@ def test_a_token_is_found_again_and_not_kept(database: Database) -> None:
 )
 def test_scopes_imply_the_lesser_ones(database: Database, held: str, granted: set[str]) -> None:
     found = verify(database, make(database, scopes=[held]))
-    assert {scope for scope in tokens.SCOPES if found.allows(scope)} == granted  # type: ignore[arg-type]  # literals
+    assert {scope for scope in SCOPES if found.allows(scope)} == granted  # type: ignore[arg-type]  # literals
 
 
 @given(st.integers(0, 52), st.sampled_from("abcXYZ019-_"))
@@ -108,6 +110,7 @@ def test_a_session_is_no_api_token(database: Database) -> None:
 
 
 def test_mistakes_in_making_one_are_refused(database: Database) -> None:
-    for wrong in ({"scopes": ["root"]}, {"scopes": []}, {"key": b"short"}):
+    mistakes: list[dict[str, Any]] = [{"scopes": ["root"]}, {"scopes": []}, {"key": b"short"}]
+    for wrong in mistakes:
         with database.transaction() as connection, pytest.raises(ValueError, match=r"scopes|16 bytes"):
-            tokens.create(connection, **{"name": "n", "scopes": ["read"], "key": KEY, **wrong})  # type: ignore[arg-type]  # on purpose
+            tokens.create(connection, **{"name": "n", "scopes": ["read"], "key": KEY, **wrong})

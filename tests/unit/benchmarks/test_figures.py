@@ -15,6 +15,7 @@ from benchmarks.optimizer import figures
 from benchmarks.optimizer.bootstrap import Estimate, interval, of_means, over_problems, weights
 from benchmarks.optimizer.figures import NOT_REACHED, Figure
 from benchmarks.optimizer.hypervolume import hypervolume, hypervolume_trace
+from benchmarks.optimizer.problems import LCBENCH
 from benchmarks.optimizer.reference import Reference, reference_of
 from benchmarks.optimizer.report import figure_table
 from benchmarks.optimizer.rows import Row, Run
@@ -160,7 +161,7 @@ def test_the_bound_decides_and_not_the_value() -> None:
 def fidelity_rows(method: str, epochs: int, count: int, regret: float) -> list[Row]:
     """Two runs per task of `count` bad trials of `epochs` epochs and then a good one that completes."""
     rows = []
-    for problem in figures.LCBENCH:
+    for problem in LCBENCH:
         good, bad = values_at(problem, [regret, 0.9])
         trials = [[52, bad, True]] + [[epochs, bad, epochs == 52]] * count + [[52, good, True], [1, bad, False]]
         data = {"trials": trials, "epochs": sum(trial[0] for trial in trials)}

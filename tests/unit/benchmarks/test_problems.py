@@ -38,17 +38,20 @@ def cube(problem: Problem, many: list[dict[str, ParamValue]]) -> NDArray[np.floa
 def test_closed_forms_are_those_of_botorch(name: str) -> None:
     with warnings.catch_warnings(action="ignore"):  # linear_operator uses torch.jit.script
         import torch
-        from botorch.test_functions import DTLZ2, BraninCurrin, Hartmann, Levy
+        from botorch.test_functions.base import BaseTestProblem
+        from botorch.test_functions.multi_objective import DTLZ2, BraninCurrin
+        from botorch.test_functions.synthetic import Hartmann, Levy
 
-    oracle = {
+    oracles: dict[str, BaseTestProblem] = {
         "hartmann6": Hartmann(dim=6),
         "levy5": Levy(dim=5),
         "branin_currin": BraninCurrin(),
         "dtlz2": DTLZ2(dim=6, num_objectives=2),
-    }[name].to(torch.double)
+    }
+    oracle = oracles[name].to(torch.double)
     problem = load_problem(name)
     many = drawn(problem, 50)
-    low, high = oracle.bounds.numpy()
+    low, high = oracle.get_buffer("bounds").numpy()
     expected = oracle(torch.from_numpy(low + cube(problem, many) * (high - low))).numpy()
     np.testing.assert_allclose(problem.truth(many), expected.reshape(50, -1), rtol=1e-5, atol=1e-9)
 

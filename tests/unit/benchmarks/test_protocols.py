@@ -138,7 +138,12 @@ def test_a_paused_trial_goes_on_where_it_was_and_costs_what_is_left(monkeypatch:
             self.waiting = None
 
     made: list[Script] = []
-    monkeypatch.setattr(protocols, "make_method", lambda name, setting: made.append(Waiting(setting)) or made[0])
+
+    def make(name: str, setting: Setting) -> Script:
+        made.append(Waiting(setting))
+        return made[0]
+
+    monkeypatch.setattr(protocols, "make_method", make)
     found = fidelity(curved(), "script", 0, 2)
     assert [(entry[0], entry[2], entry[3:]) for entry in found["trials"]] == [
         (4, False, []),

@@ -15,7 +15,12 @@ def test_contestants_take_turns_and_are_compared_within_a_turn(monkeypatch: pyte
     order: list[str] = []
     clock = {"peer": iter((9.0, 4.0, 6.0)), "same": iter((9.0, 2.0, 2.0))}
     monkeypatch.setattr(zoo_speed, "_step", lambda model, shape, variant, *rest: "same" if variant.ours else "peer")
-    monkeypatch.setattr(zoo_speed, "_time", lambda step, device: order.append(step) or next(clock[step]))
+
+    def timed(step: str, device: torch.device) -> float:
+        order.append(step)
+        return next(clock[step])
+
+    monkeypatch.setattr(zoo_speed, "_time", timed)
     shape = Shape(clips=2, frames=8, size=32)
     peer, same = zoo_speed.measure("r3d_18", shape, ["peer", "same"], device=CPU, precision="fp32", turns=2)
     assert order == ["peer", "same", "same", "peer", "peer", "same"]

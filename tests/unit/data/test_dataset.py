@@ -27,7 +27,9 @@ from data import (
     open_dataset,
     scan,
 )
+from data.reading.video import measure_video
 from data.scanning.report import check
+from data.stores.raw import RawStore
 
 CLIP = ClipSpec(frames=4, stride=2, size=24)
 
@@ -108,7 +110,10 @@ def test_opening_again_decodes_nothing(
 def test_other_splits_share_the_version_and_the_frames(tiny: Dataset, tiny_root: Path, tiny_cache_dir: Path) -> None:
     other = open_dataset(spec(tiny_root, split=2), cache_dir=tiny_cache_dir)
     assert other.version == tiny.version
-    assert other.stores["rgb"].folder == tiny.stores["rgb"].folder
+    ours, theirs = tiny.stores["rgb"], other.stores["rgb"]
+    assert isinstance(ours, RawStore)
+    assert isinstance(theirs, RawStore)
+    assert theirs.folder == ours.folder
 
 
 def test_a_moved_set_keeps_its_version(tiny: Dataset, tiny_root: Path, tmp_path: Path) -> None:
@@ -184,7 +189,6 @@ def test_a_scan_keeps_its_measurements(damaged_root: Path, tmp_path: Path, monke
         measured.append(path.name)
         return measure_video(path, **segment)
 
-    measure_video = data.scanning.measure.measure_video
     monkeypatch.setattr(data.scanning.measure, "measure_video", counted)
     second = scan(damaged_root, memory=memory)
     assert measured == [restored.name]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -30,7 +31,7 @@ def frozen_model(name: str) -> models.VideoModel:
 def run_pair(names: list[str]) -> dict[str, dict[str, Tensor]]:
     """Return, by model, the gradients that two processes agreed on; each saw half of ``clips(count=4)``."""
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_train, args=(folder, names), nprocs=2, join=True)
+        spawn(_train, args=(folder, names), nprocs=2, join=True)
         gradients: dict[str, dict[str, Tensor]] = torch.load(Path(folder) / "gradients.pt", weights_only=True)
     return gradients
 

@@ -83,7 +83,7 @@ def test_its_weights_are_saved_and_loaded(install: Install, tmp_path: Path) -> N
     model = models.create_model("tiny_c3d", num_classes=3)
     torch.save(model.state_dict(), tmp_path / "own.pt")
     other = models.create_model("tiny_c3d", num_classes=5, weights=tmp_path / "own.pt")
-    assert torch.equal(other.get_submodule("body.0").weight, model.get_submodule("body.0").weight)
+    assert torch.equal(other.get_parameter("body.0.weight"), model.get_parameter("body.0.weight"))
 
 
 def test_listing_it_needs_no_torch(install: Install) -> None:

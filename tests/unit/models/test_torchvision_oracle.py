@@ -177,14 +177,14 @@ def test_inflated_network_sees_the_image_in_a_clip_that_stands_still(name: str) 
     image_net = resnet.resnet50(num_classes=3) if bottleneck else resnet.resnet18(num_classes=3)
     randomise(image_net, seed=4)
     image_net.double().eval()
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "r3d_18": {"stem_pool": True, "without_t_stride": True},
         "r3d_50": {"without_t_stride": True},
         "mc3_18": {},
         "s3d_resnet50": {"without_t_stride": True},
     }
     if name == "mc3_18":
-        image_net.maxpool = nn.Identity()  # type: ignore[assignment]  # MC3's stem has no pool
+        image_net.maxpool = nn.Identity()  # MC3's stem has no pool
     video_net = models.create_model(name, num_classes=3, **options[name]).double().eval()
     report = models.load_inflated(video_net, image_net.state_dict())
     assert {"fc.bias", "fc.weight"} <= set(report.reset)

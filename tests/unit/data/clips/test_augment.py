@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +72,7 @@ def test_randaugment_draws_every_operation_as_often_and_both_signs() -> None:
     assert amounts["identity"] == amounts["equalize"] == {0.0}
 
 
-PILLOW = {
+PILLOW: dict[str, Callable[[Image.Image, Any], Image.Image]] = {
     "identity": lambda image, _: image,
     "brightness": lambda image, amount: ImageEnhance.Brightness(image).enhance(amount),
     "saturation": lambda image, amount: ImageEnhance.Color(image).enhance(amount),

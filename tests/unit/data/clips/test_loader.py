@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from data.clips.pixels import rgb_clips
 from data.clips.plan import EvaluationRows, TrainingRows
 from data.preparation.prepare import prepare
 from data.scanning.scan import scan
-from data.specs import StoreKind
+from data.specs import StoreKind, Stream
 from data.stores.protocol import Box, FrameStore
 from data.stores.raw import RawStore
 from data.synthetic.dataset import write_video
@@ -32,8 +32,21 @@ def assert_equal(first: Iterable[ClipBatch], second: Iterable[ClipBatch]) -> Non
     for one, other in zip(first, second, strict=True):
         assert one.ids == other.ids
         assert torch.equal(one.labels, other.labels)
-        assert torch.equal(one.clips, other.clips)
+        assert torch.equal(only(one), only(other))
         assert torch.equal(one.targets, other.targets)
+
+
+def only(batch: ClipBatch) -> torch.Tensor:
+    """Return the clips of a batch that has one stream."""
+    assert isinstance(batch.clips, torch.Tensor)
+    return batch.clips
+
+
+def frames_of(dataset: Dataset, id_: str) -> np.ndarray:
+    """Return all prepared frames (T, H, W, 3) of a clip."""
+    store = dataset.stores["rgb"]
+    assert isinstance(store, RawStore)
+    return store.video(id_)
 
 
 def cut(video: np.ndarray, indices: Iterable[int], box: Box) -> torch.Tensor:
@@ -51,13 +64,13 @@ def loader(tiny: Dataset, count: int, **options: object) -> ClipLoader:
 
 def test_a_batch_is_ready_for_the_model(tiny: Dataset) -> None:
     batch = next(tiny.train_loader(clip=CLIP, batch_size=4, seed=0).batches(0))
-    assert batch.clips.shape == (4, 3, 4, 24, 24)
-    assert batch.clips.dtype == torch.float32
+    assert only(batch).shape == (4, 3, 4, 24, 24)
+    assert only(batch).dtype == torch.float32
     assert batch.labels.shape == (4,)
     assert batch.labels.dtype == torch.int64
     labels = {clip.id: clip.label for clip in tiny.index.clips}
     assert batch.labels.tolist() == [labels[id_] for id_ in batch.ids]
-    assert not batch.clips.requires_grad
+    assert not only(batch).requires_grad
 
 
 def test_every_video_comes_once_per_epoch_in_a_new_order(tiny: Dataset) -> None:
@@ -121,7 +134,7 @@ def test_every_store_is_read_alike_by_many_readers(tiny_root: Path, tmp_path: Pa
     opened = open_dataset(spec, cache_dir=tmp_path)
 
     def batches(prefetch: int) -> Iterable[ClipBatch]:
-        options = {"batch_size": 2, "seed": 0, "prefetch": prefetch, "readers": 4}
+        options: dict[str, Any] = {"batch_size": 2, "seed": 0, "prefetch": prefetch, "readers": 4}
         return opened.train_loader(clip=CLIP, augment=AUGMENT, **options).batches(1)
 
     alone = list(batches(0))
@@ -181,13 +194,14 @@ def test_views_are_neighbouring_rows_of_centre_crops(tiny: Dataset) -> None:
     batch = next(iter(validation))
     assert batch.views == 3
     assert len(batch.ids) == len(batch.labels) == 2
-    assert batch.clips.shape == (6, 3, 4, 24, 24)
-    video = tiny.stores["rgb"].video(batch.ids[1])
-    ((box, _),) = view_boxes(*video.shape[1:3], 1, CLIP.crop_fraction)
+    assert only(batch).shape == (6, 3, 4, 24, 24)
+    video = frames_of(tiny, batch.ids[1])
+    _, height, width, _ = video.shape
+    ((box, _),) = view_boxes(height, width, 1, CLIP.crop_fraction)
     last = len(video) - CLIP.span
     for view, start in enumerate((0, round(last / 2), last)):
         frames = cut(video, range(start, start + CLIP.span, 2), box)
-        assert torch.equal(batch.clips[3 + view], rgb_clips([frames], [Change(box=box)], CLIP)[0])
+        assert torch.equal(only(batch)[3 + view], rgb_clips([frames], [Change(box=box)], CLIP)[0])
 
 
 @pytest.mark.parametrize("crops", [3, 5, 10])
@@ -195,16 +209,17 @@ def test_every_view_is_seen_in_every_crop(tiny: Dataset, crops: int) -> None:
     validation = tiny.validation_loader(clip=CLIP, batch_size=40, views=2, crops=crops)
     batch = next(iter(validation))
     assert batch.views == 2 * crops
-    assert batch.clips.shape[0] == 2 * crops * len(batch.ids)
-    video = tiny.stores["rgb"].video(batch.ids[0])
-    boxes = view_boxes(*video.shape[1:3], crops, CLIP.crop_fraction)
+    assert only(batch).shape[0] == 2 * crops * len(batch.ids)
+    video = frames_of(tiny, batch.ids[0])
+    _, height, width, _ = video.shape
+    boxes = view_boxes(height, width, crops, CLIP.crop_fraction)
     last = len(video) - CLIP.span
     expected = [
         rgb_clips([cut(video, range(start, start + CLIP.span, 2), box)], [Change(box=box, flip=flip)], CLIP)[0]
         for start in (0, last)
         for box, flip in boxes
     ]
-    assert torch.equal(batch.clips[: 2 * crops], torch.stack(expected))
+    assert torch.equal(only(batch)[: 2 * crops], torch.stack(expected))
 
 
 def test_invalid_views_do_not_break_the_seal(tiny: Dataset, tiny_cache_dir: Path) -> None:
@@ -219,7 +234,7 @@ def test_invalid_views_do_not_break_the_seal(tiny: Dataset, tiny_cache_dir: Path
 
 def test_more_views_than_rows_still_make_a_batch(tiny: Dataset) -> None:
     batch = next(iter(tiny.validation_loader(clip=CLIP, batch_size=2, views=3)))
-    assert batch.clips.shape[0] == 3
+    assert only(batch).shape[0] == 3
 
 
 def test_videos_of_different_sizes_and_lengths_load_together(tmp_path: Path) -> None:
@@ -240,8 +255,8 @@ def test_videos_of_different_sizes_and_lengths_load_together(tmp_path: Path) -> 
         EvaluationRows(clip=CLIP),
     ):
         (batch,) = ClipLoader({"rgb": cache}, index.usable, rows, batch_size=8)
-        assert batch.clips.shape == (3, 3, 4, 24, 24)
-        assert torch.isfinite(batch.clips).all()
+        assert only(batch).shape == (3, 3, 4, 24, 24)
+        assert torch.isfinite(only(batch)).all()
 
 
 @pytest.mark.parametrize("field", ["batch_size", "readers"])
@@ -284,7 +299,7 @@ def test_flow_goes_with_the_frames(tiny: Dataset) -> None:
         frames = ClipLoader(stores, tiny.index.usable[:6], plain, batch_size=40).batches(1)
         for pair, alone in zip(pairs, frames, strict=True):
             rgb, flow = pair.clips
-            assert torch.equal(rgb, alone.clips)
+            assert torch.equal(rgb, only(alone))
             assert flow.shape == (len(rgb), 6, 4, 24, 24)
             made = [row for id_ in pair.ids for row in rows.rows(id_, stores, 1)]
             for clip, row in zip(flow, made, strict=True):
@@ -303,7 +318,7 @@ def test_flow_alone_sees_the_frames_that_rgb_would(tiny: Dataset) -> None:
         for clip in (BOTH, alone)
     )
     for pair, single in zip(first, second, strict=True):
-        assert torch.equal(pair.clips[1], single.clips)
+        assert torch.equal(pair.clips[1], only(single))
 
 
 def test_both_streams_are_mixed_and_turned_and_erased_alike(tiny: Dataset) -> None:
@@ -325,6 +340,7 @@ def test_labels_of_a_mixed_batch_are_those_of_the_larger_parts(tiny: Dataset) ->
     for epoch in range(3):
         for number, batch in enumerate(train.batches(epoch)):
             mix = rows.mix(epoch, number)
+            assert mix is not None
             own = torch.tensor([label[id_] for id_ in batch.ids])
             assert torch.equal(batch.labels, own if mix.share >= 0.5 else own.flip(0))
             torch.testing.assert_close(batch.targets.gather(1, own[:, None])[:, 0] >= mix.share - 1e-6, own >= 0)
@@ -362,7 +378,7 @@ def test_a_corrupt_clip_ends_the_epoch_by_name(tiny: Dataset) -> None:
                 raise CacheError(f"{id_} is damaged")
             super().read_into(id_, indices, box, target)
 
-    stores = {"flow": Corrupt(tiny.stores["rgb"])}
+    stores: dict[Stream, FrameStore] = {"flow": Corrupt(tiny.stores["rgb"])}
     rows = TrainingRows(clip=replace(BOTH, inputs=("flow",)), augment=AUGMENT, seed=3)
     for prefetch in (0, 3):
         with pytest.raises(CacheError, match=r"Shrink/v_Shrink_.* is damaged"):
@@ -394,6 +410,6 @@ def test_a_gpu_gets_the_same_clips(tiny: Dataset) -> None:
     on_cpu = list(loader(tiny, 10).batches(0))
     on_gpu = list(loader(tiny, 10, device="cuda").batches(0))
     for one, other in zip(on_cpu, on_gpu, strict=True):
-        assert other.clips.is_cuda
+        assert only(other).is_cuda
         assert other.labels.is_cuda
-        torch.testing.assert_close(one.clips, other.clips.cpu(), atol=1e-3, rtol=0)
+        torch.testing.assert_close(only(one), only(other).cpu(), atol=1e-3, rtol=0)

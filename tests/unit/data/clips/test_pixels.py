@@ -38,6 +38,7 @@ def whole(frames: torch.Tensor) -> Change:
 
 
 def rgb(frames: torch.Tensor, change: Change, clip: ClipSpec = PLAIN) -> torch.Tensor:
+    made: torch.Tensor
     (made,) = rgb_clips([frames], [change], clip)
     return made
 
@@ -124,6 +125,7 @@ def flow_of(x: float, y: float, *, frames: int = 2, size: tuple[int, int] = (20,
 def flow(fields: torch.Tensor, change: Change, stack: list[list[int]] | None = None) -> torch.Tensor:
     """Return (2 * pairs, T, 20, 20), in bytes around 0."""
     stacks = torch.tensor([stack or [[n] for n in range(len(fields))]])
+    made: torch.Tensor
     (made,) = flow_clips([fields], stacks, [change], PLAIN)
     return made * (255 * FLOW_STD)
 
@@ -184,7 +186,7 @@ def centre_of(picture: torch.Tensor) -> torch.Tensor:
 def test_what_moves_pixels_moves_vectors_alike(operation: Operation) -> None:
     # A spot goes from a to b; both pictures are changed; where the spots are now says what the vector must be.
     a, b = torch.tensor([36.0, 44.0]), torch.tensor([47.0, 40.0])
-    before, after = (warped(spot(*map(float, place)), operation, [0.0]) for place in (a, b))
+    before, after = (warped(spot(float(place[0]), float(place[1])), operation, [0.0]) for place in (a, b))
     moved = centre_of(after) - centre_of(before)
     clip = replace(PLAIN, size=81)
     fields = flow_of(*(b - a).tolist(), size=(81, 81))

@@ -58,6 +58,9 @@ def test_images_are_the_frames_and_their_flow(index: Index, tiny_root: Path, tmp
             cv2.imread(str(tmp_path / "out" / name.format(id=clip.id, stem=clip.id.rpartition("/")[2])), flags)
             for name, flags in zip(NAMES[naming], (cv2.IMREAD_COLOR, *[cv2.IMREAD_GRAYSCALE] * 2), strict=True)
         )
+        assert frame is not None
+        assert x is not None
+        assert y is not None
         expected = decode_video(tiny_root / clip.path, short_side=32)[19]
         assert np.abs(frame[..., ::-1].astype(int) - expected).mean() < 4
         assert np.abs(np.stack([x, y], axis=-1).astype(int) - flow.video(clip.id)[18]).mean() < 2

@@ -15,7 +15,7 @@ from data.importers.annot_json import read_annot_json
 from data.importers.registry import LAYOUTS, recognise
 from data.importers.ucf101 import read_ucf101
 from data.index.listing import Listing
-from data.index.records import ClipRecord, Index, ListedClip, Measurement, make_index
+from data.index.records import ClipRecord, Index, ListedClip, Measurement, Subset, make_index
 
 from ..importers.trees import frames, lay_out
 
@@ -53,7 +53,7 @@ def videos(tmp_path: Path) -> tuple[Index, Path]:
 def folders(tmp_path: Path) -> tuple[Index, Path]:
     """A set of frames with flow."""
     root = tmp_path / "frames"
-    content = {
+    content: dict[str, dict[str, Any]] = {
         "labels": {"1": "Run", "2": "Walk"},
         "training": {"v_Run_g01_c01": {"label": 1}, "v_Walk_g01_c01": {"label": 2}},
         "validation": {"v_Walk_g02_c01": {"label": 2}},
@@ -139,7 +139,7 @@ def test_segments_keep_their_frames(folders: tuple[Index, Path], tmp_path: Path)
 
 def test_a_separate_validation_list_is_written_where_it_fits(folders: tuple[Index, Path], tmp_path: Path) -> None:
     index, root = folders
-    sides = ("train", "validation", "test")
+    sides: tuple[Subset, ...] = ("train", "validation", "test")
     three = [replace(clip, official=((1, side),)) for clip, side in zip(index.clips, sides, strict=True)]
     export(replace(index, clips=tuple(three)), root, tmp_path / "a", "frame_lists")
     listing = LAYOUTS["frame_lists"].read(tmp_path / "a")

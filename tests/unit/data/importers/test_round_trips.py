@@ -31,7 +31,7 @@ def clips() -> Iterator[tuple[str, int, str]]:
             yield class_name, group, f"v_{class_name}_g{group:02d}_c01"
 
 
-def pixels(name: str, count: int = N_FRAMES) -> np.ndarray:  # type: ignore[type-arg]  # plain pixels
+def pixels(name: str, count: int = N_FRAMES) -> np.ndarray:
     return moving(count, 16, 24, seed=sum(name.encode()))
 
 

@@ -275,7 +275,7 @@ def test_a_disk_that_is_too_small_is_reported_before_building(
     index: Index, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Any
 ) -> None:
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(data.stores.build.shutil, "disk_usage", lambda path: full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     monkeypatch.setattr(data.stores.build, "in_threads", None)
     with pytest.raises(CacheError, match=rf"GB as {form} .* 0\.0 GB free; free some, lower short_side"):
         prepare(index, spec_of(tiny_root, store=form), tmp_path)

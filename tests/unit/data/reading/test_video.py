@@ -169,6 +169,7 @@ def encode(path: Path, pictures: np.ndarray, codec: str, *, times: list[int] | N
     """Encode frames (T, H, W, 3), shown at `times` in fortieths of a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=40, options=options)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = pictures.shape[1:3]
         stream.pix_fmt = "yuv444p" if codec == "libx264" else "yuv420p"
         for number, picture in enumerate(pictures):

@@ -82,7 +82,7 @@ def test_the_front_is_of_what_is_completed_and_keeps_the_constraints() -> None:
 
 
 def test_what_the_model_expected_is_shown_where_there_was_one() -> None:
-    known = {"predicted_mean": 0.81234, "predicted_sd": 0.0239, "predicted_feasibility": 0.831}
+    known: dict[str, Any] = {"predicted_mean": 0.81234, "predicted_sd": 0.0239, "predicted_feasibility": 0.831}
     assert "expected" not in _rows([_trial(0, {"val_top1": 0.5})])[0]
     head, *rows = _rows([_trial(0, {"val_top1": 0.5}), _trial(1, {"val_top1": 0.4}, **known)])
     assert head[-1] == "expected"
@@ -90,7 +90,7 @@ def test_what_the_model_expected_is_shown_where_there_was_one() -> None:
 
 
 def test_with_constraints_it_is_shown_how_probably_they_hold() -> None:
-    known = {"predicted_mean": 0.81234, "predicted_sd": 0.0239, "predicted_feasibility": 0.831}
+    known: dict[str, Any] = {"predicted_mean": 0.81234, "predicted_sd": 0.0239, "predicted_feasibility": 0.831}
     metrics = {"val_top1": 0.4, "parameters_millions": 1}
     head, row = _rows([_trial(1, metrics, **known)], constraints=["parameters_millions <= 2"])
     assert (head[-2:], row[-2:]) == (["expected", "feasible"], ["0.812 ± 0.024", "83%"])

@@ -33,7 +33,7 @@ def _product(params: Params) -> float:
 
 
 def log_linear(params: Params) -> float:
-    return 24.0 * _product(params) ** 0.9
+    return 24.0 * math.pow(_product(params), 0.9)
 
 
 def with_fixed_part(params: Params) -> float:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hpo.errors import ConflictError, SpecError
 from hpo.results.export import Export, build_export, dump_export, load_export
 from hpo.spec import parse_spec
-from hpo.trial import TrialRecord, TrialState
+from hpo.trial import Params, TrialRecord, TrialState
 
 from ..spec.specs import VALID
 
 SPEC = parse_spec(VALID)
-PARAMS = {"lr": 0.012345678901234567, "weight_decay": 1e-05, "model": "slowfast_r50_4x16", "model.alpha": 8}
+PARAMS: Params = {"lr": 0.012345678901234567, "weight_decay": 1e-05, "model": "slowfast_r50_4x16", "model.alpha": 8}
 TRIAL = TrialRecord(
     id=11,
     number=7,

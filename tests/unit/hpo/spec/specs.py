@@ -29,9 +29,9 @@ VALID: dict[str, Any] = {
 
 def with_change(path: str, value: object) -> dict[str, Any]:
     """The valid spec with one dotted path set (`space/model.alpha/type`: slashes part the steps)."""
-    raw = _copy(VALID)
+    raw: dict[str, Any] = _copy(VALID)
     *parents, last = path.split("/")
-    place = raw
+    place: Any = raw
     for step in parents:
         place = place[int(step)] if isinstance(place, list) else place.setdefault(step, {})
     place[last] = value

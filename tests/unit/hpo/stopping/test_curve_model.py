@@ -130,7 +130,7 @@ def test_curves_are_predicted_together_as_one_by_one() -> None:
     partial = [_cut(curve, 1 + place) for place, curve in enumerate(curves[20:])]
     for together, curve in zip(model.predict_all(partial), partial, strict=True):
         alone = model.predict(curve)
-        assert (together.mean, together.sd) == (pytest.approx(alone.mean), pytest.approx(alone.sd))
+        assert (together.mean, together.sd) == pytest.approx((alone.mean, alone.sd))
         assert together.freedom == pytest.approx(alone.freedom)
 
 

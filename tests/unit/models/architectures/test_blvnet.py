@@ -30,8 +30,8 @@ def test_parameter_count(name: str, at_400: int, at_101: int) -> None:
 
 
 def norm(state: State, name: str, x: Tensor) -> Tensor:
-    statistics = [state[f"{name}.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias")]
-    return F.batch_norm(x, *statistics)
+    mean, var, weight, bias = (state[f"{name}.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias"))
+    return F.batch_norm(x, mean, var, weight, bias)
 
 
 def conv(state: State, name: str, x: Tensor, stride: int = 1) -> Tensor:

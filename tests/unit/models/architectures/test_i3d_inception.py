@@ -98,7 +98,7 @@ def test_frames_at_the_ends_weigh_half() -> None:
 def test_flow_has_two_channels_and_the_papers_widths() -> None:
     model = models.create_model("i3d_inception", num_classes=101, in_channels=2)
     assert isinstance(model, I3DInception)
-    assert model.Conv3d_1a_7x7.conv3d.weight.shape == (64, 2, 7, 7, 7)
+    assert model.get_parameter("Conv3d_1a_7x7.conv3d.weight").shape == (64, 2, 7, 7, 7)
     assert model.get_classifier().weight.shape == (101, 1024, 1, 1, 1)
     assert model.num_features == 1024
 

@@ -17,7 +17,7 @@ from models.architectures.frame_model import FrameModel, fold_frames, segment_co
 
 from ..oracles import assert_same_network, random_clip, randomise, relative_gap
 
-TINY = {"num_classes": 4, "width": 8, "dropout": 0.0}
+TINY: dict[str, Any] = {"num_classes": 4, "width": 8, "dropout": 0.0}
 PARAMETERS: list[tuple[str, dict[str, Any], int | None, int]] = [
     ("resnet18", {}, 11_381_712, 11_228_325),
     ("resnet50", {}, 24_327_632, 23_714_981),
@@ -77,7 +77,7 @@ class PerFrame(nn.Module):
 def narrow_vgg(batch_norm: bool) -> nn.Module:
     """Return torchvision's own layers, an eighth as wide; its constructor has one width only."""
     widths = [width if isinstance(width, str) else width // 8 for width in vgg.cfgs["D"]]
-    theirs = vgg.VGG(vgg.make_layers(widths, batch_norm=batch_norm), init_weights=False)
+    theirs: nn.Module = vgg.VGG(vgg.make_layers(widths, batch_norm=batch_norm), init_weights=False)
     theirs.classifier = nn.Sequential(
         nn.Linear(64 * 49, 512),
         nn.ReLU(),
@@ -173,7 +173,8 @@ def reduced_vgg(width: int, classes: int) -> nn.Module:
     """Return the reduced network layer by layer, from its description."""
     layers: list[nn.Module] = []
     channels = 3
-    for item in [1, 1, "M", 2, 2, "M", 4, 4, 4, "C", 8, 8, 8, "M", 8, 8, 8]:
+    items: list[int | str] = [1, 1, "M", 2, 2, "M", 4, 4, 4, "C", 8, 8, 8, "M", 8, 8, 8]
+    for item in items:
         if isinstance(item, str):
             layers.append(nn.MaxPool2d(2, 2, ceil_mode=item == "C"))
         else:

@@ -205,10 +205,11 @@ def test_temporal_convolution_starts_as_its_filter_for_each_channel(
 
 def test_trained_temporal_convolution_is_a_3d_convolution() -> None:
     module = make().get_submodule("spatial.layer2.1.temporal_conv")
-    nn.init.normal_(module.conv.weight)
+    weight, bias = module.get_parameter("conv.weight"), module.get_parameter("conv.bias")
+    nn.init.normal_(weight)
     images = random_clip(2 * 5, 16, 4, 3)
     clips = images.view(2, 5, 16, 4, 3).transpose(1, 2)
-    expected = F.conv3d(clips, module.conv.weight[..., None], module.conv.bias, padding=(1, 0, 0))
+    expected = F.conv3d(clips, weight[..., None], bias, padding=(1, 0, 0))
     assert relative_gap(module(images, 5), expected.transpose(1, 2).flatten(0, 1)) < 1e-12
 
 
@@ -238,7 +239,9 @@ def test_options_of_the_seed_apply() -> None:
     spatial, temporal = model.stream_logits(pair())
     assert spatial.min() >= 0
     assert temporal.min() >= 0
-    assert model.get_submodule("spatial.layer1.1.temporal_conv").conv.bias is None
+    conv = model.get_submodule("spatial.layer1.1.temporal_conv.conv")
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is None
     with pytest.raises(models.InvalidModelError, match="gate_block must be one of 1, not 2"):
         models.create_model("stmulnet_r18", num_classes=2, gate_block=2)
 

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from torchvision import models as torchvision_models
 
 import models
+from models.architectures.frame_model import FrameModel
+from models.architectures.resnet2d import ImageBlock
 from models.layers.temporal_modules import NonLocal, TemporalAggregation, TemporalPool, TemporalShift, shift
 
 from ..oracles import random_clip, randomise, relative_gap
@@ -236,6 +238,7 @@ def test_tsm_in_place_shifts_the_shortcut_too() -> None:
     twin = branch.get_submodule("layer1.0").double().eval()
     images = random_clip(4, 8, 6, 6)
     shifted = over_time(images, shift_kernel(8, 8), 4)
+    assert isinstance(twin, ImageBlock)
     assert relative_gap(first(images, 4), (twin.branch(shifted, 4) + shifted).relu()) < 1e-12
     assert relative_gap(twin(images, 4), (twin.branch(shifted, 4) + images).relu()) < 1e-12
 
@@ -255,6 +258,7 @@ def test_tam_starts_as_the_image_network(name: str) -> None:
 @pytest.mark.parametrize("frames", [1, 3, 8])
 def test_temporal_stride_halves_the_images_three_times(name: str, frames: int) -> None:
     model = models.create_model(name, num_classes=3, width=8, temporal_stride=True, pooling="average", non_local=True)
+    assert isinstance(model, FrameModel)
     features = model.frame_features(torch.randn(2, 3, frames, 32, 32))
     halved = -(-frames // 8)
     assert features.shape == (2, halved, model.num_features)

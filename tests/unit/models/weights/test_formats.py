@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision import models as torchvision_models
 
 import models
+from models.architectures.stmulnet import StMulNet
 
 from ..architectures.test_x3d import their_name
 from ..oracles import pytorchvideo, random_clip, randomise, relative_gap
@@ -323,7 +324,9 @@ def image_resnet50(classes: int, *, channels: int = 3) -> nn.Module:
     """Return torchvision's network with few channels and a bias in its first convolution, as Caffe's has."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        net = torchvision_models.ResNet(torchvision_models.resnet.Bottleneck, [3, 4, 6, 3], num_classes=classes)
+        net: nn.Module = torchvision_models.ResNet(
+            torchvision_models.resnet.Bottleneck, [3, 4, 6, 3], num_classes=classes
+        )
         net.conv1 = nn.Conv2d(channels, 64, 7, 2, 3)
         randomise(net, 3)
     return net
@@ -359,13 +362,14 @@ def test_matconvnet_streams(projections_first: bool, wrapped: bool, tmp_path: Pa
     with torch.no_grad():
         maps = nn.Sequential(*list(spatial.double().eval().children())[:-2])
         pooled = torch.stack([maps(frame) for frame in clip[0].unbind(2)]).amax(0).mean((2, 3))
+        assert isinstance(ours, StMulNet)
         logits, _ = ours.stream_logits(clip)
-        assert relative_gap(logits, spatial.fc(pooled)) < 1e-4
+        assert relative_gap(logits, spatial.get_submodule("fc")(pooled)) < 1e-4
 
 
 def test_matconvnet_file_for_a_frame_model_keeps_a_head_of_other_classes(tmp_path: Path) -> None:
     net = image_resnet50(9)
-    net.conv1.bias = None
+    net.get_submodule("conv1").register_parameter("bias", None)
     savemat(tmp_path / "net.mat", {"net": as_matlab(net, resnet_names(projections_first=True))})
     ours = models.create_model("resnet50", num_classes=5)
     report = models.load_weights(ours, tmp_path / "net.mat")

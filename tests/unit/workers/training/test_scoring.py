@@ -50,7 +50,8 @@ class _Projection(nn.Module):
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        return self.dropout(clips.flatten(1)) @ self.weight / 50
+        thinned: torch.Tensor = self.dropout(clips.flatten(1))
+        return thinned @ self.weight / 50
 
 
 @pytest.mark.parametrize("most", [1, 4, 5, 100])

@@ -52,7 +52,12 @@ def _curve(trainer: Trainer) -> list[dict[str, float]]:
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     dataset: Dataset, runtime: Runtime, optimizer: str
 ) -> None:
-    changes = {"optimizer": optimizer, "label_smoothing": 0.1, "augment.jitter": 0.2, "augment.mixup_alpha": 0.8}
+    changes: dict[str, Any] = {
+        "optimizer": optimizer,
+        "label_smoothing": 0.1,
+        "augment.jitter": 0.2,
+        "augment.mixup_alpha": 0.8,
+    }
     whole = _trainer(dataset, runtime, **changes)
     assert _run(whole)
     expected = whole.state()
@@ -88,7 +93,9 @@ def test_mixed_batches_are_trained_towards_their_shares(dataset: Dataset, runtim
 
 def test_every_augmentation_reaches_the_clips(dataset: Dataset, runtime: Runtime) -> None:
     def clips(**changes: Any) -> torch.Tensor:
-        return next(_trainer(dataset, runtime, **changes).loaders.train.batches(0)).clips
+        made = next(_trainer(dataset, runtime, **changes).loaders.train.batches(0)).clips
+        assert isinstance(made, torch.Tensor)
+        return made
 
     plain = clips()
     for name, value in {

@@ -11,7 +11,8 @@ with warnings.catch_warnings():
     from botorch.acquisition.analytic import _log_ei_helper as log_ei_helper
     from botorch.acquisition.logei import qLogNoisyExpectedImprovement
     from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
-    from botorch.models import ModelListGP, SingleTaskGP
+    from botorch.models.gp_regression import SingleTaskGP
+    from botorch.models.model_list_gp_regression import ModelListGP
     from botorch.sampling.normal import SobolQMCNormalSampler
     from botorch.utils.multi_objective.hypervolume import Hypervolume
     from gpytorch.kernels import MaternKernel, ScaleKernel

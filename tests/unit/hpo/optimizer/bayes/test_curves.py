@@ -96,7 +96,7 @@ def test_the_direction_of_the_objective_does_not_matter() -> None:
     ]
     end, sd = _end(_of(records)[-1])
     minimized = _of(mirrored, objectives=[{"metric": "val_top1", "direction": "minimize"}])
-    assert _end(minimized[-1]) == (pytest.approx(-end), pytest.approx(sd))
+    assert _end(minimized[-1]) == pytest.approx((-end, sd))
 
 
 def test_a_metric_that_is_only_constrained_is_not_assumed_to_improve() -> None:

@@ -110,7 +110,7 @@ def test_two_objectives_are_improved_under_a_constraint() -> None:
     objectives = [{"metric": "val_top1"}, {"metric": "epoch_seconds"}]
     spec = spec_with(space=SPACE, objectives=objectives, constraints=["val_top1 >= 0.2"])
     records = _records(spec, 12)
-    found = []
+    found: list[Suggestion] = []
     for _ in range(12):
         found += BayesGenerator().propose(History(spec, _with(records, found)), 1)
     outcomes = [_score(suggestion.params) for suggestion in found]

@@ -83,7 +83,8 @@ def test_the_gradient_of_a_prediction() -> None:
 
     def value(points: np.ndarray) -> np.ndarray:
         predicted = given.predict(points)
-        return (by_means * predicted.means).sum(axis=(0, 1)) + (by_variances * predicted.variances).sum(axis=0)
+        means, variances = by_means * predicted.means, by_variances * predicted.variances
+        return np.asarray(means.sum(axis=(0, 1)) + variances.sum(axis=0))
 
     points = QUERY[3:]
     found = given.predict(points).pull_back(by_means, by_variances)

@@ -43,11 +43,11 @@ def test_the_gain_is_the_integral(lower: float, upper: float) -> None:
 
 
 def test_tiny_probabilities_are_accurate() -> None:
-    mean = np.array([-40.0, -3.0, 0.5, 9.0])
-    value, by_mean, by_sd = log_probability(mean, np.full(4, 0.5), 0.25)
+    mean, sd = np.array([-40.0, -3.0, 0.5, 9.0]), np.full(4, 0.5)
+    value, by_mean, by_sd = log_probability(mean, sd, 0.25)
     assert np.allclose(value, norm.logsf(0.25, mean, 0.5))
     numeric = [
-        (log_probability(mean + step, 0.5 + grow, 0.25)[0] - log_probability(mean - step, 0.5 - grow, 0.25)[0]) / 2e-6
+        (log_probability(mean + step, sd + grow, 0.25)[0] - log_probability(mean - step, sd - grow, 0.25)[0]) / 2e-6
         for step, grow in ((1e-6, 0.0), (0.0, 1e-6))
     ]
     assert np.allclose([by_mean, by_sd], numeric, rtol=1e-4, atol=1e-6)
@@ -67,7 +67,7 @@ def test_cells_hold_exactly_what_is_not_dominated(count: int, objectives: int, s
     assert clipped == pytest.approx(0.8**objectives - dominated)
     inside = rng.uniform(0.2, 1.0, (200, objectives))
     holding = ((inside[:, None] > lower) & (inside[:, None] < upper)).all(axis=2).sum(axis=1)
-    beaten = (front[None] >= inside[:, None]).all(axis=2).any(axis=1)
+    beaten = np.any(np.all(front[None] >= inside[:, None], axis=2), axis=1)
     assert np.array_equal(holding, 1 - beaten)
 
 

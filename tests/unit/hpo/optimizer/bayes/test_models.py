@@ -83,11 +83,11 @@ def test_the_expectation_of_one_objective_is_over_both_kernels(count: int) -> No
     hypers = process.hypers
     query = RNG.random((6, 2))
     targets = model(spec, data)[0].transform.forward(-values)
-    alone = [
+    one, other = alone = [
         Process(data.points, targets, np.zeros(count), COLUMNS, [h for h in hypers if h.kernel is kernel]).mean(query)
         for kernel in (matern, gaussian)
     ]
-    assert not np.allclose(*alone)
+    assert not np.allclose(one, other)
     assert np.allclose(process.mean(query), np.mean(alone, axis=0))
 
 

@@ -19,8 +19,8 @@ from hpo.trial import Params
 from ...records import spec_with
 
 BEST = {"lr": 0.003, "weight_decay": 2e-4, "dropout": 0.65}
-RIGHT = {"lr": 0.005, "weight_decay": 1e-4, "dropout": 0.6, "model": "b"}
-WRONG = {"lr": 0.2, "weight_decay": 5e-6, "dropout": 0.1, "model": "c"}
+RIGHT: Params = {"lr": 0.005, "weight_decay": 1e-4, "dropout": 0.6, "model": "b"}
+WRONG: Params = {"lr": 0.2, "weight_decay": 5e-6, "dropout": 0.1, "model": "c"}
 
 
 def _space(prior: Params, confidence: str = "medium") -> dict[str, Any]:
