@@ -40,7 +40,7 @@ class TrainingStep:
             # A model of two clips takes the pair, which its base class does not promise.
             loss, logits = self.model.training_loss(batch.clips, batch.targets, self._criterion)  # type: ignore[arg-type]  # a model takes what its card says
         self.recipe.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call] # torch's gap
+        loss.backward()
         if self.config.grad_clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip_norm)
         self.recipe.optimizer.step()
