@@ -242,11 +242,13 @@ def test_of_two_processes_one_builds_and_both_read(
     index: Index, spec: DatasetSpec, tiny_root: Path, tmp_path: Path
 ) -> None:
     arguments = [sys.executable, "-c", BUILT_BESIDE, str(tiny_root), str(tmp_path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(arguments, **pipes) for _ in range(2)]  # type: ignore[call-overload]  # keywords by name
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(arguments, **pipes) for _ in range(2)]
     for process in processes:
+        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
     for process in processes:
+        assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
     reports = [int(process.communicate()[0]) for process in processes]
