@@ -1,4 +1,4 @@
-"""Command line: `python -m benchmarks.optimizer run|report|reference|list`."""
+"""Command line: `python -m benchmarks.optimizer run|report|pack|reference|list`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from .report import write_report
 
             print(write_report(Rows(asked.results), asked.out, scramble=asked.scramble, score=asked.score))
+        case "pack":
+            print("\n".join(Rows(asked.results).pack()) or "nothing to pack")
         case "reference":
             return _references(asked)
         case "list":
@@ -77,10 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--score", choices=["tried", "incumbent"], default="tried", help="what regret is of; see README"
     )
+    pack = commands.add_parser("pack", help="move new rows into the compressed files that git holds")
     reference = commands.add_parser("reference", help="compute references.json anew")
     commands.add_parser("list", help="list protocols, problems and methods")
-    for command in (runs, report):
+    for command in (runs, report, pack):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the rows")
+    for command in (runs, report):
         command.add_argument("--scramble", type=int, help="relabelled choices and reflected dimensions, by this seed")
     for command in (runs, reference):
         command.add_argument("--problems", nargs="*", default=[], choices=NAMES, metavar="PROBLEM")

@@ -2,10 +2,14 @@
 
 A line is appended by a single write, so that a killed run leaves whole lines and at most one torn last line, which is
 skipped when read. A run that has a row is not run again.
+
+New rows go to `PROTOCOL-METHOD.jsonl`. `pack` moves them behind the older ones into `PROTOCOL-METHOD.jsonl.gz`, which
+is what git holds: a third of the size. Both are read as one file.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,8 +66,36 @@ class Rows:
             os.close(handle)
 
     def read(self) -> list[Row]:
-        """Return every whole row, in the order of the files' names and lines."""
-        return [row for path in sorted(self._folder.glob("*.jsonl")) for row in _read(path)]
+        """Return every whole row, in the order of the files' names and lines; packed rows are older than plain ones."""
+        return [row for name in self._names() for row in _rows(self._packed(name) + self._plain(name))]
+
+    def pack(self) -> list[str]:
+        """Move the rows of plain files into the compressed ones; return the names of the files that were moved.
+
+        A kill between the two steps leaves rows twice, which changes nothing: see `newest`.
+        """
+        moved = [name for name in self._names() if (self._folder / name).exists()]
+        for name in moved:
+            whole = [*self._packed(name), *(line for line in self._plain(name) if _is_whole(line))]
+            packed = self._folder / f"{name}.gz"
+            unfinished = packed.with_suffix(".new")
+            # No time in the file: the same rows are the same bytes.
+            unfinished.write_bytes(gzip.compress("".join(f"{line}\n" for line in whole).encode(), mtime=0))
+            unfinished.replace(packed)
+            (self._folder / name).unlink()
+        return moved
+
+    def _names(self) -> list[str]:
+        found = [*self._folder.glob("*.jsonl"), *self._folder.glob("*.jsonl.gz")]
+        return sorted({path.name.removesuffix(".gz") for path in found})
+
+    def _packed(self, name: str) -> list[str]:
+        path = self._folder / f"{name}.gz"
+        return gzip.decompress(path.read_bytes()).decode().splitlines() if path.exists() else []
+
+    def _plain(self, name: str) -> list[str]:
+        path = self._folder / name
+        return path.read_text().splitlines() if path.exists() else []
 
 
 def newest(rows: Iterable[Row]) -> dict[Run, Row]:
@@ -76,14 +108,21 @@ def newest(rows: Iterable[Row]) -> dict[Run, Row]:
     return {row.run: row for row in listed if row.version == versions[row.run.protocol, row.run.method]}
 
 
-def _read(path: Path) -> Iterator[Row]:
-    for line in path.read_text().splitlines():
-        try:
+def _rows(lines: Iterable[str]) -> Iterator[Row]:
+    for line in lines:
+        if _is_whole(line):
             raw = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # torn by a kill
-        run = Run(*(raw.pop(name) for name in Run._fields))
-        yield Row(run=run, **raw)
+            run = Run(*(raw.pop(name) for name in Run._fields))
+            yield Row(run=run, **raw)
+
+
+def _is_whole(line: str) -> bool:
+    """Whether a line was written to its end; a kill may tear the last one."""
+    try:
+        json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return True
 
 
 def _is_torn(path: Path) -> bool:

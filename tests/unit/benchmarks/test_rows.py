@@ -48,6 +48,34 @@ def test_a_torn_line_is_skipped_and_does_not_swallow_the_next(tmp_path: Path) ->
     assert rows.read() == [a_row(0), a_row(1)]
 
 
+def test_packed_rows_are_read_before_plain_ones(tmp_path: Path) -> None:
+    rows = Rows(tmp_path)
+    written = [a_row(0), a_row(1), a_row(2)]
+    for row in written:
+        rows.append(row)
+        assert rows.pack() == ["sequential-ours.jsonl"]
+        assert rows.pack() == []
+    later = [a_row(3), a_row(4, method="ours+asha"), a_row(4, method="tpe")]
+    for row in later:
+        rows.append(row)
+    # In the order of the names, in which "+" comes before ".".
+    assert rows.read() == [later[1], *written, later[0], later[2]]
+    assert {path.name for path in tmp_path.iterdir() if path.suffix == ".gz"} == {"sequential-ours.jsonl.gz"}
+
+
+def test_packing_leaves_out_torn_lines_and_repeats_to_the_byte(tmp_path: Path) -> None:
+    whole, torn = Rows(tmp_path / "whole"), Rows(tmp_path / "torn")
+    for rows in (whole, torn):
+        rows.append(a_row(0))
+    plain = tmp_path / "torn" / "sequential-ours.jsonl"
+    plain.write_bytes(plain.read_bytes() + b'{"protocol": "sequen')
+    for rows in (whole, torn):
+        rows.pack()
+    packed = [tmp_path / name / "sequential-ours.jsonl.gz" for name in ("whole", "torn")]
+    assert packed[0].read_bytes() == packed[1].read_bytes()
+    assert not plain.exists()
+
+
 def test_versions_of_a_method_are_never_mixed() -> None:
     rows = [a_row(0, "1"), a_row(1, "1"), a_row(0, "2"), a_row(5, method="tpe")]
     assert list(newest(rows).values()) == [a_row(0, "2"), a_row(5, method="tpe")]
