@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from hpo.store import Database, lifecycle, studies, trials
-from hpo.trial import StudyState, Suggestion
+from hpo.trial import Params, StudyState, Suggestion
 from tests.unit.hpo.spec.counting import RAW, counting_registered
 
 from .world import OWNER, end_finished_studies, finish, make_study, must_claim
 
-PARAMS = {"speed": 1.0, "clip.frames": "few"}
+PARAMS: Params = {"speed": 1.0, "clip.frames": "few"}
 
 
 def test_a_study_of_another_kind_lives_from_suggestion_to_target(database: Database) -> None:

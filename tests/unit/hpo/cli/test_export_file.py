@@ -12,11 +12,11 @@ from hpo.cli.results import write_export
 from hpo.errors import SetupError
 from hpo.results.export import build_export, load_export
 from hpo.spec import parse_spec
-from hpo.trial import TrialRecord, TrialState
+from hpo.trial import Params, TrialRecord, TrialState
 
 from ..spec.specs import VALID
 
-PARAMS = {"lr": 0.01, "weight_decay": 1e-05, "model": "slowfast_r50_4x16", "model.alpha": 8}
+PARAMS: Params = {"lr": 0.01, "weight_decay": 1e-05, "model": "slowfast_r50_4x16", "model.alpha": 8}
 
 
 def _document(checkpoint: str | None) -> dict[str, Any]:

@@ -194,7 +194,7 @@ def signals() -> Iterator[None]:
 def test_the_optimizer_owns_its_leases_under_the_name_by_which_they_are_released(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    ran = []
+    ran: list[object] = []
     monkeypatch.setattr("hpo.store.Database", lambda url: SimpleNamespace(url=url, close=lambda: ran.append("closed")))
     monkeypatch.setattr(
         optimizer_process, "run", lambda database, *, owner, stop: ran.append((database.url, owner, stop.is_set()))

@@ -13,14 +13,14 @@ from typer.testing import CliRunner, Result
 from hpo.cli import train
 from hpo.cli.app import app
 from hpo.errors import SetupError, SpecError
-from hpo.results.export import Export, build_export, dump_export
+from hpo.results.export import Export, build_export, dump_export, load_export
 from hpo.spec import parse_spec
-from hpo.trial import TrialRecord, TrialState
+from hpo.trial import Params, TrialRecord, TrialState
 from workers.device import detection
 
 from ..spec.specs import VALID
 
-PARAMS = {"lr": 0.01, "weight_decay": 1e-05, "model": "slowfast_r50_4x16", "model.alpha": 8}
+PARAMS: Params = {"lr": 0.01, "weight_decay": 1e-05, "model": "slowfast_r50_4x16", "model.alpha": 8}
 
 
 def _export(folder: Path, *, checkpoint: str | None = "best.pt", **environment: Any) -> Path:
@@ -133,7 +133,7 @@ def test_without_a_wish_the_device_is_the_one_of_the_trial(
     monkeypatch.setattr(
         detection, "gpu_device", lambda index, *, threads, deterministic: ("gpu", index, threads, deterministic)
     )
-    exported = train.load_export(_export(tmp_path, **environment))
+    exported = load_export(_export(tmp_path, **environment))
     assert isinstance(exported, Export)
     assert train._device(exported, **asked) == expected
 

@@ -86,7 +86,7 @@ def test_the_cost_depends_on_the_batch_size_as_it_was_measured(power: float) -> 
         return {**_draw(rng), "batch_size": round(4 * 16 ** rng.random())}
 
     def seconds(params: Params) -> float:
-        return _seconds(params) * (float(params["batch_size"]) / 16) ** power
+        return _seconds(params) * math.pow(float(params["batch_size"]) / 16, power)
 
     records = []
     for id in range(24):

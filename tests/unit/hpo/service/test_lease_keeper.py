@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from hpo.errors import StoreUnavailableError
 from hpo.service import optimizer_process as process
+from hpo.store import studies
 
 
 class Clock:
@@ -59,7 +61,7 @@ class Keeper:
         self.renewed: list[tuple[int, float]] = []
         """Study and time of every renewal."""
         monkeypatch.setattr(process, "time", self.clock)
-        monkeypatch.setattr(process.studies, "acquire_generator", self._acquire)
+        monkeypatch.setattr(studies, "acquire_generator", self._acquire)
         database: Any = self.database
         self.keeper = process._LeaseKeeper(database, "owner")
 
@@ -71,8 +73,9 @@ class Keeper:
     def let_pass(self, rounds: int) -> Rounds:
         """Run that many rounds of the thread here."""
         ended: Any = self.keeper._ended
-        script: Any = Rounds(self.clock, rounds)
-        self.keeper._ended = script
+        script = Rounds(self.clock, rounds)
+        in_place_of_event: Any = script
+        self.keeper._ended = in_place_of_event
         self.keeper._renew_until_ended()
         self.keeper._ended = ended
         return script
@@ -81,8 +84,8 @@ class Keeper:
 @pytest.fixture
 def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
     """A keeper whose own thread waits until the end of the test."""
-    wait: Callable[..., bool] = process.threading.Event.wait
-    monkeypatch.setattr(process.threading.Event, "wait", lambda self, timeout=None: wait(self))
+    wait: Callable[..., bool] = threading.Event.wait
+    monkeypatch.setattr(threading.Event, "wait", lambda self, timeout=None: wait(self))
     made = Keeper(monkeypatch)
     yield made
     made.keeper.end()

@@ -17,7 +17,7 @@ from hpo.results.export import Export, build_export, dump_export, load_export
 from hpo.results.ranking import scores
 from hpo.results.warm_start import taken_over
 from hpo.spec import METRICS, StudySpec, VideoTask, dump_spec, parse_spec, stored_spec
-from hpo.trial import Decision, TrialRecord, TrialState
+from hpo.trial import Decision, ParamValue, TrialRecord, TrialState
 
 from ..records import record_of, spec_with
 from .counting import RAW, CountingTask, counting_registered
@@ -123,7 +123,7 @@ def test_its_own_metrics_and_settings_are_what_counts(section: str, value: objec
     assert words in _issues(_changed(**{section: value}))[path]
 
 
-PARAMS = {"speed": 1.25, "clip.frames": "few"}
+PARAMS: dict[str, ParamValue] = {"speed": 1.25, "clip.frames": "few"}
 
 
 @counting
