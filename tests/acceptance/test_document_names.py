@@ -20,6 +20,10 @@ PACKAGES = ("hpo", "models", "data", "workers", "api")
 NOT_OURS = ("my_models/",)
 """Files of a reader's own package, which docs/own-model.md writes."""
 
+NO_MODULES = ("data.mdb", "models.model")
+"""A file of LMDB, and an attribute of a variable called `models`."""
+
+_DOTTED = re.compile(rf"`~?((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?:\(\))?`")
 _FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 _QUOTED = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
@@ -136,6 +140,25 @@ def test_the_pages_that_code_names_exist() -> None:
         if name.endswith(".py") and name.startswith(PACKAGES):
             for page in re.findall(r"\bdocs/[\w/.-]+\.md\b", (CHECKOUT / name).read_text()):
                 assert (CHECKOUT / page).exists(), f"{name} names {page}"
+
+
+def _is_defined(dotted: str) -> bool:
+    """Return whether a dotted name, such as `hpo.client.http.Client`, is a module or something that one names."""
+    parts = dotted.split(".")
+    for end in range(len(parts), 0, -1):
+        path = Path(*parts[:end])
+        source = path / "__init__.py" if (CHECKOUT / path).is_dir() else path.with_suffix(".py")
+        if (CHECKOUT / source).exists():
+            return not parts[end:] or re.search(rf"\b{parts[end]}\b", (CHECKOUT / source).read_text()) is not None
+    return False
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_modules_that_docstrings_name_exist(package: str) -> None:
+    for name in _tracked():
+        if name.endswith(".py") and name.startswith(f"{package}/"):
+            for dotted in _DOTTED.findall((CHECKOUT / name).read_text()):
+                assert dotted in NO_MODULES or _is_defined(dotted), f"{name} names {dotted}, which is not there"
 
 
 def test_every_room_stands_in_the_table_of_the_architecture() -> None:
