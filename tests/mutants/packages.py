@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -53,9 +52,4 @@ def tests_of(package: str, module: Path) -> list[str]:
     mirrors = [f"tests/{kind}/{module.parent}/{name}" for kind in ("unit", "integration")]
     nested = [str(path.relative_to(ROOT)) for folder in TESTS[package] for path in sorted((ROOT / folder).rglob(name))]
     found = dict.fromkeys([*mirrors, *nested, *TESTS[package]])
-    return existing(found)
-
-
-def existing(paths: Iterable[str]) -> list[str]:
-    """Return those of `paths` that are there."""
-    return [path for path in paths if (ROOT / path).exists()]
+    return [path for path in found if (ROOT / path).exists()]
