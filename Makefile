@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format bench bench-loader bench-zoo bench-optimizer constraints clean
+.PHONY: help install demo test test-slow coverage mutants lint format bench bench-loader bench-zoo bench-optimizer constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,15 @@ test: $(STAMP)  ## Run the test suite
 
 test-slow: $(STAMP)  ## Run the tests that train for minutes (SLOW=tests/acceptance for a part)
 	$(BIN)/pytest -m slow $(SLOW)
+
+coverage: $(STAMP)  ## Run the test suite and print which share of each package it ran (TESTS=tests/unit for a part)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=html $(TESTS)
+	@for package in hpo models data workers api; do \
+	   printf '%-8s ' $$package; $(BIN)/coverage report --include="$$package/*" | tail -1; done
+
+mutants: $(STAMP)  ## Put small defects into the code and count which the tests notice: hours (MUTANTS="--each 3 hpo/store")
+	nice $(BIN)/python -m tests.mutants run $(MUTANTS)
+	$(BIN)/python -m tests.mutants report $(MUTANTS)
 
 lint: $(STAMP)  ## Check style, types and the arrows between the packages
 	$(BIN)/ruff check .

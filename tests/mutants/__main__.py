@@ -22,7 +22,7 @@ from typing import Any, Final
 from tests.postgres import temporary_server
 
 from .mutations import Mutant
-from .packages import ROOT, TESTS, mutants, tests_of
+from .packages import ROOT, TESTS, judges_of, mutants
 
 RESULTS: Final = ROOT / ".mutants" / "results.jsonl"
 TEST_SECONDS: Final = 180
@@ -104,7 +104,7 @@ def run(packages: Sequence[str], *, each: int, seed: int) -> None:
                 if key in judged:
                     continue
                 started = time.monotonic()
-                outcome, failed = checkout.judge(path, mutant, tests_of(package, path))
+                outcome, failed = checkout.judge(path, mutant, judges_of(package, path))
                 seconds = round(time.monotonic() - started, 1)
                 about = {"module": str(path), "line": mutant.line, "mutant": str(mutant)}
                 row = {"key": key, "package": package, **about, "outcome": outcome, "by": failed, "seconds": seconds}

@@ -46,7 +46,7 @@ def mutants(package: str) -> list[tuple[Path, Mutant]]:
     return [(path, mutant) for path in modules(package) for mutant in mutants_of((ROOT / path).read_text())]
 
 
-def tests_of(package: str, module: Path) -> list[str]:
+def judges_of(package: str, module: Path) -> list[str]:
     """Return what judges a mutant of `module`, the tests that mirror it first; only what there is."""
     name = f"test_{module.stem}.py"
     mirrors = [f"tests/{kind}/{module.parent}/{name}" for kind in ("unit", "integration")]
