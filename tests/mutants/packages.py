@@ -14,7 +14,7 @@ TESTS: Final[dict[str, list[str]]] = {
     "hpo/stopping": ["tests/unit/hpo/stopping"],
     "hpo/optimizer": ["tests/unit/hpo/optimizer"],
     "hpo/optuna_view": ["tests/unit/hpo/optuna_view"],
-    "hpo/store": ["tests/integration/store"],
+    "hpo/store": ["tests/integration/store", "tests/migration"],
     "hpo/service": ["tests/unit/hpo/service", "tests/integration/service", "tests/integration/api"],
     "hpo/client": ["tests/unit/hpo/client", "tests/integration/api/test_client.py"],
     "hpo/cli": ["tests/unit/hpo/cli", "tests/integration/cli", "tests/integration/api/test_study_command.py"],
