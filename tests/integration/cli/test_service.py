@@ -39,7 +39,9 @@ def test_without_a_token_the_way_to_one_is_told(
     monkeypatch.delenv("HPO_TOKEN", raising=False)
     with pytest.raises(SystemExit, match="1"):
         main(["--home", str(tmp_path), "token", "show"])
-    assert f"there is no token at {tmp_path / 'token'}; start `hpo serve`" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"there is no token at {tmp_path / 'token'}" in said
+    assert "`hpo serve`" in said
 
 
 def test_a_wrong_token_is_exit_code_5(service: Service, hpo: Command) -> None:
@@ -67,7 +69,8 @@ def test_without_a_service_the_doctor_says_so_and_what_to_do(
             main(["--home", str(tmp_path), "--url", url, "doctor"])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line[5:].startswith("service")]
     assert line.startswith("no ")
-    assert line.endswith(f"nothing answers at {url}; start it with `hpo serve`")
+    assert url in line
+    assert "`hpo serve`" in line
 
 
 def test_the_schema_is_brought_up_to_date(

@@ -73,7 +73,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_the_test_list_stays_sealed_without_the_word_final(tmp_path: Path, opened: list[dict[str, Any]]) -> None:
     result = run("evaluate", _export(tmp_path))
     assert isinstance(result.exception, SetupError)
-    assert "say --final if this is it" in str(result.exception)
+    assert "--final" in str(result.exception)
     assert opened == []
 
 
@@ -97,12 +97,12 @@ def test_scoring_again_says_when_the_data_set_has_changed(tmp_path: Path, opened
     run("evaluate", file, "--final", "--cpu")
     again = run("evaluate", file, "--final", "--cpu", "--again")
     assert len(opened) == 2
-    assert "the data set is not the one that was trained on" in again.output
+    assert "files were added, changed or" in again.output
 
 
 def test_an_export_without_a_checkpoint_cannot_be_scored(tmp_path: Path, opened: list[dict[str, Any]]) -> None:
     result = run("evaluate", _export(tmp_path, checkpoint=None), "--final", "--cpu")
-    assert "names no checkpoint; train it with `hpo train" in str(result.exception)
+    assert "`hpo train" in str(result.exception)
     assert (opened, list(tmp_path.glob("*.json"))) == ([], [])
 
 
@@ -140,7 +140,9 @@ def test_without_a_wish_the_device_is_the_one_of_the_trial(
 
 def test_a_cpu_and_a_gpu_at_once_are_refused(tmp_path: Path) -> None:
     result = run("train", _export(tmp_path), "--cpu", "--gpu", "0")
-    assert "either --gpu N or --cpu" in str(result.exception)
+    assert isinstance(result.exception, SetupError)
+    assert "--gpu" in str(result.exception)
+    assert "--cpu" in str(result.exception)
 
 
 @pytest.mark.parametrize(("again", "verdict"), [(0.5, "0.5 (the same)"), (0.25, "0.25 (exported: 0.5)")])
