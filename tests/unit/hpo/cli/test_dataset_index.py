@@ -143,7 +143,7 @@ def test_export_writes_lists_that_read_back(demo: Path, run: Run, tmp_path: Path
         (("check", "{demo}", "--name", "ucf202"), "no data set layout is called 'ucf202'"),
         (("scan", "{demo}/nowhere"), "there is no folder"),
         (("scan", "{demo}", "--name", "hmdb51"), "no <class>_test_split1.txt"),
-        (("scan", "{demo}", "--group-pattern", "("), "no regular expression"),
+        (("scan", "{demo}", "--group-pattern", "("), "not a regular expression"),
         (("split", "{demo}", "--validation", "some"), "validation is 'some'; it must be one of"),
         (("split", "{demo}", "--validation", "official"), "no validation list of split 1"),
         (("split", "{demo}", "--held-out", "half"), "such as 3of18"),
