@@ -131,6 +131,8 @@ class FakeChild(Child):
         self.commands: list[Command] = []
         self.patience: list[float] = []
         """Of every call of `end`, in seconds."""
+        self.when_assigned: Callable[[], None] = lambda: None
+        """Called when the process has its job and has sent its events."""
 
     @property
     def pid(self) -> int:
@@ -145,6 +147,7 @@ class FakeChild(Child):
         self.job, self.log, self.deliver = job, log, deliver
         for event in self.events:
             deliver(event)
+        self.when_assigned()
 
     def send(self, command: Command) -> None:
         self.commands.append(command)

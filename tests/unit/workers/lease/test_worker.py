@@ -22,7 +22,7 @@ from workers.lease.inbox import Inbox, Message
 from workers.lease.worker import Worker, WorkerConfig
 from workers.process.messages import Command, Interrupted
 
-from .fakes import Clock, FakeApi, FakeChild, FakeStandby, finished, make_lease, started
+from .fakes import Clock, FakeApi, FakeChild, FakeStandby, Reply, finished, make_lease, started
 
 INFO = WorkerInfo(name="w", host="h", pid=1, device="cpu")
 AWAY = ApiUnavailableError("the API is away")
@@ -190,7 +190,7 @@ def test_polls_of_many_workers_are_spread(make: Make) -> None:
 @pytest.mark.usefixtures("no_jitter")
 def test_waits_grow_while_the_api_is_away_and_a_wait_it_asks_for_is_kept(make: Make) -> None:
     busy = ApiUnavailableError("busy", retry_after=6.0)
-    claims = [AWAY, AWAY, AWAY, busy, NoWork(retry_after=3.0), AWAY, make_lease()]
+    claims: list[Reply] = [AWAY, AWAY, AWAY, busy, NoWork(retry_after=3.0), AWAY, make_lease()]
     bench = make(_trained(), api=FakeApi(claims=claims), max_trials=1)
     bench.worker.run()
     assert bench.inbox.waits == [0.5, 1.0, 2.0, 6.0, 3.0, 0.5]
@@ -222,7 +222,7 @@ def test_a_worker_without_work_ends_after_its_time(
 @pytest.mark.usefixtures("no_jitter")
 def test_the_idle_time_counts_from_the_last_trial(make: Make) -> None:
     idle = NoWork(retry_after=6.0)
-    claims = [idle, make_lease(), idle, idle, idle]
+    claims: list[Reply] = [idle, make_lease(), idle, idle, idle]
     bench = make(_trained(), api=FakeApi(claims=claims), exit_when_idle_seconds=10.0)
     bench.worker.run()
     assert len(bench.lease_ids) == 5
@@ -267,7 +267,7 @@ class DrainingChild(FakeChild):
 
 
 def test_a_signal_during_a_trial_drains_it_and_no_other_is_claimed(tmp_path: Path) -> None:
-    child = DrainingChild()
+    child = DrainingChild(started())
     api = FakeApi(claims=[make_lease()])
     config = WorkerConfig(
         info=INFO,
@@ -277,14 +277,7 @@ def test_a_signal_during_a_trial_drains_it_and_no_other_is_claimed(tmp_path: Pat
     )
     standby = FakeStandby(child)
     worker = Worker(config, api, standby=standby)  # its deadlines are those of the real clock
-    child.events = (started(),)
-    assign = child.assign
-
-    def assign_and_terminate(*arguments: Any) -> None:
-        assign(*arguments)
-        worker.on_signal(signal.SIGTERM, None)
-
-    child.assign = assign_and_terminate  # type: ignore[method-assign] # the signal arrives when training has begun
+    child.when_assigned = lambda: worker.on_signal(signal.SIGTERM, None)
     worker.run()
     assert child.actions == ["drain"]
     [release] = api.calls
@@ -360,14 +353,12 @@ def test_a_second_signal_kills_the_training_process_and_ends_at_once(
 ) -> None:
     child = FakeChild(started())
     bench = make(child, api=FakeApi(claims=[make_lease()]), max_trials=1)
-    assign = child.assign
 
-    def assign_and_interrupt_twice(*arguments: Any) -> None:
-        assign(*arguments)
+    def interrupt_twice() -> None:
         bench.worker.on_signal(signal.SIGINT, None)
         bench.worker.on_signal(signal.SIGINT, None)
 
-    child.assign = assign_and_interrupt_twice  # type: ignore[method-assign] # both arrive when training has begun
+    child.when_assigned = interrupt_twice
     with pytest.raises(ProcessEnded):
         bench.worker.run()
     assert ended_with == [("kill", child.pid, signal.SIGKILL), ("exit", 128 + signal.SIGINT, 0)]
