@@ -1,0 +1,559 @@
+"""One job of the training process, with a trainer that computes nothing: resuming, saving, events, and every end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from data import DatasetError
+from hpo.spec import TrainingConfig
+from hpo.trial import FailureKind
+from models import ModelError
+from workers.checkpoints.contents import Identity, load, writer
+from workers.checkpoints.folder import TrialFolder
+from workers.errors import DivergedError, TimeLimitError
+from workers.process import job as job_module
+from workers.process.job import ANSWER_SECONDS, run_job
+from workers.process.messages import (
+    Command,
+    EpochDone,
+    Event,
+    Failed,
+    Finished,
+    Interrupted,
+    Job,
+    LastEvent,
+    Note,
+    Started,
+    WorkerFault,
+)
+from workers.process.pipes import EventPipe, Mailbox
+from workers.training.epoch import EpochResult
+
+from ..tiny import tiny_config, tiny_task
+
+EPOCHS = 4
+BATCHES = 3
+PEAK_BYTES = 5000
+LAST = (Finished, Failed, Interrupted, WorkerFault)
+
+
+class FakeTrainer:
+    """Counts batches and epochs as the trainer does; `before_batch` is called with the position before each batch."""
+
+    before_batch: Callable[[int, int], None]
+
+    def __init__(
+        self, config: TrainingConfig, *, epochs: int, dataset: Any, runtime: Any, time_limit_seconds: float | None
+    ) -> None:
+        self.epochs = epochs
+        self.precision = "fp32"
+        self.identity = Identity(config=config, epochs=epochs, dataset_version=dataset.version, class_names=("a", "b"))
+        self.epoch = self.batch = 0
+        self.curve: list[EpochResult] = []
+
+    def run(self, *, interrupted: Callable[[], bool], epoch_done: Callable[[EpochResult], None]) -> bool:
+        while self.epoch < self.epochs:
+            while self.batch < BATCHES:
+                if interrupted():
+                    return False
+                type(self).before_batch(self.epoch, self.batch)
+                self.batch += 1
+            self.curve.append(_result(self.epoch + 1))
+            self.epoch, self.batch = self.epoch + 1, 0
+            epoch_done(self.curve[-1])
+        return True
+
+    def state(self) -> dict[str, Any]:
+        return _state(self.identity, epoch=self.epoch, batch=self.batch)
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.epoch, self.batch = state["epoch"], state["batch"]
+        self.curve = [_result(epoch) for epoch in range(1, self.epoch + 1)]
+
+
+class FakeEvents(EventPipe):
+    """Keeps the events."""
+
+    def __init__(self) -> None:
+        self.sent: list[Event] = []
+
+    def send(self, event: Event) -> None:
+        self.sent.append(event)
+
+
+class FakeMailbox(Mailbox):
+    """Answers every report at once; `requests` are the commands that come with the answers, by epoch."""
+
+    def __init__(self, requests: Mapping[int, Command]) -> None:
+        self._requests = requests
+        self.request = None
+        self.waits: list[tuple[int, float]] = []
+
+    def wait_for_answer(self, epoch: int, seconds: float) -> None:
+        self.waits.append((epoch, seconds))
+        self.request = self._requests.get(epoch, self.request)
+
+
+def _result(epoch: int) -> EpochResult:
+    return EpochResult(epoch=epoch, metrics={"val_top1": epoch / 10}, seconds=2.0)
+
+
+def _state(identity: Identity, *, epoch: int, batch: int) -> dict[str, Any]:
+    curve = [{"epoch": n, "metrics": {"val_top1": n / 10}, "seconds": 2.0} for n in range(1, epoch + 1)]
+    training_only = {"optimizer": 1, "random": 2, "sums": 3}
+    return {**identity.to_state(), "epoch": epoch, "batch": batch, "curve": curve, "model": 4, **training_only}
+
+
+class Bench:
+    """A folder, and jobs that are run in it."""
+
+    def __init__(self, folder: Path, dataset: SimpleNamespace) -> None:
+        self.folder = folder
+        self.dataset = dataset
+        self.job = Job(
+            config=tiny_config().to_flat(),
+            task=tiny_task(Path("/videos"), epochs=EPOCHS),
+            folder=folder,
+            attempt=1,
+            resume=False,
+            cache_dir=folder.parent / "cache",
+            device="cpu",
+            threads=1,
+        )
+        self.mailbox = FakeMailbox({})
+        self.events: list[Event] = []
+
+    @property
+    def identity(self) -> Identity:
+        """Of the checkpoints that the job can resume from."""
+        return Identity(config=tiny_config(), epochs=EPOCHS, dataset_version="v1", class_names=("a", "b"))
+
+    def point(
+        self, *, attempt: int, epoch: int, batch: int = 0, folder: Path | None = None, identity: Identity | None = None
+    ) -> Path:
+        """Write a resume point."""
+        state = _state(identity or self.identity, epoch=epoch, batch=batch)
+        return TrialFolder(folder or self.folder, attempt=attempt).write_resume_point(
+            writer(state), epoch=epoch, batch=batch
+        )
+
+    def run(self, requests: Mapping[int, Command] | None = None, **changes: Any) -> LastEvent:
+        """Run the job and return its last event; the others stay in `events`."""
+        events = FakeEvents()
+        self.mailbox = FakeMailbox(requests or {})
+        run_job(self.job.model_copy(update=changes), events=events, mailbox=self.mailbox)
+        *self.events, last = events.sent
+        assert isinstance(last, LAST)
+        assert not any(isinstance(event, LAST) for event in self.events), "there is exactly one last event"
+        return last
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        """Return the events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    made = Bench(tmp_path / "trial", SimpleNamespace(version="v1", problems=[]))
+    monkeypatch.setattr(job_module, "Trainer", FakeTrainer)
+    monkeypatch.setattr(job_module, "open_task", lambda *_, **__: made.dataset)
+    monkeypatch.setattr(job_module, "peak_memory_bytes", lambda _: PEAK_BYTES)
+    monkeypatch.setattr(FakeTrainer, "before_batch", lambda *_: None, raising=False)
+    return made
+
+
+def _raising(error: BaseException, at: tuple[int, int] = (0, 0)) -> Callable[[int, int], None]:
+    def before_batch(epoch: int, batch: int) -> None:
+        if (epoch, batch) == at:
+            raise error
+
+    return before_batch
+
+
+def _damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+# ---------------------------------------------------------------- the usual course
+
+
+def test_a_job_reports_every_epoch_with_its_checkpoint_and_ends_with_the_final_weights(bench: Bench) -> None:
+    last = bench.run()
+    assert bench.of(Started) == [Started(epoch=0, batch=0, epochs=EPOCHS, checkpoint=None, measurements=[])]
+    done = bench.of(EpochDone)
+    assert [event.measurement.step for event in done] == [1, 2, 3, 4]
+    assert [event.measurement.metrics for event in done] == [{"val_top1": n / 10} for n in (1, 2, 3, 4)]
+    assert {(event.measurement.wall_seconds, event.measurement.gpu_seconds) for event in done} == {(2.0, 2.0)}
+    assert {event.peak_memory_bytes for event in done} == {PEAK_BYTES}
+    points = TrialFolder(bench.folder, attempt=1).resume_points()
+    assert [(point.attempt, point.epoch, point.batch) for point in points] == [(1, 4, 0), (1, 3, 0)]
+    assert [event.checkpoint for event in done][2:] == [str(points[1].path), str(points[0].path)]
+    assert isinstance(last, Finished)
+    assert (last.outcome, last.metrics) == ("completed", {"val_top1": 0.4})
+    assert (last.dataset_version, last.peak_memory_bytes) == ("v1", PEAK_BYTES)
+    assert (last.environment["threads"], last.environment["precision"]) == (1, "fp32")
+    assert last.checkpoint is not None
+    final = load(Path(last.checkpoint))
+    assert (final["epoch"], final["model"]) == (4, 4)
+    assert not {"optimizer", "random", "sums"} & set(final)
+
+
+def test_an_epoch_waits_a_little_for_the_decision_about_it_but_the_last_one_has_none(bench: Bench) -> None:
+    bench.run()
+    assert bench.mailbox.waits == [(epoch, ANSWER_SECONDS) for epoch in (1, 2, 3)]
+
+
+def test_videos_that_are_left_out_are_told_to_the_worker(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.dataset.problems = [SimpleNamespace(path="a.avi", note="no frames"), SimpleNamespace(path="b.avi", note="x")]
+    bench.run()
+    assert caplog.messages == ["2 videos are left out, such as a.avi (no frames)"]
+
+
+def test_memory_that_is_not_known_is_not_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_module, "peak_memory_bytes", lambda _: 0)
+    assert bench.run().peak_memory_bytes is None
+
+
+# ---------------------------------------------------------------- resuming
+
+
+def test_the_first_attempt_neither_resumes_nor_keeps_what_an_earlier_trial_left(bench: Bench) -> None:
+    points = [bench.point(attempt=1, epoch=2), bench.point(attempt=3, epoch=3)]
+    final = TrialFolder(bench.folder, attempt=1).write_final(writer(_state(bench.identity, epoch=4, batch=0)))
+    log = bench.folder / "attempt-0001.log"
+    log.write_text("printed by this process")
+    bench.run({1: Command(action="drain")}, resume=False)
+    [started] = bench.of(Started)
+    assert (started.epoch, started.batch, started.checkpoint, started.measurements) == (0, 0, None, [])
+    assert not any(path.exists() for path in [*points, final])
+    assert log.exists()
+
+
+def test_a_later_attempt_resumes_from_the_newest_point(bench: Bench) -> None:
+    bench.point(attempt=1, epoch=2)
+    newest = bench.point(attempt=1, epoch=2, batch=1)
+    bench.run(resume=True, attempt=2)
+    [started] = bench.of(Started)
+    assert (started.epoch, started.batch, started.checkpoint) == (2, 1, str(newest))
+    assert [event.measurement.step for event in bench.of(EpochDone)] == [3, 4]
+
+
+def test_a_point_of_a_later_attempt_is_newer_whatever_its_epoch(bench: Bench) -> None:
+    bench.point(attempt=1, epoch=3)
+    newer = bench.point(attempt=2, epoch=1)
+    bench.run(resume=True, attempt=3)
+    assert bench.of(Started)[0].checkpoint == str(newer)
+
+
+@pytest.mark.parametrize(("reported", "steps"), [(0, [1, 2, 3]), (1, [2, 3]), (3, []), (4, [])])
+def test_epochs_that_were_never_reported_come_with_the_start(bench: Bench, reported: int, steps: list[int]) -> None:
+    bench.point(attempt=1, epoch=3)
+    bench.run(resume=True, attempt=2, epochs_reported=reported)
+    measurements = bench.of(Started)[0].measurements
+    assert [each.step for each in measurements] == steps
+    assert [each.metrics for each in measurements] == [{"val_top1": step / 10} for step in steps]
+
+
+def test_a_damaged_point_is_passed_over(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    older = bench.point(attempt=1, epoch=1)
+    _damage(bench.point(attempt=1, epoch=2))
+    bench.run(resume=True, attempt=2)
+    assert bench.of(Started)[0].checkpoint == str(older)
+    assert "is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("other", [{"epochs": EPOCHS + 1}, {"dataset_version": "v2"}, {"class_names": ("a", "c")}])
+def test_a_point_of_another_run_is_passed_over(
+    bench: Bench, other: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    identity = Identity(
+        **{
+            "config": tiny_config(),
+            "epochs": EPOCHS,
+            "dataset_version": "v1",
+            "class_names": ("a", "b"),
+            **other,
+        }
+    )
+    bench.point(attempt=1, epoch=2, identity=identity)
+    bench.run(resume=True, attempt=2)
+    assert bench.of(Started)[0].epoch == 0
+    assert next(iter(other)).replace("_", " ") in caplog.text
+
+
+def test_the_point_that_the_api_names_may_lie_in_another_folder(bench: Bench, tmp_path: Path) -> None:
+    elsewhere = bench.point(attempt=1, epoch=3, folder=tmp_path / "shared" / "9")
+    bench.point(attempt=1, epoch=1)
+    bench.run(resume=True, attempt=2, checkpoint=str(elsewhere))
+    assert bench.of(Started)[0].checkpoint == str(elsewhere)
+
+
+def test_beside_the_point_that_the_api_names_a_newer_one_is_taken(bench: Bench, tmp_path: Path) -> None:
+    known = bench.point(attempt=1, epoch=2, folder=tmp_path / "shared")
+    newer = bench.point(attempt=1, epoch=3, folder=tmp_path / "shared")
+    bench.run(resume=True, attempt=2, checkpoint=str(known))
+    assert bench.of(Started)[0].checkpoint == str(newer)
+
+
+def test_without_a_usable_point_the_trial_starts_from_the_beginning_and_says_so(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.run(resume=True, attempt=2, checkpoint="/not/here/a0001-e0002-b0000000-0123456789abcdef.pt")
+    assert bench.of(Started)[0].epoch == 0
+    assert "cannot be used here; the trial starts from the beginning" in caplog.text
+    caplog.clear()
+    bench.run(resume=True, attempt=2)
+    assert caplog.messages == [], "no checkpoint was promised"
+
+
+# ---------------------------------------------------------------- interruptions
+
+
+@pytest.mark.parametrize("action", ["pause", "drain"])
+def test_a_request_with_the_decision_ends_the_training_at_the_end_of_the_epoch(bench: Bench, action: str) -> None:
+    last = bench.run({2: Command.model_validate({"action": action})})
+    assert isinstance(last, Interrupted)
+    newest = TrialFolder(bench.folder, attempt=1).resume_points()[0]
+    assert (newest.epoch, newest.batch, str(newest.path)) == (2, 0, last.checkpoint)
+    assert (last.dataset_version, last.environment["threads"]) == ("v1", 1)
+
+
+def test_a_request_within_an_epoch_saves_the_batch_and_the_next_attempt_continues_there(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drain_in_the_third_epoch(epoch: int, batch: int) -> None:
+        if (epoch, batch) == (2, 1):
+            bench.mailbox.request = Command(action="drain")
+
+    monkeypatch.setattr(FakeTrainer, "before_batch", drain_in_the_third_epoch)
+    last = bench.run()
+    assert isinstance(last, Interrupted)
+    monkeypatch.setattr(FakeTrainer, "before_batch", lambda *_: None)
+    bench.run(resume=True, attempt=2, epochs_reported=2)
+    [started] = bench.of(Started)
+    assert (started.epoch, started.batch, started.checkpoint) == (2, 2, last.checkpoint)
+
+
+def test_a_stop_after_an_epoch_ends_with_its_metrics_and_weights(bench: Bench) -> None:
+    last = bench.run({2: Command(action="stop")})
+    assert isinstance(last, Finished)
+    assert (last.outcome, last.metrics) == ("stopped", {"val_top1": 0.2})
+    assert last.checkpoint is not None
+    assert load(Path(last.checkpoint))["epoch"] == 2
+
+
+def _stop_at(bench: Bench, position: tuple[int, int], then: Callable[[], None] = lambda: None) -> Any:
+    def before_batch(epoch: int, batch: int) -> None:
+        if (epoch, batch) == position:
+            bench.mailbox.request = Command(action="stop")
+            then()
+
+    return before_batch
+
+
+def test_a_stop_within_an_epoch_ends_with_the_weights_of_the_last_whole_epoch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeTrainer, "before_batch", _stop_at(bench, (2, 1)))
+    last = bench.run()
+    assert isinstance(last, Finished)
+    assert (last.outcome, last.metrics) == ("stopped", {"val_top1": 0.2})
+    assert last.checkpoint is not None
+    state = load(Path(last.checkpoint))
+    assert (state["epoch"], state["batch"]) == (2, 0)
+
+
+def test_a_stop_within_an_epoch_whose_beginning_is_damaged_keeps_the_metrics_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damage() -> None:
+        for point in TrialFolder(bench.folder, attempt=1).resume_points():
+            _damage(point.path)
+
+    monkeypatch.setattr(FakeTrainer, "before_batch", _stop_at(bench, (2, 1), damage))
+    last = bench.run()
+    assert isinstance(last, Finished)
+    assert (last.metrics, last.checkpoint) == ({"val_top1": 0.2}, None)
+
+
+def test_a_stop_within_the_first_epoch_has_neither_metrics_nor_weights(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeTrainer, "before_batch", _stop_at(bench, (0, 1)))
+    last = bench.run()
+    assert isinstance(last, Finished)
+    assert (last.outcome, last.metrics, last.checkpoint) == ("stopped", {}, None)
+
+
+def test_a_request_that_comes_with_the_last_epoch_does_not_undo_the_result(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drain_at_the_last_batch(epoch: int, batch: int) -> None:
+        if (epoch, batch) == (EPOCHS - 1, BATCHES - 1):
+            bench.mailbox.request = Command(action="drain")
+
+    monkeypatch.setattr(FakeTrainer, "before_batch", drain_at_the_last_batch)
+    last = bench.run()
+    assert isinstance(last, Finished)
+    assert last.outcome == "completed"
+
+
+def test_a_job_may_end_after_a_number_of_the_planned_epochs(bench: Bench) -> None:
+    last = bench.run(stop_after=2)
+    assert isinstance(last, Finished)
+    assert (last.outcome, last.metrics) == ("stopped", {"val_top1": 0.2})
+    assert bench.of(Started)[0].epochs == EPOCHS
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_a_checkpoint_that_cannot_be_written_is_the_machines_fault(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put_a_file_in_the_place_of_the_folder(epoch: int, batch: int) -> None:
+        if (epoch, batch) == (0, 0):
+            bench.folder.write_text("not a folder")
+
+    monkeypatch.setattr(FakeTrainer, "before_batch", put_a_file_in_the_place_of_the_folder)
+    last = bench.run()
+    assert isinstance(last, WorkerFault)
+    assert "cannot be written" in last.message
+    assert last.dataset_version == "v1"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (DivergedError("the loss became nan"), FailureKind.DIVERGED, "the loss became nan"),
+        (TimeLimitError("longer than its limit"), FailureKind.TIMEOUT, "longer than its limit"),
+        (MemoryError("17 GiB"), FailureKind.OOM, "the trial did not fit into memory: 17 GiB"),
+        (ModelError("there is no such model"), FailureKind.INVALID, "there is no such model"),
+    ],
+)
+def test_an_exception_is_a_failure_of_its_kind(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: FailureKind, message: str
+) -> None:
+    monkeypatch.setattr(FakeTrainer, "before_batch", _raising(error, at=(1, 2)))
+    last = bench.run()
+    assert isinstance(last, Failed)
+    assert (last.failure_kind, last.message) == (kind, message)
+    assert (last.dataset_version, last.peak_memory_bytes) == ("v1", PEAK_BYTES)
+    assert last.environment["threads"] == 1
+    assert [event.measurement.step for event in bench.of(EpochDone)] == [1]
+
+
+def test_a_bug_is_a_failure_with_its_traceback(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeTrainer, "before_batch", _raising(ZeroDivisionError("division by zero")))
+    last = bench.run()
+    assert isinstance(last, Failed)
+    assert last.failure_kind is FailureKind.ERROR
+    assert last.message.startswith("ZeroDivisionError: division by zero\n")
+    assert "Traceback" in last.message
+
+
+def test_a_configuration_that_cannot_be_read_is_not_valid(bench: Bench) -> None:
+    last = bench.run(config={"lr": "fast"})
+    assert isinstance(last, Failed)
+    assert last.failure_kind is FailureKind.INVALID
+    assert "lr" in last.message
+    assert (last.dataset_version, last.environment, bench.events) == (None, {}, [])
+
+
+def test_a_data_set_that_is_not_there_is_not_valid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_task(*_: Any, **__: Any) -> None:
+        raise DatasetError("there is no folder /videos")
+
+    monkeypatch.setattr(job_module, "open_task", open_task)
+    last = bench.run()
+    assert isinstance(last, Failed)
+    assert (last.failure_kind, last.message) == (FailureKind.INVALID, "there is no folder /videos")
+    assert last.dataset_version is None
+
+
+def test_a_model_that_cannot_be_built_is_not_valid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: Any, **__: Any) -> None:
+        raise ModelError("beta_inv = 3 does not divide width = 8")
+
+    monkeypatch.setattr(job_module, "Trainer", build)
+    last = bench.run()
+    assert isinstance(last, Failed)
+    assert last.failure_kind is FailureKind.INVALID
+    assert (last.dataset_version, last.environment) == ("v1", {})
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(None, None), (0.5, 30.0)])
+def test_the_time_limit_reaches_the_trainer_in_seconds(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, minutes: float | None, seconds: float | None
+) -> None:
+    given: list[float | None] = []
+
+    class Limited(FakeTrainer):
+        def __init__(self, *arguments: Any, time_limit_seconds: float | None, **rest: Any) -> None:
+            given.append(time_limit_seconds)
+            super().__init__(*arguments, time_limit_seconds=time_limit_seconds, **rest)
+
+    monkeypatch.setattr(job_module, "Trainer", Limited)
+    bench.run(task=tiny_task(Path("/videos"), epochs=EPOCHS, timeout_minutes=minutes))
+    assert given == [seconds]
+
+
+# ---------------------------------------------------------------- notes
+
+
+@contextmanager
+def _bare_logging() -> Iterator[None]:
+    """Take away the handlers of pytest, so that `run_job` installs its own as in a process of its own."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    root.handlers = []
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
+
+
+def test_warnings_of_any_library_reach_the_worker_as_notes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def log(epoch: int, batch: int) -> None:
+        if (epoch, batch) == (0, 0):
+            logging.getLogger("some.library").warning("the %s is slow", "disk")
+            logging.getLogger("some.library").info("of no interest")
+
+    monkeypatch.setattr(FakeTrainer, "before_batch", log)
+    with _bare_logging():
+        bench.run()
+    assert bench.of(Note) == [Note(text="the disk is slow", warning=True)]
+    assert "the disk is slow" in capsys.readouterr().err, "it stands in the log of the trial too"
+
+
+def test_the_preparation_of_the_data_set_is_followed_every_five_seconds(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+
+    def open_task(*_: Any, progress: Callable[[str, int, int], None], **__: Any) -> SimpleNamespace:
+        nonlocal now
+        for done in range(1, 13):
+            now += 1.0
+            progress("decoding", done, 12)
+        return bench.dataset
+
+    monkeypatch.setattr(job_module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(job_module, "open_task", open_task)
+    bench.run()
+    assert bench.of(Note) == [
+        Note(text="data set: decoding 5 of 12 videos"),
+        Note(text="data set: decoding 10 of 12 videos"),
+    ]
