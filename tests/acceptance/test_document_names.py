@@ -161,6 +161,12 @@ def test_the_modules_that_docstrings_name_exist(package: str) -> None:
                 assert dotted in NO_MODULES or _is_defined(dotted), f"{name} names {dotted}, which is not there"
 
 
+def test_every_folder_of_tests_is_described() -> None:
+    page = (CHECKOUT / "CONTRIBUTING.md").read_text()
+    described = set(re.findall(r"^\| `tests/(\w+)/` \|", page, re.MULTILINE))
+    assert described == {name.split("/")[1] for name in _tracked() if name.startswith("tests/") and name.count("/") > 1}
+
+
 def test_every_room_stands_in_the_table_of_the_architecture() -> None:
     rooms = {str(Path(name).parent) for name in _tracked() if name.startswith(tuple(f"{p}/" for p in PACKAGES))}
     packages = {room for room in rooms if (CHECKOUT / room / "__init__.py").exists()} - set(PACKAGES)
