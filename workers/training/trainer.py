@@ -67,7 +67,7 @@ class Trainer:
         self.batch = 0
         """Batches done of the running epoch."""
         self.curve: list[EpochResult] = []
-        self._step = TrainingStep(
+        self.training_step = TrainingStep(
             model=self.model, recipe=self.recipe, config=config, precision=self.precision, device=runtime.device
         )
         self._sums = Sums(runtime.device)
@@ -99,7 +99,7 @@ class Trainer:
             for batch in batches:
                 if interrupted():
                     return False
-                loss, logits = self._step.update(batch, number=self.epoch * len(self.loaders.train) + self.batch)
+                loss, logits = self.training_step.update(batch, number=self.epoch * len(self.loaders.train) + self.batch)
                 self._sums.add(loss, logits, batch.labels)
                 self.batch += 1
                 self._check_limits()
