@@ -1,7 +1,7 @@
 """Train one configuration outside a study: `hpo train best.yaml`.
 
-It runs the very process that runs a trial, with nobody to report to, so that on the same machine, on a CPU with the
-same thread count, it gets the value that the study got, to the last digit.
+It runs the process that runs a trial, and reports to no API. So on the same machine, on a CPU with the same thread
+count, it reaches the value that the study got, to the last digit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from .errors import TrainingFailedError
 from .process.child import Child, ProcessExited
 from .process.messages import Command, EpochDone, Event, Failed, Finished, Interrupted, Job, WorkerFault
 
-_INTERRUPT_SECONDS = 20.0
+_CHECKPOINT_SECONDS = 20.0
+"""How long an interrupted training may take to write its checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ def train_export(
     resume: bool = False,
     progress: Callable[[Event], None] | None = None,
 ) -> TrainingResult:
-    """Train the flat `config` on `task` and return its validation metrics.
+    """Train the flat `config` on `task` and return its validation metrics and final weights.
 
     The seed is part of `config`; the thread count is that of `device` (for the same digits, the recorded one).
 
@@ -54,11 +55,11 @@ def train_export(
         folder: where checkpoints go; its own, since it is cleared of earlier ones unless `resume`.
         stop_after: epochs after which to end, of the `task.epochs` that the schedule is planned for: the `epochs_done`
             of a trial that was stopped early.
-        resume: go on from the newest checkpoint in `folder`, such as one that Ctrl-C left.
+        resume: continue from the newest checkpoint in `folder`, such as one that Ctrl-C left.
         progress: called with every event: `Note`, `Started`, `EpochDone`, and the last one.
 
     Raises:
-        TrainingFailedError: with the sentence that a trial would have failed with.
+        TrainingFailedError: with the message that the trial of a study would have failed with.
         KeyboardInterrupt: after the checkpoint was written.
     """
     job = Job(
@@ -81,7 +82,7 @@ def train_export(
         return _follow(child, events, progress)
     except KeyboardInterrupt:
         child.send(Command(action="drain"))
-        child.end(patience_seconds=_INTERRUPT_SECONDS)
+        child.end(patience_seconds=_CHECKPOINT_SECONDS)
         raise
     finally:
         child.end()

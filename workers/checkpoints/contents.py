@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a checkpoint must agree on before a run goes on from it."""
+    """What a checkpoint and a run must have in common before the run continues from it."""
 
     config: TrainingConfig
     epochs: int
@@ -35,7 +35,7 @@ class Identity:
     class_names: tuple[str, ...]
 
     def to_state(self) -> dict[str, Any]:
-        """Write as plain values."""
+        """Return it as plain values."""
         return {
             "format": FORMAT,
             "config": self.config.to_flat(),
@@ -45,7 +45,7 @@ class Identity:
         }
 
     def problem_with(self, state: Mapping[str, Any]) -> str | None:
-        """Say why a run cannot go on from `state`; None if it can."""
+        """Return why a run cannot continue from `state`; None if it can."""
         for key, mine in self.to_state().items():
             if state.get(key) != mine:
                 return f"it was made with another {key.replace('_', ' ')}"
@@ -56,13 +56,13 @@ def writer(state: Mapping[str, Any]) -> Writer:
     """Return the function that writes `state` into a :class:`~workers.checkpoints.folder.TrialFolder`."""
 
     def write(file: Writable) -> None:
-        torch.save(dict(state), file)  # type: ignore[arg-type] # needs `write` and `flush` of a file, no more
+        torch.save(dict(state), file)  # type: ignore[arg-type] # it uses `write` and `flush` only
 
     return write
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint into main memory, whichever device it was made on.
+    """Return the content of a checkpoint, in main memory, whichever device it was made on.
 
     Raises:
         CheckpointError: it cannot be read, is damaged, or is not one of ours.
@@ -79,7 +79,10 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def newest_usable(paths: Iterable[Path], identity: Identity) -> tuple[Path, dict[str, Any]] | None:
-    """Load the first of `paths` that is whole and belongs to this run; tell the log why others are passed over."""
+    """Return the first of `paths` that is whole and belongs to this run, and its content.
+
+    The log says why others are skipped.
+    """
     for path in paths:
         try:
             state = load(path)
@@ -89,5 +92,5 @@ def newest_usable(paths: Iterable[Path], identity: Identity) -> tuple[Path, dict
         problem = identity.problem_with(state)
         if problem is None:
             return path, state
-        _log.warning("the checkpoint %s is passed over: %s", path, problem)
+        _log.warning("the checkpoint %s is skipped: %s", path, problem)
     return None

@@ -23,7 +23,7 @@ from typing import IO, Protocol, Self
 
 from ..errors import CheckpointError, CheckpointWriteError
 
-KEEP = 2
+RESUME_POINTS_KEPT = 2
 _DIGEST = r"(?P<digest>[0-9a-f]{16})"
 _RESUME = re.compile(rf"^a(?P<attempt>\d+)-e(?P<epoch>\d+)-b(?P<batch>\d+)-{_DIGEST}\.pt$")
 _FINAL = re.compile(rf"^final-a(?P<attempt>\d+)-{_DIGEST}\.pt$")
@@ -41,7 +41,7 @@ Writer = Callable[[Writable], None]
 
 @dataclass(frozen=True, slots=True, order=True)
 class ResumePoint:
-    """A checkpoint to go on from. Orders by attempt first: a zombie's files never count as newer."""
+    """A checkpoint to continue from. Orders by attempt first: what an older attempt still writes is not newer."""
 
     attempt: int
     epoch: int
@@ -52,13 +52,13 @@ class ResumePoint:
 
     @classmethod
     def parse(cls, path: Path) -> Self | None:
-        """Read the name; None if it is not that of a resume point."""
+        """Return what the name says; None if it is not that of a resume point."""
         found = _RESUME.match(path.name)
         return cls(int(found["attempt"]), int(found["epoch"]), int(found["batch"]), path) if found else None
 
 
 class _DigestingFile:
-    """What `torch.save` needs of a file; hashes what passes through and remembers why writing failed.
+    """What `torch.save` needs of a file; hashes what is written and remembers why writing failed.
 
     PyTorch reports a failed write as a RuntimeError about its zip writer, which hides a full disk.
     """
@@ -105,32 +105,32 @@ class TrialFolder:
 
     @property
     def log(self) -> Path:
-        """Where the child of this attempt prints to."""
+        """Where the training process of this attempt prints to."""
         return self.path / f"attempt-{self.attempt:04d}.log"
 
     def resume_points(self) -> list[ResumePoint]:
-        """List the checkpoints to go on from, newest first."""
+        """Return the checkpoints to continue from, newest first."""
         found = (ResumePoint.parse(path) for path in self._files())
         return sorted((point for point in found if point is not None), reverse=True)
 
     def epoch_ends(self) -> list[ResumePoint]:
-        """List those that stand between two epochs, newest first."""
+        """Return those that were written between two epochs, newest first."""
         return [point for point in self.resume_points() if point.batch == 0]
 
     def write_resume_point(self, write: Writer, *, epoch: int, batch: int) -> Path:
-        """Write a checkpoint through `write` and keep the newest `KEEP`, the newest of an epoch's end among them.
+        """Write a checkpoint through `write` and keep the newest two, and the newest of an epoch's end.
 
         Raises:
             CheckpointWriteError: the disk is full, or the folder cannot be written.
         """
         path = self._write(write, f"a{self.attempt:04d}-e{epoch:04d}-b{batch:07d}")
         # A stopped trial's weights are those of its last whole epoch, so that one stays even behind two others.
-        kept = {point.path for point in [*self.resume_points()[:KEEP], *self.epoch_ends()[:1]]}
+        kept = {point.path for point in [*self.resume_points()[:RESUME_POINTS_KEPT], *self.epoch_ends()[:1]]}
         self._remove(point.path for point in self.resume_points() if point.path not in kept)
         return path
 
     def write_final(self, write: Writer) -> Path:
-        """Write the final weights; those of earlier attempts go.
+        """Write the final weights and remove those of earlier attempts.
 
         Raises:
             CheckpointWriteError: the disk is full, or the folder cannot be written.
@@ -140,11 +140,11 @@ class TrialFolder:
         return path
 
     def clear(self) -> None:
-        """Remove everything but logs: a first attempt does not go on from what somebody else left here."""
+        """Remove every checkpoint: a first attempt must not continue from what another run left here."""
         self._remove(path for path in self._files() if path.suffix in (".pt", ".tmp"))
 
     def remove_resume_points(self) -> None:
-        """Remove what only a trial that goes on would need."""
+        """Remove what a finished trial does not need."""
         self._remove(point.path for point in self.resume_points())
 
     def _files(self) -> list[Path]:
@@ -161,7 +161,7 @@ class TrialFolder:
         aside = self.path / f".{stem}.{os.getpid()}.tmp"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for left in self.path.glob(f".{stem}.*.tmp"):  # of a process that was killed while writing
+            for left in self.path.glob(f".{stem}.*.tmp"):  # from a process that was killed while writing
                 left.unlink(missing_ok=True)
             with aside.open("wb") as file:
                 digest = _DigestingFile(file).write_through(write)
@@ -181,7 +181,7 @@ class TrialFolder:
 
 
 def verify(path: Path) -> None:
-    """Check that the content is what the file's name promises; a file of another name is taken as it is.
+    """Check the content against the digest in the file's name; a file without one is accepted as it is.
 
     Raises:
         CheckpointError: the file cannot be read, or is torn or altered.
@@ -201,7 +201,7 @@ def _hasher() -> hashlib.blake2b:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable: the folder's own entry table is a file of its own."""
+    """Make a rename durable: the names in a folder are written to disk separately from its files."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

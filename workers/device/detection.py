@@ -15,11 +15,13 @@ from typing import Any, Literal
 
 from hpo.errors import SetupError
 
-_CODE = "from workers.device.gpu_probe import main; main()"
-_SECRETS = frozenset({"HPO_TOKEN", "DATABASE_URL"})
-"""What a training process has no use for: it speaks to nobody but its worker."""
-_PROBE_SECONDS = 300.0
+_PROBE_CODE = "from workers.device.gpu_probe import main; main()"
+_SECRET_VARIABLES = frozenset({"HPO_TOKEN", "DATABASE_URL"})
+"""Kept from a training process, which talks to its worker only."""
+_PROBE_TIMEOUT_SECONDS = 300.0
 """The first import of PyTorch from a network file system takes minutes."""
+_CONTAINER_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Bytes, or the word `max`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +33,11 @@ class Device:
     """What people call it: `cpu`, `cuda:1`."""
     threads: int
     visible: str = ""
-    """CUDA_VISIBLE_DEVICES of the children; a CPU worker's see no GPU."""
+    """CUDA_VISIBLE_DEVICES of the training processes; empty, so that they see no GPU, on a CPU."""
     gpu_name: str | None = None
     memory_bytes: int | None = None
     bf16: bool = False
-    """Whether the GPU has bf16 and its convolutions were found right."""
+    """Whether the GPU has bf16 and its bf16 convolutions were found to be right."""
     note: str | None = None
     """What a person should know about it."""
     deterministic: bool = False
@@ -50,20 +52,20 @@ class Device:
         }
         if self.deterministic:
             extra["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-        kept = {name: value for name, value in os.environ.items() if name not in _SECRETS}
+        kept = {name: value for name, value in os.environ.items() if name not in _SECRET_VARIABLES}
         return {**kept, **extra}
 
 
 def cpu_device(*, threads: int | None = None) -> Device:
-    """Describe this machine's CPU: `threads` is OMP_NUM_THREADS, else every core, unless told."""
+    """Return this machine's CPU; `threads` defaults to OMP_NUM_THREADS, or to the number of cores."""
     return Device(kind="cpu", label="cpu", threads=threads or _default_threads(), memory_bytes=_memory_bytes())
 
 
 def gpu_device(index: int, *, threads: int | None = None, deterministic: bool = False) -> Device:
-    """Find GPU `index` (of those in CUDA_VISIBLE_DEVICES, if it is set) and check its convolutions.
+    """Return GPU `index` (of those in CUDA_VISIBLE_DEVICES, if it is set), its convolutions checked.
 
     Raises:
-        SetupError: there is no such GPU, or it computes wrongly; names those there are.
+        SetupError: there is no such GPU, and the message names those there are; or it computes wrongly.
     """
     visible = _visible(index)
     device = Device(
@@ -75,12 +77,12 @@ def gpu_device(index: int, *, threads: int | None = None, deterministic: bool = 
     )
     found = _probe(device)
     if found["problem"] is not None:
-        raise SetupError(f"there is no GPU {index}: {found['problem']}; {_others()}")
+        raise SetupError(f"there is no GPU {index}: {found['problem']}; {_named_gpus()}")
     if not found["fp32_right"]:
         raise SetupError(f"GPU {index} ({found['name']}) computes convolutions wrongly in fp32; do not train on it")
     note = None
     if found["has_bf16"] and not found["bf16_right"]:
-        note = "bf16 convolutions come out wrong with this driver and cuDNN; training in fp32"
+        note = "bf16 convolutions are wrong with this driver and cuDNN; training in fp32"
     return Device(
         kind="cuda",
         label=device.label,
@@ -95,7 +97,7 @@ def gpu_device(index: int, *, threads: int | None = None, deterministic: bool = 
 
 
 def _visible(index: int) -> str:
-    """Return the CUDA_VISIBLE_DEVICES that leaves the one GPU: Slurm and containers may have narrowed it already."""
+    """Return the CUDA_VISIBLE_DEVICES that shows this GPU alone: Slurm or a container may already show only some."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is None:
         return str(index)
@@ -114,8 +116,8 @@ def _probe(device: Device) -> dict[str, Any]:
     return result
 
 
-def _others() -> str:
-    """Name the GPUs there are."""
+def _named_gpus() -> str:
+    """Return a phrase that names the GPUs there are."""
     found = json.loads(_run_probe({**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, "list"))
     if not found["names"]:
         return "PyTorch finds none on this machine; start with --cpu"
@@ -123,13 +125,13 @@ def _others() -> str:
 
 
 def _run_probe(environment: dict[str, str], *arguments: str) -> str:
-    command = [sys.executable, "-P", "-c", _CODE, *arguments]
+    command = [sys.executable, "-P", "-c", _PROBE_CODE, *arguments]
     try:
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=True
+            command, env=environment, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_SECONDS, check=True
         )
     except subprocess.TimeoutExpired as error:
-        raise SetupError(f"the GPU did not answer within {_PROBE_SECONDS:.0f} s; see nvidia-smi") from error
+        raise SetupError(f"the GPU did not answer within {_PROBE_TIMEOUT_SECONDS:.0f} s; see nvidia-smi") from error
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no message"])[-1]
         raise SetupError(f"the GPU cannot be used ({last})") from error
@@ -142,10 +144,10 @@ def _default_threads() -> int:
 
 
 def _memory_bytes() -> int:
-    """Main memory of the machine, or of the container if that is less."""
+    """Return the main memory of the machine, or of the container if that is less."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        limit = _CONTAINER_MEMORY_LIMIT.read_text(encoding="ascii").strip()
     except OSError:
         return physical
     return min(physical, int(limit)) if limit.isdigit() else physical

@@ -1,7 +1,7 @@
-"""What a short-lived process tells about a GPU: its name and memory, and whether 3-D convolutions come out right.
+"""What a short-lived process reports about a GPU: its name and memory, and whether its 3-D convolutions are right.
 
 Mixed-precision 3-D convolution has had wrong results in released versions (pytorch#163539: bf16 with cuDNN 9.10.2), so
-that it is measured against float64 on the CPU instead of assumed.
+its results are compared with float64 on the CPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FP32_TOLERANCE = 5e-3
 """Relative error that TF32 convolutions stay well below."""
 BF16_TOLERANCE = 3e-2
 """bf16 has 8 bits: about 4e-3 per rounding."""
-_SHAPES = (((2, 3, 8, 32, 32), (16, 3, 1, 7, 7)), ((2, 32, 4, 16, 16), (32, 32, 3, 3, 3)))
+_CLIPS_AND_KERNELS = (((2, 3, 8, 32, 32), (16, 3, 1, 7, 7)), ((2, 32, 4, 16, 16), (32, 32, 3, 3, 3)))
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def _report() -> dict[str, object]:
 def convolution_error(device: torch.device, dtype: torch.dtype) -> float:
     """Return the largest relative error of conv3d, forward and backward, against float64 on the CPU."""
     worst = 0.0
-    for shape, kernel in _SHAPES:
+    for shape, kernel in _CLIPS_AND_KERNELS:
         generator = torch.Generator().manual_seed(0)
         clip = torch.randn(shape, generator=generator, dtype=torch.float64)
         weight = torch.randn(kernel, generator=generator, dtype=torch.float64)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from scipy.stats import binomtest
 
 from data import ClipBatch
 from hpo.spec import DatasetConfig, TrainingConfig
@@ -19,7 +20,7 @@ from ..training.inputs import clip_spec, open_task
 from ..training.model import build_model
 from ..training.precision import choose_precision
 from ..training.reproducibility import Runtime, prepare
-from ..training.scoring import score, wilson_interval
+from ..training.scoring import score
 
 DEFAULT_CLIPS = 10
 """Clips per video, evenly spaced: the usual number of temporal views (SlowFast, ICCV 2019)."""
@@ -32,16 +33,16 @@ class FinalScore:
     top1: float
     top5: float
     interval: tuple[float, float]
-    """Wilson interval of `top1`, 95 %."""
+    """95 % score interval of `top1` (Wilson, 1927)."""
     videos: int
     clips: int
     crops: int
-    """A video was seen in so many clips times crops."""
+    """`clips` times `crops` views of each video were averaged."""
     chance: float
     """Top-1 of guessing: one over the number of classes."""
     dataset_version: str
     same_dataset: bool
-    """Whether the data set is still the one that was trained on."""
+    """Whether the data set has not changed since the training."""
 
 
 def evaluate_final(
@@ -55,13 +56,13 @@ def evaluate_final(
     crops: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> FinalScore:
-    """Break the seal of the test list, for a `reason` that is recorded, and score a checkpoint on it.
+    """Break the seal of the test list, for a `reason` that is recorded, and return a checkpoint's score on it.
 
     The softmax outputs of a video's views, `clips` evenly spaced clips in `crops` crops each, are averaged. Sets
     the thread count of this process.
 
     Args:
-        progress: called with the videos scored so far and all of them.
+        progress: called with the number of videos scored so far and of all videos.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or was made for other classes.
@@ -97,10 +98,11 @@ def evaluate_final(
         each=None if progress is None else _counting(progress, loader.num_clips),
     )
     right = round(result.top1 * result.videos)
+    wilson = binomtest(right, result.videos).proportion_ci(method="wilson")
     return FinalScore(
         top1=result.top1,
         top5=result.top5,
-        interval=wilson_interval(right, result.videos),
+        interval=(float(wilson.low), float(wilson.high)),
         videos=result.videos,
         clips=clips,
         crops=crops,
@@ -111,7 +113,7 @@ def evaluate_final(
 
 
 def _runtime(device: Device) -> Runtime:
-    """Use the device within this process. Nothing has started CUDA yet, so that the choice of GPU still counts."""
+    """Return how this process computes on the device; shows it that GPU alone, unless CUDA has been started before."""
     if device.kind == "cuda" and not torch.cuda.is_initialized():
         os.environ.update(CUDA_VISIBLE_DEVICES=device.visible, CUDA_DEVICE_ORDER="PCI_BUS_ID")
     return Runtime(

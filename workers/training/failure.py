@@ -1,4 +1,4 @@
-"""Why a trial failed, told from the exception that ended it."""
+"""Why a trial failed, derived from the exception that ended it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models import ModelError
 from ..errors import DivergedError, TimeLimitError
 
 MESSAGE_CHARACTERS = 20_000
-"""What the protocol takes."""
+"""Longest message that a trial's record takes."""
 _MEMORY_TYPES = frozenset({"OutOfMemoryError", "MemoryError"})
 _MEMORY_WORDS = (
     "defaultcpuallocator",
@@ -30,14 +30,14 @@ _MEMORY_WORDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A failure's kind and what a person reads: one sentence, after it the traceback if the code is at fault."""
+    """A failure's kind and its message: one sentence, followed by the traceback if the code may be at fault."""
 
     kind: FailureKind
     message: str
 
 
 def classify(error: Exception) -> Failure:
-    """Say what kind of failure an exception of the training process is."""
+    """Return the kind of failure that an exception of the training process means, and its message."""
     if isinstance(error, DivergedError):
         return Failure(kind=FailureKind.DIVERGED, message=str(error))
     if isinstance(error, TimeLimitError):
@@ -46,21 +46,21 @@ def classify(error: Exception) -> Failure:
         return Failure(kind=FailureKind.INVALID, message=_sentence(error))
     if isinstance(error, ModelError | DatasetError):
         return Failure(kind=FailureKind.INVALID, message=str(error))
-    if is_out_of_memory(error):
+    if _is_out_of_memory(error):
         return Failure(kind=FailureKind.OOM, message=f"the trial did not fit into memory: {_first_line(error)}")
-    return Failure(kind=FailureKind.ERROR, message=with_traceback(error))
+    return Failure(kind=FailureKind.ERROR, message=_with_traceback(error))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU or in main memory, however PyTorch or NumPy words it."""
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an allocation failed, on a GPU or in main memory, in the words of PyTorch, NumPy or the system."""
     if any(kind.__name__ in _MEMORY_TYPES for kind in type(error).__mro__):
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError | OSError) and any(words in text for words in _MEMORY_WORDS)
 
 
-def with_traceback(error: Exception) -> str:
-    """Return one line and the traceback, cut in the middle where it is longer than the protocol takes."""
+def _with_traceback(error: Exception) -> str:
+    """Return one line and the traceback, cut in the middle where it is longer than `MESSAGE_CHARACTERS`."""
     text = "".join(traceback.format_exception(error))
     head = f"{type(error).__name__}: {_first_line(error)}\n"
     room = MESSAGE_CHARACTERS - len(head)

@@ -8,22 +8,22 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-TOP = (1, 5)
+TOP_K = (1, 5)
 
 
 def hits(logits: Tensor, labels: Tensor) -> Tensor:
     """Count the samples whose label is the best class, and among the best five.
 
     Args:
-        logits: (N, classes); a score that grows with belief will do.
+        logits: (N, classes); or any score that is higher for a likelier class.
         labels: (N,) int64.
 
     Returns:
         (2,) int64 on the device of `logits`. With fewer than five classes every label is among the best five.
     """
-    most = min(max(TOP), logits.shape[1])
+    most = min(max(TOP_K), logits.shape[1])
     right = logits.topk(most, dim=1).indices == labels[:, None]
-    return torch.stack([right[:, :k].sum() for k in TOP])
+    return torch.stack([right[:, :k].sum() for k in TOP_K])
 
 
 class Sums:
@@ -31,7 +31,7 @@ class Sums:
 
     def __init__(self, device: torch.device) -> None:
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
-        self._hits = torch.zeros(len(TOP), dtype=torch.int64, device=device)
+        self._hits = torch.zeros(len(TOP_K), dtype=torch.int64, device=device)
         self.samples = 0
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
@@ -56,12 +56,12 @@ class Sums:
         return int(self._hits[1]) / self.samples
 
     def state(self) -> dict[str, Any]:
-        """Everything that :meth:`from_state` needs, as tensors and numbers."""
+        """Return everything that :meth:`from_state` needs, as tensors and numbers."""
         return {"loss": self._loss.cpu(), "hits": self._hits.cpu(), "samples": self.samples}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], device: torch.device) -> Self:
-        """Go on from where :meth:`state` was taken."""
+        """Return sums that continue from where :meth:`state` was taken."""
         sums = cls(device)
         sums._loss += state["loss"].to(device)
         sums._hits += state["hits"].to(device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -16,8 +15,8 @@ from data.clips.loader import Clips
 from .metrics import Sums
 from .precision import Precision, autocast
 
-_TINY = 1e-30
-"""Keeps the logarithm of a probability finite: smaller than any float32 softmax output that is not 0."""
+_LEAST_PROBABILITY = 1e-30
+"""Keeps the logarithm of a mean probability finite where every view's underflowed to 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,15 +77,4 @@ def _over_views(logits: Tensor, views: int) -> Tensor:
     if views == 1:
         return logits
     probabilities: Tensor = logits.softmax(1).view(-1, views, logits.shape[1]).mean(1)
-    return probabilities.clamp_min(_TINY).log()
-
-
-def wilson_interval(right: int, n: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Return the Wilson score interval of a share (Wilson, 1927); 95 % with the default `z`."""
-    if not 0 <= right <= n or n < 1:
-        raise ValueError(f"{right} of {n} is not a share")
-    share, square = right / n, z * z
-    centre = (share + square / (2 * n)) / (1 + square / n)
-    half = z / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
-    # Exactly 0 and 1 at the ends, where rounding would leave 1e-17.
-    return (0.0 if right == 0 else centre - half), (1.0 if right == n else centre + half)
+    return probabilities.clamp_min(_LEAST_PROBABILITY).log()

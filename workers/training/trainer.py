@@ -99,7 +99,9 @@ class Trainer:
             for batch in batches:
                 if interrupted():
                     return False
-                loss, logits = self.training_step.update(batch, number=self.epoch * len(self.loaders.train) + self.batch)
+                loss, logits = self.training_step.update(
+                    batch, number=self.epoch * len(self.loaders.train) + self.batch
+                )
                 self._sums.add(loss, logits, batch.labels)
                 self.batch += 1
                 self._check_limits()

@@ -1,19 +1,21 @@
-"""Devices: which one the children see, and what is said when there is none."""
+"""Devices: which one the training processes see, what is found out about it, and the message when there is none."""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from hpo.errors import SetupError
-from workers.device import gpu_probe
-from workers.device.detection import cpu_device, gpu_device
-
-CPU = torch.device("cpu")
+from workers.device import detection
+from workers.device.detection import Device, cpu_device, gpu_device
 
 
 def test_the_children_of_a_cpu_worker_see_no_gpu_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,17 +26,41 @@ def test_the_children_of_a_cpu_worker_see_no_gpu_and_no_secret(monkeypatch: pyte
     assert environment["OMP_NUM_THREADS"] == "3"
 
 
-def test_threads_follow_the_environment_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_process_gets_no_secret_and_numbers_gpus_as_nvidia_smi_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPO_TOKEN", "hpo_x")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    plain = Device(kind="cuda", label="cuda:1", threads=2, visible="7")
+    environment = plain.environment()
+    assert not {"HPO_TOKEN", "DATABASE_URL", "CUBLAS_WORKSPACE_CONFIG"} & set(environment)
+    assert environment["LANG"] == "C.UTF-8"
+    assert (environment["CUDA_VISIBLE_DEVICES"], environment["CUDA_DEVICE_ORDER"]) == ("7", "PCI_BUS_ID")
+    # What PyTorch asks for with deterministic algorithms on.
+    assert replace(plain, deterministic=True).environment()["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_threads_follow_the_environment_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert cpu_device().threads == 5
     assert cpu_device(threads=2).threads == 2
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert cpu_device().threads == len(os.sched_getaffinity(0))
+    for nonsense in ("0", "many"):
+        monkeypatch.setenv("OMP_NUM_THREADS", nonsense)
+        assert cpu_device().threads == len(os.sched_getaffinity(0))
 
 
-def test_memory_of_a_cpu_worker_is_that_of_the_machine_at_most() -> None:
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert 0 < (cpu_device(threads=1).memory_bytes or 0) <= physical
+@pytest.mark.parametrize(("limit", "share"), [("max", 1.0), ("{quarter}", 0.25), (None, 1.0), ("{double}", 1.0)])
+def test_memory_of_a_cpu_is_that_of_the_machine_or_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, share: float
+) -> None:
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 * 4
+    file = tmp_path / "memory.max"
+    if limit is not None:
+        file.write_text(limit.format(quarter=physical // 4, double=2 * physical) + "\n")
+    monkeypatch.setattr(detection, "_CONTAINER_MEMORY_LIMIT", file)
+    assert cpu_device(threads=1).memory_bytes == int(share * physical)
 
 
 def test_a_gpu_beyond_the_visible_ones_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,21 +75,100 @@ def test_without_any_gpu_the_way_out_is_named() -> None:
         gpu_device(0)
 
 
-def test_right_convolutions_pass_the_check_on_a_cpu() -> None:
-    assert gpu_probe.convolution_error(CPU, torch.float64) == 0
-    assert gpu_probe.convolution_error(CPU, torch.float32) < 1e-5
-    assert 1e-4 < gpu_probe.convolution_error(CPU, torch.bfloat16) < gpu_probe.BF16_TOLERANCE
+class Probe:
+    """Answers in place of the process that looks at a GPU."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.report: dict[str, Any] = {
+            "problem": None,
+            "name": "NVIDIA H200",
+            "memory_bytes": 150_000_000_000,
+            "has_bf16": True,
+            "fp32_right": True,
+            "bf16_right": True,
+        }
+        self.names: list[str] = []
+        self.environments: list[dict[str, str]] = []
+        monkeypatch.setattr(subprocess, "run", self._run)
+
+    def _run(self, command: list[str], *, env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
+        self.environments.append(env)
+        answer = {"names": self.names} if command[-1] == "list" else self.report
+        return subprocess.CompletedProcess(command, 0, stdout=f"a warning\n{json.dumps(answer)}\n")
 
 
-@pytest.mark.parametrize("wrong", [lambda y: y.roll(1, 2), lambda y: y * 1.1, lambda y: y * float("nan")])
-def test_wrong_convolutions_fail_the_check(monkeypatch: pytest.MonkeyPatch, wrong: Any) -> None:
-    conv3d = F.conv3d
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch) -> Probe:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return Probe(monkeypatch)
 
-    def broken(clip: torch.Tensor, weight: torch.Tensor, **options: Any) -> torch.Tensor:
-        output = conv3d(clip, weight, **options)
-        changed: torch.Tensor = wrong(output) if clip.dtype == torch.bfloat16 else output
-        return changed
 
-    monkeypatch.setattr(F, "conv3d", broken)
-    assert gpu_probe.convolution_error(CPU, torch.bfloat16) > gpu_probe.BF16_TOLERANCE
-    assert gpu_probe.convolution_error(CPU, torch.float32) < gpu_probe.FP32_TOLERANCE
+def test_a_gpu_is_described_by_what_the_probe_found(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpu_device(1, threads=6, deterministic=True) == Device(
+        kind="cuda",
+        label="cuda:1",
+        threads=6,
+        visible="1",
+        gpu_name="NVIDIA H200",
+        memory_bytes=150_000_000_000,
+        bf16=True,
+        deterministic=True,
+    )
+    assert probe.environments[0]["CUDA_VISIBLE_DEVICES"] == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    assert gpu_device(1, threads=6).visible == "GPU-b"
+    assert probe.environments[1]["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+
+
+@pytest.mark.parametrize(
+    ("has", "right", "used", "noted"),
+    [(True, True, True, False), (True, False, False, True), (False, False, False, False)],
+)
+def test_bf16_is_used_where_it_was_found_right(probe: Probe, has: bool, right: bool, used: bool, noted: bool) -> None:
+    probe.report |= {"has_bf16": has, "bf16_right": right}
+    device = gpu_device(0)
+    assert (device.bf16, device.note is not None) == (used, noted)
+    assert device.note is None or "training in fp32" in device.note
+
+
+def test_a_gpu_that_computes_wrongly_in_fp32_is_refused(probe: Probe) -> None:
+    probe.report |= {"fp32_right": False}
+    with pytest.raises(SetupError, match=r"GPU 0 \(NVIDIA H200\) computes convolutions wrongly in fp32"):
+        gpu_device(0)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["A100", "T4"], r"there are: 0 \(A100\), 1 \(T4\)$"),
+        ([], "PyTorch finds none on this machine; start with --cpu$"),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_refused_and_the_others_are_named(probe: Probe, names: list[str], said: str) -> None:
+    probe.report = {"problem": "PyTorch cannot use it"}
+    probe.names = names
+    with pytest.raises(SetupError, match=f"there is no GPU 5: PyTorch cannot use it; {said}"):
+        gpu_device(5)
+
+
+def _raises(error: Exception) -> Callable[..., None]:
+    def run(*_: Any, **__: Any) -> None:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (subprocess.TimeoutExpired("probe", 300), "did not answer within 300 s; see nvidia-smi"),
+        (subprocess.CalledProcessError(1, "probe", stderr="Traceback\nno driver\n"), r"cannot be used \(no driver\)"),
+        (subprocess.CalledProcessError(-9, "probe", stderr=""), r"cannot be used \(no message\)"),
+    ],
+)
+def test_a_probe_that_fails_is_one_sentence(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    monkeypatch.setattr(subprocess, "run", _raises(error))
+    with pytest.raises(SetupError, match=said):
+        gpu_device(0)

@@ -1,43 +1,18 @@
-"""Scores over views, and the interval around a share."""
+"""Scores over views."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import binomtest
 from torch import nn
 
 from data import ClipBatch, Dataset
 from workers.training.inputs import clip_spec
-from workers.training.scoring import score, wilson_interval
+from workers.training.scoring import score
 
 from ..tiny import tiny_config
 
 CPU = torch.device("cpu")
-
-
-@given(n=st.integers(1, 5000), share=st.floats(0, 1))
-def test_the_interval_is_wilsons(n: int, share: float) -> None:
-    right = round(share * n)
-    expected = binomtest(right, n).proportion_ci(method="wilson")
-    assert wilson_interval(right, n) == pytest.approx((expected.low, expected.high), abs=1e-9)
-
-
-@given(n=st.integers(1, 200))
-def test_more_right_answers_move_the_interval_up(n: int) -> None:
-    intervals = [wilson_interval(right, n) for right in range(n + 1)]
-    assert all(low[0] < high[0] and low[1] < high[1] for low, high in pairwise(intervals))
-    assert (intervals[0][0], intervals[-1][1]) == (0.0, 1.0)
-
-
-@pytest.mark.parametrize(("right", "n"), [(-1, 5), (6, 5), (0, 0)])
-def test_what_is_no_share_is_refused(right: int, n: int) -> None:
-    with pytest.raises(ValueError, match="is not a share"):
-        wilson_interval(right, n)
 
 
 class _Projection(nn.Module):

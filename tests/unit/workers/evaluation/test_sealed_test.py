@@ -1,0 +1,169 @@
+"""The score on the sealed test list, against sums over the views of every video."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data import Dataset
+from hpo.spec.dataset import DatasetConfig
+from workers.checkpoints.contents import writer
+from workers.checkpoints.folder import TrialFolder
+from workers.device.detection import Device, cpu_device
+from workers.errors import CheckpointError
+from workers.evaluation import sealed_test
+from workers.evaluation.sealed_test import FinalScore, evaluate_final
+from workers.training.inputs import clip_spec, open_task
+from workers.training.reproducibility import Runtime
+from workers.training.scoring import Score, score
+from workers.training.trainer import Trainer, final_state
+
+from ..tiny import tiny_config, tiny_task
+
+CPU = cpu_device(threads=1)
+TEST_VIDEOS = 8
+Z = 1.959963984540054
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+@pytest.fixture
+def trainer(dataset: Dataset, runtime: Runtime) -> Trainer:
+    """A fresh model: its weights are random."""
+    return Trainer(tiny_config(), epochs=1, dataset=dataset, runtime=runtime)
+
+
+def saved(folder: Path, trainer: Trainer, **changes: Any) -> Path:
+    """Return the final file of a trainer."""
+    state = {**final_state(trainer.state()), **changes}
+    return TrialFolder(folder, attempt=1).write_final(writer(state))
+
+
+@pytest.fixture
+def checkpoint(trainer: Trainer, tmp_path: Path) -> Path:
+    """The final file of that model."""
+    return saved(tmp_path, trainer)
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path) -> Path:
+    """A cache with a record of openings of its own."""
+    return tmp_path / "cache"
+
+
+def evaluated(checkpoint: Path, videos: Path, cache_dir: Path, **options: Any) -> FinalScore:
+    given = {"reason": "a test", "clips": 2, "crops": 3, **options}
+    return evaluate_final(checkpoint, tiny_task(videos).dataset, cache_dir=cache_dir, device=CPU, **given)
+
+
+def test_the_score_is_that_of_the_mean_probability_of_the_views(
+    trainer: Trainer, checkpoint: Path, videos: Path, own_cache: Path
+) -> None:
+    progress: list[tuple[int, int]] = []
+    found = evaluated(checkpoint, videos, own_cache, progress=lambda done, total: progress.append((done, total)))
+    trainer.model.eval()
+    opened = open_task(tiny_task(videos).dataset, cache_dir=own_cache)
+    loader = opened.test_loader(reason="check", clip=clip_spec(trainer.config), batch_size=6, views=2, crops=3)
+    right = 0
+    for batch in loader:
+        assert isinstance(batch.clips, torch.Tensor)
+        with torch.no_grad():
+            mean = trainer.model(batch.clips).softmax(1).mean(0)
+        right += int(mean.argmax() == batch.labels[0])
+    assert (found.top1, found.top5, found.videos) == (right / TEST_VIDEOS, 1.0, TEST_VIDEOS)
+    assert (found.clips, found.crops, found.chance) == (2, 3, 0.5)
+    assert found.dataset_version == trainer.identity.dataset_version
+    assert found.same_dataset
+    assert [total for _, total in progress] == [TEST_VIDEOS] * len(progress)
+    done = [done for done, _ in progress]
+    assert done == sorted(set(done))
+    assert done[-1] == TEST_VIDEOS
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Return both solutions p of (right / n - p)^2 = Z^2 p (1 - p) / n (Wilson, 1927)."""
+    a, b, c = 1 + Z * Z / n, -(2 * right / n + Z * Z / n), (right / n) ** 2
+    root = math.sqrt(b * b - 4 * a * c)
+    return (-b - root) / (2 * a), (-b + root) / (2 * a)
+
+
+@pytest.mark.parametrize("right", range(TEST_VIDEOS + 1))
+def test_the_interval_is_wilsons(
+    checkpoint: Path, videos: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, right: int
+) -> None:
+    score = Score(top1=right / TEST_VIDEOS, top5=1.0, loss=1.0, videos=TEST_VIDEOS)
+    monkeypatch.setattr(sealed_test, "score", lambda *_, **__: score)
+    low, high = evaluated(checkpoint, videos, cache_dir).interval
+    assert (low, high) == pytest.approx(wilson(right, TEST_VIDEOS), abs=1e-12)
+    assert {type(low), type(high)} == {float}
+    assert (low == 0) == (right == 0)
+    assert (high == 1) == (right == TEST_VIDEOS)
+
+
+def test_the_weights_of_the_checkpoint_are_scored(
+    trainer: Trainer, checkpoint: Path, videos: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[dict[str, torch.Tensor]] = []
+
+    def see(model: torch.nn.Module, *batches: Any, **options: Any) -> Score:
+        scored.append(model.state_dict())
+        return score(model, *batches, **options)
+
+    monkeypatch.setattr(sealed_test, "score", see)
+    torch.manual_seed(99)  # a model that is built now has other weights
+    evaluated(checkpoint, videos, cache_dir)
+    expected = trainer.model.state_dict()
+    assert all(torch.equal(scored[0][name], value) for name, value in expected.items())
+
+
+def test_breaking_the_seal_is_recorded_with_its_reason(checkpoint: Path, videos: Path, own_cache: Path) -> None:
+    evaluated(checkpoint, videos, own_cache, reason="the last word")
+    (line,) = (own_cache / "unsealed.jsonl").read_text().splitlines()
+    entry = json.loads(line)
+    assert (entry["reason"], entry["clips"]) == ("the last word", TEST_VIDEOS)
+
+
+def test_weights_for_other_classes_are_refused_and_the_seal_holds(
+    trainer: Trainer, videos: Path, own_cache: Path, tmp_path: Path
+) -> None:
+    other = saved(tmp_path, trainer, class_names=["SlideRight", "SlideLeft"])
+    with pytest.raises(CheckpointError, match=r"was trained for other classes \(2\) than .* has \(2\)"):
+        evaluated(other, videos, own_cache)
+    assert not (own_cache / "unsealed.jsonl").exists()
+
+
+def test_a_data_set_that_changed_since_is_reported(
+    trainer: Trainer, videos: Path, cache_dir: Path, tmp_path: Path
+) -> None:
+    assert not evaluated(saved(tmp_path, trainer, dataset_version="before"), videos, cache_dir).same_dataset
+
+
+class _PreparedError(Exception):
+    """Ends an evaluation where its process has been set up."""
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_gpu_is_the_only_one_that_the_process_sees(
+    checkpoint: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: bool
+) -> None:
+    seen: list[Runtime] = []
+
+    def prepare(runtime: Runtime) -> None:
+        seen.append(runtime)
+        raise _PreparedError
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: started)
+    monkeypatch.setattr(sealed_test, "prepare", prepare)
+    gpu = Device(kind="cuda", label="cuda:1", threads=5, visible="3", bf16=True, deterministic=True)
+    with pytest.raises(_PreparedError):
+        evaluate_final(checkpoint, DatasetConfig(root=str(videos)), cache_dir=tmp_path, device=gpu, reason="x")
+    assert seen == [Runtime(device=torch.device("cuda"), threads=5, bf16=True, deterministic=True)]
+    expected = ("0,1,2,3", "FASTEST_FIRST") if started else ("3", "PCI_BUS_ID")
+    assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"]) == expected
