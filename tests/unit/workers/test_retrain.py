@@ -88,7 +88,7 @@ class Retraining:
     def __call__(self, *script: Event | ProcessExited, **options: Any) -> TrainingResult:
         ScriptedChild.script = list(script)
         return train_export(
-            tiny_config(lr=0.07),
+            tiny_config(lr=0.07).to_flat(),
             tiny_task(self.folder / "videos", epochs=9),
             device=DEVICE,
             folder=self.folder / "run",
@@ -135,7 +135,7 @@ def test_every_epoch_is_answered_and_every_event_is_shown(retraining: Retraining
     shown: list[Event] = []
     retraining(*script, progress=shown.append)
     assert shown == list(script)
-    assert retraining.child.commands == [Command(action="carry_on", epoch=number) for number in (1, 2)]
+    assert retraining.child.commands == [Command(action="continue", epoch=number) for number in (1, 2)]
 
 
 def test_resume_points_are_removed_when_it_is_done(retraining: Retraining, tmp_path: Path) -> None:

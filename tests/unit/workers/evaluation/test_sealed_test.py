@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from data import Dataset
-from hpo.spec.dataset import DatasetConfig
+from hpo.spec import DatasetConfig
 from workers.checkpoints.contents import writer
 from workers.checkpoints.folder import TrialFolder
 from workers.device.detection import Device, cpu_device

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from data import ClipBatch, ClipLoader, Dataset
-from hpo.spec.dataset import DatasetConfig
-from hpo.spec.training import TrainingConfig
+from hpo.spec import DatasetConfig, TrainingConfig
 from workers.training import trainer as trainer_module
 from workers.training.inputs import augment_spec, clip_spec, open_task
 from workers.training.precision import choose_precision
@@ -233,7 +232,9 @@ def _precision(runs: Runs) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer_module, "choose_precision", lambda config, runtime: choose_precision(config, gpu))
         for wanted, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            assert _dtypes_of_logits(runs.trainer(epochs=1, precision=wanted)) == {"train": dtype, "eval": dtype}
+            # Not a network of space and time: see `choose_precision`.
+            found = _dtypes_of_logits(runs.trainer(epochs=1, precision=wanted, **IMAGES))
+            assert found == {"train": dtype, "eval": dtype}
 
 
 def _dtypes_of_logits(trainer: Trainer) -> dict[str, torch.dtype]:
