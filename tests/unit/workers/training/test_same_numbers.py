@@ -56,7 +56,7 @@ class Plain:
                 targets = batch.labels if batch.mixed is None else batch.mixed
                 loss = F.cross_entropy(model(batch.clips), targets, label_smoothing=self.smoothing)
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call] # torch's gap
+                loss.backward()
                 if self.clip_norm is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), self.clip_norm)
                 optimizer.step()
