@@ -42,6 +42,8 @@ class TrialState(StrEnum):
 
 
 TERMINAL_STATES = frozenset({TrialState.COMPLETED, TrialState.STOPPED, TrialState.FAILED, TrialState.WITHDRAWN})
+RESULT_STATES = frozenset({TrialState.COMPLETED, TrialState.STOPPED})
+"""The states of trials that ended with a result."""
 
 
 class StudyState(StrEnum):

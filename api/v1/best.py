@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from hpo.errors import NotFoundError
 from hpo.results.export import Export, ExportFormat, build_export, dump_export
+from hpo.results.outcome import final_metrics
 from hpo.store import studies, trials
 from hpo.store.studies import StudyRow
 from hpo.trial import TrialRecord
@@ -26,7 +27,7 @@ MEDIA_TYPES = {"yaml": "application/yaml", "json": "application/json"}
 
 
 class BestTrial(TrialDetail):
-    """The best trial by the first objective, of those that meet every constraint, with its curve."""
+    """The best trial by the first objective, of those that keep every constraint, with its curve."""
 
     study: str
     metric: str
@@ -37,13 +38,12 @@ class BestTrial(TrialDetail):
     def in_study(cls, study: StudyRow, record: TrialRecord) -> Self:
         """Take over what the store knows."""
         objective = study.spec.objectives[0]
-        value = (record.metrics or {})[objective.metric]
         return cls(
             **TrialDetail.of(record).model_dump(),
             study=study.name,
             metric=objective.metric,
             direction=objective.direction,
-            value=value,
+            value=final_metrics(record)[objective.metric],
         )
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from hpo.errors import SpecError
+from hpo.results.outcome import final_metrics
 from hpo.spec import StudySpec
 from hpo.store import earlier, studies, trials
 from hpo.store.studies import StudyRow
@@ -150,7 +151,7 @@ def _fields(connection: Connection, study: StudyRow) -> dict[str, Any]:
 
 def _best(connection: Connection, study: StudyRow) -> BestValue | None:
     record = trials.best(connection, study)
-    if record is None or record.metrics is None:
+    if record is None:
         return None
     metric = study.spec.objectives[0].metric
-    return BestValue(number=record.number, metric=metric, value=record.metrics[metric])
+    return BestValue(number=record.number, metric=metric, value=final_metrics(record)[metric])

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -16,8 +16,12 @@ from rich.table import Column, Table
 from ..errors import SetupError
 from ..results.export import Export, dump_export
 from ..spec import StudySpec, stored_spec
+from ..trial import TrialState
 from .app import app, err, out, settings_of
 from .studies import AsJson, Name, client_of
+
+if TYPE_CHECKING:
+    from ..results.ranking import Result
 
 FOLLOW_SECONDS = 1.0
 
@@ -42,7 +46,7 @@ def best(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
             typer.echo(json.dumps(found))
             return
         spec = client.study(name)["spec"]
-        front = undominated(client.trials(name), spec) if len(spec["objectives"]) > 1 else []
+        front = front_of(client.trials(name), spec) if len(spec["objectives"]) > 1 else []
     metrics = ", ".join(f"{metric} {value:.4g}" for metric, value in found["metrics"].items())
     out.print(f"trial {found['number']}: {metrics}")
     out.print(yaml.safe_dump(dict(found["params"]), sort_keys=False), end="", markup=False)
@@ -163,40 +167,28 @@ def leaderboard(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> Table:
     return table
 
 
-def undominated(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the completed trials within the constraints that no other such trial dominates."""
-    from ..results.outcome import is_feasible
-    from ..results.ranking import dominates, gains
+def front_of(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the trials that `hpo best` chooses from and no other of them dominates."""
+    from ..results.ranking import front
 
-    study = stored_spec(spec)
-    points = {
-        trial["number"]: point
-        for trial in found
-        if trial["state"] == "completed"
-        and is_feasible(study, _metrics(trial))
-        and (point := gains(study, _metrics(trial))) is not None
-    }
-    kept = {number for number, point in points.items() if not any(dominates(other, point) for other in points.values())}
+    kept = {result.number for result in front(_results(found, stored_spec(spec)))}
     return [trial for trial in found if trial["number"] in kept]
 
 
 def _best_first(found: Sequence[dict[str, Any]], study: StudySpec) -> list[dict[str, Any]]:
-    from ..results.outcome import total_violation
-    from ..results.ranking import gains, scores
+    from ..results.ranking import best_first
 
-    rows = {trial["number"]: _metrics(trial) for trial in found}
-    if len(study.objectives) > 1:
-        places = scores(study, rows)
-    else:
-        places = {number: values[0] for number, row in rows.items() if (values := gains(study, row)) is not None}
+    by_number = {trial["number"]: trial for trial in found}
+    return [by_number[result.number] for result in best_first(_results(found, study))]
 
-    def rank(trial: dict[str, Any]) -> tuple[bool, bool, float, float, int]:
-        number = trial["number"]
-        violation = total_violation(study, rows[number])
-        is_open = trial["state"] != "completed"
-        return (is_open, number not in places, violation, -places.get(number, 0.0), number)
 
-    return sorted(found, key=rank)
+def _results(found: Sequence[dict[str, Any]], study: StudySpec) -> list[Result]:
+    from ..results.ranking import result_of
+
+    return [
+        result_of(study, number=trial["number"], state=TrialState(trial["state"]), metrics=_metrics(trial))
+        for trial in found
+    ]
 
 
 def _metrics(trial: dict[str, Any]) -> dict[str, float]:
@@ -208,9 +200,9 @@ def _outcome(study: StudySpec, metrics: Mapping[str, float], metric: str) -> str
     """A value, with the bound that it breaks."""
     if metric not in metrics:
         return ""
-    told = f"{metrics[metric]:.3f}"
+    value = f"{metrics[metric]:.3f}"
     broken = [c for c in study.constraints if c.metric == metric and c.violation(metrics[metric]) > 0]
-    return " ".join([told, *(f"{'>' if c.relation == '<=' else '<'} {c.bound:g}" for c in broken)])
+    return " ".join([value, *(f"{'>' if c.relation == '<=' else '<'} {c.bound:g}" for c in broken)])
 
 
 def _expectation(trial: dict[str, Any]) -> dict[str, str]:

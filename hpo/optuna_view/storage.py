@@ -19,12 +19,15 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from ..errors import ConflictError
+from ..results.outcome import gain
+from ..results.ranking import Result, best_first
 from ..spec import StudySpec
 from ..trial import TrialRecord, TrialState
 from .trials import CONSTRAINTS_KEY, directions
 
 METRIC_NAMES_KEY: Final = "study:metric_names"
 _NOTE_PREFIX: Final = "dashboard:"
+_RESULT_STATES: Final = {OptunaState.COMPLETE: TrialState.COMPLETED, OptunaState.PRUNED: TrialState.STOPPED}
 
 
 class ReadOnlyStorageError(ConflictError):
@@ -130,20 +133,20 @@ class StudyStorage(BaseStorage):
         raise KeyError(f"there is no trial {trial_number} in this study")
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
-        """Return the best feasible completed trial; the one nearest to feasible while there is none.
+        """Return the trial that `hpo best` shows; the completed one nearest to feasible while it shows none.
 
         Raises:
-            ValueError: no trial is completed.
+            ValueError: no trial has a result.
             RuntimeError: the study has several objectives.
         """
-        trials = self.get_all_trials(study_id, deepcopy=False, states=(OptunaState.COMPLETE,))
-        if not trials:
-            raise ValueError("No trials are completed yet.")
-        wanted = self.get_study_directions(study_id)
-        if len(wanted) > 1:
+        spec = self._study(study_id).spec
+        if len(spec.objectives) > 1:
             raise RuntimeError("Best trial can be obtained only for single-objective optimization.")
-        sign = -1.0 if wanted[0] is StudyDirection.MAXIMIZE else 1.0
-        return min(trials, key=lambda trial: (_violation(trial), sign * (trial.value or 0.0), trial.number))
+        trials = self.get_all_trials(study_id, deepcopy=False, states=tuple(_RESULT_STATES))
+        by_number = {trial.number: trial for trial in trials if trial.values is not None}
+        if not by_number:
+            raise ValueError("No trials are completed yet.")
+        return by_number[best_first(_result(spec, trial) for trial in by_number.values())[0].number]
 
     # ---------------------------------------------------------------- writing: notes and nothing else
 
@@ -219,8 +222,13 @@ def visible_records(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return sorted(kept, key=lambda record: record.number)
 
 
-def _violation(trial: FrozenTrial) -> float:
-    return sum(max(float(value), 0.0) for value in trial.system_attrs.get(CONSTRAINTS_KEY, ()))
+def _result(spec: StudySpec, trial: FrozenTrial) -> Result:
+    return Result(
+        number=trial.number,
+        state=_RESULT_STATES[trial.state],
+        gains=tuple(map(gain, spec.objectives, trial.values)),
+        violation=sum(max(float(value), 0.0) for value in trial.system_attrs.get(CONSTRAINTS_KEY, ())),
+    )
 
 
 def _refuse() -> NoReturn:

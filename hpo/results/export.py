@@ -20,11 +20,11 @@ from ..spec import AnyTask, StudySpec
 from ..spec.issues import path_of
 from ..spec.load import decode
 from ..spec.wording import complaint
-from ..trial import TrialRecord, TrialState
+from ..trial import RESULT_STATES, TrialRecord, TrialState
+from .outcome import final_metrics
 
 FORMAT_VERSION: Final = 1
 TRAIN_AGAIN = "hpo train FILE"
-EXPORTABLE_STATES = frozenset({TrialState.COMPLETED, TrialState.STOPPED})
 
 ExportFormat = Literal["yaml", "json"]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
@@ -86,13 +86,13 @@ def build_export(
     Raises:
         ConflictError: the trial has no result (it is not finished, it failed or was withdrawn).
     """
-    if trial.state not in EXPORTABLE_STATES or trial.metrics is None:
+    if trial.state not in RESULT_STATES or trial.metrics is None:
         raise ConflictError(
             f"trial {trial.number} of study {study!r} is {trial.state}; only completed or early-stopped trials"
             " have a result to export"
         )
     config = spec.trial_config(trial.params, number=trial.number)
-    metrics = dict(trial.metrics)
+    metrics = dict(final_metrics(trial))
     return Export(
         study=study,
         trial=trial.number,

@@ -1,12 +1,12 @@
-"""How the outcome of a trial counts: values of the objectives, violations of the constraints, who is best."""
+"""How the outcome of a trial counts: values of the objectives, violations of the constraints."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from ..spec import Objective, StudySpec
-from ..trial import Metrics, TrialRecord, TrialState
+from ..trial import Metrics, TrialRecord
 
 
 def final_metrics(record: TrialRecord) -> Metrics:
@@ -58,15 +58,3 @@ def is_feasible(spec: StudySpec, metrics: Metrics) -> bool:
 def gain(objective: Objective, value: float) -> float:
     """Turn a value of an objective into one where more is better."""
     return value if objective.direction == "maximize" else -value
-
-
-def best_record(spec: StudySpec, records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """Return the feasible completed trial that is best in the first objective, None where there is none yet."""
-    found = [
-        (gain(spec.objectives[0], values[0]), -record.number, record)
-        for record in records
-        if record.state is TrialState.COMPLETED
-        and (values := objective_values(spec, final_metrics(record))) is not None
-        and is_feasible(spec, final_metrics(record))
-    ]
-    return max(found, key=lambda entry: entry[:2])[2] if found else None

@@ -1,24 +1,91 @@
-"""How trials stand against each other at a step, whatever the number of objectives and constraints.
+"""Which trial is better: at one step of their curves, and at the end of a study.
 
 Feasible outcomes come before infeasible ones, and those by how little they violate. Feasible outcomes of several
 objectives are sorted by non-domination (Deb et al., 2002, NSGA-II, section III.A), and within a front by an epsilon
 net: the point furthest from those already taken comes next, so that a cut through a front keeps its breadth
 (Schmucker et al., 2021, Multi-objective asynchronous successive halving).
+
+`best` is the one rule for the best trial of a study: `hpo best`, the API, the export, the dashboard and warm starts
+follow it, and `front` and `best_first` agree with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import StudySpec
-from ..trial import Metrics
+from ..trial import RESULT_STATES, Metrics, TrialState
 from .outcome import gain, objective_values, total_violation
 
 Points = NDArray[np.float64]
 """(trials, objectives), more is better."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What ranks a trial among those of its study."""
+
+    number: int
+    state: TrialState
+    gains: tuple[float, ...] | None
+    """The objectives, more is better; None unless all are there and finite."""
+    violation: float
+    """What is violated, summed over the constraints; 0 for a feasible outcome."""
+
+
+def result_of(spec: StudySpec, *, number: int, state: TrialState, metrics: Metrics) -> Result:
+    """Return what ranks a trial; `metrics` are its final ones, or those of its last step while it has none."""
+    return Result(number=number, state=state, gains=gains(spec, metrics), violation=total_violation(spec, metrics))
+
+
+def best(results: Iterable[Result]) -> Result | None:
+    """Return the best trial of a study, None where no trial has a feasible result.
+
+    A trial that was stopped early counts only while none has completed. With several objectives it is the best of the
+    front in the first objective. Of equals the one with the smallest number is the best.
+    """
+    return max(_candidates(results), key=lambda result: (result.gains or (), -result.number), default=None)
+
+
+def front(results: Iterable[Result]) -> list[Result]:
+    """Return the trials that `best` chooses from and no other of them dominates; equal ones are all among them."""
+    found = _candidates(results)
+    points = {result.gains or () for result in found}
+    return [result for result in found if not any(dominates(point, result.gains or ()) for point in points)]
+
+
+def best_first(results: Iterable[Result]) -> list[Result]:
+    """Return all trials in order: `best` first, completed ones before others, feasible ones before infeasible ones.
+
+    Among those, better ones come before worse ones, and trials without finite objectives are last. Of equals the one
+    with the smaller number comes first.
+    """
+    found = list(results)
+    points = {result.number: result.gains for result in found if result.gains is not None}
+    levels = _levels({result.number: result.violation for result in found}, points)
+    place = {number: level for level, numbers in enumerate(levels) for number in numbers}
+    first = best(found)
+
+    def rank(result: Result) -> tuple[bool, bool, bool, float, int, tuple[float, ...], int]:
+        is_open = result.state is not TrialState.COMPLETED
+        losses = tuple(-value for value in result.gains or ())
+        level = place.get(result.number, 0)
+        return (result is not first, is_open, result.gains is None, result.violation, level, losses, result.number)
+
+    return sorted(found, key=rank)
+
+
+def _candidates(results: Iterable[Result]) -> list[Result]:
+    found = [
+        result
+        for result in results
+        if result.state in RESULT_STATES and result.gains is not None and result.violation == 0
+    ]
+    return [result for result in found if result.state is TrialState.COMPLETED] or found
 
 
 def gains(spec: StudySpec, metrics: Metrics) -> tuple[float, ...] | None:

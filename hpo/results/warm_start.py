@@ -9,10 +9,10 @@ from ..spec import StudySpec
 from ..spec.parameters import matches
 from ..trial import EarlierTrial, Metrics, ParamValue, TrialRecord, TrialState
 from .outcome import final_metrics, finite
-from .ranking import scores
+from .ranking import best_first, result_of
 
 MOST: Final = 100
-"""So many trials of an earlier study are taken over: half of them the best, the others spread over the rest."""
+"""The most trials that are taken over from an earlier study: half of them the best, the others spread over the rest."""
 MOST_IN_ALL: Final = 150
 """Of several studies together, so that the trials of the new study soon have a say beside them."""
 _MEMORY_METRIC: Final = "peak_memory_gib"
@@ -90,5 +90,7 @@ def _informative(spec: StudySpec, metrics: Sequence[Metrics], most: int) -> list
 
 def _ranked(spec: StudySpec, metrics: Sequence[Metrics]) -> list[int]:
     """Return the places of trials, the best first, of equals the earlier one."""
-    standing = scores(spec, dict(enumerate(metrics)))
-    return sorted(standing, key=lambda place: (-standing[place], place))
+    results = [
+        result_of(spec, number=place, state=TrialState.COMPLETED, metrics=row) for place, row in enumerate(metrics)
+    ]
+    return [result.number for result in best_first(results)]

@@ -9,7 +9,7 @@ from ..stopping.decide import promotions
 from ..store import events, lifecycle, trials
 from ..store.study_row import StudyRow, list_unfinished
 from ..store.tables import NOW, study, trial
-from ..trial import StudyState, TrialState
+from ..trial import RESULT_STATES, StudyState
 
 
 def end_finished_studies(connection: Connection) -> list[str]:
@@ -65,7 +65,7 @@ def _reached_target(connection: Connection, found: StudyRow) -> int | None:
     known = found.spec.task.reported_metrics
     directions = {objective.metric: objective.direction for objective in found.spec.objectives}
     query = select(trial.c.number, trial.c.metrics).where(
-        trial.c.study_id == found.id, trial.c.state.in_([TrialState.COMPLETED, TrialState.STOPPED])
+        trial.c.study_id == found.id, trial.c.state.in_(RESULT_STATES)
     )
     for number, metrics in connection.execute(query.where(trial.c.metrics.is_not(None)).order_by(trial.c.number)):
         reached = all(

@@ -10,8 +10,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, select, text
 
 from ..errors import NotFoundError
-from ..results.outcome import is_feasible
-from ..trial import FailureKind, Metrics, Params, TrialRecord, TrialState
+from ..results import ranking
+from ..results.ranking import result_of
+from ..trial import RESULT_STATES, FailureKind, Metrics, Params, TrialRecord, TrialState
 from .study_row import StudyRow, get_by_id
 from .tables import trial
 from .workers import ALIVE_SECONDS
@@ -32,6 +33,15 @@ ORDER BY trial.study_id, trial.number
 _OF_STUDY: Final = text(_READ.format(where="trial.study_id = :study_id"))
 _BY_NUMBER: Final = text(_READ.format(where="trial.study_id = :study_id AND trial.number = :number"))
 _BY_IDS: Final = text(_READ.format(where="trial.id = ANY(:ids)"))
+# As in `results.outcome.final_metrics`, the last step counts where a trial has no final metrics.
+_RESULTS: Final = text("""
+SELECT number, state,
+       COALESCE(NULLIF(metrics, '{}'),
+                (SELECT measurement.metrics FROM measurement WHERE measurement.trial_id = trial.id
+                 ORDER BY measurement.step DESC, measurement.attempt DESC LIMIT 1)) AS metrics
+FROM trial
+WHERE study_id = :study_id AND state = ANY(:states)
+""")
 _DEMAND: Final = text("""
 SELECT count(*)
 FROM worker, study
@@ -94,36 +104,14 @@ def by_ids(connection: Connection, trial_ids: Sequence[int]) -> list[TrialRecord
     return [_record(row) for row in connection.execute(_BY_IDS, {"ids": list(trial_ids)}).mappings()]
 
 
-def study_of(connection: Connection, trial_id: int) -> int:
-    """Return the id of the study that a trial belongs to.
-
-    Raises:
-        NotFoundError: there is no such trial.
-    """
-    study_id = connection.execute(select(trial.c.study_id).where(trial.c.id == trial_id)).scalar_one_or_none()
-    if study_id is None:
-        raise NotFoundError(f"there is no trial {trial_id}")
-    return int(study_id)
-
-
 def best(connection: Connection, study: StudyRow) -> TrialRecord | None:
-    """Return the best trial by the first objective, of those that keep every constraint.
-
-    A trial that was stopped early counts only while none has completed.
-    """
-    query = select(trial.c.id, trial.c.state, trial.c.metrics).where(
-        trial.c.study_id == study.id,
-        trial.c.state.in_([TrialState.COMPLETED, TrialState.STOPPED]),
-        trial.c.metrics.is_not(None),
-    )
-    objective = study.spec.objectives[0]
-    sign = 1.0 if objective.direction == "maximize" else -1.0
-    ranked: list[tuple[bool, float, int]] = []
-    for trial_id, state, metrics in connection.execute(query):
-        if objective.metric in metrics and is_feasible(study.spec, metrics):
-            # Of equals the earliest stands.
-            ranked.append((state == TrialState.COMPLETED, sign * metrics[objective.metric], -trial_id))
-    return record(connection, -max(ranked)[2]) if ranked else None
+    """Return the best trial of a study by `results.ranking.best`, None where there is none yet."""
+    results = [
+        result_of(study.spec, number=row.number, state=TrialState(row.state), metrics=_metrics(row.metrics) or {})
+        for row in connection.execute(_RESULTS, {"study_id": study.id, "states": list(RESULT_STATES)})
+    ]
+    found = ranking.best(results)
+    return None if found is None else get(connection, study.id, found.number)
 
 
 def checkpoint_of(connection: Connection, trial_id: int) -> str | None:

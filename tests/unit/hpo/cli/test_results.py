@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hpo.cli.results import leaderboard, undominated
+from hpo.cli.results import front_of, leaderboard
 from hpo.cli.studies import hours
 from hpo.spec import dump_spec, parse_spec
 
@@ -77,7 +77,7 @@ def test_the_front_is_of_what_is_completed_and_keeps_the_constraints() -> None:
         "objectives": [{"metric": "val_top1"}, {"metric": "epoch_seconds"}],
         "constraints": ["epoch_seconds <= 15"],
     }
-    front = undominated(trials, dump_spec(parse_spec({**SPEC, **sections})))
+    front = front_of(trials, dump_spec(parse_spec({**SPEC, **sections})))
     assert [trial["number"] for trial in front] == [0, 2, 4], "equal outcomes are as good as each other"
 
 

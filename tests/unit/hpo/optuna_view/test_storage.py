@@ -122,9 +122,10 @@ def test_best_of_a_minimized_objective() -> None:
     assert storage.get_best_trial(0).number == 0
 
 
-def test_nothing_completed_has_no_best() -> None:
+def test_a_stopped_trial_is_the_best_while_none_has_completed() -> None:
+    assert _storage(RECORDS[2:]).get_best_trial(0).number == 2
     with pytest.raises(ValueError, match="completed"):
-        _storage(RECORDS[2:]).get_best_trial(0)
+        _storage(RECORDS[3:]).get_best_trial(0)
 
 
 def test_unknown_ids_are_key_errors() -> None:
