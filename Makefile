@@ -8,10 +8,10 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow coverage mutants lint format bench bench-loader bench-zoo bench-optimizer constraints clean
+.PHONY: help install demo test test-slow coverage mutants lint format bench bench-loader bench-zoo bench-optimizer constraints constraints-lowest release clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("video-hpo needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.11 $(MAKECMDGOALS)") if sys.version_info < (3, 11) else None'
@@ -63,10 +63,19 @@ bench-optimizer: $(STAMP)  ## Compare the optimizer with its peers: hours, but i
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	nice $(BIN)/python -m benchmarks.optimizer run $(BENCH)
 	$(BIN)/python -m benchmarks.optimizer report
+	$(BIN)/python -m benchmarks.optimizer pack
 
 constraints: $(STAMP)  ## Write constraints.txt anew from what is installed
 	@{ echo '# The versions this release is tested with; `make constraints` writes this file anew.'; \
 	   $(BIN)/pip freeze --exclude-editable; } > constraints.txt.new && mv constraints.txt.new constraints.txt
+
+constraints-lowest: $(STAMP)  ## Write constraints-lowest.txt anew from the lower bounds of pyproject.toml
+	@{ echo '# The lowest versions that pyproject.toml allows; `make constraints-lowest` writes this file anew.'; \
+	   $(BIN)/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 --no-annotate --no-header \
+	   --extra dev pyproject.toml; } > constraints-lowest.txt.new && mv constraints-lowest.txt.new constraints-lowest.txt
+
+release: $(STAMP)  ## Check, build, commit and tag a version that CHANGELOG.md describes (VERSION=0.2.0)
+	$(BIN)/python .ci/release.py $(VERSION)
 
 clean:  ## Remove .venv, the demo and all caches
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

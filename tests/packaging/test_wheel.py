@@ -48,6 +48,18 @@ def test_it_holds_the_packages_and_nothing_else(wheel: Path) -> None:
         assert needed in names
 
 
+def test_it_holds_every_file_of_the_packages(wheel: Path) -> None:
+    """SQL, templates and `py.typed` as well as modules, in whatever folder they are."""
+    files = {
+        str(file.relative_to(CHECKOUT))
+        for package in PACKAGES
+        for file in (CHECKOUT / package).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    assert {Path(file).suffix for file in files} >= {".py", ".sql", ".typed"}
+    assert {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name} == files
+
+
 def test_its_names_belong_to_the_distribution(environment: Path, tmp_path: Path) -> None:
     code = f"""
 import importlib.metadata as metadata
@@ -55,7 +67,7 @@ owners = metadata.packages_distributions()
 for name in {PACKAGES!r}:
     module = __import__(name)
     assert module.__file__.startswith({str(environment)!r}), module.__file__
-    assert "video-hpo" in owners[name], owners[name]
+    assert set(owners[name]) == {{"video-hpo"}}, owners[name]
 """
     subprocess.run([environment / "bin" / "python", "-c", code], cwd=tmp_path, check=True)
 
