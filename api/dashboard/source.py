@@ -24,8 +24,8 @@ class DatabaseSource:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
-        self._finished: dict[tuple[int, int], dict[tuple[int, TrialState, datetime | None], FrozenTrial]] = {}
-        self._distributions: dict[tuple[int, int], Distributions] = {}
+        self._finished: dict[int, dict[tuple[int, TrialState, datetime | None], FrozenTrial]] = {}
+        self._distributions: dict[int, Distributions] = {}
         self._study_of: dict[int, int] = {}
         self._notes: dict[int, dict[str, Any]] = {}
 
@@ -34,15 +34,14 @@ class DatabaseSource:
         with self._database.transaction() as connection:
             rows = studies.list_all(connection)
         with self._lock:
-            alive = {(row.id, row.revision) for row in rows}
-            self._finished = {key: kept for key, kept in self._finished.items() if key in alive}
-            self._distributions = {key: kept for key, kept in self._distributions.items() if key in alive}
+            alive = {row.id for row in rows}
+            self._finished = {id_: kept for id_, kept in self._finished.items() if id_ in alive}
+            self._distributions = {id_: kept for id_, kept in self._distributions.items() if id_ in alive}
         return [
             StudyView(
                 id=row.id,
                 name=row.name,
                 spec=row.spec,
-                revision=row.revision,
                 user_attrs={"state": row.state.value, "gpu_hours": round(row.gpu_seconds_spent / 3600, 4)}
                 | ({"state_reason": row.state_reason} if row.state_reason else {}),
             )
@@ -54,9 +53,8 @@ class DatabaseSource:
         with self._database.transaction() as connection:
             records = visible_records(trials.records(connection, study.id))
         with self._lock:
-            key = (study.id, study.revision)
-            known = self._distributions.setdefault(key, distributions(study.spec))
-            finished = self._finished.setdefault(key, {})
+            known = self._distributions.setdefault(study.id, distributions(study.spec))
+            finished = self._finished.setdefault(study.id, {})
             found = []
             for record in records:
                 self._study_of[record.id] = study.id

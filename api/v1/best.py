@@ -83,14 +83,14 @@ def export_trial(
     with state.database.transaction() as connection:
         study = studies.get(connection, name)
         record = _best(connection, study) if trial is None else trials.get(connection, study.id, trial)
-        run = trials.environment_of(connection, record.id)
+        ran = trials.environment_of(connection, record.id)
     export = build_export(
         study=study.name,
         spec=study.spec,
         trial=record,
-        dataset_version=run.dataset_version,
-        environment=run.environment,
-        checkpoint=run.checkpoint,
+        dataset_version=ran.dataset_version,
+        environment=ran.environment,
+        checkpoint=ran.checkpoint,
     )
     file = f'attachment; filename="{study.name}.{form}"'
     return Response(dump_export(export, form=form), media_type=MEDIA_TYPES[form], headers={"Content-Disposition": file})

@@ -56,7 +56,7 @@ class StudyDetail(StudySummary):
 
     id: int
     revision: int
-    """Grows by one with every change of the spec."""
+    """Always 1, since the spec of a study does not change."""
     spec: StudySpec
     earlier_trials: dict[str, int]
     """How many trials were taken over from each study that this one starts from."""
@@ -128,7 +128,7 @@ def _detail(connection: Connection, study: StudyRow) -> StudyDetail:
     return StudyDetail(
         **_fields(connection, study),
         id=study.id,
-        revision=study.revision,
+        revision=1,
         spec=study.spec,
         earlier_trials=earlier.counts(connection, study.id, study.spec),
     )

@@ -41,7 +41,6 @@ class StudyView:
     id: int
     name: str
     spec: StudySpec
-    revision: int = 0
     user_attrs: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text, tuple_
+from sqlalchemy import Connection, insert, select, text, tuple_
 
 from .tables import event
 
@@ -72,15 +72,3 @@ def list_since(connection: Connection, study_id: int, after_id: int = 0, limit: 
         query = query.where(place > cursor.scalar_subquery())
     columns = EventRow.__dataclass_fields__
     return [EventRow(**{name: row[name] for name in columns}) for row in connection.execute(query).mappings()]
-
-
-def last_id(connection: Connection, study_id: int) -> int:
-    """Return the id of the newest event in the stream, 0 when there is none: where a live stream begins."""
-    query = (
-        select(event.c.id)
-        .where(event.c.study_id == study_id)
-        .where(event.c.transaction_id < text("pg_snapshot_xmin(pg_current_snapshot())"))
-        .order_by(event.c.transaction_id.desc(), event.c.id.desc())
-        .limit(1)
-    )
-    return int(connection.execute(select(func.coalesce(query.scalar_subquery(), 0))).scalar_one())

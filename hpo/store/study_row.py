@@ -55,7 +55,6 @@ class StudyRow:
     id: int
     name: str
     spec: StudySpec
-    revision: int
     state: StudyState
     state_reason: str | None
     """One sentence for a person: why it was paused or has ended."""
@@ -89,11 +88,6 @@ class StudyRow:
     def waiting_guesses(self) -> Sequence[Params]:
         """The guesses that have not become trials yet."""
         return self.guesses[self.enqueued :]
-
-    @property
-    def open_trials(self) -> int:
-        """The trials that are not over."""
-        return sum(count for state, count in self.counts.items() if not state.is_terminal)
 
 
 def get(connection: Connection, name: str) -> StudyRow:
@@ -135,8 +129,7 @@ def list_unfinished(connection: Connection) -> list[StudyRow]:
 
 def _row(row: RowMapping) -> StudyRow:
     taken: dict[str, Any] = {
-        name: row[name]
-        for name in ("id", "name", "revision", "state_reason", "created_at", "finished_at", "generator_owner")
+        name: row[name] for name in ("id", "name", "state_reason", "created_at", "finished_at", "generator_owner")
     }
     return StudyRow(
         **taken,

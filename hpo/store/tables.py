@@ -81,7 +81,6 @@ study = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("spec", JSONB, nullable=False),
-    Column("revision", Integer, nullable=False, server_default=text("1")),
     Column("state", Text, nullable=False, server_default=text("'active'")),
     Column("state_reason", Text),
     Column("state_changed_at", _time(), nullable=False, server_default=NOW),
@@ -101,7 +100,6 @@ study = Table(
     Column("guesses", JSONB, nullable=False, server_default=text("'[]'")),
     CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_check"),
     CheckConstraint("jsonb_typeof(spec) = 'object' AND spec ->> 'name' = name", name="spec_check"),
-    CheckConstraint("revision >= 1", name="revision_check"),
     CheckConstraint(_one_of("state", StudyState), name="state_check"),
     CheckConstraint(
         "state = 'stopped' OR (state = 'completed') = (finished_at IS NOT NULL)",
@@ -235,14 +233,12 @@ worker = Table(
     Column("gpu_name", Text),
     Column("memory_bytes", BigInteger),
     Column("version", Text, nullable=False, server_default=text("''")),
-    Column("labels", JSONB, nullable=False, server_default=text("'{}'")),
     # The one study it asks for; NULL when it takes any.
     Column("study", Text),
     Column("first_seen", _time(), nullable=False, server_default=NOW),
     Column("last_seen", _time(), nullable=False, server_default=NOW),
     CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_check"),
     CheckConstraint("memory_bytes > 0", name="memory_check"),
-    CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels_check"),
 )
 
 event = Table(

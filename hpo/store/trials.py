@@ -12,8 +12,8 @@ from sqlalchemy import Connection, RowMapping, select, text
 from ..errors import NotFoundError
 from ..results import ranking
 from ..results.ranking import result_of
-from ..trial import RESULT_STATES, FailureKind, Metrics, Params, TrialRecord, TrialState
-from .study_row import StudyRow, get_by_id
+from ..trial import RESULT_STATES, FailureKind, Metrics, TrialRecord, TrialState
+from .study_row import StudyRow
 from .tables import trial
 from .workers import ALIVE_SECONDS
 
@@ -52,20 +52,14 @@ WHERE study.id = :study_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialRun:
-    """What is needed to repeat a trial: configuration and surroundings."""
+class RunEnvironment:
+    """Where and with what a trial ran, as its last worker said."""
 
-    trial_id: int
-    study_id: int
-    number: int
-    params: Params
-    config: dict[str, Any]
-    """The complete flat configuration, seed included."""
-    seed: int
     checkpoint: str | None
+    """Path on the worker's machine."""
     dataset_version: str | None
     environment: dict[str, Any]
-    metrics: Metrics | None
+    """Versions, device and thread count."""
 
 
 def records(connection: Connection, study_id: int) -> list[TrialRecord]:
@@ -114,47 +108,22 @@ def best(connection: Connection, study: StudyRow) -> TrialRecord | None:
     return None if found is None else get(connection, study.id, found.number)
 
 
-def checkpoint_of(connection: Connection, trial_id: int) -> str | None:
-    """Return the path of the newest checkpoint of a trial.
+def environment_of(connection: Connection, trial_id: int) -> RunEnvironment:
+    """Return where and with what a trial ran.
 
     Raises:
         NotFoundError: there is no such trial.
     """
-    return _row(connection, trial_id)["checkpoint"]  # type: ignore[no-any-return]  # a text column
-
-
-def environment_of(connection: Connection, trial_id: int) -> TrialRun:
-    """Return what is needed to repeat a trial.
-
-    Raises:
-        NotFoundError: there is no such trial.
-    """
-    row = _row(connection, trial_id)
-    config = get_by_id(connection, row["study_id"]).spec.trial_config(row["params"], number=row["number"])
-    return TrialRun(
-        trial_id=trial_id,
-        study_id=row["study_id"],
-        number=row["number"],
-        params=row["params"],
-        config=config,
-        seed=config["seed"],
-        checkpoint=row["checkpoint"],
-        dataset_version=row["dataset_version"],
-        environment=row["environment"],
-        metrics=_metrics(row["metrics"]),
-    )
+    query = select(trial.c.checkpoint, trial.c.dataset_version, trial.c.environment).where(trial.c.id == trial_id)
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no trial {trial_id}")
+    return RunEnvironment(**row)
 
 
 def demand(connection: Connection, study_id: int) -> int:
     """Count the workers that could ask for a trial of this study soon: those heard of within the last minute."""
     return int(connection.execute(_DEMAND, {"study_id": study_id, "seconds": ALIVE_SECONDS}).scalar_one())
-
-
-def _row(connection: Connection, trial_id: int) -> RowMapping:
-    row = connection.execute(select(trial).where(trial.c.id == trial_id)).mappings().one_or_none()
-    if row is None:
-        raise NotFoundError(f"there is no trial {trial_id}")
-    return row
 
 
 def _metrics(stored: dict[str, Any] | None) -> Metrics | None:

@@ -12,7 +12,7 @@ SPEC: Final[dict[str, Any]] = json.loads((Path(__file__).parent / "study_spec.js
 """A study spec as release 0.1.0 stored it."""
 STUDIES: Final = ("active", "paused", "stopped", "completed")
 """A study in each state, of the same name; the trials are those of the active one."""
-RUN_BEFORE: Final = {"0001": 1, "0002": 1, "0003": 2, "0004": 2}
+RUN_BEFORE: Final = {"0001": 1, "0002": 1, "0003": 2, "0004": 2, "0005": 2}
 """Priority of a trial that has run before, by revision."""
 LEASE: Final = "11111111-1111-1111-1111-{:012d}"
 

@@ -101,8 +101,8 @@ def _check_trials(connection: Connection) -> None:
     best = trials.best(connection, study)
     assert best is not None
     assert best.number == 0
-    assert trials.checkpoint_of(connection, best.id) == "/c/0.pt"
-    assert trials.environment_of(connection, best.id).environment == {"torch": "2.11"}
+    ran = trials.environment_of(connection, best.id)
+    assert (ran.checkpoint, ran.environment) == ("/c/0.pt", {"torch": "2.11"})
 
 
 def _check_the_rest(connection: Connection, revision: str) -> None:
