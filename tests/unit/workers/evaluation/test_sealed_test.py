@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from data import Dataset
+from data import ClipLoader, Dataset
 from hpo.spec import DatasetConfig
 from workers.checkpoints.contents import writer
 from workers.checkpoints.folder import TrialFolder
@@ -105,20 +105,25 @@ def test_the_interval_is_wilsons(
     assert (high == 1) == (right == TEST_VIDEOS)
 
 
-def test_the_weights_of_the_checkpoint_are_scored(
+def test_the_weights_of_the_checkpoint_are_scored_on_all_views(
     trainer: Trainer, checkpoint: Path, videos: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored: list[dict[str, torch.Tensor]] = []
+    views: list[int] = []
 
-    def see(model: torch.nn.Module, *batches: Any, **options: Any) -> Score:
+    def see(model: torch.nn.Module, loader: ClipLoader, **options: Any) -> Score:
+        batches = list(loader)
         scored.append(model.state_dict())
-        return score(model, *batches, **options)
+        views.extend(batch.views for batch in batches)
+        assert options["most_clips"] == trainer.config.batch_size  # more do not fit where the model was trained
+        return score(model, batches, **options)
 
     monkeypatch.setattr(sealed_test, "score", see)
     torch.manual_seed(99)  # a model that is built now has other weights
     evaluated(checkpoint, videos, cache_dir)
     expected = trainer.model.state_dict()
     assert all(torch.equal(scored[0][name], value) for name, value in expected.items())
+    assert set(views) == {2 * 3}
 
 
 def test_breaking_the_seal_is_recorded_with_its_reason(checkpoint: Path, videos: Path, own_cache: Path) -> None:
