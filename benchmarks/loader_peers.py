@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 SHORT_SIDE, CROP = 128, 112
 CLIP = ClipSpec(frames=32, stride=2, size=CROP)
-CUT = AugmentSpec(crop="short_side", short_side_min=SHORT_SIDE / CROP, short_side_max=SHORT_SIDE / CROP)
+CUT = AugmentSpec(crop="short_side", short_side_max=SHORT_SIDE / CROP)
 """Boxes of exactly 112 x 112 pixels, which need no resizing."""
 BATCH = 8
 

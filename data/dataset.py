@@ -204,7 +204,7 @@ def open_dataset(spec: DatasetSpec, *, cache_dir: str | Path, progress: Progress
     """
     root, cache_dir = Path(spec.root).expanduser(), Path(cache_dir).expanduser()
     index = scan_into(cache_dir, root, name=spec.name, group_pattern=spec.group_pattern, progress=progress)
-    split = make_split(index.clips, spec.splitting)
+    split = make_split(index.clips, spec)
     _require_clips(spec, index, split)
     stores = prepare(index, spec, cache_dir, progress=progress)
     return Dataset(spec, index, split, stores, cache_dir / "unsealed.jsonl")

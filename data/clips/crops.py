@@ -3,8 +3,8 @@
 | kind of crop | box | after |
 | --- | --- | --- |
 | `random_resized` | area and aspect ratio drawn, anywhere | Szegedy et al., CVPR 2015 |
-| `multi_scale` | sides drawn from `scales` of the short side, no two steps apart; one of 13 places | TSN, ECCV 2016 |
-| `corner` | square, side drawn from `scales` of the short side; a corner or the centre | TSN, ECCV 2016 |
+| `multi_scale` | sides drawn from `SIDES` of the short side, no two steps apart; one of 13 places | TSN, ECCV 2016 |
+| `corner` | square, side drawn from `SIDES` of the short side; a corner or the centre | TSN, ECCV 2016 |
 | `short_side` | square anywhere, of the short side over a factor drawn | SlowFast, ICCV 2019 |
 """
 
@@ -16,10 +16,13 @@ from collections.abc import Callable
 from ..errors import InvalidSpecError
 from ..seeding import Draws
 from ..specs import AugmentSpec
+from ..specs.augment import SHORTEST_SIDE
 from ..stores.protocol import Box
 
 CROPS = (1, 3, 5, 10)
 """Crops that a view can be seen in."""
+SIDES = (1.0, 0.875, 0.75, 0.66)
+"""Sides of multi-scale and corner crops, as shares of the short side (TSN, ECCV 2016)."""
 _TRIES = 10
 _FIVE = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
 _THIRTEEN = (*_FIVE, (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3))
@@ -53,7 +56,7 @@ def view_boxes(height: int, width: int, crops: int, fraction: float) -> list[tup
 def _random_resized(height: int, width: int, augment: AugmentSpec, draws: Draws) -> Box:
     widest = math.log(augment.ratio_max)
     for _ in range(_TRIES):
-        area = height * width * draws.uniform(augment.scale_min, augment.scale_max)
+        area = height * width * draws.uniform(augment.scale_min, 1.0)
         ratio = math.exp(draws.uniform(-widest, widest))
         box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < box_width <= width and 0 < box_height <= height:
@@ -65,7 +68,7 @@ def _random_resized(height: int, width: int, augment: AugmentSpec, draws: Draws)
 
 
 def _multi_scale(height: int, width: int, augment: AugmentSpec, draws: Draws) -> Box:
-    sides = _sides(height, width, augment)
+    sides = _sides(height, width)
     steps = range(len(sides))
     pairs = [(one, other) for one in steps for other in steps if abs(one - other) <= 1]
     down, across = pairs[draws.integer(len(pairs))]
@@ -73,13 +76,13 @@ def _multi_scale(height: int, width: int, augment: AugmentSpec, draws: Draws) ->
 
 
 def _corner(height: int, width: int, augment: AugmentSpec, draws: Draws) -> Box:
-    sides = _sides(height, width, augment)
+    sides = _sides(height, width)
     side = sides[draws.integer(len(sides))]
     return _at(height, width, side, side, _FIVE[draws.integer(len(_FIVE))])
 
 
 def _short_side(height: int, width: int, augment: AugmentSpec, draws: Draws) -> Box:
-    factor = draws.uniform(augment.short_side_min, augment.short_side_max)
+    factor = draws.uniform(SHORTEST_SIDE, augment.short_side_max)
     side = max(1, round(min(height, width) / factor))
     return _anywhere(height, width, side, side, draws)
 
@@ -92,8 +95,8 @@ _KINDS: dict[str, Callable[[int, int, AugmentSpec, Draws], Box]] = {
 }
 
 
-def _sides(height: int, width: int, augment: AugmentSpec) -> list[int]:
-    return [max(1, int(min(height, width) * scale)) for scale in augment.scales]
+def _sides(height: int, width: int) -> list[int]:
+    return [max(1, int(min(height, width) * scale)) for scale in SIDES]
 
 
 def _anywhere(height: int, width: int, box_height: int, box_width: int, draws: Draws) -> Box:

@@ -35,27 +35,23 @@ class Layout:
     read: Importer
     recognise: Callable[[Path], bool]
     """Returns whether a folder seems to be in this layout, from names and the first lines of lists."""
-    most_splits: int
-    """Highest number of an official split that the layout can name."""
 
 
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
-        "ucf101": Layout(read=ucf101.read_ucf101, recognise=ucf101.is_ucf101, most_splits=99),
-        "hmdb51": Layout(read=hmdb51.read_hmdb51, recognise=hmdb51.is_hmdb51, most_splits=3),
+        "ucf101": Layout(read=ucf101.read_ucf101, recognise=ucf101.is_ucf101),
+        "hmdb51": Layout(read=hmdb51.read_hmdb51, recognise=hmdb51.is_hmdb51),
         "training_validation": Layout(
-            read=class_folders.read_training_validation, recognise=class_folders.is_training_validation, most_splits=1
+            read=class_folders.read_training_validation, recognise=class_folders.is_training_validation
         ),
-        "annot_json": Layout(read=annot_json.read_annot_json, recognise=annot_json.is_annot_json, most_splits=99),
-        "kinetics": Layout(read=kinetics.read_kinetics, recognise=kinetics.is_kinetics, most_splits=1),
-        "activitynet": Layout(read=activitynet.read_activitynet, recognise=activitynet.is_activitynet, most_splits=1),
-        "something": Layout(read=something.read_something, recognise=something.is_something, most_splits=1),
-        "frame_lists": Layout(read=frame_lists.read_frame_lists, recognise=frame_lists.is_frame_lists, most_splits=1),
-        "path_lists": Layout(read=path_lists.read_path_lists, recognise=path_lists.is_path_lists, most_splits=99),
-        "lmdb": Layout(read=frame_lmdb.read_frame_lmdb, recognise=frame_lmdb.is_frame_lmdb, most_splits=99),
-        "class_folders": Layout(
-            read=class_folders.read_class_folders, recognise=class_folders.is_class_folders, most_splits=1
-        ),
+        "annot_json": Layout(read=annot_json.read_annot_json, recognise=annot_json.is_annot_json),
+        "kinetics": Layout(read=kinetics.read_kinetics, recognise=kinetics.is_kinetics),
+        "activitynet": Layout(read=activitynet.read_activitynet, recognise=activitynet.is_activitynet),
+        "something": Layout(read=something.read_something, recognise=something.is_something),
+        "frame_lists": Layout(read=frame_lists.read_frame_lists, recognise=frame_lists.is_frame_lists),
+        "path_lists": Layout(read=path_lists.read_path_lists, recognise=path_lists.is_path_lists),
+        "lmdb": Layout(read=frame_lmdb.read_frame_lmdb, recognise=frame_lmdb.is_frame_lmdb),
+        "class_folders": Layout(read=class_folders.read_class_folders, recognise=class_folders.is_class_folders),
     }
 )
 

@@ -184,7 +184,7 @@ def _held_out_by(parts: _Official, spec: SplitSpec) -> tuple[set[str], tuple[str
 
 def _order(parts: _Official, spec: SplitSpec, *, known: bool) -> Callable[[str], Any]:
     """Return the sort key of groups: those with the lowest key are held out first."""
-    seed = spec.seed
+    seed = spec.split_seed
     if seed is None and known:
         return lambda group: (group in parts.ever_tested, _Descending(_natural(group)))
     return lambda group: hashlib.sha256(f"{seed or 0}|{group}".encode()).digest()

@@ -126,17 +126,12 @@ def split(
     from data.specs import SplitSpec
 
     with one_sentence_errors(DatasetError):
-        spec = SplitSpec(
-            split=number,
-            validation=validation,  # type: ignore[arg-type]  # the spec refuses unknown values
-            held_out=held_out,
-            seed=seed,
-            folds=folds,
-            fold=fold,
-        )
+        chosen = {"split": number, "validation": validation, "held_out": held_out}
+        dealt = {"folds": folds, "fold": fold}
+        spec = SplitSpec(**chosen, split_seed=seed, **dealt)  # type: ignore[arg-type]  # the spec refuses unknown values
         layout, listing = read_listing(root, name, group_pattern)
         parts = make_split(sorted(listing.clips, key=lambda clip: clip.id), spec)
-    content = {"layout": layout, "root": str(root), **asdict(spec), **_lists(parts)}
+    content = {"layout": layout, "root": str(root), **chosen, "seed": seed, **dealt, **_lists(parts)}
     if output is not None:
         _write(output, content)
     if as_json:

@@ -13,18 +13,14 @@ from .parameters import (
 from .study import Constraint, Objective, StudySpec
 from .tasks import AnyTask
 from .tasks.task import Metric, TaskConfig
-from .tasks.video import METRICS, AugmentConfig, ClipConfig, TrainingConfig, VideoTask
-from .tasks.video_dataset import DatasetConfig
+from .tasks.video import METRICS, TrainingConfig, VideoTask
 
 __all__ = [
     "METRICS",
     "AnyParameter",
     "AnyTask",
-    "AugmentConfig",
     "CategoricalParameter",
-    "ClipConfig",
     "Constraint",
-    "DatasetConfig",
     "FloatParameter",
     "Fragment",
     "Fragments",

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from scipy.stats import binomtest
 
-from data import ClipBatch
-from hpo.spec import DatasetConfig, TrainingConfig
+from data import ClipBatch, DatasetSpec, open_dataset
+from hpo.spec import TrainingConfig
 
 from ..checkpoints.contents import load
 from ..device.detection import Device
 from ..errors import CheckpointError
-from ..training.inputs import clip_spec, open_task
+from ..training.inputs import clip_spec
 from ..training.model import build_model
 from ..training.precision import choose_precision
 from ..training.reproducibility import Runtime, prepare
@@ -47,7 +47,7 @@ class FinalScore:
 
 def evaluate_final(
     checkpoint: Path,
-    dataset: DatasetConfig,
+    dataset: DatasetSpec,
     *,
     cache_dir: Path,
     device: Device,
@@ -72,7 +72,7 @@ def evaluate_final(
     config = TrainingConfig.from_flat(state["config"])
     runtime = _runtime(device)
     prepare(runtime)
-    opened = open_task(dataset, cache_dir=cache_dir)
+    opened = open_dataset(dataset, cache_dir=cache_dir)
     if list(opened.class_names) != state["class_names"]:
         raise CheckpointError(
             f"{checkpoint} was trained for other classes ({len(state['class_names'])}) than {dataset.root} has "

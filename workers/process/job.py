@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from data import Dataset
+from data import Dataset, open_dataset
 from hpo.protocol import Measurement
 from hpo.spec import TrainingConfig, VideoTask
 
@@ -19,7 +19,6 @@ from ..checkpoints.folder import ResumePoint, TrialFolder
 from ..errors import CheckpointWriteError
 from ..training.epoch import EpochResult
 from ..training.failure import classify
-from ..training.inputs import open_task
 from ..training.reproducibility import Runtime, describe, peak_memory_bytes
 from ..training.trainer import Trainer, final_state
 from .messages import EpochDone, Failed, Finished, Interrupted, Job, LastEvent, Note, Started, WorkerFault
@@ -73,7 +72,7 @@ class _JobRun:
         if not isinstance(job.task, VideoTask):
             raise TypeError(f"this worker trains video models, and the task is of the kind {job.task.kind!r}")
         config = TrainingConfig.from_flat(job.config)
-        dataset = open_task(job.task.dataset, cache_dir=job.cache_dir, progress=_progress_notes(self.events))
+        dataset = open_dataset(job.task.dataset, cache_dir=job.cache_dir, progress=_progress_notes(self.events))
         self._dataset = dataset
         if dataset.problems:
             first = dataset.problems[0]

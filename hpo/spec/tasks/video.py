@@ -12,14 +12,15 @@ from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+
+from data.specs import AugmentSpec, ClipSettings, DatasetSpec
 
 from ...trial import Params, ParamValue
 from ..parameters import Strict
 from ..wording import complaint, not_valid
 from .task import Metric, TaskConfig
-from .video_dataset import DatasetConfig
 
 METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
     {
@@ -49,63 +50,6 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
 """What a worker reports of a video model."""
 
 
-class ClipConfig(Strict):
-    """What the model sees of a video: `frames` frames, cropped to `size` pixels square. None of it needs preparing."""
-
-    frames: Annotated[StrictInt, Field(ge=1, le=1024)] = 16
-    stride: Annotated[StrictInt, Field(ge=1, le=256)] = 2
-    """Frames of the video from one frame of a dense clip to the next."""
-    size: Annotated[StrictInt, Field(ge=16, le=1024)] = 112
-    sampling: Literal["dense", "segments"] = "dense"
-    """One run of frames, or one frame of each of `frames` equal parts of the video."""
-    gap: Annotated[StrictInt, Field(ge=1, le=256)] = 1
-    """Frames of the video from one frame of a stack to the next, for models with a `seq_len`."""
-    padding: Literal["loop", "last"] = "loop"
-    """How a video shorter than the clip is filled: played again, or its last frame held."""
-    modality: Literal["rgb", "flow"] = "rgb"
-    """What a model of one clip sees; a two-stream model sees both."""
-    flow_pairs: Annotated[StrictInt, Field(ge=1, le=50)] = 5
-    """Flow fields for each frame of a `flow` clip: the model gets twice as many channels."""
-    flow_centring: Literal["zero", "mean"] = "zero"
-    """`mean` subtracts from each field its mean vector, and with it much of a moving camera."""
-
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-Jitter = Annotated[float, Field(ge=0, lt=1)]
-
-
-class AugmentConfig(Strict):
-    """Training augmentation, one draw for all frames of a clip; what is 0 is off. docs/clips.md explains each."""
-
-    crop: Literal["random_resized", "multi_scale", "corner", "short_side"] = "random_resized"
-    scale_min: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Smallest area of a random resized crop, as a share of the frame's."""
-    ratio_max: Annotated[float, Field(ge=1, le=4)] = 4 / 3
-    """Widest aspect ratio of a random resized crop; the narrowest is its inverse."""
-    short_side_max: Annotated[float, Field(ge=256 / 224, le=4)] = 320 / 224
-    """Longest short side that a `short_side` crop is cut from, in sides of the crop; the shortest is 256 / 224."""
-    flip: Probability = 0.5
-    jitter: Jitter = 0.0
-    """Brightness and contrast."""
-    saturation: Jitter = 0.0
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """In whole turns of the colour circle."""
-    randaugment_n: Annotated[StrictInt, Field(ge=0, le=14)] = 0
-    """Operations of RandAugment in a row."""
-    randaugment_m: Annotated[float, Field(ge=0, le=10)] = 9.0
-    """Strength of each."""
-    erase: Probability = 0.0
-    """Probability that one box of all frames is erased."""
-    mixup_alpha: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Mixup's shares are drawn from Beta(alpha, alpha)."""
-    cutmix_alpha: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """The same of CutMix."""
-    mixup_prob: Probability = 1.0
-    """Probability that a batch is mixed, if mixup or CutMix is on."""
-    mixup_switch_prob: Probability = 0.5
-    """Probability of CutMix in a mixed batch, if both are on."""
-
-
 class TrainingConfig(Strict):
     """One training run, complete: the same values on the same machine give the same result."""
 
@@ -130,8 +74,8 @@ class TrainingConfig(Strict):
     """Of biases of convolutions and linear layers; 2 in Caffe's tradition."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` and `bf16`: bf16 autocast on GPUs that compute it right, float32 elsewhere."""
-    clip: ClipConfig = ClipConfig()
-    augment: AugmentConfig = AugmentConfig()
+    clip: ClipSettings = ClipSettings()
+    augment: AugmentSpec = AugmentSpec()
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
 
     @classmethod
@@ -172,7 +116,7 @@ def field_adapters() -> dict[str, TypeAdapter[Any]]:
         if name == "hparams":
             continue
         annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, Strict):
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             for inner, inner_field in annotation.model_fields.items():
                 adapters[f"{name}.{inner}"] = _adapter(inner_field)
         else:
@@ -208,7 +152,7 @@ def adapter_for(key: str) -> TypeAdapter[Any]:
 class _OnVideos(Strict):
     """First in what is written, as it always was."""
 
-    dataset: DatasetConfig
+    dataset: DatasetSpec
 
 
 class VideoTask(TaskConfig, _OnVideos):

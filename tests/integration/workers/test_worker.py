@@ -6,7 +6,8 @@ import math
 import signal
 from pathlib import Path
 
-from hpo.spec import METRICS, DatasetConfig
+from data import DatasetSpec
+from hpo.spec import METRICS
 from hpo.trial import StudyState
 from tests.unit.workers.tiny import without_timing
 from workers.device.detection import cpu_device
@@ -42,7 +43,7 @@ def test_final_weights_are_scored_on_the_sealed_test_list(bench: Bench, referenc
     progress: list[tuple[int, int]] = []
     score = evaluate_final(
         reference.checkpoint,
-        DatasetConfig(root=str(bench.videos), short_side=32),
+        DatasetSpec(root=str(bench.videos), short_side=32),
         cache_dir=reference.checkpoint.parents[1] / "cache",
         device=cpu_device(threads=1),
         reason="a test of the scoring",

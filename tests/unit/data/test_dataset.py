@@ -198,8 +198,10 @@ def test_a_scan_keeps_its_measurements(damaged_root: Path, tmp_path: Path, monke
 
 
 def test_an_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpecError, match="unknown layout 'ucf202'; known: auto, ucf101"):
+        spec(tmp_path, name="ucf202")
     with pytest.raises(UnknownDatasetError, match=r"no data set layout is called 'ucf202'; known: auto, .*ucf101"):
-        open_dataset(spec(tmp_path, name="ucf202"), cache_dir=tmp_path / "cache")
+        scan(tmp_path, name="ucf202")
 
 
 def test_a_missing_root_is_named(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from data import Dataset
-from workers.training.inputs import open_task
+from data import Dataset, open_dataset
 from workers.training.reproducibility import Runtime
 
 from .tiny import make_videos, tiny_task
@@ -30,7 +29,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset(videos: Path, cache_dir: Path) -> Dataset:
     """The data set, prepared."""
-    return open_task(tiny_task(videos).dataset, cache_dir=cache_dir)
+    return open_dataset(tiny_task(videos).dataset, cache_dir=cache_dir)
 
 
 @pytest.fixture

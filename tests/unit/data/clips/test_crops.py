@@ -73,9 +73,11 @@ def test_multi_scale_boxes_have_tsns_sides_and_places() -> None:
 
 
 def test_corner_boxes_are_squares_in_five_places() -> None:
-    boxes = drawn(100, 140, AugmentSpec(crop="corner", scales=(0.6,)), 500)
-    assert {corner(box) for box in boxes} == {(0, 0), (0, 80), (40, 0), (40, 80), (20, 40)}
-    assert {(box.height, box.width) for box in boxes} == {(60, 60)}
+    boxes = drawn(100, 140, AugmentSpec(crop="corner"), 500)
+    assert {(box.height, box.width) for box in boxes} == {(side, side) for side in (100, 87, 75, 66)}
+    of_three_quarters = {corner(box) for box in boxes if box.height == 75}
+    # The middle of 25 is rounded up, that of 65 too.
+    assert of_three_quarters == {(0, 0), (0, 65), (25, 0), (25, 65), (13, 33)}
 
 
 def test_short_side_boxes_are_slowfasts_crops_before_resizing() -> None:

@@ -25,7 +25,7 @@ from data.stores.raw import RawStore
 from data.synthetic.dataset import write_video
 
 CLIP = ClipSpec(frames=4, stride=2, size=24)
-AUGMENT = AugmentSpec(scale_min=0.3, flip=0.5, brightness=0.3, contrast=0.3)
+AUGMENT = AugmentSpec(scale_min=0.3, flip=0.5, jitter=0.3)
 
 
 def assert_equal(first: Iterable[ClipBatch], second: Iterable[ClipBatch]) -> None:
@@ -117,7 +117,9 @@ def test_an_epoch_can_be_entered_at_any_batch(tiny: Dataset, start_batch: int, p
 
 @pytest.mark.parametrize(("prefetch", "readers"), [(1, 1), (2, 2), (6, 4), (3, 9)])
 def test_the_number_of_readers_changes_nothing(tiny: Dataset, prefetch: int, readers: int) -> None:
-    augment = replace(AUGMENT, hue=0.1, randaugment_n=1, erase=0.3, mixup_alpha=0.8, cutmix_alpha=1.0)
+    augment = AUGMENT.model_copy(
+        update={"hue": 0.1, "randaugment_n": 1, "erase": 0.3, "mixup_alpha": 0.8, "cutmix_alpha": 1.0}
+    )
     rows = TrainingRows(clip=CLIP, augment=augment, seed=3)
     alone, together = (
         ClipLoader(tiny.stores, tiny.index.usable, rows, batch_size=3, prefetch=ahead, readers=threads)
@@ -288,7 +290,7 @@ class MadeFlow:
         return len(self._frames)
 
 
-BOTH = replace(CLIP, inputs=("rgb", "flow"), flow_pairs=3)
+BOTH = CLIP.model_copy(update={"inputs": ("rgb", "flow"), "flow_pairs": 3})
 
 
 def test_flow_goes_with_the_frames(tiny: Dataset) -> None:
@@ -312,7 +314,7 @@ def test_flow_goes_with_the_frames(tiny: Dataset) -> None:
 
 def test_flow_alone_sees_the_frames_that_rgb_would(tiny: Dataset) -> None:
     stores = {**tiny.stores, "flow": MadeFlow(tiny.stores["rgb"])}
-    alone = replace(BOTH, inputs=("flow",))
+    alone = BOTH.model_copy(update={"inputs": ("flow",)})
     first, second = (
         ClipLoader(stores, tiny.index.usable[:6], TrainingRows(clip=clip, augment=AUGMENT, seed=3), batch_size=6)
         for clip in (BOTH, alone)
@@ -322,7 +324,7 @@ def test_flow_alone_sees_the_frames_that_rgb_would(tiny: Dataset) -> None:
 
 
 def test_both_streams_are_mixed_and_turned_and_erased_alike(tiny: Dataset) -> None:
-    augment = replace(AUGMENT, erase=1.0, cutmix_alpha=1.0)
+    augment = AUGMENT.model_copy(update={"erase": 1.0, "cutmix_alpha": 1.0})
     rows = TrainingRows(clip=BOTH, augment=augment, seed=3)
     stores = {**tiny.stores, "flow": MadeFlow(tiny.stores["rgb"])}
     batch = next(ClipLoader(stores, tiny.index.usable[:6], rows, batch_size=6, num_classes=4).batches(0))
@@ -334,7 +336,7 @@ def test_both_streams_are_mixed_and_turned_and_erased_alike(tiny: Dataset) -> No
 
 
 def test_labels_of_a_mixed_batch_are_those_of_the_larger_parts(tiny: Dataset) -> None:
-    rows = TrainingRows(clip=CLIP, augment=replace(AUGMENT, mixup_alpha=0.8), seed=3)
+    rows = TrainingRows(clip=CLIP, augment=AUGMENT.model_copy(update={"mixup_alpha": 0.8}), seed=3)
     train = ClipLoader(tiny.stores, tiny.index.usable, rows, batch_size=6)
     label = {clip.id: clip.label for clip in tiny.index.usable}
     for epoch in range(3):
@@ -379,7 +381,7 @@ def test_a_corrupt_clip_ends_the_epoch_by_name(tiny: Dataset) -> None:
             super().read_into(id_, indices, box, target)
 
     stores: dict[Stream, FrameStore] = {"flow": Corrupt(tiny.stores["rgb"])}
-    rows = TrainingRows(clip=replace(BOTH, inputs=("flow",)), augment=AUGMENT, seed=3)
+    rows = TrainingRows(clip=BOTH.model_copy(update={"inputs": ("flow",)}), augment=AUGMENT, seed=3)
     for prefetch in (0, 3):
         with pytest.raises(CacheError, match=r"Shrink/v_Shrink_.* is damaged"):
             list(ClipLoader(stores, tiny.index.usable, rows, batch_size=2, prefetch=prefetch))

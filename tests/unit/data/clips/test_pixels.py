@@ -67,15 +67,15 @@ def test_a_flip_mirrors_left_and_right_and_nothing_else() -> None:
 
 
 def test_axes_and_normalisation() -> None:
-    frames = torch.zeros((3, 8, 8, 3), dtype=torch.uint8)
-    frames[1, :4, :, 2] = 255  # blue, second frame, upper half
-    clip = ClipSpec(frames=3, size=8, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.2))
+    frames = torch.zeros((3, 16, 16, 3), dtype=torch.uint8)
+    frames[1, :8, :, 2] = 255  # blue, second frame, upper half
+    clip = ClipSpec(frames=3, size=16, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.2))
     ours = rgb(frames, whole(frames), clip)
-    assert ours.shape == (3, 3, 8, 8)
+    assert ours.shape == (3, 3, 16, 16)
     assert ours.dtype == torch.float32
     black = torch.tensor([-0.1 / 0.5, -0.2 / 0.25, -0.3 / 0.2])
-    expected = black[:, None, None, None].repeat(1, 3, 8, 8)
-    expected[2, 1, :4] = (1 - 0.3) / 0.2
+    expected = black[:, None, None, None].repeat(1, 3, 16, 16)
+    expected[2, 1, :8] = (1 - 0.3) / 0.2
     torch.testing.assert_close(ours, expected)
 
 
@@ -156,7 +156,8 @@ def test_the_mean_vector_of_each_field_can_be_taken_out() -> None:
     fields = noise(3, 20, 20, 2)
     stacks = torch.tensor([[[0, 1], [1, 2]]])
     plain, centred = (
-        flow_clips([fields], stacks, [whole(fields)], replace(PLAIN, flow_centring=how)) for how in ("zero", "mean")
+        flow_clips([fields], stacks, [whole(fields)], PLAIN.model_copy(update={"flow_centring": how}))
+        for how in ("zero", "mean")
     )
     torch.testing.assert_close(centred, plain - plain.mean((3, 4), keepdim=True))
 
@@ -188,7 +189,7 @@ def test_what_moves_pixels_moves_vectors_alike(operation: Operation) -> None:
     a, b = torch.tensor([36.0, 44.0]), torch.tensor([47.0, 40.0])
     before, after = (warped(spot(float(place[0]), float(place[1])), operation, [0.0]) for place in (a, b))
     moved = centre_of(after) - centre_of(before)
-    clip = replace(PLAIN, size=81)
+    clip = PLAIN.model_copy(update={"size": 81})
     fields = flow_of(*(b - a).tolist(), size=(81, 81))
     (made,) = flow_clips([fields], torch.tensor([[[0], [1]]]), [replace(whole(fields), operations=(operation,))], clip)
     ours = (made * (255 * FLOW_STD))[:, 0, 40, 40].double()
@@ -217,7 +218,7 @@ def test_a_point_above_the_centre_goes_where_the_operation_says(
 
 
 def test_moved_pictures_are_filled_with_the_mean_colour() -> None:
-    clip, frames = replace(PLAIN, mean=(0.4, 0.6, 0.2), std=(1.0, 1.0, 1.0)), noise(2, 20, 20, 3)
+    clip, frames = PLAIN.model_copy(update={"mean": (0.4, 0.6, 0.2), "std": (1.0, 1.0, 1.0)}), noise(2, 20, 20, 3)
     ours = rgb(frames, replace(whole(frames), operations=(Operation(name="translate_x", amount=0.5),)), clip)
     torch.testing.assert_close(ours[..., :10], torch.zeros(3, 2, 20, 10), atol=1e-6, rtol=0)
     torch.testing.assert_close(ours[..., 10:], rgb(frames, whole(frames), clip)[..., :10])

@@ -128,7 +128,7 @@ def flowing(tmp_path: Path) -> Callable[..., Index]:
 
 
 def stored(index: Index, root: Path, **changes: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    spec = DatasetSpec(**{"name": "made", "root": root, "short_side": 96, "flow": "dis", **changes})
+    spec = DatasetSpec(**{"name": "ucf101", "root": root, "short_side": 96, "flow": "dis", **changes})
     return prepare(index, spec, root / "cache")["flow"].video("clip")
 
 

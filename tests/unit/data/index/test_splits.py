@@ -145,11 +145,11 @@ def test_a_share_is_that_many_groups_of_every_class(share: str, groups: int) -> 
 
 
 def test_a_seed_draws_other_groups_and_always_the_same() -> None:
-    drawn = [held_out(spread(), seed=seed) for seed in (0, 1, 2, 0)]
+    drawn = [held_out(spread(), split_seed=seed) for seed in (0, 1, 2, 0)]
     assert drawn[0] == drawn[3]
     assert len({frozenset(each) for each in drawn}) == 3
     assert all(len(each) == 6 for each in drawn)
-    assert held_out(spread()[::-1], seed=0) == drawn[0]
+    assert held_out(spread()[::-1], split_seed=0) == drawn[0]
 
 
 def test_groups_that_no_split_tests_on_are_held_out_first() -> None:
@@ -164,7 +164,9 @@ def test_groups_that_no_split_tests_on_are_held_out_first() -> None:
 @pytest.mark.parametrize("seed", [None, 4])
 @pytest.mark.parametrize("folds", [2, 5, 18])
 def test_folds_part_the_groups_evenly(folds: int, seed: int | None) -> None:
-    parts = [held_out(spread(), validation="kfold", folds=folds, fold=fold, seed=seed) for fold in range(1, folds + 1)]
+    parts = [
+        held_out(spread(), validation="kfold", folds=folds, fold=fold, split_seed=seed) for fold in range(1, folds + 1)
+    ]
     assert set.union(*parts) == {each.group for each in spread()}
     assert sum(map(len, parts)) == 36
     for name in ("Run", "Walk"):
@@ -194,7 +196,7 @@ def test_clips_of_unknown_source_are_drawn_at_random_with_a_warning(validation: 
     split = make_split(clips, SplitSpec(validation=validation))  # type: ignore[arg-type]  # one of the literals
     assert len(split.validation) == 12
     assert "may share their source" in split.notes[0]
-    other = make_split(clips, SplitSpec(validation=validation, seed=1))  # type: ignore[arg-type]  # one of the literals
+    other = make_split(clips, SplitSpec(validation=validation, split_seed=1))  # type: ignore[arg-type]  # one of the literals
     assert set(other.validation) != set(split.validation)
 
 
@@ -263,7 +265,7 @@ OFFICIAL = st.lists(
     max_size=40,
 )
 SPECS = st.one_of(
-    st.builds(SplitSpec, held_out=st.sampled_from(["1of6", "1of2"]), seed=st.none() | st.integers(0, 3)),
+    st.builds(SplitSpec, held_out=st.sampled_from(["1of6", "1of2"]), split_seed=st.none() | st.integers(0, 3)),
     st.builds(SplitSpec, validation=st.just("kfold"), folds=st.just(3), fold=st.integers(1, 3)),
 )
 

@@ -46,7 +46,7 @@ def index(folder: Path) -> Index:
 
 @pytest.fixture(scope="module", params=FORMS)
 def store(request: pytest.FixtureRequest, index: Index, folder: Path) -> ShardStore:
-    spec = DatasetSpec(name="made", root=folder, short_side=64, store=request.param)
+    spec = DatasetSpec(name="ucf101", root=folder, short_side=64, store=request.param)
     return prepare(index, spec, folder / "cache")["rgb"]
 
 
@@ -128,13 +128,13 @@ def test_an_unknown_clip_is_an_error(store: ShardStore) -> None:
 
 
 def test_the_mapped_frames_cannot_be_written(index: Index, folder: Path) -> None:
-    spec = DatasetSpec(name="made", root=folder, short_side=64, store="raw")
+    spec = DatasetSpec(name="ucf101", root=folder, short_side=64, store="raw")
     with pytest.raises(ValueError, match="read-only"):
         prepare(index, spec, folder / "cache")["rgb"].video("even")[:] = 0
 
 
 def test_tiny_videos_give_what_ffmpeg_decodes_from_the_start(index: Index, folder: Path) -> None:
-    spec = DatasetSpec(name="made", root=folder, short_side=64, store="tinyvideo")
+    spec = DatasetSpec(name="ucf101", root=folder, short_side=64, store="tinyvideo")
     store = prepare(index, spec, folder / "cache")["rgb"]
     shard = (store.folder / "shard-00000.bin").read_bytes()
     row = store.manifest.rows["even"]
@@ -164,7 +164,7 @@ DAMAGES: dict[str, tuple[str, str, Callable[[bytes], bytes] | None, str]] = {
 @pytest.mark.parametrize("case", DAMAGES)
 def test_a_damaged_cache_is_refused(index: Index, folder: Path, tmp_path: Path, case: str) -> None:
     form, file, damage, message = DAMAGES[case]
-    spec = DatasetSpec(name="made", root=folder, short_side=64, store=form)  # type: ignore[arg-type]  # one of FORMS
+    spec = DatasetSpec(name="ucf101", root=folder, short_side=64, store=form)  # type: ignore[arg-type]  # one of FORMS
     damaged = prepare(index, spec, tmp_path)["rgb"].folder / file
     if damage is None:
         damaged.unlink()

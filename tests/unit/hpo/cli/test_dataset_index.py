@@ -144,7 +144,7 @@ def test_export_writes_lists_that_read_back(demo: Path, run: Run, tmp_path: Path
         (("scan", "{demo}/nowhere"), "there is no folder"),
         (("scan", "{demo}", "--name", "hmdb51"), "no <class>_test_split1.txt"),
         (("scan", "{demo}", "--group-pattern", "("), "not a regular expression"),
-        (("split", "{demo}", "--validation", "some"), "validation is 'some'; it must be one of"),
+        (("split", "{demo}", "--validation", "some"), "validation is 'some'; it must be 'groups', 'kfold'"),
         (("split", "{demo}", "--validation", "official"), "no validation list of split 1"),
         (("split", "{demo}", "--held-out", "half"), "such as 3of18"),
         (("split", "{demo}", "--split", "9"), "no train clips of split 9"),

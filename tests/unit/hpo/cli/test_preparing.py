@@ -43,10 +43,10 @@ def test_the_estimate_comes_first_and_preparing_again_says_so(videos: Path, tmp_
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--store", "zip"), "store is 'zip'; it must be one of"),
-        (("--frames", "some"), "frames_kept is 'some'; it must be"),
+        (("--store", "zip"), "store is 'zip'; it must be 'auto', 'raw'"),
+        (("--frames", "some"), "frames_kept: 'some' is neither"),
         (("--flow", "listed"), "came without optical flow"),
-        (("--flow", "raft"), "flow_weights is None; it must be the path of RAFT's weights"),
+        (("--flow", "raft"), "flow_weights: flow raft needs the path of its weights"),
     ],
 )
 def test_mistakes_are_reported_in_one_sentence(

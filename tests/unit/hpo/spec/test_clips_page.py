@@ -6,14 +6,14 @@ import re
 
 import pytest
 
-from hpo.spec import AugmentConfig, ClipConfig
+from data.specs import AugmentSpec, ClipSettings
 from tests.conftest import CHECKOUT
 
 PAGE = (CHECKOUT / "docs" / "clips.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| `((?:clip|augment)\.\w+)` \| `?([^|`]+?)`? \|", PAGE, re.MULTILINE))
 SETTINGS = {
     f"{group}.{name}": field.default
-    for group, config in (("clip", ClipConfig), ("augment", AugmentConfig))
+    for group, config in (("clip", ClipSettings), ("augment", AugmentSpec))
     for name, field in config.model_fields.items()
 }
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from hpo.spec import DatasetConfig, TrainingConfig
+from data import DatasetSpec, open_dataset
+from hpo.spec import TrainingConfig
 from hpo.trial import FailureKind
 from models import create_model
 from workers.errors import DivergedError, TimeLimitError
 from workers.training.failure import MESSAGE_CHARACTERS, classify
-from workers.training.inputs import open_task
 from workers.training.model import build_model
 
 from ..tiny import tiny_config
@@ -91,8 +91,8 @@ def test_a_model_that_cannot_be_built_or_fed_is_invalid(build: Callable[[], Any]
 
 
 def test_a_missing_data_set_is_invalid_and_names_its_folder(tmp_path: Path) -> None:
-    missing = DatasetConfig(root=str(tmp_path / "nowhere"))
-    failure = classify(_raised(lambda: open_task(missing, cache_dir=tmp_path)))
+    missing = DatasetSpec(root=str(tmp_path / "nowhere"))
+    failure = classify(_raised(lambda: open_dataset(missing, cache_dir=tmp_path)))
     assert failure.kind is FailureKind.INVALID
     assert str(tmp_path / "nowhere") in failure.message
     assert "Traceback" not in failure.message

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from data import Dataset
+from data import Dataset, DatasetSpec, open_dataset
 from data.synthetic.dataset import make_demo_dataset
-from hpo.spec import DatasetConfig, TrainingConfig
-from workers.training.inputs import open_task
+from hpo.spec import TrainingConfig
 from workers.training.reproducibility import Runtime
 from workers.training.trainer import Trainer
 
@@ -35,7 +34,7 @@ def moving(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     root = make_demo_dataset(
         folder / "videos", classes=CLASSES, groups=8, clips_per_group=8, frames=(12, 16), size=(48, 48), seed=2
     )
-    return open_task(DatasetConfig(root=str(root), short_side=48), cache_dir=folder / "cache")
+    return open_dataset(DatasetSpec(root=str(root), short_side=48), cache_dir=folder / "cache")
 
 
 def validation_accuracies(dataset: Dataset, model: dict[str, object], *, epochs: int) -> list[float]:

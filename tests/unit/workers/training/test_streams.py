@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from data import Dataset, DatasetError
-from hpo.spec import DatasetConfig, TrainingConfig
+from data import Dataset, DatasetError, DatasetSpec, open_dataset
+from hpo.spec import TrainingConfig
 from models import InvalidModelError
-from workers.training.inputs import clip_spec, open_task
+from workers.training.inputs import clip_spec
 from workers.training.model import build_model
 from workers.training.reproducibility import Runtime
 from workers.training.scoring import score
@@ -40,7 +40,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def flowing(videos: Path, cache_dir: Path) -> Dataset:
     """The tiny set with optical flow."""
-    return open_task(DatasetConfig(root=str(videos), short_side=32, flow="dis"), cache_dir=cache_dir)
+    return open_dataset(DatasetSpec(root=str(videos), short_side=32, flow="dis"), cache_dir=cache_dir)
 
 
 def trained(dataset: Dataset, runtime: Runtime, *, epochs: int = 1, drop: str = "", **changes: Any) -> Trainer:
@@ -119,8 +119,8 @@ def test_an_image_classifier_is_trained_on_clips_of_one_frame(tmp_path: Path, ru
             picture = rng.integers(0, 100, (40, 48, 3), dtype=np.uint8)
             picture[..., channel] += 120
             cv2.imwrite(str(tmp_path / "set" / name / f"{number:02d}.png"), picture)
-    config = DatasetConfig(name="auto", root=str(tmp_path / "set"), validation="random", short_side=32)
-    opened = open_task(config, cache_dir=tmp_path / "cache")
+    config = DatasetSpec(name="auto", root=str(tmp_path / "set"), validation="random", short_side=32)
+    opened = open_dataset(config, cache_dir=tmp_path / "cache")
     trainer = Trainer(TrainingConfig.from_flat(PICTURES), epochs=12, dataset=opened, runtime=runtime)
     assert trainer.run(interrupted=lambda: False, epoch_done=lambda _: None)
     assert trainer.curve[-1].metrics["val_top1"] == 1.0

@@ -1,0 +1,25 @@
+"""What a caller says about a data set, its clips and their augmentation: one schema, for Python and for study specs.
+
+Nothing here touches a file or imports torch or numpy, so that a study can be checked without them.
+"""
+
+from .augment import AugmentSpec, CropKind
+from .clip import ClipSettings, ClipSpec, FlowCentring, Padding, Sampling, Stream
+from .dataset import LAYOUTS, DatasetSpec, FlowKind, SplitSpec, StoreKind, Validation
+
+__all__ = [
+    "LAYOUTS",
+    "AugmentSpec",
+    "ClipSettings",
+    "ClipSpec",
+    "CropKind",
+    "DatasetSpec",
+    "FlowCentring",
+    "FlowKind",
+    "Padding",
+    "Sampling",
+    "SplitSpec",
+    "StoreKind",
+    "Stream",
+    "Validation",
+]
