@@ -1,4 +1,4 @@
-"""The `hpo-worker` command."""
+"""The `hpo-worker` command. What needs the other packages is imported once they are known to be ours."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hpo.errors import AuthenticationError, HpoError, PermissionDeniedError, SetupError
 from hpo.installation import check_installation
-from hpo.protocol import WorkerInfo
 from hpo.settings import Settings
 
 from .device.detection import Device, cpu_device, gpu_device
-from .lease.client import ApiClient
-from .lease.worker import Worker, WorkerConfig
+
+if TYPE_CHECKING:
+    from hpo.protocol import WorkerInfo
 
 EXIT_FAILURE = 1
 EXIT_TOKEN = 5
@@ -64,6 +64,9 @@ def run(
 
     SIGTERM or Ctrl-C writes a checkpoint and gives the trial back; a second one ends at once.
     """
+    from .lease.client import ApiClient
+    from .lease.worker import Worker, WorkerConfig
+
     settings = Settings.load(home=home, url=url, token_file=token_file)
     if settings.token is None:
         raise SetupError(
@@ -118,6 +121,8 @@ def _device(*, gpu: int | None, cpu: bool, threads: int | None, deterministic: b
 
 
 def _info(device: Device, name: str | None) -> WorkerInfo:
+    from hpo.protocol import WorkerInfo
+
     host = socket.gethostname()
     # A machine may have several CPU workers, which differ in their process; a GPU has one worker.
     default = f"{host}:cpu-{os.getpid()}" if device.kind == "cpu" else f"{host}:{device.label}"

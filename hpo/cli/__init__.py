@@ -3,22 +3,30 @@
 Each command imports the packages it needs when it runs, so that `hpo study create` does not wait for PyTorch.
 """
 
-# Importing these modules adds their commands: each registers itself with the root in `app`.
-from . import (  # noqa: F401
-    database,
-    dataset_index,
-    datasets,
-    demo,
-    doctor,
-    guesses,
-    models,
-    preparing,
-    results,
-    serve,
-    studies,
-    tokens,
-    train,
-)
+from contextlib import suppress
+
+from ..errors import SetupError
+from ..installation import check_installation
 from .app import main
+
+# Where another package shadows one of ours, `main` says so; the commands could not even be imported.
+with suppress(SetupError):
+    check_installation()
+    # Importing these modules adds their commands: each registers itself with the root in `app`.
+    from . import (  # noqa: F401
+        database,
+        dataset_index,
+        datasets,
+        demo,
+        doctor,
+        guesses,
+        models,
+        preparing,
+        results,
+        serve,
+        studies,
+        tokens,
+        train,
+    )
 
 __all__ = ["main"]

@@ -37,10 +37,12 @@ def test_the_packages_stand_in_one_folder() -> None:
     check_installation()
 
 
-def test_a_package_that_shadows_ours_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["hpo.cli.main(['models'])", "workers.cli.main(['--cpu'])"])
+def test_a_package_that_shadows_ours_is_named(command: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "__init__.py").touch()
-    done = _run("import sys; sys.path.insert(0, '.'); import hpo.cli; hpo.cli.main(['models'])", tmp_path)
+    module = command.partition(".main")[0]
+    done = _run(f"import sys; sys.path.insert(0, '.'); import {module}; {command}", tmp_path)
     assert done.returncode == 1
     assert f"'data' is imported from {tmp_path}" in done.stderr
     assert "Traceback" not in done.stderr
