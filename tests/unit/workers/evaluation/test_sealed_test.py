@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from data import ClipLoader, Dataset
-from hpo.spec import DatasetConfig
+from data import ClipLoader, Dataset, DatasetSpec, open_dataset
 from workers.checkpoints.contents import writer
 from workers.checkpoints.folder import TrialFolder
 from workers.device.detection import Device, cpu_device
 from workers.errors import CheckpointError
 from workers.evaluation import sealed_test
 from workers.evaluation.sealed_test import FinalScore, evaluate_final
-from workers.training.inputs import clip_spec, open_task
+from workers.training.inputs import clip_spec
 from workers.training.reproducibility import Runtime
 from workers.training.scoring import Score, score
 from workers.training.trainer import Trainer, final_state
@@ -67,7 +66,7 @@ def test_the_score_is_that_of_the_mean_probability_of_the_views(
     progress: list[tuple[int, int]] = []
     found = evaluated(checkpoint, videos, own_cache, progress=lambda done, total: progress.append((done, total)))
     trainer.model.eval()
-    opened = open_task(tiny_task(videos).dataset, cache_dir=own_cache)
+    opened = open_dataset(tiny_task(videos).dataset, cache_dir=own_cache)
     loader = opened.test_loader(reason="check", clip=clip_spec(trainer.config), batch_size=6, views=2, crops=3)
     right = 0
     for batch in loader:
@@ -168,7 +167,7 @@ def test_a_gpu_is_the_only_one_that_the_process_sees(
     monkeypatch.setattr(sealed_test, "prepare", prepare)
     gpu = Device(kind="cuda", label="cuda:1", threads=5, visible="3", bf16=True, deterministic=True)
     with pytest.raises(_PreparedError):
-        evaluate_final(checkpoint, DatasetConfig(root=str(videos)), cache_dir=tmp_path, device=gpu, reason="x")
+        evaluate_final(checkpoint, DatasetSpec(root=str(videos)), cache_dir=tmp_path, device=gpu, reason="x")
     assert seen == [Runtime(device=torch.device("cuda"), threads=5, bf16=True, deterministic=True)]
     expected = ("0,1,2,3", "FASTEST_FIRST") if started else ("3", "PCI_BUS_ID")
     assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"]) == expected
