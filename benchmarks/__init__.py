@@ -1,1 +1,1 @@
-"""Measurements: `run.py` for the parts, `optimizer` for the quality of the search."""
+"""Benchmarks: `run.py` for the parts, `optimizer` for the quality of the search."""

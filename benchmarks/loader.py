@@ -1,9 +1,9 @@
-"""Measure the loader beside what it replaces: `python -m benchmarks.loader [--json FILE]`. Asserts nothing.
+"""Measure the loader against the alternatives: `python -m benchmarks.loader [--json FILE]`. Asserts nothing.
 
-Everything runs in one process with one thread, in turns, so that what else runs on the machine hits all alike; figures
+Everything runs in one process with one thread, in turns, so that other load on the machine affects all alike. Figures
 are clips per CPU second of one core, the median of the turns. A clip is 32 frames, every second one, from a random
 start, and a random crop of 112 x 112 pixels at short side 128: bytes on the host, ready to be copied to the device.
-Without a folder of videos (`--videos`; UCF101's own sizes and codec are what counts) a set of that size is generated.
+Without a folder of videos (`--videos`, best in UCF101's size and codec) a set of that size is generated.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Results = dict[str, Any]
 
 
 def main() -> None:
-    """Run what was asked for and print it."""
+    """Run the requested parts and print their figures."""
     parts = {"speed": bench_speed, "step": bench_step, "memory": bench_memory, "index": bench_index}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[[], *parts], help="what to run; all without a name")
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def _lend_ffmpeg() -> None:
-    """Start again with the FFmpeg that PyAV brings where torchcodec finds none, which it wants from the system."""
+    """Restart this program with the FFmpeg libraries of PyAV, if torchcodec does not find any on the system."""
     libraries = Path(av.__file__).parents[1] / "av.libs"
     found = {path: re.match(r"(lib(?:av|sw)[a-z]+)-\w+(\.so\.\d+)", path.name) for path in libraries.glob("lib*")}
     names = {path: match[1] + match[2] for path, match in found.items() if match is not None}
@@ -102,7 +102,7 @@ def _lend_ffmpeg() -> None:
 
 
 def _videos(root: Path, options: argparse.Namespace) -> Path:
-    """Lay out the set as class folders: copies of the given videos, or generated ones."""
+    """Return the folder of the set, laid out as class folders: copies of the given videos, or generated ones."""
     if options.videos is None:
         return make_demo_dataset(
             root,
@@ -124,14 +124,14 @@ def _videos(root: Path, options: argparse.Namespace) -> Path:
 
 
 def _open(root: Path, folder: Path, store: str) -> Dataset:
-    spec = DatasetSpec(name="auto", root=root, validation="random", short_side=SHORT_SIDE, store=store)  # type: ignore[arg-type]  # one of its words
+    spec = DatasetSpec(name="auto", root=root, validation="random", short_side=SHORT_SIDE, store=store)  # type: ignore[arg-type]  # a StoreKind
     if (root / "annotations").is_dir():
-        spec = DatasetSpec(name="ucf101", root=root, short_side=SHORT_SIDE, store=store)  # type: ignore[arg-type]  # one of its words
+        spec = DatasetSpec(name="ucf101", root=root, short_side=SHORT_SIDE, store=store)  # type: ignore[arg-type]  # a StoreKind
     return open_dataset(spec, cache_dir=folder / "cache")
 
 
 def bench_speed(root: Path, folder: Path, options: argparse.Namespace) -> Results:
-    """Clips per CPU second of every store and every peer."""
+    """Return the clips per CPU second of every store and every peer."""
     kinds = [kind for kind in get_args(StoreKind) if kind != "auto"]
     stores = {kind: _open(root, folder, kind) for kind in kinds}
     raw = stores["raw"]
@@ -178,7 +178,7 @@ def _in_turns(peers: Sequence[Peer], requests: Sequence[Request], *, turns: int)
 
 
 def bench_step(root: Path, folder: Path, options: argparse.Namespace) -> Results:
-    """Wall time of a training step whose batch comes from the loader, against one whose batch is there already."""
+    """Return the wall time of a training step with a batch from the loader, and with a batch already in memory."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dataset = _open(root, folder, "raw")
     rows = TrainingRows(clip=CLIP, augment=AugmentSpec(), seed=0)
@@ -217,7 +217,7 @@ def bench_step(root: Path, folder: Path, options: argparse.Namespace) -> Results
 
 
 def bench_memory(root: Path, folder: Path, options: argparse.Namespace) -> Results:
-    """Memory that no file backs, while the loader delivers clip after clip."""
+    """Return the anonymous memory of this process while the loader delivers clip after clip."""
     dataset = _open(root, folder, "raw")
     rows = TrainingRows(clip=CLIP, augment=AugmentSpec(), seed=0)
     loader = ClipLoader(dataset.stores, dataset.index.usable, rows, batch_size=BATCH, prefetch=2, readers=2)
@@ -239,7 +239,7 @@ def _anonymous_mib() -> float:
 
 
 def bench_index(root: Path, folder: Path, options: argparse.Namespace) -> Results:
-    """Opening an index of as many clips as UCF101 has."""
+    """Return the seconds that opening an index with the number of clips of UCF101 takes."""
     path = folder / "index.json"
     write_index(_ucf101(), path)
     seconds = []

@@ -1,4 +1,4 @@
-"""What the loader is measured beside, and the loader itself, each as a way to deliver the same clips."""
+"""The loader and its peers, each as a function that delivers the same clips."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COPY = "copy of the boxes from the page cache"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One clip to be delivered: what every peer is asked for."""
+    """One clip that every peer must deliver."""
 
     record: ClipRecord
     indices: np.ndarray[Any, Any]
@@ -43,7 +43,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """A way to deliver clips, and how many are asked of it in a turn."""
+    """A way to deliver clips, and the number of clips that it delivers per turn."""
 
     name: str
     deliver: Callable[[Sequence[Request]], None]
@@ -58,15 +58,15 @@ def _known(value: T | None) -> T:
 
 
 def _target() -> np.ndarray[Any, np.dtype[np.uint8]]:
-    # Twice a batch, since one is read while another is used.
+    # Twice a batch, because one is read while another is used.
     return np.empty((2 * BATCH, CLIP.frames, CROP, CROP, 3), np.uint8)
 
 
 def copies(raw: Dataset, clips: int) -> Iterator[Peer]:
     """Yield the physical limit: the same bytes, already decoded, copied by numpy.
 
-    Once from the page cache, where processes can share them, and once from memory of this process alone, whose larger
-    pages are quicker to find.
+    Once from the page cache, where processes can share them, and once from private memory of this process, where larger
+    pages make access faster.
     """
     store: Any = raw.stores["rgb"]
     shared = {record.id: store.video(record.id) for record in raw.index.usable}
@@ -105,7 +105,7 @@ def loaders(stores: Mapping[str, Dataset], clips: int) -> Iterator[Peer]:
 
 
 def _delivery(dataset: Dataset, augment: AugmentSpec, *, floats: bool) -> Callable[[Sequence[Request]], None]:
-    """Return a peer that is the loader itself, which draws what it reads."""
+    """Return the delivery by our loader, which draws its own clips instead of those requested."""
     rows = TrainingRows(clip=CLIP, augment=augment, seed=0)
     loader = ClipLoader(dataset.stores, dataset.index.usable, rows, batch_size=BATCH)
 
@@ -122,7 +122,7 @@ def _delivery(dataset: Dataset, augment: AugmentSpec, *, floats: bool) -> Callab
 
 
 def decoders(root: Path, clips: int) -> Iterator[Peer]:
-    """Yield decoding on the fly, as loaders without a cache do."""
+    """Yield peers that decode on the fly, as loaders without a cache do."""
     import av
     from av.video.reformatter import VideoReformatter
 
@@ -163,7 +163,7 @@ def decoders(root: Path, clips: int) -> Iterator[Peer]:
 
 
 def jpegs(root: Path, raw: Dataset, folder: Path, clips: int) -> Iterator[Peer]:
-    """Yield frames extracted as JPEG files, read by Pillow, cut by torchvision: as frame folders are trained on."""
+    """Yield peers that read extracted JPEG files with Pillow and crop with torchvision, as usual for frame folders."""
     from PIL import Image
     from torchvision.transforms import v2
 

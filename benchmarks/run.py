@@ -1,7 +1,7 @@
-"""Measure what docs/benchmarks.md quotes: `make bench`. Prints Markdown tables; asserts nothing.
+"""Measure the figures of docs/benchmarks.md: `make bench`. Prints Markdown tables; asserts nothing.
 
-Times are those of one process with one thread unless a row says otherwise. CPU seconds are quoted where the machine
-may be shared, since they hardly depend on what else runs.
+Times are those of one process with one thread unless a row says otherwise. CPU seconds are given where the machine may
+be shared, because they depend little on other load.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Row = tuple[str, ...]
 
 
 def main() -> None:
-    """Run the benchmarks that were asked for."""
+    """Run the requested benchmarks."""
     benches: dict[str, Callable[[], None]] = {
         "optimizer": bench_optimizer,
         "loader": bench_loader,
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def bench_optimizer() -> None:
-    """CPU seconds of one ask after one tell, six parameters, Ax."""
+    """Print the CPU seconds of one ask after one tell, with six parameters and Ax."""
     rows = []
     for trials in (10, 25, 50):
         asked = []
@@ -70,7 +70,7 @@ def bench_optimizer() -> None:
 
 
 def bench_loader() -> None:
-    """Clips per CPU second from the cache to the augmented float batch, and the cost of preparing."""
+    """Print the clips per CPU second from the cache to the augmented float batch, and the cost of preparing."""
     with _folder() as folder:
         wall, cpu = time.perf_counter(), time.process_time()
         root = make_demo_dataset(folder / "videos", frames=40, groups=10, clips_per_group=5)
@@ -90,7 +90,7 @@ def bench_loader() -> None:
 
 
 def bench_training_step() -> None:
-    """Seconds per clip of a training step at the demo's size, and at a real size where there is a GPU."""
+    """Print the seconds per clip of a training step at the demo's size, and at a real size if there is a GPU."""
     cases = [("slowfast_r18", 8, 32, {"width": 16, "beta_inv": 4}), ("r2plus1d_18", 8, 32, {"width": 8})]
     rows = [
         _step(name, frames=16, size=size, batch=batch, hparams=hparams, device="cpu")
@@ -129,7 +129,7 @@ def _step(
 
 
 def bench_claims() -> None:
-    """Latency of a claim with 16 claimers at once and 500 waiting trials, in the store."""
+    """Print the latency of a claim in the store, with 16 simultaneous claims and 500 suggested trials."""
     with _folder() as folder, EmbeddedPostgres(folder / "postgres") as url:
         migrate(url)
         database = Database(url)

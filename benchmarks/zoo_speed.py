@@ -1,8 +1,8 @@
-"""Measure training steps beside the modules that people would use instead: `python benchmarks/zoo_speed.py`.
+"""Compare training steps with those of other libraries' models: `python benchmarks/zoo_speed.py`.
 
-SlowFast against pytorchvideo's, the others against torchvision's, of the same shape and as many parameters. A step is
-forward, cross-entropy, backward and SGD with momentum on a batch that is there already. The contestants of a model take
-turns, and a ratio is that of two steps of one turn, so that what else runs on the machine hits both alike; on a CPU,
+SlowFast is compared with pytorchvideo's, the others with torchvision's, of the same shape and number of parameters. A
+step is forward, cross-entropy, backward and SGD with momentum on a batch in memory. The contestants of a model take
+turns, and a ratio is that of two steps of one turn, so that other load on the machine affects both alike; on a CPU,
 seconds are those of one core. Asserts nothing about speed.
 
     python benchmarks/zoo_speed.py [MODEL ...] [--turns 7] [--variants same,defaults,...] [--json FILE]
@@ -51,7 +51,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """How a contestant runs."""
+    """The settings of a contestant."""
 
     ours: bool = True
     our_optimizer: bool = False
@@ -59,7 +59,7 @@ class Variant:
     compiled: bool = False
 
 
-# Small enough for a CPU; at the published clip on a GPU.
+# Shapes that are small enough for a CPU; GPUs get the published clips.
 CPU_SHAPES = {
     "slowfast_r50_4x16": Shape(clips=2, frames=32, size=112),
     "r2plus1d_18": Shape(clips=2, frames=8, size=112),
@@ -88,7 +88,7 @@ ON_CPU = ("peer", "same", "defaults", "channels_last", "peer+channels_last")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What one contestant did: seconds of a step in each turn."""
+    """The results of one contestant: the seconds of a step in each turn."""
 
     model: str
     shape: str
@@ -98,7 +98,7 @@ class Row:
     clips: int
     seconds: list[float]
     ratios: list[float]
-    """Speed beside the peer's in the same turn."""
+    """Speed relative to the peer's in the same turn."""
 
 
 def main() -> None:
@@ -144,11 +144,11 @@ def _machine() -> str:
 def measure(
     model: str, shape: Shape, names: list[str], *, device: torch.device, precision: str, turns: int
 ) -> list[Row]:
-    """Let the contestants of one model take turns, after a turn that does not count."""
+    """Return the rows of the contestants of one model, which take turns after a first turn that does not count."""
     steps = {name: _step(model, shape, VARIANTS[name], device, precision) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(turns + 1):
-        # Nobody always comes first.
+        # The order rotates, so that no contestant is always first.
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             taken = _time(steps[name], device)
             if turn:
@@ -182,7 +182,7 @@ def _time(step: Callable[[], None], device: torch.device) -> float:
 
 
 def _step(model: str, shape: Shape, variant: Variant, device: torch.device, precision: str) -> Callable[[], None]:
-    """Make a contestant; what it returns trains on one batch."""
+    """Return a function that trains a contestant on one batch."""
     net = (create_model(model, num_classes=CLASSES) if variant.ours else _peer(model, shape)).to(device).train()
     clips = torch.randn(shape.clips, 3, shape.frames, shape.size, shape.size, device=device)
     if variant.channels_last:
@@ -211,7 +211,7 @@ def _optimizer(net: nn.Module, variant: Variant) -> torch.optim.Optimizer:
 
 
 def _peer(model: str, shape: Shape) -> nn.Module:
-    """Make the module that others have; exits where it is not the same network."""
+    """Return the model of the other library; exit if it has another number of parameters."""
     peer = _slowfast(shape) if model == "slowfast_r50_4x16" else _torchvision(model, shape)
     ours = create_model(model, num_classes=CLASSES)
     sizes = [sum(parameter.numel() for parameter in net.parameters()) for net in (peer, ours)]
@@ -224,7 +224,7 @@ def _torchvision(model: str, shape: Shape) -> nn.Module:
     video = importlib.import_module("torchvision.models.video")
     net: nn.Module = getattr(video, model)(num_classes=CLASSES)
     if model == "s3d":
-        # It was written for 224 pixels; smaller images leave a smaller window to average over.
+        # It was written for 224 pixels; smaller images need a smaller averaging window.
         last = -(-shape.size // 16) // 2
         net.avgpool = nn.AvgPool3d((2, last, last), stride=1)
     return net
@@ -261,7 +261,7 @@ def _slowfast(shape: Shape) -> nn.Module:
 
 
 def header(device: torch.device, precision: str) -> str:
-    """Begin a table of Markdown."""
+    """Return the header of a Markdown table."""
     unit = "clips / CPU s" if device.type == "cpu" else "clips / s"
     columns = f"| model | clips | contestant | {unit} | x peer (least to most) |"
     return f"\n{device.type}, {precision}\n\n{columns}\n| --- | --- | --- | --- | --- |"

@@ -1,7 +1,7 @@
-"""Video models in plain PyTorch, found by name.
+"""Video models in plain PyTorch, created by name.
 
-Names, cards and checks need no torch; it is imported when :func:`create_model`,
-:class:`VideoModel` or :func:`load_weights` is first touched.
+Names, cards and checks do not need torch; it is imported when :func:`create_model`,
+:class:`VideoModel` or :func:`load_weights` is first used.
 
 A new architecture is two files: its cards in ``models/cards/`` and its modules in ``models/architectures/``.
 """

@@ -1,7 +1,7 @@
-"""What a model says about itself, as plain data: no torch is needed to read it.
+"""The cards of models: their options, clips and sizes as plain data, readable without torch.
 
-A card is a frozen :class:`ModelInfo`. The cards of one architecture stand in one file of
-:mod:`models.cards`; the modules that they build stand in a file of the same name beside this one.
+A card is a frozen :class:`ModelInfo`. The cards of one architecture are in one module of :mod:`models.cards`, and the
+networks that they build in the module of the same name in :mod:`models.architectures`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 Value = bool | int | float | str
-"""A hyperparameter's value: what JSON, YAML and a study's search space can hold."""
+"""The value of a hyperparameter, of a type that JSON, YAML and the search space of a study can hold."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,9 +21,9 @@ class Choice:
     values: tuple[Value, ...]
 
     def normalize(self, value: object) -> Value | None:
-        """Return the listed value that `value` stands for, or None if it is not listed.
+        """Return the listed value that equals `value`, or None.
 
-        Types count: neither ``1`` nor ``1.0`` stands for ``True``.
+        ``True`` equals neither ``1`` nor ``1.0`` here.
         """
         for known in self.values:
             if isinstance(value, bool) == isinstance(known, bool) and value == known:
@@ -75,7 +75,7 @@ FLAG = Choice(values=(False, True))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HParam:
-    """A hyperparameter of an architecture: what it accepts, what it is unless told, what it does."""
+    """A hyperparameter of an architecture: its accepted values, its default and its meaning."""
 
     name: str
     default: Value
@@ -85,9 +85,9 @@ class HParam:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchRange:
-    """A numeric range worth searching: a parameter of a study's space, by its flat name.
+    """A recommended numeric search range of a study's parameter, by its flat name.
 
-    `when` names parents and the values of theirs under which this one exists.
+    `when` holds (parent, values) pairs: the parameter exists only if each parent has one of its values.
     """
 
     name: str
@@ -98,21 +98,21 @@ class SearchRange:
     when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
 
     def as_spec(self) -> dict[str, object]:
-        """Return it as a study spec writes it."""
+        """Return the parameter as it is written in a study spec."""
         spec: dict[str, object] = {"type": "int" if self.integer else "float", "low": self.low, "high": self.high}
         return spec | ({"log": True} if self.log else {}) | _when_spec(self.when)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchChoice:
-    """A few values worth searching; numbers count as ordered. See :class:`SearchRange`."""
+    """A recommended set of search values; numbers are ordered. See :class:`SearchRange`."""
 
     name: str
     values: tuple[Value, ...]
     when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
 
     def as_spec(self) -> dict[str, object]:
-        """Return it as a study spec writes it."""
+        """Return the parameter as it is written in a study spec."""
         ordered = all(isinstance(value, int | float) and not isinstance(value, bool) for value in self.values)
         spec: dict[str, object] = {"type": "ordinal" if ordered else "categorical", "choices": list(self.values)}
         return spec | _when_spec(self.when)
@@ -129,8 +129,8 @@ def _when_spec(when: tuple[tuple[str, tuple[Value, ...]], ...]) -> dict[str, obj
 class Clip:
     """The clip that a model is published with.
 
-    `frames` are what the network sees, taken every `stride`-th from the video, at `size` x `size`
-    pixels. `mean` and `std` are per RGB channel, of values scaled to 0..1.
+    It has `frames` frames, every `stride`-th of the video, at `size` x `size` pixels. `mean` and `std` normalise the
+    RGB channels of values scaled to 0..1.
     """
 
     frames: int
@@ -142,7 +142,7 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Divides:
-    """A rule between two numbers of a configuration: `divisor` divides `of` without rest.
+    """A rule between two numbers of a configuration: `of` must be a multiple of `divisor`.
 
     Both are names of hyperparameters, or ``frames``: the clip's length.
     """
@@ -151,7 +151,7 @@ class Divides:
     of: str
 
     def broken_by(self, values: Mapping[str, object]) -> str | None:
-        """Return what is wrong with `values`, or None; a rule about an absent name holds."""
+        """Return what is wrong with `values`, or None; a rule about a missing name is satisfied."""
         divisor, of = values.get(self.divisor), values.get(self.of)
         if not isinstance(divisor, int) or not isinstance(of, int) or of % divisor == 0:
             return None
@@ -167,31 +167,31 @@ class ModelInfo:
 
     name: str
     family: str
-    """The architecture's name as people say it, shared by its sizes."""
+    """The common name of the architecture, shared by its sizes."""
     paper: str
     clip: Clip
-    """The default clip; a model takes any other that keeps the rules and the minima."""
+    """The default clip; a model takes any other clip that satisfies the rules and the minima."""
     builder: str
     """``"module:callable"``; the callable takes a :class:`ModelSettings` and returns the model."""
     hparams: tuple[HParam, ...]
     fixed: tuple[tuple[str, Value], ...] = ()
-    """What tells this model from its siblings of the same builder and may not be changed."""
+    """Arguments of the builder that define this model and cannot be changed."""
     rules: tuple[Divides, ...] = ()
     dropout: float = 0.5
-    """Probability before the classifier, unless told."""
+    """Default dropout probability before the classifier."""
     inputs: tuple[str, ...] = ("clip",)
-    """What the model is called with: one clip, or a tuple of them such as ``("rgb", "flow")``."""
+    """The inputs of the model: one clip, or a tuple of clips such as ``("rgb", "flow")``."""
     min_frames: int = 1
     min_size: int = 1
     """Fewest pixels of the clip's shorter side."""
     parameters: int | None = None
-    """Trainable numbers at 400 classes and every default; None where nobody has counted."""
+    """Trainable parameters at 400 classes with all defaults; None if they were not counted."""
     gflops: float | None = None
     """Billions of multiply-adds for one default clip, counting convolutions and matrix products."""
     search: tuple[SearchParameter, ...] = ()
-    """What is worth searching in this model; see :func:`models.search_space`."""
+    """Recommended search parameters of this model; see :func:`models.search_space`."""
     search_base: tuple[tuple[str, Value], ...] = ()
-    """Settings of the training run, by their flat names, for which the ranges of `search` are meant."""
+    """Settings of the training run, by their flat names, that the ranges of `search` assume."""
 
     def defaults(self) -> dict[str, Value]:
         """Return every hyperparameter at its default."""
@@ -200,14 +200,14 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSettings:
-    """Everything that a builder needs, checked: what :func:`models.create_model` hands to it."""
+    """The checked arguments that :func:`models.create_model` passes to a builder."""
 
     info: ModelInfo
     num_classes: int
     in_channels: int
     dropout: float
     hparams: Mapping[str, Value]
-    """Every hyperparameter of the card, none missing."""
+    """All hyperparameters of the card with their values."""
 
     def arguments(self) -> dict[str, Value]:
         """Return hyperparameters and fixed values together: an architecture's configuration."""

@@ -1,4 +1,4 @@
-"""Find models by name and check configurations, without importing torch."""
+"""The catalogue of models by name, and checks of configurations, without importing torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .card import ModelInfo, ModelSettings, Value
 from .errors import InvalidClipError, InvalidModelError, UnknownModelError, suggest
 
 ENTRY_POINTS = "video_hpo.models"
-"""The group of entry points by which an installed package adds models of its own."""
+"""The group of entry points by which an installed package adds its own models."""
 
 
 def list_models() -> list[str]:
@@ -24,7 +24,7 @@ def list_models() -> list[str]:
 
 
 def model_info(name: str) -> ModelInfo:
-    """Return the card of a model; raise UnknownModelError, with close matches, if there is none."""
+    """Return the card of a model; raise UnknownModelError, which suggests similar names, if there is none."""
     try:
         return _catalogue()[name]
     except KeyError:
@@ -40,10 +40,10 @@ def model_settings(
     dropout: float | None = None,
     hparams: Mapping[str, object] | None = None,
 ) -> ModelSettings:
-    """Check a whole configuration and return it with every default filled in.
+    """Return a checked configuration with all defaults filled in.
 
-    Raises UnknownModelError or InvalidModelError. This is all that creating a model checks, so a
-    configuration that passes here can be built.
+    Raises UnknownModelError or InvalidModelError. Creating a model checks nothing more, so a configuration that
+    passes here can be built.
     """
     info = model_info(name)
     return ModelSettings(
@@ -56,7 +56,7 @@ def model_settings(
 
 
 def resolve_hparams(info: ModelInfo, given: Mapping[str, object]) -> dict[str, Value]:
-    """Return every hyperparameter of a model, `given` over the defaults; raise InvalidModelError."""
+    """Return all hyperparameters of a model: the `given` ones and defaults; raise InvalidModelError for wrong ones."""
     known = {hparam.name: hparam for hparam in info.hparams}
     values = info.defaults()
     for name, value in given.items():
@@ -77,14 +77,14 @@ def resolve_hparams(info: ModelInfo, given: Mapping[str, object]) -> dict[str, V
 def check_clip(name: str, *, frames: int, size: int, hparams: Mapping[str, object] | None = None) -> None:
     """Raise InvalidClipError if the model, built with `hparams`, cannot take such a clip.
 
-    `frames` is the number of frames the network sees, `size` the shorter side in pixels.
+    `frames` is the number of frames in the clip, `size` its shorter side in pixels.
     """
     info = model_info(name)
     check_clip_of(info, resolve_hparams(info, hparams or {}), frames=frames, size=size)
 
 
 def check_clip_of(info: ModelInfo, hparams: Mapping[str, Value], *, frames: int, size: int) -> None:
-    """As :func:`check_clip`, for a card and hyperparameters that are resolved already."""
+    """Check a clip as :func:`check_clip` does, for a card and hyperparameters that are already resolved."""
     if frames < info.min_frames:
         raise InvalidClipError(f"{info.name} needs at least {info.min_frames} frames, the clip has {frames}")
     if size < info.min_size:
@@ -117,13 +117,13 @@ def _catalogue() -> Mapping[str, ModelInfo]:
             found[card.name] = card
     for card, origin in _installed_cards():
         if card.name in found:
-            raise InvalidModelError(f"{origin} brings a model called {card.name!r}, which there is already")
+            raise InvalidModelError(f"{origin} adds a model called {card.name!r}, which exists already: rename it")
         found[card.name] = card
     return MappingProxyType(found)
 
 
 def _installed_cards() -> Iterator[tuple[ModelInfo, str]]:
-    """Yield the cards of installed packages, each with the words for where it is from.
+    """Yield the cards of installed packages, each with a text that names its origin.
 
     An entry point of the group ``video_hpo.models`` names a card or a tuple of cards.
     """
@@ -133,9 +133,9 @@ def _installed_cards() -> Iterator[tuple[ModelInfo, str]]:
         try:
             value = point.load()
         except Exception as error:
-            # Whatever a stranger's module raises when it is imported, the sentence must say whose it is.
+            # A foreign module may raise anything when imported; the message must name the package.
             raise InvalidModelError(f"{origin} cannot be imported ({type(error).__name__}: {error})") from error
         for card in value if isinstance(value, tuple | list) else (value,):
             if not isinstance(card, ModelInfo):
-                raise InvalidModelError(f"{origin} is no models.ModelInfo, nor a tuple of them")
+                raise InvalidModelError(f"{origin} is not a models.ModelInfo: it must be one, or a tuple of them")
             yield card, origin

@@ -1,14 +1,14 @@
-"""What can go wrong between a model's name and its logits.
+"""Errors of the models package.
 
 ::
 
     ModelError (ValueError)
     ├── UnknownModelError      no model has this name
     ├── InvalidModelError      a hyperparameter, or a combination of them, that cannot be built
-    │   └── InvalidClipError   a clip whose shape the model cannot take
+    │   └── InvalidClipError   a clip with a shape that the model cannot take
     └── WeightsError           a weights file that cannot be read or does not fit
 
-Every message is one sentence that names what is wrong and what would be right.
+Every message is one sentence that says what is wrong and what would be right.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 
 class ModelError(ValueError):
-    """The model cannot be made or used as asked."""
+    """The model cannot be created or used in this way."""
 
 
 class UnknownModelError(ModelError):
@@ -38,7 +38,7 @@ class WeightsError(ModelError):
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'a' or 'b'?"`` for close matches of `word`, else an empty string."""
+    """Return ``"; did you mean 'a' or 'b'?"`` for words similar to `word`, else an empty string."""
     matches = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
     if not matches:
         return ""

@@ -1,4 +1,4 @@
-"""Make a model from its name."""
+"""Creating a model by its name."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def create_model(
     weights: str | Path | Mapping[str, str | Path] | None = None,
     **hparams: Any,
 ) -> VideoModel:
-    """Build the model called `name`, in float32 on the CPU, in training mode.
+    """Return a new model called `name`, in float32 on the CPU, in training mode.
 
     It takes clips (N, in_channels, T, H, W) and returns logits (N, num_classes). `dropout` is the
-    probability before the classifier (None: the card's); `hparams` are the card's own, each at its
-    default unless given. `weights` is a file holding a state dict, or one per stream, such as
-    ``{"spatial": ..., "temporal": ...}``; see :func:`load_weights`. Without it the parameters are
-    drawn from torch's global generator.
+    probability before the classifier (None: the card's). `hparams` are hyperparameters of the card; those not
+    given have their defaults. `weights` is a file with a state dict, or one file per stream, such as
+    ``{"spatial": ..., "temporal": ...}``; see :func:`load_weights`. Without it the parameters are drawn from
+    torch's global generator.
 
     Raises UnknownModelError, InvalidModelError or WeightsError.
     """
@@ -43,7 +43,7 @@ def create_model(
 
 
 def build_model(settings: ModelSettings) -> VideoModel:
-    """Build the model of settings that are checked already, as :func:`create_model` does."""
+    """Return a new model with settings that are already checked, in training mode."""
     model = pkgutil.resolve_name(settings.info.builder)(settings)
     if not isinstance(model, VideoModel):
         raise TypeError(f"{settings.info.builder} made a {type(model).__name__}, not a VideoModel")

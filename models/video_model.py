@@ -1,4 +1,4 @@
-"""The convention that every model keeps."""
+"""The base class of all models: their inputs, outputs, classifier and parameter groups."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class VideoModel(nn.Module, ABC):
     """A network from clips (N, C, T, H, W) to logits (N, num_classes).
 
     A subclass defines :meth:`forward_features` and a linear classifier under the attribute
-    `classifier_name` (dotted where it is inside another module). `settings` is the checked
-    configuration it was built from.
+    `classifier_name` (dotted if it is inside another module). `settings` is the checked
+    configuration that it was built from.
     """
 
     classifier_name: ClassVar[str] = "head"
@@ -31,7 +31,7 @@ class VideoModel(nn.Module, ABC):
 
     @property
     def name(self) -> str:
-        """The name it is created by."""
+        """The name of the model in the catalogue."""
         return self.info.name
 
     @property
@@ -41,12 +41,12 @@ class VideoModel(nn.Module, ABC):
 
     @property
     def num_classes(self) -> int:
-        """Length of a clip's logits."""
+        """Number of classes, which is the length of the logits."""
         return self.settings.num_classes
 
     @property
     def classifier_names(self) -> tuple[str, ...]:
-        """Dotted names of all linear layers whose outputs are classes; the one of the logits first."""
+        """Dotted names of all linear layers that output classes; the one of the logits first."""
         return (self.classifier_name,)
 
     @property
@@ -68,8 +68,8 @@ class VideoModel(nn.Module, ABC):
     ) -> tuple[Tensor, Tensor]:
         """Return the loss to descend, and the logits (N, num_classes).
 
-        `criterion` takes logits and `targets`. A model with more classifiers than one adds their losses up
-        with its own weights. Wrappers such as DDP see only `forward`: wrap a module that calls this there.
+        `criterion` takes logits and `targets`. A model with several classifiers returns a weighted sum of their
+        losses. Wrappers such as DDP only call `forward`: wrap a module that calls this method there.
         """
         logits = self(clip)
         return criterion(logits, targets), logits
@@ -94,7 +94,7 @@ class VideoModel(nn.Module, ABC):
         return classifier
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by a fresh one for `num_classes`; the body is not touched."""
+        """Replace the last layer by a new one for `num_classes`; the body does not change."""
         if num_classes < 1:
             raise InvalidModelError(f"num_classes must be at least 1, not {num_classes}")
         for name in self.classifier_names:
@@ -107,13 +107,14 @@ class VideoModel(nn.Module, ABC):
 
     @staticmethod
     def make_classifier(features: int, classes: int, *, bias: bool = True) -> nn.Linear:
-        """Return a fresh last layer."""
+        """Return a new last layer."""
         return make_classifier(features, classes, bias=bias)
 
     def image_names(self) -> dict[str, str]:
-        """Map names of this state dict to those of the image network it is inflated from.
+        """Return the names in the image network that the model is inflated from, by the names of this state dict.
 
-        Empty unless there is one; names that are absent stay as they are. See :func:`models.load_inflated`.
+        It is empty if there is no such network; parameters without a name there are not loaded. See
+        :func:`models.load_inflated`.
         """
         return {}
 
@@ -127,11 +128,11 @@ class VideoModel(nn.Module, ABC):
     ) -> list[dict[str, Any]]:
         """Return optimizer groups that hold every parameter exactly once.
 
-        Weights decay by `weight_decay`; norms and biases (everything of one axis) do not. Each
-        group has `params`, `name`, `weight_decay` and `lr_mult`: `head_lr_mult` for the classifiers,
-        1 for the body, times `bias_lr_mult` for biases of convolutions and linear layers (2 in Caffe's
-        tradition; they then stand in groups of their own). With `lr`, a group also has its own `lr`,
-        already multiplied; without, the multiplier is for the caller to apply. Empty groups are left out.
+        Weights decay by `weight_decay`; norms and biases (all parameters with one axis) do not. Each group has
+        `params`, `name`, `weight_decay` and `lr_mult`: `head_lr_mult` for the classifiers and 1 for the body, times
+        `bias_lr_mult` for biases of convolutions and linear layers (2 in Caffe; unless it is 1, they form separate
+        groups). With `lr`, a group also has its multiplied `lr`; without, the caller must apply the multiplier. Empty
+        groups are left out.
         """
         head = {id(p) for name in self.classifier_names for p in self.get_submodule(name).parameters()}
         biases = self._biases() if bias_lr_mult != 1 else set()
@@ -163,7 +164,7 @@ def make_classifier(features: int, classes: int, *, bias: bool = True) -> nn.Lin
 
 
 def init_convolutions(model: nn.Module) -> None:
-    """Draw every convolution from He's normal, by fan-out; norms start as the identity.
+    """Draw the weights of all convolutions from He's normal distribution, by fan-out; norms stay the identity.
 
     Source: He et al., Delving Deep into Rectifiers, ICCV 2015, section 2.2 (backward case).
     """

@@ -1,1 +1,1 @@
-"""Compare our optimizer with its peers on known problems: `python -m benchmarks.optimizer run`, then `report`."""
+"""Comparison of our optimizer with its peers on known problems: `python -m benchmarks.optimizer run`, then `report`."""

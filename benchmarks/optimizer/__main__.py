@@ -22,7 +22,7 @@ from .run import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; give the exit status."""
+    """Return the exit status after running the command line."""
     asked = _parser().parse_args(arguments)
     warnings.simplefilter("ignore")
     match asked.command:

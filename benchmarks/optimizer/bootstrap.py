@@ -1,7 +1,7 @@
 """Bootstrap intervals of figures that are geometric means over problems.
 
-Runs (seeds) are drawn again with replacement within every problem; the means of a problem are taken of what was drawn.
-The interval is that of percentiles (Efron and Tibshirani, 1993, section 13.3).
+Runs (seeds) are resampled with replacement within every problem, and the means of a problem are those of the sample.
+The interval is the percentile interval (Efron and Tibshirani, 1993, section 13.3).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Estimate:
     value: float
     low: float
     high: float
-    """The ends over seeds, the problems as they are."""
+    """The ends of the interval over seeds, with the problems fixed."""
     wide_low: float
     wide_high: float
-    """The ends when the problems are drawn again too: what other problems like these might give."""
+    """The ends when problems are resampled too, which estimates the spread over similar problems."""
 
 
 def weights(runs: int, *, draws: int = DRAWS, seed: int = 0) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
-"""The figures of the issue, one function each: an estimate with its bound, and the bar it has to clear.
+"""The figures of the report, one function each: an estimate with its interval, and the bar that it must clear.
 
 A ratio compares our optimizer with a peer on each problem, over the seeds that both have; the figure is the geometric
-mean over problems. A figure passes when the far end of its 95 % bootstrap interval over seeds clears the bar.
+mean over problems. A figure passes when the worse end of its 95 % bootstrap interval over seeds clears the bar.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .protocols import MEMORY_START, WORKERS
 from .reference import reference_of
 from .traces import Results
 
-LEAST_SEEDS: Final = 2
-ENOUGH_SEEDS: Final = 6
+MIN_SEEDS: Final = 2
+SEEDS_FOR_VERDICT: Final = 6
 NOT_REACHED: Final = 2.0
-"""What a regret that was never reached counts as, in units of the peer's budget."""
+"""The value of a regret that was never reached, in units of the peer's budget."""
 TOP_SHARE: Final = 0.05
 _LATENCY: Final = "mixed10@{count}"
 
@@ -37,12 +37,12 @@ class Figure:
     bar: float
     better: Literal["less", "more"] = "less"
     estimate: Estimate | None = None
-    """None: there are no rows to measure it from."""
+    """None if there are no rows to compute it from."""
     problems: int = 0
     seeds: str = ""
     note: str = ""
     partial: bool = False
-    """Whether problems are missing, or seeds below `ENOUGH_SEEDS`: too little for a verdict to stand."""
+    """Whether problems are missing or there are fewer seeds than `SEEDS_FOR_VERDICT`: the verdict is preliminary."""
 
     @property
     def passes(self) -> bool | None:
@@ -56,12 +56,12 @@ Logs = NDArray[np.float64]
 
 
 def trials_to_reach(results: Results, peer: str, at: int, bar: float) -> Figure:
-    """Trials until our mean regret is the peer's at `at` trials, as a share of `at`."""
+    """Return the trials until our mean regret is the peer's at `at` trials, as a share of `at`."""
     logs: list[Logs] = []
     seeds, missed = [], 0
     for problem in SINGLE:
         common = results.seeds("sequential", problem, OURS, peer)
-        if len(common) < LEAST_SEEDS:
+        if len(common) < MIN_SEEDS:
             continue
         ours, theirs = (results.traces("sequential", problem, name, common) for name in (OURS, peer))
         shares = weights(len(common), seed=len(logs))
@@ -74,12 +74,12 @@ def trials_to_reach(results: Results, peer: str, at: int, bar: float) -> Figure:
 
 
 def asynchronous_regret(results: Results, peer: str, at: int, bar: float) -> Figure:
-    """Regret after `at` finished trials with eight asynchronous workers, against the peer's."""
+    """Return the regret after `at` finished trials with eight asynchronous workers, relative to the peer's."""
     logs: list[Logs] = []
     seeds = []
     for problem in SINGLE:
         common = results.seeds("asynchronous", problem, OURS, peer)
-        if len(common) < LEAST_SEEDS:
+        if len(common) < MIN_SEEDS:
             continue
         ours, theirs = (results.traces("asynchronous", problem, name, common) for name in (OURS, peer))
         shares = weights(len(common), seed=len(logs))
@@ -95,12 +95,12 @@ def asynchronous_regret(results: Results, peer: str, at: int, bar: float) -> Fig
 
 
 def epochs_against_full(results: Results, method: str, bar: float) -> Figure:
-    """Epochs until our mean regret is that of full-length TPE at the end of its budget, as a share of the budget."""
+    """Return the epochs until our mean regret is full-length TPE's final one, as a share of its budget."""
     logs: list[Logs] = []
     seeds, missed = [], 0
     for problem in LCBENCH:
         common = results.seeds("fidelity", problem, method, "tpe")
-        if len(common) < LEAST_SEEDS:
+        if len(common) < MIN_SEEDS:
             continue
         ours, full = (results.epoch_traces(problem, name, common) for name in (method, "tpe"))
         shares = weights(len(common), seed=len(logs))
@@ -115,16 +115,16 @@ def epochs_against_full(results: Results, method: str, bar: float) -> Figure:
 
 
 def epochs_against_pruner(results: Results, method: str, bar: float) -> Figure:
-    """Epochs until full-length TPE's final regret, against the Optuna pruner that gets there first on the task.
+    """Return the epochs until full-length TPE's final regret, relative to the Optuna pruner that reaches it first.
 
-    A pruner that never gets there counts with its whole budget.
+    A pruner that never reaches it counts with its whole budget.
     """
     pruned = [f"tpe+{pruner}" for pruner in PRUNERS]
     logs: list[Logs] = []
     seeds, best = [], []
     for problem in LCBENCH:
         common = results.seeds("fidelity", problem, method, "tpe", *pruned)
-        if len(common) < LEAST_SEEDS:
+        if len(common) < MIN_SEEDS:
             continue
         ours, full, *theirs = (results.epoch_traces(problem, name, common) for name in (method, "tpe", *pruned))
         shares = weights(len(common), seed=len(logs))
@@ -146,13 +146,13 @@ def epochs_against_pruner(results: Results, method: str, bar: float) -> Figure:
 
 
 def epochs_to_pruner(results: Results, method: str, bar: float) -> Figure:
-    """Epochs until the final regret of the Optuna pruner that ends best on the task, as a share of its budget."""
+    """Return the epochs until the final regret of the best Optuna pruner on the task, as a share of its budget."""
     pruned = [f"tpe+{pruner}" for pruner in PRUNERS]
     logs: list[Logs] = []
     seeds = []
     for problem in LCBENCH:
         common = results.seeds("fidelity", problem, method, *pruned)
-        if len(common) < LEAST_SEEDS:
+        if len(common) < MIN_SEEDS:
             continue
         ours, *theirs = (results.epoch_traces(problem, name, common) for name in (method, *pruned))
         shares = weights(len(common), seed=len(logs))
@@ -166,17 +166,17 @@ def epochs_to_pruner(results: Results, method: str, bar: float) -> Figure:
 
 
 def good_ones_stopped(results: Results, method: str, bar: float) -> Figure:
-    """Share of a run's configurations in its true top 5 % that were stopped before their last epoch."""
+    """Return the share of configurations in the true top 5 % of a run that were stopped before their last epoch."""
     runs, tables = [], []
     for problem in LCBENCH:
         found = []
         for seed in results.seeds("fidelity", problem, method):
-            # The last trial may have been cut off by the budget, not by the rule.
+            # The last trial may have been ended by the budget and not by the rule.
             trials = _ended(results.row("fidelity", problem, method, seed).data["trials"][:-1])
             count = max(1, round(TOP_SHARE * len(trials)))
             top = sorted(trials, key=lambda trial: -trial[0])[:count]
             found.append(sum(not completed for _, completed in top) / count)
-        if len(found) >= LEAST_SEEDS:
+        if len(found) >= MIN_SEEDS:
             tables.append(np.array(found))
             runs.append(len(found))
     estimate = of_means(tables) if tables else None
@@ -187,7 +187,7 @@ def good_ones_stopped(results: Results, method: str, bar: float) -> Figure:
 
 
 def _ended(entries: Sequence[Sequence[Any]]) -> list[tuple[float, bool]]:
-    """Return the true last value of each trial, and whether it was completed at last."""
+    """Return the true final value of each trial, and whether it was completed in the end."""
     found: list[tuple[float, bool]] = []
     for _, truth, completed, *resumed in entries:
         if resumed:
@@ -198,21 +198,21 @@ def _ended(entries: Sequence[Sequence[Any]]) -> list[tuple[float, bool]]:
 
 
 def lost_to_memory(results: Results, bar: float) -> Figure:
-    """Trials out of memory among those that our optimizer proposed after the start."""
+    """Return the number of trials out of memory among those that our optimizer proposed after the start."""
     seeds = results.seeds("memory", "memory", OURS)
     counts = np.array([results.row("memory", "memory", OURS, seed).data["oom_after_start"] for seed in seeds], float)
-    estimate = of_means([counts]) if len(seeds) >= LEAST_SEEDS else None
+    estimate = of_means([counts]) if len(seeds) >= MIN_SEEDS else None
     name = "trials lost to OOM in the memory-limited space, of 32"
     return Figure(
-        name=name, bar=bar, estimate=estimate, problems=1, seeds=str(len(seeds)), partial=len(seeds) < ENOUGH_SEEDS
+        name=name, bar=bar, estimate=estimate, problems=1, seeds=str(len(seeds)), partial=len(seeds) < SEEDS_FOR_VERDICT
     )
 
 
 def best_within_memory(results: Results, peers: Sequence[str]) -> Figure:
-    """Our best value in the memory-limited space minus that of the best peer."""
+    """Return our best value in the memory-limited space minus that of the best peer."""
     seeds = results.seeds("memory", "memory", OURS, *peers)
     name = "best value there, minus that of the best peer"
-    if len(seeds) < LEAST_SEEDS:
+    if len(seeds) < MIN_SEEDS:
         return Figure(name=name, bar=0.0, better="more")
     best = {
         method: np.array([_best(results.row("memory", "memory", method, seed).data["truths"]) for seed in seeds])
@@ -221,12 +221,12 @@ def best_within_memory(results: Results, peers: Sequence[str]) -> Figure:
     peer = max(peers, key=lambda method: float(best[method].mean()))
     return Figure(
         name=name, bar=0.0, better="more", estimate=of_means([best[OURS] - best[peer]]), problems=1,
-        seeds=str(len(seeds)), partial=len(seeds) < ENOUGH_SEEDS, note=f"best peer: {_title(peer)}",
+        seeds=str(len(seeds)), partial=len(seeds) < SEEDS_FOR_VERDICT, note=f"best peer: {_title(peer)}",
     )  # fmt: skip
 
 
 def time_against(results: Results, peer: str, count: int, bar: float) -> Figure:
-    """CPU time of ask and tell with `count` finished trials, against the peer's in the same process."""
+    """Return the CPU time of ask and tell with `count` finished trials, relative to the peer's in the same process."""
     name = f"ask+tell CPU at {count} trials, against {_title(peer)}"
     ours, theirs = (_seconds(results, method, count) for method in (OURS, peer))
     if ours is None or theirs is None:
@@ -239,7 +239,7 @@ def time_against(results: Results, peer: str, count: int, bar: float) -> Figure:
 
 
 def time_at(results: Results, count: int, bar: float) -> Figure:
-    """CPU seconds of ask and tell with `count` finished trials."""
+    """Return the CPU seconds of ask and tell with `count` finished trials."""
     ours = _seconds(results, OURS, count)
     estimate = None if ours is None else of_means([ours])
     name = f"ask+tell CPU seconds at {count} trials"
@@ -247,12 +247,12 @@ def time_at(results: Results, count: int, bar: float) -> Figure:
 
 
 def hypervolume_against(results: Results, peer: str) -> Figure:
-    """Mean hypervolume after the last trial, against the peer's."""
+    """Return the mean hypervolume after the last trial, relative to the peer's."""
     logs: list[Logs] = []
     seeds = []
     for problem in FRONTS:
         common = results.seeds("hypervolume", problem, OURS, peer)
-        if len(common) < LEAST_SEEDS:
+        if len(common) < MIN_SEEDS:
             continue
         corner = reference_of(problem).corner or ()
         found = [
@@ -268,7 +268,7 @@ def hypervolume_against(results: Results, peer: str) -> Figure:
 
 
 def all_figures(results: Results) -> list[Figure]:
-    """Measure every figure of the issue, in its order."""
+    """Return all figures of the report, in order."""
     rules = sorted({run.method for run in results.rows if run.method.startswith(f"{OURS}+")})
     fidelity: list[Callable[[str], Figure]] = [
         lambda method: epochs_against_full(results, method, 0.15),
@@ -303,7 +303,7 @@ def first_at_or_below(traces: NDArray[np.float64], targets: NDArray[np.float64],
 
 
 def _means(shares: NDArray[np.float64], traces: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average traces that may be infinite at first: a run that was not drawn must not count as 0 x infinity."""
+    """Return means of traces that may begin infinite; runs of weight 0 are ignored instead of giving 0 x infinity."""
     large = 1e9
     means: NDArray[np.float64] = shares @ np.minimum(traces, large)
     return np.where(means >= large / 1e4, np.inf, means)
@@ -316,7 +316,7 @@ def _seconds(results: Results, method: str, count: int) -> NDArray[np.float64] |
 
 
 def _best(truths: Sequence[float | None]) -> float:
-    """Return the best value that fitted, the start included."""
+    """Return the best value that fitted into memory, including those of the start."""
     found = [truth for truth in truths if truth is not None]
     return max(found) if len(truths) > MEMORY_START and found else 0.0
 
@@ -334,7 +334,7 @@ def _figure(
 ) -> Figure:
     estimate = over_problems(logs) if logs else None
     shown = f"{_range(seeds)} {unit}".strip()
-    partial = not unit and (len(logs) < whole or min(seeds, default=0) < ENOUGH_SEEDS)
+    partial = not unit and (len(logs) < whole or min(seeds, default=0) < SEEDS_FOR_VERDICT)
     return Figure(
         name=name,
         bar=bar,

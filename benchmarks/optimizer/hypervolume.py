@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 def hypervolume(losses: ArrayLike, corner: ArrayLike) -> float:
     """Return the area between the front of `losses` (n, 2) and `corner` (2,), both objectives minimized.
 
-    What is not better than the corner in both objectives adds nothing.
+    Outcomes that are not better than the corner in both objectives add nothing.
     """
     front = pareto_front(np.asarray(losses, dtype=np.float64), np.asarray(corner, dtype=np.float64))
     edge = np.append(np.asarray(corner, dtype=np.float64)[1], front[:-1, 1]) if len(front) else front[:, 1]
@@ -17,15 +17,10 @@ def hypervolume(losses: ArrayLike, corner: ArrayLike) -> float:
 
 
 def pareto_front(losses: NDArray[np.float64], corner: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the non-dominated rows that are better than the corner, by rising first objective."""
+    """Return the non-dominated rows that are better than the corner, by ascending first objective."""
     inside = losses[np.all(losses < corner, axis=1)]
     ordered = inside[np.lexsort((inside[:, 1], inside[:, 0]))]
     least = np.minimum.accumulate(ordered[:, 1]) if len(ordered) else ordered[:, 1]
     improves = np.append(True, least[1:] < least[:-1])[: len(ordered)]
     front: NDArray[np.float64] = ordered[improves]
     return front
-
-
-def hypervolume_trace(losses: NDArray[np.float64], corner: ArrayLike) -> NDArray[np.float64]:
-    """Return the hypervolume after each of the rows (n, 2)."""
-    return np.array([hypervolume(losses[: count + 1], corner) for count in range(len(losses))])

@@ -1,8 +1,8 @@
 """CPU time of one ask and one tell, all methods interleaved in one process with one thread.
 
-Every method is given the same finished trials of a ten-dimensional mixed space, then takes its turn at asking and
-telling, so that whatever else the machine does falls on all alike. The mean over the turns is what counts: a method
-that fits anew every few trials pays for it in some of them.
+Every method gets the same finished trials of a ten-dimensional mixed space; then the methods ask and tell in turns, so
+that other load on the machine affects all alike. The mean over the turns is reported, because a method may refit its
+model in some of them only.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from .study import generator, start_of
 COUNTS: Final = (100, 1000)
 TURNS: Final[Mapping[int, int]] = {100: 10, 1000: 5}
 METHODS_AT: Final[Mapping[int, Sequence[str]]] = {100: ("tpe", "ours", "gp", "ax"), 1000: ("tpe", "ours", "gp")}
-"""Ax takes half a minute a suggestion at 1000 trials, and no bar needs it."""
+"""At 1000 trials Ax is left out: it takes half a minute per suggestion, and no figure needs it."""
 
 
 def latency(problem: Problem, names: Sequence[str], seed: int, count: int) -> dict[str, list[float]]:
-    """Return the CPU seconds of each turn of each method, with `count` finished trials at the first."""
+    """Return the CPU seconds of each turn of each method, beginning with `count` finished trials."""
     finished = start_of(problem, seed, count)
     methods = {name: _filled(problem, name, seed, finished) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    # The first turn imports what is imported late, and fits from nothing.
+    # Turn -1 is not counted: it has late imports and the first fit.
     for turn in range(-1, TURNS[count]):
         for name, method in methods.items():
             spent = _turn(problem, method, seed, count + turn + 1)

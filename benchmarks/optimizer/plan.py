@@ -1,6 +1,4 @@
-"""Which runs there are to do and in which order: the cheap methods first, then by seed, so that what is there at any
-moment covers all problems alike.
-"""
+"""The runs to do, in order: cheap methods first, then by seed, so that partial results cover all problems alike."""
 
 from __future__ import annotations
 
@@ -22,12 +20,12 @@ METHODS_OF: Final[Mapping[str, Sequence[str]]] = {
 }
 SEEDS: Final = 20
 SEEDS_OF: Final[Mapping[str, int]] = {"gp": 8, "ax": 6}
-"""Fewer seeds of the methods that take minutes a run."""
+"""Fewer seeds for methods that take minutes per run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What a person asked for; empty means all."""
+    """The runs that the user selected; empty means all."""
 
     protocols: Sequence[str] = ()
     problems: Sequence[str] = ()
@@ -38,7 +36,7 @@ class Selection:
 
 
 def planned(selection: Selection) -> Iterator[Run]:
-    """Yield the runs that are selected, in the order in which to do them (those of `latency` apart)."""
+    """Yield the selected runs in the order in which to do them, except those of `latency`."""
     for method in METHODS:
         if selection.methods and method not in selection.methods:
             continue
@@ -52,5 +50,5 @@ def planned(selection: Selection) -> Iterator[Run]:
 
 
 def latency_counts(selection: Selection) -> Sequence[int]:
-    """Return the numbers of trials at which time is to be measured; none where it is not selected."""
+    """Return the numbers of trials at which time is measured; none if `latency` is not selected."""
     return COUNTS if not selection.protocols or "latency" in selection.protocols else ()

@@ -1,4 +1,4 @@
-"""How a method is run on a problem. Each protocol gives what its rows hold.
+"""The protocols: how a method is run on a problem. Each returns the data of a row.
 
     sequential    one trial after the other                     {values, truths}
     asynchronous  eight workers on a simulated clock            {values, truths}, in the order of finishing
@@ -7,10 +7,10 @@
     hypervolume   two objectives                                {losses}
     latency       CPU time of ask and tell (see `latency`)      {seconds}
 
-`truths` are the mean outcomes of the configurations that were tried; `values` what the method was told, left out
-where evaluations repeat exactly. A trial that went on after a pause has one more entry, with its own epochs and, as a
-fourth element, the number of the trial. All methods of a seed share the start, the noise of the n-th evaluation and its
-duration.
+`truths` are the mean outcomes of the configurations that were tried; `values` are the noisy outcomes that the method
+received, left out if evaluations are deterministic. A trial that continued after a pause has one more entry, with the
+epochs since the pause and, as a fourth element, the number of the trial. All methods of a seed share the start, and the
+noise and duration of the n-th evaluation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .study import generator, start_of
 WORKERS: Final = 8
 SEQUENTIAL_TRIALS: Final = 100
 SLOW_TRIALS: Final = 50
-"""For Ax, whose fits take seconds."""
+"""Number of trials for Ax, because its fits take seconds."""
 ASYNCHRONOUS_TRIALS: Final = 50
 FRONT_TRIALS: Final = 60
 FULL_TRIALS: Final = 60
@@ -37,29 +37,29 @@ MEMORY_START: Final = 12
 MEMORY_ASKED: Final = 32
 _DURATION_SPREAD: Final = 0.5
 """Standard deviation of the logarithm of an evaluation's duration."""
-_MOST_TRIALS: Final = 1000
+_MAX_TRIALS: Final = 1000
 
 
 def sequential(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
-    """Run one trial after the other."""
+    """Return the outcomes of one trial after the other."""
     method = make_method(method_name, Setting(problem=problem, seed=seed, trials=trials))
     tried: list[Params] = []
-    told: list[Values] = []
+    received: list[Values] = []
     for place, (trial, params) in enumerate(_begun(method, start_of(problem, seed), trials)):
         values = problem.evaluate(params, generator(problem, seed, "noise", place))
         method.tell(trial, values)
         tried.append(params)
-        told.append(values)
-    return _outcomes(problem, tried, told)
+        received.append(values)
+    return _outcomes(problem, tried, received)
 
 
 def asynchronous(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
-    """Keep eight workers busy until `trials` have finished; outcomes are in the order of finishing."""
+    """Return the outcomes of `trials` trials on eight workers that are always busy, in the order of finishing."""
     method = make_method(method_name, Setting(problem=problem, seed=seed, trials=trials))
     begun = enumerate(_begun(method, start_of(problem, seed), trials))
     running: list[tuple[float, int, int, Params]] = []
     tried: list[Params] = []
-    told: list[Values] = []
+    received: list[Values] = []
 
     def begin(now: float) -> None:
         found = next(begun, None)
@@ -74,24 +74,24 @@ def asynchronous(problem: Problem, method_name: str, seed: int, trials: int) -> 
         values = problem.evaluate(params, generator(problem, seed, "noise", place))
         method.tell(trial, values)
         tried.append(params)
-        told.append(values)
+        received.append(values)
         begin(now)
-    return _outcomes(problem, tried, told)
+    return _outcomes(problem, tried, received)
 
 
 def duration(problem: Problem, seed: int, place: int) -> float:
-    """Draw how long the evaluation `place` takes; the median is 1."""
+    """Return the random duration of the evaluation `place`; the median is 1."""
     rng = generator(problem, seed, "duration", place)
     return float(rng.lognormal(0.0, _DURATION_SPREAD))
 
 
 def fidelity(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
-    """Train epoch by epoch until the epochs of `trials` full-length trials are spent."""
+    """Return the trials of a run, epoch by epoch, until the epochs of `trials` full-length trials are spent."""
     if problem.curve is None:
         raise ValueError(f"{problem.name} has no learning curves")
     budget = trials * problem.epochs
-    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=_MOST_TRIALS))
-    begun = _begun(method, start_of(problem, seed), _MOST_TRIALS)
+    method = make_method(method_name, Setting(problem=problem, seed=seed, trials=_MAX_TRIALS))
+    begun = _begun(method, start_of(problem, seed), _MAX_TRIALS)
     curves: dict[int, list[float]] = {}
     done: dict[int, int] = {}
     spent, found = 0, []
@@ -117,7 +117,7 @@ def fidelity(problem: Problem, method_name: str, seed: int, trials: int) -> dict
 
 
 def _train(method: Method, trial: int, curve: Sequence[float], done: int) -> tuple[int, bool]:
-    """Report a curve from after the epochs `done`; give the epochs done and whether the method stopped it there."""
+    """Return the epochs done after reporting a curve from `done` on, and whether the method stopped it there."""
     for step, value in enumerate(curve[done:], start=done + 1):
         if method.report(trial, step, value) and step < len(curve):
             return step, True
@@ -125,7 +125,7 @@ def _train(method: Method, trial: int, curve: Sequence[float], done: int) -> tup
 
 
 def memory(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
-    """Run one trial after the other; what does not fit fails."""
+    """Return the outcomes of one trial after the other; configurations that do not fit into memory fail."""
     if problem.memory_gib is None:
         raise ValueError(f"{problem.name} has no memory model")
     start = start_of(problem, seed, MEMORY_START)
@@ -143,21 +143,21 @@ def memory(problem: Problem, method_name: str, seed: int, trials: int) -> dict[s
 
 
 def hypervolume_run(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
-    """Run one trial after the other with two objectives; rows hold the mean losses."""
+    """Return the mean losses of one trial after the other, with two objectives."""
     found = sequential(problem, method_name, seed, trials)
     return {"losses": [[_short(value) for value in row] for row in problem.losses(found["truths"]).tolist()]}
 
 
 def _begun(method: Method, start: Sequence[Params], trials: int) -> Any:
-    """Begin the trials of the start, then those that the method proposes, each when it is asked for."""
+    """Yield the trials of the start, then those that the method proposes; each begins only when it is needed."""
     for place in range(trials):
         yield (method.attach(start[place]), start[place]) if place < len(start) else method.ask()
 
 
-def _outcomes(problem: Problem, tried: Sequence[Params], told: Sequence[Values]) -> dict[str, Any]:
+def _outcomes(problem: Problem, tried: Sequence[Params], received: Sequence[Values]) -> dict[str, Any]:
     found: dict[str, Any] = {"truths": _rounded(problem.truth(tried).tolist())}
     if problem.noise is not None:
-        found["values"] = _rounded(told)
+        found["values"] = _rounded(received)
     return found
 
 
@@ -167,7 +167,7 @@ def _rounded(rows: Sequence[Sequence[float]]) -> list[Any]:
 
 
 def _short(value: float) -> float:
-    """Keep seven digits, so that files stay small."""
+    """Return a number with seven digits, so that files stay small."""
     return float(f"{value:.7g}")
 
 

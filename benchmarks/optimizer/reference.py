@@ -1,7 +1,7 @@
-"""What regret is measured against: the best and the median value of every problem, kept in `references.json`.
+"""The reference of regret: the best and the median value of every problem, stored in `references.json`.
 
-Where neither a closed form nor a whole table gives the optimum, it is the best of a large random sample improved by
-local search. The median is that of the random sample. For two objectives the corner and the hypervolume are kept.
+If the optimum is known neither in closed form nor from a whole table, it is the best of a large random sample, improved
+by local search. The median is that of the random sample. With two objectives the corner and the hypervolume are stored.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .study import spec_of
 
 PATH: Final = Path(__file__).with_name("references.json")
 SAMPLES: Final = 50_000
-_ROUNDS: Final = 60
-_WIDE: Final = 0.15
+_SEARCH_ROUNDS: Final = 60
+_FIRST_STEP_SD: Final = 0.15
 """Standard deviation of the first steps of the local search, in the unit cube."""
 
 Losses = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -34,7 +34,7 @@ Losses = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """The ends of the regret scale, as losses; for two objectives those of the hypervolume."""
+    """The ends of the regret scale, as losses; with two objectives the corner and the hypervolume."""
 
     sign: float = 1.0
     """1 where the first objective is minimized, -1 where it is maximized."""
@@ -44,7 +44,7 @@ class Reference:
     hypervolume: float | None = None
 
     def regret(self, values: ArrayLike) -> NDArray[np.float64]:
-        """Normalize values of the objective: 0 at the optimum (never less), 1 at the median random configuration."""
+        """Return the regret of values of the objective: 0 at the optimum (never less), 1 at the median random one."""
         if self.optimum is None or self.median is None:
             raise ValueError("a problem of several objectives has no regret")
         return np.maximum(self.sign * np.asarray(values, dtype=np.float64) - self.optimum, 0.0) / (
@@ -54,24 +54,24 @@ class Reference:
 
 @cache
 def reference_of(name: str, path: Path = PATH) -> Reference:
-    """Read the reference of a problem.
+    """Return the stored reference of a problem.
 
     Raises:
-        KeyError: it was never computed; `python -m benchmarks.optimizer reference` does.
+        KeyError: it was never computed; `python -m benchmarks.optimizer reference` does it.
     """
     raw = json.loads(path.read_text())[name]
     return Reference(**{**raw, "corner": None if raw["corner"] is None else tuple(raw["corner"])})
 
 
 def save_reference(name: str, reference: Reference, path: Path = PATH) -> None:
-    """Keep the reference of a problem, in place of an earlier one."""
+    """Store the reference of a problem, in place of an earlier one."""
     known = json.loads(path.read_text()) if path.exists() else {}
     known[name] = asdict(reference)
     path.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
 
 
 def compute_reference(problem: Problem, *, samples: int = SAMPLES, seed: int = 0) -> Reference:
-    """Find the ends of the scale; what the problem itself knows is taken from it."""
+    """Return the reference of a problem: what the problem states, and computed values for the rest."""
     rng = np.random.default_rng(seed)
     spec = spec_of(problem, trials=1)
     points = rng.random((samples, len(problem.space)))
@@ -89,7 +89,7 @@ def compute_reference(problem: Problem, *, samples: int = SAMPLES, seed: int = 0
 
 
 def _losses(problem: Problem, spec: StudySpec) -> Losses:
-    """Return the losses of points of the cube; what does not fit into memory is infinitely bad."""
+    """Return the function from points of the cube to losses; without enough memory they are infinite."""
 
     def losses(points: NDArray[np.float64]) -> NDArray[np.float64]:
         many = [decode(spec, [float(u) for u in point]) for point in points]
@@ -106,11 +106,11 @@ def _descend(
     first: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> float:
-    """Improve the best points by random steps in some coordinates, ever shorter."""
+    """Return the best loss after improving the best points by shorter and shorter random steps in some coordinates."""
     chosen = np.argsort(first)[:40]
     best, value = points[chosen], first[chosen]
-    for turn in range(_ROUNDS):
-        width = _WIDE * 0.92**turn
+    for turn in range(_SEARCH_ROUNDS):
+        width = _FIRST_STEP_SD * 0.92**turn
         tried = np.repeat(best, 25, axis=0)
         moved = rng.random(tried.shape) < 0.4
         tried = np.clip(tried + moved * width * rng.standard_normal(tried.shape), 0.0, 1.0 - 1e-12)
@@ -131,11 +131,11 @@ def _front(
     if problem.hypervolume is not None:
         return Reference(corner=tuple(map(float, corner)), hypervolume=problem.hypervolume)
     kept = first
-    for turn in range(_ROUNDS):
+    for turn in range(_SEARCH_ROUNDS):
         front = pareto_front(kept, corner)
         places = [int(np.flatnonzero((kept == row).all(axis=1))[0]) for row in front]
         parents = points[rng.choice(places, 1000)]
-        steps = _WIDE * 0.95**turn * rng.standard_normal(parents.shape) * (rng.random(parents.shape) < 0.5)
+        steps = _FIRST_STEP_SD * 0.95**turn * rng.standard_normal(parents.shape) * (rng.random(parents.shape) < 0.5)
         points = np.vstack([points[places], np.clip(parents + steps, 0.0, 1.0 - 1e-12)])
         kept = np.vstack([front, losses(points[len(places) :])])
     return Reference(corner=tuple(map(float, corner)), hypervolume=hypervolume(kept, corner))

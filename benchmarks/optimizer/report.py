@@ -1,4 +1,4 @@
-"""Write the table of figures and the plots from whatever rows there are."""
+"""Writing the table of figures and the plots from the rows on disk."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .traces import Results, Score
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_AT: Final = (25, 50, 100)
+_SHOWN_AT: Final = (25, 50, 100)
 _COLOURS: Final = {"random": "0.6", "tpe": "tab:orange", "gp": "tab:green", "ax": "tab:purple", "ours": "tab:blue"}
 _STYLES: Final = {"asha": "--", "hyperband": ":", "median": "-.", "curves": (0, (5, 1)), "curves+pause": (0, (1, 1))}
 
 
 def write_report(rows: Rows, folder: Path, *, scramble: int | None = None, score: Score = "tried") -> str:
-    """Write `report.md` and the plots into `folder`; give the report."""
+    """Return the report, after writing it as `report.md` into `folder` together with the plots."""
     kept = {run: row for run, row in newest(rows.read()).items() if run.scramble == scramble}
     results = Results(rows=kept, scramble=scramble, score=score)
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def write_report(rows: Rows, folder: Path, *, scramble: int | None = None, score
 
 
 def figure_table(figures: Sequence[Figure]) -> str:
-    """Lay the figures out in Markdown, with the bar and whether the bound clears it."""
+    """Return the figures as a Markdown table, with their bars and verdicts."""
     lines = [
         "| figure | bar | measured | 95 % over seeds | 95 % over problems too | problems | seeds | verdict |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -70,7 +70,7 @@ def figure_table(figures: Sequence[Figure]) -> str:
 
 
 def regret_table(results: Results) -> str:
-    """Lay out the mean regret of every method on every problem."""
+    """Return the mean regret of every method on every problem, as a Markdown table."""
     methods = [name for name in METHODS if any(results.seeds("sequential", problem, name) for problem in SINGLE)]
     lines = ["| problem | " + " | ".join(methods) + " |", "| --- |" + " --- |" * len(methods)]
     for problem in SINGLE:
@@ -122,7 +122,7 @@ def _panels(problems: Sequence[str]) -> tuple[Any, list[Axes]]:
 def _draw(axis: Axes, traces: np.ndarray[Any, np.dtype[np.float64]], method: str, seeds: int) -> None:
     base, _, rule = method.partition("+")
     steps = np.arange(1, traces.shape[1] + 1)
-    # A seed without a completed trial yet has no regret: the mean begins when all have one.
+    # A seed has no regret before its first completed trial: the mean begins when all seeds have one.
     mean = traces.mean(axis=0)
     drawn = np.array([interval(column[1:]) for column in (weights(len(traces), draws=200) @ traces).T])
     style, colour = _STYLES.get(rule, "-"), _COLOURS.get(base, "tab:red")
@@ -164,7 +164,7 @@ def _regrets(results: Results, problem: str, method: str) -> str:
     if not seeds:
         return ""
     means = results.traces("sequential", problem, method, seeds).mean(axis=0)
-    return "/".join(f"{means[at - 1]:.3f}"[1:] if at <= len(means) else "-" for at in _AT) + f" ({len(seeds)})"
+    return "/".join(f"{means[at - 1]:.3f}"[1:] if at <= len(means) else "-" for at in _SHOWN_AT) + f" ({len(seeds)})"
 
 
 def _verdict(figure: Figure) -> str:

@@ -1,7 +1,7 @@
 """Finished runs on disk: one JSON object per line, a file for each protocol and method.
 
-A line is appended by a single write, so that a killed run leaves whole lines and at most one torn last line, which is
-skipped when read. A run that has a row is not run again.
+A line is appended by a single write, so a killed run leaves whole lines and at most one incomplete last line, which is
+skipped when reading. A run that has a row is not run again.
 
 New rows go to `PROTOCOL-METHOD.jsonl`. `pack` moves them behind the older ones into `PROTOCOL-METHOD.jsonl.gz`, which
 is what git holds: a third of the size. Both are read as one file.
@@ -21,7 +21,7 @@ RESULTS: Final = Path(__file__).with_name("results")
 
 
 class Run(NamedTuple):
-    """What identifies a run."""
+    """The identity of a run."""
 
     protocol: str
     problem: str
@@ -32,17 +32,17 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One finished run: what was run, by which code, and what came out."""
+    """One finished run: its identity, the version of the code, and its results."""
 
     run: Run
     version: str
-    """Of the method: rows of different versions are never mixed."""
+    """Version of the method: rows of different versions are never mixed."""
     commit: str = ""
-    """Of the checkout that ran it."""
+    """Commit of the checkout that ran it."""
     trials: int
     cpu_seconds: float
     data: Mapping[str, Any] = field(default_factory=dict)
-    """What the protocol measured; see `protocols`."""
+    """The results of the protocol; see `protocols`."""
 
 
 class Rows:
@@ -52,12 +52,12 @@ class Rows:
         self._folder = folder
 
     def append(self, row: Row) -> None:
-        """Add a row, durably, in one write."""
+        """Append a row durably, in one write."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{row.run.protocol}-{row.run.method}.jsonl"
         fields = asdict(row)
         line = json.dumps({**row.run._asdict(), **{key: fields[key] for key in fields if key != "run"}})
-        start = "\n" if _is_torn(path) else ""
+        start = "\n" if _ends_incomplete(path) else ""
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, f"{start}{line}\n".encode())
@@ -99,9 +99,9 @@ class Rows:
 
 
 def newest(rows: Iterable[Row]) -> dict[Run, Row]:
-    """Keep the last row of every run, and only those of the version that the method's last row is from.
+    """Return the last row of every run, limited to the version of the method's last row.
 
-    Rows of different versions of a method are never mixed: a figure would describe no code that ever existed.
+    Rows of different versions of a method are never mixed, because such a figure would not describe any actual code.
     """
     listed = list(rows)
     versions = {(row.run.protocol, row.run.method): row.version for row in listed}
@@ -117,7 +117,7 @@ def _rows(lines: Iterable[str]) -> Iterator[Row]:
 
 
 def _is_whole(line: str) -> bool:
-    """Whether a line was written to its end; a kill may tear the last one."""
+    """Return whether a line is complete; a kill may leave the last one incomplete."""
     try:
         json.loads(line)
     except json.JSONDecodeError:
@@ -125,7 +125,7 @@ def _is_whole(line: str) -> bool:
     return True
 
 
-def _is_torn(path: Path) -> bool:
+def _ends_incomplete(path: Path) -> bool:
     if not path.exists() or path.stat().st_size == 0:
         return False
     with path.open("rb") as stream:

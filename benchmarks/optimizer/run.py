@@ -1,4 +1,4 @@
-"""Do the planned runs that have no row yet."""
+"""Running the planned runs that have no row yet."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ LATENCY_SEED = 0
 
 
 def run(selection: Selection, *, rows: Rows, data: Path, keep_old: bool = False, limit: int | None = None) -> int:
-    """Do what is planned and not there yet, up to `limit` runs; give the number of runs that failed.
+    """Return the number of runs that failed, after doing the planned runs without a row, at most `limit`.
 
-    A row of an older version of a method does not count as there, unless `keep_old`. A failed run is told on stderr
-    and left without a row; the others go on.
+    A row of an older version of a method counts only with `keep_old`. A failed run is reported on stderr and has no
+    row; the others continue.
     """
     done = {(row.run, row.version) for row in rows.read()}
     known = {found for found, _ in done}
@@ -36,19 +36,19 @@ def run(selection: Selection, *, rows: Rows, data: Path, keep_old: bool = False,
         if begun == limit:
             return failures
         begun += 1
-        failures += not _attempt(planned_run, problem, rows)
+        failures += not _do_run(planned_run, problem, rows)
     if limit is None or begun < limit:
         _measure_times(selection, rows, data)
     return failures
 
 
-def _attempt(planned_run: Run, problem: Problem, rows: Rows) -> bool:
+def _do_run(planned_run: Run, problem: Problem, rows: Rows) -> bool:
     trials = trials_of(planned_run.protocol, planned_run.method)
     started = time.process_time()
     try:
         found = PROTOCOLS[planned_run.protocol](problem, planned_run.method, planned_run.seed, trials)
     except Exception as error:
-        # A peer's library raises what it likes; one lost run must not end a night of runs.
+        # A peer's library may raise any error; one failed run must not end all others.
         print(f"failed: {_label(planned_run)}: {type(error).__name__}: {error}", file=sys.stderr)
         return False
     seconds = round(time.process_time() - started, 2)
@@ -60,7 +60,7 @@ def _attempt(planned_run: Run, problem: Problem, rows: Rows) -> bool:
 
 
 def _measure_times(selection: Selection, rows: Rows, data: Path) -> None:
-    """Measure time for all selected methods together, again as long as one of them has no row."""
+    """Measure the times of all selected methods together, if any of them has no row."""
     there = {(row.run.method, row.trials, row.version) for row in rows.read() if row.run.protocol == "latency"}
     for count in latency_counts(selection):
         names = [name for name in METHODS_AT[count] if not selection.methods or name in selection.methods]
@@ -79,7 +79,7 @@ def _time_rows(problem: Problem, names: Sequence[str], count: int, rows: Rows) -
 
 
 def _problem(planned_run: Run, known: dict[str, Problem | None], data: Path) -> Problem | None:
-    """Load a problem once; None, told once, where its data is not there."""
+    """Return a problem, loaded once; None, reported once, if its data are missing."""
     name = planned_run.problem
     if name not in known:
         try:

@@ -15,11 +15,11 @@ from hpo.trial import ParamValue
 from .problems import Problem
 
 START: Final = 5
-"""Configurations that every method is given first, the same for all methods of a seed; then each begins its own way."""
+"""Number of configurations that every method gets first, the same for all methods of a seed."""
 
 
 def spec_of(problem: Problem, *, trials: int, seed: int = 0, **fields: Any) -> StudySpec:
-    """Write the study of `problem` that a person would send; `fields` replace those of the spec."""
+    """Return a study spec for `problem`, as a user would write it; `fields` replace its fields."""
     return parse_spec(
         {
             "name": f"benchmark-{problem.name}",
@@ -34,7 +34,7 @@ def spec_of(problem: Problem, *, trials: int, seed: int = 0, **fields: Any) -> S
 
 
 def start_of(problem: Problem, seed: int, count: int = START) -> list[dict[str, ParamValue]]:
-    """Draw the first configurations of a seed, uniform in the space and different from each other."""
+    """Return the first configurations of a seed, drawn uniformly from the space and all different."""
     rng = generator(problem, seed, "start")
     spec = spec_of(problem, trials=1)
     found: list[dict[str, ParamValue]] = []
@@ -46,10 +46,10 @@ def start_of(problem: Problem, seed: int, count: int = START) -> list[dict[str, 
 
 
 def generator(problem: Problem, seed: int, purpose: str, place: int = 0) -> np.random.Generator:
-    """Make the random numbers for one purpose; those of evaluation `place` are the same for every method."""
+    """Return the random generator for one purpose; that of evaluation `place` is the same for every method."""
     return np.random.default_rng([seed, zlib.crc32(problem.name.encode()), zlib.crc32(purpose.encode()), place])
 
 
 def metrics_of(problem: Problem, values: tuple[float, ...]) -> Mapping[str, float]:
-    """Name the values by the metrics of the objectives."""
+    """Return the values by the metrics of the objectives."""
     return {objective.metric: value for objective, value in zip(problem.objectives, values, strict=True)}

@@ -1,8 +1,8 @@
 """Regret over trials and over epochs, from rows.
 
-Regret is 0 at the optimum and 1 at the median random configuration (`reference`). It is that of the best mean among the
-configurations tried so far, or, as `incumbent`, of the configuration whose observed value is best: with noise the two
-differ, and the incumbent is what a leaderboard would show.
+Regret is 0 at the optimum and 1 at the median random configuration (`reference`). It is the regret of the configuration
+with the best mean among those tried so far, or, as `incumbent`, of the one with the best observed value: with noise the
+two differ, and a leaderboard would show the incumbent.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .rows import Row, Run
 
 Score = Literal["tried", "incumbent"]
 FLOOR: Final = 1e-3
-"""Regret below a thousandth counts as this: on tables it would be exactly 0, and ratios would be without meaning."""
+"""Smaller regrets are raised to this: on tables regret can be exactly 0, and ratios would have no meaning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """The rows that count, by run, for one scrambling."""
+    """The rows of a report, by run, for one scrambling."""
 
     rows: Mapping[Run, Row]
     scramble: int | None = None

@@ -2,7 +2,7 @@
 
 Source: Fan et al., More Is Less: Learning Efficient Video Representations by Big-Little Network and Depthwise
 Temporal Aggregation, NeurIPS 2019, sections 3.1 and 3.2; the layers are those of Big-Little Net (Chen et al.,
-ICLR 2019). Names of parameters are those of the authors' network, with a module's weights called as in TAM.
+ICLR 2019). Parameters have the names of the authors' network; those of the temporal modules are named as in TAM.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STRIDES = (2, 2, 1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BLVNetConfig:
-    """What one of these networks is made of; accepted values stand in its card."""
+    """The configuration of one of these networks; its card lists the accepted values."""
 
     depth: int
     width: int
@@ -40,12 +40,12 @@ class BLVNetConfig:
     consensus: str
 
     def aggregation(self, channels: int) -> TemporalAggregation:
-        """Return the module that lets images see each other."""
+        """Return the module that combines neighbouring images."""
         return TemporalAggregation(channels, frames=self.blend_frames, init=self.blend_init)
 
 
 class Block(nn.Module):
-    """1x1, 3x3 (which carries the stride), 1x1; the last ReLU may be left to the caller."""
+    """1x1, 3x3 (with the stride) and 1x1 convolutions; the last ReLU may be left to the caller."""
 
     def __init__(
         self,
@@ -73,14 +73,14 @@ class Block(nn.Module):
         seen = x if self.tam is None else self.tam(x, length)
         y = self.relu(self.bn1(self.conv1(seen)))
         y = self.relu(self.bn2(self.conv2(y)))
-        # As the authors have it: a shortcut that is a projection sees what the branch sees, an identity does not.
+        # As in the authors' network, a projection gets the branch's aggregated input, an identity the plain one.
         shortcut = x if self.downsample is None else self.downsample(seen)
         summed: Tensor = self.bn3(self.conv3(y)) + shortcut
         return self.relu(summed) if self.last_relu else summed
 
 
 class BigLittle(nn.Module):
-    """A stage: aggregation over time, the two branches, their sum, and a block that halves the maps or not."""
+    """A stage: aggregation over time, the two branches, their sum, and a block with the stage's stride."""
 
     def __init__(self, in_channels: int, channels: int, blocks: int, stride: int, config: BLVNetConfig) -> None:
         super().__init__()
@@ -103,13 +103,13 @@ class BigLittle(nn.Module):
 
 
 class BLVNetTAM(FrameModel):
-    """The network; takes an even number of frames and gives one answer per pair."""
+    """The network; it takes an even number of frames and computes one feature vector per pair."""
 
     temporal_names = ("tam.",)
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = BLVNetConfig(**arguments)
         self._make_stem(settings.in_channels, config)
@@ -152,7 +152,7 @@ class BLVNetTAM(FrameModel):
         """Return the averages of the last maps over space, one vector per pair of frames."""
         x = self._stem(images, length)
         for name in ("layer1", "layer2", "layer3"):
-            # Both frames of a pair go on with the maps of the pair.
+            # Both frames of a pair continue with the maps of the pair.
             x = self.get_submodule(name)(x.repeat_interleave(2, dim=0), length)
         return run(self.layer4, x, length // 2).mean((2, 3))
 
@@ -167,20 +167,20 @@ class BLVNetTAM(FrameModel):
 
 
 def split_pairs(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Split images (N * T, ...), T even, into the first and the second of every pair, (N * T / 2, ...) each."""
+    """Return the first and the second image of every pair, (N * T / 2, ...) each, of images (N * T, ...), T even."""
     pairs = as_clips(images, 2)
     return pairs[:, 0], pairs[:, 1]
 
 
 def run(blocks: nn.Sequential, images: Tensor, length: int) -> Tensor:
-    """Pass images (N * length, ...) through blocks that also take `length`."""
+    """Return images (N * length, ...) after blocks that also take `length`."""
     for block in blocks:
         images = block(images, length)
     return images
 
 
 def _row(in_channels: int, channels: int, count: int, *, stride: int = 1, last_relu: bool = True) -> nn.Sequential:
-    """Return blocks in a row. `last_relu` is of the last of several; a single one always has its ReLU."""
+    """Return a sequence of blocks. `last_relu` concerns the last of several; a single block always has its ReLU."""
     first = Block(in_channels, channels, stride=stride)
     more = [Block(channels, channels, last_relu=last_relu or number < count - 1) for number in range(1, count)]
     return nn.Sequential(first, *more)

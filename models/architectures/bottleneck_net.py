@@ -1,8 +1,8 @@
-"""Residual networks whose bottlenecks hold a cheaper 3-D convolution: CSN, and R(2+1)D-50 as PyTorchVideo has it.
+"""Residual networks with a cheaper 3-D convolution in their bottlenecks: CSN, and PyTorchVideo's R(2+1)D-50.
 
 Sources: Tran et al., Video Classification with Channel-Separated Convolutional Networks, ICCV 2019, figure 2 (the
-interaction-reduced block: each channel by itself); Tran et al., A Closer Look at Spatiotemporal Convolutions for Action
-Recognition, CVPR 2018, with the halves of a convolution in PyTorchVideo's order, time first.
+interaction-reduced block, with depthwise convolutions); Tran et al., A Closer Look at Spatiotemporal Convolutions for
+Action Recognition, CVPR 2018, with the halves of a convolution in PyTorchVideo's order, time first.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BottleneckNetConfig:
-    """What one of these networks is made of; accepted values stand in its card."""
+    """The configuration of one of these networks; its card lists the accepted values."""
 
     kind: str
-    """``"separated"``: 3x3x3 of each channel by itself; ``"split"``: 3x1x1, then 1x3x3."""
+    """``"separated"``: a depthwise 3x3x3 convolution; ``"split"``: 3x1x1, then 1x3x3."""
     depth: int
     width: int
     zero_init: bool
 
     @property
     def strides(self) -> tuple[tuple[int, int, int], ...]:
-        """Strides of time and space with which each stage begins."""
+        """Strides (time, height, width) of the first block of each stage."""
         if self.kind == "separated":
             return ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
         return ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -76,7 +76,7 @@ class BottleneckNet(VideoModel):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = BottleneckNetConfig(**arguments)
         self.path = nn.Sequential(

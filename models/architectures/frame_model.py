@@ -1,4 +1,4 @@
-"""Image networks over clips: every frame by itself, then one answer of all frames.
+"""The base class of image networks over clips: each frame is processed alone, then their logits are joined.
 
 Source: Wang et al., Temporal Segment Networks, ECCV 2016, section 3.1 (segments and their consensus).
 """
@@ -17,15 +17,15 @@ from ..video_model import VideoModel
 
 
 class FrameModel(VideoModel):
-    """A network of 2-D convolutions that a clip passes frame by frame.
+    """A network of 2-D convolutions that processes a clip frame by frame.
 
-    Clips are (N, C, T, H, W). With a `seq_len` of more than one, so many neighbouring frames are stacked on
-    the channel axis, frame by frame, and count as one image; T is then a multiple of it. Dropout and the
+    Clips are (N, C, T, H, W). With a `seq_len` of more than one, that number of neighbouring frames is stacked on
+    the channel axis, frame by frame, and counts as one image; T must be a multiple of it. Dropout and the
     classifier act on every image; `consensus` joins their logits: ``"average"`` or ``"max"``.
 
-    A subclass defines :meth:`image_features`, and names of its own parameters that are those of the published
-    image network. `temporal_names` are parts of names that the image network lacks, `optional_names` beginnings
-    of names that its published files have and this model does without.
+    A subclass defines :meth:`image_features`, and gives its parameters the names of the published image network.
+    `temporal_names` are parts of names that the image network lacks. `optional_names` are beginnings of names in its
+    published files that this model does not need.
     """
 
     classifier_name = "fc"
@@ -44,9 +44,10 @@ class FrameModel(VideoModel):
         return segment_consensus(self.frame_logits(clip), self.consensus)
 
     def train(self, mode: bool = True) -> Self:
-        """As :meth:`torch.nn.Module.train`; with ``partial_norm``, batch norms but the first stay as in evaluation.
+        """Return the module in training or evaluation mode.
 
-        A few clips of another kind would spoil an image network's statistics (section 3.2, regularization).
+        With ``partial_norm``, all batch norms except the first always stay in evaluation mode.
+        Batches of a few clips would spoil the statistics of an image network (section 3.2, regularization).
         """
         super().train(mode)
         if self.partial_norm:
@@ -73,22 +74,22 @@ class FrameModel(VideoModel):
     def forward_features(self, clip: Tensor) -> Tensor:
         """Return (N, num_features), the average over the clip's images.
 
-        With the average consensus, these vectors' logits are those of the clip, but for dropout.
+        With the average consensus, the classifier turns these vectors into the logits of the clip, except for dropout.
         """
         return self.frame_features(clip).mean(1)
 
     @abstractmethod
     def image_features(self, images: Tensor, length: int) -> Tensor:
-        """Map images (N * length, C, H, W), a clip's in a row, to vectors (N * length', num_features)."""
+        """Return vectors (N * length', num_features) of images (N * length, C, H, W), ordered by clip."""
 
     def image_names(self) -> dict[str, str]:
-        """Map names to those of the published image network: the same, without what looks along time."""
+        """Return the names in the published image network: the same names, without those of temporal modules."""
         heads = tuple(f"{name}." for name in self.classifier_names)
         names = (name for name in self.state_dict() if not name.startswith(heads))
         return {name: name for name in names if not any(part in name for part in self.temporal_names)}
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """As :meth:`torch.nn.Module.to`; ``channels_last_3d`` means ``channels_last`` for these 2-D kernels."""
+        """Return the moved module; ``channels_last_3d`` means ``channels_last`` for its 2-D kernels."""
         return super().to(*args, **images_format(kwargs))
 
 
@@ -100,10 +101,10 @@ def images_format(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def fold_frames(clip: Tensor, seq_len: int = 1) -> Tensor:
-    """Turn clips (N, C, T, H, W) into images (N * T / seq_len, seq_len * C, H, W), a clip's in a row.
+    """Return the images (N * T / seq_len, seq_len * C, H, W) of clips (N, C, T, H, W), ordered by clip.
 
-    The channels of a stack are those of its first frame, then of the second, and so on. A clip that lies in
-    memory as ``channels_last_3d`` gives ``channels_last`` images without a copy if `seq_len` is 1.
+    The channels of a stack are those of its first frame, then of the second, and so on. A clip in the memory format
+    ``channels_last_3d`` gives ``channels_last`` images, without a copy if `seq_len` is 1.
     """
     frames = clip.transpose(1, 2)
     if seq_len > 1:
@@ -113,7 +114,7 @@ def fold_frames(clip: Tensor, seq_len: int = 1) -> Tensor:
 
 
 def segment_consensus(logits: Tensor, how: str) -> Tensor:
-    """Join logits (N, segments, classes) to (N, classes): their ``"average"`` or, per class, their ``"max"``."""
+    """Return logits (N, classes): the ``"average"`` or, per class, the ``"max"`` of (N, segments, classes)."""
     return logits.amax(1) if how == "max" else logits.mean(1)
 
 

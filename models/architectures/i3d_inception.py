@@ -1,8 +1,7 @@
 """I3D: Inception-v1 with every kernel and pool inflated to three dimensions.
 
-Source: Carreira and Zisserman, Quo Vadis, Action Recognition?, CVPR 2017, figure 3. Padding is TensorFlow's "SAME":
-what an odd total leaves over goes to the end. Names of parameters are those under which the authors' weights
-circulate for PyTorch.
+Source: Carreira and Zisserman, Quo Vadis, Action Recognition?, CVPR 2017, figure 3. Padding is TensorFlow's "SAME",
+which puts the odd element at the end. Parameters have the names of the authors' weights in their PyTorch versions.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ MODULE_WIDTHS = {
     "5b": (256, 160, 320, 32, 128, 128),
     "5c": (384, 192, 384, 48, 128, 128),
 }
-"""Channels of Inception-v1's modules: 1x1; reduced and 3x3; reduced and second 3x3; after the pool."""
+"""Channels of Inception-v1's modules: 1x1; 1x1 and 3x3; 1x1 and second 3x3; 1x1 after the pool."""
 _IMAGE_MODULES = dict(zip(MODULE_WIDTHS, ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"), strict=True))
 _IMAGE_BRANCHES = {
     "b0": "branch1",
@@ -46,16 +45,16 @@ _IMAGE_STEM = {"Conv3d_1a_7x7": "conv1", "Conv3d_2b_1x1": "conv2", "Conv3d_2c_3x
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class I3DInceptionConfig:
-    """What the network is made of; accepted values stand in its card."""
+    """The configuration of the network; its card lists the accepted values."""
 
     width: int
-    """Channels of the stem; 64 in the paper. Every other width keeps its proportion."""
+    """Channels of the stem; 64 in the paper. All other widths are scaled with it."""
     stem_temporal_stride: int
     """Frames from one position of the first convolution to the next; 2 in the paper."""
 
 
 def scaled(channels: int, width: int) -> int:
-    """Return `channels` of a network whose stem has 64, for one whose stem has `width`; at least 1."""
+    """Return published `channels`, scaled from a stem of 64 to a stem of `width`; at least 1."""
     return max(channels * width // 64, 1)
 
 
@@ -66,9 +65,9 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 def average_as_published(maps: Tensor) -> Tensor:
-    """Average (N, C, T, H, W) over windows of (2, 7, 7), then over all windows, to (N, C).
+    """Return the averages (N, C) of maps (N, C, T, H, W) over windows of (2, 7, 7), then over all windows.
 
-    Frames at either end weigh half of the others, as they do when windows are classified one by one and
+    The frames at both ends weigh half as much as the others, as if windows were classified one by one and
     their logits averaged. Axes shorter than the window are averaged whole.
     """
     frames, height, width = maps.shape[2:]
@@ -76,7 +75,7 @@ def average_as_published(maps: Tensor) -> Tensor:
 
 
 class SamePad(nn.Module):
-    """Pad with zeros so that a kernel with strides answers once per stride."""
+    """Pads with zeros so that a strided kernel has ceil(size / stride) outputs."""
 
     def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
         super().__init__()
@@ -84,9 +83,9 @@ class SamePad(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pad (N, C, T, H, W) on its last three axes."""
+        """Return (N, C, T, H, W) padded on its last three axes."""
         axes = list(zip(x.shape[2:], self.kernel, self.stride, strict=True))
-        # F.pad wants the last axis first.
+        # F.pad takes the last axis first.
         return F.pad(
             x, [side for size, kernel, stride in reversed(axes) for side in same_padding(size, kernel, stride)]
         )
@@ -113,7 +112,7 @@ class Unit(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Inception-v1's module: four branches side by side."""
+    """Inception-v1's module: four parallel branches."""
 
     def __init__(self, in_channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -126,7 +125,7 @@ class Mixed(nn.Module):
         self.b3b = Unit(in_channels, widths[5], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in, T, H, W) to as many positions, the branches' channels one after the other."""
+        """Map (N, in, T, H, W) to the same positions, with the channels of the branches concatenated."""
         return torch.cat((self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))), dim=1)
 
 
@@ -137,7 +136,7 @@ class I3DInception(VideoModel):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = I3DInceptionConfig(**arguments)
         stem, wide = config.width, scaled(192, config.width)
@@ -177,7 +176,7 @@ class I3DInception(VideoModel):
         return average_as_published(clip)
 
     def image_names(self) -> dict[str, str]:
-        """Map names to those of torchvision's GoogLeNet."""
+        """Return the names in torchvision's GoogLeNet."""
         names = {}
         for ours in self.state_dict():
             layer, *rest = ours.split(".")
@@ -193,5 +192,5 @@ class I3DInception(VideoModel):
 
 
 def _pool(kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> nn.Sequential:
-    # What is pooled has gone through a ReLU, so that zeros around it never win.
+    # The input of the pool comes from a ReLU, so the zeros of the padding never exceed it.
     return nn.Sequential(SamePad(kernel, stride), nn.MaxPool3d(kernel, stride))

@@ -1,8 +1,8 @@
-"""Inception-v1 (GoogLeNet) with batch norm over clips, by itself (TSN) or with temporal modules.
+"""Inception-v1 (GoogLeNet) with batch norm over the frames of a clip, plain (TSN) or with temporal modules.
 
 Source: Szegedy et al., Going Deeper with Convolutions, CVPR 2015, table 1, without its two auxiliary heads.
-Names of parameters are those of torchvision's ``GoogLeNet``, whose "5x5" branch is a 3x3 convolution; temporal
-modules stand after every convolution of the stem and every mixed layer and are called ``tam1`` to ``tam5b``.
+Names of parameters are those of torchvision's ``GoogLeNet``, whose "5x5" branch is a 3x3 convolution. There is a
+temporal module, ``tam1`` to ``tam5b``, after every convolution of the stem and every mixed layer.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _MIXED: dict[str, tuple[int, int, int, int, int, int]] = {
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
-# The mixed layers before which images are pooled, and those after which a non-local block stands.
+# The mixed layers before which images are pooled, and those that a non-local block follows.
 _POOLED_BEFORE = {"3a": "maxpool2", "4a": "maxpool3", "5a": "maxpool4"}
 _NON_LOCAL_AFTER = ("3b", "4b", "4d")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InceptionV1Config:
-    """What one of these networks is made of; accepted values stand in its card."""
+    """The configuration of one of these networks; its card lists the accepted values."""
 
     width: int
     consensus: str
@@ -55,7 +55,7 @@ class InceptionV1Config:
     partial_norm: bool = False
 
     def scaled(self, channels: int) -> int:
-        """Return a published width in proportion to that of the stem."""
+        """Return a published width, scaled with the width of the stem."""
         return max(channels * self.width // 64, 1)
 
 
@@ -75,7 +75,7 @@ class ConvNorm(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Four branches side by side."""
+    """Four parallel branches."""
 
     def __init__(self, in_channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class InceptionV1(FrameModel):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = InceptionV1Config(**arguments)
         stem, last = config.scaled(64), config.scaled(192)
@@ -125,19 +125,19 @@ class InceptionV1(FrameModel):
 
     def image_features(self, images: Tensor, length: int) -> Tensor:
         """Return the averages of the last maps over space."""
-        x = self.maxpool1(self._look("1", self.conv1(images), length))
-        x = self._look("2", self.conv2(x), length)
-        x = self._look("3", self.conv3(x), length)
+        x = self.maxpool1(self._temporal("1", self.conv1(images), length))
+        x = self._temporal("2", self.conv2(x), length)
+        x = self._temporal("3", self.conv3(x), length)
         for name in _MIXED:
             if name in _POOLED_BEFORE:
                 x = self.get_submodule(_POOLED_BEFORE[name])(x)
                 if self.pool is not None:
                     x, length = self.pool(x, length), self.pool.pooled_length(length)
-            x = self._look(name, self.get_submodule(f"inception{name}")(x), length)
+            x = self._temporal(name, self.get_submodule(f"inception{name}")(x), length)
         return x.mean((2, 3))
 
-    def _look(self, name: str, x: Tensor, length: int) -> Tensor:
-        """Apply the temporal modules after a layer."""
+    def _temporal(self, name: str, x: Tensor, length: int) -> Tensor:
+        """Return `x` after the temporal modules that follow a layer."""
         for kind in ("tam", "nl"):
             module = getattr(self, f"{kind}{name}", None)
             if isinstance(module, TemporalModule):

@@ -1,8 +1,8 @@
 """Inception-v3 over the frames of a clip.
 
 Source: Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016, figures 5 to 7 and
-table 1. Names of parameters are those of torchvision's ``Inception3``. Inputs are not transformed: a clip comes
-with the mean and deviation of its card.
+table 1. Names of parameters are those of torchvision's ``Inception3``. Unlike there, inputs are not transformed:
+clips must be normalised with the mean and deviation of the card.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Kernel = int | tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InceptionV3Config:
-    """What the network is made of; accepted values stand in its card."""
+    """The configuration of the network; its card lists the accepted values."""
 
     width: int
     consensus: str
@@ -35,7 +35,7 @@ class InceptionV3Config:
     aux_weight: float
 
     def scaled(self, channels: int) -> int:
-        """Return a published width in proportion to that of the stem."""
+        """Return a published width, scaled with the width of the stem."""
         return max(channels * self.width // 32, 1)
 
 
@@ -59,14 +59,14 @@ class ConvNorm(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Branches side by side, each a chain of convolutions; some are split in two at their end."""
+    """Parallel branches, each a chain of convolutions; some are split in two at their end."""
 
     out_channels: int
 
     def _chain(self, prefix: str, in_channels: int, *layers: tuple[str, int, _Kernel, int]) -> None:
         """Add convolutions named `prefix` + suffix, each (suffix, channels, kernel, stride).
 
-        A stride of 2 goes without padding.
+        A convolution with stride 2 has no padding.
         """
         for suffix, channels, kernel, stride in layers:
             layer = ConvNorm(in_channels, channels, kernel, stride=stride, same=stride == 1)
@@ -181,7 +181,7 @@ class MixedD(Mixed):
 
 
 class MixedE(Mixed):
-    """Figure 7: branches that end in 1x3 and 3x1 side by side, at 8 x 8."""
+    """Figure 7: branches that end in parallel 1x3 and 3x1 convolutions, at 8 x 8."""
 
     def __init__(self, in_channels: int, scaled: Callable[[int], int]) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ class AuxiliaryHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in, H, W), 17 x 17 as published, to logits (N, num_classes)."""
-        # Maps that are too small for the published pool, of clips below 299 pixels, are averaged to what it gives.
+        # Clips below 299 pixels have maps too small for the published pool: these are averaged to its output size.
         pooled = F.avg_pool2d(x, 5, 3) if min(x.shape[2:]) >= 17 else F.adaptive_avg_pool2d(x, 5)
         y: Tensor = self.conv1(self.conv0(pooled))
         logits: Tensor = self.fc(y.mean((2, 3)))
@@ -229,13 +229,13 @@ class AuxiliaryHead(nn.Module):
 
 
 class InceptionV3(FrameModel):
-    """The network, with an auxiliary head if its configuration says so."""
+    """The network, with an auxiliary head if the configuration asks for one."""
 
     optional_names = ("AuxLogits.",)
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = InceptionV3Config(**arguments)
         for name, layer in _stem(self.image_channels, config).items():
@@ -253,7 +253,7 @@ class InceptionV3(FrameModel):
 
     @property
     def classifier_names(self) -> tuple[str, ...]:
-        """Name the classifier, and that of the auxiliary head where there is one."""
+        """Names of the classifier and, if there is one, of the auxiliary head's classifier."""
         return ("fc",) if self.AuxLogits is None else ("fc", "AuxLogits.fc")
 
     def image_features(self, images: Tensor, length: int) -> Tensor:
@@ -305,7 +305,7 @@ def _stem(in_channels: int, config: InceptionV3Config) -> OrderedDict[str, nn.Mo
 
 
 def _mixed(config: InceptionV3Config) -> dict[str, Callable[[int], Mixed]]:
-    """Return what makes each mixed layer from its number of input channels, in their order."""
+    """Return the functions that make the mixed layers from their numbers of input channels, in order."""
     scaled = config.scaled
     return {
         "Mixed_5b": lambda channels: MixedA(channels, 32, scaled),

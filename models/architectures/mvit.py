@@ -1,7 +1,7 @@
-"""MViT v2: attention over space and time whose positions are pooled from stage to stage.
+"""MViT v2: attention over space and time, with positions that are pooled from stage to stage.
 
 Source: Li et al., MViTv2: Improved Multiscale Vision Transformers, CVPR 2022, table 1. The modules are torchvision's,
-under its names, so that its weights load as they are; here they take clips of any size.
+under its names, so that its weights load unchanged; here they take clips of any size.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _STAGES = ((1, 1, 8), (2, 2, 4), (11, 4, 2), (2, 8, 1))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MViTConfig:
-    """What the network is made of; accepted values stand in its card."""
+    """The configuration of the network; its card lists the accepted values."""
 
     width: int
     """Channels of the first stage and of every attention head."""
     table_frames: int
     table_size: int
-    """Clip for which tables of relative positions are made; for others they are interpolated."""
+    """Frames and pixels for which tables of relative positions are made; for other clips they are interpolated."""
     stochastic_depth: float
-    """Probability of leaving out the last block's branches; less for those before it."""
+    """Probability of leaving out the last block's branches; it grows linearly from 0 over the blocks."""
     attention_dropout: float
 
 
@@ -41,7 +41,7 @@ class MViT(VideoModel):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = MViTConfig(**arguments)
         net = mvit.MViT(
@@ -77,7 +77,7 @@ class MViT(VideoModel):
 
 
 def _blocks(width: int) -> list[mvit.MSBlockConfig]:
-    """Return torchvision's setting of every block."""
+    """Return torchvision's settings of all blocks."""
     settings = []
     channels = width
     for stage, (count, heads, pooled) in enumerate(_STAGES):

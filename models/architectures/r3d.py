@@ -2,7 +2,7 @@
 
 Sources: Tran et al., A Closer Look at Spatiotemporal Convolutions for Action Recognition, CVPR 2018; Hara et al.,
 Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?, CVPR 2018 (bottlenecks of full kernels).
-Names of parameters are those of torchvision's ``VideoResNet``, so that its weights load as they are.
+Names of parameters are those of torchvision's ``VideoResNet``, so that its weights load unchanged.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ..card import ModelSettings
 from ..layers.temporal_conv import TemporalConv3d
 from ..video_model import VideoModel, init_convolutions, make_classifier
 
-# Of the authors' network and of torchvision's; the formula would give 83.
+# Channels in the stem of the authors' network and of torchvision's; the formula of the paper gives 83.
 _STEM_MIDPLANES = 45
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class R3DConfig:
-    """What one of these networks is made of; accepted values stand in its card."""
+    """The configuration of one of these networks; its card lists the accepted values."""
 
     convolution: str
-    """``"r3d"``: 3x3x3; ``"mc3"``: that in the first stage, then 1x3x3; ``"r2plus1d"``: split."""
+    """``"r3d"``: 3x3x3; ``"mc3"``: 3x3x3 in the first stage, then 1x3x3; ``"r2plus1d"``: 1x3x3, then 3x1x1."""
     depth: int
     """18 or 34 (basic blocks), or 50 or 101 (bottlenecks)."""
     width: int
@@ -34,11 +34,11 @@ class R3DConfig:
     stem_pool: bool = False
     """Halve the image once more after the stem."""
     without_t_stride: bool = False
-    """Keep all frames to the end, where stages two to four would halve them."""
+    """Keep all frames; otherwise stages two to four halve them."""
     midplanes: str = "torchvision"
     """R(2+1)D only: ``"torchvision"`` or ``"paper"``; see :func:`split_midplanes`."""
     study_layout: bool = False
-    """R(2+1)D only: biases, split shortcuts and a stem by the formula."""
+    """R(2+1)D only: the layout of IBM's study, with biases, split shortcuts and a stem by the formula."""
 
 
 def split_midplanes(in_channels: int, out_channels: int, kernel: tuple[int, int] = (3, 3)) -> int:
@@ -49,7 +49,7 @@ def split_midplanes(in_channels: int, out_channels: int, kernel: tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Step:
-    """How a block enters: the kind of its convolution and the strides of time and of space."""
+    """The first convolution of a block: its kind, and its strides in time and in space."""
 
     kind: str
     t: int = 1
@@ -68,7 +68,7 @@ class Block(nn.Module):
     downsample: nn.Module | None
 
     def branch(self, x: Tensor) -> Tensor:
-        """Map (N, in, T, H, W) to the shape of the output."""
+        """Return the residual of (N, in, T, H, W), in the shape of the output."""
         raise NotImplementedError
 
     def last_norm(self) -> nn.Module:
@@ -82,7 +82,7 @@ class Block(nn.Module):
         return y
 
     def zero_init(self) -> None:
-        """Start as the shortcut alone."""
+        """Initialise the block so that it computes the shortcut alone."""
         norm = self.last_norm()
         if isinstance(norm, nn.BatchNorm3d):
             nn.init.zeros_(norm.weight)
@@ -95,7 +95,7 @@ class BasicBlock(Block):
 
     def __init__(self, in_channels: int, planes: int, step: _Step, config: R3DConfig) -> None:
         super().__init__()
-        # torchvision sizes both convolutions by the first one; the paper each by itself.
+        # torchvision sizes both convolutions by the first one; the paper sizes each separately.
         mid1 = split_midplanes(in_channels, planes)
         mid2 = mid1 if config.midplanes == "torchvision" else split_midplanes(planes, planes)
         bias = config.study_layout
@@ -109,7 +109,7 @@ class BasicBlock(Block):
         self.downsample = _downsample(in_channels, planes, step, config)
 
     def branch(self, x: Tensor) -> Tensor:
-        """Map (N, in, T, H, W) to the shape of the output."""
+        """Return the residual of (N, in, T, H, W), in the shape of the output."""
         y: Tensor = self.conv2(self.conv1(x))
         return y
 
@@ -119,14 +119,14 @@ class BasicBlock(Block):
 
 
 class Bottleneck(Block):
-    """1x1x1, the convolution of the network's kind (which carries the strides), 1x1x1."""
+    """1x1x1, the convolution of the network's kind (with the strides), 1x1x1."""
 
     expansion = 4
 
     def __init__(self, in_channels: int, planes: int, step: _Step, config: R3DConfig) -> None:
         super().__init__()
         out_channels = planes * self.expansion
-        # torchvision's size depends on what enters the block, not the convolution.
+        # torchvision's size depends on the input of the block, not on that of the convolution.
         mid = split_midplanes(in_channels if config.midplanes == "torchvision" else planes, planes)
         self.conv1 = nn.Sequential(
             nn.Conv3d(in_channels, planes, 1, bias=False), nn.BatchNorm3d(planes), nn.ReLU(inplace=True)
@@ -137,7 +137,7 @@ class Bottleneck(Block):
         self.downsample = _downsample(in_channels, out_channels, step, config)
 
     def branch(self, x: Tensor) -> Tensor:
-        """Map (N, in, T, H, W) to the shape of the output."""
+        """Return the residual of (N, in, T, H, W), in the shape of the output."""
         y: Tensor = self.conv3(self.conv2(self.conv1(x)))
         return y
 
@@ -165,7 +165,7 @@ class R3D(VideoModel):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = R3DConfig(**arguments)
         self.stem = _stem(settings.in_channels, config)
@@ -190,7 +190,7 @@ class R3D(VideoModel):
         return x.mean((2, 3, 4))
 
     def image_names(self) -> dict[str, str]:
-        """Map names to those of torchvision's ResNet of the same depth; none for R(2+1)D."""
+        """Return the names in torchvision's ResNet of the same depth; none for R(2+1)D."""
         if self.config.convolution == "r2plus1d":
             return {}
         names = {}
@@ -247,7 +247,7 @@ def _stem(in_channels: int, config: R3DConfig) -> nn.Sequential:
             nn.ReLU(inplace=True),
         )
     study = config.study_layout
-    # A narrower net keeps the proportion.
+    # A narrower network keeps the proportion.
     mid = split_midplanes(in_channels, width, (3, 7)) if study else max(_STEM_MIDPLANES * width // 64, 1)
     layers = [
         nn.Conv3d(in_channels, mid, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=study),

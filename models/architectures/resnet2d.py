@@ -1,8 +1,8 @@
-"""Residual networks of images over clips, by themselves (TSN) or with TSM, TAM, pooling or non-local blocks.
+"""Residual networks of images over the frames of a clip, plain (TSN) or with TSM, TAM, pooling or non-local blocks.
 
 Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, with the stride in the 3x3
-convolution. Names of parameters are those of torchvision's ``ResNet``, so that its weights load as they are;
-what looks along time is called ``tam`` and ``nl`` inside a block, as in IBM's action-recognition networks.
+convolution. Names of parameters are those of torchvision's ``ResNet``, so that its weights load unchanged;
+temporal modules are called ``tam`` and ``nl`` inside a block, as in IBM's action-recognition networks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..layers.temporal_modules import NonLocal, TemporalAggregation, TemporalMod
 from ..video_model import init_convolutions, make_classifier
 from .frame_model import FrameModel
 
-# Blocks per stage after which a non-local block stands, by depth.
+# Numbers of the blocks that a non-local block follows, by depth and stage.
 _NON_LOCAL_AFTER: dict[int, tuple[tuple[int, ...], ...]] = {
     18: ((), (1,), (1,), ()),
     34: ((), (1, 3), (1, 3, 5), ()),
@@ -25,13 +25,13 @@ _NON_LOCAL_AFTER: dict[int, tuple[tuple[int, ...], ...]] = {
     101: ((), (1, 3), (6, 13, 20), ()),
     152: ((), (1, 3), (6, 18, 30), ()),
 }
-# From so many blocks in the third stage on, TSM shifts before every second block only.
-_DEEP = 23
+# With at least this many blocks in the third stage, TSM shifts only before every second block.
+_SHIFT_EVERY_SECOND_FROM_BLOCKS = 23
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResNet2DConfig:
-    """What one of these networks is made of; accepted values stand in its card."""
+    """The configuration of one of these networks; its card lists the accepted values."""
 
     depth: int
     width: int
@@ -46,7 +46,7 @@ class ResNet2DConfig:
     pooling: str = "max"
     shift_divisor: int = 8
     shift_place: str = "branch"
-    """``"branch"``: the shortcut sees the images as they were; ``"block"``: it sees them shifted."""
+    """``"branch"``: only the residual branch gets the shifted images; ``"block"``: the shortcut gets them too."""
     blend_frames: int = 3
     blend_method: str = "sum"
     blend_depthwise: bool = True
@@ -55,7 +55,7 @@ class ResNet2DConfig:
 
 
 class ImageBlock(nn.Module):
-    """``relu(branch(x) + shortcut(x))`` over images, with places for modules that look along time."""
+    """``relu(branch(x) + shortcut(x))`` over images, with places for temporal modules."""
 
     expansion: ClassVar[int]
 
@@ -90,7 +90,7 @@ class ImageBlock(nn.Module):
         raise NotImplementedError
 
     def shortcut(self, x: Tensor) -> Tensor:
-        """Return the images themselves, in the shape of the residual."""
+        """Return the images, projected to the shape of the residual if they differ."""
         return x if self.downsample is None else self.downsample(x)
 
     def forward(self, x: Tensor, length: int) -> Tensor:
@@ -116,7 +116,7 @@ class BasicBlock(ImageBlock):
         return self.bn2
 
     def branch(self, x: Tensor, length: int) -> Tensor:
-        """Return the residual; a temporal convolution stands after the first ReLU."""
+        """Return the residual; a temporal convolution follows the first ReLU."""
         y: Tensor = self.relu(self.bn1(self.conv1(x)))
         if self.temporal_conv is not None:
             y = self.temporal_conv(y, length)
@@ -125,7 +125,7 @@ class BasicBlock(ImageBlock):
 
 
 class Bottleneck(ImageBlock):
-    """1x1, 3x3 (which carries the stride), 1x1."""
+    """1x1, 3x3 (with the stride) and 1x1 convolutions."""
 
     expansion = 4
 
@@ -142,7 +142,7 @@ class Bottleneck(ImageBlock):
         return self.bn3
 
     def branch(self, x: Tensor, length: int) -> Tensor:
-        """Return the residual; a temporal convolution stands after the ReLU of the 3x3 convolution."""
+        """Return the residual; a temporal convolution follows the ReLU of the 3x3 convolution."""
         y: Tensor = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         if self.temporal_conv is not None:
@@ -166,7 +166,7 @@ def resnet_stem(in_channels: int, width: int, *, bias: bool = False) -> nn.Conv2
 
 
 def resnet_stages(depth: int, width: int) -> list[nn.Sequential]:
-    """Return the four stages, each a row of blocks that are to be called one by one."""
+    """Return the four stages, each a sequence of blocks that must be called one by one."""
     block, counts = DEPTHS[depth]
     channels = width
     stages = []
@@ -187,7 +187,7 @@ class ResNet2D(FrameModel):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = ResNet2DConfig(**arguments)
         self.conv1 = resnet_stem(self.image_channels, config.width)
@@ -217,7 +217,7 @@ class ResNet2D(FrameModel):
 
 
 def temporal_module(channels: int, config: Any) -> TemporalModule | None:
-    """Return what a configuration puts before a block, or None.
+    """Return the temporal module that a configuration puts before a block, or None.
 
     `config` has the fields of :class:`ResNet2DConfig` from ``temporal_module`` on.
     """
@@ -237,7 +237,7 @@ def temporal_module(channels: int, config: Any) -> TemporalModule | None:
 
 
 def _add_temporal(stages: list[list[ImageBlock]], config: ResNet2DConfig) -> None:
-    every = 2 if config.temporal_module == "shift" and len(stages[2]) >= _DEEP else 1
+    every = 2 if config.temporal_module == "shift" and len(stages[2]) >= _SHIFT_EVERY_SECOND_FROM_BLOCKS else 1
     after = _NON_LOCAL_AFTER[config.depth] if config.non_local else ((), (), (), ())
     for blocks, places in zip(stages, after, strict=True):
         for number, block in enumerate(blocks):

@@ -1,7 +1,7 @@
-"""S3D and S3D-G: Inception-v1 whose 3-D convolutions are split into space and time, without or with gates.
+"""S3D and S3D-G: Inception-v1 with 3-D convolutions split into space and time, without or with gates.
 
 Source: Xie et al., Rethinking Spatiotemporal Feature Learning, ECCV 2018, sections 4 and 5.
-Names of parameters are those of torchvision's ``S3D``, so that its weights load as they are.
+Names of parameters are those of torchvision's ``S3D``, so that its weights load unchanged.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from .i3d_inception import MODULE_WIDTHS, average_as_published, scaled
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class S3DConfig:
-    """What the network is made of; accepted values stand in its card."""
+    """The configuration of the network; its card lists the accepted values."""
 
     layout: str
     """``"torchvision"``, or ``"ibm"``: a plain stem that keeps all frames, which the last three pools halve;
     biases in temporal convolutions; and a plain average at the end."""
     width: int
-    """Channels of the stem; 64 in the paper. Every other width keeps its proportion."""
+    """Channels of the stem; 64 in the paper. All other widths are scaled with it."""
     gating: str
-    """``"none"``; ``"temporal"``: after every temporal convolution, as the paper says; ``"branches"``: after
-    every branch and the second convolution, as its authors' program has it."""
+    """``"none"``; ``"temporal"``: after every temporal convolution, as in the paper; ``"branches"``: after every
+    branch and the second convolution, as in the authors' program."""
     dw_t_conv: bool
     without_t_stride: bool
     pooling: str = "max"
-    """Of the pools between stages: ``"max"`` or ``"avg"``."""
+    """Kind of the pools between stages: ``"max"`` or ``"avg"``."""
 
     @property
     def time_stride(self) -> int:
-        """Frames from one position to the next wherever time is halved."""
+        """Stride in time of the layers that may halve it."""
         return 1 if self.without_t_stride else 2
 
     @property
     def ibm(self) -> bool:
-        """Whether the layout is the study's."""
+        """Whether the layout is that of IBM's study."""
         return self.layout == "ibm"
 
 
 class Gate(nn.Module):
-    """Scale each channel by a sigmoid of what all channels' averages say (self-gating, section 5)."""
+    """Scales each channel by the sigmoid of a linear layer of all channels' averages (self-gating, section 5)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class S3D(VideoModel):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = S3DConfig(**arguments)
         stem, wide = config.width, scaled(192, config.width)
@@ -110,7 +110,7 @@ class S3D(VideoModel):
 
 
 class SeparableMixed(nn.Module):
-    """Inception-v1's module, its 3x3 convolutions split into space and time."""
+    """Inception-v1's module, with 3x3 convolutions split into space and time."""
 
     def __init__(self, config: S3DConfig, in_channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class SeparableMixed(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in, T, H, W) to as many positions, the branches' channels one after the other."""
+        """Map (N, in, T, H, W) to the same positions, with the channels of the branches concatenated."""
         return torch.cat((self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)), dim=1)
 
 
@@ -151,7 +151,7 @@ def _separable(
     stride: tuple[int, int] = (1, 1),
     gated: bool = False,
 ) -> nn.Sequential:
-    """Return a convolution in space, then one in time; `stride` is that of time and that of space."""
+    """Return a convolution in space, then one in time; `stride` is (time, space)."""
     space = _unit(config, in_channels, out_channels, (1, kernel, kernel), stride=(1, stride[1], stride[1]))
     time = _unit(
         config,

@@ -1,7 +1,7 @@
-"""S3D-ResNet: a residual network whose 3x3 convolutions are each followed by one over three frames.
+"""S3D-ResNet: a residual network in which a convolution over three frames follows each 3x3 convolution.
 
-Source: Chen et al., Deep Analysis of CNN-based Spatio-temporal Representations for Action Recognition, CVPR 2021,
-whose names of parameters these are.
+Source: Chen et al., Deep Analysis of CNN-based Spatio-temporal Representations for Action Recognition, CVPR 2021.
+Names of parameters are those of the authors' network.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from ..video_model import VideoModel, init_convolutions, make_classifier
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class S3DResNetConfig:
-    """What the network is made of; accepted values stand in its card."""
+    """The configuration of the network; its card lists the accepted values."""
 
     depth: int
     """18 or 34 (basic blocks), or 50 or 101 (bottlenecks)."""
     width: int
     dw_t_conv: bool
-    """Temporal convolutions look at each channel by itself."""
+    """Temporal convolutions treat each channel separately (depthwise)."""
     without_t_stride: bool
-    """Keep all frames to the end, where stages two to four would halve them."""
+    """Keep all frames; otherwise stages two to four halve them."""
     zero_init: bool
 
 
 class Block(nn.Module):
-    """A branch of convolutions and a shortcut; `stride` is that of time and that of space."""
+    """A branch of convolutions and a shortcut; `stride` is (time, space)."""
 
     expansion: ClassVar[int]
     last_norm: ClassVar[str]
@@ -49,7 +49,7 @@ class Block(nn.Module):
             )
 
     def branch(self, x: Tensor) -> Tensor:
-        """Map (N, in, T, H, W) to the shape of the output, before the sum."""
+        """Return the residual of (N, in, T, H, W), in the shape of the output."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,14 +59,14 @@ class Block(nn.Module):
         return y
 
     def zero_init(self) -> None:
-        """Start as the shortcut alone."""
+        """Initialise the block so that it computes the shortcut alone."""
         norm = self.get_submodule(self.last_norm)
         if isinstance(norm, nn.BatchNorm3d):
             nn.init.zeros_(norm.weight)
 
 
 class BasicBlock(Block):
-    """Space, time, space, time."""
+    """Convolutions in space, time, space and time."""
 
     expansion = 1
     last_norm = "bn2_t"
@@ -79,7 +79,7 @@ class BasicBlock(Block):
         self.conv2_t, self.bn2_t = _time(planes, 1, depthwise)
 
     def branch(self, x: Tensor) -> Tensor:
-        """Map (N, in, T, H, W) to the shape of the output, before the sum."""
+        """Return the residual of (N, in, T, H, W), in the shape of the output."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn1_t(self.conv1_t(x)))
         x = self.relu(self.bn2(self.conv2(x)))
@@ -88,7 +88,7 @@ class BasicBlock(Block):
 
 
 class Bottleneck(Block):
-    """1x1x1, space, time, 1x1x1."""
+    """1x1x1, a convolution in space, one in time, 1x1x1."""
 
     expansion = 4
     last_norm = "bn3"
@@ -101,7 +101,7 @@ class Bottleneck(Block):
         self.conv3, self.bn3 = nn.Conv3d(planes, planes * 4, 1, bias=False), nn.BatchNorm3d(planes * 4)
 
     def branch(self, x: Tensor) -> Tensor:
-        """Map (N, in, T, H, W) to the shape of the output, before the sum."""
+        """Return the residual of (N, in, T, H, W), in the shape of the output."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         x = self.relu(self.bn2_t(self.conv2_t(x)))
@@ -124,7 +124,7 @@ class S3DResNet(VideoModel):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = S3DResNetConfig(**arguments)
         self.conv1 = nn.Conv3d(settings.in_channels, config.width, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)
@@ -157,7 +157,7 @@ class S3DResNet(VideoModel):
         return x.mean((2, 3, 4))
 
     def image_names(self) -> dict[str, str]:
-        """Map names to those of torchvision's ResNet of the same depth, which has no temporal convolutions."""
+        """Return the names in torchvision's ResNet of the same depth, which has no temporal convolutions."""
         return {name: name for name in self.state_dict() if not name.startswith("fc.") and "_t." not in name}
 
 

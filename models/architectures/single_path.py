@@ -1,4 +1,4 @@
-"""Residual networks of one path, whose first convolutions look along time: Slow, C2D and the non-local I3D.
+"""Residual networks of one path, with temporal kernels in their blocks' first convolutions: Slow, C2D and I3D.
 
 Sources: Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019, table 1 (the slow path alone);
 Wang et al., Non-local Neural Networks, CVPR 2018, section 4 and table 1 (C2D, and I3D of 3x1x1 kernels).
@@ -25,10 +25,10 @@ _STEM_KERNELS = {"slow": 1, "c2d": 1, "i3d": 5}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SinglePathConfig:
-    """What one of these networks is made of; accepted values stand in its card."""
+    """The configuration of one of these networks; its card lists the accepted values."""
 
     kind: str
-    """``"slow"``, ``"c2d"`` or ``"i3d"``: where kernels see more than one frame."""
+    """``"slow"``, ``"c2d"`` or ``"i3d"``: determines which kernels cover more than one frame."""
     depth: int
     width: int
     zero_init: bool
@@ -38,12 +38,12 @@ class SinglePathConfig:
 class SinglePath(VideoModel):
     """A stem, four stages, and, in C2D and I3D, a pool over two frames after the first stage.
 
-    Takes any number of frames, from two on if there is the pool.
+    It takes any number of frames, but at least two with the pool.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = SinglePathConfig(**arguments)
         self.path = Pathway(
@@ -71,5 +71,5 @@ class SinglePath(VideoModel):
         return x.mean((2, 3, 4))
 
     def image_names(self) -> dict[str, str]:
-        """Map names to those of torchvision's ResNet of the same depth."""
+        """Return the names in torchvision's ResNet of the same depth."""
         return self.path.image_names("path.")

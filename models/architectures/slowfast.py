@@ -1,4 +1,4 @@
-"""SlowFast: a slow path that sees few frames and a thin fast path that sees all of them.
+"""SlowFast: a slow path over few frames and a thin fast path over all of them.
 
 Source: Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019, table 1.
 """
@@ -18,9 +18,9 @@ from ..layers.temporal_conv import TemporalConv3d
 from ..video_model import VideoModel, init_convolutions, make_classifier
 
 TemporalKernels = tuple[tuple[int, ...], ...]
-"""Frames that the first convolution of a block sees: a pattern per stage, repeated over its blocks."""
+"""Frames covered by the first convolution of a block: a pattern per stage, repeated over its blocks."""
 
-# The slow path looks at motion late.
+# The slow path has temporal kernels in its last two stages only.
 _SLOW_TEMPORAL_KERNELS: TemporalKernels = ((1,), (1,), (3,), (3,))
 _FAST_TEMPORAL_KERNELS: TemporalKernels = ((3,), (3,), (3,), (3,))
 _STRIDES = (1, 2, 2, 2)
@@ -28,7 +28,7 @@ _STRIDES = (1, 2, 2, 2)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlowFastConfig:
-    """What a SlowFast network is made of; accepted values stand in its card."""
+    """The configuration of a SlowFast network; its card lists the accepted values."""
 
     depth: int
     """18 (basic blocks), or 50 or 101 (bottlenecks)."""
@@ -44,7 +44,7 @@ class SlowFastConfig:
     head_bias: bool
     zero_init: bool
     res4_temporal_blocks: int = 0
-    """How many blocks of stage res4, the first ones, look along time in either path; 0 means all."""
+    """Number of the first blocks of stage res4 with temporal kernels, in both paths; 0 means all."""
 
     @property
     def fast_width(self) -> int:
@@ -71,7 +71,7 @@ class ResidualBlock(nn.Module):
 
     @staticmethod
     def _layers(in_channels: int, inner: int, temporal_kernel: int, stride: int) -> list[tuple[str, nn.Module]]:
-        """Name the layers of the branch, the last of them a batch norm."""
+        """Return the layers of the branch with their names; the last is a batch norm."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,14 +80,14 @@ class ResidualBlock(nn.Module):
         return y
 
     def zero_init(self) -> None:
-        """Start as the shortcut alone."""
+        """Initialise the block so that it computes the shortcut alone."""
         last = self.branch[-1]
         if isinstance(last, nn.BatchNorm3d):
             nn.init.zeros_(last.weight)
 
 
 class BasicBlock(ResidualBlock):
-    """Two 3x3 convolutions, the first of which also looks along time."""
+    """Two 3x3 convolutions, the first with a temporal kernel."""
 
     expansion = 1
 
@@ -104,7 +104,7 @@ class BasicBlock(ResidualBlock):
 
 
 class Bottleneck(ResidualBlock):
-    """1x1 along time, 3x3 in space (which carries the stride), 1x1."""
+    """1x1 with a temporal kernel, 3x3 in space (with the stride), 1x1."""
 
     expansion = 4
 
@@ -139,10 +139,10 @@ _IMAGE_NAMES = [
 
 
 class Pathway(nn.Module):
-    """A residual network over time whose stages are run one by one.
+    """A residual network over time, with stages that are called one by one.
 
-    `fused` channels join the input of each stage from outside; `stage_inputs` and `out_channels`
-    tell the widths before that join and after the last stage.
+    `fused` is the number of channels that are concatenated to the input of each stage. `stage_inputs` and
+    `out_channels` are the widths before that and after the last stage.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class Pathway(nn.Module):
         self.out_channels = channels
 
     def image_names(self, prefix: str) -> dict[str, str]:
-        """Map this path's names, after `prefix`, to those of torchvision's ResNet of the same depth."""
+        """Return torchvision's names of this path's parameters, by our names with `prefix` in front."""
         names = {}
         for ours in self.state_dict():
             theirs = ours
@@ -201,14 +201,13 @@ class Pathway(nn.Module):
 class SlowFast(VideoModel):
     """The two paths, joined by laterals from fast to slow before each stage.
 
-    Input (N, C, T, H, W) is the fast path's clip; the slow path takes T / alpha frames of it. T must
-    be a multiple of alpha, or the laterals, which stride time by alpha, would not meet the slow
-    path's frames; any other T raises InvalidClipError.
+    Input (N, C, T, H, W) is the fast path's clip; the slow path takes T / alpha frames of it. T must be a multiple
+    of alpha, because the laterals have a stride of alpha in time; any other T raises InvalidClipError.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = SlowFastConfig(**arguments)
         self.fast = Pathway(
@@ -246,7 +245,7 @@ class SlowFast(VideoModel):
 
 
 def slow_frames(clip: Tensor, alpha: int, rule: str) -> Tensor:
-    """Take the slow path's T / alpha frames from a clip (N, C, T, H, W).
+    """Return the slow path's T / alpha frames of a clip (N, C, T, H, W).
 
     ``"stride"`` takes every alpha-th frame, from the first on. ``"linspace"`` spreads them from the
     first frame to the last, rounding down: floor(i (T - 1) / (T / alpha - 1)); a single frame is the
@@ -256,13 +255,13 @@ def slow_frames(clip: Tensor, alpha: int, rule: str) -> Tensor:
         return clip[:, :, ::alpha]
     frames = clip.shape[2]
     count = frames // alpha
-    # Whole numbers, made where the clip is: exact, and no copy from the host.
+    # Integers, computed on the clip's device: exact, and without a copy from the host.
     index = torch.arange(count, device=clip.device) * (frames - 1) // max(count - 1, 1)
     return clip.index_select(2, index)
 
 
 def _limited(kernels: TemporalKernels, config: SlowFastConfig) -> TemporalKernels:
-    """Leave to the first blocks of res4 alone what sees more than one frame, if the config says so."""
+    """Return the temporal kernels, in res4 limited to its first blocks if the configuration asks for it."""
     temporal = config.res4_temporal_blocks
     if temporal == 0:
         return kernels

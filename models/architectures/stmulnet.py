@@ -1,8 +1,8 @@
-"""Spatiotemporal multiplier network: an appearance and a motion stream, the one gated by the other.
+"""Spatiotemporal multiplier network: an appearance stream that is gated by a motion stream.
 
 Source: Feichtenhofer et al., Spatiotemporal Multiplier Networks for Video Action Recognition, CVPR 2017,
 sections 3.1 (gates), 3.2 (temporal convolutions initialised as identities) and 3.3. Names of a stream's
-parameters are those of torchvision's ``ResNet``, and ``temporal_conv`` in the blocks that look along time.
+parameters are those of torchvision's ``ResNet``, with ``temporal_conv`` in the blocks with a temporal convolution.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TAPS = {"centre": (0.0, 1.0, 0.0), "difference": (-1.0, 3.0, -1.0), "average": 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StMulNetConfig:
-    """What one of these networks is made of; accepted values stand in its card."""
+    """The configuration of one of these networks; its card lists the accepted values."""
 
     depth: int
     width: int
@@ -36,7 +36,7 @@ class StMulNetConfig:
     gate_block: int
     """The gated block of every stage, counted from 0."""
     gate_preact: bool
-    """Gate the appearance maps as they are before the ReLU that ends their block."""
+    """Gate the appearance maps from before the ReLU that ends their block."""
     temporal_block: int
     """The block of every stage, counted from 0, that has the temporal convolution."""
     temporal_init: str
@@ -50,18 +50,18 @@ class StMulNetConfig:
 
 
 class TemporalConv(TemporalModule):
-    """Three taps over time, from all channels to all, that start as C times the same filter."""
+    """A convolution over three images, from all channels to all, that starts as the same filter for each channel."""
 
     def __init__(self, channels: int, *, init: str, norm: bool) -> None:
         super().__init__()
         self.init = init
-        # Over (T, H * W), so that the kernel has two axes like all others.
+        # A 2-D convolution over (T, H * W), so that its kernel has as many axes as all others.
         self.conv = nn.Conv2d(channels, channels, (3, 1), padding=(1, 0), bias=not norm)
         self.bn = nn.BatchNorm2d(channels) if norm else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Give every channel the filter over time, of itself alone."""
+        """Set every channel to the filter over time of the same channel."""
         with torch.no_grad():
             self.conv.weight.zero_()
             channels = range(self.conv.out_channels)
@@ -70,7 +70,7 @@ class TemporalConv(TemporalModule):
                 self.conv.bias.zero_()
 
     def forward(self, images: Tensor, length: int) -> Tensor:
-        """Convolve images (N * length, C, H, W) along time; beyond the clip's ends stand zeros."""
+        """Return images (N * length, C, H, W) convolved over time, with zeros beyond the ends of the clip."""
         height, width = images.shape[2:]
         maps = self.conv(as_clips(images, length).transpose(1, 2).flatten(3)).transpose(1, 2)
         out: Tensor = maps.reshape(*maps.shape[:3], height, width).flatten(0, 1)
@@ -103,7 +103,7 @@ class Stream(nn.Module):
         return maps
 
     def blocks(self) -> list[tuple[int, ImageBlock]]:
-        """Return all blocks in order, each with its number in its stage."""
+        """Return all blocks in order, each with its index in its stage."""
         stages = (self.layer1, self.layer2, self.layer3, self.layer4)
         return [
             (number, block) for stage in stages for number, block in enumerate(stage) if isinstance(block, ImageBlock)
@@ -111,17 +111,17 @@ class Stream(nn.Module):
 
 
 class StMulNet(TwoStreamModel):
-    """The two streams: called with (rgb, flow), logits are the mean of theirs.
+    """The two streams: called with (rgb, flow), it returns the mean of their logits.
 
     Both clips have the same frames and sizes; flow has the stacked channels (u, v) of neighbouring pairs.
-    Motion enters the appearance stream only; gradients go back into both.
+    Motion enters the appearance stream only; gradients reach both.
     """
 
     streams = ("spatial", "temporal")
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = StMulNetConfig(**arguments)
         self.spatial = Stream(settings.in_channels, settings.num_classes, config)
@@ -129,7 +129,7 @@ class StMulNet(TwoStreamModel):
 
     @property
     def classifier_names(self) -> tuple[str, ...]:
-        """Name both streams' classifiers."""
+        """Names of both streams' classifiers."""
         return ("spatial.fc", "temporal.fc")
 
     def stream_features(self, clips: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -163,9 +163,9 @@ class StMulNet(TwoStreamModel):
         return loss, self.fuse(spatial, temporal)
 
     def image_names(self) -> dict[str, str]:
-        """Map names of both streams to those of torchvision's ResNet of the same depth.
+        """Return the names in torchvision's ResNet of the same depth, for both streams.
 
-        What looks along time, and the bias of the first convolution, which starts at zero, have none.
+        Temporal convolutions, and the bias of the first convolution (which starts at zero), have no such name.
         """
         names = {}
         for ours in self.state_dict():
@@ -175,10 +175,10 @@ class StMulNet(TwoStreamModel):
         return names
 
     def _run(self, still: Tensor, motion: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Pass images of both streams through all stages.
+        """Return the images of both streams after all stages.
 
-        Maps travel as they are before the ReLU that ends a block, since the gate may want them so; the stem's
-        maps are already past theirs, which a second one does not change.
+        Between blocks the maps are kept from before the block's last ReLU, because the gate may need them so. The maps
+        of the stem have passed their ReLU already; another ReLU does not change them.
         """
         for (number, ours), (_, theirs) in zip(self.spatial.blocks(), self.temporal.blocks(), strict=True):
             rectified, moving = still.relu(), motion.relu()

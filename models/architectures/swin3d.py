@@ -1,7 +1,7 @@
 """Video Swin Transformer: attention inside windows of space and time that shift from block to block.
 
 Source: Liu et al., Video Swin Transformer, CVPR 2022, section 3. The modules are torchvision's, under its names, so
-that its weights load as they are.
+that its weights load unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WINDOW = (8, 7, 7)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Swin3DConfig:
-    """What the network is made of; accepted values stand in its card."""
+    """The configuration of the network; its card lists the accepted values."""
 
     third_depth: int
     """Blocks of the third stage; the others have two each."""
@@ -30,7 +30,7 @@ class Swin3DConfig:
     head_width: int
     """Channels of an attention head."""
     stochastic_depth: float
-    """Probability of leaving out the last block's branches; less for those before it."""
+    """Probability of leaving out the last block's branches; it grows linearly from 0 over the blocks."""
     attention_dropout: float
 
 
@@ -39,7 +39,7 @@ class Swin3D(VideoModel):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = Swin3DConfig(**arguments)
         net = swin_transformer.SwinTransformer3d(

@@ -1,4 +1,4 @@
-"""Models of two clips, appearance and motion, and the late fusion of two networks.
+"""The base class of models of two clips, RGB and flow, and the late fusion of two image networks.
 
 Source: Simonyan and Zisserman, Two-Stream Convolutional Networks for Action Recognition in Videos, NIPS 2014.
 """
@@ -22,13 +22,13 @@ from ..video_model import VideoModel
 from .frame_model import FrameModel, images_format
 
 Clips = Tensor | tuple[Tensor, Tensor]
-"""What a two-stream model is called with: (rgb, flow). A single tensor is refused with one sentence."""
+"""The input of a two-stream model, (rgb, flow). A single tensor is refused with an error."""
 
 
 class TwoStreamModel(VideoModel):
     """A network from (rgb (N, C, T, H, W), flow (N, flow_channels, T, H, W)) to logits (N, num_classes).
 
-    A subclass defines what each of `streams`, submodules by name, gives, and how their logits are fused.
+    A subclass names its two submodules in `streams`, and defines their features and logits and how these are fused.
     """
 
     streams: ClassVar[tuple[str, str]]
@@ -53,7 +53,7 @@ class TwoStreamModel(VideoModel):
 
     @abstractmethod
     def fuse(self, first: Tensor, second: Tensor) -> Tensor:
-        """Join the streams' logits."""
+        """Return the fused logits of the streams."""
 
     def forward(self, clip: Clips) -> Tensor:
         """Return the fused logits (N, num_classes) of a pair (rgb, flow)."""
@@ -64,7 +64,7 @@ class TwoStreamModel(VideoModel):
         return torch.cat(self.stream_features(self.both(clip)), dim=1)
 
     def both(self, clip: Clips) -> tuple[Tensor, Tensor]:
-        """Return the pair, or raise InvalidClipError if it is none."""
+        """Return the pair of clips; raise InvalidClipError for anything else."""
         if isinstance(clip, Tensor) or len(clip) != 2:
             raise InvalidClipError(f"{self.name} takes a pair of clips, (rgb, flow)")
         return clip[0], clip[1]
@@ -84,7 +84,7 @@ class TwoStreamModel(VideoModel):
         return self._linear(self.classifier_names[0])
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """As :meth:`torch.nn.Module.to`; ``channels_last_3d`` means ``channels_last`` for 2-D kernels."""
+        """Return the moved module; ``channels_last_3d`` means ``channels_last`` for its 2-D kernels."""
         return super().to(*args, **images_format(kwargs))
 
     def _linear(self, name: str) -> nn.Linear:
@@ -95,10 +95,10 @@ class TwoStreamModel(VideoModel):
 
 
 class LateFusion(TwoStreamModel):
-    """Two networks of images, one sees RGB and one flow; only their answers meet.
+    """Two image networks, one for RGB and one for flow, of which only the logits are fused.
 
-    The loss is the sum of theirs: each is trained as if alone. ``fusion="probability"`` gives the logarithm of
-    the weighted mean of their softmaxes, whose softmax is that mean; ``"logit"`` the weighted mean of logits.
+    The loss is the sum of both losses, so each network is trained as if alone. ``fusion="probability"`` returns the
+    logarithm of the weighted mean of their softmaxes; ``"logit"`` returns the weighted mean of their logits.
     """
 
     streams = ("rgb", "flow")
@@ -106,7 +106,7 @@ class LateFusion(TwoStreamModel):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
         values = settings.arguments()
-        # What is left after the fusion's own values is the networks'.
+        # The values that remain after those of the fusion belong to the networks.
         backbone, channels = str(values.pop("backbone")), values.pop("flow_channels")
         self.fusion, self.flow_weight = str(values.pop("fusion")), float(values.pop("flow_weight"))
         self.rgb = _network(backbone, settings, settings.in_channels, values)
@@ -114,7 +114,7 @@ class LateFusion(TwoStreamModel):
 
     @property
     def classifier_names(self) -> tuple[str, ...]:
-        """Name both networks' classifiers, and what else of theirs gives classes."""
+        """Names of both networks' classifiers, then of their auxiliary classifiers."""
         names = (("rgb", self.rgb.classifier_names), ("flow", self.flow.classifier_names))
         last = [f"{stream}.{of_stream[0]}" for stream, of_stream in names]
         return (*last, *(f"{stream}.{name}" for stream, of_stream in names for name in of_stream[1:]))
@@ -134,7 +134,7 @@ class LateFusion(TwoStreamModel):
         return self.rgb(clips[0]), self.flow(clips[1])
 
     def fuse(self, first: Tensor, second: Tensor) -> Tensor:
-        """Join logits of RGB, of weight 1, and of flow, of weight `flow_weight`."""
+        """Return the fusion of the logits of RGB, with weight 1, and of flow, with weight `flow_weight`."""
         share = self.flow_weight / (1 + self.flow_weight)
         if self.fusion == "logit":
             return (1 - share) * first + share * second
@@ -152,7 +152,7 @@ class LateFusion(TwoStreamModel):
         return of_rgb + of_flow, self.fuse(rgb, flow)
 
     def image_names(self) -> dict[str, str]:
-        """Map names of both networks to those of the image network."""
+        """Return the names in the image network, for both networks."""
         both = (("rgb", self.rgb), ("flow", self.flow))
         return {f"{stream}.{ours}": theirs for stream, net in both for ours, theirs in net.image_names().items()}
 
@@ -164,7 +164,7 @@ class LateFusion(TwoStreamModel):
 
 
 def _network(backbone: str, settings: ModelSettings, in_channels: int, hparams: Mapping[str, object]) -> FrameModel:
-    # A circle of imports otherwise: the factory makes this model.
+    # Imported here because the factory imports this module to make the model.
     from ..factory import build_model
 
     checked = model_settings(
@@ -176,10 +176,10 @@ def _network(backbone: str, settings: ModelSettings, in_channels: int, hparams: 
     )
     model = build_model(_renamed(checked, settings.info))
     if not isinstance(model, FrameModel):
-        raise TypeError(f"{backbone} is no network of images")
+        raise TypeError(f"{backbone} is not an image network: it must be a FrameModel")
     return model
 
 
 def _renamed(settings: ModelSettings, info: ModelInfo) -> ModelSettings:
-    """Return the settings with the fused model's name, so that messages speak of what was asked for."""
+    """Return the settings with the name of the fused model, so that messages name the model that was requested."""
     return replace(settings, info=replace(settings.info, name=info.name))

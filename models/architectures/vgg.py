@@ -22,7 +22,7 @@ _STAGES = (2, 2, 3, 3, 3)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VGGConfig:
-    """What one of these networks is made of; accepted values stand in its card."""
+    """The configuration of one of these networks; its card lists the accepted values."""
 
     width: int
     consensus: str
@@ -31,13 +31,13 @@ class VGGConfig:
 
 
 class VGG16(FrameModel):
-    """Thirteen convolutions and three fully connected layers; maps are averaged to 7 x 7 before those."""
+    """Thirteen convolutions and three fully connected layers; maps are averaged to 7 x 7 between them."""
 
     classifier_name = "classifier.6"
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = VGGConfig(**arguments)
         pools: list[nn.Module] = [nn.MaxPool2d(2, 2) for _ in _STAGES]
@@ -45,7 +45,7 @@ class VGG16(FrameModel):
         self.avgpool = nn.AdaptiveAvgPool2d(7)
         hidden = config.width * 64
         init_convolutions(self)
-        # The dropout before the last layer is the model's own.
+        # The dropout before the last layer is applied by FrameModel.
         self.classifier = nn.Sequential(
             small_linear(config.width * 8 * 49, hidden),
             nn.ReLU(inplace=True),
@@ -57,22 +57,22 @@ class VGG16(FrameModel):
         )
 
     def image_features(self, images: Tensor, length: int) -> Tensor:
-        """Return what the last layer but one gives."""
+        """Return the outputs of the last hidden layer."""
         hidden: Tensor = self.classifier[:-1](self.avgpool(self.features(images)).flatten(1))
         return hidden
 
 
 class VGG16ReducedFC(FrameModel):
-    """The convolutions, a dilated and a 1x1 one to twice their width, then 3x3 of stride 3 and two layers.
+    """The convolutions, a dilated and a 1x1 convolution of twice their width, a 3x3 of stride 3, and two linear layers.
 
-    At the published 300 pixels the last maps are 3 x 3; at other sizes they are averaged, or repeated, to that.
+    At the published 300 pixels the last maps are 3 x 3; other sizes are averaged, or repeated, to 3 x 3.
     """
 
     classifier_name = "classifier.4"
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = VGGConfig(**arguments)
         pools: list[nn.Module] = [
@@ -95,7 +95,7 @@ class VGG16ReducedFC(FrameModel):
         self.extra_layers = nn.Sequential(nn.MaxPool2d(2, 2), nn.Conv2d(wide, wide, 3, 3), nn.ReLU(inplace=True))
         self.grid = nn.AdaptiveAvgPool2d(3)
         init_convolutions(self)
-        # The dropout before the last layer is the model's own.
+        # The dropout before the last layer is applied by FrameModel.
         self.classifier = nn.Sequential(
             nn.Dropout(settings.dropout),
             small_linear(wide * 9, wide),
@@ -105,7 +105,7 @@ class VGG16ReducedFC(FrameModel):
         )
 
     def image_features(self, images: Tensor, length: int) -> Tensor:
-        """Return what the last layer but one gives."""
+        """Return the outputs of the last hidden layer."""
         maps = self.grid(self.extra_layers(self.conv_base.get_submodule("conv_base")(images)))
         hidden: Tensor = self.classifier[:-1](maps.flatten(1))
         return hidden

@@ -1,4 +1,4 @@
-"""X3D: a small image network expanded, one axis at a time, into a small video network.
+"""X3D: a small image network that is expanded, one axis at a time, to a small video network.
 
 Source: Feichtenhofer, X3D: Expanding Architectures for Efficient Video Recognition, CVPR 2020, tables 1 to 3.
 """
@@ -22,12 +22,12 @@ _GATE_SHARE = 1 / 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class X3DConfig:
-    """What the network is made of; accepted values stand in its card."""
+    """The configuration of the network; its card lists the accepted values."""
 
     depth_tenths: int
-    """Ten times the factor by which the published stages of 1, 2, 5 and 3 blocks are lengthened."""
+    """Ten times the depth factor, by which the numbers of blocks of the stages, 1, 2, 5 and 3, are multiplied."""
     width: int
-    """Channels of the stem and of the first stage; each later stage has twice those before it."""
+    """Channels of the stem and of the first stage; they double from stage to stage."""
     head_width: int
     """Length of the feature vector."""
     zero_init: bool
@@ -35,18 +35,18 @@ class X3DConfig:
     @property
     def blocks(self) -> tuple[int, ...]:
         """Blocks in each stage."""
-        # In whole numbers: 2.2 times 5 in floating point is more than 11.
+        # Computed in integers, because 2.2 times 5 in floating point is more than 11.
         return tuple(-(-count * self.depth_tenths // 10) for count in _BLOCKS)
 
 
 def round_to_eights(channels: float) -> int:
-    """Return the multiple of 8 next to `channels`, at least 8, and never less than nine tenths of it."""
+    """Return `channels` rounded to a multiple of 8, at least 8 and at least nine tenths of `channels`."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 class SqueezeExcite(nn.Module):
-    """Scale each channel by what all channels' averages say, through a narrow layer."""
+    """Scales each channel by a gate computed from all channels' averages through a narrow layer."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Block(nn.Module):
-    """1x1x1 to wide, 3x3x3 of each channel by itself, 1x1x1 to narrow; time is never strided."""
+    """A widening 1x1x1, a depthwise 3x3x3 and a narrowing 1x1x1 convolution; time is never strided."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, gated: bool) -> None:
         super().__init__()
@@ -91,18 +91,18 @@ class Block(nn.Module):
         return y
 
     def zero_init(self) -> None:
-        """Start as the shortcut alone."""
+        """Initialise the block so that it computes the shortcut alone."""
         norm = self.branch.norm_c
         if isinstance(norm, nn.BatchNorm3d):
             nn.init.zeros_(norm.weight)
 
 
 class X3D(VideoModel):
-    """The network; takes any number of frames, all of which it keeps to the end."""
+    """The network; it takes any number of frames and never reduces it."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
-        # The card has checked types and values.
+        # The card has already checked types and values.
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = X3DConfig(**arguments)
         channels = config.width
@@ -117,7 +117,7 @@ class X3D(VideoModel):
         stages = []
         for index, count in enumerate(config.blocks):
             planes = config.width * 2**index
-            # Of a stage's blocks the first, third, ... are gated.
+            # The first, third, ... block of a stage are gated.
             blocks = [
                 Block(
                     channels if number == 0 else planes, planes, stride=2 if number == 0 else 1, gated=number % 2 == 0
@@ -159,6 +159,6 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
         return nn.Identity()
     layers = OrderedDict[str, nn.Module](conv=nn.Conv3d(in_channels, out_channels, 1, (1, stride, stride), bias=False))
     if in_channels != out_channels:
-        # As published: a shortcut that only strides has no norm.
+        # As published, a shortcut that only strides has no norm.
         layers["norm"] = nn.BatchNorm3d(out_channels)
     return nn.Sequential(layers)

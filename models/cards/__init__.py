@@ -1,1 +1,1 @@
-"""One file of cards per architecture, each with a tuple ``CARDS``; a file put here is found."""
+"""The cards of the models, one module per architecture with a tuple ``CARDS``; every module here is found."""

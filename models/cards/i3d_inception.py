@@ -9,7 +9,7 @@ CARDS = (
         name="i3d_inception",
         family="I3D",
         paper="Carreira and Zisserman, Quo Vadis, Action Recognition?, CVPR 2017",
-        # Values from -1 to 1, as the authors' weights want them.
+        # Values from -1 to 1, which the authors' weights expect.
         clip=Clip(frames=64, stride=1, size=224, mean=(0.5,) * 3, std=(0.5,) * 3),
         builder="models.architectures.i3d_inception:I3DInception",
         hparams=(
@@ -27,7 +27,7 @@ CARDS = (
             ),
         ),
         dropout=0.5,
-        # Five halvings; smaller images still pass, but hold nothing.
+        # The image is halved five times; smaller ones would run, but their last maps are mostly padding.
         min_size=16,
         parameters=12_697_264,
         gflops=111.151,

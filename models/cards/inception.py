@@ -32,7 +32,7 @@ def _width(default: int) -> HParam:
         name="width",
         default=default,
         accepts=Integer(low=4, high=256),
-        doc="Channels of the stem; every other width keeps its proportion to it.",
+        doc="Channels of the stem; every other width is scaled with it.",
     )
 
 
@@ -112,7 +112,7 @@ CARDS = (
         ),
         rules=_RULES,
         dropout=0.6,
-        # Fewer leave the last maps empty.
+        # With fewer pixels the last maps are empty.
         min_size=75,
         parameters=22_605_168,
         gflops=5.712,

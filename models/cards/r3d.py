@@ -15,7 +15,7 @@ _KINETICS = Clip(
     std=(0.22803, 0.22145, 0.216989),
 )
 _KINETICS_32 = Clip(frames=32, stride=2, size=112, mean=_KINETICS.mean, std=_KINETICS.std)
-# The bottlenecks are started from image networks, whose statistics these are.
+# Statistics of the image networks that the bottlenecks are initialised from.
 _IMAGENET = Clip(frames=32, stride=2, size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 _WIDTH = HParam(
     name="width",
@@ -33,14 +33,14 @@ _WITHOUT_T_STRIDE = HParam(
     name="without_t_stride",
     default=False,
     accepts=FLAG,
-    doc="Keep all frames to the end, where stages two to four would halve them.",
+    doc="Keep all frames; otherwise stages two to four halve them.",
 )
 _MIDPLANES = HParam(
     name="midplanes",
     default="torchvision",
     accepts=Choice(values=("torchvision", "paper")),
     doc="Channels between the spatial and the temporal half of a convolution: computed once per "
-    "block, as torchvision's weights have it, or per convolution, as the paper says.",
+    "block, as in torchvision's weights, or per convolution, as in the paper.",
 )
 _STUDY_LAYOUT = HParam(
     name="study_layout",

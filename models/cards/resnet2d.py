@@ -1,4 +1,4 @@
-"""Cards of the residual networks of images: by themselves, and as TSN, TSM and TAM."""
+"""Cards of the residual networks of images: plain, and as TSN, TSM and TAM."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONSENSUS = HParam(
     name="consensus",
     default="average",
     accepts=Choice(values=("average", "max")),
-    doc="How the logits of a clip's images become those of the clip.",
+    doc="How the logits of a clip's images are joined to those of the clip.",
 )
 SEQ_LEN = HParam(
     name="seq_len",
@@ -67,7 +67,7 @@ SHIFT = (
         name="shift_divisor",
         default=8,
         accepts=Choice(values=(2, 3, 4, 8, 16, 32)),
-        doc="One channel in so many is shifted in each direction.",
+        doc="One in this many channels is shifted in each direction.",
     ),
     HParam(
         name="shift_place",
@@ -99,14 +99,14 @@ BLEND = (
         name="blend_init",
         default="centre",
         accepts=Choice(values=("centre", "random")),
-        doc="Start with the image itself, as fits image weights, or with random weights.",
+        doc="Start as the identity, which keeps image weights valid, or with random weights.",
     ),
 )
 PARTIAL_NORM = HParam(
     name="partial_norm",
     default=False,
     accepts=FLAG,
-    doc="In training, all batch norms but the first keep the statistics that they came with.",
+    doc="In training, all batch norms except the first keep the statistics that were loaded.",
 )
 COMMON = (NON_LOCAL, TEMPORAL_STRIDE, POOLING, PARTIAL_NORM)
 SEGMENTS = SearchChoice(name="clip.frames", values=(3, 8, 16))

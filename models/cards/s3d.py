@@ -18,7 +18,7 @@ _POOLING = HParam(
     name="pooling",
     default="max",
     accepts=Choice(values=("max", "avg")),
-    doc="What the pools between stages take: the largest value or the average.",
+    doc="Kind of the pools between stages: maximum or average.",
 )
 _SEARCH = (
     SearchChoice(name="clip.frames", values=(16, 32, 64)),
@@ -45,13 +45,13 @@ def _hparams(gating: str) -> tuple[HParam, ...]:
             name="dw_t_conv",
             default=False,
             accepts=FLAG,
-            doc="Temporal convolutions look at each channel by itself.",
+            doc="Temporal convolutions treat each channel separately (depthwise).",
         ),
         HParam(
             name="without_t_stride",
             default=False,
             accepts=FLAG,
-            doc="Keep all frames to the end, where stem and pools would halve them.",
+            doc="Keep all frames; otherwise stem and pools halve them.",
         ),
     )
 

@@ -15,13 +15,13 @@ _HPARAMS = (
         name="dw_t_conv",
         default=False,
         accepts=FLAG,
-        doc="Temporal convolutions look at each channel by itself.",
+        doc="Temporal convolutions treat each channel separately (depthwise).",
     ),
     HParam(
         name="without_t_stride",
         default=False,
         accepts=FLAG,
-        doc="Keep all frames to the end, where stages two to four would halve them.",
+        doc="Keep all frames; otherwise stages two to four halve them.",
     ),
     HParam(
         name="zero_init",
@@ -38,7 +38,7 @@ def _card(name: str, *, depth: int, parameters: int, gflops: float) -> ModelInfo
         family="S3D-ResNet",
         paper="Chen et al., Deep Analysis of CNN-based Spatio-temporal Representations for Action Recognition, "
         "CVPR 2021",
-        # Started from image networks, whose statistics these are.
+        # Statistics of the image networks that it is initialised from.
         clip=Clip(frames=32, stride=2, size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
         builder="models.architectures.s3d_resnet:S3DResNet",
         hparams=_HPARAMS,

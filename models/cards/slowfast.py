@@ -6,7 +6,7 @@ from ..card import FLAG, Choice, Clip, Divides, HParam, Integer, ModelInfo, Sear
 
 _PAPER = "Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019"
 _RULES = (Divides(divisor="beta_inv", of="width"), Divides(divisor="alpha", of="frames"))
-# The widths and frames all divide as the rules ask: any of these goes with any other.
+# All combinations of these values satisfy the rules.
 _SEARCH = (
     SearchChoice(name="clip.frames", values=(16, 24, 32)),
     SearchChoice(name="model.alpha", values=(4, 8)),
@@ -96,7 +96,7 @@ def _card(
         fixed=fixed,
         rules=_RULES,
         dropout=0.5,
-        # Stem and stages halve the image five times; below 16 pixels two stages see one position.
+        # Stem and stages halve the image five times; below 16 pixels two stages have a single position.
         min_size=16,
         parameters=parameters,
         gflops=gflops,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..card import Clip, Divides, HParam, Integer, ModelInfo, Number, SearchRange
 
-# Transformers want AdamW, whose rates are lower and decay higher than SGD's.
+# Transformers are trained with AdamW, which needs lower learning rates and a higher decay than SGD.
 _SEARCH_BASE = (("optimizer", "adamw"),)
 _SEARCH = (
     SearchRange(name="lr", low=1e-5, high=3e-3, log=True),
@@ -26,7 +26,7 @@ def _stochastic_depth(default: float) -> HParam:
         name="stochastic_depth",
         default=default,
         accepts=Number(low=0.0, high=0.9),
-        doc="Probability of leaving out the last block's branches; less for those before it.",
+        doc="Probability of leaving out the last block's branches; it grows linearly from 0 over the blocks.",
     )
 
 

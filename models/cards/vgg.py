@@ -24,7 +24,7 @@ def _card(
         fixed=(("batch_norm", norm),),
         rules=(Divides(divisor="seq_len", of="frames"),),
         dropout=0.6 if reduced else 0.5,
-        # Below, the last convolution of the reduced form (or the fifth pool) has nothing to see.
+        # With fewer pixels, the input of the reduced form's last convolution (or of the fifth pool) is empty.
         min_size=92 if reduced else 32,
         parameters=parameters,
         gflops=gflops,

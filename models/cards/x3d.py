@@ -9,7 +9,7 @@ _HPARAMS = (
         name="width",
         default=24,
         accepts=Integer(low=4, high=128),
-        doc="Channels of the stem and the first stage; every other width but the head's follows.",
+        doc="Channels of the stem and the first stage; all other widths, except the head's, follow from it.",
     ),
     HParam(
         name="head_width",

@@ -1,4 +1,4 @@
-"""A classifier stored as a 1x1x1 convolution, as published weights of fully convolutional networks have it."""
+"""A linear classifier with the weight shape of a 1x1x1 convolution, as in published fully convolutional networks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class PointClassifier(nn.Linear):
-    """A linear layer whose weight has the axes (classes, features, 1, 1, 1)."""
+    """A linear layer with a weight of shape (classes, features, 1, 1, 1)."""
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias=bias)

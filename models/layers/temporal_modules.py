@@ -1,6 +1,6 @@
-"""Modules that let the images of a clip see each other: shift, aggregation, pooling, non-local.
+"""Temporal modules, which combine the images of a clip: shift, aggregation, pooling, non-local.
 
-Each takes images (N * T, C, H, W), the T of a clip in a row, and T.
+Each takes images (N * T, C, H, W), ordered by clip, and T.
 
 Sources: Lin et al., TSM: Temporal Shift Module for Efficient Video Understanding, ICCV 2019, section 3;
 Fan et al., More Is Less: Learning Efficient Video Representations by Big-Little Network and Depthwise Temporal
@@ -17,23 +17,23 @@ from torch.nn import functional as F
 
 
 class TemporalModule(nn.Module):
-    """Maps images (N * T, C, H, W) to images of the same shape."""
+    """Combines the images (N * T, C, H, W) of each clip."""
 
     @abstractmethod
     def forward(self, images: Tensor, length: int) -> Tensor:
-        """Let `length` images in a row, a clip, see each other."""
+        """Return the images after combining those of each clip, which are `length` consecutive images."""
 
 
 def as_clips(images: Tensor, length: int) -> Tensor:
-    """Return images (N * length, ...), a clip's in a row, an axis of their own: (N, length, ...)."""
+    """Return images (N * length, ...), ordered by clip, as clips (N, length, ...)."""
     return images.reshape(-1, length, *images.shape[1:])
 
 
 def shift(clips: Tensor, frames: int) -> Tensor:
-    """Move clips (N, T, ...) by `frames` along time: 1 gives every image its predecessor; zeros come in."""
+    """Return clips (N, T, ...) shifted by `frames` in time, filled with zeros; 1 puts each image one later."""
     length = clips.shape[1]
-    # Of a clip that is shorter than the move nothing is left, but the zeros still come from it: a distributed
-    # trainer waits for the gradients of every weight.
+    # Nothing of a clip shorter than the shift is left, but its zeros still depend on it, because distributed training
+    # needs a gradient for every weight.
     steps = min(abs(frames), length)
     padding = [0, 0] * (clips.ndim - 2)
     if frames >= 0:
@@ -42,46 +42,46 @@ def shift(clips: Tensor, frames: int) -> Tensor:
 
 
 class TemporalShift(TemporalModule):
-    """TSM: the first C / `divisor` channels come from the next image, as many again from the previous one."""
+    """TSM: the first C / `divisor` channels are taken from the next image, as many others from the previous one."""
 
     def __init__(self, divisor: int = 8) -> None:
         super().__init__()
         self.divisor = divisor
 
     def forward(self, images: Tensor, length: int) -> Tensor:
-        """Shift; the clip's ends get zeros."""
+        """Return the images with shifted channels, zeros at the ends of the clip."""
         clips = as_clips(images, length)
         fold = images.shape[1] // self.divisor
         parts = (shift(clips[:, :, :fold], -1), shift(clips[:, :, fold : 2 * fold], 1), clips[:, :, 2 * fold :])
         return torch.cat(parts, dim=2).flatten(0, 1)
 
     def extra_repr(self) -> str:
-        """Name the divisor."""
+        """Return the divisor, for the module's repr."""
         return f"divisor={self.divisor}"
 
 
 class ChannelWeights(nn.Module):
-    """One weight per channel, or with `depthwise` off a matrix from channels to channels; no bias."""
+    """One weight per channel, or without `depthwise` a matrix between all channels; no bias."""
 
     def __init__(self, channels: int, *, depthwise: bool) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(channels, channels, 1, groups=channels if depthwise else 1, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Weigh images (N, C, H, W)."""
+        """Return the weighted images (N, C, H, W)."""
         if self.fc1.groups == 1:
             mixed: Tensor = self.fc1(images)
             return mixed
-        # A product is many times faster than a depthwise convolution of one tap.
+        # A product is many times faster than a depthwise 1x1 convolution.
         return images * self.fc1.weight.view(1, -1, 1, 1).to(images.dtype)
 
 
 class TemporalAggregation(TemporalModule):
-    """TAM: a weighted sum, or maximum, of the images around each, then a ReLU.
+    """TAM: a weighted sum, or maximum, of each image and its neighbours, then a ReLU.
 
-    Equals a depthwise convolution over `frames` x 1 x 1. It starts as the ReLU of the image itself
-    (``init="centre"``), so that an image network's weights keep their meaning, or ``"random"``. A maximum does
-    not learn from neighbours that weigh nothing: there they start with half the weight of the image itself.
+    The depthwise sum equals a depthwise convolution over `frames` x 1 x 1. With ``init="centre"`` it starts as the ReLU
+    of the image alone, so that the weights of an image network stay valid; else with ``"random"`` weights. With the
+    maximum, neighbours of weight 0 would get no gradient, so they start with half the weight of the image.
     """
 
     def __init__(
@@ -99,13 +99,13 @@ class TemporalAggregation(TemporalModule):
         self.reset_parameters()
 
     def weights(self) -> list[ChannelWeights]:
-        """Return the weights of the images around one, from the earliest to the latest."""
+        """Return the weights of an image and its neighbours, from the earliest to the latest."""
         if hasattr(self, "prev_se"):
             return [self.prev_se, self.curr_se, self.next_se]
         return [layer for layer in self.blending_layers if isinstance(layer, ChannelWeights)]
 
     def reset_parameters(self) -> None:
-        """Draw the weights, or set them so that the image itself counts most."""
+        """Draw the weights at random, or set them so that the image has the largest weight."""
         weights = self.weights()
         around = 0.5 if self.method == "max" else 0.0
         for index, layer in enumerate(weights):
@@ -119,7 +119,7 @@ class TemporalAggregation(TemporalModule):
                     weight.mul_(around)
 
     def forward(self, images: Tensor, length: int) -> Tensor:
-        """Blend; beyond the clip's ends stand zeros."""
+        """Return the blended images, with zeros beyond the ends of the clip."""
         weights = self.weights()
         middle = len(weights) // 2
         blended: Tensor | None = None
@@ -130,7 +130,7 @@ class TemporalAggregation(TemporalModule):
             else:
                 blended = torch.maximum(blended, moved) if self.method == "max" else blended + moved
         if blended is None:
-            raise RuntimeError("an aggregation of no images")
+            raise RuntimeError("an aggregation needs at least one image")
         return F.relu(blended).flatten(0, 1)
 
 
@@ -143,24 +143,24 @@ class TemporalPool(TemporalModule):
         self.stride = stride
 
     def forward(self, images: Tensor, length: int) -> Tensor:
-        """Pool to (N * T', C, H, W), T' being T / stride rounded up. Zeros beyond the ends join the average."""
+        """Return pooled images (N * T', C, H, W), T' = ceil(T / stride); averages include zeros beyond the ends."""
         clips = as_clips(images, length)
         if self.method == "max":
             around = F.max_pool3d(clips.transpose(1, 2), (3, 1, 1), (self.stride, 1, 1), (1, 0, 0)).transpose(1, 2)
         else:
-            # The library's average refuses clips of fewer than three images.
+            # torch's average pool refuses clips of fewer than three images.
             around = ((shift(clips, 1) + clips + shift(clips, -1)) / 3)[:, :: self.stride]
         return around.flatten(0, 1)
 
     def pooled_length(self, length: int) -> int:
-        """Return T' of T."""
+        """Return T' for clips of `length` images."""
         return -(-length // self.stride)
 
 
 class NonLocal(TemporalModule):
-    """Every place of every image looks at every second place, in height and width, of all images.
+    """Attention from every position of every image to every second position, in height and width, of all images.
 
-    An embedded Gaussian with half the channels inside, added to its input. It starts as the identity.
+    It is an embedded Gaussian with half the channels inside, added to its input. It starts as the identity.
     """
 
     def __init__(self, channels: int) -> None:
@@ -174,7 +174,7 @@ class NonLocal(TemporalModule):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start as the identity, with attention that is nearly even."""
+        """Initialise the module as the identity, with nearly uniform attention."""
         for layer in (self.theta, self.phi, self.g, self.out):
             nn.init.normal_(layer.weight, std=0.01)
             if layer.bias is not None:
@@ -182,7 +182,7 @@ class NonLocal(TemporalModule):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, images: Tensor, length: int) -> Tensor:
-        """Attend over the clip and add."""
+        """Return the images plus the attention over their clip."""
         small = F.max_pool2d(images, 2, ceil_mode=True)
 
         def rows(maps: Tensor) -> Tensor:

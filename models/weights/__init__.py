@@ -1,1 +1,1 @@
-"""Loading parameters from the files of this and other programs."""
+"""Loading model weights from files of this and other programs."""

@@ -1,7 +1,7 @@
-"""Read tensors by name from files of other programs, without running what is in them.
+"""Reading tensors by name from files of other programs, without executing code in them.
 
-PyTorch's own format holds tensors and plain containers (``weights_only``), Caffe2's pickles hold arrays (an
-unpickler that knows nothing else), MATLAB's are read by SciPy, which builds arrays and records only.
+PyTorch's files are limited to tensors and plain containers (``weights_only``), Caffe2's pickles to arrays (by our
+unpickler); MATLAB's are read by SciPy, which only builds arrays and records.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor
 
 from ..errors import WeightsError
 
-# Where trainers keep the state dict in what they save, beside epochs, optimizers and scores.
+# Keys of the state dict in checkpoints that also hold epochs, optimizers and scores.
 _WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model", "state")
-# What wrapping a model in another puts before all of its names.
+# Prefixes that wrappers of a model add to all of its names.
 _PREFIXES = ("module.", "model.", "_orig_mod.")
-# Solver state of Caffe2 and its counters.
+# Suffixes of Caffe2's solver state and counters, which are not weights.
 _NOT_WEIGHTS = ("_momentum", "lr", "model_iter")
 
 
@@ -35,18 +35,18 @@ class MatLayer:
     kind: str
     """``"conv"`` or ``"norm"``."""
     arrays: tuple[np.ndarray[Any, Any], ...]
-    """Filters (H, W, I, O), bare of axes of length one, and perhaps a bias; or scale, shift and moments (C, 2)."""
+    """Filters (H, W, I, O), without axes of length one, and maybe a bias; or scale, shift and moments (C, 2)."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Return a file's tensors by name: PyTorch's, whichever way it is wrapped, or Caffe2's ``.pkl``.
+    """Return a file's tensors by name: of PyTorch, plain or inside a checkpoint, or of Caffe2's ``.pkl``.
 
-    Raises WeightsError, in one sentence, for whatever cannot be read.
+    Raises WeightsError for any file that cannot be read.
     """
     content = _guarded(_read_caffe2 if path.suffix == ".pkl" else _read_torch, path)
     state = _unwrapped(content)
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} holds no plain state dict (names to tensors)")
+        raise WeightsError(f"{path} does not contain a state dict: it must map names to tensors")
     plain = {str(name): tensor for name, tensor in state.items()}
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in plain):
@@ -55,7 +55,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def read_matconvnet(path: Path) -> list[MatLayer]:
-    """Return the layers with parameters of a MatConvNet DagNN file; raise WeightsError if it is none."""
+    """Return the layers with parameters of a MatConvNet DagNN file; raise WeightsError for other files."""
     network = _guarded(_read_matlab, path)
     try:
         values = {str(parameter.name): np.asarray(parameter.value) for parameter in np.atleast_1d(network.params)}
@@ -69,7 +69,9 @@ def read_matconvnet(path: Path) -> list[MatLayer]:
             if np.size(layer.params)
         ]
     except (AttributeError, KeyError) as error:
-        raise WeightsError(f"{path} holds no MatConvNet DagNN of convolutions and batch norms ({error})") from error
+        raise WeightsError(
+            f"{path} does not contain a MatConvNet DagNN of convolutions and batch norms ({error})"
+        ) from error
     return layers
 
 
@@ -79,7 +81,7 @@ def _guarded(read: Callable[[Path], Any], path: Path) -> Any:
     except FileNotFoundError:
         raise WeightsError(f"the weights file {path} does not exist") from None
     except Exception as error:
-        # A damaged file makes a reader fail in whatever way its bytes happen to lead to.
+        # Depending on its bytes, a damaged file can make a reader raise any error.
         raise WeightsError(
             f"{path} cannot be read as a state dict of tensors ({type(error).__name__}); "
             "save one with torch.save(model.state_dict(), path)"
@@ -87,7 +89,7 @@ def _guarded(read: Callable[[Path], Any], path: Path) -> Any:
 
 
 def _read_torch(path: Path) -> object:
-    # Trainers keep a best score, a NumPy number, beside the weights.
+    # Many checkpoints also hold a best score as a NumPy number.
     scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]  # a private name, but the one in the files
     known: list[Any] = [np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
@@ -146,14 +148,14 @@ def _array_globals() -> dict[str, Any]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles arrays, numbers, strings and their containers, also of Python 2; refuses all else."""
+    """Unpickles arrays, numbers, strings and their containers, also of Python 2, and refuses everything else."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="latin1")
         self._known = _array_globals()
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return one of the few names that pickled arrays need."""
+        """Return the object for a name that pickled arrays need; refuse all other names."""
         full = f"{module}.{name}"
         if full == "_codecs.encode":
             return _latin1
@@ -163,7 +165,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """Stand in for ``codecs.encode``: bytes of Python 2 are pickled as latin-1 text."""
+    """Return what ``codecs.encode`` does: bytes of Python 2 are pickled as latin-1 text."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes are encoded as latin1, not {encoding!r}")
     return text.encode("latin1")

@@ -1,8 +1,8 @@
-"""Turn the weights of an image network into those of a video network.
+"""Inflating the weights of an image network to those of a video network.
 
 Source: Carreira and Zisserman, Quo Vadis, Action Recognition?, CVPR 2017, section 2.1: a kernel is repeated
-along time and divided by the number of repeats, so that a clip of one repeated image gives the image's
-answer (away from the clip's ends, where zeros are padded).
+over time and divided by the number of repeats, so that a clip of one repeated image has the outputs of the image
+(away from the ends of the clip, where zeros are padded).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from .report import WeightsReport
 
 
 def inflate_kernel(kernel: Tensor, frames: int, *, inflate_scale: float | None = None) -> Tensor:
-    """Repeat a 2-D kernel (O, I, H, W) along time to (O, I, frames, H, W), times `inflate_scale`.
+    """Return a 2-D kernel (O, I, H, W) repeated over time to (O, I, frames, H, W), times `inflate_scale`.
 
-    The scale is 1 / `frames` unless given. 1 repeats without dividing, as some trainers do and leave it to the
-    batch norms to absorb the factor.
+    The default scale is 1 / `frames`. A scale of 1 repeats without dividing, as some programs do, which leave it to
+    the batch norms to absorb the factor.
     """
     if kernel.ndim != 4:
-        raise WeightsError(f"a kernel to inflate has the axes (O, I, H, W), not the shape {tuple(kernel.shape)}")
+        raise WeightsError(f"a kernel to inflate must have the axes (O, I, H, W), not the shape {tuple(kernel.shape)}")
     if frames < 1:
-        raise WeightsError(f"a kernel is inflated to at least 1 frame, not {frames}")
+        raise WeightsError(f"a kernel must be inflated to at least 1 frame, not {frames}")
     scale = 1 / frames if inflate_scale is None else inflate_scale
     return (kernel * scale).unsqueeze(2).repeat(1, 1, frames, 1, 1)
 
@@ -33,18 +33,18 @@ def inflate_kernel(kernel: Tensor, frames: int, *, inflate_scale: float | None =
 def load_inflated(
     model: VideoModel, state: Mapping[str, Tensor], *, inflate_scale: float | None = None
 ) -> WeightsReport:
-    """Fill `model` with the state dict of its image network, as torchvision names it.
+    """Load the state dict of the model's image network, with torchvision's names, and return a report.
 
-    Which tensor goes where is :meth:`VideoModel.image_names`. Convolutions are inflated to the model's own number
-    of frames (see :func:`inflate_kernel`), all else is copied. The classifier and what the image network lacks
-    (temporal convolutions) stay as they are and are listed as `reset`.
+    :meth:`VideoModel.image_names` assigns the tensors. Convolutions are inflated to the model's number of frames (see
+    :func:`inflate_kernel`); all others are copied. The classifier and parameters that the image network lacks (temporal
+    convolutions) do not change and are listed as `reset`.
 
-    Raises WeightsError, with the model untouched, if the model has no image network, or a tensor is absent or of
+    Raises WeightsError, with the model unchanged, if the model has no image network, or a tensor is missing or has
     another shape.
     """
     names = model.image_names()
     if not names:
-        raise WeightsError(f"{model.name} is not made from an image network; load weights of its own")
+        raise WeightsError(f"{model.name} is not made from an image network: load weights of {model.name} itself")
     own = model.state_dict()
     absent = sorted(theirs for theirs in names.values() if theirs not in state)
     if absent:
@@ -63,7 +63,7 @@ def load_inflated(
 
 def _fitted(theirs: Tensor, ours: Tensor, inflate_scale: float | None) -> Tensor:
     if ours.ndim == 5 and theirs.ndim == 4:
-        # A kernel of one frame stays as it is whatever the scale: there is nothing to repeat.
+        # A kernel of one frame is not repeated, so no scale applies.
         frames = ours.shape[2]
         return inflate_kernel(theirs, frames, inflate_scale=None if frames == 1 else inflate_scale)
     return theirs

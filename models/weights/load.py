@@ -1,8 +1,8 @@
-"""Load a model's parameters from a file, safely and completely.
+"""Loading a model's parameters from a file, safely and completely.
 
-Files of PyTorch (plain, or wrapped as trainers do), PySlowFast, PyTorchVideo and the networks that this zoo
-follows, Caffe2's pickles and MatConvNet's ``.mat``; which of them it is, is found out. Weights of an image
-network fill a video model that is made from it: kernels are repeated over frames, or over input channels.
+Supported are files of PyTorch (plain, or inside checkpoints), of PySlowFast, PyTorchVideo and the original programs of
+the zoo's networks, Caffe2's pickles and MatConvNet's ``.mat``; the layout is detected. Weights of an image network can
+be loaded into a video model that is made from it: kernels are repeated over frames, or over input channels.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from .report import WeightsReport
 from .shapes import fitted, matconvnet_state
 
 _T = TypeVar("_T")
-_NAMES_SHOWN = 5
-# Old files lack the counter of batches, which nothing here uses.
+_MAX_NAMES_SHOWN = 5
+# Old files lack the counter of batches, which is not used here.
 _COUNTER = ".num_batches_tracked"
-# How image networks call their classifiers.
+# Names of the classifiers in image networks.
 _CLASSIFIERS = ("fc.", "head.", "classifier.")
 
 
 def load_weights(model: VideoModel, path: str | Path, *, stream: str | None = None) -> WeightsReport:
-    """Fill `model` with the tensors in the file at `path`.
+    """Load the tensors in the file at `path` into `model`, and return a report.
 
-    With `stream`, the name of a submodule such as ``"spatial"``, the file is for that part alone. A classifier of
-    another number of classes is not taken: the model keeps its own. Anything else that is missing, left over or
-    of another shape is a WeightsError that names it, and the model is left untouched.
+    With `stream`, the name of a submodule such as ``"spatial"``, the file is loaded into that part alone. A classifier
+    with another number of classes is not loaded: the model keeps its own. If any other tensor is missing, unexpected or
+    of another shape, a WeightsError names it and the model is not changed.
     """
     path = Path(path)
     target = _Target(model, stream)
@@ -56,14 +56,14 @@ def load_weights(model: VideoModel, path: str | Path, *, stream: str | None = No
 
 
 class _Target:
-    """The part of a model that a file is for; names are without the part's prefix."""
+    """The part of a model that a file is loaded into; names are without the part's prefix."""
 
     def __init__(self, model: VideoModel, stream: str | None) -> None:
         self.prefix = f"{stream}." if stream else ""
         self.name = f"{stream} of {model.name}" if stream else model.name
         self.own = self._of(model.state_dict())
         if not self.own:
-            raise WeightsError(f"{model.name} has no part {stream!r}")
+            raise WeightsError(f"{model.name} has no part {stream!r}: name one of its submodules")
         heads = {f"{name}.": name for name in model.classifier_names}
         self.heads = tuple(self._of(heads)) or _CLASSIFIERS
         self.image = self._of(model.image_names())
@@ -77,7 +77,7 @@ class _Target:
 
 @dataclass(kw_only=True, slots=True)
 class _Plan:
-    """What would be loaded, and why that cannot be."""
+    """The tensors to load, and the problems that prevent it."""
 
     tensors: dict[str, Tensor]
     adapted: set[str]
@@ -94,7 +94,7 @@ def _translated(raw: dict[str, Tensor], target: _Target) -> tuple[str, dict[str,
 
 
 def _plan_own(state: Mapping[str, Tensor], target: _Target) -> _Plan:
-    """Take the file as one of this very model."""
+    """Return the plan for a file of the same model."""
     own = target.own
     shaped = {
         name: fitted(tensor, own[name], seq_len=target.seq_len) if name in own else tensor
@@ -112,10 +112,10 @@ def _plan_own(state: Mapping[str, Tensor], target: _Target) -> _Plan:
 
 
 def _plan_image(state: Mapping[str, Tensor], target: _Target) -> _Plan:
-    """Take the file as one of the image network that the model is made from."""
+    """Return the plan for a file of the image network that the model is made from."""
     own = target.own
     reset = _other_heads(state, target)
-    # What the file has beyond the common image network, such as a bias or a fitting classifier, keeps its name.
+    # Tensors beyond the common image network, such as a bias or a matching classifier, keep their names.
     names = target.image | {name: name for name in state.keys() & own.keys() - target.image.keys() - reset}
     present = {ours: theirs for ours, theirs in names.items() if theirs in state}
     taken = {ours: fitted(state[theirs], own[ours], seq_len=target.seq_len) for ours, theirs in present.items()}
@@ -124,7 +124,7 @@ def _plan_image(state: Mapping[str, Tensor], target: _Target) -> _Plan:
     classifier = {name for name in leftover if name.startswith((*target.heads, *_CLASSIFIERS))}
     problems = _problems(taken, {ours: own[ours] for ours in present}, ignore=set())
     if missing or leftover - classifier:
-        problems.append("it is no image network of this model's")
+        problems.append("it is not an image network of this model")
     return _Plan(
         tensors=taken,
         adapted={ours for ours, theirs in present.items() if taken[ours] is not state[theirs]},
@@ -135,7 +135,7 @@ def _plan_image(state: Mapping[str, Tensor], target: _Target) -> _Plan:
 
 
 def _other_heads(state: Mapping[str, Tensor], target: _Target) -> set[str]:
-    """Return the names of classifiers that the file has for other classes."""
+    """Return the names of classifiers in the file that have another number of classes."""
     heads = (_classifier_of_other_classes(state, target.own, prefix=head) for head in target.heads)
     return set().union(*heads)
 
@@ -159,7 +159,7 @@ def _report(plan: _Plan, target: _Target, layout: str, dropped: list[str]) -> We
 
 
 def _classifier_of_other_classes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, prefix: str) -> set[str]:
-    """Return the names under `prefix` if the file's classifier differs in classes alone."""
+    """Return the names under `prefix` if the file's classifier differs only in the number of classes."""
     names = {name for name in own.keys() | state.keys() if name.startswith(prefix)}
     shared = names & own.keys() & state.keys()
     # The first axis counts classes; features that differ are a different body.
@@ -172,7 +172,7 @@ def _problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, ignore:
     missing = {name for name in own.keys() - state.keys() - ignore if not name.endswith(_COUNTER)}
     unexpected = state.keys() - own.keys() - ignore
     shapes = [
-        f"{name} is {tuple(state[name].shape)} and should be {tuple(own[name].shape)}"
+        f"{name} is {tuple(state[name].shape)} and must be {tuple(own[name].shape)}"
         for name in sorted(own.keys() & state.keys() - ignore)
         if state[name].shape != own[name].shape
     ]
@@ -188,5 +188,5 @@ def _problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, ignore:
 
 def _listed(names: Iterable[str]) -> str:
     names = list(names)
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _MAX_NAMES_SHOWN
+    return ", ".join(names[:_MAX_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Translate names of parameters from the layouts of other programs to ours.
+"""Translating the names of parameters from the layouts of other programs to ours.
 
 A layout is a list of rules, each a regular expression and its replacement, applied in order to every name.
 """
@@ -32,7 +32,7 @@ PYSLOWFAST: Rules = [
     *_BLOCK,
     (r"^head\.projection\.", "head."),
 ]
-# Layers by their names in Caffe2, then the kinds of numbers of each.
+# First the names of layers in Caffe2, then the suffixes of their parameters.
 CAFFE2: Rules = [
     (r"^t_(?:pool1|res_?conv1_bn|conv1)_subsample_", "s1_fuse.conv_f2s_"),
     (r"^t_res(\d)_\d+_branch2[abc]_bn_subsample_", r"s\1_fuse.conv_f2s_"),
@@ -66,7 +66,7 @@ PYTORCHVIDEO: Rules = [
     (r"^blocks\.\d\.proj\.", "head."),
 ]
 PYTORCHVIDEO_X3D: Rules = [
-    # They call the first convolution temporal; it is the spatial one.
+    # PyTorchVideo calls the first convolution temporal, but it is the spatial one.
     (r"^blocks\.0\.conv\.conv_t\.", "stem.conv_space."),
     (r"^blocks\.0\.conv\.conv_xy\.", "stem.conv_time."),
     (r"^blocks\.0\.norm\.", "stem.norm."),
@@ -103,7 +103,7 @@ LAYOUTS: dict[str, list[Rules]] = {
 
 
 def translate(names: Iterable[str], wanted: set[str]) -> tuple[str, dict[str, str]]:
-    """Return the layout that gives most of the `wanted` names, and its translation of each name."""
+    """Return the layout that matches most of the `wanted` names, and its translation of each name."""
     names = list(names)
     best: tuple[str, dict[str, str]] = ("as it is", {name: name for name in names})
     best_hits = len(wanted & set(names))
@@ -126,9 +126,9 @@ def _renamed(name: str, steps: list[Rules]) -> str:
 
 
 def _single_path(renamed: Mapping[str, str]) -> dict[str, str]:
-    """Name the slow path as a network of that path alone does.
+    """Return the translations with the slow path's names changed to those of a network of one path.
 
-    Its stages are counted anew: a pool between two of them takes a number in some layouts.
+    Stages are renumbered, because in some layouts a pool between two of them has a number too.
     """
     stages = sorted({int(match[1]) for name in renamed.values() if (match := re.match(r"slow\.stages\.(\d)\.", name))})
     numbers = {str(stage): str(index) for index, stage in enumerate(stages)}

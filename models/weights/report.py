@@ -1,4 +1,4 @@
-"""What loading a file of weights did to a model."""
+"""The report of loading a weights file into a model."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightsReport:
-    """What a weights file gave to a model. Names are the model's, but for those in `dropped`."""
+    """What was loaded from a weights file. Names are the model's, except those in `dropped`."""
 
     loaded: tuple[str, ...]
-    """Names of the tensors taken from the file, bit for bit where dtype and shape are the same."""
+    """Names of the tensors loaded from the file, bit for bit if dtype and shape are the same."""
     reset: tuple[str, ...]
-    """Names of the classifier's tensors, left as they were: the file has other classes."""
+    """Names of the classifier's tensors that were not loaded, because the file has other classes."""
     layout: str = "as it is"
-    """Whose names the file has."""
+    """The program with the parameter names of the file."""
     adapted: tuple[str, ...] = ()
-    """Those of `loaded` that were brought to another shape: more frames, other input channels."""
+    """Those of `loaded` that were changed in shape, for more frames or other input channels."""
     kept: tuple[str, ...] = ()
-    """Names of tensors that the file's kind of network lacks, such as temporal modules; left as they were."""
+    """Names of tensors that the file's kind of network lacks, such as temporal modules; they were not changed."""
     dropped: tuple[str, ...] = ()
-    """The file's names of parts that the model does without, such as auxiliary heads."""
+    """The file's names of parts that the model does not need, such as auxiliary heads."""

@@ -1,4 +1,4 @@
-"""Fit a file's tensors to those of a model: other input channels, more frames, axes of length one, MATLAB's order."""
+"""Fitting a file's tensors to the shapes of a model: input channels, frames, axes of length one, MATLAB's order."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..errors import WeightsError
 from .files import MatLayer
 
 _RGB = 3
-# Of PyTorch's batch norms; MatConvNet's moments hold the root of variance plus epsilon.
+# Epsilon of PyTorch's batch norms; MatConvNet's moments hold the root of variance plus epsilon.
 _EPSILON = 1e-5
 
 
 def fitted(theirs: Tensor, ours: Tensor, *, seq_len: int) -> Tensor:
-    """Return `theirs` in the shape of `ours` where a rule gives it, else as it is.
+    """Return `theirs` in the shape of `ours` if a rule applies, else unchanged.
 
-    Rules: axes of length one come and go; a kernel (O, I, H, W) is repeated over frames and divided by their
+    Rules: axes of length one are added or removed; a kernel (O, I, H, W) is repeated over frames and divided by their
     number; a kernel over red, green and blue becomes one over C channels: repeated and divided for a stack of
-    `seq_len` frames, else the three colours' average for each channel.
+    `seq_len` frames, else the average of the three colours for each channel.
     """
     if theirs.shape == ours.shape or theirs.ndim < 2:
         return theirs
@@ -54,9 +54,9 @@ def _other_channels(kernel: Tensor, channels: int, seq_len: int) -> Tensor:
 def matconvnet_state(layers: Iterable[MatLayer], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict of a residual network of images from its layers in MatConvNet.
 
-    Layers are taken in the order of the file, as both networks list theirs alike, but for the projections, which
-    may stand before or after their block; what convolves over time in `ours` is passed over. A layer of another
-    kind or shape than its partner is a WeightsError that names both.
+    Layers are matched in the order of the file, which is the same in both networks except for the projections: these
+    may come before or after their block. Temporal convolutions in `ours` are skipped. A layer of another kind or shape
+    than its counterpart raises a WeightsError that names both.
     """
     layers = list(layers)
     last = [name.removesuffix(".weight") for name in ours if name.endswith(".weight") and "temporal_conv" not in name]
@@ -73,7 +73,7 @@ def matconvnet_state(layers: Iterable[MatLayer], ours: Mapping[str, Tensor]) -> 
 
 
 def _projections_first(names: list[str]) -> list[str]:
-    """Move every ``layer.block.downsample.*`` before the other layers of its block."""
+    """Return the names with every ``layer.block.downsample.*`` before the other layers of its block."""
     blocks: dict[str, list[str]] = {}
     for name in names:
         key = ".".join(name.split(".")[:2]) if name.startswith("layer") else name
@@ -109,7 +109,7 @@ def _layer_state(layer: MatLayer, name: str, weight: Tensor) -> dict[str, Tensor
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
-    """Reverse the axes, as MATLAB's (H, W, I, O) is (O, I, W, H) read backwards; then swap H and W."""
+    """Return a MATLAB array (H, W, I, O) as a tensor (O, I, H, W): its axes are reversed, then H and W swapped."""
     reversed_axes = np.ascontiguousarray(array.transpose())
     tensor = torch.from_numpy(np.asarray(reversed_axes, dtype=np.float32))
     return tensor.transpose(-1, -2).contiguous() if tensor.ndim >= 3 else tensor

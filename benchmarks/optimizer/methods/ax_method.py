@@ -1,8 +1,8 @@
 """The Ax Client with its default strategy.
 
-Parameters are declared as Ax's tutorials do: ranges (logarithmic where ours are), ordered choices of numbers by place,
-unordered choices by name. The space is flat: an inactive parameter has a value that is ignored. The configurations of
-the start are attached, and counted by Ax as its initialization.
+Parameters are declared as in Ax's tutorials: ranges (logarithmic where ours are), ordered choices by index, unordered
+choices by name. The space is flat: an inactive parameter has a value that is ignored. The configurations of the start
+are attached, and count as Ax's initialization.
 """
 
 from __future__ import annotations
@@ -46,25 +46,25 @@ class AxMethod:
             self._client.configure_generation_strategy(method="fast", initialization_random_seed=setting.seed)
 
     def attach(self, params: Params) -> int:
-        """Attach a configuration, its inactive parameters at their middle."""
+        """Return the trial of an attached configuration, with inactive parameters at their middle value."""
         filled = {key: params.get(key, value_at(parameter, 0.5)) for key, parameter in self._problem.space.items()}
         encoded = {self._names[key]: _encode(self._problem.space[key], value) for key, value in filled.items()}
         with _quiet():
             return int(self._client.attach_trial(encoded))
 
     def ask(self) -> tuple[int, dict[str, ParamValue]]:
-        """Get the next trial and drop what is inactive."""
+        """Return the next trial and its configuration, without inactive parameters."""
         with _quiet():
             ((index, values),) = self._client.get_next_trials(1).items()
         params = {key: _decode(self._problem.space[key], values[name]) for key, name in self._names.items()}
         return int(index), self._spec.active(params)
 
     def report(self, trial: int, step: int, value: float) -> bool:
-        """Refuse: the Client is measured at full fidelity only."""
+        """Raise NotImplementedError: the Client is only measured without learning curves."""
         raise NotImplementedError("Ax is not run with learning curves here")
 
     def promoted(self) -> None:
-        """Nothing waits."""
+        """Return None: no trial is ever paused."""
 
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
         """Complete the trial."""
@@ -78,7 +78,7 @@ class AxMethod:
         self._client.mark_trial_early_stopped(trial)
 
     def fail(self, trial: int) -> None:
-        """Complete with the worst value seen, since Ax's model does not see failed trials."""
+        """Complete the trial with the worst value seen, because Ax's model ignores failed trials."""
         worst = min if self._problem.signs[0] < 0 else max
         self.tell(trial, (worst((values[0] for values in self._finished), default=0.0),))
 

@@ -1,4 +1,4 @@
-"""Every method by its name, its version, and how dear it is."""
+"""The methods by name, and their versions."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ _FACTORIES: Final[Mapping[str, Callable[[Setting], Method]]] = {
     "ax": _ax,
 }
 METHODS: Final = tuple(_FACTORIES)
-"""All names, the cheap ones first."""
+"""All names, the cheap methods first."""
 
 
 def make_method(name: str, setting: Setting) -> Method:
-    """Make a method for one run."""
+    """Return a new method for one run."""
     return _FACTORIES[name](setting)
 
 
 @cache
 def version_of(name: str) -> str:
-    """Say which code a row of `name` comes from: a digest of our optimizer's files, or the version of the package."""
+    """Return the version of the code behind `name`: a digest of our optimizer's files, or a package's version."""
     base, _, rule = name.partition("+")
     if base == OURS:
         return _digest(_code(stopping=bool(rule)))
@@ -71,13 +71,13 @@ def version_of(name: str) -> str:
 
 @cache
 def commit() -> str:
-    """Return the commit of the checkout, by which a person finds the code of a row; `+`: with uncommitted changes."""
+    """Return the commit of the checkout, with `+` for uncommitted changes, so that the code of a row can be found."""
     found = _git("rev-parse", "--short", "HEAD")
     return found + ("+" if _git("status", "--porcelain", "--", "hpo") else "")
 
 
 def _code(*, stopping: bool) -> list[Path]:
-    """List the files that decide what our optimizer proposes, and which trials it stops."""
+    """Return the files that determine what our optimizer proposes and, with `stopping`, which trials it stops."""
     package = CHECKOUT / "hpo"
     files = [path for path in (package / "optimizer").rglob("*.py") if path.name not in _NOT_PROPOSING]
     deciding = [*(package / "stopping").glob("*.py"), package / "results" / "ranking.py"]

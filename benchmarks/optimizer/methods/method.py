@@ -1,4 +1,4 @@
-"""What the protocols ask of a method: the ask-and-tell of every library, in one form."""
+"""The interface of the methods: one form for the ask-and-tell of every library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..problems import Problem, Values
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One run: what a method is made for."""
+    """The run that a method is made for."""
 
     problem: Problem
     seed: int
@@ -20,32 +20,32 @@ class Setting:
 
 
 class Method(Protocol):
-    """An optimizer under test. Trials are numbered by the method, from the order in which they begin."""
+    """An optimizer under test. The method numbers its trials in the order in which they begin."""
 
     def attach(self, params: Params) -> int:
-        """Begin a trial of a given configuration."""
+        """Return the number of a new trial of a given configuration."""
         ...
 
     def ask(self) -> tuple[int, dict[str, ParamValue]]:
-        """Begin a trial of a configuration of the method's choice."""
+        """Return a new trial and its configuration, which the method chooses."""
         ...
 
     def report(self, trial: int, step: int, value: float) -> bool:
-        """Take in the first objective after `step` epochs and say whether the trial stops or pauses here."""
+        """Return whether the trial stops or pauses, after recording its first objective at `step` epochs."""
         ...
 
     def promoted(self) -> int | None:
-        """Return a paused trial that goes on before another begins; None where there is none."""
+        """Return a paused trial that must continue before another begins; None if there is none."""
         ...
 
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
-        """Take in the outcome of a finished trial."""
+        """Record the outcome of a finished trial."""
         ...
 
     def stop(self, trial: int) -> None:
-        """Take in that the trial ended, or paused, when `report` said so."""
+        """Record that the trial was stopped or paused after `report` returned True."""
         ...
 
     def fail(self, trial: int) -> None:
-        """Take in that the trial ran out of memory."""
+        """Record that the trial ran out of memory."""
         ...

@@ -1,8 +1,8 @@
-"""Optuna's samplers and pruners, called as Optuna's documentation does: an in-memory study, ask and tell.
+"""Optuna's samplers and pruners, used as in Optuna's documentation: an in-memory study, ask and tell.
 
-Ordinals are integers by their places for the Gaussian process and categories for the others: measured with both, TPE
-ends three times nearer to the optimum of `protein` with categories and about as near elsewhere. An out-of-memory
-trial counts as completed with the worst value seen: left out, it would be proposed again and again.
+Ordinals are integers (their indices) for the Gaussian process and categories for the others: measured with both, TPE
+ends three times nearer to the optimum of `protein` with categories, and about as near on other problems. A trial that
+ran out of memory counts as completed with the worst value seen; left out, it would be proposed again and again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class OptunaMethod:
     def __init__(self, setting: Setting, *, sampler: Sampler, pruner: Pruner = "none") -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._problem = setting.problem
-        self._places = sampler == "gp"
+        self._as_indices = sampler == "gp"
         self._space = {key: self._distribution(parameter) for key, parameter in setting.problem.space.items()}
         self._order = spec_of(setting.problem, trials=1).parameter_order
         self._trials: dict[int, Trial] = {}
@@ -50,7 +50,7 @@ class OptunaMethod:
             )
 
     def attach(self, params: Params) -> int:
-        """Enqueue a configuration and begin it."""
+        """Return the trial of a configuration, after enqueueing it."""
         self._study.enqueue_trial({key: self._encode(key, value) for key, value in params.items()})
         trial, drawn = self.ask()
         if drawn != params:
@@ -58,7 +58,7 @@ class OptunaMethod:
         return trial
 
     def ask(self) -> tuple[int, dict[str, ParamValue]]:
-        """Ask for a trial and draw its active parameters, parents first."""
+        """Return a new trial and its active parameters, of which parents are drawn first."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trial = self._study.ask()
@@ -71,32 +71,32 @@ class OptunaMethod:
         return trial.number, {key: params[key] for key in self._problem.space if key in params}
 
     def report(self, trial: int, step: int, value: float) -> bool:
-        """Report an epoch and ask the pruner."""
+        """Return whether the pruner stops the trial, after reporting an epoch."""
         self._trials[trial].report(value, step)
         return self._trials[trial].should_prune()
 
     def promoted(self) -> None:
-        """Nothing waits."""
+        """Return None: no trial is ever paused."""
 
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
-        """Tell the outcome; memory is nothing to a sampler."""
+        """Record the outcome; samplers do not use the memory."""
         self._finished.append(values)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             self._study.tell(trial, list(values))
 
     def stop(self, trial: int) -> None:
-        """Tell that the trial was pruned."""
+        """Record that the trial was pruned."""
         self._study.tell(trial, state=TrialState.PRUNED)
 
     def fail(self, trial: int) -> None:
-        """Tell the worst value seen, or 0 before the first."""
+        """Record the worst value seen, or 0 before the first."""
         seen = [values[0] for values in self._finished]
         worst = min if self._problem.signs[0] < 0 else max
         self._study.tell(trial, [worst(seen, default=0.0)])
 
     def _distribution(self, parameter: AnyParameter) -> BaseDistribution:
-        if isinstance(parameter, OrdinalParameter) and self._places:
+        if isinstance(parameter, OrdinalParameter) and self._as_indices:
             return IntDistribution(0, len(parameter.choices) - 1)
         if isinstance(parameter, FloatParameter):
             return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
@@ -106,7 +106,7 @@ class OptunaMethod:
 
     def _encode(self, key: str, value: ParamValue) -> ParamValue:
         parameter = self._problem.space[key]
-        return parameter.choices.index(value) if isinstance(parameter, OrdinalParameter) and self._places else value
+        return parameter.choices.index(value) if isinstance(parameter, OrdinalParameter) and self._as_indices else value
 
 
 def _sampler(name: Sampler, setting: Setting) -> BaseSampler:
@@ -136,7 +136,7 @@ def _suggest(trial: Trial, key: str, parameter: AnyParameter, distribution: Base
     if isinstance(distribution, CategoricalDistribution):
         chosen = trial.suggest_categorical(key, distribution.choices)
         if not isinstance(chosen, bool | int | float | str):
-            raise TypeError(f"{key} = {chosen!r} is no value of a parameter")
+            raise TypeError(f"{key} = {chosen!r} is not a value of a parameter: it must be a bool, number or text")
         return chosen
     if isinstance(distribution, FloatDistribution):
         return trial.suggest_float(

@@ -11,7 +11,7 @@ from .method import Setting
 
 
 class RandomMethod:
-    """Learns nothing."""
+    """Independent uniform draws, which use no results."""
 
     def __init__(self, setting: Setting) -> None:
         self._spec = spec_of(setting.problem, trials=1)
@@ -19,27 +19,27 @@ class RandomMethod:
         self._count = 0
 
     def attach(self, params: Params) -> int:
-        """Count it."""
+        """Return the number of the trial."""
         self._count += 1
         return self._count - 1
 
     def ask(self) -> tuple[int, dict[str, ParamValue]]:
-        """Draw one."""
+        """Return a new trial and a random configuration."""
         self._count += 1
         return self._count - 1, decode(self._spec, [float(u) for u in self._rng.random(len(self._spec.space))])
 
     def report(self, trial: int, step: int, value: float) -> bool:
-        """Never stop."""
+        """Return False: no trial is ever stopped."""
         return False
 
     def promoted(self) -> None:
-        """Nothing waits."""
+        """Return None: no trial is ever paused."""
 
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
-        """Forget it."""
+        """Do nothing: results are not used."""
 
     def stop(self, trial: int) -> None:
-        """Forget it."""
+        """Do nothing: results are not used."""
 
     def fail(self, trial: int) -> None:
-        """Forget it."""
+        """Do nothing: results are not used."""

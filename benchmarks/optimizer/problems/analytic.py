@@ -16,7 +16,7 @@ from .problem import ACCURACY, LOSS, Problem, Values, row_by_row
 
 HARTMANN6_OPTIMUM: Final = -3.32236801141551
 LEVY_NOISE_SD: Final = 2.0
-"""About 4 % of the value of a median random configuration."""
+"""About 4 % of the value of the median random configuration."""
 
 _HARTMANN_ALPHA = np.array([1.0, 1.2, 3.0, 3.2])
 _HARTMANN_A = np.array(
@@ -38,7 +38,7 @@ _HARTMANN_P = 1e-4 * np.array(
 
 
 def hartmann6() -> Problem:
-    """Make Hartmann's function of six variables in [0, 1]: six local minima, one of them global."""
+    """Return Hartmann's function of six variables in [0, 1]: six local minima, one of them global."""
     space = {f"model.x{place}": _real(0.0, 1.0) for place in range(6)}
 
     def truth(many: Sequence[Params]) -> NDArray[np.float64]:
@@ -50,7 +50,7 @@ def hartmann6() -> Problem:
 
 
 def levy5() -> Problem:
-    """Make Levy's function of five variables in [-10, 10] with normal noise; its minimum is 0 at (1, ..., 1)."""
+    """Return Levy's function of five variables in [-10, 10] with normal noise; its minimum is 0 at (1, ..., 1)."""
     space = {f"model.x{place}": _real(-10.0, 10.0) for place in range(5)}
 
     def truth(many: Sequence[Params]) -> NDArray[np.float64]:
@@ -71,7 +71,7 @@ def levy(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def conditional() -> Problem:
-    """Make a space in which each of three branches has parameters of its own; the minimum is 0, in branch `b`."""
+    """Return a problem in which each of three branches has its own parameters; the minimum is 0, in branch `b`."""
     branch = CategoricalParameter(type="categorical", choices=["a", "b", "c"])
     gate = CategoricalParameter(type="categorical", choices=[True, False], when={"model.branch": ["b", "c"]})
     space: dict[str, AnyParameter] = {
@@ -107,7 +107,7 @@ def _conditional_value(params: Params) -> Values:
 
 
 def mixed10() -> Problem:
-    """Make a ten-dimensional mixed space for measuring time: four reals, and two of each other kind."""
+    """Return a ten-dimensional mixed problem for measuring time: four reals, and two parameters of each other kind."""
     space: dict[str, AnyParameter] = {
         "model.x0": _real(0.0, 1.0),
         "model.x1": _real(-3.0, 3.0),
@@ -142,11 +142,11 @@ def _mixed_noise(params: Params, rng: np.random.Generator) -> Values:
 
 
 def memory_limited() -> Problem:
-    """Make a space of frames x batch x crop^2 in which two thirds of the box do not fit into 24 GiB.
+    """Return a problem over frames x batch x crop^2 in which two thirds of the space do not fit into 24 GiB.
 
-    Accuracy grows with each of the three and with a learning rate that suits the batch, so that the optimum lies on
-    the edge of what fits. Memory is activations plus a fixed part (weights, optimizer, CUDA context), so that its
-    logarithm is nearly but not exactly linear in the logarithms of the shape.
+    Accuracy grows with each of the three and with a learning rate that suits the batch, so the optimum is at the limit
+    of memory. Memory is activations plus a fixed part (weights, optimizer, CUDA context), so its logarithm is nearly
+    but not exactly linear in the logarithms of the shape.
     """
     space: dict[str, AnyParameter] = {
         "clip.frames": IntParameter(type="int", low=8, high=64, log=True),
@@ -166,7 +166,7 @@ def memory_limited() -> Problem:
 
 
 def video_memory_gib(params: Params) -> float:
-    """Return the peak memory of a training step: 1.5 GiB, and activations in proportion to the pixels of the batch."""
+    """Return the peak memory of a training step: 1.5 GiB, plus activations proportional to the pixels of the batch."""
     pixels = float(params["clip.frames"]) * float(params["batch_size"]) * float(params["clip.size"]) ** 2
     return 1.5 + 22.5 * pixels / 4.9e6
 

@@ -1,4 +1,4 @@
-"""Every problem by its name, and which belong to which protocol."""
+"""The problems by name, and those of each protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .problem import Problem, ProblemError
 from .scramble import scrambled
 
 SHARED_DATA: Final = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "yahpo"
-"""Where the surrogates are looked for unless --yahpo says otherwise: beside the checkout."""
+"""The default folder of the surrogates, next to the checkout; --yahpo names another."""
 
 LCBENCH: Final = tuple(f"lcbench_{task}" for task in yahpo.LCBENCH_TASKS)
 MIXINT: Final = tuple(f"mixint_f{function}" for function in range(1, 9))
@@ -21,7 +21,7 @@ TABLES: Final = ("protein", "naval", "vehicle", "phoneme", "car", "credit_g", "n
 SINGLE: Final = ("hartmann6", "levy5", *TABLES, *LCBENCH, "xgboost", *MIXINT, "conditional")
 """The problems of the sequential and the asynchronous protocol."""
 FRONTS: Final = ("branin_currin", "dtlz2", "network_size", "protein_size", "nasbench201_latency")
-"""The problems of two objectives."""
+"""The problems with two objectives."""
 
 _FACTORIES: Final[Mapping[str, Callable[[], Problem]]] = {
     "hartmann6": analytic.hartmann6,
@@ -48,11 +48,11 @@ NAMES: Final = (*_FACTORIES, *_SURROGATES)
 
 
 def load_problem(name: str, *, data: Path = SHARED_DATA, scramble: int | None = None) -> Problem:
-    """Make the problem `name`; relabelled and reflected by the seed `scramble` where one is given.
+    """Return the problem `name`, relabelled and reflected by the seed `scramble` if it is given.
 
     Raises:
-        ProblemMissing: its data or package is not there.
-        ProblemError: there is no problem of that name.
+        ProblemMissing: its data or package is missing.
+        ProblemError: no problem has this name.
     """
     if name in _FACTORIES:
         problem = _FACTORIES[name]()

@@ -1,4 +1,4 @@
-"""Problems of two objectives in closed form."""
+"""Problems with two objectives in closed form."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hpo.trial import Params
 from .problem import LOSS, SIZE, Problem, Values, row_by_row
 
 BRANIN_CURRIN_HYPERVOLUME: Final = 59.36011874867746
-"""Of the whole front from the corner (18, 6), as BoTorch's test function quotes it."""
+"""Hypervolume of the whole front from the corner (18, 6), as stated by BoTorch's test function."""
 
 
 def branin_currin() -> Problem:
-    """Make Branin's and Currin's functions of two variables (Belakaria et al., 2019)."""
+    """Return Branin's and Currin's functions of two variables (Belakaria et al., 2019)."""
     space = {f"model.x{place}": FloatParameter(type="float", low=0.0, high=1.0) for place in range(2)}
 
     def truth(many: Sequence[Params]) -> NDArray[np.float64]:
@@ -50,7 +50,7 @@ def _currin(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def dtlz2() -> Problem:
-    """Make DTLZ2 (Deb et al., 2005) of six variables: the front is a quarter of a circle."""
+    """Return DTLZ2 (Deb et al., 2005) of six variables: the front is a quarter of a circle."""
     space = {f"model.x{place}": FloatParameter(type="float", low=0.0, high=1.0) for place in range(6)}
 
     def truth(many: Sequence[Params]) -> NDArray[np.float64]:
@@ -70,9 +70,9 @@ def dtlz2() -> Problem:
 
 
 def network_size() -> Problem:
-    """Make a noisy mixed problem: the loss of a network against its size, with a condition.
+    """Return a noisy mixed problem with a condition: the loss of a network against its size.
 
-    Each kind has its own best width at every depth; the front runs through both kinds.
+    Each kind has its own best width at every depth, and the front contains several kinds.
     """
     space: dict[str, AnyParameter] = {
         "model.kind": CategoricalParameter(type="categorical", choices=["narrow", "wide", "gated"]),

@@ -23,7 +23,7 @@ DIMENSIONS: Final = 10
 
 
 def mixint(name: str, function: int) -> Problem:
-    """Make function `function` (1 to 24), first instance, with ten variables."""
+    """Return function `function` (1 to 24), first instance, with ten variables."""
     problem, optimum = _coco(function)
     space = _space(problem)
 
@@ -52,13 +52,13 @@ def _coco(function: int) -> tuple[Any, float]:
 
     suite = cocoex.Suite("bbob-mixint", "", f"dimensions:{DIMENSIONS} function_indices:{function} instance_indices:1")
     problem = suite.get_problem(0)
-    # COCO tells its optimum only by writing it into the current folder.
+    # COCO only gives its optimum by writing it into the current folder.
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         problem._best_parameter("print")
         best = np.loadtxt(Path(folder) / os.listdir(folder)[0])[:DIMENSIONS]
-    _KEPT.append(suite)
+    _LIVE_SUITES.append(suite)
     return problem, float(problem(best))
 
 
-_KEPT: Final[list[Any]] = []
-"""Suites: a problem dies with the suite it came from."""
+_LIVE_SUITES: Final[list[Any]] = []
+"""Suites that must stay alive, because a problem is freed with its suite."""

@@ -1,4 +1,4 @@
-"""What a benchmark problem is: a search space and what evaluating a configuration gives."""
+"""A benchmark problem: a search space, and the outcome of evaluating a configuration."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class ProblemError(Exception):
 
 
 class ProblemMissing(ProblemError):
-    """The data or the package of the problem is not there."""
+    """The data or the package of the problem is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """A problem whose answer is known well enough to measure regret.
+    """A problem with a known optimum, so that regret can be measured.
 
-    `space` is written in names that a study spec accepts, so that our optimizer is called as a service would call it.
+    `space` uses names that a study spec accepts, so that our optimizer is used as in the service.
     """
 
     name: str
@@ -42,32 +42,32 @@ class Problem:
     truth: Callable[[Sequence[Params]], NDArray[np.float64]]
     """The mean outcome of each configuration, (configurations, objectives)."""
     noise: Callable[[Params, np.random.Generator], Values] | None = None
-    """One noisy outcome; None where evaluations repeat exactly."""
+    """Draws one noisy outcome; None if evaluations are deterministic."""
     epochs: int = 1
     curve: Callable[[Params], NDArray[np.float64]] | None = None
     """The first objective after each of `epochs` epochs; it ends with the truth."""
     memory_gib: Callable[[Params], float] | None = None
     capacity_gib: float | None = None
-    """A configuration whose memory exceeds this fails."""
+    """A configuration that needs more memory than this fails."""
     optimum: Values | None = None
-    """The best reachable truth of a single objective, where it is known in closed form or from a whole table."""
+    """The best true value of a single objective, if it is known in closed form or from a whole table."""
     median: float | None = None
-    """The median truth of a random configuration, where a whole table gives it."""
+    """The median true value of random configurations, if it is known from a whole table."""
     reference_point: Values | None = None
     """The corner from which the hypervolume of several objectives is measured, as losses."""
     hypervolume: float | None = None
-    """The hypervolume of the whole Pareto front, where it is known."""
+    """The hypervolume of the whole Pareto front, if it is known."""
 
     def true(self, params: Params) -> Values:
         """Return the mean outcome of one configuration."""
         return tuple(float(value) for value in self.truth([params])[0])
 
     def evaluate(self, params: Params, rng: np.random.Generator) -> Values:
-        """Return one outcome as a training run would report it."""
+        """Return one outcome, with noise, as a training run would report it."""
         return self.true(params) if self.noise is None else self.noise(params, rng)
 
     def losses(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Turn values (..., objectives) into ones where less is better."""
+        """Return values (..., objectives) with signs such that less is better."""
         return np.asarray(values, dtype=np.float64) * self.signs
 
     @property
@@ -76,12 +76,12 @@ class Problem:
         return np.array([1.0 if objective.direction == "minimize" else -1.0 for objective in self.objectives])
 
     def fits(self, params: Params) -> bool:
-        """Whether the configuration fits into memory."""
+        """Return whether the configuration fits into memory."""
         return self.memory_gib is None or self.capacity_gib is None or self.memory_gib(params) <= self.capacity_gib
 
 
 def row_by_row(function: Callable[[Params], Values]) -> Callable[[Sequence[Params]], NDArray[np.float64]]:
-    """Make a `truth` of a function of one configuration."""
+    """Return a `truth` that calls a function of one configuration for each."""
 
     def truth(many: Sequence[Params]) -> NDArray[np.float64]:
         return np.array([function(params) for params in many], dtype=np.float64)

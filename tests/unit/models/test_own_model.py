@@ -109,7 +109,7 @@ def test_without_the_package_there_is_no_such_model() -> None:
     [
         ("broken = my_models.nowhere:TINY", "cannot be imported (ModuleNotFoundError: "),
         ("broken = my_models.cards:ABSENT", "cannot be imported (AttributeError: "),
-        ("broken = my_models.cards:Clip", "is no models.ModelInfo, nor a tuple of them"),
+        ("broken = my_models.cards:Clip", "is not a models.ModelInfo: it must be one, or a tuple of them"),
     ],
 )
 def test_a_broken_entry_point_is_one_sentence_that_names_it(install: Install, entry: str, message: str) -> None:
@@ -122,7 +122,7 @@ def test_a_broken_entry_point_is_one_sentence_that_names_it(install: Install, en
 
 def test_a_name_that_is_taken_is_refused(install: Install, example: dict[str, str]) -> None:
     install(card=example["card"].replace("tiny_c3d", "r3d_18"))
-    with pytest.raises(models.InvalidModelError, match="brings a model called 'r3d_18', which there is already"):
+    with pytest.raises(models.InvalidModelError, match="adds a model called 'r3d_18', which exists already"):
         models.list_models()
 
 

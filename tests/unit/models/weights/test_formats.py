@@ -385,7 +385,7 @@ def test_matconvnet_file_that_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(models.WeightsError, match="conv1 of the file is a conv of shape"):
         make("resnet50", weights=tmp_path / "net.mat")
     savemat(tmp_path / "other.mat", {"values": np.zeros(3)})
-    with pytest.raises(models.WeightsError, match=r"other\.mat holds no MatConvNet DagNN"):
+    with pytest.raises(models.WeightsError, match=r"other\.mat does not contain a MatConvNet DagNN"):
         make("resnet50", weights=tmp_path / "other.mat")
     (tmp_path / "broken.mat").write_bytes(b"no matlab")
     with pytest.raises(models.WeightsError, match=r"broken\.mat cannot be read"):

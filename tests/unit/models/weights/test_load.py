@@ -87,7 +87,7 @@ def test_misfits_are_named_in_one_error_and_nothing_is_loaded(source: models.Vid
     message = str(caught.value)
     assert message.endswith(
         "does not fit slowfast_r18: missing slow.stem.conv.weight; unexpected extra.weight; "
-        "of another shape fast.stem.norm.bias is (3,) and should be (1,)"
+        "of another shape fast.stem.norm.bias is (3,) and must be (1,)"
     )
     assert all(torch.equal(model.state_dict()[key], before[key]) for key in before)
 
@@ -155,5 +155,5 @@ def test_code_in_a_file_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"epoch": 3}], ids=["list", "no tensors"])
 def test_other_contents_are_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "list.pt")
-    with pytest.raises(models.WeightsError, match="holds no plain state dict"):
+    with pytest.raises(models.WeightsError, match="does not contain a state dict"):
         make(weights=tmp_path / "list.pt")
