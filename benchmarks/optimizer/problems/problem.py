@@ -15,10 +15,10 @@ from hpo.trial import Params
 Values = tuple[float, ...]
 """One value per objective, in the objectives' own directions."""
 
-LOSS: Final = Objective.model_validate({"metric": "val_loss"})
-ACCURACY: Final = Objective.model_validate({"metric": "val_top1"})
-SIZE: Final = Objective.model_validate({"metric": "parameters_millions"})
-SECONDS: Final = Objective.model_validate({"metric": "epoch_seconds"})
+LOSS: Final = Objective.model_validate({"metric": "val_loss", "direction": "minimize"})
+ACCURACY: Final = Objective.model_validate({"metric": "val_top1", "direction": "maximize"})
+SIZE: Final = Objective.model_validate({"metric": "parameters_millions", "direction": "minimize"})
+SECONDS: Final = Objective.model_validate({"metric": "epoch_seconds", "direction": "minimize"})
 
 
 class ProblemError(Exception):
