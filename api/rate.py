@@ -1,4 +1,4 @@
-"""A modest brake on guessing: so many attempts per minute and client."""
+"""A modest brake on guessing: a number of attempts per minute and client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RateLimiter:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wait_seconds(self, client: str) -> float:
-        """Count an attempt; give 0 when it is allowed, else how long to wait (the attempt is then not counted)."""
+        """Count an attempt; return 0 when it is allowed, else how long to wait (the attempt is then not counted)."""
         now = self.clock()
         with self._lock:
             times = self._seen.setdefault(client, deque())

@@ -39,8 +39,8 @@ _PAGE: Final = """<!DOCTYPE html>
 
 def login_page(*, status: int = 401, error: str | None = None, headers: dict[str, str] | None = None) -> HTMLResponse:
     """Make the page, with a sentence about what went wrong."""
-    told = f'<p class="error" role="alert">{escape(error)}</p>\n' if error else ""
+    message = f'<p class="error" role="alert">{escape(error)}</p>\n' if error else ""
     extra = {"Content-Security-Policy": _POLICY, **(headers or {})}
     if status == 401:
         extra["WWW-Authenticate"] = 'Bearer realm="video-hpo"'
-    return HTMLResponse(_PAGE.format(style=_STYLE, error=told), status_code=status, headers=extra)
+    return HTMLResponse(_PAGE.format(style=_STYLE, error=message), status_code=status, headers=extra)

@@ -92,7 +92,7 @@ async def _stream(request: Request, state: ApiState, name: str, after: int, foun
         try:
             found = await to_thread.run_sync(_read, state, name, after, 500)
         except HpoError:
-            # The study is gone or Postgres away: the client asks again and is told by the status.
+            # The study is gone or Postgres away: the client asks again and the status says so.
             return
 
 

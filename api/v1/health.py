@@ -1,4 +1,4 @@
-"""Whether the service can do its work: open to everybody, so it tells no names."""
+"""Whether the service can do its work: open to everybody, so it shows no names."""
 
 from __future__ import annotations
 

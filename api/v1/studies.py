@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/studies", tags=["studies"], dependencies=[Depends
 
 
 class BestValue(BaseModel):
-    """The best value of the first objective so far, and whose it is."""
+    """The best value of the first objective so far, and the trial that has it."""
 
     number: int
     metric: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
@@ -15,8 +14,6 @@ from ..problems import responses
 from ..state import State
 
 router = APIRouter(prefix="/v1/workers", tags=["workers"], dependencies=[Depends(BEARER)])
-
-ALIVE_SECONDS: Final = 60.0
 
 
 class Worker(BaseModel):
@@ -46,6 +43,6 @@ def list_workers(state: State, _: Reader) -> list[Worker]:
         rows = workers.list_all(connection)
     named = [name for name in Worker.model_fields if name != "alive"]
     return [
-        Worker(**{name: getattr(row, name) for name in named}, alive=row.seconds_since_seen <= ALIVE_SECONDS)
+        Worker(**{name: getattr(row, name) for name in named}, alive=row.seconds_since_seen <= workers.ALIVE_SECONDS)
         for row in rows
     ]

@@ -72,7 +72,7 @@ def export(
 
 
 def write_export(document: dict[str, Any], output: Path) -> Path | None:
-    """Write an export and copy its checkpoint beside it; give the copy's path, None where it is out of reach.
+    """Write an export and copy its checkpoint beside it; return the copy's path, None where it is out of reach.
 
     Raises:
         SetupError: the folder cannot be written.

@@ -1,4 +1,4 @@
-"""End the studies whose budgets are reached; promote the paused trials that may go on after all."""
+"""End the studies whose budgets are reached; promote the paused trials that may continue after all."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..trial import RESULT_STATES, StudyState
 
 
 def end_finished_studies(connection: Connection) -> list[str]:
-    """End the studies whose budgets are reached; give the names of those that ended just now.
+    """End the studies whose budgets are reached; return the names of those that ended just now.
 
-    Once GPU hours, wall hours or the target are reached, nothing new begins and what runs is told to stop; a study is
-    completed when nothing runs any more. Trials that the stopping rule paused are asked about again. Any number of
-    callers may do it at once.
+    Once GPU hours, wall hours or the target are reached, nothing new begins and running trials stop with their next
+    report; a study is completed when nothing runs any more. The stopping rule is asked again about the trials that it
+    paused. Any number of callers may do it at once.
     """
     ended = []
     for found in list_unfinished(connection):
@@ -93,7 +93,7 @@ def _close_budget(connection: Connection, study_id: int, reason: str) -> None:
 
 
 def _end(connection: Connection, found: StudyRow) -> bool:
-    """Note the end of a study in which nothing is open and nothing can begin; False when it goes on."""
+    """Note the end of a study in which nothing is open and nothing can begin; return False when it continues."""
     statement: Update = update(study).where(
         study.c.id == found.id,
         study.c.finished_at.is_(None),

@@ -54,15 +54,15 @@ class _Loop:
         self._keeper = _LeaseKeeper(database, owner)
 
     def round(self) -> bool:
-        """Take one step in every active study; give whether any did something."""
+        """Take one step in every active study; return whether any did something."""
         try:
             with self._database.transaction() as connection:
                 found = studies.list_all(connection)
             active = [study for study in found if study.state is StudyState.ACTIVE and not study.budget_reached_at]
             for study_id in self._servers.keys() - {study.id for study in active}:
-                self._leave(study_id)
+                self._give_up(study_id)
             # A list, so that one study's work does not keep the others from their turn.
-            return any([self._turn(study) for study in active])
+            return any([self._serve(study) for study in active])
         except StoreUnavailableError as error:
             logger.warning("trying again: %s", error)
             return False
@@ -71,9 +71,9 @@ class _Loop:
         """Give all leases back."""
         self._keeper.end()
         for study_id in list(self._servers):
-            self._leave(study_id)
+            self._give_up(study_id)
 
-    def _turn(self, study: StudyRow) -> bool:
+    def _serve(self, study: StudyRow) -> bool:
         if self._set_back.get(study.id, 0.0) > time.monotonic():
             return False
         with self._database.transaction() as connection:
@@ -94,10 +94,10 @@ class _Loop:
             # A defect met by one study must not end the service of the others.
             logger.exception("study %s: left alone for %g s after an error", study.name, SETBACK_SECONDS)
             self._set_back[study.id] = time.monotonic() + SETBACK_SECONDS
-            self._leave(study.id)
+            self._give_up(study.id)
             return False
 
-    def _leave(self, study_id: int) -> None:
+    def _give_up(self, study_id: int) -> None:
         self._servers.pop(study_id, None)
         self._keeper.serve(self._servers)
         try:

@@ -20,7 +20,7 @@ from .fleet import read_fleet
 logger = logging.getLogger(__name__)
 
 REPLANNED: Final = 4
-"""So many of the suggestions that are claimed next are planned again after a result; later ones when they come up."""
+"""This many of the suggestions that are claimed next are planned again after a result; others when they are."""
 PATIENCE_SECONDS: Final = 5.0
 """Where a fit takes longer than this, a worker with nothing to do gets a Sobol point instead of waiting for it."""
 
@@ -46,7 +46,7 @@ class SuggestionQueue:
         self._generator: tuple[str, Generator] | None = None
 
     def step(self, study: StudyRow, *, generation: int, demand: int) -> bool:
-        """Do the most urgent thing for `demand` workers that may ask soon; give whether more may be left to do."""
+        """Do the most urgent thing for `demand` workers that may ask soon; return whether more may be left to do."""
         missing = _missing(study, demand)
         # Something can only be stale when results came in or the queue moved.
         with self._database.transaction() as connection:
@@ -134,7 +134,7 @@ class SuggestionQueue:
         *,
         largest: int | None,
     ) -> bool:
-        """Plan the first stale suggestion again that nobody has claimed; give whether there was one."""
+        """Plan the first stale suggestion again that nobody has claimed; return whether there was one."""
         waiting = [record for record in records if _is_replaceable(record)]
         known = self._planned_with
         self._planned_with = {r.id: known[r.id] if r.id in known else _results_before(r, records) for r in waiting}

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def run_upkeep(database: Database) -> None:
-    """Reap expired leases and settle studies, once. Safe in any number of processes at the same time.
+    """Reap expired leases and end finished studies, once. Safe in any number of processes at the same time.
 
     Raises:
         StoreUnavailableError: Postgres is away.
@@ -54,6 +54,6 @@ def _loop(database: Database, seconds: float, stop: threading.Event) -> None:
                 log.warning("upkeep waits: %s", error)
             away = True
         except Exception:
-            # A fault in one round must not end the thread that gives lost trials back.
+            # A fault in one round must not end the thread that takes trials back from lost workers.
             log.exception("upkeep failed; it is tried again in %g s", seconds)
         stop.wait(seconds)

@@ -41,8 +41,8 @@ _NOISE_WEIGHT: Final = 3.0
 """How many observations the belief about the residual weighs."""
 _FLOOR: Final = 0.1
 """Part of the residual that a flat curve has too, in spreads."""
-_FEW: Final = 3
-"""With so few trials at a rung all count alike; with more, those of similar height count most."""
+_UNWEIGHTED_TRIALS: Final = 3
+"""With at most this many trials at a rung all have the same weight; with more, those of similar height have most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +213,7 @@ class _Chain:
 
 
 def _read(curves: Sequence[Curve], places: Sequence[int]) -> Array:
-    """Return the first value at or after each rung and before the next, (curves, rungs); lost ones from neighbours."""
+    """Return the first value at or after each rung and before the next, (curves, rungs); gaps are interpolated."""
     table = np.full((len(curves), places[-1] + 1), math.nan)
     for row, curve in zip(table, curves, strict=True):
         row[list(curve)] = list(curve.values())
@@ -226,14 +226,14 @@ def _read(curves: Sequence[Curve], places: Sequence[int]) -> Array:
     for row, there in zip(found, known, strict=True):
         at = np.flatnonzero(there)
         if len(at) and len(at) <= at[-1] - at[0]:
-            lost = slice(at[0], at[-1] + 1)
-            row[lost] = np.interp(np.log(places[lost]), np.log(places)[at], row[at])
+            seen = slice(at[0], at[-1] + 1)
+            row[seen] = np.interp(np.log(places[seen]), np.log(places)[at], row[at])
     return found
 
 
 def _similarity(here: Array, heights: Array) -> Array:
     """Weigh trials at heights `here` for each of `heights`, (heights, trials)."""
-    width = float(np.std(here)) if len(here) > _FEW else 0.0
+    width = float(np.std(here)) if len(here) > _UNWEIGHTED_TRIALS else 0.0
     if width <= 0:
         return np.ones((len(heights), len(here)))
     return np.asarray(np.exp(-0.5 * ((here[None] - heights[:, None]) / width) ** 2))

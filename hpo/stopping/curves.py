@@ -15,10 +15,10 @@ from ..spec.study import CurvesStopping
 from ..trial import TrialRecord, TrialState
 from .curve_model import CurveModel, Prediction, rungs
 
-_FIRST = 0.1
+_SPARED_SHARE = 0.1
 """Nothing is stopped in this first share of its epochs, which save little and where slow starters look hopeless."""
-_SAMPLES = 10
-"""Two to this many draws where several predictions decide together."""
+_LOG2_DRAWS = 10
+"""Logarithm to base 2 of the number of draws where several predictions decide together."""
 
 
 def hopeless(
@@ -49,7 +49,7 @@ def expected_ends(
 
 def places_of(spec: StudySpec, rule: CurvesStopping) -> tuple[int, ...]:
     """Return the rungs at which the rule reads curves and decides, the last epoch among them."""
-    return rungs(max(rule.min_epochs, math.ceil(_FIRST * spec.task.epochs)), spec.task.epochs)
+    return rungs(max(rule.min_epochs, math.ceil(_SPARED_SHARE * spec.task.epochs)), spec.task.epochs)
 
 
 def is_at_rung(spec: StudySpec, rule: CurvesStopping, measured: TrialRecord) -> bool:
@@ -61,10 +61,10 @@ def is_at_rung(spec: StudySpec, rule: CurvesStopping, measured: TrialRecord) -> 
 def _is_among_best(spec: StudySpec, asked: TrialRecord, begun: Sequence[TrialRecord], best: int) -> bool:
     step = max(asked.curve)
     rows = {record.id: record.curve[step] for record in (*begun, asked) if step in record.curve}
-    standing = scores(spec, rows)
-    if asked.id not in standing:
+    scored = scores(spec, rows)
+    if asked.id not in scored:
         return False
-    return sum(score > standing[asked.id] for score in standing.values()) < best
+    return sum(score > scored[asked.id] for score in scored.values()) < best
 
 
 def _chances(
@@ -105,7 +105,7 @@ def _joint_chance(
         return 0.0  # a constraint that was never reported counts as violated
     draws = _draws([prediction for prediction in predictions.values() if prediction is not None])
     drawn = dict(zip(predictions, draws, strict=True))
-    good = np.ones(2**_SAMPLES, dtype=bool)
+    good = np.ones(2**_LOG2_DRAWS, dtype=bool)
     for constraint in spec.constraints:
         sign = metric_sign(spec, constraint.metric) or 1.0
         values = sign * drawn[constraint.metric]
@@ -137,6 +137,6 @@ def _draws(predictions: Sequence[Prediction]) -> NDArray[np.float64]:
     from scipy.special import stdtrit
     from scipy.stats import qmc
 
-    points = qmc.Sobol(len(predictions), scramble=True, rng=np.random.default_rng(0)).random_base2(_SAMPLES)
+    points = qmc.Sobol(len(predictions), scramble=True, rng=np.random.default_rng(0)).random_base2(_LOG2_DRAWS)
     points = np.clip(points, 1e-6, 1 - 1e-6)
     return np.stack([p.mean + p.sd * stdtrit(p.freedom, points[:, place]) for place, p in enumerate(predictions)])

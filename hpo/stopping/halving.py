@@ -1,4 +1,4 @@
-"""Successive halving and Hyperband over learning curves: rungs, brackets, and who goes on from a rung.
+"""Successive halving and Hyperband over learning curves: rungs, brackets, and which trials pass a rung.
 
 The rules are those of Optuna's `SuccessiveHalvingPruner` and `HyperbandPruner`, derived from the curves alone: a
 trial's value at a rung is the one of the first step reported at or after it, so a resumed trial whose report of the
@@ -18,9 +18,9 @@ from .curve_model import Curve
 
 
 def halving_stops(rungs: Sequence[int], reduction: int, own: Curve, rivals: Sequence[Curve]) -> bool:
-    """Say whether a curve that has just reached a rung is outside the best 1/`reduction` there; more is better.
+    """Return whether a curve that has just reached a rung is outside the best 1/`reduction` there; more is better.
 
-    The best of a rung always goes on (Li et al., 2020, A system for massively parallel hyperparameter tuning,
+    The best of a rung always passes (Li et al., 2020, A system for massively parallel hyperparameter tuning,
     Algorithm 2, as a stopping rule).
     """
     last = max(own)

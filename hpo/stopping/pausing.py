@@ -1,10 +1,10 @@
-"""Which trials wait and which go on, for the rule `curves` where it may pause.
+"""Which trials pause and which continue, for the rule `curves` where it may pause.
 
 A pause costs nothing but a checkpoint, so nothing is gained by finishing a trial before it is known to be worth it.
-Each trial waits at the first rung from a sixth of its epochs on, or before where it looks hopeless. Of those that wait,
-hopeless ones apart, the one with the best expected end goes on, as often as the epochs spent beyond that rung do not
-outgrow those spent up to it: half of the effort explores and half finishes what is best. Once all trials of the study
-have begun, whatever has a chance is finished.
+Each trial pauses at the first rung from a sixth of its epochs on, or before where it looks hopeless. Of the paused
+ones that are not hopeless, the one with the best expected end continues, as long as no more epochs are spent beyond
+that rung than up to it: half of the effort explores and half finishes what is best. Once all trials of the study have
+begun, whatever has a chance is finished.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..spec.study import CurvesStopping
 from ..trial import TrialRecord, TrialState
 from .curves import expected_ends, places_of
 
-_SHARE: Final = 1 / 6
-"""Trials wait at the first rung from this share of their epochs on."""
+_PAUSE_SHARE: Final = 1 / 6
+"""Trials pause at the first rung from this share of their epochs on."""
 
 
 def must_pause(spec: StudySpec, rule: CurvesStopping, trial: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
-    """Say whether a trial that has just reported waits now; `rivals` are the other trials of the study."""
+    """Return whether a trial that has just reported pauses now; `rivals` are the other trials of the study."""
     if not rule.pause or not trial.last_step == _rung(spec, rule) < spec.task.epochs:
         return False
     paused = [rival for rival in rivals if rival.state is TrialState.PAUSED]
@@ -37,18 +37,18 @@ def must_pause(spec: StudySpec, rule: CurvesStopping, trial: TrialRecord, rivals
 def resumable(
     spec: StudySpec, rule: CurvesStopping, paused: Sequence[TrialRecord], records: Sequence[TrialRecord]
 ) -> list[int]:
-    """Return the ids of those of the `paused` trials of a study, none of them hopeless, that go on now."""
+    """Return the ids of those of the `paused` trials of a study, none of them hopeless, that continue now."""
     if _are_all_begun(spec, records):
         return [trial.id for trial in paused]
     return [_best(spec, rule, paused, records)] if paused and _may_finish_one(spec, rule, records) else []
 
 
 def _rung(spec: StudySpec, rule: CurvesStopping) -> int:
-    return next(place for place in places_of(spec, rule) if place >= _SHARE * spec.task.epochs)
+    return next(place for place in places_of(spec, rule) if place >= _PAUSE_SHARE * spec.task.epochs)
 
 
 def _may_finish_one(spec: StudySpec, rule: CurvesStopping, records: Sequence[TrialRecord]) -> bool:
-    """Whether one more trial may go on without more epochs being spent beyond the rung than up to it."""
+    """Return whether one more trial may continue without more epochs being spent beyond the rung than up to it."""
     rung = _rung(spec, rule)
     done = [record.last_step or 0 for record in records]
     explored = sum(min(epochs, rung) for epochs in done)
@@ -69,8 +69,8 @@ def _are_all_begun(spec: StudySpec, records: Sequence[TrialRecord]) -> bool:
 
 def _best(spec: StudySpec, rule: CurvesStopping, paused: Sequence[TrialRecord], records: Sequence[TrialRecord]) -> int:
     if len(spec.objectives) > 1 or spec.constraints:
-        standing = scores(spec, {trial.id: final_metrics(trial) for trial in paused})
+        order = scores(spec, {trial.id: final_metrics(trial) for trial in paused})
     else:
         ends = expected_ends(spec, rule, paused, records)
-        standing = {trial.id: end for trial, end in zip(paused, ends, strict=True)}
-    return max(paused, key=lambda trial: (standing.get(trial.id, -math.inf), -trial.number)).id
+        order = {trial.id: end for trial, end in zip(paused, ends, strict=True)}
+    return max(paused, key=lambda trial: (order.get(trial.id, -math.inf), -trial.number)).id

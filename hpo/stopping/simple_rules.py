@@ -17,8 +17,8 @@ from .curve_model import Curve
 def percentile_stops(percentile: float, own: Curve, rivals: Sequence[float], *, maximize: bool) -> bool:
     """Return whether the best value of `own` so far is outside the best `percentile` (0 to 100) of `rivals`.
 
-    `rivals` are the values of completed trials at the last step of `own`; without any the trial goes on. The percentile
-    between two values is interpolated linearly.
+    `rivals` are the values of completed trials at the last step of `own`; without any the trial continues. Percentiles
+    are interpolated linearly.
     """
     if not rivals:
         return False

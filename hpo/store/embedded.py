@@ -108,7 +108,7 @@ class EmbeddedPostgres:
         unfinished.rename(self._data)
 
     def _start(self, programs: Programs) -> str:
-        """Start the server unless it runs; give the address once it answers."""
+        """Start the server unless it runs; return the address once it answers."""
         deadline = time.monotonic() + _ANSWER_SECONDS
         while time.monotonic() < deadline:
             if not programs.succeeds("pg_ctl", "status", f"--pgdata={self._data}"):

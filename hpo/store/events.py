@@ -34,7 +34,7 @@ def append(  # noqa: PLR0917 - what, by whom, with what: the order in which one 
     actor: str,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record an event in the transaction of what it tells about."""
+    """Record an event in the transaction of what it describes."""
     row = {"study_id": study_id, "trial_id": trial_id, "kind": kind, "actor": actor, "detail": dict(detail or {})}
     connection.execute(insert(event), row)
 

@@ -8,7 +8,7 @@ from .tables import NOW, study
 
 
 def acquire(connection: Connection, study_id: int, owner: str, seconds: float) -> int | None:
-    """Take or renew the right to suggest for a study; give the generation, None while somebody else holds it.
+    """Take or renew the right to suggest for a study; return the generation, None while somebody else holds it.
 
     The generation grows whenever the owner changes or comes back after its lease expired: what it suggests under an
     older generation is refused.

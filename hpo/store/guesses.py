@@ -17,7 +17,7 @@ from .tables import study, trial
 
 
 def enqueue(connection: Connection, name: str, guesses: Sequence[Params], *, actor: str) -> int:
-    """Keep `guesses` for the optimizer, which tries them next; give the number of those not asked for before.
+    """Keep `guesses` for the optimizer, which tries them next; return the number of those not asked for before.
 
     Raises:
         NotFoundError: there is no such study.

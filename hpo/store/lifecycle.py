@@ -22,11 +22,11 @@ from .study_row import get_by_id
 from .study_state import lock_of_trial, pause_after_invalid
 
 BACKOFF_SECONDS: Final = 15.0
-"""Wait before the first retry, one heartbeat long so that a worker that lives can come back; doubles each time."""
+"""Wait before the first retry, one heartbeat long so that a living worker can come back; doubles each time."""
 BACKOFF_LIMIT_SECONDS: Final = 600.0
 HEARTBEATS_PER_LEASE: Final = 4
 INVALID_IN_A_ROW: Final = 3
-"""So many invalid trials one after another pause their study."""
+"""A study is paused after this many invalid trials one after another."""
 
 _ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:lease_id, 0))")
 _HELD: Final = text("SELECT id FROM trial WHERE lease_id = CAST(:lease_id AS uuid)")
@@ -68,7 +68,7 @@ def suggest(
 def replace_suggestion(
     connection: Connection, trial_id: int, suggestion: Suggestion, *, owner: str, generation: int
 ) -> bool:
-    """Return an unclaimed suggestion new parameters; False when it was claimed or the generation is not current."""
+    """Give an unclaimed suggestion new parameters; return False if it was claimed or the generation is not current."""
     row = execute(
         connection,
         "replace_suggestion",
@@ -98,35 +98,34 @@ def _about(suggestion: Suggestion) -> dict[str, Any]:
 
 
 def withdraw(connection: Connection, study_id: int, *, actor: str) -> int:
-    """Withdraw the suggestions that nobody has claimed yet; give their number."""
-    gone = [int(row.id) for row in execute(connection, "withdraw", study_id=study_id)]
-    events.append_all(connection, "trial.withdrawn", actor, [(study_id, trial_id, {}) for trial_id in gone])
-    return len(gone)
+    """Withdraw the suggestions that nobody has claimed yet; return their number."""
+    return _move(connection, "withdraw", "trial.withdrawn", study_id, actor=actor)
 
 
 def close(connection: Connection, study_id: int, *, actor: str) -> int:
-    """Stop the trials of an ended study that had begun and wait for a worker; give their number."""
-    closed = [int(row.id) for row in execute(connection, "close", study_id=study_id)]
-    events.append_all(connection, "trial.stopped", actor, [(study_id, trial_id, {}) for trial_id in closed])
-    return len(closed)
+    """Stop the trials of an ended study that had begun and wait for a worker; return their number."""
+    return _move(connection, "close", "trial.stopped", study_id, actor=actor)
 
 
 def promote(connection: Connection, study_id: int, trial_ids: Sequence[int], *, actor: str) -> int:
-    """Let trials that the stopping rule had paused be claimed again; give the number of those it had."""
-    promoted = [int(row.id) for row in execute(connection, "promote", study_id=study_id, trial_ids=list(trial_ids))]
-    events.append_all(connection, "trial.promoted", actor, [(study_id, trial_id, {}) for trial_id in promoted])
-    return len(promoted)
+    """Let trials that the stopping rule had paused be claimed again; return how many were paused until now."""
+    return _move(connection, "promote", "trial.promoted", study_id, actor=actor, trial_ids=list(trial_ids))
 
 
 def close_held(connection: Connection, study_id: int, *, actor: str) -> int:
-    """Stop the trials that the stopping rule paused, once nothing else of the study is open; give their number."""
-    closed = [int(row.id) for row in execute(connection, "close_held", study_id=study_id)]
-    events.append_all(connection, "trial.stopped", actor, [(study_id, trial_id, {}) for trial_id in closed])
-    return len(closed)
+    """Stop the trials that the stopping rule paused, once nothing else of the study is open; return their number."""
+    return _move(connection, "close_held", "trial.stopped", study_id, actor=actor)
+
+
+def _move(connection: Connection, statement: str, kind: str, study_id: int, *, actor: str, **values: Any) -> int:
+    """Move trials of a study by a statement, record an event of `kind` for each, and return their number."""
+    moved = [int(row.id) for row in execute(connection, statement, study_id=study_id, **values)]
+    events.append_all(connection, kind, actor, [(study_id, trial_id, {}) for trial_id in moved])
+    return len(moved)
 
 
 def claim(connection: Connection, request: ClaimRequest, *, lease_seconds: float) -> Lease | None:
-    """Return the asking worker a trial; the same one again for a lease id that holds one; None when none fits.
+    """Give the asking worker a trial, the same one again for a lease id that holds one; None when none fits.
 
     Raises:
         StaleLeaseError: this lease id was used and its lease is over; a new claim needs a new id.
@@ -264,7 +263,7 @@ def release(connection: Connection, trial_id: int, request: ReleaseRequest) -> N
 
 
 def reap(connection: Connection) -> list[int]:
-    """Take back the trials whose leases have expired; give their ids. Any number of callers may do it at once."""
+    """Take back the trials whose leases have expired; return their ids. Any number of callers may do it at once."""
     rows = execute(connection, "reap", **_backoff()).all()
     details = [
         (row.study_id, row.id, {"worker": row.lease_worker, "state": row.state, "retries": row.retries}) for row in rows
@@ -274,7 +273,7 @@ def reap(connection: Connection) -> list[int]:
 
 
 def cancel(connection: Connection, trial_id: int, *, actor: str) -> TrialState:
-    """End a trial early, at once when it waits; the worker of a running one is told at its next heartbeat.
+    """End a trial early, at once when it waits; the worker of a running one learns of it with its next heartbeat.
 
     Raises:
         NotFoundError: there is no such trial.

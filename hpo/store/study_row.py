@@ -45,7 +45,7 @@ ORDER BY study.id
 _ALL: Final = text(_READ.format(where=""))
 _BY_NAME: Final = text(_READ.format(where="WHERE study.name = :name"))
 _BY_ID: Final = text(_READ.format(where="WHERE study.id = :study_id"))
-_UNSETTLED: Final = text(_READ.format(where="WHERE study.state <> 'completed' AND study.finished_at IS NULL"))
+_UNFINISHED: Final = text(_READ.format(where="WHERE study.state <> 'completed' AND study.finished_at IS NULL"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ def list_all(connection: Connection) -> list[StudyRow]:
 
 def list_unfinished(connection: Connection) -> list[StudyRow]:
     """List the studies that have not ended for good, in the order they were made."""
-    return [_row(row) for row in connection.execute(_UNSETTLED).mappings()]
+    return [_row(row) for row in connection.execute(_UNFINISHED).mappings()]
 
 
 def _row(row: RowMapping) -> StudyRow:

@@ -245,7 +245,7 @@ event = Table(
     "event",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    # Identities are drawn before the commit; only the transaction's number tells what can still appear before.
+    # Identities are drawn before the commit; only the transaction's number shows what can still appear before.
     Column("transaction_id", TransactionId, nullable=False, server_default=text("pg_current_xact_id()")),
     Column("study_id", BigInteger, ForeignKey("study.id", ondelete="CASCADE")),
     Column("trial_id", BigInteger, ForeignKey("trial.id", ondelete="CASCADE")),

@@ -18,7 +18,7 @@ ALIVE_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRow:
-    """A worker: what it told of itself, when it was last heard of, and what it runs."""
+    """A worker: what it said of itself, when it was last heard of, and what it runs."""
 
     name: str
     host: str
