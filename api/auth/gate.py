@@ -80,7 +80,7 @@ class Gate:
 
 
 def needs_principal(path: str) -> bool:
-    """Whether a path is closed to strangers."""
+    """Return whether a path is closed to strangers."""
     return path not in OPEN and (path == "/v1" or path.startswith("/v1/") or is_dashboard(path))
 
 

@@ -106,7 +106,7 @@ class Dashboard:
 
 
 def is_dashboard(path: str) -> bool:
-    """Whether a path belongs to the dashboard."""
+    """Return whether a path belongs to the dashboard."""
     return any(path == prefix or path.startswith(prefix + "/") for prefix in PREFIXES)
 
 

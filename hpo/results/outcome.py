@@ -51,7 +51,7 @@ def total_violation(spec: StudySpec, metrics: Metrics) -> float:
 
 
 def is_feasible(spec: StudySpec, metrics: Metrics) -> bool:
-    """Whether every constraint is known to hold."""
+    """Return whether every constraint is known to hold."""
     return total_violation(spec, metrics) == 0
 
 

@@ -97,7 +97,7 @@ def gains(spec: StudySpec, metrics: Metrics) -> tuple[float, ...] | None:
 
 
 def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether `first` is at least as good in every objective and better in one."""
+    """Return whether `first` is at least as good in every objective and better in one."""
     return all(a >= b for a, b in zip(first, second, strict=True)) and tuple(first) != tuple(second)
 
 

@@ -48,7 +48,7 @@ def _promote(connection: Connection, found: StudyRow) -> None:
 
 
 def _budget_reached(connection: Connection, found: StudyRow) -> str | None:
-    """Say which limit other than the number of trials is reached."""
+    """Return which limit other than the number of trials is reached."""
     budget = found.spec.budget
     if budget.gpu_hours is not None and found.gpu_seconds_spent >= budget.gpu_hours * 3600:
         return f"the budget of {budget.gpu_hours:g} GPU hours is used up"

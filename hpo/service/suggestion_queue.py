@@ -182,7 +182,7 @@ class SuggestionQueue:
 
 
 def _is_replaceable(record: TrialRecord) -> bool:
-    """Whether it is a suggestion that nobody has claimed, or has asked for."""
+    """Return whether it is a suggestion that nobody has claimed and no person asked for."""
     return record.state is TrialState.SUGGESTED and record.attempt == 0 and record.generator != ENQUEUED
 
 

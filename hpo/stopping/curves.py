@@ -6,14 +6,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..results.outcome import final_metrics, is_feasible, metric_curve, metric_sign
 from ..results.ranking import dominates, gains, scores
 from ..spec import StudySpec
 from ..spec.study import CurvesStopping
 from ..trial import TrialRecord, TrialState
-from .curve_model import CurveModel, Prediction, rungs
+from .curve_model import Array, CurveModel, Prediction, rungs
 
 _SPARED_SHARE = 0.1
 """Nothing is stopped in this first share of its epochs, which save little and where slow starters look hopeless."""
@@ -53,7 +52,7 @@ def places_of(spec: StudySpec, rule: CurvesStopping) -> tuple[int, ...]:
 
 
 def is_at_rung(spec: StudySpec, rule: CurvesStopping, measured: TrialRecord) -> bool:
-    """Whether the last report of a trial was the first at or after a rung; only then is the rule asked."""
+    """Return whether the last report of a trial was the first at or after a rung; only then is the rule asked."""
     *_, before, last = [0, 0, *sorted(measured.curve)]
     return any(before < place <= last for place in places_of(spec, rule)[:-1])
 
@@ -132,7 +131,7 @@ def _predict(
     return [next(ends) if is_shown else None for is_shown in shown]
 
 
-def _draws(predictions: Sequence[Prediction]) -> NDArray[np.float64]:
+def _draws(predictions: Sequence[Prediction]) -> Array:
     """Draw from each prediction: the same quasi-random points every time, so that a decision can be repeated."""
     from scipy.special import stdtrit
     from scipy.stats import qmc

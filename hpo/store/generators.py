@@ -45,6 +45,6 @@ def release_all(connection: Connection, owner: str) -> None:
 
 
 def is_alive(connection: Connection, study_id: int) -> bool:
-    """Whether an optimizer holds an unexpired lease on the study."""
+    """Return whether an optimizer holds an unexpired lease on the study."""
     query = select(func.count()).where(study.c.id == study_id, study.c.generator_expires_at > NOW)
     return bool(connection.execute(query).scalar_one())

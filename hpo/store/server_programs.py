@@ -65,7 +65,7 @@ class Programs:
             raise SetupError(f"the embedded Postgres failed in {self.folder} ({program}): {last_lines(output)}")
 
     def succeeds(self, program: str, *arguments: str) -> bool:
-        """Whether a program ends with status 0."""
+        """Return whether a program ends with status 0."""
         return self._call(program, *arguments)[0] == 0
 
     def make_own(self, folder: Path) -> None:

@@ -48,7 +48,7 @@ class TokenRow:
     revoked_at: datetime | None = field(default=None)
 
     def allows(self, scope: Scope) -> bool:
-        """Whether the token grants `scope`: admin implies all, worker implies read."""
+        """Return whether the token grants `scope`: admin implies all, worker implies read."""
         return any(scope in _IMPLIED[held] for held in self.scopes)
 
 
@@ -86,7 +86,7 @@ def generate() -> str:
 
 
 def is_wellformed(token: str) -> bool:
-    """Whether prefix, length and checksum fit: says nothing about who made it."""
+    """Return whether prefix, length and checksum fit, which says nothing about who made it."""
     body, checksum = token[len(_PREFIX) : -_CHECKSUM_CHARACTERS], token[-_CHECKSUM_CHARACTERS:]
     return (
         token.startswith(_PREFIX)
