@@ -122,6 +122,17 @@ def test_best_of_a_minimized_objective() -> None:
     assert storage.get_best_trial(0).number == 0
 
 
+@pytest.mark.parametrize(("direction", "best"), [("minimize", 1), ("maximize", 0)])
+def test_a_value_of_exactly_0_is_a_value_like_any_other(direction: str, best: int) -> None:
+    values = (0.5, 0.0)
+    records = [
+        record_of(number, TrialState.COMPLETED, values=[value], metrics={"val_top1": value})
+        for number, value in enumerate(values)
+    ]
+    storage = _storage(records, objectives=[{"metric": "val_top1", "direction": direction}])
+    assert storage.get_best_trial(0).number == best
+
+
 def test_a_stopped_trial_is_the_best_while_none_has_completed() -> None:
     assert _storage(RECORDS[2:]).get_best_trial(0).number == 2
     with pytest.raises(ValueError, match="completed"):
