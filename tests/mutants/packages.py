@@ -16,7 +16,11 @@ TESTS: Final[dict[str, list[str]]] = {
     "hpo/optuna_view": ["tests/unit/hpo/optuna_view"],
     "hpo/store": ["tests/integration/store", "tests/migration"],
     "hpo/service": ["tests/unit/hpo/service", "tests/integration/service", "tests/integration/api"],
-    "hpo/client": ["tests/unit/hpo/client", "tests/integration/api/test_client.py"],
+    "hpo/client": [
+        "tests/unit/hpo/client",
+        "tests/integration/api/test_client.py",
+        "tests/integration/api/test_outage.py",
+    ],
     "hpo/cli": ["tests/unit/hpo/cli", "tests/integration/cli", "tests/integration/api/test_study_command.py"],
     "api": ["tests/integration/api"],
     "data/index": ["tests/unit/data/index", "tests/unit/data/importers"],
