@@ -99,13 +99,13 @@ class _Finder(ast.NodeVisitor):
 
 
 def _says_nothing(node: ast.AST) -> bool:
-    """Whether no test should depend on `node`: messages of errors and logs, imports for types, names of the module."""
+    """Whether no test should depend on `node`: messages of errors and logs, imports for types, how help looks."""
     match node:
         case ast.Raise() | ast.Import() | ast.ImportFrom() | ast.Assert():
             return True
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return True
-        case ast.Expr(value=ast.Constant()):
+        case ast.Expr(value=ast.Constant()) | ast.keyword(arg="show_default"):
             return True
         case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=name)))):
             return name in LOGGERS
