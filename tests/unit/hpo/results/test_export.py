@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo.errors import ConflictError, SpecError
@@ -62,7 +62,6 @@ def test_a_round_trip_keeps_every_digit(tmp_path: Path, form: Any) -> None:
 
 
 @given(lr=st.floats(1e-4, 0.3), decay=st.floats(1e-6, 5e-3))
-@settings(deadline=None)  # a busy machine is not what is tested
 def test_floats_survive_yaml(lr: float, decay: float) -> None:
     export = _build(replace(TRIAL, params={**PARAMS, "lr": lr, "weight_decay": decay}))
     assert Export.model_validate(yaml.safe_load(dump_export(export, form="yaml"))) == export
