@@ -31,6 +31,7 @@ test-slow: $(STAMP)  ## Run the tests that train for minutes (SLOW=tests/accepta
 	$(BIN)/pytest -m slow $(SLOW)
 
 coverage: $(STAMP)  ## Run the test suite and print which share of each package it ran (TESTS=tests/unit for a part)
+	$(BIN)/coverage erase
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=html $(TESTS)
 	@for package in hpo models data workers api; do \
 	   printf '%-8s ' $$package; $(BIN)/coverage report --include="$$package/*" | tail -1; done
