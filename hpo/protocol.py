@@ -7,7 +7,7 @@ its own trial; (trial, attempt, lease_id) is the fence that every later call car
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -19,6 +19,8 @@ FiniteMetrics = dict[str, Annotated[float, Field(allow_inf_nan=False)]]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Bytes = Annotated[int, Field(gt=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_DEEPEST: Final = 100
+"""Levels of lists and objects in a message: more than any has, and fewer than the stack of every Python can hold."""
 
 
 class Message(BaseModel):
@@ -32,10 +34,7 @@ class Message(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _storable(cls, value: Any) -> Any:
-        try:
-            return _storable(value)
-        except RecursionError as error:
-            raise ValueError("the body is nested too deeply") from error
+        return _storable(value)
 
 
 class WorkerInfo(Message):
@@ -146,12 +145,14 @@ class ReleaseRequest(Fence):
     checkpoint: str | None = None
 
 
-def _storable(value: Any) -> Any:
+def _storable(value: Any, depth: int = 0) -> Any:
+    if depth > _DEEPEST:
+        raise ValueError("the body is nested too deeply")
     if isinstance(value, str):
         return value.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, dict):
-        return {_storable(key): _storable(inner) for key, inner in value.items()}
-    return [_storable(inner) for inner in value] if isinstance(value, list) else value
+        return {_storable(key): _storable(inner, depth + 1) for key, inner in value.items()}
+    return [_storable(inner, depth + 1) for inner in value] if isinstance(value, list) else value
 
 
 def _finite(value: Any) -> Any:

@@ -99,8 +99,8 @@ def test_problems_of_a_spec_read_like_the_file(http: httpx.Client) -> None:
     assert "did you mean 'trials'" in problem["detail"]
 
 
-def test_a_body_without_bottom_is_refused(http: httpx.Client) -> None:
-    levels = 900
+@pytest.mark.parametrize("levels", [150, 900])
+def test_a_body_without_bottom_is_refused(http: httpx.Client, levels: int) -> None:
     body = '{"guesses": [' + '{"a": ' * levels + "1" + "}" * levels + "]}"
     answer = http.post("/v1/studies/demo/trials", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
