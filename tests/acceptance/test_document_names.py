@@ -197,7 +197,7 @@ def test_the_layers_of_the_architecture_are_those_that_the_contracts_hold() -> N
 
 def test_decisions_are_numbered_without_gaps_listed_and_of_one_form() -> None:
     folder = CHECKOUT / "docs" / "decisions"
-    pages = sorted(path for path in folder.glob("*.md") if path.name[:4].isdigit())
+    pages = sorted(path for path in folder.iterdir() if path.name != "README.md")
     index = re.findall(r"^\| (\d{4}) \| \[(.+)\]\((.+)\) \|$", (folder / "README.md").read_text(), re.MULTILINE)
     titles = [re.sub(r"^# \d+\. ", "", path.read_text().splitlines()[0]) for path in pages]
     assert index == [(path.name[:4], title, path.name) for path, title in zip(pages, titles, strict=True)]
