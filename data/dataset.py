@@ -86,7 +86,7 @@ class Dataset:
             include_validation: train on the validation videos as well, for a last refit.
             drop_last: leave out a last batch that is not full; one of a single video always is.
         """
-        from .clips.loader import ClipLoader  # brings torch
+        from .clips.loader import ClipLoader  # imports torch
         from .clips.plan import TrainingRows
 
         ids = self._split.fit + (self._split.validation if include_validation else ())
@@ -116,7 +116,7 @@ class Dataset:
         readers: int | None = None,
     ) -> ClipLoader:
         """Return a loader of all validation videos in the order of the index: `views` clips in `crops` crops each."""
-        from .clips.loader import ClipLoader  # brings torch
+        from .clips.loader import ClipLoader  # imports torch
         from .clips.plan import EvaluationRows
 
         return ClipLoader(
@@ -141,8 +141,8 @@ class Dataset:
         prefetch: int | None = None,
         readers: int | None = None,
     ) -> ClipLoader:
-        """Break the seal and return a loader of all test videos; see `unseal_test`."""
-        from .clips.loader import ClipLoader  # brings torch
+        """Return a loader of all test videos, and break the seal; see `unseal_test`."""
+        from .clips.loader import ClipLoader  # imports torch
         from .clips.plan import EvaluationRows
 
         rows = EvaluationRows(clip=clip, clips=views, crops=crops)  # refuses views before the seal is broken
@@ -190,14 +190,14 @@ class Dataset:
 
 
 def open_dataset(spec: DatasetSpec, *, cache_dir: str | Path, progress: Progress | None = None) -> Dataset:
-    """Scan, split and prepare a data set, or find it prepared, and open it.
+    """Return a data set, opened; scan, split and prepare it first unless that is done.
 
-    Safe to call from several processes at once: one works, the others wait. Broken videos are left
+    Safe to call from several processes at once: one does the work, the others wait for it. Broken videos are left
     out and listed in `Dataset.problems`.
 
     Args:
-        cache_dir: folder for prepared frames and what is remembered of scans; made if missing.
-        progress: told how far scanning ("scan") and decoding ("prepare") are.
+        cache_dir: folder for prepared frames and remembered scans; made if missing.
+        progress: called with how far scanning ("scan") and decoding ("prepare") are.
 
     Raises:
         DatasetError: one of its subclasses, with a sentence that says what to do.

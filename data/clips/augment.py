@@ -1,4 +1,4 @@
-"""What is done to the frames of one clip: drawn on the host, as plain numbers, applied by `data.clips.pixels`."""
+"""The augmentation of one clip: drawn on the host as plain numbers, applied by `data.clips.pixels`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """What is done to all frames of one clip, in this order: cut, resize, flip, operations, colours, erase."""
+    """The changes to all frames of one clip, in this order: cut, resize, flip, operations, colours, erase."""
 
     box: Box
     """In pixels of the prepared frames."""

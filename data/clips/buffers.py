@@ -1,38 +1,36 @@
-"""Memory for batches on the host, used again and again: fresh pages cost more than what is written to them."""
+"""Memory for batches on the host, reused: mapping fresh pages costs more time than filling them."""
 
 from __future__ import annotations
 
 import math
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from ..arrays import ByteArray
 
 _SLACK = 1.125
-"""What is allocated is a little larger than asked for, so that batches of about the same size can share it."""
+"""Blocks are this factor larger than asked for, so that batches of about the same size can share them."""
 
-_MOST_FREE = 8
-"""Blocks that are kept while nobody needs them: as many as a loader that reads ahead has in hand."""
+_MAX_FREE_BLOCKS = 8
+"""Unused blocks that are kept: as many as a loader that reads ahead holds batches."""
 
 
 class BatchMemory:
-    """Gives out tensors, and what they lay in once more when nobody holds them or a view of them any longer."""
+    """Allocates tensors, and reuses the memory of a tensor once nothing refers to it or to a view of it."""
 
     def __init__(self) -> None:
-        self._free: deque[NDArray[np.uint8]] = deque(maxlen=_MOST_FREE)
+        self._free: deque[ByteArray] = deque(maxlen=_MAX_FREE_BLOCKS)
 
     def bytes(self, count: int) -> Tensor:
-        """Return uint8 (count,) with anything in it."""
+        """Return an uninitialised uint8 tensor (count,)."""
         return self._take(count, np.uint8)
 
     def floats(self, shape: tuple[int, ...]) -> Tensor:
-        """Return float32 of that shape with anything in it."""
+        """Return an uninitialised float32 tensor of that shape."""
         return self._take(math.prod(shape), np.float32).view(shape)
 
     def _take(self, count: int, kind: type[np.uint8 | np.float32]) -> Tensor:

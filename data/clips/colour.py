@@ -1,6 +1,6 @@
 """Changes of colour on bytes, with torchvision's kernels, alike for all frames of a clip.
 
-What depends on the picture, such as its mean grey, is taken over the whole clip: taken frame by frame it would flicker.
+Statistics of the picture, such as its mean grey, are taken over the whole clip: frame by frame they would flicker.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .augment import Change, Operation
 
 
 def recolour(pictures: Tensor, change: Change) -> Tensor:
-    """Change brightness, contrast, saturation and hue, in this order, of uint8 pictures (T, 3, H, W)."""
+    """Return uint8 pictures (T, 3, H, W) with brightness, contrast, saturation and hue changed, in this order."""
     kernels = _kernels()
     if change.brightness != 1:
         pictures = kernels.adjust_brightness(pictures, change.brightness)
@@ -28,7 +28,7 @@ def recolour(pictures: Tensor, change: Change) -> Tensor:
 
 
 def adjust(pictures: Tensor, operation: Operation) -> Tensor:
-    """Apply a RandAugment operation that moves nothing to uint8 pictures (T, 3, H, W)."""
+    """Return uint8 pictures (T, 3, H, W) after a RandAugment operation that moves no pixels."""
     return _OPERATIONS[operation.name](_kernels(), pictures, operation.amount)
 
 

@@ -1,6 +1,6 @@
 """Loaders: prepared frames in, batches of clips on the device out.
 
-What a loader yields depends on the seed, the epoch and the ids of the clips, and on nothing else: an epoch can
+The batches of a loader depend only on the seed, the epoch and the ids of the clips: an epoch can
 be entered at any batch, and neither reading ahead nor the number of readers changes anything.
 """
 
@@ -32,9 +32,9 @@ J = TypeVar("J")
 R = TypeVar("R")
 A = TypeVar("A", "NDArray[np.uint8]", Tensor)
 Clips = Tensor | tuple[Tensor, Tensor]
-"""What a model is called with: one tensor, or (rgb, flow)."""
-MOST_READERS = 4
-"""Threads that a loader for a GPU starts unless told, at most."""
+"""The input of a model: one tensor, or (rgb, flow)."""
+_MAX_READERS = 4
+"""The most threads that a loader for a GPU starts by default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -54,7 +54,7 @@ class ClipBatch:
 
     @property
     def targets(self) -> Tensor:
-        """What to train towards, as cross-entropy takes it: the labels, or the shares of mixed clips."""
+        """The targets of cross-entropy: the labels, or the class probabilities of mixed clips."""
         return self.labels if self.mixed is None else self.mixed
 
 
@@ -92,7 +92,7 @@ class ClipLoader:
             drop_last: leave out a last batch that is not full.
             drop_single: leave it out if it has one video only, on which batch norm cannot train.
             prefetch: batches read ahead by threads; 0 reads when asked. Default: 2 on a GPU, else 0.
-            readers: threads that read ahead, each a batch of its own; more of them than `prefetch` do not help.
+            readers: threads that read ahead, one batch each; more than `prefetch` threads do not help.
                 Default: as many as there are processors, up to 4.
 
         Raises:
@@ -111,7 +111,7 @@ class ClipLoader:
         self._videos_per_batch = max(1, batch_size // rows.views)
         self._device = torch.device(device)
         self._on_gpu = self._device.type == "cuda"
-        readers = readers or min(MOST_READERS, os.cpu_count() or 1)
+        readers = readers or min(_MAX_READERS, os.cpu_count() or 1)
         self._prefetch = (max(2, readers) if self._on_gpu else 0) if prefetch is None else prefetch
         self._readers = min(readers, self._prefetch)
         self._read_memory = [BatchMemory() for _ in self._stores]
@@ -203,7 +203,7 @@ class ClipLoader:
                 )
 
     def _shipped(self, tensor: Tensor) -> Tensor:
-        """Copy a small tensor to the device without waiting for what the device has still to do."""
+        """Return a small tensor copied to the device, without waiting for the work that is queued there."""
         return tensor.pin_memory().to(self._device, non_blocking=True) if self._on_gpu else tensor.to(self._device)
 
     def _empty(self, number: int) -> Callable[[tuple[int, ...]], Tensor] | None:
@@ -225,7 +225,7 @@ def _cut(buffer: A, shapes: Sequence[tuple[int, int, int, int]]) -> Iterator[A]:
 
 
 def _ahead(work: Callable[[J], R], jobs: Sequence[J], depth: int, threads: int) -> Iterator[R]:
-    """Yield `work(job)` for every job in order, up to `depth` of them done ahead by so many threads."""
+    """Yield `work(job)` for every job in order, up to `depth` of them done ahead by that many threads."""
     if depth < 1:
         yield from map(work, jobs)
         return

@@ -23,10 +23,10 @@ class Mix:
 
     share: float
     box: Box | None = None
-    """CutMix: what is taken from the other clip, in pixels of the resized picture."""
+    """CutMix: the box that is taken from the other clip, in pixels of the resized picture."""
 
     def clips(self, clips: Tensor) -> Tensor:
-        """Mix clips (N, C, T, size, size)."""
+        """Return clips (N, C, T, size, size), each mixed with its partner."""
         if self.box is None:
             return clips.mul(self.share).add_(clips.flip(0), alpha=1 - self.share)
         mixed, box = clips.clone(), self.box
@@ -35,7 +35,7 @@ class Mix:
         return mixed
 
     def targets(self, labels: Tensor, num_classes: int) -> Tensor:
-        """Return the probabilities (N, num_classes) that stand for labels (N,)."""
+        """Return the class probabilities (N, num_classes) of the mixed clips, given labels (N,)."""
         classes = torch.arange(num_classes, device=labels.device)
         own, other = (one[:, None] == classes for one in (labels, labels.flip(0)))
         return self.share * own + (1 - self.share) * other

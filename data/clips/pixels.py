@@ -19,9 +19,9 @@ from .augment import GEOMETRIC, Change, Operation
 from .colour import adjust, recolour
 
 Empty = Callable[[tuple[int, ...]], Tensor]
-"""Gives a float32 tensor of a shape with anything in it."""
+"""Returns an uninitialised float32 tensor of a shape."""
 FLOW_ZERO = 127.5
-"""The byte, were there such a one, of no motion."""
+"""The value of no motion on the scale of flow bytes; no byte has it exactly."""
 FLOW_STD = 0.226
 """Flow bytes are scaled as TSN and its successors do it: `(byte / 255 - 0.5) / 0.226`."""
 
@@ -68,7 +68,7 @@ def flow_clips(
 ) -> Tensor:
     """Return normalised flow of the size that `clip` asks for.
 
-    Vectors change with the picture: they are scaled as it is, a flip negates x, a turn turns them.
+    Vectors change with the picture: resizing scales them, a flip negates x, a rotation rotates them.
 
     Args:
         boxes: for each clip, the box of its change in the fields that it needs: uint8 (U, box height, box width, 2).
@@ -77,7 +77,7 @@ def flow_clips(
 
     Returns:
         float32 (N, 2 * pairs, T, size, size): x and y of the first field of every stack, of the second, and so on;
-        0 is no motion.
+        0 means no motion.
     """
     _, frames, pairs = stacks.shape
     shape = (len(boxes), 2 * pairs, frames, clip.size, clip.size)
@@ -95,14 +95,14 @@ def resized(frames: Tensor, size: int) -> Tensor:
     if pictures.shape[2:] == (size, size):
         return pictures
     if frames.device.type == "cpu":
-        # In integers; for three channels that lie together, as here, a dozen times faster than in floats.
+        # In integers; for three channels that are adjacent in memory, as here, a dozen times faster than in floats.
         return interpolate(pictures, size=(size, size), mode="bilinear", antialias=True)
     smooth = interpolate(pictures.float(), size=(size, size), mode="bilinear", antialias=True)
     return smooth.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def warped(pictures: Tensor, operation: Operation, fill: Sequence[float]) -> Tensor:
-    """Shear, move or turn pictures (T, C, H, W) about their centre; `fill` is what comes in from outside."""
+    """Return pictures (T, C, H, W) sheared, moved or rotated about their centre; `fill` colours uncovered pixels."""
     # Costs half a second to import, and only RandAugment needs it.
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import affine
@@ -164,7 +164,7 @@ def _erased(clips: Tensor, changes: Sequence[Change]) -> Tensor:
 
 @cache
 def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return values of 0..1 in bytes, (C, 1, 1, 1); kept, since a copy to a GPU waits for all that it has to do."""
+    """Return values of 0..1 in bytes, (C, 1, 1, 1); cached, since a copy to a GPU waits for its queued work."""
     return torch.tensor([255 * value for value in values], device=device).view(-1, 1, 1, 1)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..arrays import Indices
 from ..errors import CacheError, InvalidSpecError
 from ..seeding import Draws, generator
 from ..specs import AugmentSpec, ClipSpec, Stream
@@ -17,20 +17,17 @@ from .crops import CROPS, view_boxes
 from .mixing import Mix, draw_mix
 from .sampling import evaluation_indices, flow_indices, training_indices
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 Stores = Mapping[Stream, FrameStore]
 """Where the frames of each stream are; a clip needs those that its spec names as inputs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """What one row takes from one store."""
+    """The frames that one row takes from one store."""
 
-    indices: NDArray[np.intp]
+    indices: Indices
     """(U,): frames or fields."""
-    stack: NDArray[np.intp]
+    stack: Indices
     """Which of the U fields stand for each frame, (T, pairs); (0, 0) for RGB, where they are the frames."""
 
 
@@ -79,7 +76,7 @@ class TrainingRows:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRows:
-    """Every video in the order of the index: evenly spaced clips, each in so many crops."""
+    """Every video in the order of the index: evenly spaced clips, several crops of each."""
 
     clip: ClipSpec
     clips: int = 1
@@ -137,7 +134,7 @@ def clip_shape(id_: str, stores: Stores, clip: ClipSpec) -> tuple[int, int, int]
     return first
 
 
-def _readings(id_: str, stores: Stores, clip: ClipSpec, indices: NDArray[np.intp]) -> tuple[Reading, ...]:
+def _readings(id_: str, stores: Stores, clip: ClipSpec, indices: Indices) -> tuple[Reading, ...]:
     return tuple(
         Reading(indices=indices, stack=_NO_STACK)
         if stream == "rgb"
@@ -146,7 +143,7 @@ def _readings(id_: str, stores: Stores, clip: ClipSpec, indices: NDArray[np.intp
     )
 
 
-def _flow_reading(n_fields: int, clip: ClipSpec, indices: NDArray[np.intp]) -> Reading:
+def _flow_reading(n_fields: int, clip: ClipSpec, indices: Indices) -> Reading:
     # Stacks of neighbouring frames overlap: what they share is read and resized once.
     fields, stack = np.unique(flow_indices(n_fields, indices, clip.flow_pairs), return_inverse=True)
     return Reading(indices=fields, stack=stack.reshape(-1, clip.flow_pairs))

@@ -7,18 +7,12 @@ in its middle in evaluation (Wang et al., Temporal Segment Networks, ECCV 2016, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from ..arrays import Indices
 from ..errors import InvalidSpecError
 from ..seeding import Draws
 from ..specs import ClipSpec, Padding
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Indices = NDArray[np.intp]
 
 
 def dense_indices(n_frames: int, start: int, *, frames: int, stride: int, padding: Padding) -> Indices:
@@ -53,7 +47,7 @@ def evaluation_indices(n_frames: int, clip: ClipSpec, views: int = 1) -> list[In
         return [_dense(n_frames, start, clip) for start in view_starts(n_frames, clip.span, views)]
     first, last = _segments(n_frames, clip)
     places = last - first + 1
-    # As many equal parts of each segment as there are views, each view in the middle of its own.
+    # Each segment is cut into as many equal parts as there are views; each view is the middle of one part.
     return [_stacked(n_frames, first + places * (2 * view + 1) // (2 * views), clip) for view in range(views)]
 
 
@@ -68,7 +62,7 @@ def view_starts(n_frames: int, span: int, views: int) -> list[int]:
 def flow_indices(n_fields: int, frames: Indices, pairs: int) -> Indices:
     """Return the flow fields that stand for each frame, (T, pairs): from `pairs // 2` before it on.
 
-    Field i lies between frames i and i + 1, so that ten fields reach from five frames before the frame to five
+    Field i is the motion from frame i to i + 1, so that ten fields reach from five frames before the frame to five
     behind it. At the ends of the video the first or last field is repeated.
     """
     if n_fields < 1:

@@ -98,7 +98,7 @@ def test_closed_forms_are_those_of_botorch(name: str) -> None:
         ),
     ],
 )
-def test_the_optimum_is_where_it_is_said_to_be(name: str, best: dict[str, ParamValue]) -> None:
+def test_the_documented_optimum_is_the_best_value(name: str, best: dict[str, ParamValue]) -> None:
     problem = load_problem(name)
     spec_of(problem, trials=1).check_params(best)
     assert problem.optimum is not None
@@ -215,7 +215,7 @@ def test_scrambling_turns_dimensions_and_keeps_what_is_behind_them() -> None:
 
 
 def _is_turned(problem: Problem, changed: Problem, params: dict[str, ParamValue], key: str) -> bool:
-    """Whether only turning `key` back makes both problems depend on it in the same way."""
+    """Return whether only turning `key` back makes both problems depend on it in the same way."""
     moved = {**params, key: 0.9}
     low, high = changed.true({**params, key: 0.1})[0], changed.true(moved)[0]
     # The other coordinates may be turned too: compare over all of their reflections.
@@ -239,7 +239,7 @@ def test_every_problem_of_a_protocol_has_a_reference() -> None:
         assert (reference_of(name).hypervolume or 0) > 0
 
 
-def test_missing_data_and_unknown_names_are_told_apart(tmp_path: Path) -> None:
+def test_missing_data_and_unknown_names_raise_different_errors(tmp_path: Path) -> None:
     with pytest.raises(ProblemMissing, match=r"model\.onnx"):
         load_problem(LCBENCH[0], data=tmp_path)
     with pytest.raises(ProblemError, match="there is no problem 'nonsense'"):

@@ -117,7 +117,7 @@ def test_epochs_are_spent_to_the_last_and_booked_by_trial(scripts: list[Script])
     assert [found["trials"][0][1], found["trials"][1][1]] == pytest.approx([first["model.x"], second["model.x"]])
 
 
-def test_a_paused_trial_goes_on_where_it_was_and_costs_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_paused_trial_resumes_and_costs_only_the_remaining_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     class Waiting(Script):
         """Lets every trial wait at its fourth epoch until a second one has begun."""
 
@@ -156,7 +156,7 @@ def test_a_paused_trial_goes_on_where_it_was_and_costs_what_is_left(monkeypatch:
     assert reports == list(range(1, EPOCHS + 1))
 
 
-def test_what_does_not_fit_fails_and_the_rest_tells_its_memory(scripts: list[Script]) -> None:
+def test_trials_over_the_memory_fail_and_the_others_report_their_memory(scripts: list[Script]) -> None:
     problem = load_problem("memory")
     found = memory(problem, "script", 1, MEMORY_START + 3)
     fits = [problem.fits(params) for params in start_of(problem, 1, MEMORY_START)]

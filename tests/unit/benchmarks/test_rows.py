@@ -82,11 +82,11 @@ def test_versions_of_a_method_are_never_mixed() -> None:
 
 
 def told(rows: Rows) -> dict[Run, Mapping[str, Any]]:
-    """What was measured, without the times."""
+    """Return the measured values, without the times."""
     return {row.run: row.data for row in rows.read()}
 
 
-def test_a_killed_run_goes_on_and_gives_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_resumes_and_gives_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, broken = Rows(tmp_path / "whole"), Rows(tmp_path / "broken")
     monkeypatch.setattr(run_module, "trials_of", lambda protocol, method: 14)
     assert run(SELECTION, rows=whole, data=tmp_path) == 0

@@ -28,7 +28,7 @@ def test_contestants_take_turns_and_are_compared_within_a_turn(monkeypatch: pyte
     assert (peer.ratios, same.ratios) == ([1.0, 1.0], [2.0, 3.0])
 
 
-def test_a_line_tells_speed_and_the_spread_of_the_ratio() -> None:
+def test_a_line_shows_speed_and_the_spread_of_the_ratio() -> None:
     row = Row(
         model="r3d_18",
         shape=str(Shape(clips=4, frames=8, size=32)),

@@ -88,7 +88,7 @@ def test_default_clips_are_those_of_the_papers() -> None:
         ("", "models.list_models() names all"),
     ],
 )
-def test_unknown_name_is_told_its_close_matches(name: str, hint: str) -> None:
+def test_unknown_name_error_lists_close_matches(name: str, hint: str) -> None:
     with pytest.raises(models.UnknownModelError, match=re.escape(hint)):
         models.create_model(name, num_classes=2)
 

@@ -1,4 +1,4 @@
-"""What every model of 2-D convolutions must survive, of one clip or of two: training, formats, conversions."""
+"""Checks that every model of 2-D convolutions must pass, of one clip or of two: training, formats, conversions."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_cost_is_that_of_the_card_and_as_published(name: str) -> None:
 
 
 class Loss(nn.Module):
-    """What a trainer wraps: the loss of the model, whatever classifiers it has."""
+    """The module that a trainer wraps: the loss of the model, whatever classifiers it has."""
 
     def __init__(self, model: models.VideoModel) -> None:
         super().__init__()

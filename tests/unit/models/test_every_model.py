@@ -1,4 +1,4 @@
-"""What every model must survive: a step of training, compilation, conversion, several processes."""
+"""Checks that every model must pass: a step of training, compilation, conversion, several processes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Whether a model sees in which direction time runs.
+"""Tests that a model sees the direction of time.
 
-A bright square goes round and round, to the left or to the right, from anywhere. Both directions show the same
-frames: only their order tells.
+A bright square moves to the left or to the right, wrapping around, from a random position. Both directions show the
+same frames: only their order differs.
 """
 
 from __future__ import annotations

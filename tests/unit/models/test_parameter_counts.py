@@ -93,7 +93,7 @@ def counted(name: str, *, frames: int, size: int, **hparams: Any) -> tuple[int, 
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_card_tells_size_and_cost(name: str) -> None:
+def test_card_states_parameters_and_flops(name: str) -> None:
     info = models.model_info(name)
     parameters, gflops = measured(name)
     assert info.parameters == parameters

@@ -58,7 +58,7 @@ def test_a_cards_range_replaces_the_common_one() -> None:
     assert "model.stochastic_depth" in models.search_space("mvit_v2_s")
 
 
-def test_slowfast_searches_what_tells_its_paths_apart() -> None:
+def test_slowfast_searches_how_its_pathways_differ() -> None:
     fragment = models.search_space("slowfast_r50_4x16")
     assert fragment["model.alpha"] == {"type": "ordinal", "choices": [4, 8]}
     assert fragment["model.beta_inv"] == {"type": "ordinal", "choices": [4, 8, 16]}

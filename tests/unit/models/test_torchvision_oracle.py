@@ -1,4 +1,4 @@
-"""What torchvision has, ours is, to rounding, under its names."""
+"""Our models equal torchvision's of the same name, to rounding."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def test_initialisation_is_that_of_the_papers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", every(slow=SIBLINGS | {"mvit_v2_s", "swin3d_t", "x3d_s"}, but=DEEP))
-def test_eight_clips_are_learned_by_heart(name: str) -> None:
+def test_a_model_overfits_eight_clips(name: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = tiny(name, **plain(name), num_classes=8)

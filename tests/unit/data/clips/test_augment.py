@@ -1,4 +1,4 @@
-"""What is drawn for a training clip: ranges, shares, and RandAugment's operations against Pillow's."""
+"""The random changes of a training clip: ranges, shares, and RandAugment's operations against Pillow's."""
 
 from __future__ import annotations
 

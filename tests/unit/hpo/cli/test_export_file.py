@@ -1,4 +1,4 @@
-"""What `hpo export` writes: a folder that can be moved to another machine."""
+"""`hpo export` writes a folder that can be moved to another machine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _document(checkpoint: str | None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["best.yaml", "best.json"])
-def test_the_checkpoint_lies_beside_the_file_which_names_it_without_a_folder(tmp_path: Path, name: str) -> None:
+def test_the_checkpoint_is_beside_the_file_and_named_without_a_folder(tmp_path: Path, name: str) -> None:
     trained = tmp_path / "worker" / "last.pt"
     trained.parent.mkdir()
     trained.write_bytes(b"weights")
@@ -46,7 +46,7 @@ def test_the_checkpoint_lies_beside_the_file_which_names_it_without_a_folder(tmp
     assert str(tmp_path) not in output.read_text()
 
 
-def test_what_lies_on_another_machine_is_named_as_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_paths_on_another_machine_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "best.json"
     assert write_export(_document("/worker/7/last.pt"), output) is None
     assert json.loads(output.read_text())["checkpoint"] == "/worker/7/last.pt"

@@ -1,4 +1,4 @@
-"""What `hpo study enqueue` reads from its arguments."""
+"""Reading the arguments of `hpo study enqueue`."""
 
 from __future__ import annotations
 

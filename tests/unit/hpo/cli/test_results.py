@@ -49,7 +49,7 @@ def test_completed_trials_come_first_and_those_without_a_value_last() -> None:
     assert _order(_rows(trials)) == [3, 0, 1, 2]
 
 
-def test_what_breaks_a_constraint_ranks_below_what_keeps_it_and_says_so() -> None:
+def test_trials_that_violate_a_constraint_are_marked_and_rank_last() -> None:
     trials = [
         _trial(0, {"val_top1": 0.9, "parameters_millions": 5}),
         _trial(1, {"val_top1": 0.5, "parameters_millions": 1}),

@@ -1,4 +1,4 @@
-"""How `hpo serve` looks after its optimizer: it is started again, its leases are given back, a stop ends it."""
+"""`hpo serve` supervises its optimizer: it restarts it, releases its leases, and stops it."""
 
 from __future__ import annotations
 

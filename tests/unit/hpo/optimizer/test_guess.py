@@ -1,4 +1,4 @@
-"""What a person asks for is tried first, completed where it leaves something open, and once."""
+"""Guesses of a person are tried first, once, and completed where they leave parameters open."""
 
 from __future__ import annotations
 

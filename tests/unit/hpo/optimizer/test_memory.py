@@ -189,7 +189,7 @@ def test_where_nothing_fits_the_smallest_is_tried() -> None:
 
 @pytest.mark.parametrize(("share", "fits"), [(0.96, True), (0.98, False)])
 def test_a_part_of_the_device_stays_free(share: float, fits: bool) -> None:
-    """What would fit to the last byte is not tried: the same trial may need a little more another time."""
+    """A trial that would just fit is not tried: it may need a little more another time."""
     params = {"clip.frames": 16, "batch_size": 16, "clip.size": 112, "lr": 0.1}
     peak = round(share * CAPACITY * GIB)
     records = [

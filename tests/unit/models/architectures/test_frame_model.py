@@ -1,4 +1,4 @@
-"""What image networks over clips share: norms that keep their statistics."""
+"""Shared parts of image networks over clips: norms that keep their statistics."""
 
 from __future__ import annotations
 

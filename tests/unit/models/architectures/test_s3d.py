@@ -1,4 +1,4 @@
-"""What torchvision's S3D does not have: gates, other temporal convolutions, and the study's layout."""
+"""Parts that torchvision's S3D lacks: gates, other temporal convolutions, and the study's layout."""
 
 from __future__ import annotations
 

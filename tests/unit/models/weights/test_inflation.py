@@ -27,7 +27,7 @@ def test_a_clip_that_stands_still_gets_the_images_answer(frames: int) -> None:
     torch.testing.assert_close(F.conv3d(clip, repeated)[:, :, 0], frames * F.conv2d(image, kernel))
 
 
-def test_scale_applies_to_what_is_repeated_alone() -> None:
+def test_scale_applies_to_repeated_kernels_only() -> None:
     image_net = resnet18(num_classes=2)
     divided, repeated = (models.create_model("mc3_18", num_classes=2) for _ in range(2))
     models.load_inflated(divided, image_net.state_dict())

@@ -1,4 +1,4 @@
-"""What a guess leaves open is where the acquisition is best, with the values of the guess as they are."""
+"""Completion maximises the acquisition over the parameters that a guess leaves open and keeps the others."""
 
 from __future__ import annotations
 

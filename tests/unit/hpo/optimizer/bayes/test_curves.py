@@ -1,4 +1,4 @@
-"""What partial curves say of the end."""
+"""Predicting the final value from a partial learning curve."""
 
 from __future__ import annotations
 
