@@ -18,7 +18,7 @@ def clip_spec(config: TrainingConfig) -> ClipSpec:
     """Return the clips that the configuration's model sees, RGB normalised as its card says.
 
     Raises:
-        models.ModelError: no such model or option, or its flow channels are no pairs.
+        models.ModelError: no such model or option, or its number of flow channels is odd.
     """
     card = model_info(config.model)
     options = resolve_hparams(card, config.hparams)
@@ -41,7 +41,7 @@ class Loaders:
 
     @classmethod
     def of(cls, dataset: Dataset, config: TrainingConfig, device: torch.device) -> Self:
-        """Make the loaders of one run."""
+        """Return the loaders of one run."""
         clip = clip_spec(config)
         return cls(
             train=dataset.train_loader(

@@ -12,7 +12,7 @@ TOP_K = (1, 5)
 
 
 def hits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Count the samples whose label is the best class, and among the best five.
+    """Return how many samples have their label as the best class, and among the best five.
 
     Args:
         logits: (N, classes); or any score that is higher for a likelier class.
@@ -47,7 +47,7 @@ class Sums:
 
     @property
     def top1(self) -> float:
-        """Share of samples whose best class is right."""
+        """Share of samples with the right best class."""
         return int(self._hits[0]) / self.samples
 
     @property

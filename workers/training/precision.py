@@ -17,8 +17,8 @@ Precision = Literal["fp32", "bf16"]
 def choose_precision(config: TrainingConfig, runtime: Runtime) -> Precision:
     """Return the format: bf16 where it is wanted and the GPU was found to compute it correctly, else fp32.
 
-    A CPU trains in fp32 whatever is wanted. PyTorch's bf16 weight gradient of a convolution over time reads memory
-    that nobody wrote when the clip is shorter than the kernel there (2.15.0: random NaN at 1 frame and kernel 3x1x1).
+    A CPU trains in fp32 whatever is wanted. PyTorch's bf16 weight gradient of a convolution over time reads memory that
+    was never written when the clip is shorter than the kernel there (2.15.0: random NaN at 1 frame and kernel 3x1x1).
 
     `fp32` leaves PyTorch's own default for convolutions on a GPU, which is TF32.
     """

@@ -50,7 +50,7 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Capture every global generator, that of `device` included, in a form that `weights_only=True` loads."""
+    """Return the state of every global generator, `device` included, in a form that `weights_only=True` loads."""
     kind, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -62,7 +62,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Put every global generator where :func:`random_state` found it."""
+    """Restore every global generator to the state that :func:`random_state` returned."""
     kind, words, gauss = state["python"]
     random.setstate((kind, tuple(words), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -73,7 +73,7 @@ def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None
 
 
 def describe(runtime: Runtime, *, precision: str) -> dict[str, Any]:
-    """Describe this process for the trial's record: what an export needs to repeat the run."""
+    """Return a description of this process for the trial's record: what an export needs to repeat the run."""
     found: dict[str, Any] = {
         "video_hpo": version("video-hpo"),
         "python": platform.python_version(),

@@ -58,7 +58,9 @@ def test_the_newest_two_are_kept_and_the_last_whole_epoch(folder: TrialFolder) -
     assert [(point.epoch, point.batch) for point in folder.resume_points()] == [(3, 3), (3, 2), (3, 0)]
 
 
-def test_a_later_attempt_counts_as_newer_whatever_a_zombie_writes(folder: TrialFolder, tmp_path: Path) -> None:
+def test_a_later_attempt_counts_as_newer_whatever_an_earlier_one_still_writes(
+    folder: TrialFolder, tmp_path: Path
+) -> None:
     _save(folder, 7)
     second = TrialFolder.of(tmp_path, study_id=3, trial_id=14, attempt=2)
     mine = [_save(second, 3), _save(second, 4)]
@@ -135,7 +137,7 @@ def test_a_file_that_runs_code_when_loaded_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
-def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_named(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(CheckpointError, match=r"list\.pt is not a checkpoint"):
         load(tmp_path / "list.pt")

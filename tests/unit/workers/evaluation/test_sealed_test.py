@@ -78,10 +78,15 @@ def test_the_score_is_that_of_the_mean_probability_of_the_views(
     assert (found.clips, found.crops, found.chance) == (2, 3, 0.5)
     assert found.dataset_version == trainer.identity.dataset_version
     assert found.same_dataset
-    assert [total for _, total in progress] == [TEST_VIDEOS] * len(progress)
-    done = [done for done, _ in progress]
-    assert done == sorted(set(done))
-    assert done[-1] == TEST_VIDEOS
+    assert progress == [(done, TEST_VIDEOS) for done in range(1, TEST_VIDEOS + 1)]  # the views of one fill a batch
+
+
+def test_progress_counts_the_videos_of_a_batch(checkpoint: Path, videos: Path, cache_dir: Path) -> None:
+    progress: list[tuple[int, int]] = []
+    evaluated(
+        checkpoint, videos, cache_dir, clips=1, crops=1, progress=lambda done, total: progress.append((done, total))
+    )
+    assert progress == [(4, TEST_VIDEOS), (8, TEST_VIDEOS)]
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:

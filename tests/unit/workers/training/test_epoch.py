@@ -57,7 +57,7 @@ def test_a_stopwatch_counts_while_it_runs(clock: Clock) -> None:
 
 
 class Timed:
-    """A trainer each of whose batches takes BATCH_SECONDS, and nothing else any time."""
+    """A trainer that takes BATCH_SECONDS for a batch, and no time for anything else."""
 
     def __init__(self, clock: Clock, dataset: Dataset, runtime: Runtime, *, limit: float | None = None) -> None:
         self.clock = clock
@@ -82,7 +82,7 @@ def test_an_epoch_takes_the_time_of_its_batches_whoever_trained_them(
     clock: Clock, dataset: Dataset, runtime: Runtime
 ) -> None:
     first = Timed(clock, dataset, runtime)
-    clock.now += 1000  # set-up is no part of an epoch
+    clock.now += 1000  # set-up is not part of an epoch
     assert not first.run(until=4)
     clock.now += 1000
     state = first.trainer.state()

@@ -1,4 +1,4 @@
-"""Random states, and what is told about the process."""
+"""Random states, and the description of the process that a trial keeps."""
 
 from __future__ import annotations
 

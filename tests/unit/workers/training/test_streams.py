@@ -81,7 +81,7 @@ def test_a_model_of_pairs_needs_flow_that_was_prepared(dataset: Dataset, runtime
         trained(dataset, runtime)
 
 
-def test_channels_that_are_no_pairs_are_refused() -> None:
+def test_an_odd_number_of_flow_channels_is_refused() -> None:
     config = TrainingConfig.from_flat({**PAIR, "model.flow_channels": 5})
     with pytest.raises(InvalidModelError, match="flow_channels = 5 is odd"):
         clip_spec(config)
