@@ -163,7 +163,7 @@ class Bench:
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench(tmp_path / "trial", SimpleNamespace(version="v1", problems=[]))
     monkeypatch.setattr(job_module, "Trainer", FakeTrainer)
-    monkeypatch.setattr(job_module, "open_task", lambda *_, **__: made.dataset)
+    monkeypatch.setattr(job_module, "open_dataset", lambda *_, **__: made.dataset)
     monkeypatch.setattr(job_module, "peak_memory_bytes", lambda _: PEAK_BYTES)
     monkeypatch.setattr(FakeTrainer, "before_batch", lambda *_: None, raising=False)
     return made
@@ -470,10 +470,10 @@ def test_a_configuration_that_cannot_be_read_is_not_valid(bench: Bench) -> None:
 
 
 def test_a_data_set_that_is_not_there_is_not_valid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def open_task(*_: Any, **__: Any) -> None:
+    def open_dataset(*_: Any, **__: Any) -> None:
         raise DatasetError("there is no folder /videos")
 
-    monkeypatch.setattr(job_module, "open_task", open_task)
+    monkeypatch.setattr(job_module, "open_dataset", open_dataset)
     last = bench.run()
     assert isinstance(last, Failed)
     assert (last.failure_kind, last.message) == (FailureKind.INVALID, "there is no folder /videos")
@@ -543,7 +543,7 @@ def test_the_preparation_of_the_data_set_is_followed_every_five_seconds(
 ) -> None:
     now = 100.0
 
-    def open_task(*_: Any, progress: Callable[[str, int, int], None], **__: Any) -> SimpleNamespace:
+    def open_dataset(*_: Any, progress: Callable[[str, int, int], None], **__: Any) -> SimpleNamespace:
         nonlocal now
         for done in range(1, 13):
             now += 1.0
@@ -551,7 +551,7 @@ def test_the_preparation_of_the_data_set_is_followed_every_five_seconds(
         return bench.dataset
 
     monkeypatch.setattr(job_module, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(job_module, "open_task", open_task)
+    monkeypatch.setattr(job_module, "open_dataset", open_dataset)
     bench.run()
     assert bench.of(Note) == [
         Note(text="data set: decoding 5 of 12 videos"),
