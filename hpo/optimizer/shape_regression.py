@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..arrays import Array, Mask
 from ..spec import StudySpec
 from ..trial import Params
-from .arrays import Array, Mask
 
 _SHAPE_SD: Final = 0.3
 _CURVATURE_SD: Final = 0.05

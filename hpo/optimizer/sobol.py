@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
+from ..arrays import Array
 from ..spec import StudySpec
 from ..trial import ParamValue, Suggestion
-from .arrays import Array
 from .cube import ParamsKey, decode, key_of
 from .history import History
 

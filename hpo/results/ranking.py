@@ -15,13 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array, Mask
 from ..spec import StudySpec
 from ..trial import RESULT_STATES, Metrics, TrialState
 from .outcome import gain, objective_values, total_violation
 
-Points = NDArray[np.float64]
 """(trials, objectives), more is better."""
 
 
@@ -127,7 +126,7 @@ def _levels(violation: Mapping[int, float], points: Mapping[int, tuple[float, ..
     return levels
 
 
-def _ordered(points: Points) -> list[list[int]]:
+def _ordered(points: Array) -> list[list[int]]:
     """Return groups of equal points, front by front and in the order of the net within each."""
     if not len(points):
         return []
@@ -147,14 +146,14 @@ def _ordered(points: Points) -> list[list[int]]:
     return found
 
 
-def _front(points: Points) -> NDArray[np.bool_]:
+def _front(points: Array) -> Mask:
     """Mark the points that no other dominates."""
     at_least = np.all(points[:, None] >= points[None], axis=2)
     better = np.any(points[:, None] > points[None], axis=2)
     return np.asarray(np.logical_not(np.any(at_least & better, axis=0)))
 
 
-def _net(front: Points) -> list[list[int]]:
+def _net(front: Array) -> list[list[int]]:
     """Order a front: its best in the first objective, then always what is furthest from all before; equals together."""
     found: list[list[int]] = []
     distance = np.full(len(front), np.inf)

@@ -21,9 +21,9 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from ..arrays import Array, Indices
+
 Curve = Mapping[int, float]
 """Step (epochs done, from 1) to a finite value."""
 
@@ -194,7 +194,7 @@ class _Fits:
 class _Chain:
     """How far the predictions of some curves have come."""
 
-    def __init__(self, seen: Array, at: NDArray[np.intp]) -> None:
+    def __init__(self, seen: Array, at: Indices) -> None:
         places = np.arange(len(seen))
         self._at = at
         self.height = seen[places, at]

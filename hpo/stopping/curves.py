@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..arrays import Array
 from ..results.outcome import final_metrics, is_feasible, metric_curve, metric_sign
 from ..results.ranking import dominates, gains, scores
 from ..spec import StudySpec
 from ..spec.study import CurvesStopping
 from ..trial import TrialRecord, TrialState
-from .curve_model import Array, CurveModel, Prediction, rungs
+from .curve_model import CurveModel, Prediction, rungs
 
 _SPARED_SHARE = 0.1
 """Nothing is stopped in this first share of its epochs, which save little and where slow starters look hopeless."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arrays import Array
+from ...arrays import Array
 from .gp import Conditioned, Process
 from .improvement import cells, is_dominated, log_gain, log_probability
 from .space import Space

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..arrays import Array, Mask
+from ...arrays import Array, Mask
 
 Function = Callable[[Array], tuple[Array, Array]]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ...arrays import Array, Mask
 from ...trial import Params
-from ..arrays import Array, Mask
 from ..sobol import sobol_points
 from .acquisition import Acquisition
 from .ascent import ascend

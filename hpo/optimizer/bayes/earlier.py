@@ -19,10 +19,10 @@ from typing import Final
 
 import numpy as np
 
+from ...arrays import Array, Indices
 from ...results.outcome import gain
 from ...spec import StudySpec
 from ...trial import EarlierTrial
-from ..arrays import Array, Indices
 from ..history import History
 from .curves import Outcome
 from .fit import Evidence, hyperparameters

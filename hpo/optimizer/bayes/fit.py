@@ -19,7 +19,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotri, dtrtrs
 from scipy.optimize import minimize
 
-from ..arrays import Array, Indices
+from ...arrays import Array, Indices
 from .gp import Hyperparameters
 from .kernels import Kernel, matern
 

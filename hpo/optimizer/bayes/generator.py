@@ -9,8 +9,8 @@ from functools import cache
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from ...arrays import Array
 from ...trial import Params, Suggestion
-from ..arrays import Array
 from ..cost import expected_cost
 from ..cube import ParamsKey, key_of, size
 from ..generator import GeneratorError

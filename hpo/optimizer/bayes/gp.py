@@ -16,7 +16,7 @@ import numpy as np
 from scipy.linalg import cholesky
 from scipy.linalg.lapack import dtrtri
 
-from ..arrays import Array, Indices
+from ...arrays import Array, Indices
 from .kernels import Kernel, matern
 
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import erfcx, log_ndtr, ndtr
 
-from ..arrays import Array, Mask
+from ...arrays import Array, Mask
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _SQRT_HALF_PI = math.sqrt(math.pi / 2)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..arrays import Array
+from ...arrays import Array
 
 Kernel = Callable[[Array], tuple[Array, Array]]
 """Maps squared distances to the kernel (1 at distance 0) and its derivative by the squared distance."""

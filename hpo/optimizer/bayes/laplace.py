@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import Array
+from ...arrays import Array
 from .fit import Evidence, hyperparameters
 from .gp import Hyperparameters
 

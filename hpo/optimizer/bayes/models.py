@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from ...arrays import Array, Indices
 from ...results.outcome import gain
 from ...spec import StudySpec
-from ..arrays import Array, Indices
 from .acquisition import Modelled
 from .curves import Outcome
 from .fit import Evidence, Fit, fit

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arrays import Array
+from ...arrays import Array
 
 _FENCE_QUARTILE_GAPS = 8.0
 """The fence lies this many times below the best as the lowest quartile of the first outcomes does."""

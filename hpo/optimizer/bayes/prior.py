@@ -15,9 +15,9 @@ from typing import Final
 
 import numpy as np
 
+from ...arrays import Array
 from ...spec import StudySpec
 from ...spec.parameters import Prior
-from ..arrays import Array
 from ..prior import SPREADS, WEIGHTS
 from .acquisition import Acquisition, Modelled
 from .space import Axis, Space

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from ..arrays import Array
+from ...arrays import Array
 from ..sobol import sobol_points
 from .acquisition import Acquisition
 from .ascent import ascend

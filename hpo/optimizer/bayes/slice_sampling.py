@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from ..arrays import Array
+from ...arrays import Array
 from .fit import Evidence, hyperparameters
 from .gp import Hyperparameters
 

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...arrays import Array, Indices, Mask
 from ...spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, StudySpec
 from ...trial import Params, ParamValue
-from ..arrays import Array, Indices, Mask
 from ..cube import coordinate_of, grid_index, grid_size, grid_value, value_at, varies
 
 _ARC_ANGLE = math.pi

@@ -1,4 +1,4 @@
-"""The types of arrays in this package: all real numbers are float64."""
+"""Types of the arrays in this package: all real numbers are float64."""
 
 from __future__ import annotations
 
