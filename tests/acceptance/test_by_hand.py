@@ -50,7 +50,7 @@ def test_the_sealed_test_list_is_opened_on_request_and_once(service: Service, fi
     service.run("hpo", "export", finished, "-o", tmp_path / "best.yaml")
     refused = service.run("hpo", "evaluate", tmp_path / "best.yaml", check=False)
     assert refused.returncode == 1
-    assert "say --final" in refused.stderr
+    assert "add --final" in refused.stderr
     first = service.run("hpo", "evaluate", tmp_path / "best.yaml", "--final").stdout
     assert "sealed videos" in first
     assert "chance is 0.500" in first
