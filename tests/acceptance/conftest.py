@@ -39,7 +39,7 @@ class Service:
         return {**keep, "HPO_HOME": str(self.home), "OMP_NUM_THREADS": "1"}
 
     def run(self, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run one of our commands to its end."""
+        """Return the ended process of one of our commands."""
         line = [str(BIN / str(command[0])), *(str(part) for part in command[1:])]
         done = subprocess.run(line, env=self.environment, capture_output=True, text=True, check=False, timeout=280)
         assert not check or done.returncode == 0, done.stdout + done.stderr
@@ -58,13 +58,13 @@ class Service:
                 process.wait(60)
 
     def client(self) -> Client:
-        """A client with the token that the service left in its data directory."""
+        """Return a client with the token that the service left in its data directory."""
         settings = Settings.load(home=self.home)
         return Client(settings.api_url, settings.token)
 
 
 def wait_for(get: Callable[[], T | None], *, seconds: float = 120.0) -> T:
-    """Ask until the answer is true; give it."""
+    """Return the first true answer of `get`, asking again until the time is over."""
     deadline = time.monotonic() + seconds
     while not (found := get()):
         assert time.monotonic() < deadline, "waited in vain"
@@ -127,7 +127,7 @@ def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tiny_spec(root: Path, name: str, **changes: Any) -> dict[str, Any]:
-    """A study that trains in seconds."""
+    """Return the spec of a study that trains in seconds."""
     base = {"batch_size": 6, "model.width": 8, "clip": {"frames": 4, "size": 16}, "augment": {"flip": 0.0}}
     return {
         "name": name,

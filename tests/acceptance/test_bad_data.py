@@ -23,7 +23,7 @@ def damaged(tiny_videos: Path, tmp_path: Path) -> Path:
     return root
 
 
-def test_broken_videos_are_named_and_the_study_goes_on(service: Service, damaged: Path) -> None:
+def test_broken_videos_are_named_and_the_study_completes(service: Service, damaged: Path) -> None:
     checked = service.run("hpo", "data", "check", damaged, check=False)
     assert checked.returncode == 1
     for number in (1, 2, 3):

@@ -57,7 +57,7 @@ def test_the_sealed_test_list_is_opened_on_request_and_once(service: Service, fi
     assert "was opened on" in service.run("hpo", "evaluate", tmp_path / "best.yaml", "--final").stdout
 
 
-def test_the_events_tell_the_story(service: Service, finished: str) -> None:
+def test_the_logs_list_the_events_in_order(service: Service, finished: str) -> None:
     story = service.run("hpo", "logs", finished).stdout
     assert story.index("study.created") < story.index("trial.suggested") < story.index("trial.claimed")
 
@@ -93,7 +93,9 @@ def test_a_space_includes_what_the_zoo_recommends(service: Service, tiny_videos:
     assert "space.include: there is no model 'slowfst_r18'; did you mean 'slowfast_r18'" in done.stderr
 
 
-def test_a_wrong_spec_is_told_by_field_and_stores_nothing(service: Service, tiny_videos: Path, tmp_path: Path) -> None:
+def test_a_wrong_spec_is_reported_by_field_and_stores_nothing(
+    service: Service, tiny_videos: Path, tmp_path: Path
+) -> None:
     raw = tiny_spec(tiny_videos, "wrong")
     raw["space"]["lr"]["low"] = 0
     raw["space"]["model"]["choices"][1] = "r2plus1_18"

@@ -24,7 +24,7 @@ def _postmaster(home: Path) -> int:
 
 
 def _children(pid: int) -> list[int]:
-    """The children of every thread of a process."""
+    """Return the children of every thread of a process."""
     return [int(child) for tasks in Path(f"/proc/{pid}/task").glob("*/children") for child in tasks.read_text().split()]
 
 
@@ -52,7 +52,7 @@ def test_a_signal_ends_every_process_and_the_studies_stay(home: Path, tiny_video
         assert client.study(name)["state"] == "active"
 
 
-def test_a_killed_optimizer_is_started_again_and_goes_on(home: Path, tiny_videos: Path) -> None:
+def test_a_killed_optimizer_is_started_again_and_suggests_trials(home: Path, tiny_videos: Path) -> None:
     with serving(home) as service, service.client() as client:
         first = wait_for(lambda: _optimizer(service), seconds=20)
         os.kill(first, signal.SIGKILL)

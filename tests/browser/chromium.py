@@ -56,7 +56,7 @@ class Page:
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """Call a method of the DevTools protocol and give its result."""
+        """Return the result of a call of a DevTools protocol method."""
         self._count += 1
         message: dict[str, Any] = {"id": self._count, "method": method, "params": params}
         if self._session:
@@ -75,14 +75,14 @@ class Page:
         self.send("Page.navigate", url=url)
 
     def evaluate(self, expression: str) -> Any:
-        """Run JavaScript in the page and give its value."""
+        """Return the value of a JavaScript expression in the page."""
         found = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in found:
             raise PageError(found["exceptionDetails"])
         return found["result"].get("value")
 
     def wait_for(self, expression: str, *, seconds: float = 60.0) -> Any:
-        """Ask until the expression is true, as a person watches the page."""
+        """Return the first true value of the expression, evaluated again and again while the page changes."""
         deadline = time.monotonic() + seconds
         while True:
             # While a page is being replaced there may be no body, or nothing that could run a script.
@@ -95,7 +95,7 @@ class Page:
                 self.evaluate("new Promise(done => setTimeout(done, 100))")
 
     def screenshot(self, path: Path) -> bytes:
-        """Write what the page shows as a PNG."""
+        """Return what the page shows as a PNG, which is also written to `path`."""
         image = base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])
         path.write_bytes(image)
         return image

@@ -44,7 +44,7 @@ def shots(tmp_path: Path) -> Path:
 
 
 def _colours(png: bytes) -> int:
-    """Count distinct values in the picture's bytes: a blank page has a handful."""
+    """Return the number of distinct values in the picture's bytes: a blank page has a handful."""
     data, place = b"", 8
     while place < len(png):
         (length,) = struct.unpack(">I", png[place : place + 4])

@@ -40,7 +40,7 @@ class Checkout:
     database_url: str
 
     def failing(self, tests: Sequence[str]) -> list[str]:
-        """Run tests until one fails; return its id, or that of the file that cannot be imported; nothing if all pass.
+        """Return the id of the first test that fails, or of the file that cannot be imported; nothing if all pass.
 
         Raises:
             RuntimeError: pytest could not run them.
@@ -77,7 +77,7 @@ class Checkout:
         return list(json.loads(failed.read_text()))
 
     def judge(self, path: Path, mutant: Mutant, tests: Sequence[str]) -> tuple[str, list[str]]:
-        """Make a defect, run the tests, undo it; return the outcome and the test that failed.
+        """Return the outcome of the tests with a defect, and the test that failed; the defect is undone.
 
         A failure counts only when the same test passes without the defect.
         """
@@ -164,7 +164,7 @@ def _end_group(process: subprocess.Popen[str]) -> None:
 
 
 def _key(path: Path, mutant: Mutant) -> str:
-    """Name a mutant, by the text of its module too: what was judged of an earlier text does not count."""
+    """Return the name of a mutant, which includes its module's text: judgements of earlier texts do not count."""
     digest = hashlib.sha256((ROOT / path).read_bytes()).hexdigest()[:16]
     return f"{path}@{digest}:{mutant.start}:{mutant.stop}:{mutant.after}"
 

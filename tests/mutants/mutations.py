@@ -99,7 +99,7 @@ class _Finder(ast.NodeVisitor):
 
 
 def _says_nothing(node: ast.AST) -> bool:
-    """Whether no test should depend on `node`: messages of errors and logs, imports for types, how help looks."""
+    """Return whether no test should depend on `node`: error messages, logs, imports for types, how help looks."""
     match node:
         case ast.Raise() | ast.Import() | ast.ImportFrom() | ast.Assert():
             return True

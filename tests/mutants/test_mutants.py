@@ -91,7 +91,7 @@ def test_only_a_test_that_passes_without_the_defect_counts(tmp_path: Path, test:
     assert (folder / "numbers_doubled.py").read_text() == source
 
 
-def test_what_pytest_cannot_run_is_no_result(tmp_path: Path) -> None:
+def test_tests_that_pytest_cannot_run_raise_an_error(tmp_path: Path) -> None:
     (tmp_path / "checkout").mkdir()
     (tmp_path / "checkout" / "a.py").write_text("a = 1\n")
     with pytest.raises(RuntimeError, match="pytest ended with 4"):

@@ -14,7 +14,7 @@ EPOCHS = 10
 
 
 def make_history(service: Service, *, trials: int = 10, name: str = "demo") -> int:
-    """Make a study of `trials` trials: 4 out of memory, the last but one running, the last waiting; give its id."""
+    """Return the id of a new study of `trials` trials: 4 out of memory, the last but one running, the last waiting."""
     study_id = service.create(name=name, constraints=["val_loss <= 0.9"])
     points = [{"lr": 1e-4 * 2.2**i, "dropout": 0.07 * i} for i in range(trials)]
     service.suggest(study_id, points=points)

@@ -37,7 +37,7 @@ SPEC: dict[str, Any] = {
 
 
 def spec(**changes: Any) -> dict[str, Any]:
-    """The spec with top-level fields replaced."""
+    """Return the spec with top-level fields replaced."""
     return {**copy.deepcopy(SPEC), **changes}
 
 
@@ -51,17 +51,17 @@ class Service:
     tokens: dict[str, str] = field(repr=False)
 
     def http(self, scope: str | None = "admin") -> httpx.Client:
-        """A client that holds the token of a scope (None: no token)."""
+        """Return a client that holds the token of a scope (None: no token)."""
         headers = {} if scope is None else {"Authorization": f"Bearer {self.tokens[scope]}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=30, verify=TRUST)
 
     def create(self, **changes: Any) -> int:
-        """Store a study; give its id."""
+        """Return the id of a new study."""
         with self.database.transaction() as connection:
             return studies.create(connection, parse_spec(spec(**changes)), actor="test").id
 
     def suggest(self, study_id: int, count: int = 1, *, points: Sequence[dict[str, Any]] = ()) -> list[TrialRecord]:
-        """Add suggestions as an optimizer would, and keep its lease."""
+        """Return new suggestions, added as an optimizer would add them; it keeps its lease."""
         found = list(points) or [{"lr": 0.01 * (i + 1), "dropout": 0.05 * i} for i in range(count)]
         with self.database.transaction() as connection:
             generation = studies.acquire_generator(connection, study_id, "optimizer", 600.0)
@@ -80,18 +80,18 @@ class Service:
 
 
 def claim_body(name: str = "w1", **changes: Any) -> dict[str, Any]:
-    """The body of a claim by a CPU worker."""
+    """Return the body of a claim by a CPU worker."""
     worker = {"name": name, "host": "here", "pid": 1, "device": "cpu", "memory_bytes": 2**33}
     return {"worker": worker, "lease_id": str(uuid4()), **changes}
 
 
 def fence(lease: dict[str, Any]) -> dict[str, Any]:
-    """What every call about a claimed trial carries."""
+    """Return the fields that every call about a claimed trial carries."""
     return {"attempt": lease["attempt"], "lease_id": lease["lease_id"]}
 
 
 def measured(lease: dict[str, Any], step: int, value: float, **more: float) -> dict[str, Any]:
-    """A report of one epoch."""
+    """Return the body of a report of one epoch."""
     metrics = {"val_top1": value, "val_loss": 1.0 - value, **more}
     return {
         **fence(lease),
@@ -100,7 +100,7 @@ def measured(lease: dict[str, Any], step: int, value: float, **more: float) -> d
 
 
 def finished(lease: dict[str, Any], value: float, **more: Any) -> dict[str, Any]:
-    """The end of a trial that went well."""
+    """Return the body that ends a trial as completed."""
     return {**fence(lease), "outcome": "completed", "metrics": {"val_top1": value}, **more}
 
 

@@ -120,7 +120,7 @@ def test_the_dashboard_is_closed(empty_service: Service, prefix: str) -> None:
     "header",
     ["", "Bearer", "Bearer\tx", "Basic YTpi", "Bearer x", "Bearer hpo_" + "a" * 49, "Bearer \xe9", "bearer  a b c"],
 )
-def test_what_is_no_token_is_refused(empty_service: Service, header: str) -> None:
+def test_a_header_without_a_valid_token_is_refused(empty_service: Service, header: str) -> None:
     with empty_service.http(None) as http:
         answer = http.get("/v1/studies", headers={b"authorization": header.encode("latin-1")})
     assert answer.status_code == 401
@@ -143,7 +143,7 @@ def test_revoked_and_expired_tokens_are_refused_at_once(service: Service) -> Non
         assert http.get("/v1/studies", headers={"authorization": f"Bearer {late}"}).status_code == 401
 
 
-def test_a_login_code_and_a_session_are_no_bearer_tokens(service: Service) -> None:
+def test_a_login_code_and_a_session_are_refused_as_bearer_tokens(service: Service) -> None:
     with service.database.transaction() as connection:
         made = [
             tokens.create(connection, name="x", scopes=["admin"], key=KEY, kind=kind, expires=timedelta(hours=1))

@@ -138,7 +138,7 @@ def test_a_name_cannot_leave_its_place_in_the_path(empty_service: Service, name:
                 call(name)
 
 
-def test_nobody_at_home() -> None:
+def test_an_address_where_nothing_answers_is_explained() -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}"

@@ -27,7 +27,9 @@ def _report(http: httpx.Client, lease: dict[str, Any], body: dict[str, Any]) -> 
     return str(answer.json()["decision"])
 
 
-def test_a_paused_study_pauses_its_trials_which_go_on_first(service: Service, http: httpx.Client) -> None:
+def test_a_paused_study_pauses_its_trials_which_are_claimed_first_after_a_resume(
+    service: Service, http: httpx.Client
+) -> None:
     service.suggest(service.create(), 2)
     lease = _claim(http)
     http.post("/v1/studies/demo/pause")

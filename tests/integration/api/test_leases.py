@@ -102,7 +102,7 @@ def test_a_failure_keeps_its_kind_and_traceback(service: Service, http: httpx.Cl
 
 @pytest.mark.parametrize("call", ["reports", "finish", "release"])
 @pytest.mark.parametrize("forged", [{"attempt": 2}, {"lease_id": str(uuid4())}])
-def test_a_stale_worker_is_told_to_drop_the_trial(
+def test_calls_under_a_stale_lease_conflict_and_change_nothing(
     service: Service, http: httpx.Client, call: str, forged: dict[str, Any]
 ) -> None:
     service.suggest(service.create())
@@ -119,7 +119,7 @@ def test_a_stale_worker_is_told_to_drop_the_trial(
     assert (trial["state"], trial["curve"]) == ("running", {})
 
 
-def test_a_released_trial_goes_on_elsewhere(service: Service, http: httpx.Client) -> None:
+def test_another_worker_resumes_a_released_trial(service: Service, http: httpx.Client) -> None:
     service.suggest(service.create())
     lease = http.post("/v1/leases", json=claim_body()).json()
     path = f"/v1/trials/{lease['trial_id']}"
@@ -153,7 +153,7 @@ def test_a_wrong_body_names_the_field(empty_service: Service, path: str, body: d
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_a_metric_that_is_no_number_is_refused(service: Service, number: str) -> None:
+def test_a_metric_that_is_not_finite_is_refused(service: Service, number: str) -> None:
     service.suggest(service.create())
     with service.http("worker") as http:
         lease = http.post("/v1/leases", json=claim_body()).json()

@@ -97,7 +97,7 @@ def test_guessing_is_slowed_down(service: Service) -> None:
     assert 1 <= int(answers[20].headers["retry-after"]) <= 61
 
 
-def test_an_oversized_form_is_no_token(service: Service) -> None:
+def test_an_oversized_login_form_is_refused(service: Service) -> None:
     with _browser(service) as browser:
         assert browser.post("/login", content=b"token=" + b"a" * 10_000).status_code == 401
 

@@ -82,7 +82,7 @@ class _Flaky:
         raise self.errors[0]
 
 
-def test_upkeep_outlives_whatever_happens(caplog: pytest.LogCaptureFixture) -> None:
+def test_upkeep_continues_after_errors_and_logs_an_outage_once(caplog: pytest.LogCaptureFixture) -> None:
     flaky = _Flaky([StoreUnavailableError(), RuntimeError("a bug"), StoreUnavailableError(), StoreUnavailableError()])
     before = set(threading.enumerate())
     with upkeep(flaky, seconds=0.001):  # type: ignore[arg-type] # only `transaction` is used

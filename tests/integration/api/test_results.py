@@ -85,7 +85,7 @@ def test_the_export_reads_back(past_service: Service, tmp_path: Path) -> None:
     assert "is running" in running.json()["detail"]
 
 
-def test_events_tell_the_story_once_and_in_order(service: Service, http: httpx.Client) -> None:
+def test_events_are_listed_once_and_in_order(service: Service, http: httpx.Client) -> None:
     service.suggest(service.create())
     lease = http.post("/v1/leases", json=claim_body()).json()
     http.post(f"/v1/trials/{lease['trial_id']}/reports", json=measured(lease, 1, 0.5))
@@ -106,7 +106,7 @@ def test_events_tell_the_story_once_and_in_order(service: Service, http: httpx.C
     assert collected == story
 
 
-def test_the_stream_goes_on_from_where_the_reader_was(service: Service, http: httpx.Client) -> None:
+def test_the_stream_continues_after_the_last_event_id(service: Service, http: httpx.Client) -> None:
     service.suggest(service.create())
     first = http.get("/v1/studies/demo/events").json()[0]["id"]
     received: list[dict[str, object]] = []

@@ -39,7 +39,7 @@ PLACES = _places(FULL)
 
 @st.composite
 def almost_specs(draw: st.DrawFn) -> dict[str, Any]:
-    """A valid spec with one or two places replaced by anything."""
+    """Return a valid spec with one or two places replaced by random JSON values."""
     tree = copy.deepcopy(FULL)
     tree["name"] = f"s{draw(st.integers(0, 10**9))}"
     for _ in range(draw(st.integers(1, 2))):

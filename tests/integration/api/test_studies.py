@@ -153,7 +153,7 @@ def test_nothing_can_be_included_where_no_catalogue_is(empty_service: Service) -
     assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "space.include")
 
 
-def test_an_unknown_study_is_told_with_the_nearest_name(http: httpx.Client) -> None:
+def test_the_error_for_an_unknown_study_suggests_the_nearest_name(http: httpx.Client) -> None:
     http.post("/v1/studies", json=spec())
     answer = http.get("/v1/studies/dmeo")
     assert answer.status_code == 404
@@ -215,7 +215,7 @@ def test_the_list_shows_progress_and_the_best_value(service: Service, http: http
         assert studies.get(connection, "demo").counts
 
 
-def test_gpu_time_is_told_in_hours(service: Service, http: httpx.Client) -> None:
+def test_gpu_time_is_given_in_hours(service: Service, http: httpx.Client) -> None:
     """A trial of ten epochs that was stopped after two, each of half an hour."""
     service.suggest(service.create())
     lease = http.post("/v1/leases", json=claim_body()).json()

@@ -42,7 +42,7 @@ def test_a_wrong_guess_is_a_sentence_and_exit_code_2(
     assert "nowhere.yaml: cannot be read" in capsys.readouterr().err
 
 
-def test_a_new_study_tells_what_it_learns_from(
+def test_a_new_study_names_the_studies_that_it_learns_from(
     service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.complete(service.create(), 2)

@@ -72,7 +72,7 @@ def _play(service: Service, ends: list[Ended], objectives: list[dict[str, str]])
 
 
 def _shown(service: Service, hpo: Command, folder: Path) -> dict[str, int]:
-    """Ask everything but the dashboard and warm starts for the best trial."""
+    """Return the number of the best trial by every way to ask for it but the dashboard and warm starts."""
     hpo(service, "export", "demo", "-o", folder / "best.yaml")
     with service.http("read") as http:
         routes = {
@@ -89,7 +89,7 @@ def _shown(service: Service, hpo: Command, folder: Path) -> dict[str, int]:
 
 
 def _warm_start(service: Service, objectives: list[dict[str, str]]) -> float:
-    """The learning rate of the trial that a study begins with which learns from this one."""
+    """Return the learning rate of the best earlier trial in a new study that learns from this one."""
     new = parse_spec(spec(name="next", objectives=objectives, constraints=LIMIT, optimizer={"warm_start": ["demo"]}))
     with service.database.transaction() as connection:
         study = studies.create(connection, new, actor="test")

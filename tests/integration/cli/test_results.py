@@ -14,7 +14,7 @@ from .conftest import Command
 
 
 def _numbers(table: str) -> list[int]:
-    """The first column of a table."""
+    """Return the numbers in the first column of a table."""
     cells = (line.strip("│").split("│")[0].strip() for line in table.splitlines() if line.startswith("│"))
     return [int(cell) for cell in cells if cell.isdecimal()]
 

@@ -33,7 +33,7 @@ def test_the_token_of_this_machine_is_shown(service: Service, hpo: Command) -> N
     assert hpo(service, "token", "show").out == service.tokens["admin"] + "\n"
 
 
-def test_without_a_token_the_way_to_one_is_told(
+def test_the_error_for_a_missing_token_says_how_to_get_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("HPO_TOKEN", raising=False)

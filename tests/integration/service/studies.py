@@ -29,24 +29,24 @@ SPEC: dict[str, Any] = {
 
 
 def create(database: Database, **sections: Any) -> StudyRow:
-    """Store a study, whole sections of the spec replaced."""
+    """Return a new study, whole sections of its spec replaced."""
     with database.transaction() as connection:
         return studies.create(connection, parse_spec({**SPEC, **sections}), actor="test")
 
 
 def records(database: Database, study: StudyRow) -> list[TrialRecord]:
-    """Read the trials of a study."""
+    """Return the trials of a study."""
     with database.transaction() as connection:
         return trials.records(connection, study.id)
 
 
 def waiting(database: Database, study: StudyRow) -> list[TrialRecord]:
-    """Read the suggestions that nobody has claimed."""
+    """Return the suggestions that are not claimed."""
     return [record for record in records(database, study) if record.state is TrialState.SUGGESTED]
 
 
 def claim(database: Database, worker: str = "w0", memory_bytes: int = 2**33) -> Lease | None:
-    """Ask for a trial as a worker does."""
+    """Return the lease of a trial that a worker claims, None if there is no trial for it."""
     info = WorkerInfo(name=worker, host="here", pid=1, device="cpu", memory_bytes=memory_bytes)
     with database.transaction() as connection:
         return lifecycle.claim(connection, ClaimRequest(worker=info, lease_id=uuid4()), lease_seconds=60)

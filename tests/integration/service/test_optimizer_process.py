@@ -21,7 +21,7 @@ SECONDS = 60.0
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
-    """Wait for what another thread does; give the first true answer."""
+    """Return the first true answer of `condition`, which another thread changes."""
     pause = threading.Event()
     for _ in range(int(SECONDS / 0.01)):
         found = condition()

@@ -23,7 +23,7 @@ class Steps:
         self.server = SuggestionQueue(database, owner)
 
     def take(self, demand: int | None = None) -> bool:
-        """Take one step."""
+        """Return whether more may be left to do after one step."""
         with self.database.transaction() as connection:
             generation = studies.acquire_generator(connection, self.study.id, self.owner, 60)
             assert generation is not None
@@ -32,7 +32,7 @@ class Steps:
         return self.server.step(study, generation=generation, demand=wanted)
 
     def run_until_idle(self, demand: int | None = None) -> int:
-        """Take steps until there is nothing to do; give their number."""
+        """Return the number of steps taken until there is nothing left to do."""
         for count in range(100):
             if not self.take(demand):
                 return count
@@ -142,7 +142,7 @@ def _enqueue(database: Database, *guesses: Params) -> None:
         studies.enqueue(connection, "study", guesses, actor="ann")
 
 
-def test_a_guess_takes_the_place_of_what_nobody_has_claimed_and_is_claimed_next(database: Database) -> None:
+def test_a_guess_replaces_an_unclaimed_suggestion_and_is_claimed_next(database: Database) -> None:
     steps = Steps(database, create(database, budget={"trials": 3}))
     steps.run_until_idle(demand=3)
     before = {record.id for record in waiting(database, steps.study)}

@@ -51,7 +51,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.lr = 0.0
 
     def transact(self, action: Callable[[Connection], T]) -> T | None:
-        """Run an action in a transaction; None when the lease is stale."""
+        """Return the result of an action in a transaction, None when the lease is stale."""
         try:
             with self.database.transaction() as connection:
                 return action(connection)

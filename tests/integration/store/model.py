@@ -36,7 +36,7 @@ class TrialModel:
         return self.state in TERMINAL
 
     def owned_by(self, attempt: int, lease_id: UUID) -> bool:
-        """The fence: the latest claim, not given back, not over."""
+        """Return whether the fence holds: it is the latest claim, not given back, not over."""
         return not self.over and self.attempt == attempt and self.lease_id == lease_id
 
     def claim(self, lease_id: UUID) -> None:
@@ -58,7 +58,7 @@ class TrialModel:
         return "stopped" if self.cancel and outcome == "failed" else outcome
 
     def accepted(self, attempt: int, lease_id: UUID, outcome: str, value: float) -> bool:
-        """Whether exactly this result was accepted under exactly this lease."""
+        """Return whether exactly this result was accepted under exactly this lease."""
         return (
             self.state in ("completed", "stopped", "failed")
             and self.attempt == attempt
@@ -141,7 +141,7 @@ class StudyModel:
                 trial.stop()
 
     def end_finished_studies(self) -> bool:
-        """Whether the study ends now."""
+        """Return whether the study ends now."""
         if self.state == "stopped":
             self.withdraw()
             self.close()

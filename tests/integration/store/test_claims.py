@@ -40,7 +40,7 @@ from .world import (
 
 
 def together(count: int, action: Callable[[int], Any]) -> list[Any]:
-    """Run an action in `count` threads that begin at the same moment."""
+    """Return the results of an action in `count` threads that begin at the same moment."""
     barrier = threading.Barrier(count)
 
     def act(index: int) -> Any:
@@ -52,7 +52,7 @@ def together(count: int, action: Callable[[int], Any]) -> list[Any]:
 
 
 def backoff_of(database: Database, trial_id: int) -> float:
-    """Seconds until a trial may be claimed."""
+    """Return the seconds until a trial may be claimed."""
     with database.transaction() as connection:
         left = "SELECT EXTRACT(epoch FROM not_before - clock_timestamp()) FROM trial WHERE id = :id"
         return float(scalar(connection, left, id=trial_id))
@@ -193,7 +193,7 @@ def test_the_wait_has_a_limit(database: Database) -> None:
     assert backoff_of(database, trial.id) == pytest.approx(BACKOFF_LIMIT_SECONDS, abs=5)
 
 
-def test_a_crash_costs_a_retry_and_the_last_one_tells_why(database: Database) -> None:
+def test_a_crash_costs_a_retry_and_the_last_one_is_the_reason_of_the_failure(database: Database) -> None:
     study = make_study(database, retry={"attempts": 1})
     (trial,) = suggest(database, study)
     release(database, must_claim(database), "crashed", message="killed by signal 9")
@@ -203,7 +203,7 @@ def test_a_crash_costs_a_retry_and_the_last_one_tells_why(database: Database) ->
     assert (failed.failure_kind, failed.failure_message) == (FailureKind.LOST, "killed by signal 9")
 
 
-def test_a_worker_that_was_only_cut_off_goes_on_and_pays_no_retry(database: Database) -> None:
+def test_a_worker_that_reports_after_its_lease_expired_continues_without_a_retry(database: Database) -> None:
     study = make_study(database, retry={"attempts": 1})
     (trial,) = suggest(database, study)
     lease = must_claim(database)
@@ -320,7 +320,7 @@ def test_of_many_optimizers_at_once_one_gets_the_lease(database: Database) -> No
     assert sorted(together(8, act), key=lambda got: got or 0) == [None] * 7 + [1]
 
 
-def test_trials_tell_how_probably_the_constraints_hold(database: Database) -> None:
+def test_trials_keep_the_predicted_probability_that_constraints_hold(database: Database) -> None:
     study = make_study(database)
     likely, unlikely = (replace(suggestion(), predicted_feasibility=share) for share in (0.75, 0.25))
     with database.transaction() as connection:
@@ -419,7 +419,7 @@ def test_a_trial_that_is_released_after_it_was_cancelled_ends(
 
 
 @pytest.mark.parametrize("is_held", [False, True])
-def test_a_paused_trial_that_is_cancelled_never_goes_on(database: Database, is_held: bool) -> None:
+def test_a_paused_trial_that_is_cancelled_cannot_be_claimed_again(database: Database, is_held: bool) -> None:
     rule = {"name": "asha", "min_epochs": 1, "reduction": 2, "pause": True} if is_held else {"name": "none"}
     study = make_study(database, early_stopping=rule)
     (trial,) = suggest(database, study)

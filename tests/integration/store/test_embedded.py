@@ -65,7 +65,7 @@ def modes(folder: Path) -> dict[Path, int]:
 
 
 def start_user(folder: Path) -> tuple[subprocess.Popen[str], str]:
-    """Start another process that uses the server until its standard input ends."""
+    """Return a process that uses the server until its standard input ends, and the first line that it prints."""
     process = subprocess.Popen(
         [sys.executable, "-c", USER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -126,7 +126,7 @@ def test_a_deep_folder_gets_its_socket_in_a_short_one(place: Path) -> None:
     assert not sockets.exists()
 
 
-def test_nobody_else_can_reach_data_or_socket(place: Path) -> None:
+def test_only_the_owner_can_reach_data_or_socket(place: Path) -> None:
     folder = place / "postgres"
     with server(folder):
         assert stat.S_IMODE((folder / "data").stat().st_mode) == 0o700
@@ -254,7 +254,7 @@ def test_a_database_that_went_away_is_unavailable_and_comes_back(place: Path) ->
         database.close()
 
 
-def test_an_address_that_is_none_of_postgres_is_explained() -> None:
+def test_an_address_that_is_not_a_postgres_url_is_explained() -> None:
     for url, reason in (("sqlite:///x.db", "begins with 'sqlite'"), ("nonsense", "cannot be read")):
         with pytest.raises(SetupError, match=reason):
             Database(url)

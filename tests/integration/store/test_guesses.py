@@ -62,7 +62,7 @@ def test_what_is_not_in_the_space_is_refused_with_its_place(database: Database) 
         _enqueue(database, {"lr": 0.5}, name="nowhere")
 
 
-def test_the_budget_has_room_for_what_nobody_has_claimed(database: Database) -> None:
+def test_guesses_fit_the_budget_only_in_place_of_unclaimed_suggestions(database: Database) -> None:
     study = make_study(database, budget={"trials": 3})
     suggest(database, study, 3)
     must_claim(database)

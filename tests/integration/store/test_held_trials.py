@@ -14,7 +14,7 @@ PAUSING = {"name": "asha", "min_epochs": 1, "reduction": 2, "pause": True}
 
 
 def hold(database: Database, study: StudyRow) -> int:
-    """Have the stopping rule pause a trial after its first epoch; give its id."""
+    """Return the id of a trial that the stopping rule pauses after its first epoch."""
     lease = must_claim(database, study)
     report(database, lease, measurement(1, 0.25))
     release(database, lease, "paused", checkpoint="/c")
@@ -32,7 +32,7 @@ def close_held(database: Database, study: StudyRow) -> int:
 
 
 @pytest.mark.parametrize("closed", ["state = 'paused'", "budget_reached_at = clock_timestamp()"])
-def test_a_trial_is_promoted_only_while_its_study_goes_on(database: Database, closed: str) -> None:
+def test_a_trial_is_promoted_only_while_its_study_is_open(database: Database, closed: str) -> None:
     study = make_study(database, early_stopping=PAUSING)
     suggest(database, study)
     held = hold(database, study)

@@ -63,7 +63,7 @@ def test_peak_memory_only_grows(database: Database) -> None:
     assert record(database, lease.trial_id).peak_memory_bytes == 500
 
 
-def test_a_report_tells_the_state_of_the_study(database: Database) -> None:
+def test_a_report_returns_the_state_of_the_study(database: Database) -> None:
     study = make_study(database)
     suggest(database, study)
     lease = must_claim(database)

@@ -135,7 +135,7 @@ def test_the_study_is_completed_when_all_its_trials_are_over(database: Database)
         move(database, StudyState.ACTIVE)
 
 
-def test_a_study_without_trials_goes_on(database: Database) -> None:
+def test_a_study_without_trials_is_not_finished(database: Database) -> None:
     make_study(database, budget={"trials": 1})
     assert end_finished_studies(database) == []
 
@@ -216,7 +216,7 @@ def test_other_failures_do_not_pause(database: Database) -> None:
     assert study_row(database).state is StudyState.ACTIVE
 
 
-def test_paused_trials_go_on_after_a_resume(database: Database) -> None:
+def test_paused_trials_are_claimed_again_after_a_resume(database: Database) -> None:
     study = make_study(database)
     suggest(database, study)
     lease = must_claim(database)

@@ -55,7 +55,7 @@ def test_a_mistyped_token_is_not_wellformed(place: int, character: str) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "hpo_", "Bearer x", "hpo_" + "é" * 49, "hpo_" + "a" * 49])
-def test_what_is_no_token_is_refused(database: Database, token: str) -> None:
+def test_a_text_that_is_not_a_token_is_refused(database: Database, token: str) -> None:
     with pytest.raises(AuthenticationError):
         verify(database, token)
 
@@ -100,7 +100,7 @@ def test_a_login_code_works_once_and_only_as_such(database: Database) -> None:
         tokens.redeem(connection, code, KEY)
 
 
-def test_a_session_is_no_api_token(database: Database) -> None:
+def test_a_session_is_refused_as_an_api_token(database: Database) -> None:
     session = make(database, kind="session", expires=timedelta(days=1))
     assert verify(database, session, kind="session").kind == "session"
     with pytest.raises(AuthenticationError):

@@ -27,7 +27,7 @@ OWNER = "optimizer-1"
 
 
 def make_spec(name: str = "study", **changes: Any) -> StudySpec:
-    """A study over one parameter; `changes` replace whole sections."""
+    """Return the spec of a study over one parameter; `changes` replace whole sections."""
     raw: dict[str, Any] = {
         "name": name,
         "objectives": [{"metric": "val_top1"}],
@@ -39,23 +39,23 @@ def make_spec(name: str = "study", **changes: Any) -> StudySpec:
 
 
 def suggestion(lr: float = 0.1) -> Suggestion:
-    """A suggestion of a learning rate."""
+    """Return a suggestion of a learning rate."""
     return Suggestion(params={"lr": lr}, generator="sobol")
 
 
 def worker(name: str = "worker-1", *, memory_bytes: int | None = None) -> WorkerInfo:
-    """A CPU worker."""
+    """Return a CPU worker."""
     return WorkerInfo(name=name, host="host", pid=1, device="cpu", memory_bytes=memory_bytes)
 
 
 def make_study(database: Database, name: str = "study", **changes: Any) -> StudyRow:
-    """Store a study."""
+    """Return a new study."""
     with database.transaction() as connection:
         return studies.create(connection, make_spec(name, **changes), actor="test")
 
 
 def suggest(database: Database, study: StudyRow, count: int = 1) -> list[TrialRecord]:
-    """Add suggestions with different parameters under the generator lease of OWNER."""
+    """Return new suggestions with different parameters, added under the generator lease of OWNER."""
     with database.transaction() as connection:
         generation = studies.acquire_generator(connection, study.id, OWNER, 3600)
         assert generation is not None
@@ -71,7 +71,7 @@ def claim(
     name: str = "worker-1",
     memory_bytes: int | None = None,
 ) -> Lease | None:
-    """Ask for a trial with a fresh lease id, or with the one given."""
+    """Return the lease of a claimed trial, if there was one, under a fresh lease id or the one given."""
     request = ClaimRequest(
         worker=worker(name, memory_bytes=memory_bytes),
         lease_id=lease_id or uuid4(),
@@ -82,26 +82,26 @@ def claim(
 
 
 def must_claim(database: Database, study: StudyRow | None = None, **options: Any) -> Lease:
-    """Claim where there must be something to claim."""
+    """Return the lease of a claimed trial where there must be one to claim."""
     lease = claim(database, study, **options)
     assert lease is not None
     return lease
 
 
 def measurement(step: int, value: float = 0.5, gpu_seconds: float = 2.0) -> Measurement:
-    """The validation accuracy after `step` epochs."""
+    """Return a measurement of the validation accuracy after `step` epochs."""
     return Measurement(step=step, metrics={"val_top1": value}, wall_seconds=3.0, gpu_seconds=gpu_seconds)
 
 
 def report(database: Database, lease: Lease, *measurements: Measurement, **fields: Any) -> lifecycle.Reported:
-    """Report under a lease."""
+    """Return the answer to a report under a lease."""
     request = ReportRequest(attempt=lease.attempt, lease_id=lease.lease_id, measurements=list(measurements), **fields)
     with database.transaction() as connection:
         return lifecycle.report(connection, lease.trial_id, request)
 
 
 def finish(database: Database, lease: Lease, outcome: str = "completed", **fields: Any) -> TrialRecord:
-    """Finish under a lease, with an accuracy of 0.5 unless it failed."""
+    """Return the trial after its end under a lease, with an accuracy of 0.5 unless it failed."""
     if outcome != "failed":
         fields.setdefault("metrics", {"val_top1": 0.5})
     request = FinishRequest(attempt=lease.attempt, lease_id=lease.lease_id, outcome=outcome, **fields)  # type: ignore[arg-type]  # a literal
@@ -117,25 +117,25 @@ def release(database: Database, lease: Lease, reason: str, **fields: Any) -> Non
 
 
 def reap(database: Database) -> list[int]:
-    """Take back what expired."""
+    """Return the ids of the trials that are taken back because their leases have expired."""
     with database.transaction() as connection:
         return lifecycle.reap(connection)
 
 
 def end_finished_studies(database: Database) -> list[str]:
-    """End what is done."""
+    """Return the names of the studies that are ended because they are finished."""
     with database.transaction() as connection:
         return finishing.end_finished_studies(connection)
 
 
 def record(database: Database, trial_id: int) -> TrialRecord:
-    """Read a trial."""
+    """Return a trial."""
     with database.transaction() as connection:
         return trials.record(connection, trial_id)
 
 
 def study_row(database: Database, name: str = "study") -> StudyRow:
-    """Read a study."""
+    """Return a study."""
     with database.transaction() as connection:
         return studies.get(connection, name)
 
@@ -157,7 +157,7 @@ def run(database: Database, statement: str, **values: Any) -> None:
 
 
 def scalar(connection: Connection, statement: str, **values: Any) -> Any:
-    """Read one value."""
+    """Return the one value that a statement selects."""
     return connection.execute(text(statement), values).scalar_one()
 
 

@@ -26,7 +26,7 @@ GOOD = {"lr": 0.02, "weight_decay": 1e-4, "model.beta_inv": 4}
 
 
 def wait_until(holds: Callable[[], Any], what: str = "") -> Any:
-    """Look until something is true, and give it."""
+    """Return the first true answer of `holds`."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
         if found := holds():
@@ -48,7 +48,7 @@ class WorkerProcess:
         return self.log.read_text()
 
     def children(self) -> list[int]:
-        """Its training processes: the one at work first, then the one that stands by."""
+        """Return its training processes: the one at work first, then the one on standby."""
         pid = self.process.pid
         found: list[int] = []
         for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -60,7 +60,7 @@ class WorkerProcess:
         self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Wait for its end; give the exit status."""
+        """Return its exit status once it has ended."""
         return self.process.wait(DEADLINE_SECONDS)
 
 
@@ -76,7 +76,7 @@ class Bench:
     _workers: list[WorkerProcess] = field(default_factory=list)
 
     def study(self, name: str, points: Sequence[dict[str, Any]], **changes: Any) -> int:
-        """Store a study with these suggestions and no other; its id."""
+        """Return the id of a new study with these suggestions and no others."""
         task = {
             "dataset": {"root": str(self.videos), "short_side": 32},
             "epochs": EPOCHS,
@@ -111,23 +111,23 @@ class Bench:
             studies.set_state(connection, name, state, actor="test")
 
     def trials(self, study_id: int) -> Sequence[Row[Any]]:
-        """The rows of a study's trials."""
+        """Return the rows of a study's trials."""
         return self._rows("SELECT * FROM trial WHERE study_id = :id ORDER BY number", study_id)
 
     def trial(self, study_id: int, number: int = 0) -> Row[Any]:
-        """The row of one trial, by its place."""
+        """Return the row of one trial, by its number in the study."""
         return self.trials(study_id)[number]
 
     def measurements(self, trial_id: int) -> Sequence[Row[Any]]:
-        """All measurements of a trial, in the order in which they were stored."""
+        """Return all measurements of a trial, in the order in which they were stored."""
         return self._rows("SELECT * FROM measurement WHERE trial_id = :id ORDER BY created_at, step", trial_id)
 
     def reached(self, study_id: int, epoch: int) -> Callable[[], bool]:
-        """Whether the first trial has reported so many epochs."""
+        """Return a check whether the first trial has reported at least `epoch` epochs."""
         return lambda: self.trial(study_id).epochs_done >= epoch
 
     def is_in(self, study_id: int, *states: str) -> Callable[[], bool]:
-        """Whether the first trial is in one of these states."""
+        """Return a check whether the first trial is in one of these states."""
         return lambda: self.trial(study_id).state in states
 
     def sql(self, statement: str, **values: Any) -> None:
@@ -146,7 +146,7 @@ class Bench:
         self.sql("UPDATE trial SET not_before = NULL")
 
     def worker(self, *options: str, home: Path | None = None, url: str | None = None) -> WorkerProcess:
-        """Start a worker."""
+        """Return a worker that is started."""
         folder = home or self.home
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / f"worker-{len(self._workers)}.log"

@@ -60,7 +60,7 @@ def test_sigkill_loses_at_most_the_running_epoch(bench: Bench, reference: Traini
 
 
 @pytest.mark.parametrize("checkpoint", ["readable", "gone"])
-def test_sigterm_gives_the_trial_back_and_another_machine_goes_on(
+def test_sigterm_gives_the_trial_back_and_another_machine_completes_it(
     bench: Bench, reference: TrainingResult, tmp_path: Path, checkpoint: str
 ) -> None:
     study = bench.study("drained", [GOOD])
@@ -177,12 +177,12 @@ def test_a_trial_whose_process_is_killed_is_tried_again_and_a_poison_trial_is_gi
 
 
 def _at_work(children: list[int]) -> int:
-    """The training process: the one that has a log of its own as its output."""
+    """Return the training process: the one whose output is a log of an attempt."""
     return next(pid for pid in children if "attempt-" in str(Path(f"/proc/{pid}/fd/1").readlink()))
 
 
 @pytest.mark.slow
-def test_a_trial_that_waits_at_a_rung_is_promoted_and_goes_on(bench: Bench, reference: TrainingResult) -> None:
+def test_a_trial_that_waits_at_a_rung_is_promoted_and_completes(bench: Bench, reference: TrainingResult) -> None:
     """Its worker takes the others first; what it ends with is what it would have reached in one go."""
     points = [GOOD, {**GOOD, "lr": 0.01}, {**GOOD, "lr": 0.005}]
     rule = {"name": "curves", "pause": True, "startup_trials": len(points)}  # none is stopped for good

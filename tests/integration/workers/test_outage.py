@@ -80,7 +80,7 @@ def _on_disk(bench: Bench, study: int) -> Callable[[], int]:
     return lambda: max((point.epoch for point in folder.resume_points()), default=0)
 
 
-def test_training_goes_on_without_the_api_and_reports_arrive_in_order(
+def test_training_continues_without_the_api_and_reports_arrive_in_order(
     bench: Bench, api: ApiProcess, reference: TrainingResult
 ) -> None:
     study = bench.study("outage", [GOOD])

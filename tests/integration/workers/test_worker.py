@@ -60,7 +60,7 @@ def test_final_weights_are_scored_on_the_sealed_test_list(bench: Bench, referenc
     assert "a test of the scoring" in record
 
 
-def test_failing_trials_are_told_by_kind_and_the_worker_goes_on(bench: Bench) -> None:
+def test_failing_trials_are_reported_by_kind_and_the_worker_continues(bench: Bench) -> None:
     wild = {"lr": 100.0, "weight_decay": 10.0, "model.beta_inv": 4}
     study = bench.study("failing", [{**GOOD, "model.beta_inv": 3}, wild, GOOD], task={"epochs": 5})
     slow = bench.study("slow", [GOOD], task={"epochs": 5000, "timeout_minutes": 0.005})
@@ -111,7 +111,7 @@ def test_an_unknown_study_ends_the_worker_with_a_sentence(bench: Bench) -> None:
     assert "Traceback" not in worker.said
 
 
-def test_an_idle_worker_ends_at_once_when_told(bench: Bench) -> None:
+def test_sigterm_ends_an_idle_worker_at_once(bench: Bench) -> None:
     worker = bench.worker()
     wait_until(lambda: "asking" in worker.said and worker.children())
     worker.signal(signal.SIGTERM)

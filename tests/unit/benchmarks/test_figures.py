@@ -23,17 +23,17 @@ from benchmarks.optimizer.traces import FLOOR, Results, epoch_trace, trace_of
 
 
 def a_row(problem: str, method: str, seed: int, data: dict[str, Any], protocol: str = "sequential") -> Row:
-    """A row of any protocol."""
+    """Return a row of any protocol."""
     return Row(run=Run(protocol, problem, method, seed), version="1", trials=60, cpu_seconds=0.0, data=data)
 
 
 def results_of(*rows: Row) -> Results:
-    """Results with these rows."""
+    """Return results with these rows."""
     return Results(rows={row.run: row for row in rows})
 
 
 def values_at(problem: str, regrets: list[float]) -> list[float]:
-    """Values whose normalized regrets these are."""
+    """Return the values that have these normalized regrets."""
     reference = reference_of(problem)
     assert reference.optimum is not None
     assert reference.median is not None
@@ -41,7 +41,7 @@ def values_at(problem: str, regrets: list[float]) -> list[float]:
 
 
 def falling(problem: str, method: str, seed: int, steps: Callable[[int], float], count: int = 100) -> Row:
-    """A run whose regret after each trial is given by a function."""
+    """Return a run in which a function gives the regret after each trial."""
     regrets = [steps(trial) for trial in range(1, count + 1)]
     return a_row(problem, method, seed, {"truths": values_at(problem, regrets)})
 
@@ -159,7 +159,7 @@ def test_the_bound_decides_and_not_the_value() -> None:
 
 
 def fidelity_rows(method: str, epochs: int, count: int, regret: float) -> list[Row]:
-    """Two runs per task of `count` bad trials of `epochs` epochs and then a good one that completes."""
+    """Return two runs per task with `count` bad trials of `epochs` epochs and then a good one that completes."""
     rows = []
     for problem in LCBENCH:
         good, bad = values_at(problem, [regret, 0.9])

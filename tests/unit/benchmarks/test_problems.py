@@ -21,13 +21,13 @@ WITHOUT_DATA = ("hartmann6", "levy5", "conditional", "mixed10", "memory", "brani
 
 
 def drawn(problem: Problem, count: int, seed: int = 0) -> list[dict[str, ParamValue]]:
-    """Random configurations of a problem."""
+    """Return random configurations of a problem."""
     spec, rng = spec_of(problem, trials=1), np.random.default_rng(seed)
     return [decode(spec, [float(u) for u in rng.random(len(problem.space))]) for _ in range(count)]
 
 
 def cube(problem: Problem, many: list[dict[str, ParamValue]]) -> NDArray[np.float64]:
-    """The coordinates in [0, 1] of configurations of real parameters."""
+    """Return the coordinates in [0, 1] of configurations of real parameters."""
     bounds = [(p.low, p.high) for p in problem.space.values() if isinstance(p, FloatParameter)]
     points = np.array([[float(value) for value in params.values()] for params in many])
     low, high = np.array(bounds).T

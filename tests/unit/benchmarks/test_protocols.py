@@ -94,7 +94,7 @@ def test_eight_workers_are_kept_busy_on_a_simulated_clock(scripts: list[Script])
 
 
 def curved(name: str = "curved") -> Problem:
-    """A problem with learning curves."""
+    """Return a problem with learning curves."""
     space = {"model.x": FloatParameter(type="float", low=0.1, high=1.0)}
     return Problem(
         name=name,

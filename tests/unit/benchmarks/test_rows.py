@@ -25,7 +25,7 @@ SELECTION = Selection(
 
 
 def a_row(seed: int = 0, version: str = "1", method: str = "ours") -> Row:
-    """A row to vary."""
+    """Return a row to vary."""
     found = Run("sequential", "hartmann6", method, seed)
     return Row(run=found, version=version, trials=2, cpu_seconds=0.1, data={"truths": [-1.0, -2.0]})
 

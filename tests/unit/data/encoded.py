@@ -20,7 +20,7 @@ def listed(path: str, **changes: Any) -> ListedClip:
 
 
 def index_of(root: Path, *clips: ListedClip) -> Index:
-    """Measure clips and return their index."""
+    """Return the index of clips that are measured."""
     measured = measure_all(root, clips, Measurements(None))
     fields = [name for name in ListedClip.__slots__]
     records = [

@@ -26,7 +26,7 @@ _BASE: dict[str, Any] = {
 
 
 def spec_with(**sections: Any) -> StudySpec:
-    """A small valid spec, whole sections replaced; `epochs` replaces the length of a trial."""
+    """Return a small valid spec, whole sections replaced; `epochs` replaces the length of a trial."""
     raw = {**_BASE, **sections}
     if "epochs" in raw:
         raw["task"] = {**_BASE["task"], "epochs": raw.pop("epochs")}
@@ -41,7 +41,7 @@ def record_of(
     metrics: Metrics | None = None,
     **fields: Any,
 ) -> TrialRecord:
-    """A record whose curve of val_top1 is `values`, from step 1."""
+    """Return a record whose curve of val_top1 is `values`, from step 1."""
     curve = {step: {"val_top1": value} for step, value in enumerate(values or [], start=1)}
     given: dict[str, Any] = {
         "number": id,

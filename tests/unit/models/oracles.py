@@ -15,7 +15,7 @@ TOLERANCE = 1e-10
 
 
 def pytorchvideo(module: str) -> ModuleType:
-    """Import one of pytorchvideo's modules of models."""
+    """Return one of pytorchvideo's modules of models."""
     with warnings.catch_warnings():
         # It scripts two functions while it is imported; the class of the warning depends on torch.
         warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")

@@ -50,7 +50,7 @@ def unpack(case: Any) -> tuple[str, dict[str, Any]]:
 
 
 def build(name: str, **options: Any) -> models.VideoModel:
-    """Build `name` as narrow as can be; it starts the same every time."""
+    """Return `name` built as narrow as possible, with the same weights every time."""
     known = models.model_info(name).defaults()
     narrow: dict[str, Any] = {"flow_channels": _FLOW_CHANNELS} if "flow_channels" in known else {}
     if "blend_init" in known:

@@ -80,7 +80,7 @@ def measured(name: str) -> tuple[int, float]:
 
 
 def counted(name: str, *, frames: int, size: int, **hparams: Any) -> tuple[int, float]:
-    """As `measured`, for a clip of any size."""
+    """Return what `measured` returns, for a clip of any size."""
     info = models.model_info(name)
     channels = {"clip": 3, "rgb": 3, "flow": int(info.defaults().get("flow_channels", 0))}
     with torch.device("meta"), torch.no_grad():

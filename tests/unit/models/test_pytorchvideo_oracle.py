@@ -111,7 +111,7 @@ def _halved(early: int) -> tuple[object, ...]:
 
 
 def their_name(ours: str) -> str:
-    """Translate one of our state-dict names."""
+    """Return pytorchvideo's name for one of our state-dict names."""
     rules = [
         (r"^head\.", r"blocks.6.proj."),
         (r"^laterals\.(\d)\.conv\.", r"blocks.\1.multipathway_fusion.conv_fast_to_slow."),

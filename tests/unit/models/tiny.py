@@ -58,7 +58,7 @@ SIBLINGS = DEEP | {
 
 
 def tiny(name: str, **options: Any) -> models.VideoModel:
-    """Build `name` with few channels and, unless told, four classes."""
+    """Return `name` built with few channels and, by default, four classes."""
     info = models.model_info(name)
     known = info.defaults()
     small = {**_SMALL, **_SPECIAL.get(info.family, {})}

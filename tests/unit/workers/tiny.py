@@ -24,26 +24,26 @@ BASE: dict[str, Any] = {
 
 
 def make_videos(folder: Path) -> Path:
-    """Write 24 videos: 12 to train on, 4 to validate, 8 sealed."""
+    """Return the folder of 24 new videos: 12 to train on, 4 to validate, 8 sealed."""
     return make_demo_dataset(
         folder, classes=CLASSES, groups=6, clips_per_group=2, frames=(8, 10), size=(32, 32), seed=1
     )
 
 
 def tiny_config(**changes: Any) -> TrainingConfig:
-    """The configuration; `lr=...`, or `**{"clip.size": ...}`, changes it."""
+    """Return the configuration; `lr=...`, or `**{"clip.size": ...}`, changes it."""
     return TrainingConfig.from_flat({**BASE, **changes})
 
 
 def tiny_task(root: Path, *, epochs: int = 2, **changes: Any) -> VideoTask:
-    """The task on `make_videos`."""
+    """Return the task on `make_videos`."""
     return VideoTask.model_validate(
         {"dataset": {"root": str(root), "short_side": 32}, "epochs": epochs, "base": BASE, **changes}
     )
 
 
 def without_timing(metrics: dict[str, float]) -> dict[str, float]:
-    """Leave out what no two runs share."""
+    """Return the metrics without the timings, which differ between runs."""
     return {name: value for name, value in metrics.items() if name not in TIMING}
 
 

@@ -23,7 +23,7 @@ OK = Measurement(status="ok", n_frames=3, width=8, height=6)
 
 
 def indexed(listing: Listing, **broken: Measurement) -> Index:
-    """Index a listing as if every clip had been decoded."""
+    """Return the index of a listing as if every clip had been decoded."""
     names = [field.name for field in fields(ListedClip)]
     clips = [
         ClipRecord(**{name: getattr(clip, name) for name in names}, measured=broken.get(clip.class_name, OK))

@@ -10,7 +10,7 @@ from data.index.records import ListedClip, Subset
 
 
 def lay_out(root: Path, files: Mapping[str, str] | None = None, empty: Iterable[str] = ()) -> Path:
-    """Write `files` with their text and `empty` ones below `root`."""
+    """Return `root` after writing `files` with their text and `empty` ones below it."""
     for name, text in [*(files or {}).items(), *((name, "") for name in empty)]:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,7 @@ def test_the_text_of_a_decoder_error_does_not_change_the_hash() -> None:
         {"measured": Measurement(status="corrupt", sha1="sha-a")},
     ],
 )
-def test_whatever_training_depends_on_changes_the_hash(changed: dict[str, Any]) -> None:
+def test_every_field_that_training_depends_on_changes_the_hash(changed: dict[str, Any]) -> None:
     assert index(record()).hash != index(record(**changed)).hash
 
 

@@ -17,7 +17,7 @@ FRAMES = RNG.integers(0, 256, (5, 16, 48, 3), dtype=np.uint8)
 
 
 def repacked(source: Path, target: Path) -> Path:
-    """Copy the packets of a video into another file, without decoding them."""
+    """Return a file with the packets of a video, copied without decoding them."""
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         for packet in old.demux(video=0):

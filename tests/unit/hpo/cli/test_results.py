@@ -69,7 +69,7 @@ def test_several_objectives_have_a_column_each_and_the_front_comes_first() -> No
     assert set(_order(found)[:2]) == {0, 2}, "1 and 3 are dominated"
 
 
-def test_the_front_is_of_what_is_completed_and_keeps_the_constraints() -> None:
+def test_the_front_has_only_completed_trials_that_keep_the_constraints() -> None:
     points = [(0.9, 9.0), (0.8, 10.0), (0.5, 1.0), (0.95, 20.0), (0.5, 1.0)]
     trials = [_trial(n, {"val_top1": top, "epoch_seconds": seconds}) for n, (top, seconds) in enumerate(points)]
     trials += [_trial(5, {"val_top1": 0.99, "epoch_seconds": 0.1}, "running"), _trial(6, None, "failed")]

@@ -107,7 +107,7 @@ def test_an_export_without_a_checkpoint_cannot_be_scored(tmp_path: Path, opened:
 
 
 @pytest.mark.parametrize("command", [("train",), ("evaluate", "--final")])
-def test_a_file_that_is_no_export_is_refused(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_file_that_is_not_an_export_is_refused(tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / "study.yaml").write_text("name: x\n")
     result = run(*command, tmp_path / "study.yaml")
     assert isinstance(result.exception, SpecError)

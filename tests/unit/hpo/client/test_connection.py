@@ -68,7 +68,7 @@ def test_a_refused_connection_names_the_address_and_keeps_the_reason() -> None:
     assert isinstance(caught.value, StoreUnavailableError), "trying again later is right"
 
 
-def test_a_slow_answer_is_told_from_a_missing_one() -> None:
+def test_a_timeout_has_a_message_of_its_own() -> None:
     with (
         _connected(_raising(httpx.ReadTimeout(""))) as connection,
         pytest.raises(UnreachableError, match="http://api did not answer in time") as caught,

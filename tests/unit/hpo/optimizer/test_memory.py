@@ -125,7 +125,7 @@ def test_memory_becomes_a_constraint_and_the_oom_trial_does_not_inform_the_accur
     assert lost.vague.keys() == {"val_top1"}
 
 
-def test_far_from_the_limit_there_is_no_constraint() -> None:
+def test_configurations_far_below_the_limit_add_no_constraint() -> None:
     small = {"clip.frames": 8, "batch_size": 4, "clip.size": 96, "lr": 0.1}
     records = [_tried(log_linear, {**small, "lr": 0.1 + id / 100}, id) for id in range(6)]
     assert with_memory_limit(_spec(), MemoryModel(_spec(), records, FLEET), records).constraints == []

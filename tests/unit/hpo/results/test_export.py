@@ -67,7 +67,7 @@ def test_floats_survive_yaml(lr: float, decay: float) -> None:
     assert Export.model_validate(yaml.safe_load(dump_export(export, form="yaml"))) == export
 
 
-def test_the_yaml_tells_how_to_go_on() -> None:
+def test_the_yaml_begins_with_its_result_and_names_the_command_that_trains_it() -> None:
     text = dump_export(_build(), form="yaml")
     assert text.startswith("# Trial 7 of study slowfast-ucf101: val_top1 = 0.3.\n")
     assert "hpo train" in text
@@ -125,7 +125,7 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"just text", b"[1]", b"a: [", b"\xff\xfe", b"name: a-study\nspace: {}"])
-def test_what_is_no_export_is_a_sentence_with_the_file(tmp_path: Path, content: bytes) -> None:
+def test_the_error_for_a_file_that_is_not_an_export_names_the_file(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "best.yaml"
     file.write_bytes(content)
     with pytest.raises(SpecError, match=r"best\.yaml: is not"):

@@ -71,7 +71,7 @@ class Keeper:
         return 1
 
     def let_pass(self, rounds: int) -> Rounds:
-        """Run that many rounds of the thread here."""
+        """Return the script of `rounds` rounds of the thread, which are run here."""
         ended: Any = self.keeper._ended
         script = Rounds(self.clock, rounds)
         in_place_of_event: Any = script

@@ -28,7 +28,7 @@ VALID: dict[str, Any] = {
 
 
 def with_change(path: str, value: object) -> dict[str, Any]:
-    """The valid spec with one dotted path set (`space/model.alpha/type`: slashes part the steps)."""
+    """Return the valid spec with `value` at one path, such as `space/model.alpha/type`."""
     raw: dict[str, Any] = _copy(VALID)
     *parents, last = path.split("/")
     place: Any = raw
@@ -46,7 +46,7 @@ def _copy(tree: Any) -> Any:
 
 @st.composite
 def spaces(draw: st.DrawFn) -> dict[str, Any]:
-    """Random valid spaces over settings of the training run, with conditions on `model`."""
+    """Return a random valid space over settings of the training run, with conditions on `model`."""
     space: dict[str, Any] = {"model": {"type": "categorical", "choices": ["a", "b", "c"]}}
     for key, low, high in (("lr", 1e-5, 1.0), ("weight_decay", 1e-7, 0.1), ("dropout", 0.0, 0.9)):
         if draw(st.booleans()):

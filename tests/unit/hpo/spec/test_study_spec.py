@@ -154,7 +154,7 @@ def test_an_error_names_the_field_and_the_remedy(change: str, value: object, pat
         ("space/model/prior", {"center": [1]}),
     ],
 )
-def test_one_mistake_is_told_once(change: str, value: object) -> None:
+def test_one_mistake_is_reported_once(change: str, value: object) -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec(with_change(change, value))
     assert len(caught.value.issues) == 1
@@ -181,7 +181,7 @@ def test_only_ax_takes_a_prior() -> None:
         parse_spec({**raw, "optimizer": {"name": "tpe"}})
 
 
-def test_every_error_of_a_spec_is_told_at_once() -> None:
+def test_all_errors_of_a_spec_are_reported_together() -> None:
     raw = with_change("task/epochs", "forty")
     raw["space"]["lr"]["type"] = "flot"
     raw["budget"] = {}
@@ -191,7 +191,7 @@ def test_every_error_of_a_spec_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("raw", [None, [], "name: x", 3, {1: 2}])
-def test_what_is_no_mapping_of_fields_is_refused(raw: object) -> None:
+def test_a_spec_that_is_not_a_mapping_of_fields_is_refused(raw: object) -> None:
     with pytest.raises(SpecError):
         parse_spec(raw)
 

@@ -188,7 +188,7 @@ def test_the_optimizer_learns_it_and_stops_its_trials() -> None:
 
 
 @counting
-def test_its_memory_is_learnt_although_none_of_its_settings_is_one_of_a_clip() -> None:
+def test_its_memory_is_learnt_from_settings_that_do_not_describe_a_clip() -> None:
     gib = 2**30
     fleet = Fleet(devices={"w": Device(kind="gpu", memory_bytes=16 * gib)}, largest_bytes=16 * gib)
     records = [

@@ -16,7 +16,7 @@ PLACES = rungs(1, EPOCHS)
 
 
 def _family(count: int, seed: int, noise: float = 0.0) -> list[dict[int, float]]:
-    """Power laws of different ends, heights and speeds, which cross."""
+    """Return power laws of different ends, heights and speeds, which cross."""
     rng = np.random.default_rng(seed)
     steps = np.arange(1, EPOCHS + 1)
     end, height, speed = rng.uniform(0.5, 0.9, count), rng.uniform(0.1, 0.5, count), rng.uniform(0.3, 1.2, count)

@@ -44,7 +44,7 @@ RULES: list[tuple[dict[str, Any], Callable[[], BasePruner]]] = [
 
 
 def _play(rule: dict[str, Any], pruner: Callable[[], BasePruner], direction: Direction, seed: int) -> tuple[int, int]:
-    """Drive Optuna and ours with the same curves, reported in the same random order; give stops and reports."""
+    """Return stops and reports of a game in which Optuna and ours see the same curves in the same random order."""
     rng = random.Random(seed)  # noqa: S311 - a game, not a secret
     sign = 1.0 if direction == "maximize" else -1.0
     spec = spec_with(
@@ -145,7 +145,7 @@ def test_the_best_trial_is_never_stopped(seed: int, name: str) -> None:
     assert decide(spec, replace(records[leader], state=TrialState.RUNNING), records) is Decision.CONTINUE
 
 
-def test_an_infeasible_leader_is_no_leader() -> None:
+def test_an_infeasible_trial_does_not_count_as_the_leader() -> None:
     spec = spec_with(early_stopping={**MEDIAN, "min_epochs": 1}, constraints=["epoch_seconds <= 10"])
 
     def timed(record: TrialRecord, seconds: float) -> TrialRecord:
@@ -169,7 +169,7 @@ def test_values_that_are_not_finite_count_for_nothing(bad: float) -> None:
     assert decide(spec, record_of(0, values=[0.9] * 4), [*DONE, broken]) is Decision.CONTINUE
 
 
-def test_a_report_without_the_objective_is_no_reason_to_stop() -> None:
+def test_a_report_without_the_objective_does_not_stop_a_trial() -> None:
     spec = spec_with(early_stopping=MEDIAN)
     record = record_of(0, values=[0.1] * 3)
     record = replace(record, curve={**record.curve, 4: {"train_loss": 1.0}})
@@ -198,7 +198,7 @@ CURVES = {"name": "curves"}
 
 
 def _power_laws(count: int, seed: int, noise: float, epochs: int) -> list[list[float]]:
-    """Curves that cross: ends, heights and speeds are independent."""
+    """Return curves that cross: ends, heights and speeds are independent."""
     rng = random.Random(seed)  # noqa: S311 - a game, not a secret
     drawn = [(rng.uniform(0.3, 0.9), rng.uniform(0.1, 0.3), rng.uniform(0.4, 1.2)) for _ in range(count)]
     return [
@@ -208,7 +208,7 @@ def _power_laws(count: int, seed: int, noise: float, epochs: int) -> list[list[f
 
 
 def _study(rule: dict[str, Any], curves: list[list[float]], direction: Direction) -> list[TrialRecord]:
-    """Run one trial after the other."""
+    """Return the trials of a study, run one after the other."""
     epochs, sign = len(curves[0]), 1.0 if direction == "maximize" else -1.0
     spec = spec_with(epochs=epochs, objectives=[{"metric": "val_top1", "direction": direction}], early_stopping=rule)
     records: list[TrialRecord] = []

@@ -26,7 +26,7 @@ def _spec(**sections: Any) -> StudySpec:
 
 
 def _rising(value: float, epochs: int = RUNG) -> list[float]:
-    """A curve whose first epochs end at `value`."""
+    """Return a curve whose first epochs end at `value`."""
     return [value - 0.1 / (step + 1) for step in range(epochs - 1)] + [value]
 
 
@@ -48,12 +48,12 @@ def test_without_pausing_no_trial_waits() -> None:
     assert decide(spec, record_of(0, values=_rising(0.5)), []) is Decision.CONTINUE
 
 
-def test_a_single_epoch_is_no_reason_to_wait() -> None:
+def test_a_trial_of_a_single_epoch_does_not_pause() -> None:
     spec = spec_with(epochs=1, early_stopping={"name": "curves", "pause": True})
     assert decide(spec, record_of(0, values=[0.5]), []) is Decision.CONTINUE
 
 
-def test_the_best_goes_on_once_as_much_is_explored_as_it_will_take() -> None:
+def test_the_best_is_promoted_once_exploration_took_as_many_epochs_as_it_needs() -> None:
     assert promotions(_spec(), [_waiting(0, 0.5), *_BEHIND[:2]]) == []
     assert promotions(_spec(), [_waiting(0, 0.5), _waiting(1, 0.4), *_BEHIND]) == [0]
     assert promotions(_spec(), [_waiting(0, 0.4), _waiting(1, 0.5), *_BEHIND]) == [1]
@@ -63,7 +63,7 @@ def test_the_best_goes_on_once_as_much_is_explored_as_it_will_take() -> None:
     assert decide(_spec(), record_of(1, values=_rising(0.3)), others) is Decision.PAUSE
 
 
-def test_a_trial_that_was_let_go_on_counts_with_all_it_will_take() -> None:
+def test_a_promoted_trial_counts_with_all_epochs_that_it_needs() -> None:
     others = [_waiting(0, 0.4), _waiting(1, 0.5), *_BEHIND]
     running = record_of(3, values=_rising(0.6))
     assert promotions(_spec(), [*others, running]) == []
@@ -86,7 +86,7 @@ def test_with_constraints_the_feasible_go_first() -> None:
     assert promotions(spec, [*slow, waiting(1, 0.4, 5.0)]) == [1]
 
 
-def test_once_all_have_begun_whatever_has_a_chance_is_finished() -> None:
+def test_once_all_trials_have_begun_those_with_a_chance_are_promoted() -> None:
     done = [
         record_of(n, TrialState.COMPLETED, values=_rising(0.8 + n / 50, EPOCHS), metrics={"val_top1": 0.8 + n / 50})
         for n in range(6)
@@ -121,7 +121,7 @@ def test_half_of_the_effort_explores_and_the_best_is_finished_in_the_end(seed: i
 
 
 def _trained(spec: StudySpec, record: TrialRecord, curve: list[float], others: list[TrialRecord]) -> TrialRecord:
-    """Train a trial until it waits or ends."""
+    """Return a trial after training until it waits or ends."""
     for step in range(len(record.curve) + 1, EPOCHS + 1):
         shown = {**record.curve, step: {"val_top1": curve[step - 1]}}
         record = replace(record, state=TrialState.RUNNING, curve=shown)
@@ -152,7 +152,7 @@ def test_half_of_the_effort_may_be_spent_on_finishing_to_the_last_epoch() -> Non
     assert promotions(_spec(), [*waiting, record_of(3, values=[0.1])]) == [0]
 
 
-def test_of_equals_the_earlier_goes_on() -> None:
+def test_of_equal_trials_the_earlier_is_promoted() -> None:
     trials = [_waiting(1, 0.5), _waiting(0, 0.5)]
     assert promotions(_spec(), [*trials, *_BEHIND]) == [0]
 

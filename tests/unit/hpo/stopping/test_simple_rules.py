@@ -44,7 +44,7 @@ RIVALS = st.lists(
 
 @st.composite
 def rules(draw: st.DrawFn, name: str) -> tuple[dict[str, Any], BasePruner]:
-    """A rule of a spec and the pruner that it stands for."""
+    """Return a rule of a spec and the Optuna pruner that does the same."""
     least, startup = draw(st.integers(1, 3)), draw(st.integers(0, 3))
     shared = {"min_epochs": least, "startup_trials": startup}
     if name == "median":
@@ -77,7 +77,7 @@ def _finite(reported: Reported) -> Reported:
 
 
 def _frozen(state: TrialState, reported: Reported) -> FrozenTrial:
-    """The trial as a person would have run it with Optuna: a result that is not finite is a failure."""
+    """Return the trial as a person would have run it with Optuna: a result that is not finite is a failure."""
     result = reported[max(reported)] if reported else math.nan
     if state is TrialState.RUNNING:
         return create_trial(state=OptunaState.RUNNING, intermediate_values=_finite(reported))

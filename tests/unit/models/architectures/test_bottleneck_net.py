@@ -36,7 +36,7 @@ def test_same_network_as_pytorchvideo(name: str) -> None:
 
 
 def their_name(ours: str) -> str:
-    """Translate one of our state-dict names."""
+    """Return pytorchvideo's name for one of our state-dict names."""
     if ours.startswith("head."):
         return ours.replace("head", "blocks.5.proj")
     if ours.startswith("path.stem."):

@@ -49,7 +49,7 @@ def test_network_is_the_figure_of_the_paper(frames: int, size: int) -> None:
 
 
 def figure_3(state: dict[str, Tensor], clip: Tensor) -> Tensor:
-    """Compute I3D's logits in evaluation mode."""
+    """Return I3D's logits in evaluation mode."""
 
     def pad(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
         sides: list[int] = []

@@ -67,7 +67,7 @@ def test_same_network_as_pytorchvideo(name: str, options: dict[str, Any]) -> Non
 
 
 def their_name(ours: str, *, pooled: bool) -> str:
-    """Translate one of our state-dict names; the pool is one of their blocks."""
+    """Return pytorchvideo's name for one of our state-dict names; the pool is one of their blocks."""
     if ours.startswith("head."):
         return ours.replace("head", f"blocks.{6 if pooled else 5}.proj")
     if ours.startswith("path.stem."):

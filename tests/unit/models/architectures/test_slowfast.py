@@ -43,7 +43,7 @@ def test_slow_frames_of_the_published_settings() -> None:
 
 
 def reference_r18(state: dict[str, Tensor], clip: Tensor, *, alpha: int) -> Tensor:
-    """Compute slowfast_r18 in evaluation mode from its weights alone, by the paper's table."""
+    """Return slowfast_r18's logits in evaluation mode from its weights alone, by the paper's table."""
 
     def conv(name: str, x: Tensor, stride: tuple[int, int, int] = (1, 1, 1)) -> Tensor:
         weight = state[f"{name}.weight"]

@@ -97,7 +97,7 @@ def test_with_identity_filters_and_no_gate_the_streams_are_torchvisions_nets(ord
 
 
 def hooked(model: StMulNet, constant: float) -> list[tuple[Tensor, Tensor]]:
-    """Make every gate see motion maps of one value; return what gated branches and shortcuts get to see."""
+    """Return a list that collects what gated branches and shortcuts see; every gate sees motion maps of one value."""
     seen: list[tuple[Tensor, Tensor]] = []
     for (number, still), (_, motion) in zip(model.spatial.blocks(), model.temporal.blocks(), strict=True):
         if number == model.config.gate_block:

@@ -37,7 +37,7 @@ def test_same_network_as_pytorchvideo(name: str, depth_factor: float, seed: int)
 
 
 def their_name(ours: str) -> str:
-    """Translate one of our state-dict names."""
+    """Return pytorchvideo's name for one of our state-dict names."""
     plain = {
         # They call the first convolution temporal; it is the spatial one.
         "stem.conv_space": "blocks.0.conv.conv_t",

@@ -42,7 +42,7 @@ def test_parameter_count(name: str, at_400: int, at_101: int) -> None:
 
 
 def over_time(images: Tensor, kernel: Tensor, length: int) -> Tensor:
-    """Convolve images (N * T, C, H, W) with one filter (C, taps) per channel, as a depthwise 3-D convolution."""
+    """Return images (N * T, C, H, W) filtered over time by (C, taps), as a depthwise 3-D convolution."""
     clips = images.view(-1, length, *images.shape[1:]).transpose(1, 2)
     weight = kernel[:, None, :, None, None]
     out = F.conv3d(clips, weight, padding=(kernel.shape[1] // 2, 0, 0), groups=kernel.shape[0])

@@ -58,7 +58,7 @@ def test_the_newest_two_are_kept_and_the_last_whole_epoch(folder: TrialFolder) -
     assert [(point.epoch, point.batch) for point in folder.resume_points()] == [(3, 3), (3, 2), (3, 0)]
 
 
-def test_a_later_attempt_counts_as_newer_whatever_an_earlier_one_still_writes(
+def test_points_of_a_later_attempt_are_newer_than_what_an_earlier_attempt_still_writes(
     folder: TrialFolder, tmp_path: Path
 ) -> None:
     _save(folder, 7)

@@ -37,7 +37,7 @@ def test_wrong_convolutions_fail_the_check(monkeypatch: pytest.MonkeyPatch, wron
 
 
 def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, Any]:
-    """Run the probe with arguments of its command line."""
+    """Return what the probe prints when it runs with these command-line arguments."""
     monkeypatch.setattr(sys, "argv", ["-c", *arguments])
     gpu_probe.main()
     found: dict[str, Any] = json.loads(capsys.readouterr().out)

@@ -298,9 +298,7 @@ def test_a_process_that_ends_without_a_result_crashed_and_its_last_words_are_kep
 
 
 @pytest.mark.parametrize("fatal", [None, AuthenticationError("the token is not known")])
-def test_a_lost_lease_ends_the_training_and_the_api_is_told_nothing(
-    play: Play, fatal: AuthenticationError | None
-) -> None:
+def test_a_lost_lease_ends_the_training_and_nothing_is_reported(play: Play, fatal: AuthenticationError | None) -> None:
     played = play(started(), epoch_done(1), LeaseLost(reason="another worker owns it", fatal=fatal))
     assert played.reporter.last == []
     assert played.child.patience[0] == 0.0

@@ -138,14 +138,14 @@ class Bench:
     def point(
         self, *, attempt: int, epoch: int, batch: int = 0, folder: Path | None = None, identity: Identity | None = None
     ) -> Path:
-        """Write a resume point."""
+        """Return the path of a new resume point."""
         state = _state(identity or self.identity, epoch=epoch, batch=batch)
         return TrialFolder(folder or self.folder, attempt=attempt).write_resume_point(
             writer(state), epoch=epoch, batch=batch
         )
 
     def run(self, requests: Mapping[int, Command] | None = None, **changes: Any) -> LastEvent:
-        """Run the job and return its last event; the others stay in `events`."""
+        """Return the last event of the job; the others stay in `events`."""
         events = FakeEvents()
         self.mailbox = FakeMailbox(requests or {})
         run_job(self.job.model_copy(update=changes), events=events, mailbox=self.mailbox)
@@ -212,7 +212,7 @@ def test_an_epoch_waits_a_little_for_the_decision_about_it_but_the_last_one_has_
     assert bench.mailbox.waits == [(epoch, ANSWER_SECONDS) for epoch in (1, 2, 3)]
 
 
-def test_videos_that_are_left_out_are_told_to_the_worker(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_videos_that_are_left_out_are_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.dataset.problems = [SimpleNamespace(path="a.avi", note="no frames"), SimpleNamespace(path="b.avi", note="x")]
     bench.run()
     assert caplog.messages == ["2 videos are left out, such as a.avi (no frames)"]
@@ -247,7 +247,7 @@ def test_a_later_attempt_resumes_from_the_newest_point(bench: Bench) -> None:
     assert [event.measurement.step for event in bench.of(EpochDone)] == [3, 4]
 
 
-def test_a_point_of_a_later_attempt_is_newer_whatever_its_epoch(bench: Bench) -> None:
+def test_a_point_of_a_later_attempt_is_newer_even_with_fewer_epochs(bench: Bench) -> None:
     bench.point(attempt=1, epoch=3)
     newer = bench.point(attempt=2, epoch=1)
     bench.run(resume=True, attempt=3)
@@ -372,7 +372,7 @@ def test_a_stop_within_an_epoch_ends_with_the_weights_of_the_last_whole_epoch(
     assert (state["epoch"], state["batch"]) == (2, 0)
 
 
-def test_a_stop_within_an_epoch_whose_beginning_is_damaged_keeps_the_metrics_alone(
+def test_a_stop_within_an_epoch_whose_start_point_is_damaged_keeps_only_the_metrics(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damage() -> None:

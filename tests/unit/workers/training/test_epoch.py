@@ -64,7 +64,7 @@ class Timed:
         self.trainer = Trainer(tiny_config(), epochs=2, dataset=dataset, runtime=runtime, time_limit_seconds=limit)
 
     def run(self, *, until: int | None = None) -> bool:
-        """Train until a number of updates is done; reporting an epoch takes 500 s."""
+        """Return whether the last epoch is done when `until` updates are done or training ends; reports take 500 s."""
 
         def interrupted() -> bool:
             if self.trainer.epoch * BATCHES + self.trainer.batch == until:

@@ -77,7 +77,7 @@ CHECKS: dict[str, Callable[[Runs], None]] = {}
 
 
 def reaches(setting: str) -> Callable[[Callable[[Runs], None]], Callable[[Runs], None]]:
-    """Register a check."""
+    """Return a decorator that registers a check."""
 
     def register(check: Callable[[Runs], None]) -> Callable[[Runs], None]:
         CHECKS[setting] = check
@@ -106,7 +106,7 @@ class Update:
 
 
 def update(runs: Runs, *, number: int = 0, **changes: Any) -> Update:
-    """Make update `number` of a fresh trainer on its first batch."""
+    """Return update `number` of a fresh trainer on its first batch."""
     trainer = runs.trainer(**changes)
     before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
     batch = first(trainer.loaders.train.batches(0))

@@ -28,7 +28,7 @@ def _summed(logits: torch.Tensor, labels: torch.Tensor, batch: int) -> Sums:
 
 
 @pytest.mark.parametrize("batch", [1, 7, 32, 100])
-def test_sums_equal_scikit_learn_whatever_the_batches(batch: int) -> None:
+def test_sums_equal_scikit_learn_for_every_batch_size(batch: int) -> None:
     logits, labels = _samples(100, 11)
     sums = _summed(logits, labels, batch)
     scores, classes = logits.double().numpy(), np.arange(11)
@@ -44,7 +44,7 @@ def test_with_fewer_than_five_classes_all_are_among_the_best_five() -> None:
     assert hits(logits, labels).tolist() == [int((logits.argmax(1) == labels).sum()), 20]
 
 
-def test_sums_go_on_exactly_where_their_state_was_taken() -> None:
+def test_sums_continue_exactly_from_their_state() -> None:
     logits, labels = _samples(60, 7)
     whole = _summed(logits, labels, 9)
     half = _summed(logits[:27], labels[:27], 9)

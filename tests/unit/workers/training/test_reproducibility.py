@@ -27,7 +27,7 @@ def _draw() -> tuple[float, float, float, float, float]:
     return *own, np.random.rand(), np.random.randn(), float(torch.randn(()))
 
 
-def test_every_generator_goes_on_where_it_was() -> None:
+def test_every_generator_continues_from_its_state() -> None:
     seed_everything(3)
     _draw()  # leaves half of a pair of normal deviates in Python's and NumPy's generators
     file = io.BytesIO()

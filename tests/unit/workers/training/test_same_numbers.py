@@ -42,7 +42,7 @@ class Plain:
     losses: list[dict[str, float]] = field(default_factory=list)
 
     def train(self, loaders: Loaders) -> nn.Module:
-        """Train a fresh model; keeps the losses of each epoch."""
+        """Return a fresh model after training; the losses of each epoch are kept."""
         torch.manual_seed(0)
         model = create_model("slowfast_r18", num_classes=2, dropout=DROPOUT, alpha=4, width=8, beta_inv=4)
         optimizer = self.optimizer(model)
@@ -90,7 +90,7 @@ def _sgd(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def _cosine(step: int) -> float:
-    """Two updates of warm-up, then half a cosine from 0.1."""
+    """Return the learning rate of an update: two updates of warm-up, then half a cosine from 0.1."""
     return 0.1 * (step + 1) / 3 if step < 2 else 0.05 * (1 + math.cos(math.pi * (step - 2) / (STEPS - 2)))
 
 
@@ -125,7 +125,7 @@ def plain(request: pytest.FixtureRequest) -> Plain:
 
 
 def _trained_in_pieces(dataset: Dataset, runtime: Runtime, settings: dict[str, Any]) -> Trainer:
-    """Train with two interruptions, amid an epoch and at an epoch's end, each resumed by a new trainer."""
+    """Return a trainer after two interruptions, amid an epoch and at an epoch's end, each resumed by a new trainer."""
     cuts: Iterator[int | None] = iter((BATCHES + 1, 2 * BATCHES, None))
     state: dict[str, Any] | None = None
     for cut in cuts:

@@ -68,7 +68,7 @@ def test_a_two_stream_model_trains_and_is_scored(flowing: Dataset, runtime: Runt
     assert found.videos == loader.num_clips == 4
 
 
-def test_flow_tells_left_from_right(flowing: Dataset, runtime: Runtime) -> None:
+def test_a_model_on_flow_learns_to_distinguish_left_from_right(flowing: Dataset, runtime: Runtime) -> None:
     changes = {"model": "resnet18", "clip.modality": "flow", "clip.flow_pairs": 2}
     changes |= {"optimizer": "adamw", "lr": 0.003}
     trainer = trained(flowing, runtime, epochs=14, drop="model.flow_channels", **changes)

@@ -29,7 +29,7 @@ def _trainer(dataset: Dataset, runtime: Runtime, *, epochs: int = EPOCHS, **chan
 
 
 def _run(trainer: Trainer, *, stop_at: int | None = None) -> bool:
-    """Train to the end, or until `stop_at` updates are done."""
+    """Return whether the last epoch is done when `stop_at` updates are done or training ends."""
 
     def interrupted() -> bool:
         return trainer.epoch * BATCHES + trainer.batch == stop_at
@@ -151,7 +151,7 @@ def test_time_of_earlier_processes_counts_towards_the_limit(dataset: Dataset, ru
         _run(second)
 
 
-def test_a_cpu_trains_in_fp32_whatever_is_asked_for(dataset: Dataset, runtime: Runtime) -> None:
+def test_a_cpu_trains_in_fp32_even_if_bf16_is_requested(dataset: Dataset, runtime: Runtime) -> None:
     asked = _trainer(dataset, runtime, epochs=1, precision="bf16")
     assert asked.precision == "fp32"
     assert _run(asked)
