@@ -66,7 +66,7 @@ def test_there_is_one_head() -> None:
     assert len(ScriptDirectory.from_config(migration_config()).get_heads()) == 1
 
 
-def test_two_that_migrate_at_once_do_it_once(empty_database_url: str) -> None:
+def test_concurrent_migrations_run_once(empty_database_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(migrate, [empty_database_url] * 4))
     database = Database(empty_database_url)

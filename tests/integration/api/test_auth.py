@@ -84,7 +84,7 @@ def test_every_route_is_in_the_table(database: Database, service: Service) -> No
 
 
 @pytest.mark.parametrize(("method", "path"), CLOSED)
-def test_no_token_no_answer(empty_service: Service, method: str, path: str) -> None:
+def test_a_request_without_a_token_is_refused(empty_service: Service, method: str, path: str) -> None:
     # A body that could not even be read: a stranger must not learn how bodies are judged.
     with empty_service.http(None) as http:
         answer = http.request(method, _path(path), content=b"{", headers={"content-type": "application/json"})

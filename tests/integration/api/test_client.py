@@ -147,12 +147,12 @@ def test_an_address_where_nothing_answers_is_explained() -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://[", "http://"])
-def test_an_address_that_is_none(url: str) -> None:
+def test_an_invalid_address_raises_a_documented_error(url: str) -> None:
     with pytest.raises((SetupError, UnreachableError)), Client(url) as client:
         client.studies()
 
 
-def test_something_else_answers() -> None:
+def test_an_answer_that_is_not_from_the_api_is_explained() -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(502, html="<h1>Bad gateway</h1>"))
     with (
         Client("http://elsewhere", transport=transport) as client,

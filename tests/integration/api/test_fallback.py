@@ -31,7 +31,7 @@ def test_a_starving_worker_gets_a_quasi_random_trial(database: Database) -> None
         assert http.get("/v1/health?strict=true").status_code == 503
 
 
-def test_an_optimizer_that_lives_is_waited_for(database: Database) -> None:
+def test_claims_wait_for_an_optimizer_that_holds_its_lease(database: Database) -> None:
     with serving(database, fallback_seconds=0.0) as service, service.http() as http:
         study_id = service.create()
         with database.transaction() as connection:
@@ -43,7 +43,7 @@ def test_an_optimizer_that_lives_is_waited_for(database: Database) -> None:
         assert http.post("/v1/leases", json=claim_body()).status_code == 200
 
 
-def test_the_wait_begins_with_the_first_claim_that_got_nothing(database: Database) -> None:
+def test_the_wait_begins_with_the_first_claim_without_a_trial(database: Database) -> None:
     now = 100.0
     fallback = Fallback(after_seconds=5, clock=lambda: now)
     with database.transaction() as connection:
@@ -126,7 +126,7 @@ def test_many_workers_at_once_get_different_trials(database: Database) -> None:
     assert numbers == list(range(len(numbers)))
 
 
-def test_a_paused_study_gets_none(service: Service) -> None:
+def test_a_paused_study_gets_no_fallback_suggestion(service: Service) -> None:
     fallback = Fallback(after_seconds=0)
     service.create()
     with service.http() as http:

@@ -42,7 +42,7 @@ def test_a_link_logs_in_once(service: Service) -> None:
         assert "set-cookie" not in again.headers
 
 
-def test_a_session_only_looks(service: Service) -> None:
+def test_a_session_may_only_read(service: Service) -> None:
     with _browser(service) as browser:
         browser.get(create_login_link(service.database, KEY, service.url))
         assert browser.post("/v1/studies", json={}).status_code == 401

@@ -55,7 +55,7 @@ def test_the_best_trial_is_completed_feasible_and_has_its_curve(service: Service
 
 
 @pytest.mark.parametrize("rest", ["best", "export"])
-def test_nothing_completed_yet_is_a_sentence(service: Service, http: httpx.Client, rest: str) -> None:
+def test_a_study_without_a_completed_trial_is_explained(service: Service, http: httpx.Client, rest: str) -> None:
     service.suggest(service.create())
     answer = http.get(f"/v1/studies/demo/{rest}")
     assert answer.status_code == 404

@@ -23,7 +23,7 @@ def test_a_new_token_may_do_what_its_scope_says(service: Service, hpo: Command) 
     assert hpo(service, "token", "create", "another", scope="made").code == 5
 
 
-def test_a_scope_that_is_none_is_refused(service: Service, hpo: Command) -> None:
+def test_an_unknown_scope_is_refused(service: Service, hpo: Command) -> None:
     said = hpo(service, "token", "create", "laptop", "--scope", "root")
     assert (said.code, said.out) == (2, "")
     assert "scopes" in said.err

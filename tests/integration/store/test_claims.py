@@ -69,7 +69,7 @@ def test_a_claim_brings_all_that_is_needed_to_run(database: Database) -> None:
     assert (lease.lease_seconds, lease.heartbeat_seconds) == (60, 15)
 
 
-def test_nothing_to_do_is_none_and_the_worker_is_remembered(database: Database) -> None:
+def test_a_claim_without_a_free_trial_returns_none_and_stores_the_worker(database: Database) -> None:
     study = make_study(database)
     assert claim(database) is None
     with database.transaction() as connection:
@@ -112,7 +112,7 @@ def test_a_lease_id_whose_lease_is_over_claims_nothing(database: Database) -> No
         claim(database, lease_id=lease.lease_id)
 
 
-def test_what_was_begun_goes_first_then_the_order_of_suggestion(database: Database) -> None:
+def test_begun_trials_are_claimed_first_then_in_order_of_suggestion(database: Database) -> None:
     study = make_study(database)
     suggest(database, study, 3)
     first = must_claim(database)

@@ -35,7 +35,7 @@ def test_trials_are_copied_when_the_study_is_made(database: Database) -> None:
     assert told == [{"study": "old", "taken": 2, "left_out": 1}]
 
 
-def test_what_becomes_of_the_earlier_study_changes_nothing(database: Database) -> None:
+def test_later_changes_of_the_earlier_study_change_nothing(database: Database) -> None:
     _earlier(database)
     make_study(database, optimizer={"warm_start": ["old"]})
     before = _read(database)

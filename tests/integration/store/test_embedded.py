@@ -217,7 +217,7 @@ def test_programs_in_a_closed_environment_are_copied_not_opened(place: Path, mon
 
 
 @as_root
-def test_an_ordinary_user_needs_no_other(place: Path) -> None:
+def test_an_ordinary_user_runs_the_server_without_another_user(place: Path) -> None:
     folder = place / "postgres"
     folder.mkdir()
     os.chown(folder, NOBODY, NOBODY)

@@ -84,7 +84,7 @@ def test_a_study_that_has_ended_takes_none(database: Database, state: StudyState
             _enqueue(database, {"lr": 0.5})
 
 
-def test_what_was_begun_goes_before_what_was_asked_for_and_that_before_the_rest(database: Database) -> None:
+def test_begun_trials_are_claimed_before_guesses_and_those_before_other_suggestions(database: Database) -> None:
     study = make_study(database)
     (begun, waiting) = suggest(database, study, 2)
     lease = must_claim(database)

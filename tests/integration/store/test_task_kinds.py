@@ -11,7 +11,7 @@ from .world import OWNER, end_finished_studies, finish, make_study, must_claim
 PARAMS: Params = {"speed": 1.0, "clip.frames": "few"}
 
 
-def test_a_study_of_another_kind_lives_from_suggestion_to_target(database: Database) -> None:
+def test_a_study_of_another_kind_runs_from_suggestion_to_target(database: Database) -> None:
     with counting_registered():
         raw = {key: value for key, value in RAW.items() if key != "name"}
         study = make_study(database, **{**raw, "objectives": [{"metric": "hits"}]})

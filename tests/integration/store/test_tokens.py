@@ -60,7 +60,7 @@ def test_a_text_that_is_not_a_token_is_refused(database: Database, token: str) -
         verify(database, token)
 
 
-def test_another_key_does_not_open(database: Database) -> None:
+def test_a_token_of_another_key_is_refused(database: Database) -> None:
     token = make(database)
     with pytest.raises(AuthenticationError):
         verify(database, token, key=b"x" * 32)

@@ -168,7 +168,7 @@ def test_checking_reports_content_and_problems(damaged_root: Path) -> None:
     assert len(report.splits) == 3
 
 
-def test_a_sound_set_is_sound(tiny: Dataset) -> None:
+def test_a_sound_dataset_passes_the_check(tiny: Dataset) -> None:
     report = check(tiny.index)
     assert report.sound
     assert report.n_frames == sum(clip.n_frames for clip in tiny.index.clips)

@@ -26,7 +26,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_no_token_names_where_one_would_be(capsys: pytest.CaptureFixture[str], surroundings: Path) -> None:
+def test_the_error_for_a_missing_token_names_its_path(capsys: pytest.CaptureFixture[str], surroundings: Path) -> None:
     code, said = _fails(capsys, "--cpu")
     assert code == 1
     assert said.startswith("hpo-worker: there is no token: ")
@@ -35,7 +35,7 @@ def test_no_token_names_where_one_would_be(capsys: pytest.CaptureFixture[str], s
 
 
 @pytest.mark.parametrize("arguments", [(), ("--cpu", "--gpu", "0")])
-def test_the_device_must_be_said_once(
+def test_exactly_one_device_must_be_given(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("HPO_TOKEN", "hpo_x")

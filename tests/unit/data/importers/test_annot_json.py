@@ -53,7 +53,7 @@ def test_flat_and_per_class_folders_read_the_same(tmp_path: Path, per_class: boo
     assert "u" in clip.flow.x.split("/")
 
 
-def test_without_flow_there_is_none(tmp_path: Path) -> None:
+def test_clips_without_flow_files_have_no_flow(tmp_path: Path) -> None:
     assert all(clip.flow is None for clip in read_annot_json(tree(tmp_path, flow=False)).clips)
 
 

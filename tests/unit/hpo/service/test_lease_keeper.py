@@ -108,7 +108,7 @@ def test_a_stuck_loop_loses_its_leases(keeper: Keeper) -> None:
     assert process.STUCK_SECONDS - process.LEASE_SECONDS <= last < process.STUCK_SECONDS
 
 
-def test_a_loop_that_comes_back_keeps_its_leases_again(keeper: Keeper) -> None:
+def test_leases_are_renewed_again_once_the_loop_returns(keeper: Keeper) -> None:
     keeper.keeper.serve([1])
     keeper.let_pass(1000)
     keeper.renewed.clear()

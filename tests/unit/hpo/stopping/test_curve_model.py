@@ -36,7 +36,7 @@ def test_rungs_run_from_the_first_to_the_last_epoch(first: int, more: int) -> No
     assert all(b <= max(a + 1, 2 * a) for a, b in pairwise(places))
 
 
-def test_a_finished_curve_is_what_it_is() -> None:
+def test_a_finished_curve_is_predicted_as_its_own_last_value() -> None:
     curves = _family(6, 0)
     found = CurveModel(curves[1:], PLACES).predict(curves[0])
     assert found.mean == pytest.approx(curves[0][EPOCHS])

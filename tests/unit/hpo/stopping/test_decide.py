@@ -112,17 +112,17 @@ MEDIAN = {"name": "median", "min_epochs": 3, "startup_trials": 2}
 DONE = [record_of(i, TrialState.COMPLETED, values=[0.5] * 9, metrics={"val_top1": 0.5}) for i in range(1, 4)]
 
 
-def test_none_never_stops() -> None:
+def test_without_a_rule_a_trial_is_never_stopped() -> None:
     assert decide(spec_with(), record_of(0, values=[0.0] * 5), DONE) is Decision.CONTINUE
 
 
-def test_not_before_min_epochs() -> None:
+def test_a_trial_is_not_stopped_before_min_epochs() -> None:
     spec = spec_with(early_stopping=MEDIAN)
     assert decide(spec, record_of(0, values=[0.1] * 2), DONE) is Decision.CONTINUE
     assert decide(spec, record_of(0, values=[0.1] * 3), DONE) is Decision.STOP
 
 
-def test_not_after_the_last_epoch() -> None:
+def test_a_trial_is_not_stopped_after_the_last_epoch() -> None:
     assert decide(spec_with(early_stopping=MEDIAN), record_of(0, values=[0.1] * 9), DONE) is Decision.CONTINUE
 
 

@@ -89,7 +89,7 @@ def described(state: State, clip: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [32, 37])
-def test_it_is_its_description(size: int) -> None:
+def test_the_network_equals_its_step_by_step_description(size: int) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = models.create_model("blvnet_tam_50", num_classes=5, width=16, blend_init="random").double().eval()

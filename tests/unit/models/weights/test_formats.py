@@ -516,6 +516,6 @@ def test_weights_of_another_image_network_are_a_misfit(resnet18: Saved) -> None:
             models.create_model(name, num_classes=4, weights=path)
 
 
-def test_a_stream_that_is_none_is_refused(resnet18: Saved) -> None:
+def test_a_stream_that_the_model_lacks_is_refused(resnet18: Saved) -> None:
     with pytest.raises(models.WeightsError, match="stmulnet_r18 has no part 'sound'"):
         models.load_weights(make("stmulnet_r18"), resnet18[0], stream="sound")

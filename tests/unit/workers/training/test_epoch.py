@@ -78,9 +78,7 @@ class Timed:
         return self.trainer.run(interrupted=interrupted, epoch_done=epoch_done)
 
 
-def test_an_epoch_takes_the_time_of_its_batches_whoever_trained_them(
-    clock: Clock, dataset: Dataset, runtime: Runtime
-) -> None:
+def test_the_time_of_an_epoch_sums_its_batches_over_trainers(clock: Clock, dataset: Dataset, runtime: Runtime) -> None:
     first = Timed(clock, dataset, runtime)
     clock.now += 1000  # set-up is not part of an epoch
     assert not first.run(until=4)
