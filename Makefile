@@ -60,7 +60,7 @@ bench-loader: $(STAMP)  ## Measure the loader beside decoding on the fly, JPEG f
 bench-zoo: $(STAMP)  ## Measure training steps of models beside torchvision's and pytorchvideo's
 	$(BIN)/python benchmarks/zoo_speed.py
 
-bench-optimizer: $(STAMP)  ## Compare the optimizer with its peers: hours, but it goes on where it stopped (BENCH="--methods ours")
+bench-optimizer: $(STAMP)  ## Compare the optimizer with its peers: hours, but it continues where it stopped (BENCH="--methods ours")
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	nice $(BIN)/python -m benchmarks.optimizer run $(BENCH)
 	$(BIN)/python -m benchmarks.optimizer report

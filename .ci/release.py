@@ -2,7 +2,7 @@
 
 The working tree must be clean and CHANGELOG.md must have a dated section for the version. The version goes into
 pyproject.toml, `make lint` must pass, sdist and wheel are built into dist/, then the commit gets the tag. When a step
-fails, pyproject.toml is as it was.
+before the commit fails, or the commit itself, pyproject.toml is as it was.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def main(version: str) -> None:
     try:
         run("make", "lint")
         run(sys.executable, "-m", "hatchling", "build")
+        if project.read_text() != before:
+            run("git", "commit", "--quiet", "--message", f"Release {version}", "pyproject.toml")
     except subprocess.CalledProcessError as error:
         project.write_text(before)
         sys.exit(f"{' '.join(error.cmd)} failed; nothing was committed and pyproject.toml is as it was")
-    if project.read_text() != before:
-        run("git", "commit", "--quiet", "--message", f"Release {version}", "pyproject.toml")
     run("git", "tag", "--annotate", f"v{version}", "--message", f"video-hpo {version}")
     print(f"v{version} is tagged; publish it with: git push --follow-tags")
 

@@ -89,7 +89,9 @@ class _Application(FastAPI):
                 [(model, "validation") for model in (StudySpec, Export, problems.Problem)],
                 ref_template="#/components/schemas/{model}",
             )
-            document["components"]["schemas"] = {**extra.get("$defs", {}), **document["components"]["schemas"]}
+            schemas = {**extra.get("$defs", {}), **document["components"]["schemas"]}
+            schemas.pop("TaskConfig", None)  # the interface of all kinds of task is never a body; the kinds are
+            document["components"]["schemas"] = schemas
         return super().openapi()
 
 

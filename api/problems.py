@@ -75,7 +75,7 @@ class ProblemResponse(JSONResponse):
     media_type = MEDIA_TYPE
 
     def render(self, content: Any) -> bytes:
-        """Write JSON; text from the request that is no valid Unicode becomes a question mark."""
+        """Write JSON; text from the request that is not valid Unicode becomes a question mark."""
         return json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
 
 
@@ -105,7 +105,7 @@ class LastResort:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, whatever happens; an answer that has begun cannot be replaced, so its error goes on to the server."""
+        """Answer, whatever happens; one that has begun cannot be replaced, so its error is passed on to the server."""
         begun = False
 
         async def noting(message: Message) -> None:
@@ -120,7 +120,7 @@ class LastResort:
                 raise
             number, path = secrets.token_hex(6), scope["path"]
             log.exception("error %s in %s %s", number, scope["method"], path)
-            detail = f"the service failed on this request; its log tells more under error {number}"
+            detail = f"the service failed on this request; its log says more under error {number}"
             answer = _answer("internal", 500, title="Internal error", detail=detail, instance=path)
             await answer(scope, receive, send)
 

@@ -19,7 +19,7 @@ FiniteMetrics = dict[str, Annotated[float, Field(allow_inf_nan=False)]]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Bytes = Annotated[int, Field(gt=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_DEEPEST: Final = 100
+_MAX_DEPTH: Final = 100
 """Levels of lists and objects in a message: more than any has, and fewer than the stack of every Python can hold."""
 
 
@@ -71,7 +71,7 @@ class Lease(Message):
     config: dict[str, Any]
     task: AnyTask
     checkpoint: str | None
-    """Path of the checkpoint to go on from, None for a fresh start."""
+    """Path of the checkpoint to continue from, None for a fresh start."""
     epochs_done: int
     lease_seconds: float
     heartbeat_seconds: float
@@ -146,7 +146,7 @@ class ReleaseRequest(Fence):
 
 
 def _storable(value: Any, depth: int = 0) -> Any:
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise ValueError("the body is nested too deeply")
     if isinstance(value, str):
         return value.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")

@@ -38,12 +38,14 @@ class BestTrial(TrialDetail):
     def in_study(cls, study: StudyRow, record: TrialRecord) -> Self:
         """Take over what the store knows."""
         objective = study.spec.objectives[0]
+        # A cancelled trial that failed has no final metrics: the last ones that it measured stand for them.
+        metrics = dict(final_metrics(record))
         return cls(
-            **TrialDetail.of(record).model_dump(),
+            **(TrialDetail.of(record).model_dump() | {"metrics": metrics}),
             study=study.name,
             metric=objective.metric,
             direction=objective.direction,
-            value=final_metrics(record)[objective.metric],
+            value=metrics[objective.metric],
         )
 
 

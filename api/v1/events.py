@@ -30,7 +30,7 @@ Position = Annotated[int, Query(ge=0, le=2**63 - 1, description="Id of the last 
 
 
 class Event(BaseModel):
-    """Something that happened: what, to which trial, by whom. `id` is the position to go on from."""
+    """Something that happened: what, to which trial, by whom. `id` is the position to continue from."""
 
     id: int
     kind: str
@@ -49,7 +49,7 @@ def list_events(
     after: Position = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
 ) -> list[Event]:
-    """List events in their order; give the id of the last one as `after` to go on."""
+    """List events in their order; give the id of the last one as `after` to continue."""
     return _read(state, name, after, limit)
 
 

@@ -117,7 +117,7 @@ def finish_trial(state: State, _: WorkerOnly, trial_id: TrialId, request: Finish
     openapi_extra=_examples(drained={**FENCE, "reason": "drained"}),
 )
 def release_trial(state: State, _: WorkerOnly, trial_id: TrialId, request: ReleaseRequest) -> None:
-    """Give a trial back unfinished; it goes on from its checkpoint, here or elsewhere."""
+    """Give a trial back unfinished; it continues from its checkpoint, here or elsewhere."""
     with state.database.transaction() as connection:
         lifecycle.release(connection, trial_id, request)
     if request.reason == "paused":

@@ -102,7 +102,7 @@ def pause_study(state: State, who: Admin, name: StudyName) -> StudyDetail:
 
 @router.post("/{name}/resume", responses=responses(404, 409), operation_id="resume_study")
 def resume_study(state: State, who: Admin, name: StudyName) -> StudyDetail:
-    """Resume a paused study: paused trials go on first."""
+    """Resume a paused study: paused trials continue first."""
     return _move(state, name, StudyState.ACTIVE, actor=who.name)
 
 

@@ -19,7 +19,7 @@ from .reference import reference_of
 from .rows import Row, Run
 
 Score = Literal["tried", "incumbent"]
-FLOOR: Final = 1e-3
+MIN_REGRET: Final = 1e-3
 """Smaller regrets are raised to this: on tables regret can be exactly 0, and ratios would have no meaning."""
 
 
@@ -67,7 +67,7 @@ def trace_of(row: Row, score: Score = "tried") -> NDArray[np.float64]:
         losses = reference.sign * np.array(row.data["values"])
         is_best = losses <= np.minimum.accumulate(losses)
         best = regrets[np.maximum.accumulate(np.where(is_best, np.arange(len(losses)), 0))]
-    return np.maximum(best, FLOOR)
+    return np.maximum(best, MIN_REGRET)
 
 
 def epoch_trace(row: Row) -> NDArray[np.float64]:
@@ -79,6 +79,6 @@ def epoch_trace(row: Row) -> NDArray[np.float64]:
     for epochs, truth, completed, *_ in row.data["trials"]:
         spent += epochs
         if completed:
-            regret = max(float(reference.regret([truth])[0]), FLOOR)
+            regret = max(float(reference.regret([truth])[0]), MIN_REGRET)
             trace[spent - 1 :] = np.minimum(trace[spent - 1 :], regret)
     return trace

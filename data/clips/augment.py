@@ -28,7 +28,7 @@ OPERATIONS = (
 )
 """RandAugment's list (Cubuk et al., CVPR Workshops 2020, section 3), in torchvision's order."""
 
-_STRONGEST = {
+_AMOUNT_AT_STRENGTH_10 = {
     "shear_x": 0.3,
     "shear_y": 0.3,
     "translate_x": 150 / 331,
@@ -103,9 +103,9 @@ def _operation(magnitude: float, draws: Draws) -> Operation:
         return Operation(name=name, amount=8 - round(4 * share))
     if name == "solarize":
         return Operation(name=name, amount=255 * (1 - share))
-    if name not in _STRONGEST:
+    if name not in _AMOUNT_AT_STRENGTH_10:
         return Operation(name=name)
-    amount = _STRONGEST[name] * share * (1 if draws.random() < 0.5 else -1)
+    amount = _AMOUNT_AT_STRENGTH_10[name] * share * (1 if draws.random() < 0.5 else -1)
     return Operation(name=name, amount=amount if name in GEOMETRIC else 1 + amount)
 
 

@@ -46,7 +46,7 @@ _OPERATIONS: dict[str, Callable[[ModuleType, Tensor, float], Tensor]] = {
 
 
 def _as_one(work: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
-    """Return `work` all pictures (T, C, H, W) below each other, as one."""
+    """Return pictures (T, C, H, W) after `work`, which gets them below each other as one picture."""
     stacked = pictures.transpose(0, 1)
     return work(stacked.flatten(1, 2)).view(stacked.shape).transpose(0, 1)
 

@@ -18,7 +18,7 @@ from ..specs import ClipSpec, Padding
 def dense_indices(n_frames: int, start: int, *, frames: int, stride: int, padding: Padding) -> Indices:
     """Return `frames` indices from `start` in steps of `stride`, all in `0..n_frames - 1`.
 
-    Indices behind the last frame go on at the first (`loop`) or stay at the last (`last`).
+    Indices behind the last frame continue at the first (`loop`) or stay at the last (`last`).
     """
     return _padded(start + stride * np.arange(frames, dtype=np.intp), n_frames, padding)
 

@@ -165,7 +165,7 @@ def _class_names(
     present = {name for folder in folders for name in _classes_in(folder)}
     class_list = find_class_list(root)
     if class_list is None:
-        note = "there is not a class list; labels follow the names of the class folders in alphabetical order"
+        note = "there is no class list: labels follow the names of the class folders in alphabetical order"
         return tuple(sorted(present)), (*notes, note)
     names = read_class_list(class_list)
     unknown = sorted(present - set(names))

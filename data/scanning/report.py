@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..errors import SplitError
+from ..errors import InvalidSpecError, SplitError
 from ..index.records import ClipRecord, Index, Problem
 from ..index.splits import make_split
 from ..specs import SplitSpec
@@ -164,7 +164,7 @@ def _class_stats(name: str, clips: Sequence[ClipRecord]) -> ClassStats:
 def _count(index: Index, number: int) -> SplitCount:
     try:
         split = make_split(index.clips, SplitSpec(split=number))
-    except SplitError as error:
+    except (SplitError, InvalidSpecError) as error:
         return SplitCount(number=number, error=str(error))
     usable = {clip.id for clip in index.usable}
     return SplitCount(

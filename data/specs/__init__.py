@@ -5,9 +5,10 @@ Nothing here touches a file or imports torch or numpy, so that a study can be ch
 
 from .augment import AugmentSpec, CropKind
 from .clip import ClipSettings, ClipSpec, FlowCentring, Padding, Sampling, Stream
-from .dataset import LAYOUTS, DatasetSpec, FlowKind, SplitSpec, StoreKind, Validation
+from .dataset import ANY_SPLIT, LAYOUTS, DatasetSpec, FlowKind, SplitSpec, StoreKind, Validation
 
 __all__ = [
+    "ANY_SPLIT",
     "LAYOUTS",
     "AugmentSpec",
     "ClipSettings",

@@ -41,6 +41,7 @@ class ClipSettings(Spec):
 class ClipSpec(ClipSettings):
     """The settings of a clip, with what follows from the model."""
 
+    flow_pairs: Annotated[StrictInt, Field(ge=1, le=50)] = 1
     stack: Annotated[StrictInt, Field(ge=1)] = 1
     """This many frames, `gap` apart, stand where one stood; `frames` counts them all."""
     inputs: tuple[Stream, ...] = Field(default_factory=lambda fields: (fields["modality"],))

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from ..arrays import ByteArray, Indices
 
-GOP = 12
-QUANTISER = 3
-_RATE = 25
+FRAMES_PER_KEY_FRAME = 12
+MPEG4_QUANTISER = 3
+_FRAME_RATE = 25
 _PADDING = bytes(64)
 """The decoder reads beyond the end of a packet, and PyAV does not add the padding that it needs."""
 
@@ -50,7 +50,7 @@ class TinyVideoStore(ShardStore):
         context = _decoder()
         following = 0
         for index in wanted:
-            for number in range(max(following, index - index % GOP), index + 1):
+            for number in range(max(following, index - index % FRAMES_PER_KEY_FRAME), index + 1):
                 packet = shard[ends[number] : ends[number + 1]].tobytes() + _PADDING
                 try:
                     frames = context.decode(av.Packet(packet))
@@ -70,7 +70,7 @@ def encode(frames: Iterable[ByteArray]) -> Iterator[bytes]:
         if context is None:
             context = _encoder(planes.shape[1], planes.shape[0] * 2 // 3)
         picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        picture.pts, picture.time_base = number, Fraction(1, _RATE)
+        picture.pts, picture.time_base = number, Fraction(1, _FRAME_RATE)
         yield from map(bytes, context.encode(picture))
     if context is not None:
         yield from map(bytes, context.encode(None))
@@ -79,12 +79,12 @@ def encode(frames: Iterable[ByteArray]) -> Iterator[bytes]:
 def _encoder(width: int, height: int) -> VideoCodecContext:
     context = av.CodecContext.create("mpeg4", "w")
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
-    context.time_base = Fraction(1, _RATE)
-    context.framerate = Fraction(_RATE, 1)
+    context.time_base = Fraction(1, _FRAME_RATE)
+    context.framerate = Fraction(_FRAME_RATE, 1)
     context.thread_count = 1
-    context.gop_size = GOP
+    context.gop_size = FRAMES_PER_KEY_FRAME
     context.max_b_frames = 0
-    context.qmin = context.qmax = QUANTISER
+    context.qmin = context.qmax = MPEG4_QUANTISER
     # A cut within a clip must not move the key frames.
     context.options = {"flags": "+bitexact", "sc_threshold": "1000000000"}
     return context

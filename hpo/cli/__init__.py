@@ -3,15 +3,15 @@
 Each command imports the packages it needs when it runs, so that `hpo study create` does not wait for PyTorch.
 """
 
-from contextlib import suppress
-
 from ..errors import SetupError
 from ..installation import check_installation
 from .app import main
 
-# Where another package shadows one of ours, `main` says so; the commands could not even be imported.
-with suppress(SetupError):
+try:
     check_installation()
+except SetupError:
+    pass  # another package shadows one of ours: `main` says so, and the commands could not even be imported
+else:
     # Importing these modules adds their commands: each registers itself with the root in `app`.
     from . import (  # noqa: F401
         database,

@@ -116,7 +116,7 @@ def workers(context: typer.Context, as_json: AsJson = False) -> None:
 def logs(
     context: typer.Context,
     name: Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until interrupted.")] = False,
 ) -> None:
     """Print what happened in a study, oldest first."""
     last = 0

@@ -98,10 +98,6 @@ class Optimizer:
         """Whether the next proposal comes from a model, so that a new result is a reason to propose again."""
         return self._is_model and self.startup_left == 0
 
-    def prepare(self) -> None:
-        """Build the generator now (it imports much), rather than at the first proposal after the start-up."""
-        _ = self._generator
-
     def quick(self, n: int = 1) -> list[Suggestion]:
         """Return `n` proposals without fitting a model, for a worker that would otherwise wait for a long fit."""
         found = self.enqueued(n, with_model=False)

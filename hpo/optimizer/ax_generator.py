@@ -38,7 +38,7 @@ with warnings.catch_warnings():
 
 from ..results.outcome import final_metrics, finite
 from ..spec import StudySpec
-from ..trial import Params, Suggestion, TrialRecord, TrialState
+from ..trial import RESULT_STATES, Params, Suggestion, TrialRecord, TrialState
 from .bayes.generator import BayesGenerator
 from .cube import ParamsKey, key_of
 from .generator import GeneratorError
@@ -172,7 +172,7 @@ class _Known:
         self.key: ParamsKey = key_of(record.params)
         self.state = record.state
         values = {name: finite(final_metrics(record), name) for name in names}
-        complete = record.state in (TrialState.COMPLETED, TrialState.STOPPED) and None not in values.values()
+        complete = record.state in RESULT_STATES and None not in values.values()
         # A model cannot use a trial that lacks a metric, and Ax would wait for the missing one for ever.
         known = {name: value for name, value in values.items() if value is not None}
         self.values: dict[str, float] = known if complete else {}

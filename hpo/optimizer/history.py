@@ -18,11 +18,11 @@ from functools import cached_property
 
 import numpy as np
 
-from ..results.outcome import final_metrics, finite
+from ..results.outcome import MEMORY_METRIC, final_metrics, finite
 from ..spec import StudySpec
 from ..trial import EarlierTrial, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
 from .cube import ParamsKey, key_of
-from .memory import MEMORY_METRIC, peak_gib
+from .memory import peak_gib
 
 CONFIGURATION_FAULTS = frozenset({FailureKind.OOM, FailureKind.DIVERGED, FailureKind.TIMEOUT})
 """Failures that the configuration caused, so that the model should avoid its neighbourhood."""

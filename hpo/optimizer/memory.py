@@ -19,12 +19,11 @@ from typing import Final
 
 import numpy as np
 
-from ..results.outcome import final_metrics, finite
+from ..results.outcome import MEMORY_METRIC, final_metrics, finite
 from ..spec import Constraint, StudySpec
-from ..trial import FailureKind, Params, TrialRecord, TrialState
+from ..trial import RESULT_STATES, FailureKind, Params, TrialRecord, TrialState
 from .shape_regression import Shape, ShapeRegression
 
-MEMORY_METRIC: Final = "peak_memory_gib"
 GIB: Final = 2.0**30
 USABLE_MEMORY_SHARE: Final = 0.97
 """The share of a device's memory that a configuration may be predicted to need."""
@@ -135,7 +134,7 @@ def with_memory_limit(spec: StudySpec, model: MemoryModel, records: Sequence[Tri
 
     The spec is returned unchanged if the limit, or the memory of any finished trial, is not known.
     """
-    finished = [r for r in records if r.state in (TrialState.COMPLETED, TrialState.STOPPED) and final_metrics(r)]
+    finished = [r for r in records if r.state in RESULT_STATES and final_metrics(r)]
     is_given = any(constraint.metric == MEMORY_METRIC for constraint in spec.constraints)
     peaks = [peak_gib(record) for record in finished]
     known = [peak for peak in peaks if peak is not None]

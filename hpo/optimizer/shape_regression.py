@@ -40,7 +40,7 @@ class Shape:
         self._spec = spec
         self._powers = dict(powers)
         self._model = spec.task.architecture
-        self._left_out = set() if with_model else {self._model}
+        self._left_out = set() if with_model or self._model is None else {self._model}
 
     @property
     def beliefs(self) -> list[tuple[float, float]]:
@@ -55,7 +55,8 @@ class Shape:
     @property
     def _options(self) -> list[str]:
         names = [name for name in self._spec.space if name not in self._powers and name not in self._left_out]
-        return [name for name in names if _option_values(self._spec, name) or name.startswith(f"{self._model}.")]
+        prefix = None if self._model is None else f"{self._model}."
+        return [name for name in names if _option_values(self._spec, name) or (prefix and name.startswith(prefix))]
 
     def features(self, params: Params) -> list[float]:
         """Return the features of a configuration, in the order of `beliefs`."""

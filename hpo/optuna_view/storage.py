@@ -20,7 +20,7 @@ from optuna.trial import TrialState as OptunaState
 
 from ..errors import ConflictError
 from ..results.outcome import gain
-from ..results.ranking import Result, best_first
+from ..results.ranking import Result, best, best_first
 from ..spec import StudySpec
 from ..trial import TrialRecord, TrialState
 from .trials import CONSTRAINTS_KEY, directions
@@ -145,7 +145,8 @@ class StudyStorage(BaseStorage):
         by_number = {trial.number: trial for trial in trials if trial.values is not None}
         if not by_number:
             raise ValueError("No trials are completed yet.")
-        return by_number[best_first(_result(spec, trial) for trial in by_number.values())[0].number]
+        results = [_result(spec, trial) for trial in by_number.values()]
+        return by_number[(best(results) or best_first(results)[0]).number]
 
     # ---------------------------------------------------------------- writing: notes and nothing else
 

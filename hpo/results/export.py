@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from ..errors import ConflictError, SpecError, SpecIssue
 from ..spec import AnyTask, StudySpec
-from ..spec.issues import path_of
+from ..spec.issues import path_of, unknown_kind
 from ..spec.load import decode
 from ..spec.wording import complaint
 from ..trial import RESULT_STATES, TrialRecord, TrialState
@@ -86,7 +86,7 @@ def build_export(
     Raises:
         ConflictError: the trial has no result (it is not finished, it failed or was withdrawn).
     """
-    if trial.state not in RESULT_STATES or trial.metrics is None:
+    if trial.state not in RESULT_STATES or not final_metrics(trial):
         raise ConflictError(
             f"trial {trial.number} of study {study!r} is {trial.state}; only completed or early-stopped trials"
             " have a result to export"
@@ -150,6 +150,10 @@ def load_export(path: Path) -> Export:
 
 
 def _sentence(found: ErrorDetails) -> str:
+    if found["type"] == "config":  # a whole sentence, by the task itself
+        return str(found["msg"])
+    if found["type"] == "union_tag_invalid":
+        return unknown_kind(found)
     if found["type"] == "extra_forbidden":
         return "there is no such field; remove it"
     if found["type"] == "missing":

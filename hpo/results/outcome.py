@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Final
 
 from ..spec import Objective, StudySpec
 from ..trial import Metrics, TrialRecord
+
+MEMORY_METRIC: Final = "peak_memory_gib"
+"""The metric that every kind of task reports where the device can tell; it bounds what fits."""
 
 
 def final_metrics(record: TrialRecord) -> Metrics:

@@ -11,6 +11,7 @@ follow it, and `front` and `best_first` agree with it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,8 +21,6 @@ from ..arrays import Array, Mask
 from ..spec import StudySpec
 from ..trial import RESULT_STATES, Metrics, TrialState
 from .outcome import gain, objective_values, total_violation
-
-"""(trials, objectives), more is better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +120,15 @@ def _levels(violation: Mapping[int, float], points: Mapping[int, tuple[float, ..
     levels = [
         [feasible[place] for place in group] for group in _ordered(np.array([points[trial] for trial in feasible]))
     ]
-    for amount in sorted({violation[trial] for trial in points} - {0.0}):
-        levels.append([trial for trial in points if violation[trial] == amount])
-    return levels
+    infeasible: defaultdict[float, list[int]] = defaultdict(list)
+    for trial in points:
+        if violation[trial] > 0:
+            infeasible[violation[trial]].append(trial)
+    return levels + [infeasible[amount] for amount in sorted(infeasible)]
 
 
 def _ordered(points: Array) -> list[list[int]]:
-    """Return groups of equal points, front by front and in the order of the net within each."""
+    """Return groups of equal `points` (trials, objectives; more is better), front by front, in the order of the net."""
     if not len(points):
         return []
     if points.shape[1] == 1:
@@ -140,28 +141,28 @@ def _ordered(points: Array) -> list[list[int]]:
     found: list[list[int]] = []
     left = np.arange(len(points))
     while len(left):
-        front = _front(points[left])
-        found += [[int(left[front][place]) for place in group] for group in _net(unit[left[front]])]
-        left = left[~front]
+        is_front = _front(points[left])
+        found += [[int(left[is_front][place]) for place in group] for group in _net(unit[left[is_front]])]
+        left = left[~is_front]
     return found
 
 
 def _front(points: Array) -> Mask:
-    """Mark the points that no other dominates."""
+    """Return which points no other dominates."""
     at_least = np.all(points[:, None] >= points[None], axis=2)
     better = np.any(points[:, None] > points[None], axis=2)
     return np.asarray(np.logical_not(np.any(at_least & better, axis=0)))
 
 
-def _net(front: Array) -> list[list[int]]:
-    """Order a front: its best in the first objective, then always what is furthest from all before; equals together."""
+def _net(points: Array) -> list[list[int]]:
+    """Return the order of a front, equals together: the best in the first objective, then what is furthest from it."""
     found: list[list[int]] = []
-    distance = np.full(len(front), np.inf)
-    chosen = int(np.argmax(front[:, 0]))
+    distance = np.full(len(points), np.inf)
+    chosen = int(np.argmax(points[:, 0]))
     while (distance >= 0).any():
-        same = np.flatnonzero((front == front[chosen]).all(axis=1))
+        same = np.flatnonzero((points == points[chosen]).all(axis=1))
         found.append([int(place) for place in same])
-        distance = np.minimum(distance, np.linalg.norm(front - front[chosen], axis=1))
+        distance = np.minimum(distance, np.linalg.norm(points - points[chosen], axis=1))
         distance[same] = -1.0
         chosen = int(np.argmax(distance))
     return found

@@ -8,14 +8,13 @@ from typing import Any, Final
 from ..spec import StudySpec
 from ..spec.parameters import matches
 from ..trial import EarlierTrial, Metrics, ParamValue, TrialRecord, TrialState
-from .outcome import final_metrics, finite
+from .outcome import MEMORY_METRIC, final_metrics, finite
 from .ranking import best_first, result_of
 
-MOST: Final = 100
+MAX_TRIALS_OF_A_STUDY: Final = 100
 """The most trials that are taken over from an earlier study: half of them the best, the others spread over the rest."""
-MOST_IN_ALL: Final = 150
+MAX_TRIALS_IN_ALL: Final = 150
 """Of several studies together, so that the trials of the new study soon have a say beside them."""
-_MEMORY_METRIC: Final = "peak_memory_gib"
 
 
 def taken_over(spec: StudySpec, earlier: StudySpec, records: Sequence[TrialRecord]) -> list[EarlierTrial]:
@@ -36,7 +35,7 @@ def taken_over(spec: StudySpec, earlier: StudySpec, records: Sequence[TrialRecor
         and (metrics := _metrics(spec, record))
         and (params := _params(spec, {**fixed, **record.params}, earlier, record)) is not None
     ]
-    most = min(MOST, MOST_IN_ALL // max(len(spec.optimizer.warm_start), 1))
+    most = min(MAX_TRIALS_OF_A_STUDY, MAX_TRIALS_IN_ALL // max(len(spec.optimizer.warm_start), 1))
     return [found[place] for place in _informative(spec, [trial.metrics for trial in found], most)]
 
 
@@ -53,9 +52,9 @@ def _metrics(spec: StudySpec, record: TrialRecord) -> dict[str, float]:
     """Return the metrics that the new study asks for, and the memory where it is known; nothing if any is missing."""
     metrics = dict(final_metrics(record))
     if record.peak_memory_bytes is not None:
-        metrics.setdefault(_MEMORY_METRIC, record.peak_memory_bytes / 2**30)
+        metrics.setdefault(MEMORY_METRIC, record.peak_memory_bytes / 2**30)
     names = [*(objective.metric for objective in spec.objectives), *(limit.metric for limit in spec.constraints)]
-    known = {name: value for name in (*names, _MEMORY_METRIC) if (value := finite(metrics, name)) is not None}
+    known = {name: value for name in (*names, MEMORY_METRIC) if (value := finite(metrics, name)) is not None}
     return known if all(name in known for name in names) else {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..spec.study import NoStopping
-from ..stopping import decide as early_stopping
+from ..stopping.decide import decide as decide_by_rule
 from ..store import Database, studies, trials
 from ..store.lifecycle import Reported
 from ..trial import Decision, StudyState
@@ -36,4 +36,4 @@ def decide(database: Database, reported: Reported, trial_id: int, *, last_step: 
             return Decision.CONTINUE
         records = trials.records(connection, reported.study_id)
     trial = next((record for record in records if record.id == trial_id), None)
-    return Decision.CONTINUE if trial is None else early_stopping.decide(spec, trial, records)
+    return Decision.CONTINUE if trial is None else decide_by_rule(spec, trial, records)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import Connection, Update, case, or_, select, text, update
 
 from ..results.outcome import is_feasible
@@ -10,6 +12,9 @@ from ..store import events, lifecycle, trials
 from ..store.study_row import StudyRow, list_unfinished
 from ..store.tables import NOW, study, trial
 from ..trial import RESULT_STATES, StudyState
+
+_ACTOR: Final = "settle"
+"""The actor in events; release 0.1.0 wrote this name, and a log should not change it halfway."""
 
 
 def end_finished_studies(connection: Connection) -> list[str]:
@@ -27,8 +32,8 @@ def end_finished_studies(connection: Connection) -> list[str]:
         if reason is not None:
             _close_budget(connection, found.id, reason)
         if reason is not None or found.budget_reached_at is not None or found.state is StudyState.STOPPED:
-            lifecycle.withdraw(connection, found.id, actor="settle")
-            lifecycle.close(connection, found.id, actor="settle")
+            lifecycle.withdraw(connection, found.id, actor=_ACTOR)
+            lifecycle.close(connection, found.id, actor=_ACTOR)
         elif found.held and found.state is StudyState.ACTIVE:
             _promote(connection, found)
         if _end(connection, found):
@@ -37,14 +42,14 @@ def end_finished_studies(connection: Connection) -> list[str]:
 
 
 def _promote(connection: Connection, found: StudyRow) -> None:
-    """Let the trials go on that the stopping rule would not pause again; without any, end a study of held trials.
+    """Let those trials continue that the stopping rule would not pause again; without any, end a study of held trials.
 
     No trial waits for ever: as long as others run, what they report may promote it; when none is left, it is stopped
     with what it has measured.
     """
     allowed = promotions(found.spec, trials.records(connection, found.id))
-    if not lifecycle.promote(connection, found.id, allowed, actor="settle"):
-        lifecycle.close_held(connection, found.id, actor="settle")
+    if not lifecycle.promote(connection, found.id, allowed, actor=_ACTOR):
+        lifecycle.close_held(connection, found.id, actor=_ACTOR)
 
 
 def _budget_reached(connection: Connection, found: StudyRow) -> str | None:
@@ -89,7 +94,7 @@ def _close_budget(connection: Connection, study_id: int, reason: str) -> None:
         .values(budget_reached_at=NOW, state_reason=reason)
     )
     if marked.rowcount:
-        events.append(connection, study_id, None, "study.budget_reached", "settle", {"reason": reason})
+        events.append(connection, study_id, None, "study.budget_reached", _ACTOR, {"reason": reason})
 
 
 def _end(connection: Connection, found: StudyRow) -> bool:
@@ -113,5 +118,5 @@ def _end(connection: Connection, found: StudyRow) -> bool:
     if row is None:
         return False
     if row.state == StudyState.COMPLETED:
-        events.append(connection, found.id, None, "study.completed", "settle", {"reason": row.state_reason})
+        events.append(connection, found.id, None, "study.completed", _ACTOR, {"reason": row.state_reason})
     return True

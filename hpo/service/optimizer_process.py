@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS: Final = 15.0
 """Validity of a generator lease; it is renewed three times in that time, also while a model is fitted."""
 STUCK_SECONDS: Final = 600.0
-"""A step that takes longer is taken for stuck: its lease is not renewed any more and another process takes over."""
+"""A step that takes longer counts as stuck: its lease is not renewed any more and another process takes over."""
 SETBACK_SECONDS: Final = 30.0
 """How long a study that raised an unexpected error is left to others."""
 
@@ -49,7 +49,7 @@ class _Loop:
     def __init__(self, database: Database, owner: str) -> None:
         self._database = database
         self._owner = owner
-        self._servers: dict[int, SuggestionQueue] = {}
+        self._queues: dict[int, SuggestionQueue] = {}
         self._set_back: dict[int, float] = {}
         self._keeper = _LeaseKeeper(database, owner)
 
@@ -59,7 +59,7 @@ class _Loop:
             with self._database.transaction() as connection:
                 found = studies.list_all(connection)
             active = [study for study in found if study.state is StudyState.ACTIVE and not study.budget_reached_at]
-            for study_id in self._servers.keys() - {study.id for study in active}:
+            for study_id in self._queues.keys() - {study.id for study in active}:
                 self._give_up(study_id)
             # A list, so that one study's work does not keep the others from their turn.
             return any([self._serve(study) for study in active])
@@ -70,7 +70,7 @@ class _Loop:
     def end(self) -> None:
         """Give all leases back."""
         self._keeper.end()
-        for study_id in list(self._servers):
+        for study_id in list(self._queues):
             self._give_up(study_id)
 
     def _serve(self, study: StudyRow) -> bool:
@@ -80,14 +80,14 @@ class _Loop:
             generation = studies.acquire_generator(connection, study.id, self._owner, LEASE_SECONDS)
             demand = trials.demand(connection, study.id) if generation is not None else 0
         if generation is None:
-            self._servers.pop(study.id, None)
+            self._queues.pop(study.id, None)
             return False
-        if study.id not in self._servers:
+        if study.id not in self._queues:
             logger.info("study %s: served by %s (generation %d)", study.name, self._owner, generation)
-            self._servers[study.id] = SuggestionQueue(self._database, self._owner)
-        self._keeper.serve(self._servers)
+            self._queues[study.id] = SuggestionQueue(self._database, self._owner)
+        self._keeper.serve(self._queues)
         try:
-            return self._servers[study.id].step(study, generation=generation, demand=demand)
+            return self._queues[study.id].step(study, generation=generation, demand=demand)
         except StoreUnavailableError:
             raise
         except Exception:
@@ -98,8 +98,8 @@ class _Loop:
             return False
 
     def _give_up(self, study_id: int) -> None:
-        self._servers.pop(study_id, None)
-        self._keeper.serve(self._servers)
+        self._queues.pop(study_id, None)
+        self._keeper.serve(self._queues)
         try:
             with self._database.transaction() as connection:
                 studies.release_generator(connection, study_id, self._owner)

@@ -32,7 +32,7 @@ def run_upkeep(database: Database) -> None:
 
 @contextmanager
 def upkeep(database: Database, *, seconds: float) -> Iterator[None]:
-    """Tend the store every `seconds` in a thread of its own while the block runs, through outages too."""
+    """Call `run_upkeep` every `seconds` in a thread of its own while the block runs, through outages too."""
     stop = threading.Event()
     thread = threading.Thread(target=_loop, args=(database, seconds, stop), name="upkeep", daemon=True)
     thread.start()

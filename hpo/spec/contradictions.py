@@ -1,6 +1,6 @@
 """What no field shows by itself: numbers that no trial can reach, and parts of a spec that exclude each other.
 
-Asked when a study is created, not when it is read: a study from before a check existed goes on.
+Asked when a study is created, not when it is read: a study from before a check existed continues.
 """
 
 from __future__ import annotations

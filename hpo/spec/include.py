@@ -100,7 +100,7 @@ def _choices(parameter: object) -> list[Any]:
 def _settings(
     found: Mapping[str, Fragment], own: Mapping[str, Any], fixed: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what the ranges assume and the person has not said; a model without a wish assumes the default.
+    """Return what the ranges assume and the person has not said; a model that names no value assumes the default.
 
     Raises:
         SpecError: two models assume different things.

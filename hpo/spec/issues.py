@@ -55,6 +55,8 @@ def path_of(found: ErrorDetails) -> str:
 def _location(found: ErrorDetails) -> Location:
     """Return the path without what pydantic inserts: the kind of a parameter, rule or task, the type of a value."""
     location = list(found["loc"])
+    if location == ["task"] and found["type"] == "union_tag_invalid":
+        return "task", "kind"
     if len(location) >= 2 and location[0] == "task" and location[1] in KINDS:
         del location[1]
     if len(location) >= 3 and location[0] == "space" and location[2] in _KINDS:
@@ -91,6 +93,14 @@ def _sentence(found: ErrorDetails) -> str:
     if found["type"] in _SENTENCES:
         return _SENTENCES[found["type"]](found, found.get("ctx", {}))
     return complaint(found)
+
+
+def unknown_kind(found: ErrorDetails) -> str:
+    """Return the sentence for a kind of task, parameter or rule that does not exist (`union_tag_invalid`)."""
+    says, given = found.get("ctx", {}), found["input"]
+    field = says["discriminator"].strip("'")
+    named = given.get("kind" if field == "kind_of()" else field) if isinstance(given, Mapping) else says["tag"]
+    return f"{named!r} is not known here; use one of: {says['expected_tags']}"
 
 
 def _items(count: int) -> str:
@@ -153,7 +163,7 @@ _SENTENCES: Final[Mapping[str, Callable[[ErrorDetails, Mapping[str, Any]], str]]
     "extra_forbidden": lambda found, _: _unknown_field(found),
     "missing": lambda *_: "this field is required",
     "union_tag_not_found": lambda found, says: f"give {says['discriminator']}; one of: {', '.join(_tags_at(found))}",
-    "union_tag_invalid": lambda _, says: f"{says['tag']!r} is not known here; use one of: {says['expected_tags']}",
+    "union_tag_invalid": lambda found, _: unknown_kind(found),
     "string_pattern_mismatch": lambda found, _: (
         f"{found['input']!r} is not a name; use letters, digits, '.', '_' and '-', at most 100"
     ),

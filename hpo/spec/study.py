@@ -91,11 +91,11 @@ class PercentileStopping(_Stopping):
 
 class _RungStopping(_Stopping):
     pause: StrictBool = False
-    """Pause a trial with its checkpoint instead of stopping it; it goes on once the rule would let it pass."""
+    """Pause a trial with its checkpoint instead of stopping it; it continues once the rule would let it pass."""
 
 
 class AshaStopping(_RungStopping):
-    """Asynchronous successive halving: at each rung the best 1/`reduction` go on (Li et al., 2020)."""
+    """Asynchronous successive halving: at each rung the best 1/`reduction` continue (Li et al., 2020)."""
 
     name: Literal["asha"]
     reduction: Annotated[StrictInt, Field(ge=2)] = 3

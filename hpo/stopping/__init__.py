@@ -1,1 +1,1 @@
-"""Early stopping: which trials go on, stop or pause after a report."""
+"""Early stopping: which trials continue, stop or pause after a report."""

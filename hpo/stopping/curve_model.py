@@ -74,7 +74,7 @@ def rungs(first: int, last: int) -> tuple[int, ...]:
 
 
 class CurveModel:
-    """What the curves of a study say about how curves go on. More is better; all values must be finite."""
+    """What the curves of a study say about how curves continue. More is better; all values must be finite."""
 
     def __init__(self, curves: Sequence[Curve], places: Sequence[int], *, improves: bool = True) -> None:
         """Learn from `curves`, complete or not, at the rungs `places`, of which the last is the last epoch.

@@ -1,4 +1,4 @@
-"""The stopping rule `curves`: stop a trial that will hardly end among the best, by a model of the study's curves."""
+"""The stopping rule `curves`: stop a trial that is unlikely to end among the best, by a model of the study's curves."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def percentile_stops(percentile: float, own: Curve, rivals: Sequence[float], *, 
 
 
 def threshold_stops(lower: float | None, upper: float | None, own: Curve) -> bool:
-    """Return whether the last value of `own` is outside [`lower`, `upper`]; None is no bound."""
+    """Return whether the last value of `own` is outside [`lower`, `upper`]; None means no bound."""
     last = own[max(own)]
     return last < (-math.inf if lower is None else lower) or last > (math.inf if upper is None else upper)
 

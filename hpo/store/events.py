@@ -55,8 +55,8 @@ def append_all(
 def list_since(connection: Connection, study_id: int, after_id: int = 0, limit: int = 1000) -> list[EventRow]:
     """List the events of a study that follow event `after_id` in the stream (0: from the beginning).
 
-    Pass the id of the last event received to go on. Ids do not always increase along the stream, but a reader that
-    goes on in this way misses none: events are ordered by transaction, and one is shown only when no transaction
+    Pass the id of the last event received to continue. Ids do not always increase along the stream, but a reader that
+    continues in this way misses none: events are ordered by transaction, and one is shown only when no transaction
     before its own can still commit.
     """
     place = tuple_(event.c.transaction_id, event.c.id)

@@ -122,7 +122,7 @@ RETURNING trial.id;
 
 
 -- name: promote
--- paused (held) -> paused (to be claimed). The stopping rule lets it go on by what is known now.
+-- paused (held) -> paused (to be claimed). The stopping rule lets it continue by what is known now.
 WITH place AS MATERIALIZED (
     SELECT id FROM study
     WHERE id = :study_id AND state = 'active' AND budget_reached_at IS NULL
@@ -212,7 +212,7 @@ RETURNING trial.id, trial.study_id, trial.number, trial.attempt, trial.params, t
 
 -- name: report
 -- running | suggested (lease expired, nobody else came) -> running. Heartbeat and measurements in one. A worker that
--- comes back to a trial that nobody has re-claimed was not dead: it goes on, and the retry is given back. A measurement
+-- comes back to a trial that nobody has re-claimed was not dead: it continues, and the retry is given back. A measurement
 -- sent twice is kept once, and its GPU time is counted once.
 WITH owned AS MATERIALIZED (
     SELECT id

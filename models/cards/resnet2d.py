@@ -30,7 +30,7 @@ CONSENSUS = HParam(
     name="consensus",
     default="average",
     accepts=Choice(values=("average", "max")),
-    doc="How the logits of a clip's images are joined to those of the clip.",
+    doc="How the logits of a clip's images are combined into those of the clip.",
 )
 SEQ_LEN = HParam(
     name="seq_len",

@@ -124,6 +124,18 @@ def test_a_version_is_released_once(repository: Path) -> None:
     assert "the tag v0.2.0 exists" in release(repository, "0.2.0").stderr
 
 
+def test_a_commit_that_is_refused_leaves_everything_as_it_was(repository: Path) -> None:
+    hook = repository / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    before = git(repository, "rev-parse", "HEAD")
+    done = release(repository, "0.2.0")
+    assert (done.returncode, "git commit" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+    assert git(repository, "rev-parse", "HEAD") == before
+    assert git(repository, "status", "--porcelain") == git(repository, "tag") == ""
+
+
 @pytest.mark.parametrize(
     ("name", "text", "step"),
     [

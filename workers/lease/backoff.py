@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-_MOST_DOUBLINGS = 32
+_MAX_DOUBLINGS = 32
 """More than enough; without a limit the exponent overflows after a day without the API."""
 
 
@@ -27,7 +27,7 @@ class Backoff:
         Args:
             retry_after: the wait in seconds that the other side asked for; the result is at least this long.
         """
-        doubled = self._first_seconds * 2 ** min(self.failures, _MOST_DOUBLINGS)
+        doubled = self._first_seconds * 2 ** min(self.failures, _MAX_DOUBLINGS)
         self.failures += 1
         return max(jittered(min(self._most_seconds, doubled)), min(retry_after or 0.0, self._most_seconds))
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from hpo.trial import Metrics, ParamValue
 
-_SHOWN: Final = ("val_top1", "val_loss", "train_loss")
+_LOGGED_METRICS: Final = ("val_top1", "val_loss", "train_loss")
 """What a person looks at first; a worker does not know which metrics its study is about."""
 
 
@@ -25,4 +25,4 @@ def epoch_line(epoch: int, epochs: int, metrics: Metrics) -> str:
 
 def metrics_line(metrics: Metrics) -> str:
     """Return accuracy and losses, as far as they were measured."""
-    return "  ".join(f"{name} {metrics[name]:.4f}" for name in _SHOWN if name in metrics)
+    return "  ".join(f"{name} {metrics[name]:.4f}" for name in _LOGGED_METRICS if name in metrics)

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from ..device.detection import Device
 from .messages import EVENTS, Command, Event, Job, Note
 
-_MAIN = "from workers.process.main import main; main()"
+_CHILD_CODE = "from workers.process.main import main; main()"
 _LOG_TAIL_BYTES = 2000
 _numbers = count(1)
 
@@ -57,7 +57,7 @@ class Child:
             with log.open("wb") as output:
                 # -P: a folder called `data` where the worker was started must not shadow ours.
                 process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _MAIN, str(write)],
+                    [sys.executable, "-P", "-c", _CHILD_CODE, str(write)],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo.optimizer import create_optimizer
-from hpo.optimizer.memory import MEMORY_METRIC, USABLE_MEMORY_SHARE
+from hpo.optimizer.memory import USABLE_MEMORY_SHARE
+from hpo.results.outcome import MEMORY_METRIC
 from hpo.trial import Decision, FailureKind, Params, ParamValue
 
 from ..problems import Values

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import BaseModel, Field, StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from data.specs import AugmentSpec, ClipSettings, DatasetSpec
+from data.specs import ANY_SPLIT, AugmentSpec, ClipSettings, DatasetSpec
 
 from ...trial import Params, ParamValue
 from ..parameters import Strict
@@ -48,6 +48,16 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
     }
 )
 """What a worker reports of a video model."""
+
+
+class DatasetConfig(DatasetSpec):
+    """The data set of a study: fields as `data` has them, with bounds against slips of the pen."""
+
+    split: Annotated[StrictInt, Field(ge=1, le=ANY_SPLIT)] = 1
+    split_seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] | None = None
+    folds: Annotated[StrictInt, Field(ge=2, le=100)] = 5
+    group_pattern: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    short_side: Annotated[StrictInt, Field(ge=16, le=1024)] = 128
 
 
 class TrainingConfig(Strict):
@@ -152,7 +162,7 @@ def adapter_for(key: str) -> TypeAdapter[Any]:
 class _OnVideos(Strict):
     """First in what is written, as it always was."""
 
-    dataset: DatasetSpec
+    dataset: DatasetConfig
 
 
 class VideoTask(TaskConfig, _OnVideos):

@@ -111,6 +111,26 @@ def test_one_objective(service: Service, hpo: Command, tmp_path: Path, count: in
         assert _warm_start(service, TWO[:1]) == pytest.approx(0.01 * (best + 1))
 
 
+def test_a_cancelled_trial_that_failed_shows_what_it_measured_last(
+    service: Service, hpo: Command, tmp_path: Path
+) -> None:
+    study_id = service.create(objectives=TWO[:1])
+    service.suggest(study_id, 1)
+    with service.http("worker") as http, service.http("admin") as admin:
+        lease = http.post("/v1/leases", json=claim_body()).raise_for_status().json()
+        http.post(f"/v1/trials/{lease['trial_id']}/reports", json=measured(lease, 1, 0.5)).raise_for_status()
+        admin.post("/v1/studies/demo/trials/0/cancel").raise_for_status()
+        body = finished(lease, 0.5, outcome="failed") | {
+            "metrics": None,
+            "failure_kind": "error",
+            "failure_message": "x",
+        }
+        http.post(f"/v1/trials/{lease['trial_id']}/finish", json=body).raise_for_status()
+    shown = _shown(service, hpo, tmp_path)
+    assert shown == dict.fromkeys(shown, 0)
+    assert load_export(tmp_path / "best.yaml").metrics["val_top1"] == 0.5
+
+
 def test_two_objectives(service: Service, hpo: Command, tmp_path: Path) -> None:
     """Of the two that are best in the first objective, the one that the other dominates is not shown."""
     _play(service, TWO_OBJECTIVES, TWO)

@@ -19,7 +19,7 @@ from benchmarks.optimizer.problems import LCBENCH
 from benchmarks.optimizer.reference import Reference, reference_of
 from benchmarks.optimizer.report import figure_table
 from benchmarks.optimizer.rows import Row, Run
-from benchmarks.optimizer.traces import FLOOR, Results, epoch_trace, trace_of
+from benchmarks.optimizer.traces import MIN_REGRET, Results, epoch_trace, trace_of
 
 
 def a_row(problem: str, method: str, seed: int, data: dict[str, Any], protocol: str = "sequential") -> Row:
@@ -99,7 +99,7 @@ def test_regret_is_zero_at_the_optimum_and_one_at_the_median() -> None:
 def test_traces_are_of_the_best_tried_or_of_the_best_observed() -> None:
     truths = values_at("levy5", [0.8, 0.2, 0.5, 0.0])
     row = a_row("levy5", "tpe", 0, {"truths": truths, "values": [3.0, 2.0, 1.0, 9.0]})
-    np.testing.assert_allclose(trace_of(row), [0.8, 0.2, 0.2, FLOOR], rtol=1e-6)
+    np.testing.assert_allclose(trace_of(row), [0.8, 0.2, 0.2, MIN_REGRET], rtol=1e-6)
     np.testing.assert_allclose(trace_of(row, "incumbent"), [0.8, 0.2, 0.5, 0.5], rtol=1e-6)
 
 

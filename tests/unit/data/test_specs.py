@@ -127,3 +127,8 @@ def test_the_span_counts_both_ends() -> None:
 @pytest.mark.parametrize(("kept", "most"), [("all", None), ("uniform:1", 1), ("uniform:64", 64)])
 def test_what_is_kept_is_a_number_of_frames(kept: str, most: int | None) -> None:
     assert _dataset(frames_kept=kept).most_frames == most
+
+
+def test_a_data_set_of_ones_own_is_not_bound_by_what_a_study_may_ask() -> None:
+    wide = _dataset(name="ucf101", split=100, split_seed=-3, folds=101, short_side=1080, group_pattern="x" * 501)
+    assert (wide.split, wide.split_seed, wide.folds, wide.short_side) == (100, -3, 101, 1080)

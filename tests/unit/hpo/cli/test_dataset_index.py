@@ -72,6 +72,18 @@ def test_check_is_0_on_a_sound_set_and_1_with_names_on_another(demo: Path, run: 
     assert (code, json.loads(shown)["n_clips"]) == (1, 7)
 
 
+def test_splits_are_numbered_as_high_as_the_lists_do(demo: Path, run: Run, tmp_path: Path) -> None:
+    root = tmp_path / "many"
+    shutil.copytree(demo, root)
+    lists = next(root.rglob("trainlist01.txt")).parent
+    for name in ("trainlist", "testlist"):
+        (lists / f"{name}01.txt").rename(lists / f"{name}100.txt")
+    code, shown, _ = run("check", root)
+    assert (code, "Traceback" in shown) == (0, False)
+    code, shown, _ = run("split", root, "--split", 100, "--seed", -3, "--json")
+    assert (code, json.loads(shown)["split"]) == (0, 100)
+
+
 def test_stats_count_clips_groups_and_sizes(demo: Path, run: Run) -> None:
     code, shown, _ = run("stats", demo, "--json")
     found = json.loads(shown)

@@ -11,7 +11,8 @@ import pytest
 
 from hpo.optimizer import Device, Fleet, create_optimizer
 from hpo.optimizer.history import History
-from hpo.optimizer.memory import GIB, MEMORY_METRIC, MemoryModel, with_memory_limit
+from hpo.optimizer.memory import GIB, MemoryModel, with_memory_limit
+from hpo.results.outcome import MEMORY_METRIC
 from hpo.spec import StudySpec
 from hpo.trial import FailureKind, Params, TrialRecord, TrialState
 

@@ -79,6 +79,12 @@ def test_a_trial_without_a_result_is_refused(state: TrialState) -> None:
         _build(replace(TRIAL, state=state, metrics=None))
 
 
+def test_a_cancelled_trial_that_failed_exports_what_it_measured_last() -> None:
+    curve = {1: {"val_top1": 0.25}, 2: {"val_top1": 0.5}}
+    export = _build(replace(TRIAL, state=TrialState.STOPPED, metrics=None, curve=curve, epochs_done=2))
+    assert (export.objectives, export.metrics) == ({"val_top1": 0.5}, {"val_top1": 0.5})
+
+
 def test_an_early_stopped_trial_says_so() -> None:
     export = _build(replace(TRIAL, state=TrialState.STOPPED, epochs_done=5))
     assert (export.state, export.epochs_done) == ("stopped", 5)
@@ -114,6 +120,25 @@ def test_a_wrong_file_names_the_field(
         load_export(file)
     found = {issue.path: issue.message for issue in wrong.value.issues}
     assert any(key.startswith(where) and words in message for key, message in found.items()), found
+
+
+def _issues_with(tmp_path: Path, section: str, **changes: object) -> dict[str, str]:
+    document = _build().model_dump(mode="json")
+    document[section] |= changes
+    file = tmp_path / "best.json"
+    file.write_text(json.dumps(document))
+    with pytest.raises(SpecError) as wrong:
+        load_export(file)
+    return {issue.path: issue.message for issue in wrong.value.issues}
+
+
+def test_a_wrong_value_is_reported_once(tmp_path: Path) -> None:
+    assert _issues_with(tmp_path, "config", lr=0) == {"config.lr": "must be greater than 0, but it is 0"}
+
+
+def test_an_unknown_kind_of_task_is_a_sentence(tmp_path: Path) -> None:
+    found = _issues_with(tmp_path, "task", kind="image")
+    assert found == {"task.kind": "'image' is not known here; use one of: 'video'"}
 
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:

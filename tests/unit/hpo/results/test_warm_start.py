@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpo.results.warm_start import MOST, best_of, taken_over
+from hpo.results.warm_start import MAX_TRIALS_OF_A_STUDY, best_of, taken_over
 from hpo.spec import StudySpec
 from hpo.trial import EarlierTrial, TrialRecord, TrialState
 
@@ -93,8 +93,8 @@ def test_of_many_the_best_and_a_spread_of_the_rest_are_taken() -> None:
     found = taken_over(spec, spec, records)
     taken = sorted((trial.metrics["val_top1"] for trial in found), reverse=True)
     ordered = sorted(values.values(), reverse=True)
-    assert len(found) == MOST
-    assert taken[: MOST // 2] == ordered[: MOST // 2]
+    assert len(found) == MAX_TRIALS_OF_A_STUDY
+    assert taken[: MAX_TRIALS_OF_A_STUDY // 2] == ordered[: MAX_TRIALS_OF_A_STUDY // 2]
     assert taken[-1] == ordered[-1]
     assert max(a - b for a, b in pairwise(taken)) < 6 / 251
     assert [trial.params["lr"] for trial in found] == sorted(trial.params["lr"] for trial in found)
