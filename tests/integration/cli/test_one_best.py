@@ -121,7 +121,7 @@ def test_a_cancelled_trial_that_failed_shows_what_it_measured_last(
         http.post(f"/v1/trials/{lease['trial_id']}/reports", json=measured(lease, 1, 0.5)).raise_for_status()
         admin.post("/v1/studies/demo/trials/0/cancel").raise_for_status()
         body = finished(lease, 0.5, outcome="failed") | {
-            "metrics": None,
+            "metrics": {},
             "failure_kind": "error",
             "failure_message": "x",
         }
