@@ -22,25 +22,41 @@ TESTS: Final[dict[str, list[str]]] = {
         "tests/integration/api/test_outage.py",
     ],
     "hpo/cli": ["tests/unit/hpo/cli", "tests/integration/cli", "tests/integration/api/test_study_command.py"],
+    "hpo/protocol.py": ["tests/integration/api", "tests/unit/workers/lease"],
+    "hpo/settings.py": ["tests/unit/hpo/cli", "tests/unit/workers/lease", "tests/integration/cli"],
     "api": ["tests/integration/api"],
+    "data/specs": ["tests/unit/data/test_specs.py", "tests/unit/hpo/spec", "tests/unit/data/clips"],
     "data/index": ["tests/unit/data/index", "tests/unit/data/importers"],
     "data/reading": ["tests/unit/data/reading"],
     "data/importers": ["tests/unit/data/importers"],
     "data/stores": ["tests/unit/data/stores", "tests/unit/data/preparation"],
     "data/clips": ["tests/unit/data/clips"],
+    "data/scanning": ["tests/unit/data/test_dataset.py", "tests/unit/hpo/cli/test_dataset_index.py"],
+    "data/flow": ["tests/unit/data/flow", "tests/unit/data/preparation"],
+    "data/preparation": ["tests/unit/data/preparation", "tests/unit/hpo/cli/test_preparing.py"],
+    "data/export": ["tests/unit/data/export", "tests/unit/data/importers/test_round_trips.py"],
+    "data/synthetic": ["tests/unit/data/synthetic"],
+    "data/dataset.py": ["tests/unit/data/test_dataset.py", "tests/unit/data/clips"],
+    "models/catalogue.py": ["tests/unit/models/test_catalogue.py", "tests/unit/models/test_own_model.py"],
+    "models/video_model.py": ["tests/unit/models/test_video_model.py", "tests/unit/workers/training"],
     "models/architectures": ["tests/unit/models"],
     "models/layers": ["tests/unit/models/layers", "tests/unit/models/architectures"],
     "models/weights": ["tests/unit/models/weights"],
     "workers/lease": ["tests/unit/workers/lease", "tests/integration/workers"],
     "workers/process": ["tests/unit/workers/process", "tests/integration/workers"],
     "workers/training": ["tests/unit/workers/training"],
+    "workers/evaluation": ["tests/unit/workers/evaluation"],
+    "workers/device": ["tests/unit/workers/device"],
+    "workers/retrain.py": ["tests/unit/workers/test_retrain.py"],
     "workers/checkpoints": ["tests/unit/workers/checkpoints", "tests/unit/workers/training"],
 }
-"""Package to its tests, the quick ones first; those that mirror the module of a mutant go before all of them."""
+"""Package, or single module, to its tests, the quick ones first; those that mirror a mutant's module go before all."""
 
 
 def modules(package: str) -> list[Path]:
     """Return the modules of a package, relative to the checkout; migrations, which have run, are left out."""
+    if (ROOT / package).is_file():
+        return [Path(package)]
     found = (path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py"))
     return sorted(path for path in found if "migrations" not in path.parts and "cards" not in path.parts)
 
