@@ -21,7 +21,12 @@ TESTS: Final[dict[str, list[str]]] = {
         "tests/integration/api/test_client.py",
         "tests/integration/api/test_outage.py",
     ],
-    "hpo/cli": ["tests/unit/hpo/cli", "tests/integration/cli", "tests/integration/api/test_study_command.py"],
+    "hpo/cli": [
+        "tests/unit/hpo/cli",
+        "tests/integration/cli",
+        "tests/integration/api/test_study_command.py",
+        "tests/acceptance/test_serve.py",
+    ],
     "hpo/protocol.py": ["tests/integration/api", "tests/unit/workers/lease"],
     "hpo/settings.py": ["tests/unit/hpo/cli", "tests/unit/workers/lease", "tests/integration/cli"],
     "api": ["tests/integration/api"],
