@@ -385,7 +385,7 @@ def test_missing_weights_are_named(index: Index, tiny_root: Path, tmp_path: Path
 def test_a_prepared_lmdb_is_a_data_set(index: Index, tiny_root: Path, tmp_path: Path) -> None:
     folder = prepare(index, spec_of(tiny_root, store="lmdb"), tmp_path)["rgb"].folder
     with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as transaction:
-        meta = json.loads(transaction.get(b"__meta__"))
+        meta = json.loads(transaction.get(b"__meta__") or b"")
     assert {clip["id"]: clip["n_frames"] for clip in meta["clips"]} == {clip.id: clip.n_frames for clip in index.usable}
     again = scan(folder, name="lmdb")
     assert [(c.id, c.label, c.group, c.official, c.n_frames) for c in again.clips] == [
