@@ -30,6 +30,8 @@ FIELDS = {"type", "title", "status", "detail", "instance"}
         ("PATCH", "/v1/studies/demo", 405),
         ("POST", "/v1/leases", 422),
         ("GET", "/v1/trials/x", 422),
+        ("GET", f"/v1/trials/{2**63 - 1}", 404),
+        ("GET", f"/v1/trials/{2**63}", 422),
         ("GET", "/v1/studies/demo/trials?limit=0", 422),
         ("GET", "/v1/studies/demo/export?format=xml", 422),
     ],
