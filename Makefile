@@ -33,8 +33,9 @@ test-slow: $(STAMP)  ## Run the tests that train for minutes (SLOW=tests/accepta
 coverage: $(STAMP)  ## Run the test suite and print which share of each package it ran (TESTS=tests/unit for a part)
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=html $(TESTS)
+	@rm -f .coverage.*  # of processes that were killed while they wrote; all others are joined already
 	@for package in hpo models data workers api; do \
-	   printf '%-8s ' $$package; $(BIN)/coverage report --include="$$package/*" | tail -1; done
+	   printf '%-8s ' $$package; $(BIN)/coverage report --include="$$package/*" | grep TOTAL; done
 
 mutants: $(STAMP)  ## Put small defects into the code and count which the tests notice: hours (MUTANTS="--each 3 hpo/store")
 	nice $(BIN)/python -m tests.mutants run $(MUTANTS)
