@@ -15,14 +15,6 @@ from ..seeding import Draws
 from ..specs import ClipSpec, Padding
 
 
-def dense_indices(n_frames: int, start: int, *, frames: int, stride: int, padding: Padding) -> Indices:
-    """Return `frames` indices from `start` in steps of `stride`, all in `0..n_frames - 1`.
-
-    Indices behind the last frame continue at the first (`loop`) or stay at the last (`last`).
-    """
-    return _padded(start + stride * np.arange(frames, dtype=np.intp), n_frames, padding)
-
-
 def training_indices(n_frames: int, clip: ClipSpec, draws: Draws) -> Indices:
     """Return the frames of a training clip: a start, or one in each segment, drawn among all that fit.
 
@@ -92,6 +84,7 @@ def _stacked(n_frames: int, starts: Indices, clip: ClipSpec) -> Indices:
 
 
 def _padded(indices: Indices, n_frames: int, padding: Padding) -> Indices:
+    """Return `indices` in `0..n_frames - 1`: those behind the last continue at the first (`loop`) or stay (`last`)."""
     if n_frames < 1:
         raise InvalidSpecError("a video without frames cannot be sampled")
     if padding == "loop":

@@ -104,11 +104,6 @@ def decode_frames(
         yield cast("ByteArray", picture.to_ndarray())
 
 
-def decode_video(path: Path, *, short_side: int | None = None) -> ByteArray:
-    """Return all frames of a video, (T, H, W, 3); see `decode_frames`."""
-    return np.stack(list(decode_frames(path, short_side=short_side)))
-
-
 def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> VideoFacts:
     """Return the facts about the frames `start` to `end` of a video, decoded once without converting them.
 

@@ -9,7 +9,9 @@ import cv2
 import lmdb
 import numpy as np
 
+from data.arrays import ByteArray
 from data.index.records import ClipRecord, Index, ListedClip, make_index
+from data.reading.video import decode_frames
 from data.scanning.measure import Measurements, measure_all
 
 
@@ -53,3 +55,8 @@ def write_database(path: Path, id_: str, frames: np.ndarray[Any, Any], *, first:
     with lmdb.open(str(path), map_size=1 << 24) as database, database.begin(write=True) as transaction:
         for number, frame in enumerate(frames, start=first):
             transaction.put(f"{id_}/{number:05d}".encode(), cv2.imencode(".png", frame[..., ::-1])[1].tobytes())
+
+
+def decode_video(path: Path, *, short_side: int | None = None) -> ByteArray:
+    """Return all frames of a video, (T, H, W, 3); see `decode_frames`."""
+    return np.stack(list(decode_frames(path, short_side=short_side)))

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data import ClipSpec, InvalidSpecError
-from data.clips.sampling import dense_indices, evaluation_indices, flow_indices, training_indices, view_starts
+from data.arrays import Indices
+from data.clips.sampling import evaluation_indices, flow_indices, training_indices, view_starts
 from data.seeding import Draws, generator
 
 LENGTHS = st.integers(1, 400)
+
+
+def _only_clip(n_frames: int, **clip: Any) -> Indices:
+    (found,) = evaluation_indices(n_frames, ClipSpec(**clip))
+    return found
 
 
 def _clip(images: int, stack: int, **values: object) -> ClipSpec:
@@ -117,9 +125,9 @@ def test_stacks_stand_where_frames_stood() -> None:
 
 
 def test_padding_loops_or_holds_the_last_frame() -> None:
-    assert dense_indices(3, 0, frames=5, stride=1, padding="loop").tolist() == [0, 1, 2, 0, 1]
-    assert dense_indices(3, 0, frames=5, stride=1, padding="last").tolist() == [0, 1, 2, 2, 2]
-    assert dense_indices(5, 0, frames=4, stride=2, padding="loop").tolist() == [0, 2, 4, 1]
+    assert _only_clip(3, frames=5, stride=1, padding="loop").tolist() == [0, 1, 2, 0, 1]
+    assert _only_clip(3, frames=5, stride=1, padding="last").tolist() == [0, 1, 2, 2, 2]
+    assert _only_clip(5, frames=4, stride=2, padding="loop").tolist() == [0, 2, 4, 1]
 
 
 def test_ten_fields_reach_from_five_before_the_frame_to_four_behind_it() -> None:
@@ -135,7 +143,7 @@ def test_fields_are_repeated_at_the_ends_of_the_video() -> None:
 
 def test_nothing_to_sample_is_refused() -> None:
     with pytest.raises(InvalidSpecError):
-        dense_indices(0, 0, frames=1, stride=1, padding="loop")
+        _only_clip(0, frames=1, stride=1, padding="loop")
     with pytest.raises(InvalidSpecError):
         evaluation_indices(10, ClipSpec(), 0)
     with pytest.raises(InvalidSpecError, match="without optical flow"):

@@ -18,9 +18,10 @@ from data.export.frames import extract
 from data.export.lists import export
 from data.index.records import make_index
 from data.preparation.prepare import prepare
-from data.reading.video import decode_video
 from data.synthetic.dataset import write_video
 from tests.unit.data.encoded import index_of, listed, moving
+
+from ..encoded import decode_video
 
 
 @pytest.fixture(scope="module")

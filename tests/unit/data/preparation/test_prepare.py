@@ -26,12 +26,13 @@ from data.index.records import make_index
 from data.preparation.choice import Room
 from data.preparation.prepare import estimates, kept_frames, plans, prepare
 from data.reading.clip_frames import clip_frames
-from data.reading.video import decode_video
 from data.stores.forms import FORMS, open_store
 from data.stores.manifest import Manifest
 from data.stores.shards import shard_name
 from data.synthetic.dataset import write_video
 from tests.unit.data.encoded import index_of, listed, moving, write_frames
+
+from ..encoded import decode_video
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ import pytest
 from data.errors import VideoError
 from data.index.records import FlowFiles
 from data.reading.clip_frames import clip_frames
-from data.reading.video import decode_video
 from data.scanning.measure import Measurements, measure_all, measure_clip
 from data.synthetic.dataset import write_video
 from tests.unit.data.encoded import listed, moving, write_database, write_frames
+
+from ..encoded import decode_video
 
 FRAMES = moving(12, 20, 30)
 

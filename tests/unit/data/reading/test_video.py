@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from data.errors import VideoError
 from data.reading.images import encode_jpeg
-from data.reading.video import decode_frames, decode_video, inspect_video, measure_video, scaled_size
+from data.reading.video import decode_frames, inspect_video, measure_video, scaled_size
 from data.synthetic.dataset import write_video
 from tests.unit.data.encoded import moving
+
+from ..encoded import decode_video
 
 KNOWN = {
     "v_SoccerJuggling_g23_c01.avi": (240, 320, 240),

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from data import DatasetError, InvalidSpecError, make_demo_dataset
-from data.reading.video import decode_video, measure_video
+from data.reading.video import measure_video
 from data.seeding import generator
 from data.synthetic import motion
 from data.synthetic.dataset import DemoClip, DemoSettings, demo_clips, held_out_groups, render_clip
 from data.synthetic.motion import MOTIONS, Scene, background_texture, render
+
+from ..encoded import decode_video
 
 SMALL: dict[str, Any] = {"groups": 3, "clips_per_group": 1, "frames": 6, "size": (32, 24)}
 
