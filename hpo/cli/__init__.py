@@ -13,7 +13,7 @@ except SetupError:
     pass  # another package shadows one of ours: `main` says so, and the commands could not even be imported
 else:
     # Importing these modules adds their commands: each registers itself with the root in `app`.
-    from . import (  # noqa: F401
+    from . import (  # noqa: F401 - for their effect
         database,
         dataset_index,
         datasets,

@@ -1,4 +1,4 @@
-"""The store and the settling of studies serve a kind of task that they do not know."""
+"""The store and the end of studies serve a kind of task that they do not know."""
 
 from __future__ import annotations
 
