@@ -15,11 +15,11 @@ import torch
 
 from hpo.optimizer.cube import value_at
 from hpo.spec import AnyParameter, CategoricalParameter, IntParameter, OrdinalParameter
-from hpo.trial import Params, ParamValue
+from hpo.trial import FailureKind, Params, ParamValue
 
 from ..problems import Values
 from ..study import spec_of
-from .method import Setting
+from .method import Origin, Setting
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -73,14 +73,22 @@ class AxMethod:
         with _quiet():
             self._client.complete_trial(trial, raw_data=dict(zip(names, values, strict=True)))
 
-    def stop(self, trial: int) -> None:
-        """Mark it stopped early."""
+    def stop(self, trial: int) -> bool:
+        """Return False, after marking it stopped early."""
         self._client.mark_trial_early_stopped(trial)
+        return False
 
-    def fail(self, trial: int) -> None:
+    def fail(self, trial: int, kind: FailureKind = FailureKind.OOM) -> None:
         """Complete the trial with the worst value seen, because Ax's model ignores failed trials."""
         worst = min if self._problem.signs[0] < 0 else max
         self.tell(trial, (worst((values[0] for values in self._finished), default=0.0),))
+
+    def origin(self, trial: int) -> Origin:
+        """Return that it comes from the Client's strategy, which is not asked for its node."""
+        return Origin(generator="ax", is_model=True)
+
+    def best(self) -> None:
+        """Return None: the best observed trial."""
 
     def _objective(self) -> str:
         signs = {"maximize": "", "minimize": "-"}

@@ -16,14 +16,19 @@ from .random_method import RandomMethod
 
 OURS: Final = "ours"
 STOPPING: Final[Mapping[str, Mapping[str, Any]]] = {
-    "asha": {"name": "asha", "min_epochs": 1, "reduction": 3},
+    "asha": {"name": "asha", "reduction": 3},
+    "median": {"name": "median"},
     "curves": {"name": "curves"},
     "curves+pause": {"name": "curves", "pause": True},
 }
 """The early-stopping sections of `ours+NAME`."""
 PRUNERS: Final = ("asha", "hyperband", "median")
+SIMPLE_RULES: Final = ("asha", "median")
+"""The rules that every optimizer is combined with where trials are stopped in a simulated service."""
 CHECKOUT: Final = Path(__file__).resolve().parents[3]
 _NOT_PROPOSING: Final = ("optuna_generator.py",)
+_MODEL_FREE: Final = ("optimizer/sobol.py", "optimizer/cube.py", "stopping/halving.py", "stopping/simple_rules.py")
+"""The files that determine a run without a model, under a simple rule."""
 
 
 def _optuna(setting: Setting, **options: Any) -> Method:
@@ -40,12 +45,16 @@ def _ax(setting: Setting) -> Method:
 
 _FACTORIES: Final[Mapping[str, Callable[[Setting], Method]]] = {
     "random": RandomMethod,
+    **{f"random+{rule}": partial(Ours, optimizer="random", stopping=STOPPING[rule]) for rule in SIMPLE_RULES},
+    "sobol": partial(Ours, optimizer="sobol"),
+    **{f"sobol+{rule}": partial(Ours, optimizer="sobol", stopping=STOPPING[rule]) for rule in SIMPLE_RULES},
     "nsga2": partial(_optuna, sampler="nsga2"),
     "tpe": partial(_optuna, sampler="tpe"),
     **{f"tpe+{pruner}": partial(_optuna, sampler="tpe", pruner=pruner) for pruner in PRUNERS},
     OURS: partial(Ours, optimizer="ax"),
     **{f"{OURS}+{name}": partial(Ours, optimizer="ax", stopping=rule) for name, rule in STOPPING.items()},
     "gp": partial(_optuna, sampler="gp"),
+    **{f"gp+{rule}": partial(_optuna, sampler="gp", pruner=rule) for rule in SIMPLE_RULES},
     "ax": _ax,
 }
 METHODS: Final = tuple(_FACTORIES)
@@ -65,6 +74,8 @@ def version_of(name: str) -> str:
         return _digest(_code(stopping=bool(rule)))
     if name == "random":
         return "1"
+    if base in ("random", "sobol"):
+        return _digest([CHECKOUT / "hpo" / file for file in _MODEL_FREE])
     package = "ax-platform" if name == "ax" else "optuna"
     return f"{package} {importlib.metadata.version(package)}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from hpo.trial import Params, ParamValue
+from hpo.trial import FailureKind, Params, ParamValue
 
 from ..problems import Problem, Values
 
@@ -17,6 +17,19 @@ class Setting:
     problem: Problem
     seed: int
     trials: int
+    min_epochs: int = 1
+    """No trial is stopped before it has done this many epochs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a trial comes from, and what the method predicted of its first objective at its end."""
+
+    generator: str
+    is_model: bool
+    """Whether the method chose it by what it had learned, rather than for its start."""
+    mean: float | None = None
+    sd: float | None = None
 
 
 class Method(Protocol):
@@ -42,10 +55,18 @@ class Method(Protocol):
         """Record the outcome of a finished trial."""
         ...
 
-    def stop(self, trial: int) -> None:
-        """Record that the trial was stopped or paused after `report` returned True."""
+    def stop(self, trial: int) -> bool:
+        """Return whether the trial is only paused, after recording that `report` returned True for it."""
         ...
 
-    def fail(self, trial: int) -> None:
-        """Record that the trial ran out of memory."""
+    def fail(self, trial: int, kind: FailureKind = FailureKind.OOM) -> None:
+        """Record that the trial failed."""
+        ...
+
+    def origin(self, trial: int) -> Origin:
+        """Return where the trial comes from."""
+        ...
+
+    def best(self) -> int | None:
+        """Return the trial that the method would export; None: the one with the best observed value."""
         ...

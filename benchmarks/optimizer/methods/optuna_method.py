@@ -2,7 +2,7 @@
 
 Ordinals are integers (their indices) for the Gaussian process and categories for the others: measured with both, TPE
 ends three times nearer to the optimum of `protein` with categories, and about as near on other problems. A trial that
-ran out of memory counts as completed with the worst value seen; left out, it would be proposed again and again.
+failed counts as completed with the worst value seen; left out, it would be proposed again and again.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from optuna.trial import Trial, TrialState
 
 from hpo.spec import AnyParameter, FloatParameter, IntParameter, OrdinalParameter
 from hpo.spec.parameters import matches
-from hpo.trial import Params, ParamValue
+from hpo.trial import FailureKind, Params, ParamValue
 
-from ..problems import Problem, Values
+from ..problems import Values
 from ..study import spec_of
-from .method import Setting
+from .method import Origin, Setting
 
 Sampler = Literal["tpe", "gp", "nsga2"]
 Pruner = Literal["none", "asha", "hyperband", "median"]
 REDUCTION: Final = 3
+STARTUP: Final = 10
+"""By default TPE and GPSampler draw at random until this many trials are finished."""
 
 
 class OptunaMethod:
@@ -36,6 +38,8 @@ class OptunaMethod:
     def __init__(self, setting: Setting, *, sampler: Sampler, pruner: Pruner = "none") -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._problem = setting.problem
+        self._name = sampler
+        self._modelled: set[int] = set()
         self._as_indices = sampler == "gp"
         self._space = {key: self._distribution(parameter) for key, parameter in setting.problem.space.items()}
         self._order = spec_of(setting.problem, trials=1).parameter_order
@@ -46,7 +50,7 @@ class OptunaMethod:
             self._study = optuna.create_study(
                 directions=[objective.direction for objective in setting.problem.objectives],
                 sampler=_sampler(sampler, setting),
-                pruner=_pruner(pruner, setting.problem),
+                pruner=_pruner(pruner, setting),
             )
 
     def attach(self, params: Params) -> int:
@@ -61,6 +65,7 @@ class OptunaMethod:
         """Return a new trial and its active parameters, of which parents are drawn first."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            finished = sum(found.state.is_finished() for found in self._study.get_trials(deepcopy=False))
             trial = self._study.ask()
             params: dict[str, ParamValue] = {}
             for key in self._order:
@@ -68,6 +73,8 @@ class OptunaMethod:
                 if matches(parameter.when, params):
                     params[key] = _suggest(trial, key, parameter, self._space[key])
         self._trials[trial.number] = trial
+        if finished >= STARTUP:
+            self._modelled.add(trial.number)
         return trial.number, {key: params[key] for key in self._problem.space if key in params}
 
     def report(self, trial: int, step: int, value: float) -> bool:
@@ -85,15 +92,23 @@ class OptunaMethod:
             warnings.simplefilter("ignore", ExperimentalWarning)
             self._study.tell(trial, list(values))
 
-    def stop(self, trial: int) -> None:
-        """Record that the trial was pruned."""
+    def stop(self, trial: int) -> bool:
+        """Return False, after recording that the trial was pruned."""
         self._study.tell(trial, state=TrialState.PRUNED)
+        return False
 
-    def fail(self, trial: int) -> None:
+    def fail(self, trial: int, kind: FailureKind = FailureKind.OOM) -> None:
         """Record the worst value seen, or 0 before the first."""
         seen = [values[0] for values in self._finished]
         worst = min if self._problem.signs[0] < 0 else max
         self._study.tell(trial, [worst(seen, default=0.0)])
+
+    def origin(self, trial: int) -> Origin:
+        """Return the sampler; its first draws are random."""
+        return Origin(generator=self._name, is_model=trial in self._modelled)
+
+    def best(self) -> None:
+        """Return None: the best observed trial."""
 
     def _distribution(self, parameter: AnyParameter) -> BaseDistribution:
         if isinstance(parameter, OrdinalParameter) and self._as_indices:
@@ -120,16 +135,17 @@ def _sampler(name: Sampler, setting: Setting) -> BaseSampler:
             return NSGAIISampler(seed=setting.seed, population_size=10)
 
 
-def _pruner(name: Pruner, problem: Problem) -> BasePruner:
+def _pruner(name: Pruner, setting: Setting) -> BasePruner:
+    least, epochs = setting.min_epochs, setting.problem.epochs
     match name:
         case "none":
             return NopPruner()
         case "asha":
-            return SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
+            return SuccessiveHalvingPruner(min_resource=least, reduction_factor=REDUCTION)
         case "hyperband":
-            return HyperbandPruner(min_resource=1, max_resource=problem.epochs, reduction_factor=REDUCTION)
+            return HyperbandPruner(min_resource=least, max_resource=epochs, reduction_factor=REDUCTION)
         case "median":
-            return MedianPruner()
+            return MedianPruner(n_warmup_steps=least - 1)
 
 
 def _suggest(trial: Trial, key: str, parameter: AnyParameter, distribution: BaseDistribution) -> ParamValue:

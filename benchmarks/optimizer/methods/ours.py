@@ -8,11 +8,11 @@ from typing import Any
 from hpo.optimizer import create_optimizer
 from hpo.optimizer.memory import USABLE_MEMORY_SHARE
 from hpo.results.outcome import MEMORY_METRIC
-from hpo.trial import Decision, FailureKind, Params, ParamValue
+from hpo.trial import Decision, FailureKind, Params, ParamValue, Suggestion
 
 from ..problems import Values
 from ..study import metrics_of, spec_of
-from .method import Setting
+from .method import Origin, Setting
 
 
 class Ours:
@@ -29,23 +29,27 @@ class Ours:
             trials=setting.trials,
             seed=setting.seed,
             optimizer={"name": optimizer, "seed": setting.seed},
-            early_stopping=stopping or {"name": "none"},
+            early_stopping=_section(stopping, setting),
             constraints=constraints,
         )
         self._optimizer = create_optimizer(self._spec)
+        self._origins: dict[int, Origin] = {}
         self._count = 0
         self._decision = Decision.CONTINUE
 
     def attach(self, params: Params) -> int:
         """Return the trial of a registered configuration."""
         self._optimizer.register(self._count, params)
+        self._origins[self._count] = Origin(generator="attached", is_model=False)
         self._count += 1
         return self._count - 1
 
     def ask(self) -> tuple[int, dict[str, ParamValue]]:
         """Return a new registered trial and its configuration."""
+        is_model = self._optimizer.uses_model
         (suggestion,) = self._optimizer.ask(1)
         self._optimizer.register(self._count, suggestion)
+        self._origins[self._count] = _origin(suggestion, is_model=is_model)
         self._count += 1
         return self._count - 1, dict(suggestion.params)
 
@@ -65,13 +69,39 @@ class Ours:
             metrics[MEMORY_METRIC] = memory_gib
         self._optimizer.tell(trial, metrics)
 
-    def stop(self, trial: int) -> None:
-        """Record that the trial is paused or stopped, by the last decision."""
-        if self._decision is Decision.PAUSE:
+    def stop(self, trial: int) -> bool:
+        """Return whether the trial is paused rather than stopped, by the last decision, after recording it."""
+        paused = self._decision is Decision.PAUSE
+        if paused:
             self._optimizer.pause(trial)
         else:
             self._optimizer.stop(trial)
+        return paused
 
-    def fail(self, trial: int) -> None:
-        """Record that the trial ran out of memory."""
-        self._optimizer.fail(trial, FailureKind.OOM)
+    def fail(self, trial: int, kind: FailureKind = FailureKind.OOM) -> None:
+        """Record that the trial failed."""
+        self._optimizer.fail(trial, kind)
+
+    def origin(self, trial: int) -> Origin:
+        """Return the generator and its prediction."""
+        return self._origins[trial]
+
+    def best(self) -> None:
+        """Return None: the best observed trial, as the service exports it."""
+
+
+def _section(stopping: Mapping[str, Any] | None, setting: Setting) -> Mapping[str, Any]:
+    """Return the early-stopping section of the spec."""
+    if stopping is None:
+        return {"name": "none"}
+    # The rule `curves` judges by itself how early it can.
+    return stopping if stopping["name"] == "curves" else {**stopping, "min_epochs": setting.min_epochs}
+
+
+def _origin(suggestion: Suggestion, *, is_model: bool) -> Origin:
+    return Origin(
+        generator=suggestion.generator,
+        is_model=is_model,
+        mean=suggestion.predicted_mean,
+        sd=suggestion.predicted_sd,
+    )

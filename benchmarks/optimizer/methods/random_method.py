@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from hpo.optimizer.cube import decode
-from hpo.trial import Params, ParamValue
+from hpo.trial import FailureKind, Params, ParamValue
 
 from ..problems import Values
 from ..study import generator, spec_of
-from .method import Setting
+from .method import Origin, Setting
 
 
 class RandomMethod:
@@ -38,8 +38,16 @@ class RandomMethod:
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
         """Do nothing: results are not used."""
 
-    def stop(self, trial: int) -> None:
+    def stop(self, trial: int) -> bool:
+        """Return False: results are not used."""
+        return False
+
+    def fail(self, trial: int, kind: FailureKind = FailureKind.OOM) -> None:
         """Do nothing: results are not used."""
 
-    def fail(self, trial: int) -> None:
-        """Do nothing: results are not used."""
+    def origin(self, trial: int) -> Origin:
+        """Return that it is a random draw."""
+        return Origin(generator="random", is_model=False)
+
+    def best(self) -> None:
+        """Return None: the best observed trial."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from . import analytic, fronts, tabular, yahpo
+from .demo import demo_problems
 from .mixint import mixint
 from .problem import Problem, ProblemError
 from .scramble import scrambled
@@ -39,6 +40,7 @@ _FACTORIES: Final[Mapping[str, Callable[[], Problem]]] = {
     "network_size": fronts.network_size,
     "protein_size": partial(tabular.hpolib_size, "protein_size", "protein_structure"),
     "nasbench201_latency": partial(tabular.nasbench201_latency, "nasbench201_latency", "cifar10"),
+    **demo_problems(),
 }
 _SURROGATES: Final[Mapping[str, Callable[[Path], Problem]]] = {
     **{f"lcbench_{task}": partial(yahpo.lcbench, f"lcbench_{task}", task) for task in yahpo.LCBENCH_TASKS},

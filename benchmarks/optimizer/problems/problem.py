@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from hpo.spec import AnyParameter, Objective
 from hpo.trial import Params
 
+from .training import Training
+
 Values = tuple[float, ...]
 """One value per objective, in the objectives' own directions."""
 
@@ -46,6 +48,8 @@ class Problem:
     epochs: int = 1
     curve: Callable[[Params], NDArray[np.float64]] | None = None
     """The first objective after each of `epochs` epochs; it ends with the truth."""
+    training: Callable[[Params, np.random.Generator], Training] | None = None
+    """Draws what one training reports, with its noise, its durations and its failure; its mean end is the truth."""
     memory_gib: Callable[[Params], float] | None = None
     capacity_gib: float | None = None
     """A configuration that needs more memory than this fails."""

@@ -14,6 +14,7 @@ from hpo.spec import AnyParameter, CategoricalParameter, FloatParameter, IntPara
 from hpo.trial import Params, ParamValue
 
 from .problem import Problem, Values
+from .training import Training
 
 Decode = Callable[[ParamValue], ParamValue]
 
@@ -51,6 +52,10 @@ def _through(problem: Problem, space: Mapping[str, AnyParameter], decoders: Mapp
         assert problem.curve is not None  # noqa: S101 - chosen below
         return problem.curve(back(params))
 
+    def training(params: Params, rng: np.random.Generator) -> Training:
+        assert problem.training is not None  # noqa: S101 - chosen below
+        return problem.training(back(params), rng)
+
     def memory(params: Params) -> float:
         assert problem.memory_gib is not None  # noqa: S101 - chosen below
         return problem.memory_gib(back(params))
@@ -61,6 +66,7 @@ def _through(problem: Problem, space: Mapping[str, AnyParameter], decoders: Mapp
         truth=truth,
         noise=None if problem.noise is None else noise,
         curve=None if problem.curve is None else curve,
+        training=None if problem.training is None else training,
         memory_gib=None if problem.memory_gib is None else memory,
     )
 

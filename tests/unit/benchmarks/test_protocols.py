@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from benchmarks.optimizer import protocols
-from benchmarks.optimizer.methods import Setting, make_method
+from benchmarks.optimizer.methods import Origin, Setting, make_method
 from benchmarks.optimizer.problems import Problem, Values, load_problem
 from benchmarks.optimizer.problems.problem import ACCURACY
 from benchmarks.optimizer.protocols import MEMORY_START, asynchronous, fidelity, memory, sequential
 from benchmarks.optimizer.study import START, spec_of, start_of
 from hpo.spec import FloatParameter
-from hpo.trial import Params, ParamValue
+from hpo.trial import FailureKind, Params, ParamValue
 
 EPOCHS = 10
 
@@ -46,11 +46,18 @@ class Script:
     def tell(self, trial: int, values: Values, memory_gib: float | None = None) -> None:
         self.events.append(("tell", trial, values, memory_gib))
 
-    def stop(self, trial: int) -> None:
+    def stop(self, trial: int) -> bool:
         self.events.append(("stop", trial))
+        return False
 
-    def fail(self, trial: int) -> None:
-        self.events.append(("fail", trial))
+    def fail(self, trial: int, kind: FailureKind = FailureKind.OOM) -> None:
+        self.events.append(("fail", trial, kind))
+
+    def origin(self, trial: int) -> Origin:
+        return Origin(generator="script", is_model=True)
+
+    def best(self) -> None:
+        return None
 
 
 @pytest.fixture
@@ -127,8 +134,9 @@ def test_a_paused_trial_resumes_and_costs_only_the_remaining_epochs(monkeypatch:
             self.events.append(("report", trial, step))
             return step == 4
 
-        def stop(self, trial: int) -> None:
+        def stop(self, trial: int) -> bool:
             self.waiting = trial
+            return True
 
         def promoted(self) -> int | None:
             return self.waiting if self.count > 1 else None
