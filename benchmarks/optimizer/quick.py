@@ -67,14 +67,14 @@ def _summary(method: str, rows: Sequence[dict[str, Any]], start: int, seconds: f
     counts = [len(row["trials"]) for row in rows]
     epochs = [row["epochs"] for row in rows]
     return (
-        f"{method:<17} {_mean([np.mean([trial[4] for trial in run]) for run in later])}  {_mean(exported)}"
+        f"{method:<17} {_mean([float(np.mean([trial[4] for trial in run])) for run in later])}  {_mean(exported)}"
         f" {np.mean([trial[4] <= CHANCE + 0.02 for trial in trials]):9.2f}  {walls[0] / max(walls[1], 1):.2f}"
         f"  {beyond:>11}  {np.std(z) if len(z) else math.nan:6.2f}  {np.mean(counts):6.1f}  {np.mean(epochs):6.1f}"
         f"  {seconds / len(rows):6.1f}"
     )
 
 
-def _mean(values: Sequence[float | np.floating[Any]]) -> str:
+def _mean(values: Sequence[float]) -> str:
     error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return f"{np.mean(values):.3f} ± {error:.3f}"
 
