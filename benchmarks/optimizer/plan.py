@@ -7,19 +7,34 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .latency import COUNTS
-from .methods import METHODS, OURS, PRUNERS, STOPPING
-from .protocols import PROBLEMS_OF
+from .methods import BRIDGED, METHODS, OURS, PRUNERS, SIMPLE_RULES
+from .protocols import PROBLEMS_OF, TRAININGS
 from .rows import Run
 
+FIDELITY_RULES: Final = ("asha", "curves", "curves+pause")
+SERVICE: Final = (
+    *(f"{base}{rule}" for base in ("random", "sobol", "tpe", "gp") for rule in ("", *(f"+{r}" for r in SIMPLE_RULES))),
+    *BRIDGED,
+    OURS,
+    *(f"{OURS}+{rule}" for rule in (*SIMPLE_RULES, "curves")),
+)
+"""The methods of the simulated service."""
 METHODS_OF: Final[Mapping[str, Sequence[str]]] = {
     "sequential": ("random", "tpe", OURS, "gp", "ax"),
     "asynchronous": ("random", "tpe", OURS, "gp"),
-    "fidelity": ("tpe", *(f"tpe+{pruner}" for pruner in PRUNERS), *(f"{OURS}+{name}" for name in STOPPING)),
+    "fidelity": (
+        "tpe",
+        *(f"tpe+{pruner}" for pruner in PRUNERS),
+        *(f"{OURS}+{name}" for name in FIDELITY_RULES),
+    ),
     "memory": ("random", "tpe", OURS, "gp", "ax"),
     "hypervolume": ("random", "nsga2", "tpe", OURS, "gp", "ax"),
+    **{f"service{trainings}": SERVICE for trainings in TRAININGS},
+    "service20x4": ("sobol+asha", "tpe+asha", "gp+asha", f"{OURS}+asha"),
+    "failing": ("sobol", "tpe", OURS),
 }
 SEEDS: Final = 20
-SEEDS_OF: Final[Mapping[str, int]] = {"gp": 8, "ax": 6}
+SEEDS_OF: Final[Mapping[str, int]] = {"gp": 8, "ax": 6, "gp+asha": 10, "gp+median": 10, **dict.fromkeys(BRIDGED, 10)}
 """Fewer seeds for methods that take minutes per run."""
 
 

@@ -5,6 +5,9 @@
     fidelity      epoch by epoch, a pruner may stop or pause    {trials: [epochs, final truth, completed], epochs}
     memory        trials may run out of memory                  {truths (null: out of memory), oom_after_start}
     hypervolume   two objectives                                {losses}
+    service12, service20, service40    asynchronous workers with early stopping, by epochs (see `service`)
+    service20x4   the same with four workers
+    failing       one trial after the other, in a space of which a third fails (see `service`)
     latency       CPU time of ask and tell (see `latency`)      {seconds}
 
 `truths` are the mean outcomes of the configurations that were tried; `values` are the noisy outcomes that the method
@@ -17,12 +20,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from hpo.trial import Params
 
 from .methods import Method, Setting, make_method
-from .problems import FRONTS, LCBENCH, SINGLE, Problem, Values
+from .problems import DEMOS, FAILING, FRONTS, LCBENCH, SINGLE, Problem, Values
+from .service import as_row, simulate
 from .study import generator, start_of
 
 WORKERS: Final = 8
@@ -33,6 +38,9 @@ ASYNCHRONOUS_TRIALS: Final = 50
 FRONT_TRIALS: Final = 60
 FULL_TRIALS: Final = 60
 """The fidelity protocol spends the epochs of this many full-length trials."""
+TRAININGS: Final = (12, 20, 40)
+"""The budgets of the simulated service, in trainings' worth of epochs."""
+FAILING_TRIALS: Final = 30
 MEMORY_START: Final = 12
 MEMORY_ASKED: Final = 32
 _DURATION_SPREAD: Final = 0.5
@@ -148,6 +156,16 @@ def hypervolume_run(problem: Problem, method_name: str, seed: int, trials: int) 
     return {"losses": [[_short(value) for value in row] for row in problem.losses(found["truths"]).tolist()]}
 
 
+def service(problem: Problem, method_name: str, seed: int, trials: int, *, workers: int = 2) -> dict[str, Any]:
+    """Return a run of the simulated service with the epochs of `trials` trainings."""
+    return as_row(simulate(problem, method_name, seed, workers=workers, trainings=trials))
+
+
+def failing(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
+    """Return a run of the simulated service with one worker and `trials` trials, of which some fail."""
+    return as_row(simulate(problem, method_name, seed, workers=1, trials=trials))
+
+
 def _begun(method: Method, start: Sequence[Params], trials: int) -> Any:
     """Yield the trials of the start, then those that the method proposes; each begins only when it is needed."""
     for place in range(trials):
@@ -178,6 +196,9 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
     "fidelity": fidelity,
     "memory": memory,
     "hypervolume": hypervolume_run,
+    **{f"service{trainings}": service for trainings in TRAININGS},
+    "service20x4": partial(service, workers=4),
+    "failing": failing,
 }
 PROBLEMS_OF: Final[Mapping[str, Sequence[str]]] = {
     "sequential": SINGLE,
@@ -185,7 +206,20 @@ PROBLEMS_OF: Final[Mapping[str, Sequence[str]]] = {
     "fidelity": LCBENCH,
     "memory": ("memory",),
     "hypervolume": FRONTS,
+    **{f"service{trainings}": DEMOS for trainings in TRAININGS},
+    "service20x4": DEMOS,
+    "failing": FAILING,
     "latency": ("mixed10",),
+}
+
+
+_TRIALS: Final[Mapping[str, int]] = {
+    "asynchronous": ASYNCHRONOUS_TRIALS,
+    "fidelity": FULL_TRIALS,
+    "hypervolume": FRONT_TRIALS,
+    **{f"service{trainings}": trainings for trainings in TRAININGS},
+    "service20x4": 20,
+    "failing": FAILING_TRIALS,
 }
 
 
@@ -195,4 +229,4 @@ def trials_of(protocol: str, method: str) -> int:
         return SLOW_TRIALS if method == "ax" else SEQUENTIAL_TRIALS
     if protocol == "memory":
         return MEMORY_START + MEMORY_ASKED
-    return {"asynchronous": ASYNCHRONOUS_TRIALS, "fidelity": FULL_TRIALS, "hypervolume": FRONT_TRIALS}[protocol]
+    return _TRIALS[protocol]

@@ -88,8 +88,6 @@ class Event:
     what: str
     trial: int
     epoch: int
-    busy: int
-    """Workers that train after it."""
 
 
 @dataclass(kw_only=True)
@@ -139,7 +137,7 @@ class Simulation:
         if not self._affords(self.problem.epochs - trial.epochs):
             return None
         trial.state = "running"
-        self._note("resumes", trial, busy=len(self._queue) + 1)
+        self._note("resumes", trial)
         return trial.number
 
     def _begun(self) -> int | None:
@@ -155,7 +153,7 @@ class Simulation:
             truth=self.problem.true(params)[0], began=self.now,
         )  # fmt: skip
         self.trials.append(trial)
-        self._note("begins", trial, busy=len(self._queue) + 1)
+        self._note("begins", trial)
         return number
 
     def _affords(self, epochs: int) -> bool:
@@ -175,7 +173,7 @@ class Simulation:
             return
         trial.epochs += 1
         self.spent += 1
-        self._note("reports", trial, busy=len(self._queue) + 1)
+        self._note("reports", trial)
         value = trial.training.values[trial.epochs - 1]
         stopped = self.method.report(trial.id, trial.epochs, value)
         if trial.epochs == self.problem.epochs:
@@ -195,7 +193,7 @@ class Simulation:
                 # A method that promotes trials later pauses them instead.
                 state = "paused" if self.method.stop(trial.id) else "stopped"
         trial.state, trial.ended = state, self.now
-        self._note(state, trial, busy=len(self._queue))
+        self._note(state, trial)
 
     def exported(self) -> int | None:
         """Return the number of the trial that would be exported; None before the first has an outcome."""
@@ -207,8 +205,8 @@ class Simulation:
         shown = completed or [trial for trial in self.trials if trial.state == "stopped"]
         return min(shown, key=lambda trial: sign * (trial.observed or 0.0)).number if shown else None
 
-    def _note(self, what: str, trial: Trial, *, busy: int) -> None:
-        self.events.append(Event(self.now, what, trial.number, trial.epochs, busy))
+    def _note(self, what: str, trial: Trial) -> None:
+        self.events.append(Event(self.now, what, trial.number, trial.epochs))
 
 
 def simulate(

@@ -1,12 +1,14 @@
 """The optimizers under test: ours and its peers."""
 
-from .catalogue import METHODS, OURS, PRUNERS, STOPPING, commit, make_method, version_of
+from .catalogue import BRIDGED, METHODS, OURS, PRUNERS, SIMPLE_RULES, STOPPING, commit, make_method, version_of
 from .method import Method, Origin, Setting
 
 __all__ = [
+    "BRIDGED",
     "METHODS",
     "OURS",
     "PRUNERS",
+    "SIMPLE_RULES",
     "STOPPING",
     "Method",
     "Origin",

@@ -25,6 +25,8 @@ STOPPING: Final[Mapping[str, Mapping[str, Any]]] = {
 PRUNERS: Final = ("asha", "hyperband", "median")
 SIMPLE_RULES: Final = ("asha", "median")
 """The rules that every optimizer is combined with where trials are stopped in a simulated service."""
+BRIDGED: Final[Mapping[str, str]] = {"cqr": "syne-tune", "smac": "smac"}
+"""The peers in an environment of their own, and their packages in `peers.txt`."""
 CHECKOUT: Final = Path(__file__).resolve().parents[3]
 _NOT_PROPOSING: Final = ("optuna_generator.py",)
 _MODEL_FREE: Final = ("optimizer/sobol.py", "optimizer/cube.py", "stopping/halving.py", "stopping/simple_rules.py")
@@ -35,6 +37,12 @@ def _optuna(setting: Setting, **options: Any) -> Method:
     from .optuna_method import OptunaMethod
 
     return OptunaMethod(setting, **options)
+
+
+def _bridged(setting: Setting, **options: Any) -> Method:
+    from .bridged import Bridged
+
+    return Bridged(setting, **options)
 
 
 def _ax(setting: Setting) -> Method:
@@ -51,6 +59,8 @@ _FACTORIES: Final[Mapping[str, Callable[[Setting], Method]]] = {
     "nsga2": partial(_optuna, sampler="nsga2"),
     "tpe": partial(_optuna, sampler="tpe"),
     **{f"tpe+{pruner}": partial(_optuna, sampler="tpe", pruner=pruner) for pruner in PRUNERS},
+    "cqr": partial(_bridged, peer="cqr"),
+    "smac": partial(_bridged, peer="smac"),
     OURS: partial(Ours, optimizer="ax"),
     **{f"{OURS}+{name}": partial(Ours, optimizer="ax", stopping=rule) for name, rule in STOPPING.items()},
     "gp": partial(_optuna, sampler="gp"),
@@ -76,6 +86,8 @@ def version_of(name: str) -> str:
         return "1"
     if base in ("random", "sobol"):
         return _digest([CHECKOUT / "hpo" / file for file in _MODEL_FREE])
+    if name in BRIDGED:
+        return _pinned(BRIDGED[name])
     package = "ax-platform" if name == "ax" else "optuna"
     return f"{package} {importlib.metadata.version(package)}"
 
@@ -100,6 +112,12 @@ def _digest(files: Sequence[Path]) -> str:
     for path in sorted(files):
         found.update(f"{path.relative_to(CHECKOUT)}\0".encode() + path.read_bytes())
     return found.hexdigest()[:8]
+
+
+def _pinned(package: str) -> str:
+    """Return a package and its version in `peers.txt`."""
+    lines = (CHECKOUT / "benchmarks" / "optimizer" / "peers.txt").read_text().splitlines()
+    return next(line.replace("==", " ") for line in lines if line.startswith(f"{package}=="))
 
 
 def _git(*arguments: str) -> str:

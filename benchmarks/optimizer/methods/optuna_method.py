@@ -145,7 +145,7 @@ def _pruner(name: Pruner, setting: Setting) -> BasePruner:
         case "hyperband":
             return HyperbandPruner(min_resource=least, max_resource=epochs, reduction_factor=REDUCTION)
         case "median":
-            return MedianPruner(n_warmup_steps=least - 1)
+            return MedianPruner(n_warmup_steps=least)
 
 
 def _suggest(trial: Trial, key: str, parameter: AnyParameter, distribution: BaseDistribution) -> ParamValue:

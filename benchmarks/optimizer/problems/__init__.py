@@ -1,9 +1,11 @@
 """The problems and their catalogue."""
 
-from .catalogue import FRONTS, LCBENCH, NAMES, SHARED_DATA, SINGLE, load_problem
+from .catalogue import DEMOS, FAILING, FRONTS, LCBENCH, NAMES, SHARED_DATA, SINGLE, load_problem
 from .problem import Problem, ProblemError, ProblemMissing, Values
 
 __all__ = [
+    "DEMOS",
+    "FAILING",
     "FRONTS",
     "LCBENCH",
     "NAMES",

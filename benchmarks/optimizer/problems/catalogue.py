@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from hpo.trial import FailureKind
+
 from . import analytic, fronts, tabular, yahpo
-from .demo import demo_problems
+from .demo import NOISES, demo_problems, failing_name, noisy_name
 from .mixint import mixint
 from .problem import Problem, ProblemError
 from .scramble import scrambled
@@ -23,6 +25,10 @@ SINGLE: Final = ("hartmann6", "levy5", *TABLES, *LCBENCH, "xgboost", *MIXINT, "c
 """The problems of the sequential and the asynchronous protocol."""
 FRONTS: Final = ("branin_currin", "dtlz2", "network_size", "protein_size", "nasbench201_latency")
 """The problems with two objectives."""
+DEMOS: Final = tuple(noisy_name(noise) for noise in NOISES)
+"""The closed form of the demo, by noise."""
+FAILING: Final = tuple(failing_name(kind) for kind in FailureKind)
+"""The closed form of the demo with a third of the space that fails, by kind of failure."""
 
 _FACTORIES: Final[Mapping[str, Callable[[], Problem]]] = {
     "hartmann6": analytic.hartmann6,
