@@ -12,8 +12,9 @@ import numpy as np
 from .bootstrap import Estimate, interval, weights
 from .figures import Figure, all_figures
 from .methods import METHODS
-from .problems import LCBENCH, SINGLE
+from .problems import DEMOS, LCBENCH, SINGLE, TRAINED
 from .rows import Rows, newest
+from .service_figures import exported_table, service_figures
 from .traces import Results, Score
 
 if TYPE_CHECKING:
@@ -40,6 +41,14 @@ def write_report(rows: Rows, folder: Path, *, scramble: int | None = None, score
             "Mean regret (0 = optimum, 1 = median random configuration) after 25 / 50 / 100 trials in sequence:",
             "",
             regret_table(results),
+            "",
+            "## The simulated service",
+            "",
+            figure_table(service_figures(results)),
+            "",
+            "Mean regret of the exported configuration after 12/20/40 trainings' worth of epochs (seeds):",
+            "",
+            exported_table(results, (*TRAINED, *DEMOS)),
             "",
         ]
     )

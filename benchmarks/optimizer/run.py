@@ -27,16 +27,21 @@ def run(selection: Selection, *, rows: Rows, data: Path, keep_old: bool = False,
     done = {(row.run, row.version) for row in rows.read()}
     known = {found for found, _ in done}
     problems: dict[str, Problem | None] = {}
+    missing: set[str] = set()
     failures = begun = 0
     for planned_run in planned(selection):
         present = planned_run in known if keep_old else (planned_run, version_of(planned_run.method)) in done
         problem = None if present else _problem(planned_run, problems, data)
-        if present or problem is None:
+        if present or problem is None or planned_run.method in missing:
             continue
         if begun == limit:
             return failures
         begun += 1
-        failures += not _do_run(planned_run, problem, rows)
+        try:
+            failures += not _do_run(planned_run, problem, rows)
+        except ProblemMissing as error:
+            print(f"left out: {planned_run.method}: {error}", file=sys.stderr)
+            missing.add(planned_run.method)
     if limit is None or begun < limit:
         _measure_times(selection, rows, data)
     return failures
@@ -47,6 +52,8 @@ def _do_run(planned_run: Run, problem: Problem, rows: Rows) -> bool:
     started = time.process_time()
     try:
         found = PROTOCOLS[planned_run.protocol](problem, planned_run.method, planned_run.seed, trials)
+    except ProblemMissing:
+        raise
     except Exception as error:
         # A peer's library may raise any error; one failed run must not end all others.
         print(f"failed: {_label(planned_run)}: {type(error).__name__}: {error}", file=sys.stderr)

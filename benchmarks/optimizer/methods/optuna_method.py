@@ -8,6 +8,7 @@ failed counts as completed with the worst value seen; left out, it would be prop
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import optuna
@@ -24,6 +25,13 @@ from hpo.trial import FailureKind, Params, ParamValue
 from ..problems import Values
 from ..study import spec_of
 from .method import Origin, Setting
+
+_COUNTED: Final[Mapping[str, tuple[TrialState, ...]]] = {
+    "gp": (TrialState.COMPLETE,),
+    "nsga2": (TrialState.COMPLETE,),
+    "tpe": (TrialState.COMPLETE, TrialState.PRUNED),
+}
+"""The trials that a sampler learns from."""
 
 Sampler = Literal["tpe", "gp", "nsga2"]
 Pruner = Literal["none", "asha", "hyperband", "median"]
@@ -65,7 +73,7 @@ class OptunaMethod:
         """Return a new trial and its active parameters, of which parents are drawn first."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            finished = sum(found.state.is_finished() for found in self._study.get_trials(deepcopy=False))
+            finished = len(self._study.get_trials(deepcopy=False, states=_COUNTED[self._name]))
             trial = self._study.ask()
             params: dict[str, ParamValue] = {}
             for key in self._order:

@@ -1,6 +1,6 @@
 """The problems and their catalogue."""
 
-from .catalogue import DEMOS, FAILING, FRONTS, LCBENCH, NAMES, SHARED_DATA, SINGLE, load_problem
+from .catalogue import DEMOS, FAILING, FRONTS, LCBENCH, NAMES, SHARED_DATA, SINGLE, TRAINED, load_problem
 from .problem import Problem, ProblemError, ProblemMissing, Values
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "NAMES",
     "SHARED_DATA",
     "SINGLE",
+    "TRAINED",
     "Problem",
     "ProblemError",
     "ProblemMissing",

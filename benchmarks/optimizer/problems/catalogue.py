@@ -25,6 +25,8 @@ SINGLE: Final = ("hartmann6", "levy5", *TABLES, *LCBENCH, "xgboost", *MIXINT, "c
 """The problems of the sequential and the asynchronous protocol."""
 FRONTS: Final = ("branin_currin", "dtlz2", "network_size", "protein_size", "nasbench201_latency")
 """The problems with two objectives."""
+TRAINED: Final = ("trained_motion", "trained_people", "trained_appearance")
+"""The tables of real trainings."""
 DEMOS: Final = tuple(noisy_name(noise) for noise in NOISES)
 """The closed form of the demo, by noise."""
 FAILING: Final = tuple(failing_name(kind) for kind in FailureKind)

@@ -68,3 +68,13 @@ def test_times_are_taken_of_all_selected_methods_in_one_process(
     assert found["tpe"].data["seconds"] > found["random"].data["seconds"]
     assert run(asked, rows=rows, data=tmp_path) == 0
     assert len(rows.read()) == 2
+
+
+def test_peers_that_are_not_installed_are_left_out_and_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.optimizer.methods.bridged.PYTHON", tmp_path / "python")
+    chosen = ["--protocols", "service12", "--problems", "demo_00", "--methods", "cqr", "sobol", "--seeds", "0-1"]
+    assert main(["run", "--results", str(tmp_path), *chosen]) == 0
+    assert [row.run.method for row in Rows(tmp_path).read()] == ["sobol", "sobol"]
+    assert capsys.readouterr().err.count("left out: cqr") == 1
