@@ -1,4 +1,4 @@
-"""Command line: `python -m benchmarks.optimizer run|report|pack|reference|list`."""
+"""Command line: `python -m benchmarks.optimizer run|report|pack|reference|quick|list`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .methods import METHODS
 from .plan import METHODS_OF, Selection
 from .problems import NAMES, SHARED_DATA, ProblemMissing, load_problem
 from .protocols import PROBLEMS_OF
+from .quick import add_options, quick
 from .reference import compute_reference, save_reference
 from .rows import RESULTS, Rows
 from .run import run
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\n".join(Rows(asked.results).pack()) or "nothing to pack")
         case "reference":
             return _references(asked)
+        case "quick":
+            quick(asked)
         case "list":
             for protocol, problems in PROBLEMS_OF.items():
                 print(f"{protocol}: {', '.join(problems)}\n    by {', '.join(METHODS_OF.get(protocol, METHODS))}")
@@ -81,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     pack = commands.add_parser("pack", help="move new rows into the compressed files that git holds")
     reference = commands.add_parser("reference", help="compute references.json anew")
+    fast = commands.add_parser("quick", help="do a few runs of the simulated service and print a summary")
+    fast.add_argument("--seeds", type=_seeds, default=range(10), help="such as 0-19 or 0,3,5")
+    add_options(fast)
     commands.add_parser("list", help="list protocols, problems and methods")
     for command in (runs, report, pack):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the rows")

@@ -1,19 +1,14 @@
 """A few runs of the simulated service, in parallel, with a summary on the console and no rows.
 
-    python -m benchmarks.optimizer.quick --problem demo --noise .04 --seeds 0-9 --methods ax+asha sobol+asha tpe+asha
+    python -m benchmarks.optimizer quick --problem demo --noise .04 --seeds 0-9 --methods ax+asha sobol+asha tpe+asha
 
 `ax` means our optimizer. The first trials, 4 of 12, are left out of the means of proposals, for all methods alike.
 """
 
 from __future__ import annotations
 
-import os
-
-os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
-
 import argparse
 import math
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -29,21 +24,17 @@ from .problems.demo import CHANCE, noisy_name
 from .service import as_row, simulate
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the exit status after running the command line."""
-    asked = _parser().parse_args(arguments)
+def quick(asked: argparse.Namespace) -> None:
+    """Print a line for each method that was asked for."""
     name = noisy_name(asked.noise) if asked.problem == "demo" else asked.problem
-    first, _, last = asked.seeds.partition("-")
-    seeds = range(int(first), int(last or first) + 1)
     print(_HEAD)
     with ProcessPoolExecutor(asked.jobs) as pool:
         for method in asked.methods:
             started = time.perf_counter()
             ours = method.replace("ax", OURS) if method.partition("+")[0] == "ax" else method
             one = partial(_one, asked, name, ours)
-            rows = list(pool.map(one, seeds))
+            rows = list(pool.map(one, asked.seeds))
             print(_summary(method, rows, asked.start, time.perf_counter() - started), flush=True)
-    return 0
 
 
 def _one(asked: argparse.Namespace, name: str, method: str, seed: int) -> dict[str, Any]:
@@ -79,20 +70,18 @@ def _mean(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f} ± {error:.3f}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.optimizer.quick", description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `quick`, but for its seeds, which the command line reads as it does for runs."""
     parser.add_argument("--problem", default="demo", help="demo, or a problem with simulated trainings")
     parser.add_argument("--noise", type=float, default=0.04, choices=[0.0, 0.01, 0.02, 0.04], help="of demo")
-    parser.add_argument("--seeds", default="0-9", help="such as 0-9")
     parser.add_argument("--methods", nargs="+", default=["ax+asha", "sobol+asha"], metavar="METHOD")
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--trainings", type=int, help="also limit the epochs, to those of so many trainings")
     parser.add_argument("--start", type=int, default=4, help="leave out so many first trials")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--scramble", type=int)
-    parser.add_argument("--jobs", type=int, default=1)
-    return parser
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit("it is a command now: python -m benchmarks.optimizer quick ...")

@@ -78,3 +78,17 @@ def test_peers_that_are_not_installed_are_left_out_and_said_once(
     assert main(["run", "--results", str(tmp_path), *chosen]) == 0
     assert [row.run.method for row in Rows(tmp_path).read()] == ["sobol", "sobol"]
     assert capsys.readouterr().err.count("left out: cqr") == 1
+
+
+def test_the_quick_command_prints_a_summary_of_each_method(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["--noise", "0.0", "--seeds", "0-1", "--methods", "sobol+asha", "ax", "--trials", "5", "--start", "3"]
+    assert main(["quick", *chosen]) == 0
+    head, sobol, ours = capsys.readouterr().out.splitlines()
+    assert head.split()[0] == "method"
+    assert [line.split()[0] for line in (sobol, ours)] == ["sobol+asha", "ax"]
+    # Two trials of each run come after the first three, and ours are predicted.
+    assert "(4)" in ours
+    assert "(" not in sobol
+    # Only `ax` names another method here.
+    with pytest.raises(KeyError):
+        main(["quick", "--seeds", "0", "--methods", "axe"])
