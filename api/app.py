@@ -42,8 +42,8 @@ def create_app(
 ) -> FastAPI:
     """Make the application. It holds no state that another replica would miss.
 
-    `check_spec` finds, before a study is stored, what no worker could build; `fragments` knows what the space of a
-    spec may include by name.
+    `check_spec` adds the rules of models before a study is stored, and refuses what no worker could build; `fragments`
+    knows what the space of a spec may include by name.
     """
     state = ApiState(
         database=database,

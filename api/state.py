@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from hpo.errors import SpecIssue
 from hpo.service.fallback import Fallback
 from hpo.spec import Fragments, StudySpec
 from hpo.store import Database
@@ -16,7 +15,7 @@ from hpo.store import Database
 from .config import ApiConfig
 from .rate import RateLimiter
 
-SpecCheck = Callable[[StudySpec], Sequence[SpecIssue]]
+SpecCheck = Callable[[StudySpec], StudySpec]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +27,7 @@ class ApiState:
     fallback: Fallback
     logins: RateLimiter
     check_spec: SpecCheck | None = None
-    """Finds what no worker could build, before a study is stored."""
+    """Adds what models demand before a study is stored; raises SpecError for what no worker could build."""
     fragments: Fragments | None = None
     """Knows what `space.include` of a spec stands for."""
 

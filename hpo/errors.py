@@ -2,7 +2,7 @@
 
     HpoError
     ├── SpecError               the study spec is wrong; carries one SpecIssue per offending field
-    │   └── GuessError          a configuration that a person asks for is not in the space
+    │   └── GuessError          a configuration that a person asks for is not in the space, or breaks a rule
     ├── NotFoundError           no such study, trial or worker
     ├── ConflictError           the request does not fit the present state
     │   ├── StudyExistsError    a study of that name exists already
@@ -48,7 +48,7 @@ class SpecError(HpoError):
 
 
 class GuessError(SpecError):
-    """A guess does not fit the space of the study."""
+    """A guess does not fit the space or the rules of the study."""
 
 
 class NotFoundError(HpoError):

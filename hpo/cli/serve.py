@@ -124,13 +124,13 @@ def _application(settings: Settings, database: Database, url: str) -> FastAPI:
     from api.auth import bootstrap_admin_token, create_login_link, load_secret
     from api.config import ApiConfig
 
-    from .spec_check import check_models, search_fragment
+    from .spec_check import search_fragment, with_models
 
     key = load_secret(settings.home)
     bootstrap_admin_token(database, key, settings.token_file)
     link = create_login_link(database, key, url)
     out.print(f"API         {url}/docs\nDashboard   {link}   (logs in once)\nToken       {settings.token_file}")
-    return create_app(database, ApiConfig(key=key), check_spec=check_models, fragments=search_fragment)
+    return create_app(database, ApiConfig(key=key), check_spec=with_models, fragments=search_fragment)
 
 
 def _run_uvicorn(application: FastAPI, listener: socket.socket) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice, product
 from typing import Any
 
-from ..errors import NotFoundError, SpecIssue
+from ..errors import NotFoundError, SpecError, SpecIssue
 from ..spec import CategoricalParameter, Fragment, OrdinalParameter, StudySpec, TrainingConfig, VideoTask
-
-MAX_COMBINATIONS = 256
-"""Most combinations of the extremes of searched options that are tried before a model is reported as unbuildable."""
+from ..spec.contradictions import rule_issues
+from ..spec.rules import impossible, is_possible
+from .model_rules import demands, pinned, rulebook_of
 
 
 def search_fragment(name: str) -> Fragment:
@@ -30,7 +29,7 @@ def search_fragment(name: str) -> Fragment:
 def check_models(spec: StudySpec) -> Sequence[SpecIssue]:
     """Return what no worker could build: unknown models and options, and values that never fit together.
 
-    A spec passes if at least one combination fits; a trial that draws one of the others fails as invalid.
+    A spec passes if at least one combination fits; `with_models` keeps the others from being proposed.
     """
     from models import ModelError, model_info
 
@@ -51,6 +50,23 @@ def check_models(spec: StudySpec) -> Sequence[SpecIssue]:
     if not has_flow:
         issues.extend(_flow_missing(path, "flow clips need optical flow") for path in _flow_clips(spec))
     return issues
+
+
+def with_models(spec: StudySpec) -> StudySpec:
+    """Return the spec with the rules of its models, after checking it against the catalogue.
+
+    Raises:
+        SpecError: see `check_models`; or nothing keeps all rules, or an enqueued guess breaks one of a model.
+    """
+    if issues := check_models(spec):
+        raise SpecError(issues)
+    if not isinstance(spec.task, VideoTask):
+        return spec
+    texts = [demand.rule for model in _candidates(spec)[1] for demand in demands(spec, model)]
+    found = spec.model_copy(update={"model_rules": texts})
+    if issues := list(rule_issues(found)):
+        raise SpecError(issues)
+    return found
 
 
 def _flow_missing(path: str, need: str) -> SpecIssue:
@@ -113,26 +129,14 @@ def _only_for(spec: StudySpec, path: str) -> str:
 
 
 def _misfits(spec: StudySpec, model: str) -> list[SpecIssue]:
-    """Return one issue if every combination of the options and clips is refused."""
-    from models import InvalidClipError, ModelError, check_clip, model_info, resolve_hparams
-
-    options = _options(spec, model)
-    clip = TrainingConfig.from_flat({k: v for k, v in spec.task.base.items() if k.startswith("clip.")}).clip
-    frames = spec.space["clip.frames"].extremes if "clip.frames" in spec.space else (clip.frames,)
-    sizes = spec.space["clip.size"].extremes if "clip.size" in spec.space else (clip.size,)
-    combinations = product(frames, sizes, *(values for _, values in options.values()))
-    first: SpecIssue | None = None
-    for count, size, *values in islice(combinations, MAX_COMBINATIONS):
-        given = dict(zip(options, values, strict=True))
-        try:
-            resolve_hparams(model_info(model), given)
-            check_clip(model, frames=int(count), size=int(size), hparams=given)
-        except InvalidClipError as error:
-            where = "space" if {"clip.frames", "clip.size"} & set(spec.space) else "task.base"
-            first = first or SpecIssue(path=f"{where}.clip", message=str(error))
-        except ModelError as error:
-            path = next((path for path, _ in options.values()), "task.base.model")
-            first = first or SpecIssue(path=path, message=str(error))
-        else:
-            return []
-    return [first] if first else []
+    """Return one issue if no configuration of the study is one that the model can be built with."""
+    book = rulebook_of(spec, model)
+    if is_possible(book, pinned(spec, model)):
+        return []
+    place, _ = impossible(book, pinned(spec, model))
+    demand = list(demands(spec, model))[place]
+    shown = book.shown(book.rules[place], {})
+    message = f"{model}: {demand.words}, and nothing in this study does" + (f" ({shown})" if shown else "")
+    where = "space" if {"clip.frames", "clip.size"} & set(spec.space) else "task.base"
+    options = (path for path, _ in _options(spec, model).values())
+    return [SpecIssue(path=f"{where}.clip" if demand.is_of_clip else next(options, "task.base.model"), message=message)]

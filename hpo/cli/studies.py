@@ -10,11 +10,10 @@ import typer
 from rich.table import Table
 
 from ..client.http import Client
-from ..errors import SpecError
 from ..settings import Settings
 from ..spec import dump_spec, load_spec
 from .app import app, out, settings_of
-from .spec_check import check_models, search_fragment
+from .spec_check import search_fragment, with_models
 
 group = typer.Typer(no_args_is_help=True, help="Create and control studies.")
 app.add_typer(group, name="study")
@@ -36,9 +35,7 @@ def create(
 ) -> None:
     """Check a study spec and create the study."""
     spec = load_spec(spec_file, search_fragment)
-    issues = check_models(spec)
-    if issues:
-        raise SpecError(issues)
+    with_models(spec)
     with client_of(settings_of(context)) as client:
         study = client.create_study(dump_spec(spec))
     if as_json:

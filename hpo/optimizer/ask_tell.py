@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Final
@@ -19,6 +19,7 @@ from .cube import ParamsKey, key_of, varies
 from .generator import Completer, Generator, GeneratorError
 from .guess import completed, leaves_open
 from .history import History
+from .keeping import nearest_allowed
 from .memory import Fleet, MemoryModel, device_bytes_for, with_memory_limit
 from .prior import has_prior, prior_generator
 from .sobol import sobol_generator
@@ -125,7 +126,9 @@ class Optimizer:
     def _completed(self, history: History, guess: Params) -> Suggestion:
         if self.uses_model and leaves_open(self.spec, guess) and isinstance(self._generator, Completer):
             try:
-                return replace(self._generator.complete(history, guess), generator=ENQUEUED)
+                found = self._generator.complete(history, guess)
+                if self.spec.allows(found.params):
+                    return replace(found, generator=ENQUEUED)
             except GeneratorError as error:
                 logger.warning("study %s: %s; completing a guess from a Sobol sequence", self.spec.name, error)
         return completed(history, guess)
@@ -160,7 +163,7 @@ class Optimizer:
         best = [
             Suggestion(params=trial.params, generator=f"best of {trial.study}")
             for trial in best_of(history.spec, history.earlier)
-            if key_of(trial.params) not in history.taken
+            if key_of(trial.params) not in history.taken and self.spec.allows(trial.params)
         ][:n]
         return [*best, *(self._startup.propose(history.extended(best), n - len(best)) if len(best) < n else [])]
 
@@ -171,13 +174,21 @@ class Optimizer:
     def _propose(self, history: History, n: int) -> list[Suggestion]:
         """Return proposals of the generator, or of the fallback when it fails, so that workers always get a trial."""
         try:
-            found = self._generator.propose(history, n)[:n]
+            found = self._kept(history, self._generator.propose(history, n)[:n])
             for suggestion in found:
                 self.spec.check_params(suggestion.params)
         except (GeneratorError, ValueError) as error:
             logger.warning("study %s: %s; proposing from a Sobol sequence instead", self.spec.name, error)
             found = []
         return found or self._fallback.propose(history, n)
+
+    def _kept(self, history: History, found: Sequence[Suggestion]) -> list[Suggestion]:
+        """Return the suggestions; where one breaks a rule, the nearest new configuration that keeps all."""
+        kept: list[Suggestion] = []
+        for suggestion in found:
+            taken = history.taken | {key_of(other.params) for other in kept}
+            kept.append(_moved(self.spec, suggestion, taken))
+        return kept
 
     # ---------------------------------------------------------------- learning
 
@@ -265,6 +276,14 @@ def _routed(memory: MemoryModel, suggestion: Suggestion) -> Suggestion:
     """Return the suggestion with the device memory that it is predicted to need."""
     demand = memory.predict_gib(suggestion.params)
     return suggestion if demand is None else replace(suggestion, required_memory_bytes=device_bytes_for(demand))
+
+
+def _moved(spec: StudySpec, suggestion: Suggestion, taken: Collection[ParamsKey]) -> Suggestion:
+    """Return the suggestion, or where it breaks a rule the nearest one that does not, without a prediction."""
+    if spec.allows(suggestion.params):
+        return suggestion
+    params = nearest_allowed(spec, suggestion.params, taken)
+    return suggestion if params is None else Suggestion(params=params, generator=suggestion.generator)
 
 
 def startup_trials(spec: StudySpec, *, earlier: int = 0) -> int:

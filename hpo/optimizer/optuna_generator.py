@@ -21,9 +21,10 @@ from ..trial import ParamValue, Suggestion, TrialState
 from .cube import ParamsKey, key_of
 from .generator import GeneratorError
 from .history import History, Observation
+from .keeping import nearest_allowed
 
 _MAX_REPEATED_DRAWS: Final = 10
-"""How often a sampler is asked again when its proposal is already known."""
+"""How often a sampler is asked again when its proposal is already known, or breaks a rule."""
 _POPULATION: Final = 20
 """Trials per generation of NSGA-II; with Optuna's 50 most studies would never leave the first generation."""
 
@@ -50,12 +51,19 @@ class OptunaGenerator:
             )
             study.add_trials(_trials(history, space))
             found: dict[ParamsKey, dict[str, ParamValue]] = {}
+            broken: dict[str, ParamValue] | None = None
             for _ in range(n + _MAX_REPEATED_DRAWS):
-                if len(found) == n:
+                # A Gaussian process would propose the same again.
+                if len(found) == n or (broken is not None and self.name == "gp"):
                     break
                 params = _draw(history.spec, study.ask(), space)
-                if key_of(params) not in history.taken:
+                if not history.spec.allows(params):
+                    broken = broken or params
+                elif key_of(params) not in history.taken:
                     found.setdefault(key_of(params), params)
+        if not found and broken is not None:
+            moved = nearest_allowed(history.spec, broken, history.taken)
+            found = {} if moved is None else {key_of(moved): moved}
         if not found:
             draws = n + _MAX_REPEATED_DRAWS
             raise GeneratorError(f"the {self.name} sampler found no new configuration in {draws} draws")

@@ -7,15 +7,14 @@ other choice by a fixed factor. The confidences have the meaning they have in Ne
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Final
 
-from ..spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, StudySpec
+from ..spec import AnyParameter, CategoricalParameter, StudySpec
 from ..spec.parameters import Prior
+from ..spec.values import unit_of, value_at
 from ..trial import ParamValue
-from .cube import coordinate_of, grid_index, grid_size, value_at
 from .sobol import PointGenerator, sobol_points
 
 SPREADS: Final = {"low": 0.5, "medium": 0.25, "high": 0.125}
@@ -52,7 +51,7 @@ def _quantile(parameter: AnyParameter, prior: Prior, u: float) -> float:
     """Return the coordinate below which the probability of the belief is `u`."""
     if isinstance(parameter, CategoricalParameter):
         return _share(parameter.choices.index(prior.center), len(parameter.choices), WEIGHTS[prior.confidence], u)
-    normal = NormalDist(_unit(parameter, prior.center), SPREADS[prior.confidence])
+    normal = NormalDist(unit_of(parameter, prior.center), SPREADS[prior.confidence])
     low, high = normal.cdf(0.0), normal.cdf(1.0)
     return min(max(normal.inv_cdf(low + u * (high - low)), 0.0), _LARGEST_COORDINATE)
 
@@ -66,15 +65,3 @@ def _share(centre: int, count: int, weight: float, u: float) -> float:
             return (place + 0.5) / count
         left -= width
     return (count - 0.5) / count
-
-
-def _unit(parameter: AnyParameter, value: ParamValue) -> float:
-    """Return the middle of the coordinates that `value_at` maps to a value."""
-    if isinstance(parameter, CategoricalParameter | OrdinalParameter):
-        return (parameter.choices.index(value) + 0.5) / len(parameter.choices)
-    if isinstance(parameter, IntParameter) and parameter.log:
-        low, high = math.log(parameter.low - 0.5), math.log(parameter.high + 0.5)
-        return (math.log(float(value)) - low) / (high - low)
-    if isinstance(parameter, FloatParameter) and parameter.step is None:
-        return coordinate_of(parameter, float(value))
-    return (grid_index(parameter, value) + 0.5) / grid_size(parameter)

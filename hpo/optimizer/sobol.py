@@ -7,6 +7,7 @@ points.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -16,7 +17,9 @@ from ..arrays import Array
 from ..spec import StudySpec
 from ..trial import ParamValue, Suggestion
 from .cube import ParamsKey, decode, key_of
+from .generator import GeneratorError
 from .history import History
+from .keeping import example_at
 
 UnitPoints = Callable[[int, int, int], Array]
 """Maps (dimensions, seed, exponent) to 2**exponent points of the unit cube; a larger exponent only adds points."""
@@ -43,9 +46,10 @@ def _uniform(spec: StudySpec, place: int, point: Sequence[float]) -> dict[str, P
 
 
 class PointGenerator:
-    """Proposes the points of a sequence in order, without those already tried.
+    """Proposes the points of a sequence in order, without those already tried and those that break a rule.
 
-    Once all configurations of a finite space were tried, they are repeated.
+    Where too few of them keep the rules, the others follow, with allowed values for what the rules mention. Once all
+    configurations of a finite space were tried, they are repeated.
     """
 
     def __init__(self, name: str, points: UnitPoints, decode: Decode = _uniform) -> None:
@@ -54,7 +58,11 @@ class PointGenerator:
         self._decode = decode
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Return the next `n` points, always exactly `n`; repeated configurations come last."""
+        """Return the next `n` points, always exactly `n`; repeated configurations come last.
+
+        Raises:
+            GeneratorError: no configuration was found that keeps the rules.
+        """
         keys = [key_of(record.params) for record in history.records]
         return self.walk(history.spec, keys, n, failed=history.failed)
 
@@ -65,13 +73,16 @@ class PointGenerator:
         counts = Counter(taken)
         seen: dict[ParamsKey, dict[str, ParamValue]] = {}
         found: list[dict[str, ParamValue]] = []
-        for params in self._sequence(spec, len(counts) + n):
+        wanted = len(counts) + n
+        for params in itertools.chain(self._kept(spec, wanted), self._moved(spec, wanted)):
             if len(found) == n:
                 break
             key = key_of(params)
             if key not in seen and key not in counts:
                 found.append(params)
             seen.setdefault(key, params)
+        if not seen:
+            raise GeneratorError("no configuration was found that keeps all rules of the study")
         counts.update(map(key_of, found))
         while len(found) < n:
             params = min(seen.values(), key=lambda params: (key_of(params) in failed, counts[key_of(params)]))
@@ -79,15 +90,29 @@ class PointGenerator:
             found.append(params)
         return [Suggestion(params=params, generator=self.name) for params in found]
 
-    def _sequence(self, spec: StudySpec, wanted: int) -> Iterator[dict[str, ParamValue]]:
-        """Yield configurations in order: enough for `wanted` different ones unless the space has too few."""
+    def _kept(self, spec: StudySpec, wanted: int) -> Iterator[dict[str, ParamValue]]:
+        """Yield the configurations of the sequence that keep the rules."""
+        book = spec.rulebook
+        return (params for _, _, params in self._sequence(spec, wanted) if book.allows(params))
+
+    def _moved(self, spec: StudySpec, wanted: int) -> Iterator[dict[str, ParamValue]]:
+        """Yield those that do not, with allowed values in the place of what the rules mention."""
+        book = spec.rulebook
+        if not book.rules:
+            return
+        for place, point, params in self._sequence(spec, wanted):
+            if not book.allows(params) and (moved := example_at(spec, place, point, params)) is not None:
+                yield moved
+
+    def _sequence(self, spec: StudySpec, wanted: int) -> Iterator[tuple[int, Sequence[float], dict[str, ParamValue]]]:
+        """Yield index, point and configuration: enough for `wanted` different ones unless the space has too few."""
         exponent = max(wanted - 1, 1).bit_length()
         last = max(exponent + 3, 10)
         start = 0
         while exponent <= last:
             points = self._points(len(spec.space), spec.optimizer.seed, exponent)
-            for place, point in enumerate(points[start:], start):
-                yield self._decode(spec, place, point.tolist())
+            for place, point in enumerate(points[start:].tolist(), start):
+                yield place, point, self._decode(spec, place, point)
             start, exponent = len(points), exponent + 1
 
 

@@ -8,16 +8,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..errors import SpecIssue
+from .guesses import broken_by
+from .rules import impossible, is_possible, said
 from .study import StudySpec, ThresholdStopping
 
 
 def contradictions(spec: StudySpec) -> Iterator[SpecIssue]:
     """Yield an issue for each."""
     yield from _bounds(spec)
+    yield from rule_issues(spec)
     for path, metric, value in _levels(spec):
         if value is not None and spec.task.reported_metrics[metric].is_share and not 0 <= value <= 1:
             message = f"{value:g} is out of reach: {metric} is a share from 0 to 1, so 90 % is 0.9"
             yield SpecIssue(path=path, message=message)
+
+
+def rule_issues(spec: StudySpec) -> Iterator[SpecIssue]:
+    """Yield an issue if no configuration was found that keeps all rules, else one for each guess that breaks one."""
+    book = spec.rulebook
+    if not book.rules:
+        return
+    if not is_possible(book):
+        place, needed = impossible(book)
+        text, others = book.rules[place].text, " and ".join(f"`{book.rules[other].text}`" for other in needed)
+        tried = said(book.of([book.rules[other] for other in [*needed, place]]))
+        why = f"no configuration keeps the rule `{text}`" + (f" together with {others}" if others else "")
+        yield SpecIssue(path=_written(spec, place), message=f"{why} ({tried}); widen the space, or change the rule")
+        return
+    for place, guess in enumerate(spec.optimizer.enqueue):
+        for message in broken_by(book, guess):
+            yield SpecIssue(path=f"optimizer.enqueue[{place}]", message=message)
+
+
+def _written(spec: StudySpec, place: int) -> str:
+    own = len(spec.rules)
+    return f"rules[{place}]" if place < own else f"model_rules[{place - own}]"
 
 
 def _bounds(spec: StudySpec) -> Iterator[SpecIssue]:

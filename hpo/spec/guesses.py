@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from ..trial import Params, ParamValue
 from .parameters import AnyParameter, FloatParameter, IntParameter
+from .rules import Rulebook, impossible, is_possible
 
 
 def problems_of(space: Mapping[str, AnyParameter], guess: Params) -> Iterator[tuple[str, str]]:
@@ -25,6 +26,24 @@ def problems_of(space: Mapping[str, AnyParameter], guess: Params) -> Iterator[tu
             yield key, not_in_space(space[key], value)
         else:
             yield from ((key, sentence) for sentence in _unmet(space[key].when, guess))
+
+
+def broken_by(book: Rulebook, guess: Params) -> Iterator[str]:
+    """Yield a sentence if a guess that lies in the space breaks a rule, or leaves no way to keep all rules."""
+    open_keys = [key for key in book.keys if key not in guess and _may_exist(book.space[key], guess)]
+    broken = [rule for rule in book.broken_all(guess) if not set(open_keys) & set(rule.names)]
+    if broken:
+        yield f"this guess {book.sentence(broken[0], guess)}; change one of the two"
+    elif open_keys and not is_possible(book, guess):
+        place, needed = impossible(book, guess)
+        rules = [book.rules[other] for other in (*needed, place)]
+        left = " and ".join(key for key in open_keys if any(key in rule.names for rule in rules))
+        texts = " and ".join(f"`{rule.text}`" for rule in rules)
+        yield f"with this guess no {left} was found that keeps {texts}; change one of them"
+
+
+def _may_exist(parameter: AnyParameter, guess: Params) -> bool:
+    return all(parent not in guess or guess[parent] in values for parent, values in parameter.when.items())
 
 
 def not_in_space(parameter: AnyParameter, value: object) -> str:

@@ -33,7 +33,9 @@ def parse_spec(raw: object, fragments: Fragments | None = None) -> StudySpec:
     if issues:
         raise SpecError(issues)
     try:
-        spec = StudySpec.model_validate(resolve_include(raw, fragments))
+        # What models demand follows from the rest of the spec: what an older copy of it says may not hold any more.
+        written = {key: value for key, value in raw.items() if key != "model_rules"}
+        spec = StudySpec.model_validate(resolve_include(written, fragments))
     except ValidationError as error:
         raise SpecError(issues_of(error)) from error
     if issues := list(contradictions(spec)):
@@ -81,8 +83,10 @@ def decode(text: str, *, source: str = "", form: Literal["yaml", "json"] = "yaml
 
 
 def dump_spec(spec: StudySpec) -> dict[str, Any]:
-    """Return the spec as JSON-ready data; `parse_spec` of it is an equal spec."""
-    return spec.model_dump(mode="json")
+    """Return the spec as JSON-ready data; `parse_spec` of it is an equal spec, without the rules of models."""
+    # Processes of earlier releases know neither field: they read all specs but those that have rules.
+    empty = {field for field in ("rules", "model_rules") if not getattr(spec, field)}
+    return spec.model_dump(mode="json", exclude=empty)
 
 
 class _SpecLoader(yaml.SafeLoader):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from itertools import repeat
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
@@ -14,9 +15,11 @@ from ..trial import Params, ParamValue
 from .guesses import not_in_space, problems_of
 from .optimizer import NAME_PATTERN, OptimizerConfig
 from .parameters import AnyParameter, CategoricalParameter, OrdinalParameter, Strict, matches
+from .rules import Rulebook, RuleError, located, read_rule
 from .tasks import AnyTask
 from .tasks.task import Direction
 
+MOST_RULES: Final = 32
 Location = tuple[str | int, ...]
 Problem = tuple[Location, str]
 """Where a spec is wrong, and a sentence about it."""
@@ -176,12 +179,15 @@ class RetryConfig(Strict):
     attempts: Annotated[StrictInt, Field(ge=0, le=100)] = 3
 
 
+RuleText = Annotated[str, Field(min_length=1)]
+
+
 class StudySpec(Strict):
     """A study: what is searched, for what, on what, and within which budget.
 
     Validation beyond single fields: every metric is one that trials of the task report, every key of `space` and
-    `task.base` is a setting of the task whose bounds hold for all values that can be drawn, and conditions refer to
-    choices that exist, without a cycle.
+    `task.base` is a setting of the task whose bounds hold for all values that can be drawn, conditions refer to
+    choices that exist, without a cycle, and rules to parameters and settings.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -189,6 +195,11 @@ class StudySpec(Strict):
     constraints: list[Constraint] = Field(default_factory=list)
     task: AnyTask
     space: Annotated[dict[str, AnyParameter], Field(min_length=1, max_length=100, json_schema_extra=_INCLUDE)]
+    rules: Annotated[list[RuleText], Field(max_length=MOST_RULES)] = Field(default_factory=list)
+    """What every configuration must keep, such as `clip.frames * batch_size <= 512` or `model.alpha divides
+    clip.frames`: comparisons of parameters of the space and settings of `task.base`."""
+    model_rules: list[RuleText] = Field(default_factory=list)
+    """What the models demand, in the same language; the service writes it when the study is created."""
     optimizer: OptimizerConfig = OptimizerConfig()
     early_stopping: EarlyStopping = NoStopping(name="none")
     budget: BudgetConfig
@@ -231,6 +242,7 @@ class StudySpec(Strict):
             yield from self._setting_problems(("space", key), key, zip(ends, parameter.extremes, strict=False))
             yield from self._condition_problems(key)
             yield from self._prior_problems(key)
+        yield from self._rule_problems()
         yield from self._optimizer_problems()
         if self.early_stopping.name not in ("none",):
             least = getattr(self.early_stopping, "min_epochs", 1)
@@ -275,6 +287,20 @@ class StudySpec(Strict):
         for place, guess in enumerate(self.optimizer.enqueue):
             for key, message in problems_of(self.space, guess):
                 yield ("optimizer", "enqueue", place, *([key] if key else [])), message
+
+    def _rule_problems(self) -> Iterator[Problem]:
+        written: list[Location] = [("rules", place) for place in range(len(self.rules))]
+        written += [("model_rules", place) for place in range(len(self.model_rules))]
+        unreadable = False
+        for location, text in zip(written, [*self.rules, *self.model_rules], strict=True):
+            try:
+                read_rule(text)
+            except RuleError as error:
+                unreadable = True
+                yield location, located(text, error)
+        if not unreadable and written:
+            for place, message in self.rulebook.problems(self._settings):
+                yield written[place], message
 
     def _prior_problems(self, key: str) -> Iterator[Problem]:
         prior = self.space[key].prior
@@ -323,6 +349,29 @@ class StudySpec(Strict):
         return seen
 
     @property
+    def rulebook(self) -> Rulebook:
+        """The rules of the study and of its models, over its space and settings."""
+        sources, book = self._first_rulebook
+        # A copy with changes (`model_copy`) also copies what was computed for the original.
+        is_unchanged = all(was is now for was, now in zip(sources, self._sources, strict=True))
+        return book if is_unchanged else self._new_rulebook()
+
+    @cached_property
+    def _first_rulebook(self) -> tuple[tuple[object, ...], Rulebook]:
+        return self._sources, self._new_rulebook()
+
+    @property
+    def _sources(self) -> tuple[object, ...]:
+        return self.rules, self.model_rules, self.space, self.task
+
+    def _new_rulebook(self) -> Rulebook:
+        return Rulebook([*self.rules, *self.model_rules], self.space, self._settings, self.parameter_order)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {**self.task.defaults(), **self.task.base}
+
+    @property
     def parameter_order(self) -> list[str]:
         """The names of the space, parents before the parameters that depend on them."""
         return sorted(self.space, key=lambda key: (len(self._ancestors(key)), list(self.space).index(key)))
@@ -335,11 +384,15 @@ class StudySpec(Strict):
                 kept[key] = params[key]
         return {key: kept[key] for key in self.space if key in kept}
 
+    def allows(self, params: Params) -> bool:
+        """Return whether a point of the space keeps all rules."""
+        return self.rulebook.allows(params)
+
     def check_params(self, params: Params) -> None:
-        """Check that `params` is one point of the space: every active parameter present and in its range.
+        """Check that `params` is one point of the space: every active parameter in its range, and all rules kept.
 
         Raises:
-            ValueError: names the parameter and what is wrong with it.
+            ValueError: names the parameter and what is wrong with it, or the rule.
         """
         for key in self.parameter_order:
             if not matches(self.space[key].when, dict(params)):
@@ -352,6 +405,9 @@ class StudySpec(Strict):
         unknown = set(params) - set(self.space)
         if unknown:
             raise ValueError(f"not in the space: {', '.join(sorted(unknown))}")
+        broken = self.rulebook.broken(params)
+        if broken is not None:
+            raise ValueError(f"the configuration {self.rulebook.sentence(broken, params)}")
 
     def trial_config(self, params: Params, *, number: int) -> dict[str, Any]:
         """Return the complete flat configuration of trial `number`: base and `params` joined, as the task does it.

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select, update
 
 from ..errors import ConflictError, GuessError, SpecIssue
 from ..spec import StudySpec
-from ..spec.guesses import problems_of
+from ..spec.guesses import broken_by, problems_of
 from ..trial import ENQUEUED, Params, StudyState, TrialState
 from . import events
 from .study_row import StudyRow, get
@@ -21,7 +21,7 @@ def enqueue(connection: Connection, name: str, guesses: Sequence[Params], *, act
 
     Raises:
         NotFoundError: there is no such study.
-        GuessError: a guess is not in the space.
+        GuessError: a guess is not in the space, or breaks a rule.
         ConflictError: the study has ended, or its budget has no room for them.
     """
     lock(connection, name)
@@ -45,11 +45,12 @@ def enqueue(connection: Connection, name: str, guesses: Sequence[Params], *, act
 
 
 def _check(spec: StudySpec, guesses: Sequence[Params]) -> None:
-    issues = [
-        SpecIssue(path=f"guesses[{place}]" + (f".{key}" if key else ""), message=message)
-        for place, guess in enumerate(guesses)
-        for key, message in problems_of(spec.space, guess)
-    ]
+    issues: list[SpecIssue] = []
+    for place, guess in enumerate(guesses):
+        outside = list(problems_of(spec.space, guess))
+        found = outside or [("", message) for message in broken_by(spec.rulebook, guess)]
+        for key, message in found:
+            issues.append(SpecIssue(path=f"guesses[{place}]" + (f".{key}" if key else ""), message=message))
     if issues:
         raise GuessError(issues)
 

@@ -20,6 +20,8 @@ from .gp import Conditioned, Process
 from .improvement import cells, is_dominated, log_gain, log_probability
 from .space import Space
 
+BROKEN = -1e30
+"""Below every log improvement, and finite, so that differences of values stay numbers."""
 _REFERENCE_MARGIN = 0.1
 """Distance of the reference point below the worst values of the front, as a share of the front's range."""
 _MAX_VALUES_AT_ONCE = 2**23
@@ -50,12 +52,23 @@ class Acquisition:
         self._lower, self._upper = self._incumbents()
 
     def values(self, rows: Array) -> Array:
-        """Return the log expected improvement at rows (n, dimensions): (n,)."""
-        return self._in_parts(rows, with_gradient=False)[0]
+        """Return the log expected improvement at rows (n, dimensions): (n,); `BROKEN` where a rule is broken."""
+        kept = self._space.allows(rows)
+        found = np.full(len(rows), BROKEN)
+        if kept.any():
+            found[kept] = self._in_parts(rows[kept], with_gradient=False)[0]
+        return found
 
     def __call__(self, rows: Array) -> tuple[Array, Array]:
-        """Return the log expected improvement at rows (n, dimensions), and its gradient in their coordinates."""
-        return self._in_parts(rows, with_gradient=True)
+        """Return the log expected improvement at rows (n, dimensions), and its gradient in their coordinates.
+
+        Where a rule is broken it is `BROKEN` without a slope, so that a search never moves there.
+        """
+        kept = self._space.allows(rows)
+        found, gradient = np.full(len(rows), BROKEN), np.zeros(rows.shape)
+        if kept.any():
+            found[kept], gradient[kept] = self._in_parts(rows[kept], with_gradient=True)
+        return found, gradient
 
     def _in_parts(self, rows: Array, *, with_gradient: bool) -> tuple[Array, Array]:
         most = max(_MAX_VALUES_AT_ONCE // math.prod(self._lower.shape[:3]), 1)

@@ -31,6 +31,7 @@ def complete(
     fixed = given(space, values)
     for place in np.flatnonzero(fixed):
         rows[:, place] = space.axes[place].coordinate(values[space.axes[place].key])
+    rows = space.with_allowed(rows, values)
     scores = acquisition.values(rows)
     starts = rows[np.argsort(-scores, kind="stable")[:ASCENT_STARTS]]
     reached, there = ascend(acquisition, starts, space.is_continuous & ~fixed & space.active(starts))

@@ -60,7 +60,7 @@ class BayesGenerator:
         if not space.axes:
             raise GeneratorError("no parameter of this space has more than one value")
         count = size(history.spec, limit=_ENUMERATE_UP_TO_ROWS)
-        left = n if count is None else count - len(history.taken)
+        left = n if count is None else count - sum(history.spec.allows(dict(key)) for key in history.taken)
         if left <= 0:
             raise GeneratorError("every configuration of this space has been tried")
         try:
@@ -156,7 +156,7 @@ class _Plan:
         return np.log([self._cost(self._space.decode(row)) for row in rows])
 
     def _is_new(self, row: Array) -> bool:
-        return key_of(self._space.decode(row)) not in self._taken
+        return key_of(self._space.decode(row)) not in self._taken and bool(self._space.allows(row[None])[0])
 
 
 def _finite_or_none(found: Array) -> float | None:

@@ -54,7 +54,7 @@ def search(
     """
     rng = np.random.default_rng(seed)
     cloud = space.from_unit(sobol_points(space.dimensions, int(rng.integers(2**31)), CLOUD_EXPONENT))
-    rows = np.concatenate([cloud, _around(space, centres, rng)])
+    rows = np.concatenate([space.with_allowed(cloud), _around(space, centres, rng)])
     values = acquisition.values(rows) - price(rows)
     starts = _distinct(rows, values)
     starts, values_there = _improve(space, acquisition, starts)
@@ -73,11 +73,12 @@ def best_of(acquisition: Acquisition, rows: Array, *, price: Price = free) -> Ar
 
 
 def every_row(space: Space) -> Array:
-    """Return one row for every configuration of a finite space."""
+    """Return one row for every configuration of a finite space that keeps the rules."""
     rows = np.array(list(itertools.product(*(axis.coordinates for axis in space.axes))), dtype=float)
     shown = np.where(space.active(rows), rows, -1.0)
     _, first = np.unique(shown, axis=0, return_index=True)
-    return np.asarray(rows[np.sort(first)])
+    different = rows[np.sort(first)]
+    return np.asarray(different[space.allows(different)])
 
 
 # ---------------------------------------------------------------- candidates

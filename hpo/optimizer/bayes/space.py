@@ -18,6 +18,7 @@ of the Lost Architecture").
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ import numpy as np
 
 from ...arrays import Array, Indices, Mask
 from ...spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, StudySpec
+from ...spec.rules import allowed, examples
 from ...trial import Params, ParamValue
 from ..cube import coordinate_of, grid_index, grid_size, grid_value, value_at, varies
 
@@ -176,6 +178,39 @@ class Space:
                 holds = np.isin(self.axes[parent].place(rows[:, parent]), values)
                 found[:, place] &= holds & found[:, parent]
         return found
+
+    # ---------------------------------------------------------------- rules
+
+    def allows(self, rows: Array) -> Mask:
+        """Return which rows keep the rules of the study: (rows,)."""
+        book = self._spec.rulebook
+        if not book.rules:
+            return np.ones(len(rows), dtype=bool)
+        axes = {axis.key: place for place, axis in enumerate(self.axes)}
+        columns = [
+            [self.axes[axes[key]].value(u) for u in rows[:, axes[key]].tolist()]
+            if key in axes
+            else [self._fixed[key]] * len(rows)
+            for key in book.keys
+        ]
+        return np.array(book.allows_columns(columns), dtype=bool)
+
+    def with_allowed(self, rows: Array, given: Params | None = None) -> Array:
+        """Return the rows; those that break a rule get allowed values in turn for what the rules mention.
+
+        The values in `given` stay. Where nothing is allowed with them, all rows stay as they are.
+        """
+        broken = np.flatnonzero(~self.allows(rows))
+        if not len(broken):
+            return rows
+        book = self._spec.rulebook
+        known = list(itertools.islice(allowed(book, given), len(broken))) if given else examples(book)
+        rows = rows.copy()
+        for place, values in zip(broken, itertools.cycle(known), strict=False):
+            for column, axis in enumerate(self.axes):
+                if axis.key in values:
+                    rows[place, column] = axis.coordinate(values[axis.key])
+        return rows
 
     # ---------------------------------------------------------------- the embedding
 

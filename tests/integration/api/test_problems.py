@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import httpx
 import pytest
 
 from api.problems import EXPLANATIONS, KINDS
 from hpo import errors
-from hpo.errors import SpecIssue
 from hpo.spec import StudySpec
 from hpo.store import Database
 
@@ -76,7 +74,7 @@ def test_every_error_of_ours_has_a_kind_and_the_first_match_is_the_most_special(
 
 
 def test_a_failure_of_ours_shows_an_id_that_the_log_knows(database: Database, caplog: pytest.LogCaptureFixture) -> None:
-    def broken(_: StudySpec) -> Sequence[SpecIssue]:
+    def broken(_: StudySpec) -> StudySpec:
         raise RuntimeError("the secret of the house")
 
     with serving(database, check_spec=broken) as service, service.http() as http, caplog.at_level(logging.ERROR):

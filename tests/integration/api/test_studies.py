@@ -9,8 +9,8 @@ import httpx
 import pytest
 import yaml
 
-from hpo.cli.spec_check import check_models, search_fragment
-from hpo.errors import SpecIssue
+from hpo.cli.spec_check import search_fragment, with_models
+from hpo.errors import SpecError, SpecIssue
 from hpo.spec import StudySpec, parse_spec
 from hpo.store import Database, studies
 
@@ -122,8 +122,8 @@ def test_a_name_is_taken_once(http: httpx.Client) -> None:
 
 
 def test_the_check_of_the_composition_root_is_asked_before_anything_is_stored(database: Database) -> None:
-    def check(found: StudySpec) -> list[SpecIssue]:
-        return [SpecIssue(path="task.base.model", message=f"no worker of {found.name} has it")]
+    def check(found: StudySpec) -> StudySpec:
+        raise SpecError([SpecIssue(path="task.base.model", message=f"no worker of {found.name} has it")])
 
     with serving(database, check_spec=check) as service, service.http() as http:
         answer = http.post("/v1/studies", json=spec())
@@ -134,7 +134,7 @@ def test_the_check_of_the_composition_root_is_asked_before_anything_is_stored(da
 
 def test_what_a_space_includes_is_stored_written_out(database: Database) -> None:
     wanted = spec(space={"include": "swin3d_t", "dropout": {"type": "float", "low": 0.0, "high": 0.1}})
-    with serving(database, check_spec=check_models, fragments=search_fragment) as service, service.http() as http:
+    with serving(database, check_spec=with_models, fragments=search_fragment) as service, service.http() as http:
         assert http.post("/v1/studies", json=wanted).status_code == 201
         stored = http.get("/v1/studies/demo").json()["spec"]
         unknown = http.post("/v1/studies", json=spec(name="other", space={"include": ["swin3d_t", "r3d_19"]}))
