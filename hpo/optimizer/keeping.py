@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from ..spec import StudySpec
-from ..spec.rules import examples, nearest
+from ..spec.rules import examples, near, nearest
 from ..spec.values import value_at
 from ..trial import Params, ParamValue
 from .cube import ParamsKey, key_of
@@ -25,16 +25,17 @@ def nearest_allowed(spec: StudySpec, params: Params, taken: Collection[ParamsKey
     return first
 
 
-def example_at(spec: StudySpec, place: int, point: Sequence[float], params: Params) -> dict[str, ParamValue] | None:
-    """Return `params` with allowed values, the `place`-th of a list, for what the rules mention.
+def point_allowed(spec: StudySpec, place: int, point: Sequence[float]) -> dict[str, ParamValue] | None:
+    """Return the configuration of a `point` of the unit cube, with allowed values for what the rules mention.
 
-    `point` of the unit cube has the values of the parameters that exist only now. None where nothing is allowed.
+    They are near the point's own where such are found, else the `place`-th of a list. None where nothing is allowed.
     """
-    known = examples(spec.rulebook)
-    if not known:
-        return None
     drawn = {key: value_at(parameter, u) for (key, parameter), u in zip(spec.space.items(), point, strict=True)}
-    return _with(spec, {**drawn, **params}, known[place % len(known)])
+    values = near(spec.rulebook, drawn)
+    if values is None:
+        known = examples(spec.rulebook)
+        values = known[place % len(known)] if known else None
+    return None if values is None else _with(spec, drawn, values)
 
 
 def _with(spec: StudySpec, params: Params, values: Params) -> dict[str, ParamValue]:

@@ -15,11 +15,12 @@ import numpy as np
 
 from ..arrays import Array
 from ..spec import StudySpec
+from ..spec.rules import examples
 from ..trial import ParamValue, Suggestion
 from .cube import ParamsKey, decode, key_of
 from .generator import GeneratorError
 from .history import History
-from .keeping import example_at
+from .keeping import point_allowed
 
 UnitPoints = Callable[[int, int, int], Array]
 """Maps (dimensions, seed, exponent) to 2**exponent points of the unit cube; a larger exponent only adds points."""
@@ -98,10 +99,10 @@ class PointGenerator:
     def _moved(self, spec: StudySpec, wanted: int) -> Iterator[dict[str, ParamValue]]:
         """Yield those that do not, with allowed values in the place of what the rules mention."""
         book = spec.rulebook
-        if not book.rules:
+        if not book.rules or not examples(book):
             return
         for place, point, params in self._sequence(spec, wanted):
-            if not book.allows(params) and (moved := example_at(spec, place, point, params)) is not None:
+            if not book.allows(params) and (moved := point_allowed(spec, place, point)) is not None:
                 yield moved
 
     def _sequence(self, spec: StudySpec, wanted: int) -> Iterator[tuple[int, Sequence[float], dict[str, ParamValue]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .allowed import allowed, examples, impossible, is_possible, nearest, said
+from .allowed import allowed, examples, impossible, is_possible, near, nearest, said
 from .rule import Rule, located, read_rule
 from .rulebook import Rulebook
 from .text import MOST_CHARACTERS, RuleError
@@ -17,6 +17,7 @@ __all__ = [
     "impossible",
     "is_possible",
     "located",
+    "near",
     "nearest",
     "read_rule",
     "said",

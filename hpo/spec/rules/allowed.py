@@ -27,7 +27,9 @@ MOST_EXAMPLES: Final = 2**11
 _MOST_CORNERS: Final = 2**10
 _DESCENTS: Final = 24
 _ENOUGH: Final = 64
-"""With fewer allowed points than this, a descent looks for more."""
+"""With fewer allowed points than this, descents look for more: first from those that come nearest."""
+_MORE_DESCENTS: Final = 64
+"""From points anywhere, where the first descents have shown that there is something to find."""
 _ROUNDS: Final = 60
 _MOST_CHOICES_TRIED: Final = 64
 _STEPS: Final = tuple(0.5 * 0.25**power for power in range(24))
@@ -88,16 +90,27 @@ def impossible(book: Rulebook, fixed: Params | None = None) -> tuple[int, list[i
     return last, needed
 
 
+def near(book: Rulebook, params: Params) -> Values | None:
+    """Return allowed values of the parameters of `book.keys` close to `params`; None where a descent finds none."""
+    present = ((key, params[key]) for key in book.keys if key in params)
+    return _near(book, tuple(present))
+
+
+@lru_cache(maxsize=4096)
+def _near(book: Rulebook, present: tuple[tuple[str, ParamValue], ...]) -> Values | None:
+    middle = {key: value_at(book.space[key], 0.5) for key in book.keys}
+    found = book.active(_descent(book, {**middle, **dict(present)}, {}))
+    return found if book.allows(found) else None
+
+
 def nearest(book: Rulebook, params: Params) -> Iterator[Values]:
     """Yield allowed values of the parameters of `book.keys`, the nearest to `params` first.
 
     They are the `examples`, moved closer, and what a descent from `params` itself finds.
     """
     wanted = book.active(params)
-    middle = {key: value_at(book.space[key], 0.5) for key in book.keys}
-    start = book.active(_descent(book, {**middle, **wanted}, {}))
-    found = [start] if book.allows(start) else []
-    found += examples(book)
+    start = near(book, params)
+    found = [*([] if start is None else [start]), *examples(book)]
     distance = partial(_distance, book, wanted)
     closest = heapq.nsmallest(_DESCENTS, found, key=distance)
     yield from sorted((_towards(book, values, wanted) for values in closest), key=distance)
@@ -119,8 +132,7 @@ def _tried(book: Rulebook, fixed: Values) -> Iterator[Values]:
     best: list[tuple[float, int, Values]] = []
     found = 0
     for place in range(SPREAD_POINTS):
-        point = _spread_point(place, len(free))
-        values = {**fixed, **{key: value_at(book.space[key], u) for key, u in zip(free, point, strict=True)}}
+        values = {**fixed, **_values_at(book, free, place)}
         active = book.active(values)
         yield active
         if book.allows(active):
@@ -133,7 +145,11 @@ def _tried(book: Rulebook, fixed: Values) -> Iterator[Values]:
     for place in range(min(total, _MOST_CORNERS)):
         yield book.active({**fixed, **_combination(lists, (place * _stride(total)) % total)})
     if found < _ENOUGH:
-        yield from (book.active(_descent(book, values, fixed)) for _, _, values in sorted(best, reverse=True))
+        ends = [book.active(_descent(book, values, fixed)) for _, _, values in sorted(best, reverse=True)]
+        yield from ends
+        if any(map(book.allows, ends)):
+            starts = ({**fixed, **_values_at(book, free, place)} for place in range(_MORE_DESCENTS))
+            yield from (book.active(_descent(book, values, fixed)) for values in starts)
 
 
 def _count(book: Rulebook, fixed: Params) -> int | None:
@@ -159,10 +175,11 @@ def _stride(total: int) -> int:
     return stride
 
 
-def _spread_point(place: int, dimensions: int) -> list[float]:
-    """Return a point of the additive recurrence with the generalised golden section (Roberts, 2018, "R sequence")."""
-    ratio = _ratio(dimensions)
-    return [(0.5 + (place + 1) * ratio ** -(axis + 1)) % 1.0 for axis in range(dimensions)]
+def _values_at(book: Rulebook, keys: Sequence[str], place: int) -> Values:
+    """Return the values at a point of the additive recurrence with the generalised golden section (Roberts, 2018)."""
+    ratio = _ratio(len(keys))
+    units = ((0.5 + (place + 1) * ratio ** -(axis + 1)) % 1.0 for axis in range(len(keys)))
+    return {key: value_at(book.space[key], u) for key, u in zip(keys, units, strict=True)}
 
 
 @cache
