@@ -24,24 +24,33 @@ def scrambled(problem: Problem, seed: int) -> Problem:
 
     Logarithmic ranges are reflected in the logarithm. Optimum and median do not change.
     """
-    rng = np.random.default_rng([seed, *problem.name.encode()])
-    space: dict[str, AnyParameter] = {}
+    space, back = scrambled_space(problem.space, problem.name, seed)
+    return _through(problem, space, back)
+
+
+def scrambled_space(
+    space: Mapping[str, AnyParameter], name: str, seed: int
+) -> tuple[dict[str, AnyParameter], Callable[[Params], dict[str, ParamValue]]]:
+    """Return the changed space of the problem `name`, and the function that maps its configurations back."""
+    rng = np.random.default_rng([seed, *name.encode()])
+    changed: dict[str, AnyParameter] = {}
     decoders: dict[str, Decode] = {}
     labels: dict[str, Mapping[Any, Any]] = {}
-    for key, parameter in problem.space.items():
-        space[key], decoders[key], labels[key] = _scramble(parameter, rng)
     for key, parameter in space.items():
+        changed[key], decoders[key], labels[key] = _scramble(parameter, rng)
+    for key, parameter in changed.items():
         when = {
             parent: [labels[parent].get(value, value) for value in values] for parent, values in parameter.when.items()
         }
-        space[key] = parameter.model_copy(update={"when": when})
-    return _through(problem, space, decoders)
+        changed[key] = parameter.model_copy(update={"when": when})
 
-
-def _through(problem: Problem, space: Mapping[str, AnyParameter], decoders: Mapping[str, Decode]) -> Problem:
     def back(params: Params) -> dict[str, ParamValue]:
         return {key: decoders[key](value) for key, value in params.items()}
 
+    return changed, back
+
+
+def _through(problem: Problem, space: Mapping[str, AnyParameter], back: Callable[[Params], Params]) -> Problem:
     def truth(many: Sequence[Params]) -> NDArray[np.float64]:
         return problem.truth([back(params) for params in many])
 

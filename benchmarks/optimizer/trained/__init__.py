@@ -1,0 +1,1 @@
+"""Makes the tables of real trainings that `benchmarks.optimizer.problems.trained` reads."""

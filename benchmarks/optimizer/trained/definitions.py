@@ -1,0 +1,52 @@
+"""The three tables: motion alone, real people, appearance alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from hpo.spec import AnyParameter
+
+from .definition import Definition
+from .videos import motion_videos, people_videos, shape_videos
+
+_SPACE: Final = TypeAdapter(dict[str, AnyParameter])
+_GENERATED: Final = {"name": "ucf101", "split": 1, "held_out": "2of7", "short_side": 28, "store": "raw"}
+
+
+def _space(**parameters: Mapping[str, Any]) -> dict[str, AnyParameter]:
+    return _SPACE.validate_python({name.replace("__", "."): fields for name, fields in parameters.items()})
+
+
+MOTION: Final = Definition(
+    name="motion",
+    what="SlowFast-R18 and R(2+1)D-18 on generated videos whose four classes differ in the direction of motion alone",
+    videos=motion_videos,
+    dataset=_GENERATED,
+    base={
+        "batch_size": 16,
+        "nesterov": True,
+        "dropout": 0.0,
+        "model.width": 4,
+        "clip.frames": 8,
+        "clip.size": 24,
+        "augment.flip": 0.0,
+        "augment.scale_min": 0.8,
+    },
+    space=_space(
+        model={"type": "categorical", "choices": ["slowfast_r18", "r2plus1d_18"]},
+        lr={"type": "float", "low": 1e-3, "high": 4.0, "log": True},
+        weight_decay={"type": "float", "low": 1e-5, "high": 0.1, "log": True},
+        clip__stride={"type": "int", "low": 1, "high": 3},
+        model__alpha={"type": "ordinal", "choices": [4, 8], "when": {"model": ["slowfast_r18"]}},
+        model__beta_inv={"type": "ordinal", "choices": [1, 2], "when": {"model": ["slowfast_r18"]}},
+        model__zero_init={"type": "categorical", "choices": [False, True], "when": {"model": ["r2plus1d_18"]}},
+    ),
+    parts={"lr": 8, "weight_decay": 2},
+    epochs=12,
+    final_views=3,
+)
+
+DEFINITIONS: Final[Mapping[str, Definition]] = {definition.name: definition for definition in (MOTION,)}
