@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from hpo.spec import AnyParameter
 
 from .definition import Definition
-from .videos import motion_videos, people_videos, shape_videos
+from .videos import colour_videos, motion_videos, people_videos
 
 _SPACE: Final = TypeAdapter(dict[str, AnyParameter])
 _GENERATED: Final = {"name": "ucf101", "split": 1, "held_out": "2of7", "short_side": 28, "store": "raw"}
@@ -49,4 +49,56 @@ MOTION: Final = Definition(
     final_views=3,
 )
 
-DEFINITIONS: Final[Mapping[str, Definition]] = {definition.name: definition for definition in (MOTION,)}
+PEOPLE: Final = Definition(
+    name="people",
+    what="TSM-ResNet-18 on videos of real people, validated on actors that do not train (Weizmann, five actions)",
+    videos=people_videos,
+    dataset={**_GENERATED, "held_out": "2of6"},
+    base={
+        "model": "tsm_resnet18",
+        "model.width": 8,
+        "nesterov": True,
+        "clip.frames": 8,
+        "clip.size": 24,
+    },
+    space=_space(
+        optimizer={"type": "categorical", "choices": ["sgd", "adamw"]},
+        lr={"type": "float", "low": 5e-4, "high": 1.0, "log": True},
+        batch_size={"type": "ordinal", "choices": [4, 8, 16]},
+        dropout={"type": "float", "low": 0.0, "high": 0.8},
+        clip__stride={"type": "int", "low": 1, "high": 3},
+    ),
+    parts={"lr": 8, "dropout": 2},
+    epochs=12,
+    final_views=4,
+)
+
+APPEARANCE: Final = Definition(
+    name="appearance",
+    what="TSN-ResNet-18 on generated videos whose four classes differ in the hue of a moving thing",
+    videos=colour_videos,
+    dataset=_GENERATED,
+    base={
+        "model": "tsn_resnet18",
+        "model.width": 8,
+        "batch_size": 16,
+        "nesterov": True,
+        "clip.size": 24,
+        "clip.sampling": "segments",
+        "augment.scale_min": 0.8,
+    },
+    space=_space(
+        lr={"type": "float", "low": 5e-4, "high": 4.0, "log": True},
+        clip__frames={"type": "ordinal", "choices": [1, 2, 4]},
+        augment__hue={"type": "float", "low": 0.0, "high": 0.3},
+        dropout={"type": "float", "low": 0.0, "high": 0.8},
+        model__consensus={"type": "categorical", "choices": ["average", "max"], "when": {"clip.frames": [2, 4]}},
+    ),
+    parts={"lr": 9, "augment.hue": 3, "dropout": 2},
+    epochs=12,
+    final_views=1,
+)
+
+DEFINITIONS: Final[Mapping[str, Definition]] = {
+    definition.name: definition for definition in (MOTION, PEOPLE, APPEARANCE)
+}
