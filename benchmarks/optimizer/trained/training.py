@@ -1,4 +1,4 @@
-"""One training after the other in this process, by the workers' library: what a worker's child does without a service."""
+"""One training after the other in this process, by the workers' library, as a worker's child trains one."""
 
 from __future__ import annotations
 
