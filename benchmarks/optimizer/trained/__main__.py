@@ -21,23 +21,24 @@ from .summary import HEADINGS, summary
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit status after running the command line."""
     asked = _parser().parse_args(arguments)
+    names = asked.names or TRAINED
     try:
         match asked.command:
             case "make":
                 done = make(
-                    [DEFINITIONS[name] for name in asked.names],
+                    [DEFINITIONS[name] for name in names],
                     Places(asked.rows, asked.videos),
-                    command=f"python -m benchmarks.optimizer.trained make {' '.join(asked.names)}",
+                    command=f"python -m benchmarks.optimizer.trained make {' '.join(names)}",
                     workers=asked.workers,
                     limit=asked.limit,
                 )
                 print(f"{done} trainings done")
             case "pack":
-                for name in asked.names:
+                for name in names:
                     print(pack(asked.rows, name, asked.to))
             case "show":
                 print(HEADINGS)
-                for name in asked.names:
+                for name in names:
                     print(summary(TrainedTable.read(name, asked.rows)))
     except (TableError, ProblemError) as error:
         print(error, file=sys.stderr)
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("--to", type=Path, default=TABLES_FOLDER, help="folder of the compressed files")
     showing = commands.add_parser("show", help="print figures of tables, finished or not")
     for command in (making, packing, showing):
-        command.add_argument("names", nargs="*", default=list(TRAINED), choices=TRAINED, metavar="NAME")
+        command.add_argument("names", nargs="*", default=[], choices=TRAINED, metavar="NAME")
         command.add_argument("--rows", type=Path, default=TABLES_FOLDER, help="folder of the rows")
     return parser
 
