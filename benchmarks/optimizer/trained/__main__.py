@@ -57,9 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("--to", type=Path, default=TABLES_FOLDER, help="folder of the compressed files")
     showing = commands.add_parser("show", help="print figures of tables, finished or not")
     for command in (making, packing, showing):
-        command.add_argument("names", nargs="*", default=[], choices=TRAINED, metavar="NAME")
+        command.add_argument("names", nargs="*", type=_name, metavar="NAME", help=f"of {', '.join(TRAINED)}; default: all")
         command.add_argument("--rows", type=Path, default=TABLES_FOLDER, help="folder of the rows")
     return parser
+
+
+def _name(text: str) -> str:
+    if text not in TRAINED:  # `choices` would refuse an empty list of names
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(TRAINED)}")
+    return text
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ MOTION: Final = Definition(
     },
     space=_space(
         model={"type": "categorical", "choices": ["slowfast_r18", "r2plus1d_18"]},
-        lr={"type": "float", "low": 1e-3, "high": 4.0, "log": True},
+        lr={"type": "float", "low": 5e-3, "high": 2.0, "log": True},
         weight_decay={"type": "float", "low": 1e-5, "high": 0.1, "log": True},
         clip__stride={"type": "int", "low": 1, "high": 3},
         model__alpha={"type": "ordinal", "choices": [4, 8], "when": {"model": ["slowfast_r18"]}},
@@ -63,7 +63,7 @@ PEOPLE: Final = Definition(
     },
     space=_space(
         optimizer={"type": "categorical", "choices": ["sgd", "adamw"]},
-        lr={"type": "float", "low": 5e-4, "high": 1.0, "log": True},
+        lr={"type": "float", "low": 1e-3, "high": 0.5, "log": True},
         batch_size={"type": "ordinal", "choices": [4, 8, 16]},
         dropout={"type": "float", "low": 0.0, "high": 0.8},
         clip__stride={"type": "int", "low": 1, "high": 3},
@@ -88,7 +88,7 @@ APPEARANCE: Final = Definition(
         "augment.scale_min": 0.8,
     },
     space=_space(
-        lr={"type": "float", "low": 5e-4, "high": 4.0, "log": True},
+        lr={"type": "float", "low": 2e-3, "high": 2.0, "log": True},
         clip__frames={"type": "ordinal", "choices": [1, 2, 4]},
         augment__hue={"type": "float", "low": 0.0, "high": 0.3},
         dropout={"type": "float", "low": 0.0, "high": 0.8},
