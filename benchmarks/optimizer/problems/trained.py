@@ -194,7 +194,7 @@ class TrainedTable:
 
         def noise(params: Params, rng: np.random.Generator) -> Values:
             trainings = self.trainings(params)
-            drawn = trainings[rng.integers(len(trainings))]
+            drawn = trainings[int(rng.integers(len(trainings)))]
             return (self.chance if drawn.failed else float(drawn.top1[-1]),)
 
         return Problem(

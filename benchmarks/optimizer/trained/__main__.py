@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("--to", type=Path, default=TABLES_FOLDER, help="folder of the compressed files")
     showing = commands.add_parser("show", help="print figures of tables, finished or not")
     for command in (making, packing, showing):
-        command.add_argument("names", nargs="*", type=_name, metavar="NAME", help=f"of {', '.join(TRAINED)}; default: all")
+        command.add_argument(
+            "names", nargs="*", type=_name, metavar="NAME", help=f"of {', '.join(TRAINED)}; default: all"
+        )
         command.add_argument("--rows", type=Path, default=TABLES_FOLDER, help="folder of the rows")
     return parser
 

@@ -36,7 +36,7 @@ def motion_videos(folder: Path) -> Path:
     return make_demo_dataset(
         folder / "motion",
         classes=("SlideLeft", "SlideRight", "SlideUp", "SlideDown"),
-        groups=_GROUPS,
+        groups=10,
         clips_per_group=_CLIPS,
         frames=(24, 40),
         size=(_WIDTH, _HEIGHT),
