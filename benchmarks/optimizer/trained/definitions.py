@@ -44,7 +44,7 @@ MOTION: Final = Definition(
         model__beta_inv={"type": "ordinal", "choices": [1, 2], "when": {"model": ["slowfast_r18"]}},
         model__zero_init={"type": "categorical", "choices": [False, True], "when": {"model": ["r2plus1d_18"]}},
     ),
-    parts={"lr": 8, "weight_decay": 2},
+    parts={"lr": 7, "weight_decay": 2},
     epochs=12,
     final_views=3,
 )
@@ -68,7 +68,7 @@ PEOPLE: Final = Definition(
         dropout={"type": "float", "low": 0.0, "high": 0.8},
         clip__stride={"type": "int", "low": 1, "high": 3},
     ),
-    parts={"lr": 8, "dropout": 2},
+    parts={"lr": 7, "dropout": 2},
     epochs=12,
     final_views=4,
 )

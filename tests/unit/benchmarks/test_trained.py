@@ -120,6 +120,7 @@ WIDE = {"lr": 0.1, "model": "wide", "model.width": 8}
 
 def test_every_point_of_the_space_has_the_training_of_its_part(tmp_path: Path) -> None:
     table = _table(tmp_path, [_row(NARROW, 3), _row(WIDE, 8, hits=(2, 4)), _row(WIDE, 6, seed=1, hits=(3, 3))])
+    assert table.settings({"lr": 0.0099, "model": "narrow"}) == NARROW
     assert table.truth({"lr": 0.0099, "model": "narrow"}) == 0.3
     for lr in (0.0101, 1.0):
         assert table.truth({**WIDE, "lr": lr}) == pytest.approx(0.7)
