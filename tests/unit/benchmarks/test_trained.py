@@ -17,7 +17,8 @@ from benchmarks.optimizer.trained import __main__ as command
 from benchmarks.optimizer.trained.definition import Definition
 from benchmarks.optimizer.trained.definitions import DEFINITIONS, MOTION
 from data.synthetic.dataset import make_demo_dataset
-from hpo.spec import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter
+from hpo.spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter
+from hpo.trial import ParamValue
 
 LR = FloatParameter(type="float", low=1e-4, high=1.0, log=True)
 FRAMES = OrdinalParameter(type="ordinal", choices=[1, 2, 4])
@@ -70,7 +71,8 @@ def test_a_table_is_made_resumed_packed_and_read_back(
     table = TrainedTable.read("motion", tmp_path / "packed")
     assert (table.configurations, table.epochs, table.chance) == (2, 1, 0.5)
     assert (table.validation_clips, table.final_clips) == (4, 8)  # a group of 2 clips and 2 classes; 2 views
-    good, bad = {"model.alpha": 2}, {"model.alpha": 3}
+    good: dict[str, ParamValue] = {"model.alpha": 2}
+    bad: dict[str, ParamValue] = {"model.alpha": 3}
     own = {row["seed"]: row for row in found if row["params"] == good}
     for seed in (0, 1):
         assert table.curve(good, seed) == pytest.approx([own[seed]["hits"][0] / 4])
@@ -104,7 +106,7 @@ def _row(params: Mapping[str, Any], final: int, *, seed: int = 0, hits: tuple[in
 
 
 def _table(folder: Path, rows: list[dict[str, Any]]) -> TrainedTable:
-    space = {"lr": LR, "model": MODEL, "model.width": WIDTH}
+    space: dict[str, AnyParameter] = {"lr": LR, "model": MODEL, "model.width": WIDTH}
     levels = {"lr": [1e-3, 0.1], "model": ["narrow", "wide"], "model.width": [4, 8]}
     header = {
         "space": {key: parameter.model_dump(mode="json") for key, parameter in space.items()},
@@ -114,8 +116,8 @@ def _table(folder: Path, rows: list[dict[str, Any]]) -> TrainedTable:
     return TrainedTable.read("motion", folder)
 
 
-NARROW = {"lr": 1e-3, "model": "narrow"}
-WIDE = {"lr": 0.1, "model": "wide", "model.width": 8}
+NARROW: dict[str, ParamValue] = {"lr": 1e-3, "model": "narrow"}
+WIDE: dict[str, ParamValue] = {"lr": 0.1, "model": "wide", "model.width": 8}
 
 
 def test_every_point_of_the_space_has_the_training_of_its_part(tmp_path: Path) -> None:
@@ -193,7 +195,7 @@ def test_levels_are_the_middles_of_equal_parts() -> None:
 
 
 def test_the_grid_leaves_inactive_parameters_out_and_repeats_nothing() -> None:
-    space = {"model": MODEL, "model.width": WIDTH, "clip.frames": FRAMES}
+    space: dict[str, AnyParameter] = {"model": MODEL, "model.width": WIDTH, "clip.frames": FRAMES}
     levels = {key: levels_of(parameter) for key, parameter in space.items()}
     found = list(grid(space, levels))
     assert len(found) == len({cell_of(space, levels, params) for params in found}) == 3 + 2 * 3
