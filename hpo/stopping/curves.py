@@ -74,24 +74,30 @@ def _chances(
 
     With several objectives: that no outcome of a completed trial dominates the trial's own.
     """
-    finals = [
-        values
+    done = [
+        record
         for record in begun
         if record.state is TrialState.COMPLETED
         and is_feasible(spec, final_metrics(record))
-        and (values := gains(spec, final_metrics(record))) is not None
+        and gains(spec, final_metrics(record)) is not None
+        and (record.last_step or 0) >= places_of(spec, rule)[0]
     ]
-    if len(finals) < best or not asked:
+    if len(done) < best or not asked:
         return [1.0] * len(asked)
-    places = places_of(spec, rule)
     metrics = [objective.metric for objective in spec.objectives] + [c.metric for c in spec.constraints]
-    predictions = {name: _predict(spec, places, name, asked, begun) for name in dict.fromkeys(metrics)}
+    predictions = {
+        name: _predict(spec, places_of(spec, rule), name, [*asked, *done], begun) for name in dict.fromkeys(metrics)
+    }
+    # The outcomes of completed trials are predictions too: the luckiest of many noisy values is no fair bar.
+    objectives = [predictions[objective.metric][len(asked) :] for objective in spec.objectives]
+    finals = [tuple(end for end in ends if end is not None) for ends in zip(*objectives, strict=True)]
     if len(spec.objectives) == 1 and not spec.constraints:
         (ends,) = predictions.values()
-        bar = sorted((values[0] for values in finals), reverse=True)[best - 1]
-        return [0.0 if end is None else end.probability_above(bar) for end in ends]
+        bar = sorted((final for (final,) in finals), key=lambda end: -end.mean)[best - 1]
+        return [0.0 if end is None else end.probability_beyond(bar) for end in ends[: len(asked)]]
+    means = [tuple(end.mean for end in final) for final in finals]
     each = ({name: ends[place] for name, ends in predictions.items()} for place in range(len(asked)))
-    return [_joint_chance(spec, ends, finals, best) for ends in each]
+    return [_joint_chance(spec, ends, means, best) for ends in each]
 
 
 def _joint_chance(

@@ -1,8 +1,9 @@
 """The final value that a partial learning curve predicts.
 
-The curves of the study show how much a metric still changes after a given epoch (`hpo.stopping.curve_model`, which the
-stopping rule `curves` uses too). A trial that was stopped, or is still running, counts with its predicted final value
-and the uncertainty of that prediction as extra noise: the earlier it ended, the less it influences the model.
+The curves of the study show how much a metric still changes after a given epoch, and how noisy one value is
+(`hpo.stopping.curve_model`, which the stopping rule `curves` uses too). A trial counts with its predicted final value
+without noise, and with the uncertainty of that prediction as extra noise: the earlier it ended, the less it influences
+the model. The end of a completed trial is predicted too, from all of its epochs.
 """
 
 from __future__ import annotations
@@ -20,26 +21,23 @@ from .schedule import scheduled
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The measured or predicted final metrics of one configuration."""
+    """The predicted final metrics of one configuration."""
 
     params: Params
     values: Mapping[str, float]
     sds: Mapping[str, float]
     """Known standard deviation of each value around the true one: the noise stated in the spec and the uncertainty of
-    a predicted final value; 0 where there is neither."""
+    a predicted final value; 0 for a metric without a curve."""
     is_pending: bool
 
 
 def outcomes(history: History) -> list[Outcome]:
-    """Return the outcome of every trial with metrics; of unfinished trials the outcome predicted at the last epoch."""
-    full = history.spec.task.epochs
-
+    """Return the outcome of every trial with metrics: the predicted last value of every metric that has a curve."""
     known = [seen for seen in history.observations if seen.metrics]
     values = [dict(seen.metrics) for seen in known]
     sds = [{**dict.fromkeys(seen.metrics, 0.0), **seen.vague} for seen in known]
-    partial = [place for place, seen in enumerate(known) if seen.state is not TrialState.COMPLETED and seen.step < full]
-    for name in history.metric_names if partial else ():
-        for place, end in _ends(history, known, partial, name).items():
+    for name in history.metric_names:
+        for place, end in _ends(history, known, name).items():
             values[place][name], sds[place][name] = end
     noise = {objective.metric: objective.noise_sd for objective in history.spec.objectives if objective.noise_sd}
     for row in sds:
@@ -50,23 +48,39 @@ def outcomes(history: History) -> list[Outcome]:
     ]
 
 
-def _ends(
-    history: History, known: Sequence[Observation], partial: Sequence[int], name: str
-) -> dict[int, tuple[float, float]]:
-    """Return (predicted final value, standard deviation) by index, for the `partial` curves that have the metric."""
+def _ends(history: History, known: Sequence[Observation], name: str) -> dict[int, tuple[float, float]]:
+    """Return (predicted final value, standard deviation) by index, for the trials that have a curve of the metric.
+
+    A completed trial that reported nothing before its end has none: how noisy its value is cannot be known.
+    """
     sign = metric_sign(history.spec, name)
     places = rungs(1, history.spec.task.epochs)
-    curves = [metric_curve(seen.curve, name, sign or 1.0) for seen in known]
+    curves = [_curve(seen, name, sign or 1.0, history.spec.task.epochs) for seen in known]
+    shown = [place for place, curve in enumerate(curves) if len(curve) > _is_complete(known[place], places[-1])]
+    if not shown:
+        return {}
     training = [curve for curve in curves[: _training_count(len(known))] if curve]
     model = CurveModel(training, places, improves=sign is not None)
-    shown = [place for place in partial if curves[place]]
     ends = model.predict_all([curves[place] for place in shown])
     return {place: ((sign or 1.0) * end.mean, _deviation(end)) for place, end in zip(shown, ends, strict=True)}
 
 
+def _curve(seen: Observation, name: str, sign: float, epochs: int) -> dict[int, float]:
+    """Return the curve of a metric, turned so that more is better; a completed one ends with the final value."""
+    curve = metric_curve(seen.curve, name, sign)
+    if not curve or not _is_complete(seen, epochs):
+        return curve
+    return {**{step: value for step, value in curve.items() if step < seen.step}, epochs: sign * seen.metrics[name]}
+
+
+def _is_complete(seen: Observation, epochs: int) -> bool:
+    """Return whether a trial will learn no more."""
+    return seen.state is TrialState.COMPLETED or seen.step >= epochs
+
+
 def _deviation(end: Prediction) -> float:
-    """Return the standard deviation of a Student-t prediction; the model's prior has three degrees of freedom."""
-    return end.sd * math.sqrt(end.freedom / max(end.freedom - 2, 1.0))
+    """Return the standard deviation of a Student-t prediction, which has more than four degrees of freedom."""
+    return end.sd * math.sqrt(end.freedom / (end.freedom - 2))
 
 
 def _training_count(count: int) -> int:
