@@ -8,8 +8,8 @@ Moments are carried exactly; after each observation the belief is taken as norma
 
 What all curves share is learned bin by bin: how the next slope depends on slope and level is a Bayesian linear
 regression over all trials that were seen at both bins, with the states of the filter as its inputs. Noise of the
-observations therefore adds in variance and is averaged over the epochs of a trial. The same pass yields the evidence for
-the hyperparameters.
+observations therefore adds in variance and is averaged over the epochs of a trial. The same pass yields the evidence
+for the hyperparameters.
 
 Arrays have the axes (draw of the hyperparameters, trial) last.
 """
@@ -31,7 +31,7 @@ _FIRST_SLOPE: Final = (0.3, 1.0)
 _FIRST_PULL_SD: Final = 0.5
 """Belief about the influence of the first level on that slope."""
 _DRIFT: Final = 0.15
-"""Belief about what is added to every slope between two bins: its mean in the first half of the bins, half in the rest."""
+"""Belief about what is added to every slope from one bin to the next: its mean, half of it in the later bins."""
 _DRIFT_SD: Final = 0.3
 _DECAY_SD: Final = 0.2
 """Belief about the decay of slopes within one unit of time, around the one that is common to all bins."""
@@ -179,7 +179,7 @@ class CurveFilter:
         )
 
     def _transition(self, place: int, width: float) -> Array:
-        """Return the matrix that carries a state over `width`, (3, 3, draws, 1), of the prior mean of the regression."""
+        """Return the matrix that carries a state over `width`, by the prior mean of the decay, (3, 3, draws, 1)."""
         dynamics = self._dynamics
         step = np.zeros((3, 3, *dynamics.decay.shape))
         if place > 1:  # before there is no slope

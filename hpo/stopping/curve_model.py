@@ -43,8 +43,8 @@ _PRIORS: Final[Mapping[str, tuple[float, float]]] = {
 }
 """Beliefs (mean, sd) about the logarithms of the hyperparameters."""
 _TRUST: Final = 0.5
-"""Power of the likelihood of the hyperparameters. No curve is quite as the model says, and what fits neighbouring epochs
-best need not predict best over many."""
+"""Power of the likelihood of the hyperparameters. No curve is quite as the model says, and what fits neighbouring
+epochs best need not predict best over many."""
 _HYPER_TRIALS: Final = 100
 """Hyperparameters are chosen from at most this many trials; the rest is learned from all."""
 
@@ -86,7 +86,7 @@ class CurveModel:
     """What the curves of a study say about how curves continue. More is better; all values must be finite."""
 
     def __init__(self, curves: Sequence[Curve], places: Sequence[int], *, improves: bool = True) -> None:
-        """Learn from `curves`, complete or not; `places` are the epochs of decisions, the last of which is the last epoch.
+        """Learn from `curves`, complete or not; `places` are the rungs, the last of which is the last epoch.
 
         `improves` says whether training is believed to raise the metric.
         """

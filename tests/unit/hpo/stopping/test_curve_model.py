@@ -38,7 +38,7 @@ def test_rungs_run_from_the_first_to_the_last_epoch(first: int, more: int) -> No
 
 def test_without_noise_a_finished_curve_is_predicted_as_its_own_last_value() -> None:
     curves = _family(6, 0)
-    spread = np.std([curve[EPOCHS] for curve in curves])
+    spread = float(np.std([curve[EPOCHS] for curve in curves]))
     found = CurveModel(curves[1:], PLACES).predict(curves[0])
     assert found.mean == pytest.approx(curves[0][EPOCHS], abs=0.02 * spread)
     assert found.sd < 0.05 * spread
