@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .methods import METHODS
 from .plan import METHODS_OF, Selection
-from .problems import NAMES, SHARED_DATA, ProblemMissing, load_problem
+from .problems import NAMES, SHARED_DATA, TABLES_FOLDER, ProblemMissing, load_problem
 from .protocols import PROBLEMS_OF
 from .quick import add_options, quick
 from .reference import compute_reference, save_reference
@@ -51,14 +51,17 @@ def _run(asked: argparse.Namespace) -> int:
         protocols=asked.protocols, problems=asked.problems, methods=asked.methods, seeds=asked.seeds,
         scramble=asked.scramble,
     )  # fmt: skip
-    failures = run(selection, rows=Rows(asked.results), data=asked.yahpo, keep_old=asked.keep_old, limit=asked.limit)
+    failures = run(
+        selection, rows=Rows(asked.results), data=asked.yahpo, tables=asked.tables, keep_old=asked.keep_old,
+        limit=asked.limit,
+    )  # fmt: skip
     return 1 if failures else 0
 
 
 def _references(asked: argparse.Namespace) -> int:
     for name in asked.problems or NAMES:
         try:
-            problem = load_problem(name, data=asked.yahpo)
+            problem = load_problem(name, data=asked.yahpo, tables=asked.tables)
         except ProblemMissing as error:
             print(f"left out: {name}: {error}", file=sys.stderr)
             continue
@@ -95,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     for command in (runs, reference):
         command.add_argument("--problems", nargs="*", default=[], choices=NAMES, metavar="PROBLEM")
         command.add_argument("--yahpo", type=Path, default=SHARED_DATA, help="folder of the YAHPO surrogates")
+    for command in (runs, reference, fast):
+        command.add_argument("--tables", type=Path, default=TABLES_FOLDER, help="folder of the tables of trainings")
     return parser
 
 

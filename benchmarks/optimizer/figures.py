@@ -36,6 +36,8 @@ class Figure:
     name: str
     bar: float
     better: Literal["less", "more"] = "less"
+    upper: float | None = None
+    """If given, the interval must lie from `bar` to this, whatever `better` says."""
     estimate: Estimate | None = None
     """None if there are no rows to compute it from."""
     problems: int = 0
@@ -49,6 +51,8 @@ class Figure:
         """Whether the bound clears the bar; None while unmeasured."""
         if self.estimate is None:
             return None
+        if self.upper is not None:
+            return self.bar <= self.estimate.low and self.estimate.high <= self.upper
         return self.estimate.high <= self.bar if self.better == "less" else self.estimate.low >= self.bar
 
 

@@ -26,7 +26,7 @@ from typing import Any, Final
 from hpo.trial import Params
 
 from .methods import Method, Setting, make_method
-from .problems import DEMOS, FAILING, FRONTS, LCBENCH, SINGLE, Problem, Values
+from .problems import DEMOS, FAILING, FRONTS, LCBENCH, SINGLE, TRAINED, Problem, Values
 from .service import as_row, simulate
 from .study import generator, start_of
 
@@ -206,8 +206,8 @@ PROBLEMS_OF: Final[Mapping[str, Sequence[str]]] = {
     "fidelity": LCBENCH,
     "memory": ("memory",),
     "hypervolume": FRONTS,
-    **{f"service{trainings}": DEMOS for trainings in TRAININGS},
-    "service20x4": DEMOS,
+    **{f"service{trainings}": (*TRAINED, *DEMOS) for trainings in TRAININGS},
+    "service20x4": (*TRAINED, *DEMOS),
     "failing": FAILING,
     "latency": ("mixed10",),
 }

@@ -39,7 +39,7 @@ def quick(asked: argparse.Namespace) -> None:
 
 def _one(asked: argparse.Namespace, name: str, method: str, seed: int) -> dict[str, Any]:
     warnings.simplefilter("ignore")
-    problem = load_problem(name, scramble=asked.scramble)
+    problem = load_problem(name, tables=asked.tables, scramble=asked.scramble)
     return as_row(
         simulate(problem, method, seed, workers=asked.workers, trials=asked.trials, trainings=asked.trainings)
     )

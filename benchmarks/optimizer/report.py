@@ -65,9 +65,9 @@ def figure_table(figures: Sequence[Figure]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for figure in figures:
-        found, sign = figure.estimate, "≤" if figure.better == "less" else "≥"
+        found = figure.estimate
         name = figure.name + (f" ({figure.note})" if figure.note else "")
-        cells = [name, f"{sign} {_number(figure.bar)}"]
+        cells = [name, _bar(figure)]
         if found is None:
             cells += ["not measured", "", "", "", ""]
         else:
@@ -182,15 +182,23 @@ def _verdict(figure: Figure) -> str:
     if figure.passes:
         return "pass"
     value = figure.estimate.value
+    if figure.upper is not None:
+        return "miss (the bounds; the value clears them)" if figure.bar <= value <= figure.upper else "miss"
     near = value <= figure.bar if figure.better == "less" else value >= figure.bar
     return "miss (the bound; the value clears it)" if near else f"miss {_distance(figure, figure.estimate)}"
 
 
 def _distance(figure: Figure, found: Estimate) -> str:
-    if figure.bar == 0:
-        return f"(by {_number(abs(found.value))})"
+    if found.value * figure.bar <= 0:
+        return f"(by {_number(abs(found.value - figure.bar))})"
     factor = found.value / figure.bar
     return f"({_number(factor if factor >= 1 else 1 / factor)} x the bar)"
+
+
+def _bar(figure: Figure) -> str:
+    if figure.upper is not None:
+        return _ends(figure.bar, figure.upper)
+    return f"{'≤' if figure.better == 'less' else '≥'} {_number(figure.bar)}"
 
 
 def _ends(low: float, high: float) -> str:

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from .latency import METHODS_AT, latency
 from .methods import commit, version_of
 from .plan import Selection, latency_counts, planned
-from .problems import Problem, ProblemMissing, load_problem
+from .problems import TABLES_FOLDER, Problem, ProblemMissing, load_problem
 from .protocols import PROTOCOLS, trials_of
 from .rows import Row, Rows, Run
 
 LATENCY_SEED = 0
 
 
-def run(selection: Selection, *, rows: Rows, data: Path, keep_old: bool = False, limit: int | None = None) -> int:
+def run(
+    selection: Selection,
+    *,
+    rows: Rows,
+    data: Path,
+    tables: Path = TABLES_FOLDER,
+    keep_old: bool = False,
+    limit: int | None = None,
+) -> int:
     """Return the number of runs that failed, after doing the planned runs without a row, at most `limit`.
+
+    `data` is the folder of the surrogates, `tables` that of the tables of trainings.
 
     A row of an older version of a method counts only with `keep_old`. A failed run is reported on stderr and has no
     row; the others continue.
@@ -28,10 +38,11 @@ def run(selection: Selection, *, rows: Rows, data: Path, keep_old: bool = False,
     known = {found for found, _ in done}
     problems: dict[str, Problem | None] = {}
     missing: set[str] = set()
+    load = partial(load_problem, data=data, tables=tables)
     failures = begun = 0
     for planned_run in planned(selection):
         present = planned_run in known if keep_old else (planned_run, version_of(planned_run.method)) in done
-        problem = None if present else _problem(planned_run, problems, data)
+        problem = None if present else _problem(planned_run, problems, load)
         if present or problem is None or planned_run.method in missing:
             continue
         if begun == limit:
@@ -49,7 +60,7 @@ def run(selection: Selection, *, rows: Rows, data: Path, keep_old: bool = False,
 
 def _do_run(planned_run: Run, problem: Problem, rows: Rows) -> bool:
     trials = trials_of(planned_run.protocol, planned_run.method)
-    started = time.process_time()
+    started = _cpu_seconds()
     try:
         found = PROTOCOLS[planned_run.protocol](problem, planned_run.method, planned_run.seed, trials)
     except ProblemMissing:
@@ -58,12 +69,17 @@ def _do_run(planned_run: Run, problem: Problem, rows: Rows) -> bool:
         # A peer's library may raise any error; one failed run must not end all others.
         print(f"failed: {_label(planned_run)}: {type(error).__name__}: {error}", file=sys.stderr)
         return False
-    seconds = round(time.process_time() - started, 2)
+    seconds = round(_cpu_seconds() - started, 2)
     version = version_of(planned_run.method)
     row = Row(run=planned_run, version=version, commit=commit(), trials=trials, cpu_seconds=seconds, data=found)
     rows.append(row)
     print(f"{_label(planned_run)}: {seconds:.1f} CPU s", flush=True)
     return True
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of its children that have ended, such as a peer of its own."""
+    return sum(os.times()[:4])
 
 
 def _measure_times(selection: Selection, rows: Rows, data: Path) -> None:
@@ -85,12 +101,12 @@ def _time_rows(problem: Problem, names: Sequence[str], count: int, rows: Rows) -
         print(f"latency {name} at {count}: {sum(seconds) / len(seconds):.4f} CPU s", flush=True)
 
 
-def _problem(planned_run: Run, known: dict[str, Problem | None], data: Path) -> Problem | None:
+def _problem(planned_run: Run, known: dict[str, Problem | None], load: Callable[..., Problem]) -> Problem | None:
     """Return a problem, loaded once; None, reported once, if its data are missing."""
     name = planned_run.problem
     if name not in known:
         try:
-            known[name] = load_problem(name, data=data, scramble=planned_run.scramble)
+            known[name] = load(name, scramble=planned_run.scramble)
         except ProblemMissing as error:
             print(f"left out: {name}: {error}", file=sys.stderr)
             known[name] = None

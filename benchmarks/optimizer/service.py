@@ -56,6 +56,8 @@ class Trial:
     epochs: int = 0
     state: State = "running"
     ended: float = math.nan
+    believed: tuple[float, float] | None = None
+    """The mean and sd that the method believes in, when the run is over, for the end of a trial that was stopped."""
 
     @property
     def observed(self) -> float | None:
@@ -63,7 +65,10 @@ class Trial:
         return self.training.values[self.epochs - 1] if self.epochs else None
 
     def entry(self, problem: Problem) -> list[Any]:
-        """Return generator, is model, epochs, state, truth, observed, mean, sd, end in seconds, walls, parameters."""
+        """Return its fields for a row.
+
+        Generator, is model, epochs, state, truth, observed, mean, sd, end in seconds, walls, parameters, believed.
+        """
         origin = self.origin
         return [
             origin.generator,
@@ -77,6 +82,7 @@ class Trial:
             None if math.isnan(self.ended) else round(self.ended, 1),
             walls(problem, self.params),
             [_short(self.params.get(key)) for key in problem.space],
+            None if self.believed is None else [_short(value) for value in self.believed],
         ]
 
 
@@ -117,6 +123,9 @@ class Simulation:
             self.now, _, number = heapq.heappop(self._queue)
             self._epoch(self.trials[number])
             self._fill()
+        beliefs = self.method.beliefs()
+        for trial in self.trials:
+            trial.believed = beliefs.get(trial.id)
 
     def _fill(self) -> None:
         """Give work to every free worker, while the budget lasts."""

@@ -29,6 +29,8 @@ EXPORT_BARS: Final = {12: 0.7, 20: 0.5, 40: 0.5}
 GROUPS: Final = {"trained tables": TRAINED, "demo": DEMOS}
 PREDICTED: Final = slice(3, 20)
 """The places of the trials 4 to 20."""
+COVERAGE: Final = {1.0: (0.6, 0.78), 1.96: (0.9, 0.99)}
+"""Half the width of an interval in sd, and the shares of truths that it should cover."""
 FAILING_AFTER: Final = 10
 """Failures are counted from this place on; trials are numbered from 0."""
 
@@ -44,6 +46,7 @@ def service_figures(results: Results) -> list[Figure]:
         for peer in BRIDGED:
             found += [exported_against(results, group, problems, count, peer) for count in TRAININGS]
         found.append(beyond_two_sd(results, group, problems))
+        found += beliefs(results, group, problems)
     found.append(failures_late(results))
     return [figure for figure in found if figure.estimate is not None or not figure.name.startswith("demo")]
 
@@ -116,6 +119,45 @@ def beyond_two_sd(results: Results, group: str, problems: Sequence[str]) -> Figu
             shown.append(f"{problem} {np.mean(runs):.2f}")
     name = f"{group}: predictions of proposals (trials 4-20, asha) more than 2 sd off"
     return _of_means(name, 0.08, tables, len(problems), note=", ".join(shown))
+
+
+def beliefs(results: Results, group: str, problems: Sequence[str]) -> list[Figure]:
+    """Return how wide and how true the beliefs in the ends of stopped trials are, when a run of 20 trainings is over.
+
+    The root mean square of the sd over that of the errors, pooled over the trials of each problem, and the shares of
+    truths within 1 and within 1.96 sd.
+    """
+    ratios: list[NDArray[np.float64]] = []
+    covered: dict[float, list[NDArray[np.float64]]] = {z: [] for z in COVERAGE}
+    shown: list[str] = []
+    seeds: list[int] = []
+    for problem in problems:
+        runs = [
+            _believed(_trials(results, 20, problem, f"{OURS}+asha", seed))
+            for seed in results.seeds("service20", problem, f"{OURS}+asha")
+        ]
+        runs = [run for run in runs if len(run)]
+        if len(runs) < MIN_SEEDS:
+            continue
+        shares = weights(len(runs), seed=len(shown))
+        squares = np.array([[np.sum(run[:, 1] ** 2), np.sum(run[:, 0] ** 2)] for run in runs])
+        sums = shares @ squares
+        ratios.append(0.5 * (np.log(sums[:, 0]) - np.log(sums[:, 1])))
+        for z, tables in covered.items():
+            tables.append(np.array([np.mean(np.abs(run[:, 0]) <= z * run[:, 1]) for run in runs]))
+        shown.append(f"{problem} {np.exp(ratios[-1][0]):.2f}")
+        seeds.append(len(runs))
+    ratio = _of_ratios(
+        f"{group}: believed sd of stopped trials' ends over their errors", 0.8, ratios, seeds, whole=len(problems),
+        note=", ".join(shown), upper=1.5,
+    )  # fmt: skip
+    inside = [
+        _of_means(
+            f"{group}: ends of stopped trials within {z:g} believed sd", low, covered[z], len(problems), upper=high
+        )
+        for z, (low, high) in COVERAGE.items()
+    ]
+    return [ratio, *inside]
 
 
 def failures_late(results: Results) -> Figure:
@@ -193,6 +235,12 @@ def _scores(trials: Sequence[Any]) -> NDArray[np.float64]:
     return np.array([(trial[4] - trial[6]) / trial[7] for trial in trials if trial[7] and trial[3] != "failed"])
 
 
+def _believed(trials: Sequence[Any]) -> NDArray[np.float64]:
+    """Return the error of the belief and its sd for each stopped trial with a belief, (trials, 2)."""
+    found = [(trial[4] - trial[11][0], trial[11][1]) for trial in trials if trial[3] == "stopped" and trial[11]]
+    return np.array(found, dtype=np.float64)
+
+
 def _log_ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the log ratio of mean regrets in every draw; the seeds of each side are drawn apart."""
     found = np.log(weights(len(ours), seed=1) @ ours) - np.log(weights(len(theirs), seed=2) @ theirs)
@@ -200,21 +248,25 @@ def _log_ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArra
 
 
 def _of_means(
-    name: str, bar: float, tables: Sequence[NDArray[np.float64]], whole: int, *, better: Any = "less", note: str = ""
-) -> Figure:
+    name: str, bar: float, tables: Sequence[NDArray[np.float64]], whole: int, *, better: Any = "less", note: str = "",
+    upper: float | None = None,
+) -> Figure:  # fmt: skip
     counts = [len(runs) for runs in tables]
+    partial = len(tables) < whole or min(counts, default=0) < SEEDS_FOR_VERDICT
     return Figure(
-        name=name, bar=bar, better=better, estimate=of_means(tables) if tables else None, problems=len(tables),
-        seeds=_range(counts), note=note, partial=len(tables) < whole or min(counts, default=0) < SEEDS_FOR_VERDICT,
+        name=name, bar=bar, better=better, upper=upper, estimate=of_means(tables) if tables else None,
+        problems=len(tables), seeds=_range(counts), note=note, partial=partial,
     )  # fmt: skip
 
 
 def _of_ratios(
-    name: str, bar: float, logs: Sequence[NDArray[np.float64]], seeds: Sequence[int], *, whole: int, note: str
-) -> Figure:
+    name: str, bar: float, logs: Sequence[NDArray[np.float64]], seeds: Sequence[int], *, whole: int, note: str,
+    upper: float | None = None,
+) -> Figure:  # fmt: skip
+    partial = len(logs) < whole or min(seeds, default=0) < SEEDS_FOR_VERDICT
     return Figure(
-        name=name, bar=bar, estimate=over_problems(logs) if logs else None, problems=len(logs), seeds=_range(seeds),
-        note=note, partial=len(logs) < whole or min(seeds, default=0) < SEEDS_FOR_VERDICT,
+        name=name, bar=bar, upper=upper, estimate=over_problems(logs) if logs else None, problems=len(logs),
+        seeds=_range(seeds), note=note, partial=partial,
     )  # fmt: skip
 
 

@@ -87,6 +87,10 @@ class AxMethod:
         """Return that it comes from the Client's strategy, which is not asked for its node."""
         return Origin(generator="ax", is_model=True)
 
+    def beliefs(self) -> dict[int, tuple[float, float]]:
+        """Return nothing: what it believes is not known."""
+        return {}
+
     def best(self) -> None:
         """Return None: the best observed trial."""
 

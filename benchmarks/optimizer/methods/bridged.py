@@ -92,6 +92,10 @@ class Bridged:
         """Return the peer, and whether a model chose the trial, if it says so."""
         return Origin(generator=self._name, is_model=trial in self._modelled)
 
+    def beliefs(self) -> dict[int, tuple[float, float]]:
+        """Return nothing: what it believes is not known."""
+        return {}
+
     def best(self) -> None:
         """Return None: the best observed trial."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,6 +66,10 @@ class Method(Protocol):
 
     def origin(self, trial: int) -> Origin:
         """Return where the trial comes from."""
+        ...
+
+    def beliefs(self) -> Mapping[int, tuple[float, float]]:
+        """Return the mean and sd that the method believes in for the end of each trial that was stopped early."""
         ...
 
     def best(self) -> int | None:

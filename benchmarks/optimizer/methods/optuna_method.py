@@ -115,6 +115,10 @@ class OptunaMethod:
         """Return the sampler; its first draws are random."""
         return Origin(generator=self._name, is_model=trial in self._modelled)
 
+    def beliefs(self) -> dict[int, tuple[float, float]]:
+        """Return nothing: what it believes is not known."""
+        return {}
+
     def best(self) -> None:
         """Return None: the best observed trial."""
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo.optimizer import create_optimizer
+from hpo.optimizer.bayes.curves import outcomes
+from hpo.optimizer.cube import key_of
 from hpo.optimizer.memory import USABLE_MEMORY_SHARE
 from hpo.results.outcome import MEMORY_METRIC
-from hpo.trial import Decision, FailureKind, Params, ParamValue, Suggestion
+from hpo.trial import Decision, FailureKind, Params, ParamValue, Suggestion, TrialState
 
 from ..problems import Values
 from ..study import metrics_of, spec_of
@@ -85,6 +87,14 @@ class Ours:
     def origin(self, trial: int) -> Origin:
         """Return the generator and its prediction."""
         return self._origins[trial]
+
+    def beliefs(self) -> dict[int, tuple[float, float]]:
+        """Return the predicted ends of the trials that were stopped, as the model is told them."""
+        history = self._optimizer.history()
+        metric = self._problem.objectives[0].metric
+        believed = {key_of(found.params): (found.values[metric], found.sds[metric]) for found in outcomes(history)}
+        stopped = [record for record in history.records if record.state is TrialState.STOPPED]
+        return {record.id: believed[key_of(record.params)] for record in stopped if key_of(record.params) in believed}
 
     def best(self) -> None:
         """Return None: the best observed trial, as the service exports it."""

@@ -49,5 +49,9 @@ class RandomMethod:
         """Return that it is a random draw."""
         return Origin(generator="random", is_model=False)
 
+    def beliefs(self) -> dict[int, tuple[float, float]]:
+        """Return nothing: what it believes is not known."""
+        return {}
+
     def best(self) -> None:
         """Return None: the best observed trial."""

@@ -2,6 +2,7 @@
 
 from .catalogue import DEMOS, FAILING, FRONTS, LCBENCH, NAMES, SHARED_DATA, SINGLE, TRAINED, load_problem
 from .problem import Problem, ProblemError, ProblemMissing, Values
+from .trained import TABLES_FOLDER
 
 __all__ = [
     "DEMOS",
@@ -11,6 +12,7 @@ __all__ = [
     "NAMES",
     "SHARED_DATA",
     "SINGLE",
+    "TABLES_FOLDER",
     "TRAINED",
     "Problem",
     "ProblemError",

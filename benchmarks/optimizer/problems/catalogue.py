@@ -14,6 +14,9 @@ from .demo import NOISES, demo_problems, failing_name, noisy_name
 from .mixint import mixint
 from .problem import Problem, ProblemError
 from .scramble import scrambled
+from .trained import TABLES_FOLDER
+from .trained import TRAINED as TABLE_NAMES
+from .trained_service import PREFIX, trained
 
 SHARED_DATA: Final = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "yahpo"
 """The default folder of the surrogates, next to the checkout; --yahpo names another."""
@@ -25,7 +28,7 @@ SINGLE: Final = ("hartmann6", "levy5", *TABLES, *LCBENCH, "xgboost", *MIXINT, "c
 """The problems of the sequential and the asynchronous protocol."""
 FRONTS: Final = ("branin_currin", "dtlz2", "network_size", "protein_size", "nasbench201_latency")
 """The problems with two objectives."""
-TRAINED: Final = ("trained_motion", "trained_people", "trained_appearance")
+TRAINED: Final = tuple(f"{PREFIX}{name}" for name in TABLE_NAMES)
 """The tables of real trainings."""
 DEMOS: Final = tuple(noisy_name(noise) for noise in NOISES)
 """The closed form of the demo, by noise."""
@@ -54,11 +57,15 @@ _SURROGATES: Final[Mapping[str, Callable[[Path], Problem]]] = {
     **{f"lcbench_{task}": partial(yahpo.lcbench, f"lcbench_{task}", task) for task in yahpo.LCBENCH_TASKS},
     "xgboost": partial(yahpo.xgboost, "xgboost", yahpo.XGBOOST_TASK),
 }
-NAMES: Final = (*_FACTORIES, *_SURROGATES)
+NAMES: Final = (*_FACTORIES, *_SURROGATES, *TRAINED)
 
 
-def load_problem(name: str, *, data: Path = SHARED_DATA, scramble: int | None = None) -> Problem:
+def load_problem(
+    name: str, *, data: Path = SHARED_DATA, tables: Path = TABLES_FOLDER, scramble: int | None = None
+) -> Problem:
     """Return the problem `name`, relabelled and reflected by the seed `scramble` if it is given.
+
+    `data` is the folder of the surrogates, `tables` that of the tables of trainings.
 
     Raises:
         ProblemMissing: its data or package is missing.
@@ -68,6 +75,8 @@ def load_problem(name: str, *, data: Path = SHARED_DATA, scramble: int | None = 
         problem = _FACTORIES[name]()
     elif name in _SURROGATES:
         problem = _SURROGATES[name](data)
+    elif name in TRAINED:
+        problem = trained(name, tables)
     else:
         raise ProblemError(f"there is no problem {name!r}; known: {', '.join(NAMES)}")
     return problem if scramble is None else scrambled(problem, scramble)

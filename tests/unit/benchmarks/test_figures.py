@@ -156,6 +156,9 @@ def test_the_bound_decides_and_not_the_value() -> None:
     table = figure_table([Figure(name="b", bar=0.25, estimate=estimate), Figure(name="e", bar=0.1, estimate=estimate)])
     assert "miss (the bound; the value clears it)" in table
     assert "miss (2 x the bar)" in table
+    # A ratio to a bar of the other sign would mean nothing.
+    below = Estimate(value=-0.2, low=-0.3, high=-0.1, wide_low=-0.3, wide_high=-0.1)
+    assert "miss (by 0.7)" in figure_table([Figure(name="f", bar=0.5, better="more", estimate=below)])
 
 
 def fidelity_rows(method: str, epochs: int, count: int, regret: float) -> list[Row]:

@@ -56,6 +56,9 @@ class Script:
     def origin(self, trial: int) -> Origin:
         return Origin(generator="script", is_model=True)
 
+    def beliefs(self) -> dict[int, tuple[float, float]]:
+        return {}
+
     def best(self) -> None:
         return None
 

@@ -64,6 +64,9 @@ class Script:
     def origin(self, trial: int) -> Origin:
         return Origin(generator="script", is_model=trial % 2 == 0, mean=0.5, sd=0.1)
 
+    def beliefs(self) -> dict[int, tuple[float, float]]:
+        return {100: (0.6, 0.05)}
+
     def best(self) -> int | None:
         return self.chosen
 
@@ -219,7 +222,7 @@ def test_a_row_says_of_each_trial_what_figures_need() -> None:
     found = played(problem, Script(problem, lambda trial, step: step == 5), trials=3)
     row = as_row(found)
     for entry, trial in zip(row["trials"], found.trials, strict=True):
-        generator, is_model, epochs, state, truth, observed, mean, sd, ended, _, params = entry
+        generator, is_model, epochs, state, truth, observed, mean, sd, ended, _, params, believed = entry
         assert (generator, is_model, epochs, state, mean, sd) == (
             "script",
             trial.number % 2 == 0,
@@ -231,6 +234,7 @@ def test_a_row_says_of_each_trial_what_figures_need() -> None:
         assert truth == pytest.approx(demo_curve(trial.params)[-1], rel=1e-4)
         assert observed == pytest.approx(trial.training.values[4], rel=1e-4)
         assert ended == pytest.approx(trial.ended, abs=0.1)
+        assert believed == ([0.6, 0.05] if trial.number == 0 else None)
         assert dict(zip(problem.space, params, strict=True))["model"] == trial.params["model"]
 
 
@@ -259,6 +263,14 @@ def test_our_optimizer_says_which_trials_a_model_chose_and_what_it_predicted() -
     assert [origin.is_model for origin in origins] == [False] * 3 + [True] * 3
     assert all(origin.mean is None for origin in origins[:3])
     assert all(0 < (origin.mean or 0) < 1 and (origin.sd or 0) > 0 for origin in origins[3:])
+
+
+def test_our_optimizer_says_what_it_believes_of_the_trials_that_were_stopped() -> None:
+    found = simulate(load_problem("demo_00"), "ours+asha", 0, trials=12)
+    believed = [trial.believed is not None for trial in found.trials]
+    assert believed == [trial.state == "stopped" for trial in found.trials]
+    assert any(believed)
+    assert all(0 < trial.believed[0] < 1 and trial.believed[1] > 0 for trial in found.trials if trial.believed)
 
 
 def test_a_training_without_a_duration_for_every_epoch_is_refused() -> None:

@@ -13,6 +13,7 @@ from benchmarks.optimizer.reference import reference_of
 from benchmarks.optimizer.report import figure_table
 from benchmarks.optimizer.rows import Row, Run
 from benchmarks.optimizer.service_figures import (
+    beliefs,
     beyond_two_sd,
     exported_against,
     exported_against_best,
@@ -31,7 +32,7 @@ def trial(
 ) -> list[Any]:
     """Return the entry of a trial; without an sd nothing was predicted."""
     prediction = [mean, sd] if sd else [None, None]
-    return ["g", model, 12, state, truth, truth, *prediction, 1.0, [0, 3], []]
+    return ["g", model, 12, state, truth, truth, *prediction, 1.0, [0, 3], [], None]
 
 
 def row(
@@ -114,6 +115,21 @@ def test_the_share_of_predictions_beyond_two_sd_is_that_of_trials_4_to_20() -> N
     assert found.passes is False
 
 
+def test_beliefs_in_the_ends_of_stopped_trials_are_compared_with_their_truths() -> None:
+    def stopped(error: float, sd: float) -> list[Any]:
+        return [*trial(0.5, state="stopped")[:-1], [0.5 + error, sd]]
+
+    # Errors with a root mean square of 0.1, of which three of four are within one sd, and all within 1.96.
+    trials = [stopped(0.04, 0.1), stopped(-0.04, 0.1), stopped(0.04, 0.1), stopped(0.18762, 0.1), trial(0.9)]
+    rows = [row("ours+asha", seed, trials, protocol="service20") for seed in range(6)]
+    ratio, one, two = beliefs(results_of(rows), "demo", [PROBLEM])
+    assert value(ratio) == pytest.approx(1.0, abs=1e-3)
+    assert (value(one), value(two)) == (0.75, 1.0)
+    # Intervals that are too wide fail as those that are too narrow do.
+    assert (ratio.passes, one.passes, two.passes) == (True, True, False)
+    assert "| 0.9 to 0.99 |" in figure_table([two])
+
+
 def test_failures_are_counted_from_the_tenth_trial_on() -> None:
     failed, good = trial(0.25, state="failed"), trial(0.5)
     rows = []
@@ -130,7 +146,7 @@ def test_failures_are_counted_from_the_tenth_trial_on() -> None:
 def test_without_rows_the_figures_of_the_tables_are_listed_as_not_measured() -> None:
     figures = service_figures(results_of([]))
     assert {figure.estimate for figure in figures} == {None}
-    assert sum(figure.name.startswith("trained tables") for figure in figures) == 13
+    assert sum(figure.name.startswith("trained tables") for figure in figures) == 16
     assert not any(figure.name.startswith("demo") for figure in figures)
     # A bar in a name would be a column of the table.
     assert all(line.count("|") == 9 for line in figure_table(figures).splitlines())
