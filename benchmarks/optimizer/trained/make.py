@@ -10,13 +10,14 @@ import logging
 import os
 import platform
 import subprocess
+import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from importlib.metadata import version
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -71,7 +72,7 @@ def make(
     """
     missing: list[Work] = []
     places.rows.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin_worker) as pool:
         for definition in definitions:
             if _header(places.rows, definition) is None:
                 counts = pool.submit(_counts, definition, places.videos).result()
@@ -170,8 +171,17 @@ _opened: dict[str, Trainings] = {}
 """The data sets of this process, by the names of their tables."""
 
 
-def _begin() -> None:
-    logging.getLogger("data.dataset").setLevel(logging.ERROR)  # every score on the sealed list would warn
+def begin_worker() -> None:
+    """Prepare a process of the pool: quiet about opened test lists, and gone as soon as its parent is."""
+    logging.getLogger("data.dataset").setLevel(logging.ERROR)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _trainings(definition: Definition, videos: Path) -> Trainings:

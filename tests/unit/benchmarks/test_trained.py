@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import numpy as np
@@ -93,6 +96,22 @@ def test_a_table_of_other_settings_is_not_continued(
     _write(tmp_path / "rows", header, [])
     assert _make(tmp_path) == 1
     assert "other settings (epochs)" in capsys.readouterr().err
+
+
+def test_a_process_that_trains_ends_with_the_one_that_started_it() -> None:
+    code = """
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from benchmarks.optimizer.trained.make import begin_worker
+pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=begin_worker)
+print(pool.submit(abs, -7).result(), flush=True)
+pool.submit(input).result()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "7\n"
+        parent.kill()
+        assert parent.stdout.read() == ""  # at its end only when no process holds it any more
 
 
 def _write(folder: Path, header: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
