@@ -127,7 +127,7 @@ class _Source:
         found = []
         for noise in _NOISE_GRID:
             vector = evidence.centre.copy()
-            vector[-2:] = math.log(noise), 0.0
+            vector[evidence.parameters + 1] = math.log(noise)
             found.append((evidence.log_likelihood(vector), vector))
         return hyperparameters(max(found, key=lambda entry: entry[0])[1])
 

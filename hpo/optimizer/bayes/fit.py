@@ -5,7 +5,10 @@ While there are few data, the priors decide more than anything else (`docs/optim
 - length scales: log-normal around 0.4 sqrt(parameters), spread 0.8 (after Hvarfner et al., 2024, "Vanilla Bayesian
   Optimization Performs Great in High Dimensions", who let the scale grow with the root of the dimension);
 - noise variance: log-normal around exp(-6) of the variance of the data;
-- output scale: log-normal around 1; mean: normal around 0.
+- output scale: log-normal around 1; mean: normal around 0;
+- trend: log-normal around 0.6 / sqrt(parameters). People choose ranges around what they believe in, so the best
+  configurations seldom lie in the corners; without this belief, a search that knows little goes there first. Under it
+  the distance from the middle explains some 3 % of the variance, so a few results overrule it.
 
 A fit is a function of the data alone (fixed starts, no memory of earlier fits), so that a restart changes nothing.
 """
@@ -20,13 +23,14 @@ from scipy.linalg.lapack import dpotrf, dpotri, dtrtrs
 from scipy.optimize import minimize
 
 from ...arrays import Array, Indices
-from .gp import Hyperparameters
+from .gp import DISTANCE_FROM_MIDDLE, Hyperparameters
 from .kernels import Kernel, matern
 
 LENGTHSCALE_SPREAD = 0.8
 NOISE_CENTRE, NOISE_SPREAD = -6.0, 1.5
 OUTPUTSCALE_SPREAD = 1.0
 MEAN_SPREAD = 1.0
+TREND_SPREAD = 0.7
 
 _SHORT_START = math.log(0.4)
 _NOISY_START = math.log(0.2)
@@ -49,31 +53,34 @@ class Fit:
 class Evidence:
     """The negative log posterior of the hyperparameters of one data set, with its gradient.
 
-    The vector is (log length scales, log outputscale, log noise, mean).
+    The vector is (log length scales, log outputscale, log noise, mean, log trend).
     """
 
     def __init__(self, points: Array, targets: Array, noise: Array, columns: Indices, kernel: Kernel = matern) -> None:
         self.kernel = kernel
         self._targets = targets
         self._noise = noise
+        self._from_middle = points[:, columns == DISTANCE_FROM_MIDDLE].sum(axis=1)
         self.parameters = int(columns.max()) + 1
         self._distances = np.stack([_squares(points[:, columns == axis]) for axis in range(self.parameters)])
         self._flat = self._distances.reshape(self.parameters, -1)
         d = self.parameters
-        self.centre = np.array([math.log(0.4 * math.sqrt(d))] * d + [0.0, NOISE_CENTRE, 0.0])
-        self.spread = np.array([LENGTHSCALE_SPREAD] * d + [OUTPUTSCALE_SPREAD, NOISE_SPREAD, MEAN_SPREAD])
+        rest = [0.0, NOISE_CENTRE, 0.0, math.log(0.6 / math.sqrt(d))]
+        self.centre = np.array([math.log(0.4 * math.sqrt(d))] * d + rest)
+        rest = [OUTPUTSCALE_SPREAD, NOISE_SPREAD, MEAN_SPREAD, TREND_SPREAD]
+        self.spread = np.array([LENGTHSCALE_SPREAD] * d + rest)
 
     def __call__(self, vector: Array) -> tuple[float, Array]:
         """Return the value and the gradient; a large value where the covariance cannot be factored."""
         d = self.parameters
         inverse_squares = np.exp(-2 * vector[:d])
-        scale, noise, mean = math.exp(vector[d]), math.exp(vector[d + 1]), vector[d + 2]
+        scale, noise = math.exp(vector[d]), math.exp(vector[d + 1])
         factor, kernel, slope = self._factor(vector)
         if factor is None:
             return 1e10, np.zeros_like(vector)
         inverse, _ = dpotri(factor, lower=1)
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        residual = self._targets - mean
+        residual = self._residual(vector)
         alpha = inverse @ residual
         deviation = (vector - self.centre) / self.spread
         value = 0.5 * residual @ alpha + np.log(np.diag(factor)).sum() + 0.5 * deviation @ deviation
@@ -83,6 +90,7 @@ class Evidence:
         gradient[d] = 0.5 * scale * np.vdot(weight, kernel)
         gradient[d + 1] = 0.5 * noise * np.trace(weight)
         gradient[d + 2] = -alpha.sum()
+        gradient[d + 3] = math.exp(vector[d + 3]) * (alpha @ self._from_middle)
         return float(value), gradient + deviation / self.spread
 
     def log_likelihood(self, vector: Array) -> float:
@@ -90,8 +98,11 @@ class Evidence:
         factor, _, _ = self._factor(vector)
         if factor is None:
             return -math.inf
-        half, _ = dtrtrs(factor, self._targets - vector[-1], lower=1)
+        half, _ = dtrtrs(factor, self._residual(vector), lower=1)
         return float(-0.5 * half @ half - np.log(np.diag(factor)).sum())
+
+    def _residual(self, vector: Array) -> Array:
+        return np.asarray(self._targets - vector[-2] + math.exp(vector[-1]) * self._from_middle)
 
     def _factor(self, vector: Array) -> tuple[Array | None, Array, Array]:
         """Return the factor of the covariance (None where there is none), the kernel, and its slope."""
@@ -123,12 +134,13 @@ def fit(evidence: Evidence, start: Array | None = None) -> Fit:
 
 def hyperparameters(vector: Array, kernel: Kernel = matern) -> Hyperparameters:
     """Return the hyperparameters that a vector of `Evidence` holds."""
-    d = len(vector) - 3
+    d = len(vector) - 4
     return Hyperparameters(
         lengthscales=np.exp(vector[:d]),
         outputscale=math.exp(vector[d]),
         noise=math.exp(vector[d + 1]),
         mean=float(vector[d + 2]),
+        trend=math.exp(vector[d + 3]),
         kernel=kernel,
     )
 

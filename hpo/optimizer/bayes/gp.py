@@ -2,8 +2,9 @@
 
     k(x, x') = outputscale * kernel(d),  d^2 = sum over parameters of |z - z'|^2 / lengthscale^2
 
-where z are embedded configurations (`space`) and the kernel is one of `kernels`. All numbers are float64, in units of
-standardised outcomes.
+where z are embedded configurations (`space`) and the kernel is one of `kernels`. The mean is a constant less `trend`
+times the distance from the middle of the space, where the embedding has a column for it. All numbers are float64, in
+units of standardised outcomes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from scipy.linalg.lapack import dtrtri
 from ...arrays import Array, Indices
 from .kernels import Kernel, matern
 
+DISTANCE_FROM_MIDDLE = -1
+"""Index that marks, among the axes of embedded columns, the column that the mean reads and no distance does."""
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 
 
@@ -32,6 +35,8 @@ class Hyperparameters:
     noise: float
     """Variance of an observation around the function."""
     mean: float
+    trend: float = 0.0
+    """How much the mean falls from the middle of the space to the end of one parameter's range."""
     kernel: Kernel = matern
 
 
@@ -90,32 +95,36 @@ class Process:
         self.hypers = tuple(hypers)
         """The hyperparameters of the members, in order."""
         self._runs = _runs(self.hypers)
-        self._weights = np.stack([1.0 / hyper.lengthscales[columns] for hyper in hypers])[:, None, :]
+        self._has_trend = columns == DISTANCE_FROM_MIDDLE
+        inverses = [np.where(self._has_trend, 0.0, 1.0 / hyper.lengthscales[columns]) for hyper in hypers]
+        self._weights = np.stack(inverses)[:, None, :]
         self._scales = np.array([hyper.outputscale for hyper in hypers])[:, None, None]
-        self._means = np.array([hyper.mean for hyper in hypers])[:, None]
+        self._constants = np.array([hyper.mean for hyper in hypers])[:, None]
+        self._trends = np.array([hyper.trend for hyper in hypers])[:, None]
         self._points = points * self._weights
         covariance = self._scales * self.kernel(squared_distances(self._points, self._points))[0]
         diagonal = np.arange(len(points))
         covariance[:, diagonal, diagonal] += np.array([hyper.noise for hyper in hypers])[:, None] + noise
         self._inverse = _inverses(_factors(covariance, self._scales))
-        half = self._inverse @ (targets - self._means)[:, :, None]
+        half = self._inverse @ (targets - self._prior_means(points))[:, :, None]
         self._alpha = (np.swapaxes(self._inverse, 1, 2) @ half)[:, :, 0]
 
     def joint(self, points: Array) -> tuple[Array, Array]:
         """Return mean (members, rows) and covariance (members, rows, rows) of the function at embedded points."""
         scaled = points * self._weights
-        mean, half = self._halves(scaled)
+        mean, half = self._halves(points, scaled)
         prior = self._scales * self.kernel(squared_distances(scaled, scaled))[0]
         return mean, prior - np.swapaxes(half, 1, 2) @ half
 
     def mean(self, points: Array) -> Array:
         """Return the mean of the function at embedded points (n, columns), averaged over the members: (n,)."""
         cross = self.kernel(squared_distances(self._points, points * self._weights))[0]
-        return np.asarray((self._means + np.einsum("mij,mi->mj", self._scales * cross, self._alpha)).mean(axis=0))
+        gains = np.einsum("mij,mi->mj", self._scales * cross, self._alpha)
+        return np.asarray((self._prior_means(points) + gains).mean(axis=0))
 
     def marginal(self, points: Array) -> tuple[Array, Array]:
         """Return mean and variance of the mixture of the members at embedded points (n, columns): (n,) each."""
-        means, half = self._halves(points * self._weights)
+        means, half = self._halves(points, points * self._weights)
         variances = np.maximum(self._scales[:, 0] - np.einsum("mij,mij->mj", half, half), 1e-12)
         return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
 
@@ -128,9 +137,13 @@ class Process:
             values[members], slopes[members] = kernel(squared[members])
         return values, slopes
 
-    def _halves(self, scaled: Array) -> tuple[Array, Array]:
+    def _prior_means(self, points: Array) -> Array:
+        """Return the means before any observation, (members, points)."""
+        return np.asarray(self._constants - self._trends * points[:, self._has_trend].sum(axis=1))
+
+    def _halves(self, points: Array, scaled: Array) -> tuple[Array, Array]:
         cross = self._scales * self.kernel(squared_distances(self._points, scaled))[0]
-        return self._means + np.einsum("mij,mi->mj", cross, self._alpha), self._inverse @ cross
+        return self._prior_means(points) + np.einsum("mij,mi->mj", cross, self._alpha), self._inverse @ cross
 
 
 def _runs(hypers: Sequence[Hyperparameters]) -> list[tuple[Kernel, slice]]:
@@ -157,7 +170,7 @@ class Conditioned:
         covariance[:, places, places] += 1e-9 * process._scales[:, :, 0]
         factors = _factors(covariance, process._scales)
         self._inverse = _inverses(factors)
-        self._half = process._halves(self._base)[1]
+        self._half = process._halves(base, self._base)[1]
         self.samples: Array = mean[:, None, :] + normals @ np.swapaxes(factors, 1, 2)
         """The sampled values at the base points: (members, samples, base)."""
 
@@ -179,7 +192,7 @@ class Prediction:
         self._half = process._inverse @ (scales * cross)
         covariance = scales * near - np.swapaxes(given._half, 1, 2) @ self._half
         self._whitened = given._inverse @ covariance
-        mean = process._means + scales[:, 0] * np.einsum("mij,mi->mj", cross, process._alpha)
+        mean = process._prior_means(points) + scales[:, 0] * np.einsum("mij,mi->mj", cross, process._alpha)
         self.means: Array = mean[:, None, :] + given._normals @ self._whitened
         left = scales[:, 0] - np.einsum("mij,mij->mj", self._half, self._half)
         left -= np.einsum("mij,mij->mj", self._whitened, self._whitened)
@@ -198,7 +211,9 @@ class Prediction:
         by_cross += process._alpha[:, :, None] * by_means.sum(axis=1)[:, None, :]
         found = _spread(2 * process._scales * by_cross * self._slope_data, process._points, self._scaled)
         found += _spread(2 * process._scales * by_near * self._slope_base, given._base, self._scaled)
-        return np.asarray((found * process._weights).sum(axis=0))
+        gradient = (found * process._weights).sum(axis=0)
+        falling = (by_means.sum(axis=1) * process._trends).sum(axis=0)
+        return np.asarray(gradient - np.where(process._has_trend, falling[:, None], 0.0))
 
 
 def _spread(weights: Array, anchors: Array, points: Array) -> Array:

@@ -21,7 +21,7 @@ from ...spec import StudySpec
 from .acquisition import Modelled
 from .curves import Outcome
 from .fit import Evidence, Fit, fit
-from .gp import Hyperparameters, Process
+from .gp import DISTANCE_FROM_MIDDLE, Hyperparameters, Process
 from .improvement import log_probability
 from .kernels import Kernel, gaussian, matern
 from .laplace import sample_around
@@ -104,8 +104,10 @@ def _metric(spec: StudySpec, data: Data, name: str, sign: float, *, is_objective
     gains = sign * np.array([outcome.values[name] for outcome in data.outcomes])
     sds = np.array([outcome.sds[name] for outcome in data.outcomes])
     threshold = _threshold(spec, name, sign)
+    # Where the middle is good for one objective, it need not be for another, nor for a limit of memory.
+    has_trend = is_objective and len(spec.objectives) == 1
     task = _Task(
-        points=data.points,
+        points=data.points if has_trend else np.where(data.columns == DISTANCE_FROM_MIDDLE, 0.0, data.points),
         columns=data.columns,
         gains=gains,
         sds=sds,
@@ -119,7 +121,8 @@ def _metric(spec: StudySpec, data: Data, name: str, sign: float, *, is_objective
     noise = (sds * transform.slope(gains)) ** 2
     targets = transform.forward(gains)
     bound = float(transform.forward(np.array([threshold]))[0]) if np.isfinite(threshold) else threshold
-    process = Process(data.points, targets, noise, data.columns, chosen.hypers)
+    hypers = chosen.hypers if has_trend else [replace(hyper, trend=0.0) for hyper in chosen.hypers]
+    process = Process(data.points, targets, noise, data.columns, hypers)
     modelled = Modelled(process=process, is_objective=is_objective, threshold=bound)
     return Metric(name=name, sign=sign, transform=transform, modelled=modelled)
 

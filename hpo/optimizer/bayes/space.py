@@ -11,6 +11,10 @@ The kernel is a function of the Euclidean distance between embedded rows, so it 
     conditional number     a point on a half circle of length 1; when inactive, the centre of the circle
     conditional category   the corner of the simplex; when inactive, the centre of the simplex
 
+One more column holds the squared distance from the middle of the space, of which models read the trend alone (`gp`): the
+sum over active numbers of (2 u - 1)^2, with the squared sine in its place for conditional ones. Numbers with only two
+values have no middle.
+
 A parameter that is inactive in both configurations therefore contributes nothing to their distance, and one that is
 active in only one of them contributes the same for each of its values (the arc kernel of Swersky et al., 2014, "Raiders
 of the Lost Architecture").
@@ -30,7 +34,10 @@ from ...spec import AnyParameter, CategoricalParameter, FloatParameter, IntParam
 from ...spec.rules import allowed, examples
 from ...trial import Params, ParamValue
 from ..cube import coordinate_of, grid_index, grid_size, grid_value, value_at, varies
+from .gp import DISTANCE_FROM_MIDDLE
 
+_FEW_VALUES = 2
+"""A number with this many values or fewer has no middle."""
 _ARC_ANGLE = math.pi
 """The angle that the range of a conditional number covers."""
 
@@ -133,7 +140,8 @@ class Space:
             axis.key: axis.value((axis.count - 1) // 2 if axis.is_categorical else 0.5) for axis in self.axes
         }
         self._order = [keys.index(key) for key in spec.parameter_order if key in keys]
-        self.columns = _columns(self.axes)
+        self._has_middle = [not axis.is_categorical and axis.count not in (1, _FEW_VALUES) for axis in self.axes]
+        self.columns = np.append(_columns(self.axes), DISTANCE_FROM_MIDDLE)
         """Which axis each column of the embedding belongs to."""
         self.is_categorical: Mask = np.array([axis.is_categorical for axis in self.axes], dtype=bool)
         self.is_continuous: Mask = np.array([axis.is_continuous for axis in self.axes], dtype=bool)
@@ -218,7 +226,11 @@ class Space:
         """Return the points (rows, columns) whose weighted Euclidean distances the kernel reads."""
         active = self.active(rows)
         parts = [_embed(axis, rows[:, place], active[:, place]) for place, axis in enumerate(self.axes)]
-        return np.concatenate(parts, axis=1)
+        distance = np.zeros((len(rows), 1))
+        for place, axis in enumerate(self.axes):
+            if self._has_middle[place]:
+                distance[:, 0] += np.where(active[:, place], _from_middle(axis, rows[:, place])[0], 0.0)
+        return np.concatenate([*parts, distance], axis=1)
 
     def pull_back(self, rows: Array, gradient: Array) -> Array:
         """Return the gradient in the coordinates, from one in the embedding (rows, columns); 0 for categories."""
@@ -231,7 +243,10 @@ class Space:
             if axis.is_conditional:
                 angle = _ARC_ANGLE * (rows[:, place] - 0.5)
                 part = part * np.column_stack([-np.sin(angle), np.cos(angle)])
-            found[:, place] = np.where(active[:, place], part.sum(axis=1), 0.0)
+            slope = part.sum(axis=1)
+            if self._has_middle[place]:
+                slope += gradient[:, self.columns == DISTANCE_FROM_MIDDLE].sum(axis=1) * _from_middle(axis, rows[:, place])[1]
+            found[:, place] = np.where(active[:, place], slope, 0.0)
         return found
 
 
@@ -267,6 +282,15 @@ def _conditions(spec: StudySpec, key: str, keys: list[str]) -> Iterator[tuple[in
 def _columns(axes: list[Axis]) -> Indices:
     widths = [axis.count if axis.is_categorical else 2 if axis.is_conditional else 1 for axis in axes]
     return np.repeat(np.arange(len(axes)), widths)
+
+
+def _from_middle(axis: Axis, coordinates: Array) -> tuple[Array, Array]:
+    """Return the squared distance from the middle of an axis, 1 at its ends, and its derivative by the coordinate."""
+    if axis.is_conditional:
+        angle = _ARC_ANGLE * (coordinates - 0.5)
+        return np.sin(angle) ** 2, _ARC_ANGLE * np.sin(2 * angle)
+    centred = 2 * coordinates - 1
+    return centred**2, 4 * centred
 
 
 def _embed(axis: Axis, coordinates: Array, active: Mask) -> Array:
