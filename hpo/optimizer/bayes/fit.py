@@ -2,7 +2,7 @@
 
 While there are few data, the priors decide more than anything else (`docs/optimizer.md` gives the sources):
 
-- length scales: log-normal around 0.4 sqrt(parameters), spread 0.8 (after Hvarfner et al., 2024, "Vanilla Bayesian
+- length scales: log-normal around 0.3 sqrt(parameters), spread 0.8 (after Hvarfner et al., 2024, "Vanilla Bayesian
   Optimization Performs Great in High Dimensions", who let the scale grow with the root of the dimension);
 - noise variance: log-normal around exp(-6) of the variance of the data;
 - output scale: log-normal around 1; mean: normal around 0;
@@ -66,7 +66,7 @@ class Evidence:
         self._flat = self._distances.reshape(self.parameters, -1)
         d = self.parameters
         rest = [0.0, NOISE_CENTRE, 0.0, math.log(0.6 / math.sqrt(d))]
-        self.centre = np.array([math.log(0.4 * math.sqrt(d))] * d + rest)
+        self.centre = np.array([math.log(0.3 * math.sqrt(d))] * d + rest)
         rest = [OUTPUTSCALE_SPREAD, NOISE_SPREAD, MEAN_SPREAD, TREND_SPREAD]
         self.spread = np.array([LENGTHSCALE_SPREAD] * d + rest)
 

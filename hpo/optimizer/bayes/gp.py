@@ -94,6 +94,8 @@ class Process:
         self.members = len(hypers)
         self.hypers = tuple(hypers)
         """The hyperparameters of the members, in order."""
+        self.observations = len(points)
+        """The number of observations."""
         self._runs = _runs(self.hypers)
         self._has_trend = columns == DISTANCE_FROM_MIDDLE
         inverses = [np.where(self._has_trend, 0.0, 1.0 / hyper.lengthscales[columns]) for hyper in hypers]

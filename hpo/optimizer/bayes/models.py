@@ -29,6 +29,7 @@ from .outcome import Transform, constraint_transforms, log_jacobian, objective_t
 from .schedule import scheduled
 from .slice_sampling import sample
 
+_SPREAD_DOUBT = 4.0
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -55,8 +56,14 @@ class Metric:
     modelled: Modelled
 
     def predict(self, points: Array) -> tuple[Array, Array]:
-        """Return mean and standard deviation of the metric at embedded points, in its own unit."""
-        mean, variance = self.modelled.process.marginal(points)
+        """Return mean and standard deviation of the metric at embedded points, in its own unit.
+
+        Targets are standardised by the spread of the observations, which a few of them do not determine: the variance
+        is raised by `_SPREAD_DOUBT` over their number.
+        """
+        process = self.modelled.process
+        mean, variance = process.marginal(points)
+        variance *= 1 + _SPREAD_DOUBT / process.observations
         nodes, weights = np.polynomial.hermite_e.hermegauss(9)
         weights = weights / weights.sum()
         gains = self.transform.inverse(mean[:, None] + np.sqrt(variance)[:, None] * nodes)

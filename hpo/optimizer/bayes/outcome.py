@@ -28,6 +28,8 @@ _CEILING_GAPS = (1.0, 0.1)
 _FIRST_OUTCOMES = 10
 """The first outcomes are spread over the space. Later ones gather near the best: a fence or a ceiling that followed
 their gaps would magnify the best region and hide the differences elsewhere."""
+_COMPARED_FROM = 12
+"""Number of outcomes from which on transforms are compared: with noise, fewer choose one by chance."""
 _RELATIVE_ROUNDING = 1e-12
 _SMALLEST_SPREAD = 1e-100
 """Numbers that spread by less than this, or by less than rounding errors of their size, count as constant."""
@@ -128,8 +130,8 @@ def log_jacobian(transform: Transform, gains: Array) -> float:
 
 
 def worth_comparing(transforms: Sequence[Transform], count: int) -> Sequence[Transform]:
-    """Return the transforms that `count` outcomes can tell apart: below 5 only the first, the identity."""
-    return transforms if count >= 5 else transforms[:1]
+    """Return the transforms that `count` outcomes can tell apart: of few outcomes only the first, the identity."""
+    return transforms if count >= _COMPARED_FROM else transforms[:1]
 
 
 def _varies(spread: float, size: float) -> bool:

@@ -91,7 +91,7 @@ def _sampler(count: int) -> Any:
 def test_the_posterior_is_that_of_botorch() -> None:
     process = _models([-math.inf], 1)[0].process
     posterior = _stock_model(0).posterior(torch.tensor(QUERY))
-    mean, variance = process.marginal(QUERY)
+    mean, variance = process.marginal(SPACE.embed(QUERY))
     assert np.allclose(mean, posterior.mean.detach().numpy().ravel(), atol=1e-6)
     assert np.allclose(variance, posterior.variance.detach().numpy().ravel(), atol=1e-6)
 
@@ -156,7 +156,7 @@ def test_many_rows_are_evaluated_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
 def test_without_a_feasible_trial_the_probability_of_feasibility_decides() -> None:
     models = _models([-math.inf, 2.5], 1)
     values = _acquisition(models, 512).values(QUERY)
-    mean, variance = models[1].process.marginal(QUERY)
+    mean, variance = models[1].process.marginal(SPACE.embed(QUERY))
     assert np.argmax(values) == np.argmax((mean - 2.5) / np.sqrt(variance))
     assert np.isfinite(values).all()
 

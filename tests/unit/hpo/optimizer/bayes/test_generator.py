@@ -129,7 +129,7 @@ def test_two_objectives_are_improved_under_a_constraint() -> None:
 def test_suggestions_carry_the_probability_of_the_constraints(constraint: str) -> None:
     """Also of one that points against its objective."""
     spec = spec_with(space=SPACE, constraints=[constraint])
-    (suggestion,) = BayesGenerator().propose(History(spec, _records(spec, 40)), 1)
+    (suggestion,) = BayesGenerator().propose(History(spec, _records(spec, 50)), 1)
     holds = spec.constraints[0].violation(_score(suggestion.params)[spec.constraints[0].metric]) <= 0.1
     assert suggestion.predicted_feasibility is not None
     assert 0.3 < suggestion.predicted_feasibility <= 1

@@ -12,17 +12,17 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern
 from sklearn.gaussian_process.kernels import Kernel as StockKernel
 
 from hpo.optimizer.bayes.fit import Evidence, fit, hyperparameters
-from hpo.optimizer.bayes.gp import Conditioned, Hyperparameters, Process, safe_cholesky, squared_distances
+from hpo.optimizer.bayes.gp import DISTANCE_FROM_MIDDLE, Conditioned, Hyperparameters, Process, safe_cholesky, squared_distances
 from hpo.optimizer.bayes.kernels import Kernel, gaussian, matern
 from hpo.optimizer.bayes.slice_sampling import sample
 
 RNG = np.random.default_rng(7)
-COLUMNS = np.array([0, 1, 1, 2])
-HYPER = Hyperparameters(lengthscales=np.array([0.4, 0.9, 1.6]), outputscale=1.7, noise=0.02, mean=0.3)
-POINTS = RNG.random((25, 4))
+COLUMNS = np.array([0, 1, 1, 2, DISTANCE_FROM_MIDDLE])
+HYPER = Hyperparameters(lengthscales=np.array([0.4, 0.9, 1.6]), outputscale=1.7, noise=0.02, mean=0.3, trend=0.4)
+POINTS = RNG.random((25, 5))
 TARGETS = np.sin(5 * POINTS[:, 0]) + POINTS[:, 3] + 0.1 * RNG.standard_normal(25)
 EXTRA = np.where(np.arange(25) % 5 == 0, 0.3, 0.0)
-QUERY = RNG.random((9, 4))
+QUERY = RNG.random((9, 5))
 
 
 def _process(kernel: Kernel = matern) -> Process:
@@ -31,13 +31,15 @@ def _process(kernel: Kernel = matern) -> Process:
 
 @pytest.mark.parametrize(
     ("kernel", "stock"),
-    [(matern, Matern(HYPER.lengthscales[COLUMNS], nu=2.5)), (gaussian, RBF(HYPER.lengthscales[COLUMNS]))],
+    [(matern, Matern(HYPER.lengthscales[COLUMNS[:4]], nu=2.5)), (gaussian, RBF(HYPER.lengthscales[COLUMNS[:4]]))],
 )
 def test_the_posterior_is_that_of_scikit_learn(kernel: Kernel, stock: StockKernel) -> None:
     other = GaussianProcessRegressor(ConstantKernel(1.7) * stock, alpha=HYPER.noise + EXTRA, optimizer=None)
-    mean, covariance = other.fit(POINTS, TARGETS - 0.3).predict(QUERY, return_cov=True)
+    prior = 0.3 - 0.4 * POINTS[:, 4]
+    mean, covariance = other.fit(POINTS[:, :4], TARGETS - prior).predict(QUERY[:, :4], return_cov=True)
+    mean += 0.3 - 0.4 * QUERY[:, 4]
     found = _process(kernel).joint(QUERY)
-    assert np.allclose(found[0][0], mean + 0.3)
+    assert np.allclose(found[0][0], mean)
     assert np.allclose(found[1][0], covariance)
     assert np.allclose(_process(kernel).marginal(QUERY), (found[0][0], np.diag(covariance)))
 
@@ -88,8 +90,8 @@ def test_the_gradient_of_a_prediction() -> None:
 
     points = QUERY[3:]
     found = given.predict(points).pull_back(by_means, by_variances)
-    for column in range(4):
-        step = np.zeros(4)
+    for column in range(5):
+        step = np.zeros(5)
         step[column] = 1e-6
         assert np.allclose(found[:, column], (value(points + step) - value(points - step)) / 2e-6, rtol=1e-5, atol=1e-6)
 
@@ -100,18 +102,18 @@ def test_the_evidence_is_likelihood_times_priors(kernel: Kernel) -> None:
 
     def direct(vector: np.ndarray) -> float:
         hyper = hyperparameters(vector)
-        scaled = POINTS / hyper.lengthscales[COLUMNS]
+        scaled = POINTS[:, :4] / hyper.lengthscales[COLUMNS[:4]]
         covariance = hyper.outputscale * kernel(squared_distances(scaled, scaled))[0]
         covariance += np.diag(hyper.noise + EXTRA)
-        likelihood = multivariate_normal(np.full(25, hyper.mean), covariance).logpdf(TARGETS)
+        likelihood = multivariate_normal(hyper.mean - hyper.trend * POINTS[:, 4], covariance).logpdf(TARGETS)
         return float(likelihood - 0.5 * (((vector - evidence.centre) / evidence.spread) ** 2).sum())
 
-    vectors = [evidence.centre + 0.5 * RNG.standard_normal(6) for _ in range(4)]
+    vectors = [evidence.centre + 0.5 * RNG.standard_normal(7) for _ in range(4)]
     values = [evidence(vector)[0] for vector in vectors]
     assert np.allclose(np.diff(values), -np.diff([direct(vector) for vector in vectors]))
     for vector in vectors:
         gradient = evidence(vector)[1]
-        steps = 1e-5 * np.eye(6)
+        steps = 1e-5 * np.eye(7)
         numeric = [(evidence(vector + step)[0] - evidence(vector - step)[0]) / 2e-5 for step in steps]
         assert np.allclose(gradient, numeric, rtol=1e-5, atol=1e-6)
 
@@ -131,10 +133,11 @@ def test_a_fit_is_at_a_maximum() -> None:
     evidence = Evidence(POINTS, TARGETS, EXTRA, COLUMNS)
     found = fit(evidence)
     hyper = found.hyper
-    vector = np.array([*np.log(hyper.lengthscales), np.log(hyper.outputscale), np.log(hyper.noise), hyper.mean])
+    vector = found.vector
+    assert np.allclose(hyperparameters(vector).lengthscales, hyper.lengthscales)
     assert -evidence(vector)[0] == pytest.approx(found.evidence)
     for _ in range(30):
-        assert evidence(vector + 0.1 * RNG.standard_normal(6))[0] > -found.evidence - 1e-3
+        assert evidence(vector + 0.1 * RNG.standard_normal(7))[0] > -found.evidence - 1e-3
 
 
 def test_repeated_configurations_can_be_factored() -> None:
@@ -150,11 +153,13 @@ def test_repeated_configurations_can_be_factored() -> None:
 def test_samples_of_the_hyperparameters_follow_the_posterior() -> None:
     """Against importance sampling from the priors, with three observations that say little."""
     evidence = Evidence(POINTS[:3], TARGETS[:3], np.zeros(3), COLUMNS)
-    drawn = evidence.centre + evidence.spread * np.random.default_rng(1).standard_normal((20000, 6))
+    drawn = evidence.centre + evidence.spread * np.random.default_rng(1).standard_normal((20000, 7))
     logs = np.array([evidence.log_likelihood(vector) for vector in drawn])
     shares = np.exp(logs - logs.max())
     found = sample(evidence, evidence.centre, 400)
-    vectors = np.array([[*np.log(hyper.lengthscales), np.log(hyper.outputscale), hyper.mean] for hyper in found])
-    kept = [0, 1, 2, 3, 5]
+    vectors = np.array(
+        [[*np.log(hyper.lengthscales), np.log(hyper.outputscale), hyper.mean, np.log(hyper.trend)] for hyper in found]
+    )
+    kept = [0, 1, 2, 3, 5, 6]
     assert np.allclose(vectors.mean(axis=0), shares @ drawn[:, kept] / shares.sum(), atol=0.2)
     assert sample(evidence, evidence.centre, 3)[1].noise == sample(evidence, evidence.centre, 3)[1].noise

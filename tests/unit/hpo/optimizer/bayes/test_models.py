@@ -21,7 +21,9 @@ COLUMNS = np.array([0, 1])
 
 def _vectors(evidence: Evidence, centre: np.ndarray, count: int) -> np.ndarray:
     drawn = sample_around(evidence, centre, count)
-    return np.array([[*np.log(h.lengthscales), np.log(h.outputscale), np.log(h.noise), h.mean] for h in drawn])
+    return np.array(
+        [[*np.log(h.lengthscales), np.log(h.outputscale), np.log(h.noise), h.mean, np.log(h.trend)] for h in drawn]
+    )
 
 
 def test_samples_around_the_most_probable_have_the_spread_of_the_density_there() -> None:
@@ -31,7 +33,7 @@ def test_samples_around_the_most_probable_have_the_spread_of_the_density_there()
     centre = fit(evidence).vector
     found = _vectors(evidence, centre, 20000)
     assert np.allclose(found.mean(axis=0), centre)
-    steps = 0.02 * np.eye(5)
+    steps = 0.02 * np.eye(6)
 
     def value(vector: np.ndarray) -> float:
         return float(evidence(vector)[0])
@@ -46,7 +48,9 @@ def test_samples_around_the_most_probable_have_the_spread_of_the_density_there()
         ]
     ) / (4 * 0.02**2)
     # The priors alone bend the density in every direction, so nothing is cut off here.
-    assert np.linalg.eigvalsh(hessian * np.outer(evidence.spread, evidence.spread)).min() > 1
+    curvature = hessian * np.outer(evidence.spread, evidence.spread)
+    assert np.linalg.eigvalsh(curvature[:5, :5]).min() > 1
+    assert curvature[5, 5] == pytest.approx(1)  # these points have no column that the trend is read from
     assert np.allclose(np.cov(found.T), np.linalg.inv(hessian), rtol=0.1, atol=0.004)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpo.optimizer.bayes.gp import DISTANCE_FROM_MIDDLE
 from hpo.optimizer.bayes.space import Space
 from hpo.optimizer.cube import decode
 
@@ -24,7 +25,7 @@ CONDITIONAL: dict[str, Any] = {
 
 
 def _distance(space: Space, left: dict[str, Any], right: dict[str, Any]) -> float:
-    points = space.embed(np.stack([space.encode(left), space.encode(right)]))
+    points = space.embed(np.stack([space.encode(left), space.encode(right)]))[:, space.columns != DISTANCE_FROM_MIDDLE]
     return float(np.linalg.norm(points[0] - points[1]))
 
 
@@ -97,6 +98,25 @@ def test_close_values_of_a_conditional_number_are_as_far_as_those_of_any_other()
     space = Space(spec_with(space=CONDITIONAL))
     low = {"model": "b", "lr": 0.01, "model.depth": 1.0}
     assert _distance(space, low, {**low, "model.depth": 1.02}) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_distance_from_the_middle_counts_active_numbers_with_a_middle() -> None:
+    raw = {
+        "model": {"type": "categorical", "choices": ["a", "b"]},
+        "lr": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
+        "model.width": {"type": "ordinal", "choices": [8, 16]},
+        "model.depth": {"type": "float", "low": 0, "high": 4, "when": {"model": ["a"]}},
+    }
+    space = Space(spec_with(space=raw))
+    configurations: list[dict[str, Any]] = [
+        {"model": "b", "lr": 1e-3, "model.width": 8},
+        {"model": "b", "lr": 1e-2, "model.width": 16},
+        {"model": "a", "lr": 1e-3, "model.width": 16, "model.depth": 2.0},
+        {"model": "a", "lr": 1e-3, "model.width": 16, "model.depth": 4.0},
+        {"model": "a", "lr": 1e-4, "model.width": 8, "model.depth": 0.0},
+    ]
+    points = space.embed(np.stack([space.encode(params) for params in configurations]))
+    assert points[:, space.columns == DISTANCE_FROM_MIDDLE].ravel() == pytest.approx([0, 1, 0, 1, 2])
 
 
 def test_a_child_of_a_fixed_parent_follows_the_grandparent() -> None:
