@@ -11,9 +11,9 @@ The kernel is a function of the Euclidean distance between embedded rows, so it 
     conditional number     a point on a half circle of length 1; when inactive, the centre of the circle
     conditional category   the corner of the simplex; when inactive, the centre of the simplex
 
-One more column holds the squared distance from the middle of the space, of which models read the trend alone (`gp`): the
-sum over active numbers of (2 u - 1)^2, with the squared sine in its place for conditional ones. Numbers with only two
-values have no middle.
+One more column holds the squared distance from the middle of the space, which only the trend reads (`gp`): the
+sum over active numbers of (2 u - 1)^2, or of the squared sine for conditional ones. Numbers with only two values have
+no middle.
 
 A parameter that is inactive in both configurations therefore contributes nothing to their distance, and one that is
 active in only one of them contributes the same for each of its values (the arc kernel of Swersky et al., 2014, "Raiders
@@ -245,7 +245,10 @@ class Space:
                 part = part * np.column_stack([-np.sin(angle), np.cos(angle)])
             slope = part.sum(axis=1)
             if self._has_middle[place]:
-                slope += gradient[:, self.columns == DISTANCE_FROM_MIDDLE].sum(axis=1) * _from_middle(axis, rows[:, place])[1]
+                slope += (
+                    gradient[:, self.columns == DISTANCE_FROM_MIDDLE].sum(axis=1)
+                    * _from_middle(axis, rows[:, place])[1]
+                )
             found[:, place] = np.where(active[:, place], slope, 0.0)
         return found
 

@@ -12,7 +12,14 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern
 from sklearn.gaussian_process.kernels import Kernel as StockKernel
 
 from hpo.optimizer.bayes.fit import Evidence, fit, hyperparameters
-from hpo.optimizer.bayes.gp import DISTANCE_FROM_MIDDLE, Conditioned, Hyperparameters, Process, safe_cholesky, squared_distances
+from hpo.optimizer.bayes.gp import (
+    DISTANCE_FROM_MIDDLE,
+    Conditioned,
+    Hyperparameters,
+    Process,
+    safe_cholesky,
+    squared_distances,
+)
 from hpo.optimizer.bayes.kernels import Kernel, gaussian, matern
 from hpo.optimizer.bayes.slice_sampling import sample
 
