@@ -15,20 +15,21 @@ from ..results.warm_start import best_of
 from ..spec import StudySpec
 from ..stopping.decide import decide, promotions
 from ..trial import ENQUEUED, Decision, EarlierTrial, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
+from .bayes.runnability import runnability
 from .cube import ParamsKey, key_of, varies
 from .generator import Completer, Generator, GeneratorError
 from .guess import completed, leaves_open
-from .history import History
+from .history import History, Runnability
 from .keeping import nearest_allowed
 from .memory import Fleet, MemoryModel, device_bytes_for, with_memory_limit
 from .prior import has_prior, prior_generator
 from .sobol import sobol_generator
 
 Propose = Callable[[History, int], list[Suggestion]]
-MAX_MEMORY_RETRIES: Final = 10
-"""How many times proposals that would not fit the memory are replaced by others."""
+MAX_RETRIES: Final = 10
+"""How many times proposals that would not fit the memory, or clearly fail otherwise, are replaced by others."""
 FALLBACK_POINTS: Final = 128
-"""After those retries, the first that fits of this many points of the Sobol sequence is taken."""
+"""After those retries, the first that fits and may run of this many points of the Sobol sequence is taken."""
 MODEL_FREE_OPTIMIZERS: Final = frozenset({"sobol", "random"})
 """Optimizers that learn nothing from results: they have no start-up and never need to plan again."""
 
@@ -60,6 +61,8 @@ class Optimizer:
         self.spec = spec
         self._fleet = fleet or Fleet()
         self._memory_model: MemoryModel | None = None
+        self._runnability: Runnability | None = None
+        self._is_runnability_known = False
         self._make_generator = make_generator
         self._is_model = spec.optimizer.name not in MODEL_FREE_OPTIMIZERS
         self._startup = prior_generator() if has_prior(spec) else sobol_generator()
@@ -79,9 +82,9 @@ class Optimizer:
         found = self.enqueued(n)
         startup = min(n - len(found), max(0, self.startup_left - len(found)))
         if startup:
-            found += self._fitting(memory, history.extended(found), startup, self._start)
+            found += self._accepted(memory, history.extended(found), startup, self._start)
         while len(found) < n:
-            found += self._fitting(memory, history.extended(found), n - len(found), self._propose)
+            found += self._accepted(memory, history.extended(found), n - len(found), self._propose)
         return found
 
     @property
@@ -104,7 +107,7 @@ class Optimizer:
         found = self.enqueued(n, with_model=False)
         if len(found) < n:
             history = self.history().extended(found)
-            found += self._fitting(self._memory(), history, n - len(found), self._fallback.propose)
+            found += self._accepted(self._memory(), history, n - len(found), self._fallback.propose)
         return found
 
     def enqueued(self, n: int = 1, *, with_model: bool = True) -> list[Suggestion]:
@@ -137,26 +140,37 @@ class Optimizer:
         """Return whether a configuration is expected to fit the largest device."""
         return self._memory().fits(params)
 
-    def _fitting(self, memory: MemoryModel, history: History, n: int, propose: Propose) -> list[Suggestion]:
-        """Return 1 to `n` proposals that are expected to fit; after some retries, the one that needs least memory."""
-        rejected: dict[ParamsKey, float] = {}
-        nearest: list[tuple[float, Suggestion]] = []
-        for _ in range(MAX_MEMORY_RETRIES):
+    def _accepted(self, memory: MemoryModel, history: History, n: int, propose: Propose) -> list[Suggestion]:
+        """Return 1 to `n` proposals that are expected to fit and to run; after some retries, the one that is nearest.
+
+        The baselines without a model are not kept from where trials fail.
+        """
+        runs = history.runnability if self._is_model else None
+
+        def is_accepted(suggestion: Suggestion) -> bool:
+            return memory.fits(suggestion.params) and not (runs and runs.clearly_fails(suggestion.params))
+
+        def distance(suggestion: Suggestion) -> tuple[float, float]:
+            fits, demand = memory.fits(suggestion.params), memory.predict_gib(suggestion.params)
+            return 0.0 if fits else demand or 0.0, 1.0 - runs.of(suggestion.params) if runs else 0.0
+
+        rejected: dict[ParamsKey, float | None] = {}
+        nearest: list[Suggestion] = []
+        for _ in range(MAX_RETRIES):
             found = propose(history.without(rejected) if rejected else history, n)
-            fitting = [suggestion for suggestion in found if memory.fits(suggestion.params)]
-            if fitting:
-                return [_routed(memory, suggestion) for suggestion in fitting]
+            accepted = [suggestion for suggestion in found if is_accepted(suggestion)]
+            if accepted:
+                return [_routed(memory, suggestion) for suggestion in accepted]
             for suggestion in found:
-                demand = memory.predict_gib(suggestion.params) or 0.0
-                rejected[key_of(suggestion.params)] = demand
-                nearest.append((demand, suggestion))
+                fits = memory.fits(suggestion.params)
+                rejected[key_of(suggestion.params)] = None if fits else memory.predict_gib(suggestion.params) or 0.0
+            nearest += found
         wide = self._fallback.propose(history.without(rejected), FALLBACK_POINTS)
-        fitting = [suggestion for suggestion in wide if memory.fits(suggestion.params)]
-        if fitting:
-            return [_routed(memory, suggestion) for suggestion in fitting[:n]]
-        nearest += [(memory.predict_gib(suggestion.params) or 0.0, suggestion) for suggestion in wide]
-        logger.warning("study %s: nothing proposed fits the memory; trying what is nearest to it", self.spec.name)
-        return [min(nearest, key=lambda entry: entry[0])[1]]
+        accepted = [suggestion for suggestion in wide if is_accepted(suggestion)]
+        if accepted:
+            return [_routed(memory, suggestion) for suggestion in accepted[:n]]
+        logger.warning("study %s: nothing proposed is expected to fit and to run; trying the nearest", self.spec.name)
+        return [min([*nearest, *wide], key=distance)]
 
     def _start(self, history: History, n: int) -> list[Suggestion]:
         """Return the best of the earlier studies, then points of the start-up."""
@@ -255,11 +269,16 @@ class Optimizer:
     def history(self) -> History:
         """Return the trial records as generators read them."""
         records, memory = list(self._records.values()), self._memory()
-        return History(with_memory_limit(self.spec, memory, records), records, memory.demand_gib, self._earlier)
+        if not self._is_runnability_known:
+            self._runnability = runnability(self.spec, records, explained=memory.demand_gib.keys())
+            self._is_runnability_known = True
+        spec = with_memory_limit(self.spec, memory, records)
+        return History(spec, records, memory.demand_gib, self._earlier, runnability=self._runnability)
 
     def _memory(self) -> MemoryModel:
         if self._memory_model is None:
             self._memory_model = MemoryModel(self.spec, list(self._records.values()), self._fleet)
+            self._is_runnability_known = False
         return self._memory_model
 
     def _keep(self, record: TrialRecord) -> None:

@@ -4,10 +4,12 @@ How a trial counts for a model:
 
     completed                       its final values, at its last step
     stopped, running with a curve   its last values, at the step they belong to
-    failed(oom)                     its estimated memory, where memory is constrained, and nothing else
-    failed(diverged, timeout)       the worst values seen, since the configuration is at fault; so is oom otherwise
-    failed(other kinds)             nothing, but the exact configuration is not proposed again
+    failed(oom)                     its estimated memory, where memory is constrained
+    failed(any other kind)          nothing: whether configurations run is a matter of its own (`runnability`)
     withdrawn                       nothing
+
+A sampler of Optuna cannot be given that probability, so it reads the worst values seen for a failure that the
+configuration is likely to be at fault for. The exact configuration of a failed trial is not proposed again.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
+from ..arrays import Array
 from ..results.outcome import MEMORY_METRIC, final_metrics, finite
 from ..spec import StudySpec
 from ..trial import EarlierTrial, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
@@ -25,7 +29,7 @@ from .cube import ParamsKey, key_of
 from .memory import peak_gib
 
 CONFIGURATION_FAULTS = frozenset({FailureKind.OOM, FailureKind.DIVERGED, FailureKind.TIMEOUT})
-"""Failures that the configuration caused, so that the model should avoid its neighbourhood."""
+"""Failures that the configuration caused; with others the machine or chance may be at fault."""
 
 PENDING = frozenset({TrialState.SUGGESTED, TrialState.RUNNING, TrialState.PAUSED})
 """States of trials that have not ended."""
@@ -44,8 +48,26 @@ class Observation:
     """The metrics reported so far, by epochs done."""
     imputed: bool = False
     """Whether the metrics stand for a failure."""
+    is_evidence: bool = False
+    """Whether the failure is evidence of `History.runnability`; generators that use it leave such metrics out."""
     vague: Mapping[str, float] = field(default_factory=dict)
     """Standard deviations of the metrics that are placeholders because nothing is known about them."""
+
+
+class Runnability(Protocol):
+    """Which configurations are likely to run, learned from the trials that failed and those that ran."""
+
+    def of(self, params: Params) -> float:
+        """Return the probability that a configuration runs."""
+        ...
+
+    def clearly_fails(self, params: Params) -> bool:
+        """Return whether a configuration is much less likely to run than those that did."""
+        ...
+
+    def weights(self, rows: Array) -> tuple[Array, Array]:
+        """Return the logarithms of weights of rows in an acquisition, and their gradient in the coordinates."""
+        ...
 
 
 class History:
@@ -57,12 +79,16 @@ class History:
         records: Iterable[TrialRecord],
         demand_gib: Mapping[int, float] | None = None,
         earlier: Sequence[EarlierTrial] = (),
+        *,
+        runnability: Runnability | None = None,
     ) -> None:
         """View `records`; `demand_gib` is the memory that trials that ran out of it would have needed, by id.
 
-        `earlier` are trials of other studies to learn from.
+        `earlier` are trials of other studies to learn from. `runnability` is what the records show about which
+        configurations run; None without failures.
         """
         self.spec = spec
+        self.runnability = runnability
         self.earlier = tuple(earlier)
         self._demand_gib = dict(demand_gib or {})
         kept = (record for record in records if record.state is not TrialState.WITHDRAWN)
@@ -108,32 +134,46 @@ class History:
             TrialRecord(id=after + place, number=after + place, state=TrialState.SUGGESTED, params=suggestion.params)
             for place, suggestion in enumerate(suggestions)
         ]
-        return History(self.spec, [*self.records, *pending], self._demand_gib, self.earlier)
+        return self._with(pending, {})
 
-    def without(self, rejected: Mapping[ParamsKey, float]) -> History:
-        """Return the history in which the `rejected` configurations, with their demands in GiB, ran out of memory."""
+    def without(self, rejected: Mapping[ParamsKey, float | None]) -> History:
+        """Return the history in which the `rejected` configurations failed.
+
+        Those with a demand in GiB ran out of memory. The others diverged, and they are no evidence of which ones run.
+        """
         after = max((record.id for record in self.records), default=-1) + 1
         records = [
             TrialRecord(
                 id=after + place,
                 number=after + place,
                 state=TrialState.FAILED,
-                failure_kind=FailureKind.OOM,
+                failure_kind=FailureKind.DIVERGED if demand is None else FailureKind.OOM,
                 params=dict(key),
             )
-            for place, key in enumerate(rejected)
+            for place, (key, demand) in enumerate(rejected.items())
         ]
-        demand = dict(zip(range(after, after + len(records)), rejected.values(), strict=True))
-        return History(self.spec, [*self.records, *records], self._demand_gib | demand, self.earlier)
+        demands = zip(records, rejected.values(), strict=True)
+        return self._with(records, {record.id: demand for record, demand in demands if demand is not None})
+
+    def _with(self, added: Sequence[TrialRecord], demand_gib: Mapping[int, float]) -> History:
+        records, demands = [*self.records, *added], {**self._demand_gib, **demand_gib}
+        return History(self.spec, records, demands, self.earlier, runnability=self.runnability)
 
     def _observe(self, record: TrialRecord, worst: Mapping[str, float]) -> Observation | None:
         if record.state is TrialState.FAILED:
-            if record.failure_kind not in CONFIGURATION_FAULTS or not worst:
-                return None
             full = self.spec.task.epochs
-            if record.id in self._demand_gib and MEMORY_METRIC in self.metric_names:
+            if worst and record.id in self._demand_gib and MEMORY_METRIC in self.metric_names:
                 return self._out_of_memory(record, full)
-            return Observation(params=record.params, state=TrialState.COMPLETED, step=full, metrics=worst, imputed=True)
+            if not worst or not self._is_at_fault(record):
+                return None
+            return Observation(
+                params=record.params,
+                state=TrialState.COMPLETED,
+                step=full,
+                metrics=worst,
+                imputed=True,
+                is_evidence=record.id not in self._demand_gib,
+            )
         metrics = self._usable(record)
         if not metrics and record.state not in PENDING:
             return None
@@ -141,6 +181,11 @@ class History:
         # A paused trial may never continue, so it counts with the metrics it has reported.
         state = TrialState.STOPPED if record.state is TrialState.PAUSED and metrics else record.state
         return Observation(params=record.params, state=state, step=step, metrics=metrics, curve=record.curve)
+
+    def _is_at_fault(self, failed: TrialRecord) -> bool:
+        if failed.failure_kind in CONFIGURATION_FAULTS:
+            return True
+        return self.runnability is not None and self.runnability.clearly_fails(failed.params)
 
     def _out_of_memory(self, record: TrialRecord, step: int) -> Observation:
         middle = {name: float(np.median(values)) for name, values in self._seen.items()}

@@ -33,7 +33,7 @@ class Outcome:
 
 def outcomes(history: History) -> list[Outcome]:
     """Return the outcome of every trial with metrics: the predicted last value of every metric that has a curve."""
-    known = [seen for seen in history.observations if seen.metrics]
+    known = [seen for seen in history.observations if seen.metrics and not seen.is_evidence]
     values = [dict(seen.metrics) for seen in known]
     sds = [{**dict.fromkeys(seen.metrics, 0.0), **seen.vague} for seen in known]
     for name in history.metric_names:

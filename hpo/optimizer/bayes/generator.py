@@ -22,9 +22,10 @@ from .curves import outcomes
 from .earlier import promising, space_of, with_earlier
 from .improvement import is_dominated
 from .models import Data, Metric, feasibility, model
-from .prior import Belief, BelievedAcquisition, power
+from .prior import Belief, power
 from .search import best_of, every_row, free, search
 from .space import Space
+from .weighted import Weight, WeightedAcquisition
 
 _FUNCTION_SAMPLES = 32
 _MIN_SAMPLES_PER_MEMBER = 8
@@ -93,10 +94,13 @@ class _Plan:
         self._metrics = model(history.spec, data, second_view=second_view)
         self._incumbents = _incumbents(self._metrics, points, rows)
         self._centres = np.concatenate([self._incumbents[:_MAX_CENTRES], promising(history, space)])
-        is_believed = has_prior(history.spec)
         self._has_constraints = bool(history.spec.constraints)
         self._cost = expected_cost(history) if history.spec.budget.gpu_hours is not None else None
-        self._belief = Belief(space=space, power=power(history.spec, len(history.records))) if is_believed else None
+        self._weights: list[Weight] = []
+        if has_prior(history.spec):
+            self._weights.append(Belief(space=space, power=power(history.spec, len(history.records))))
+        if history.runnability is not None:
+            self._weights.append(history.runnability.weights)
         self._seed = (history.spec.optimizer.seed, len(history.records))
 
     def next(self, guess: Params) -> Suggestion | None:
@@ -131,9 +135,7 @@ class _Plan:
         half = rng.standard_normal((len(self._metrics), members, samples // 2, len(base)))
         normals = np.concatenate([half, -half], axis=2)
         models = [metric.modelled for metric in self._metrics]
-        if self._belief is not None:
-            return BelievedAcquisition(self._space, models, base, normals, self._belief)
-        return Acquisition(self._space, models, base, normals)
+        return WeightedAcquisition(self._space, models, base, normals, self._weights)
 
     def _search(self, acquisition: Acquisition) -> Array | None:
         if self._everything is None:

@@ -8,7 +8,6 @@ experiments. A small share of every belief is spread over the whole range, so th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
@@ -19,7 +18,6 @@ from ...arrays import Array
 from ...spec import StudySpec
 from ...spec.parameters import Prior
 from ..prior import SPREADS, WEIGHTS
-from .acquisition import Acquisition, Modelled
 from .space import Axis, Space
 
 _UNIFORM_SHARE: Final = 0.05
@@ -50,24 +48,6 @@ class Belief:
             values += np.where(active[:, place], value, 0.0)
             gradient[:, place] = np.where(active[:, place], slope, 0.0)
         return self.power * values, self.power * gradient
-
-
-class BelievedAcquisition(Acquisition):
-    """Log expected improvement plus a belief."""
-
-    def __init__(self, space: Space, models: Sequence[Modelled], base: Array, normals: Array, belief: Belief) -> None:
-        super().__init__(space, models, base, normals)
-        self._belief = belief
-
-    def values(self, rows: Array) -> Array:
-        """Return the value at rows."""
-        return super().values(rows) + self._belief.values(rows)
-
-    def __call__(self, rows: Array) -> tuple[Array, Array]:
-        """Return the value at rows, and its gradient in their coordinates."""
-        values, gradient = super().__call__(rows)
-        belief, slope = self._belief(rows)
-        return values + belief, gradient + slope
 
 
 def power(spec: StudySpec, trials: int) -> float:

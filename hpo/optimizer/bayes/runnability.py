@@ -1,0 +1,190 @@
+"""The probability that a configuration runs, learned from every trial that failed and every trial that ran.
+
+All kinds of failure count, except memory where the memory model explains it. A failure that its machine may have caused
+(the trial was lost, its code raised, or it could not be built there) is weighed against that explanation: hypotheses
+about which machines are broken are averaged, each with the rates of failures over the space (`regions`) that follow
+from the trials of the other machines. So a machine that loses every trial says little about configurations, and a
+failure on a machine that runs others says as much as one that the training itself noticed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from scipy.special import betaln, softmax
+
+from ...arrays import Array
+from ...spec import StudySpec
+from ...trial import RESULT_STATES, FailureKind, Params, TrialRecord, TrialState
+from .regions import OUTSIDE, Grid, Rates, mixed, rates
+from .space import Space
+
+MACHINE_FAULTS: Final = frozenset({FailureKind.LOST, FailureKind.ERROR, FailureKind.INVALID})
+"""Failures that a machine may cause: it died, it lacks memory, disk space, a library or the data set."""
+_BROKEN: Final = (9.0, 0.5)
+"""Beta prior of the rate at which a broken machine fails trials."""
+_BROKEN_ODDS: Final = 0.05
+"""Prior odds that a machine is broken."""
+_LEAST_SCORE: Final = -4.0
+"""Machines with lower log odds to be broken are taken for sound."""
+_MOST_MACHINE_HYPOTHESES: Final = 6
+_LEAST_SHARE: Final = 0.5
+"""A configuration clearly fails when it is less likely to run than this share of what those that ran were."""
+_WANTED_SHARE: Final = 0.75
+"""Below this share the weights of an acquisition fall steeply, so that such configurations are searched last."""
+_LEAST_PROBABILITY: Final = 1e-3
+_STEEPNESS: Final = 10.0
+"""How many times as fast as the probability."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """A trial of which it is known whether it ran."""
+
+    params: Params
+    failed: bool
+    machine: str | None
+    """The machine that ran it, or may have failed it; None where the machine had no part in it or is not known."""
+
+
+def evidence_of(records: Iterable[TrialRecord], explained: Set[int] = frozenset()) -> list[Evidence]:
+    """Return what the trials show; `explained` are the ids of the failures that the memory model explains."""
+    found = []
+    for record in records:
+        if record.state is TrialState.FAILED:
+            if record.id in explained:
+                continue
+            machine = record.worker if record.failure_kind in MACHINE_FAULTS else None
+            found.append(Evidence(params=record.params, failed=True, machine=machine))
+        elif record.state in RESULT_STATES or (record.curve and record.state is not TrialState.WITHDRAWN):
+            found.append(Evidence(params=record.params, failed=False, machine=record.worker))
+    return found
+
+
+def runnability(
+    spec: StudySpec, records: Iterable[TrialRecord], explained: Set[int] = frozenset()
+) -> RunnabilityModel | None:
+    """Return what trials show about which configurations run; None without failures, or with nothing to choose.
+
+    `explained` are the ids of the failures that the memory model explains.
+    """
+    space, evidence = Space(spec), evidence_of(records, explained)
+    return RunnabilityModel(space, evidence) if space.axes and any(seen.failed for seen in evidence) else None
+
+
+class RunnabilityModel:
+    """Predicts whether configurations run, as a pure function of the trials of a study of which at least one failed."""
+
+    def __init__(self, space: Space, evidence: Sequence[Evidence]) -> None:
+        self._space = space
+        self._evidence = evidence
+
+    def of(self, params: Params) -> float:
+        """Return the probability that a configuration runs."""
+        return float(self.values(self._space.encode(params)[None])[0])
+
+    def clearly_fails(self, params: Params) -> bool:
+        """Return whether a configuration is much less likely to run than those that did; False before any did."""
+        return self.of(params) < _LEAST_SHARE * self._usual
+
+    @cached_property
+    def _usual(self) -> float:
+        """The median probability of the configurations that ran; 0 before any did."""
+        rows = [self._space.encode(seen.params) for seen in self._evidence if not seen.failed]
+        return float(np.median(self.values(np.stack(rows)))) if rows else 0.0
+
+    def values(self, rows: Array) -> Array:
+        """Return the probabilities that the configurations of rows (n, dimensions) run: (n,)."""
+        return np.exp(self.logs(rows)[0])
+
+    def logs(self, rows: Array) -> tuple[Array, Array]:
+        """Return the logarithms of the probabilities at rows, and their gradient; 0 for discrete coordinates."""
+        rate, slope = _rate(self._grid, self._rates, rows)
+        runs = 1.0 - rate
+        kept = np.maximum(runs, _LEAST_PROBABILITY)
+        return np.log(kept), np.where(runs > _LEAST_PROBABILITY, -1.0, 0.0)[:, None] * slope / kept[:, None]
+
+    def weights(self, rows: Array) -> tuple[Array, Array]:
+        """Return the logarithms of weights for an acquisition, and their gradient: the probabilities to run.
+
+        Where configurations are much less likely to run than those that did, the weights fall steeply.
+        """
+        logs, gradient = self.logs(rows)
+        below = (
+            logs - math.log(max(_WANTED_SHARE * self._usual, _LEAST_PROBABILITY))
+            if self.knows_failures
+            else np.zeros(len(rows))
+        )
+        return logs + _STEEPNESS * np.minimum(below, 0.0), gradient * np.where(below < 0, 1 + _STEEPNESS, 1.0)[:, None]
+
+    @cached_property
+    def _grid(self) -> Grid:
+        return Grid(self._space)
+
+    @cached_property
+    def _rates(self) -> Rates:
+        cells = self._grid.cells(np.stack([self._space.encode(seen.params) for seen in self._evidence]))
+        failed = np.array([seen.failed for seen in self._evidence])
+        machines = np.array([seen.machine or "" for seen in self._evidence])
+        scores, found = [], []
+        for broken in _candidates(self._evidence):
+            theirs = np.isin(machines, list(broken))
+            found.append(rates(self._grid, cells[~theirs], failed[~theirs]))
+            there = int((failed & theirs).sum()), int((~failed & theirs).sum())
+            scores.append(_log_broken(*there, machines=len(broken)) + found[-1].log_evidence)
+        return mixed(list(zip(softmax(scores).tolist(), found, strict=True)))
+
+
+def _candidates(evidence: Sequence[Evidence]) -> list[frozenset[str]]:
+    """Return the sets of machines that may be broken, the most probable first: none, each alone, and the worst few."""
+    failed = Counter(seen.machine for seen in evidence if seen.failed and seen.machine)
+    total = Counter(seen.machine for seen in evidence if seen.machine)
+    scores = {machine: _broken_score(failed[machine], total[machine]) for machine in failed}
+    order = [machine for machine in sorted(scores) if scores[machine] > _LEAST_SCORE]
+    order.sort(key=lambda machine: -scores[machine])
+    sets = [frozenset(order[: place + 1]) for place in range(len(order))]
+    sets += [frozenset([machine]) for machine in order[1:]]
+    sets.sort(key=lambda broken: -sum(scores[machine] for machine in broken))
+    return [frozenset(), *sets[:_MOST_MACHINE_HYPOTHESES]]
+
+
+def _broken_score(failed: int, total: int) -> float:
+    """Return the log odds that a machine is broken, if nothing else explained its failures."""
+    ran = total - failed
+    usual = betaln(OUTSIDE[0] + failed, OUTSIDE[1] + ran) - betaln(*OUTSIDE)
+    return _log_broken(failed, ran, machines=1) - float(usual)
+
+
+def _log_broken(failed: int, ran: int, *, machines: int) -> float:
+    """Return the log prior that these machines are broken, plus the log evidence of their trials if they are."""
+    evidence = betaln(_BROKEN[0] + failed, _BROKEN[1] + ran) - betaln(*_BROKEN)
+    return float(machines * np.log(_BROKEN_ODDS) + evidence)
+
+
+def _rate(grid: Grid, found: Rates, rows: Array) -> tuple[Array, Array]:
+    """Return the rate of failures at rows, interpolated between the middles of cells, and its gradient."""
+    first, second, share = grid.neighbours(rows)
+    steps = grid.slopes(rows)
+    value, gradient = np.full(len(rows), found.base), np.zeros(rows.shape)
+    for axes, table in found.tables.items():
+        low, high = table[tuple(first[:, list(axes)].T)], None
+        if len(axes) == 1:
+            (axis,) = axes
+            high = table[second[:, axis]]
+            value += low + share[:, axis] * (high - low)
+            gradient[:, axis] += steps[:, axis] * (high - low)
+            continue
+        a, b = axes
+        s, t = share[:, a], share[:, b]
+        near_far, far_near = table[first[:, a], second[:, b]], table[second[:, a], first[:, b]]
+        far = table[second[:, a], second[:, b]]
+        value += (1 - s) * ((1 - t) * low + t * near_far) + s * ((1 - t) * far_near + t * far)
+        gradient[:, a] += steps[:, a] * ((1 - t) * (far_near - low) + t * (far - near_far))
+        gradient[:, b] += steps[:, b] * ((1 - s) * (near_far - low) + s * (far - far_near))
+    return value, gradient
