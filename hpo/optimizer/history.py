@@ -49,7 +49,7 @@ class Observation:
     imputed: bool = False
     """Whether the metrics stand for a failure."""
     is_evidence: bool = False
-    """Whether the failure is evidence of `History.runnability`; generators that use it leave such metrics out."""
+    """Whether `History.runnability` knows the failure; generators that use it leave such metrics out."""
     vague: Mapping[str, float] = field(default_factory=dict)
     """Standard deviations of the metrics that are placeholders because nothing is known about them."""
 
@@ -172,7 +172,7 @@ class History:
                 step=full,
                 metrics=worst,
                 imputed=True,
-                is_evidence=record.id not in self._demand_gib,
+                is_evidence=self.runnability is not None and record.id not in self._demand_gib,
             )
         metrics = self._usable(record)
         if not metrics and record.state not in PENDING:

@@ -116,11 +116,7 @@ class RunnabilityModel:
         Where configurations are much less likely to run than those that did, the weights fall steeply.
         """
         logs, gradient = self.logs(rows)
-        below = (
-            logs - math.log(max(_WANTED_SHARE * self._usual, _LEAST_PROBABILITY))
-            if self.knows_failures
-            else np.zeros(len(rows))
-        )
+        below = logs - math.log(max(_WANTED_SHARE * self._usual, _LEAST_PROBABILITY))
         return logs + _STEEPNESS * np.minimum(below, 0.0), gradient * np.where(below < 0, 1 + _STEEPNESS, 1.0)[:, None]
 
     @cached_property
