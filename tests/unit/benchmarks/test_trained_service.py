@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.optimizer.problems import ProblemMissing, load_problem
+from benchmarks.optimizer.reference import Reference, compute_reference
 from benchmarks.optimizer.service import simulate
 from hpo.trial import FailureKind
 
@@ -67,6 +68,12 @@ def test_a_table_is_played_and_may_be_reflected(folder: Path) -> None:
         found = simulate(problem, "sobol", 0, trials=8)
         assert {trial.state for trial in found.trials} == {"completed", "failed"}
         assert {trial.truth for trial in found.trials} == {0.5, 0.7, 0.25}
+
+
+def test_the_ends_of_the_regret_scale_are_those_of_the_table(folder: Path) -> None:
+    found = compute_reference(load_problem("trained_motion", tables=folder))
+    assert found == Reference(sign=-1.0, optimum=-0.7, median=-0.5)
+    np.testing.assert_allclose(found.regret([0.7, 0.5, 0.25]), [0.0, 1.0, 2.25])
 
 
 def test_a_table_that_is_not_there_is_missing(tmp_path: Path) -> None:
