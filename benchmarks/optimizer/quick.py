@@ -52,7 +52,7 @@ def _summary(method: str, rows: Sequence[dict[str, Any]], start: int, seconds: f
     later = [row["trials"][start:] for row in rows]
     exported = [row["trials"][row["exported"]][4] for row in rows if row["exported"] is not None]
     trials = [trial for run in later for trial in run]
-    z = np.array([(trial[4] - trial[6]) / trial[7] for trial in trials if trial[7] and trial[3] != "failed"])
+    z = np.array([(trial[12] - trial[6]) / trial[7] for trial in trials if trial[7] and trial[3] != "failed"])
     walls = np.array([trial[9] for trial in trials]).sum(axis=0)
     beyond = f"{np.mean(np.abs(z) > 2):.2f} ({len(z)})" if len(z) else "-"
     counts = [len(row["trials"]) for row in rows]

@@ -51,6 +51,8 @@ class Trial:
     origin: Origin
     training: Training
     truth: float
+    end: float
+    """The mean of the last value that a training of this configuration reports."""
     began: float
     """Simulated time in seconds."""
     epochs: int = 0
@@ -67,7 +69,8 @@ class Trial:
     def entry(self, problem: Problem) -> list[Any]:
         """Return its fields for a row.
 
-        Generator, is model, epochs, state, truth, observed, mean, sd, end in seconds, walls, parameters, believed.
+        Generator, is model, epochs, state, truth, observed, predicted mean and sd, second of its end, walls,
+        parameters, believed, mean end.
         """
         origin = self.origin
         return [
@@ -83,6 +86,7 @@ class Trial:
             walls(problem, self.params),
             [_short(self.params.get(key)) for key in problem.space],
             None if self.believed is None else [_short(value) for value in self.believed],
+            _short(self.end),
         ]
 
 
@@ -157,9 +161,11 @@ class Simulation:
             raise ValueError(f"{self.problem.name} has no simulated trainings")
         id, params = self.method.ask()
         training = self.problem.training(params, generator(self.problem, self.seed, "noise", number))
+        truth = self.problem.true(params)[0]
+        end = truth if self.problem.end is None else self.problem.end(params)
         trial = Trial(
             number=number, id=id, params=params, origin=self.method.origin(id), training=training,
-            truth=self.problem.true(params)[0], began=self.now,
+            truth=truth, end=end, began=self.now,
         )  # fmt: skip
         self.trials.append(trial)
         self._note("begins", trial)

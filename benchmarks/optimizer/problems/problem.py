@@ -50,6 +50,8 @@ class Problem:
     """The first objective after each of `epochs` epochs; it ends with the truth."""
     training: Callable[[Params, np.random.Generator], Training] | None = None
     """Draws what one training reports, with its noise, its durations and its failure; its mean end is the truth."""
+    end: Callable[[Params], float] | None = None
+    """The mean of the last value that a training reports, where the truth was measured on other data; else None."""
     memory_gib: Callable[[Params], float] | None = None
     capacity_gib: float | None = None
     """A configuration that needs more memory than this fails."""

@@ -65,6 +65,10 @@ def _through(problem: Problem, space: Mapping[str, AnyParameter], back: Callable
         assert problem.training is not None  # noqa: S101 - chosen below
         return problem.training(back(params), rng)
 
+    def end(params: Params) -> float:
+        assert problem.end is not None  # noqa: S101 - chosen below
+        return problem.end(back(params))
+
     def memory(params: Params) -> float:
         assert problem.memory_gib is not None  # noqa: S101 - chosen below
         return problem.memory_gib(back(params))
@@ -76,6 +80,7 @@ def _through(problem: Problem, space: Mapping[str, AnyParameter], back: Callable
         noise=None if problem.noise is None else noise,
         curve=None if problem.curve is None else curve,
         training=None if problem.training is None else training,
+        end=None if problem.end is None else end,
         memory_gib=None if problem.memory_gib is None else memory,
     )
 

@@ -38,4 +38,8 @@ def trained(name: str, folder: Path = TABLES_FOLDER) -> Problem:
             failure=None if failed is None else FailureKind(failed.kind),
         )
 
-    return replace(table.problem(), name=name, epochs=table.epochs, training=training)
+    def end(params: Params) -> float:
+        lasts = [table.chance if one.failed else float(one.top1[-1]) for one in table.trainings(params)]
+        return float(np.mean(lasts))
+
+    return replace(table.problem(), name=name, epochs=table.epochs, training=training, end=end)

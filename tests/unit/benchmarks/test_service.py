@@ -222,7 +222,7 @@ def test_a_row_says_of_each_trial_what_figures_need() -> None:
     found = played(problem, Script(problem, lambda trial, step: step == 5), trials=3)
     row = as_row(found)
     for entry, trial in zip(row["trials"], found.trials, strict=True):
-        generator, is_model, epochs, state, truth, observed, mean, sd, ended, _, params, believed = entry
+        generator, is_model, epochs, state, truth, observed, mean, sd, ended, _, params, believed, end = entry
         assert (generator, is_model, epochs, state, mean, sd) == (
             "script",
             trial.number % 2 == 0,
@@ -234,6 +234,7 @@ def test_a_row_says_of_each_trial_what_figures_need() -> None:
         assert truth == pytest.approx(demo_curve(trial.params)[-1], rel=1e-4)
         assert observed == pytest.approx(trial.training.values[4], rel=1e-4)
         assert ended == pytest.approx(trial.ended, abs=0.1)
+        assert end == truth
         assert believed == ([0.6, 0.05] if trial.number == 0 else None)
         assert dict(zip(problem.space, params, strict=True))["model"] == trial.params["model"]
 

@@ -32,7 +32,7 @@ def trial(
 ) -> list[Any]:
     """Return the entry of a trial; without an sd nothing was predicted."""
     prediction = [mean, sd] if sd else [None, None]
-    return ["g", model, 12, state, truth, truth, *prediction, 1.0, [0, 3], [], None]
+    return ["g", model, 12, state, truth, truth, *prediction, 1.0, [0, 3], [], None, truth]
 
 
 def row(
@@ -117,7 +117,8 @@ def test_the_share_of_predictions_beyond_two_sd_is_that_of_trials_4_to_20() -> N
 
 def test_beliefs_in_the_ends_of_stopped_trials_are_compared_with_their_truths() -> None:
     def stopped(error: float, sd: float) -> list[Any]:
-        return [*trial(0.5, state="stopped")[:-1], [0.5 + error, sd]]
+        # The truth is another one than the end that is believed in.
+        return [*trial(0.9, state="stopped")[:-2], [0.5 + error, sd], 0.5]
 
     # Errors with a root mean square of 0.1, of which three of four are within one sd, and all within 1.96.
     trials = [stopped(0.04, 0.1), stopped(-0.04, 0.1), stopped(0.04, 0.1), stopped(0.18762, 0.1), trial(0.9)]

@@ -52,6 +52,8 @@ def test_a_trial_reports_one_of_the_measured_trainings(folder: Path) -> None:
     assert np.mean([found.seconds for found in drawn]) == pytest.approx(2.0, rel=0.05)
     assert len({found.seconds for found in drawn}) == 20
     assert problem.true({"lr": 0.002}) == (0.5,)
+    assert problem.end is not None
+    assert problem.end({"lr": 0.002}) == pytest.approx(0.375)
 
 
 def test_a_training_that_failed_fails_in_its_epoch(folder: Path) -> None:
@@ -68,6 +70,12 @@ def test_a_table_is_played_and_may_be_reflected(folder: Path) -> None:
         found = simulate(problem, "sobol", 0, trials=8)
         assert {trial.state for trial in found.trials} == {"completed", "failed"}
         assert {trial.truth for trial in found.trials} == {0.5, 0.7, 0.25}
+        # The validation clips of these trainings show less than the truth, and a failure counts as guessing.
+        assert {(trial.truth, round(trial.end, 3)) for trial in found.trials} == {
+            (0.5, 0.375),
+            (0.7, 0.7),
+            (0.25, 0.25),
+        }
 
 
 def test_the_ends_of_the_regret_scale_are_those_of_the_table(folder: Path) -> None:
