@@ -134,3 +134,11 @@ def test_a_paused_study_gets_no_fallback_suggestion(service: Service) -> None:
     with service.database.transaction() as connection:
         assert not fallback.suggest(connection, None)
         assert not fallback.suggest(connection, "demo")
+
+
+def test_the_trials_of_the_fallback_keep_the_rules(database: Database) -> None:
+    with serving(database, fallback_seconds=0.0) as service, service.http() as http:
+        service.create(rules=["lr * 10 >= 1", "lr <= 0.12"])
+        found = [http.post("/v1/leases", json=claim_body(f"w{place}")).json()["params"]["lr"] for place in range(4)]
+    assert all(0.1 <= lr <= 0.12 for lr in found)
+    assert len(set(found)) == 4

@@ -147,6 +147,27 @@ def test_what_a_space_includes_is_stored_written_out(database: Database) -> None
     assert (error["path"], "did you mean 'r3d_18'" in error["message"]) == ("space.include[1]", True)
 
 
+def test_rules_of_a_person_and_of_the_models_are_stored_and_shown(database: Database) -> None:
+    space = {
+        "lr": {"type": "float", "low": 0.001, "high": 0.1},
+        "model.alpha": {"type": "ordinal", "choices": [4, 8]},
+        "clip.frames": {"type": "int", "low": 8, "high": 32},
+    }
+    task = {"dataset": {"root": "/data"}, "base": {"model": "slowfast_r18"}}
+    wanted = spec(task=task, space=space, rules=["clip.frames * batch_size <= 128"], model_rules=["lr < 0"])
+    with serving(database, check_spec=with_models, fragments=search_fragment) as service, service.http() as http:
+        answer = http.post("/v1/studies", json=wanted)
+        guess = http.post("/v1/studies/demo/trials", json={"guesses": [{"model.alpha": 8, "clip.frames": 12}]})
+        wrong = http.post("/v1/studies", json={**wanted, "name": "other", "rules": ["clip.frames * batch > 1"]})
+    stored = answer.json()["spec"]
+    assert stored["rules"] == ["clip.frames * batch_size <= 128"]
+    assert stored["model_rules"] == ['if model == "slowfast_r18" then model.alpha divides clip.frames']
+    assert guess.status_code == 422
+    assert "breaks the rule `if model == " in guess.json()["errors"][0]["message"]
+    assert wrong.json()["errors"][0]["path"] == "rules[0]"
+    assert "at character 15: `batch` has no value here" in wrong.json()["errors"][0]["message"]
+
+
 def test_nothing_can_be_included_where_no_catalogue_is(empty_service: Service) -> None:
     with empty_service.http() as http:
         answer = http.post("/v1/studies", json=spec(space={"include": "swin3d_t"}))

@@ -95,3 +95,13 @@ def test_begun_trials_are_claimed_before_guesses_and_those_before_other_suggesti
     assert [order[0], order[2]] == [begun.id, waiting.id]
     assert record(database, order[1]).generator == ENQUEUED
     assert claim(database) is None
+
+
+def test_what_breaks_a_rule_is_refused_with_the_rule(database: Database) -> None:
+    make_study(database, rules=["lr * 2 <= 1"])
+    with pytest.raises(GuessError) as caught:
+        _enqueue(database, {"lr": 0.5}, {"lr": 0.75})
+    (issue,) = caught.value.issues
+    assert issue.path == "guesses[1]"
+    assert "breaks the rule `lr * 2 <= 1` (lr = 0.75)" in issue.message
+    assert study_row(database).guesses == ()

@@ -1,0 +1,147 @@
+"""The rules that a study gets from its models allow what the catalogue builds, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import models
+from hpo.cli.spec_check import search_fragment, with_models
+from hpo.errors import SpecError
+from hpo.optimizer import create_optimizer
+from hpo.spec import StudySpec, parse_spec
+from hpo.spec.values import value_at
+from hpo.trial import Params
+
+LR: dict[str, Any] = {"type": "float", "low": 1e-4, "high": 0.1, "log": True}
+DEMANDING = [name for name in models.list_models() if models.model_info(name).rules]
+
+
+def _spec(base: dict[str, Any], space: dict[str, Any], **sections: Any) -> StudySpec:
+    task = {"dataset": {"root": "/videos", "flow": "dis"}, "base": base}
+    raw = {"name": "s", "objectives": [{"metric": "val_top1"}], "task": task, "budget": {"trials": 40}}
+    return parse_spec({**raw, "space": {"lr": LR, **space}, **sections}, search_fragment)
+
+
+def _builds(spec: StudySpec, params: Params) -> bool:
+    """Return whether the catalogue accepts the model and the clip of a configuration."""
+    config = spec.trial_config(params, number=0)
+    options = {key.removeprefix("model."): value for key, value in config.items() if key.startswith("model.")}
+    try:
+        models.resolve_hparams(models.model_info(config["model"]), options)
+        models.check_clip(config["model"], frames=config["clip.frames"], size=config["clip.size"], hparams=options)
+    except models.ModelError:
+        return False
+    return True
+
+
+def _range(key: str, names: list[str]) -> tuple[int, int] | None:
+    """Return the whole numbers that all of `names` accept for a setting; None where an option is a choice."""
+    if key.startswith("clip."):
+        return (1, 48) if key == "clip.frames" else (16, 48)
+    found = [h.accepts for name in names for h in models.model_info(name).hparams if f"model.{h.name}" == key]
+    ranges = [(accepts.low, accepts.high) for accepts in found if isinstance(accepts, models.Integer)]
+    if len(ranges) < len(found):
+        return None
+    return max(low for low, _ in ranges), min(48, *(high for _, high in ranges))
+
+
+def _owners(key: str, names: list[str]) -> list[str]:
+    options = {name: [f"model.{option.name}" for option in models.model_info(name).hparams] for name in names}
+    return [name for name in names if key.startswith("clip.") or key in options[name]]
+
+
+@st.composite
+def _studies(draw: st.DrawFn) -> StudySpec:
+    """Return a study of one or two models: what their rules mention is fixed, searched, conditional or left out."""
+    names = draw(st.lists(st.sampled_from(DEMANDING), min_size=1, max_size=2, unique=True))
+    base: dict[str, Any] = {"model": names[0]} if len(names) == 1 else {}
+    space: dict[str, Any] = {} if len(names) == 1 else {"model": {"type": "categorical", "choices": names}}
+    space["nesterov"] = {"type": "categorical", "choices": [False, True]}
+    mentioned = {option for name in names for r in models.model_info(name).rules for option in (r.divisor, r.of)}
+    keys = {f"model.{option}" for option in mentioned - {"frames"}} | {"clip.frames", "clip.size"}
+    for key in sorted(keys):
+        owners, how = _owners(key, names), draw(st.sampled_from(["base", "space", "conditional", "absent"]))
+        ends = _range(key, owners) if owners else None
+        if ends is None:
+            continue
+        if how in ("base", "conditional") and owners == names:
+            base[key] = draw(st.integers(*ends))
+        if how in ("space", "conditional"):
+            when: dict[str, Any] = {"nesterov": [True]} if how == "conditional" else {}
+            when |= {"model": owners} if owners != names else {}
+            space[key] = {"type": "int", "low": ends[0], "high": ends[1], "when": when}
+    return _spec(base, space)
+
+
+@given(spec=_studies(), data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_configuration_is_allowed_where_the_catalogue_accepts_it(spec: StudySpec, data: st.DataObject) -> None:
+    try:
+        spec = with_models(spec)
+    except SpecError:
+        assume(False)
+    for _ in range(10):
+        units = st.floats(0, 1, exclude_max=True)
+        params = spec.active({key: value_at(parameter, data.draw(units)) for key, parameter in spec.space.items()})
+        assert spec.allows(params) == _builds(spec, params), params
+
+
+DIVIDES = {
+    "model.alpha": {"type": "ordinal", "choices": [2, 4, 8]},
+    "clip.frames": {"type": "int", "low": 4, "high": 32},
+}
+
+
+def test_a_rule_of_the_card_is_written_in_the_language_of_rules() -> None:
+    spec = with_models(_spec({"model": "slowfast_r18"}, DIVIDES))
+    assert spec.model_rules == ['if model == "slowfast_r18" then model.alpha divides clip.frames']
+    assert spec.rules == []
+
+
+@pytest.mark.parametrize(
+    ("base", "space"),
+    [
+        ({"model": "slowfast_r18", "clip.frames": 32}, {"model.alpha": DIVIDES["model.alpha"]}),
+        ({"model": "r2plus1d_18"}, {"clip.frames": DIVIDES["clip.frames"]}),
+        ({}, {"include": ["slowfast_r18", "r2plus1d_18"]}),
+    ],
+)
+def test_what_always_holds_is_no_rule(base: dict[str, Any], space: dict[str, Any]) -> None:
+    assert with_models(_spec(base, space)).model_rules == []
+
+
+def test_an_included_range_never_offers_what_a_fixed_setting_excludes() -> None:
+    spec = with_models(_spec({"model.width": 8}, {"include": ["slowfast_r18"]}))
+    found = create_optimizer(spec).ask(40)
+    assert {suggestion.params["model.beta_inv"] for suggestion in found} == {4, 8}
+
+
+def test_a_person_s_rule_against_a_model_is_refused_with_both() -> None:
+    with pytest.raises(SpecError) as found:
+        with_models(_spec({"model": "slowfast_r18"}, DIVIDES, rules=["clip.frames < 8", "model.alpha > 4"]))
+    (issue,) = found.value.issues
+    assert issue.path == "model_rules[0]"
+    assert (
+        "then model.alpha divides clip.frames` together with `clip.frames < 8` and `model.alpha > 4`" in issue.message
+    )
+
+
+def test_a_guess_against_a_model_is_refused() -> None:
+    guess = {"clip.frames": 12, "model.alpha": 8}
+    with pytest.raises(SpecError, match=r"optimizer.enqueue\[0\]: this guess breaks the rule .* divides clip.frames"):
+        with_models(_spec({"model": "slowfast_r18"}, DIVIDES, optimizer={"enqueue": [guess]}))
+
+
+def test_a_model_of_several_that_nothing_can_build_is_refused() -> None:
+    both = {"type": "categorical", "choices": ["slowfast_r18", "r2plus1d_18"]}
+    alpha: dict[str, Any] = {**DIVIDES["model.alpha"], "when": {"model": ["slowfast_r18"]}}
+    with pytest.raises(SpecError) as found:
+        with_models(_spec({"clip.frames": 15}, {"model": both, "model.alpha": alpha}))
+    (issue,) = found.value.issues
+    assert issue.path == "task.base.clip"
+    wanted = "slowfast_r18: alpha must divide frames, and nothing in this study does (clip.frames = 15)"
+    assert issue.message == wanted
