@@ -158,7 +158,7 @@ class _Plan:
         return np.log([self._cost(self._space.decode(row)) for row in rows])
 
     def _is_new(self, row: Array) -> bool:
-        return key_of(self._space.decode(row)) not in self._taken and bool(self._space.allows(row[None])[0])
+        return key_of(self._space.decode(row)) not in self._taken
 
 
 def _finite_or_none(found: Array) -> float | None:

@@ -110,6 +110,13 @@ def test_what_a_guess_leaves_open_keeps_the_rules(name: str, trials: int) -> Non
             spec.check_params(suggestion.params)
 
 
+def test_a_guess_is_completed_where_no_point_of_the_sequence_would_do() -> None:
+    spec = _spec("sobol", RARE)
+    (found,) = create_optimizer(spec, guesses=[{"lr": 0.02, "model.alpha": 8}]).enqueued()
+    spec.check_params(found.params)
+    assert (found.params["lr"], found.params["model.alpha"]) == (0.02, 8)
+
+
 class _Reckless:
     """A generator that knows no rules."""
 
