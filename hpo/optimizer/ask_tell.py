@@ -140,12 +140,14 @@ class Optimizer:
         """Return whether a configuration is expected to fit the largest device."""
         return self._memory().fits(params)
 
-    def _accepted(self, memory: MemoryModel, history: History, n: int, propose: Propose) -> list[Suggestion]:
-        """Return 1 to `n` proposals that are expected to fit and to run; after some retries, the one that is nearest.
+    def expects_to_run(self, params: Params) -> bool:
+        """Return whether a configuration lies outside of where trials clearly fail."""
+        runs = self.history().runnability
+        return runs is None or not runs.clearly_fails(params)
 
-        The baselines without a model are not kept from where trials fail.
-        """
-        runs = history.runnability if self._is_model else None
+    def _accepted(self, memory: MemoryModel, history: History, n: int, propose: Propose) -> list[Suggestion]:
+        """Return 1 to `n` proposals that are expected to fit and to run; after some retries, the nearest to that."""
+        runs = history.runnability
 
         def is_accepted(suggestion: Suggestion) -> bool:
             return memory.fits(suggestion.params) and not (runs and runs.clearly_fails(suggestion.params))
@@ -270,8 +272,9 @@ class Optimizer:
         """Return the trial records as generators read them."""
         records, memory = list(self._records.values()), self._memory()
         if not self._is_runnability_known:
-            self._runnability = runnability(self.spec, records, explained=memory.demand_gib.keys())
-            self._is_runnability_known = True
+            # The baselines are not kept from where trials fail.
+            known = runnability(self.spec, records, explained=memory.demand_gib.keys()) if self._is_model else None
+            self._runnability, self._is_runnability_known = known, True
         spec = with_memory_limit(self.spec, memory, records)
         return History(spec, records, memory.demand_gib, self._earlier, runnability=self._runnability)
 

@@ -28,12 +28,12 @@ def leaves_open(spec: StudySpec, guess: Params) -> bool:
 def completed(history: History, guess: Params) -> Suggestion:
     """Return `guess` with the missing values of the first Sobol point that makes the configuration new and allowed.
 
-    A complete guess is returned unchanged, even if it was tried before.
+    Points where trials clearly fail are left out. A complete guess is returned unchanged, even if it was tried before.
     """
-    spec, first = history.spec, None
+    spec, runs, first = history.spec, history.runnability, None
     for params in _completions(spec, guess):
         first = params if first is None else first
-        if key_of(params) not in history.taken:
+        if key_of(params) not in history.taken and not (runs and runs.clearly_fails(params)):
             return Suggestion(params=params, generator=ENQUEUED)
     return Suggestion(params=first or dict(guess), generator=ENQUEUED)
 

@@ -145,7 +145,7 @@ class SuggestionQueue:
                 continue
             self._planned_with[record.id] = results
             optimizer.forget(record.id)
-            if optimizer.uses_model or is_too_large:
+            if optimizer.uses_model or is_too_large or not optimizer.expects_to_run(record.params):
                 suggestion = self._fit(optimizer)[0]
                 if suggestion.params != record.params:
                     self._write(study, record, suggestion, generation)

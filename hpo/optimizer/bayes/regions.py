@@ -24,8 +24,8 @@ from ...arrays import Array, Indices, Mask
 from ...spec import IntParameter
 from .space import Axis, Space
 
-_CELLS: Final = 32
-"""A number with more values is divided into this many cells; thresholds lie between cells."""
+_CELLS: Final = {1: 128, 2: 32}
+"""A number with more values is divided into this many cells, for regions of one and of two parameters."""
 _INSIDE: Final = (3.0, 0.5)
 """Beta prior of the rate of failures inside a region, and everywhere when everything fails."""
 OUTSIDE: Final = (0.5, 9.5)
@@ -39,24 +39,33 @@ _KINDS_OF_PAIRS: Final = 3
 _SLOPES: Final = (0.5, 1.0, 2.0)
 _THRESHOLDS: Final = 31
 """Weights of the second number in sums of two, and the number of thresholds of each sum."""
+_EDGES_OF_BANDS: Final = 32
+"""Bands begin and end at about this many of the thresholds of a number."""
 _NEGLIGIBLE: Final = 1e-3
 """Tables that nowhere add more than this to the rate are left out."""
 
 
 class Grid:
-    """The cells of a space: those of each axis, and one more for where the axis is inactive."""
+    """The cells of a space: those of each axis, and one more for where the axis is inactive.
 
-    def __init__(self, space: Space) -> None:
+    Thresholds lie between the cells of a number. No region holds the configurations in which its parameter is inactive.
+    """
+
+    def __init__(self, space: Space, parameters: int) -> None:
+        """Divide the axes for regions of one or of two `parameters`."""
         self._space = space
-        self._is_fine = np.array([_is_fine(axis) for axis in space.axes], dtype=bool)
-        fine = zip(space.axes, self._is_fine, strict=True)
-        self.counts = np.array([_CELLS if is_fine else axis.count for axis, is_fine in fine])
-        axes = list(zip(space.axes, self.counts.tolist(), strict=True))
-        # No region holds the configurations in which its parameter is inactive.
-        self.sides = [np.pad(_sides(axis, count), ((0, 0), (0, 1))) for axis, count in axes]
-        """By axis: which cells belong to each side of a number, or to each category: (sides, cells + 1)."""
-        self.bands = [np.pad(_bands(axis, count), ((0, 0), (0, 1))) for axis, count in axes]
-        """By axis: which cells belong to each band of a number, or to all categories but one: (bands, cells + 1)."""
+        most = _CELLS[parameters]
+        self._is_divided = np.array([_is_divided(axis, most) for axis in space.axes], dtype=bool)
+        divided = zip(space.axes, self._is_divided, strict=True)
+        self.counts = np.array([most if is_divided else axis.count for axis, is_divided in divided])
+
+    def sides(self, axis: int) -> Array:
+        """Return which cells belong to each side of a number, or to each category: (sides, cells + 1)."""
+        return _sides(int(self.counts[axis]), is_categorical=bool(self._space.is_categorical[axis]))
+
+    def bands(self, axis: int) -> Array:
+        """Return which cells belong to each band of a number, or to all categories but one: (bands, cells + 1)."""
+        return _bands(int(self.counts[axis]), is_categorical=bool(self._space.is_categorical[axis]))
 
     def slanted(self, first: int, second: int) -> Array:
         """Return the cells where a weighted sum or difference of two numbers is large: (sums, cells + 1, cells + 1)."""
@@ -76,40 +85,43 @@ class Grid:
         """
         last = self.counts - 1.0
         discrete = np.column_stack([axis.place(rows[:, place]) for place, axis in enumerate(self._space.axes)])
-        position = np.clip(np.where(self._is_fine, rows * self.counts - 0.5, discrete), 0.0, last)
+        position = np.clip(np.where(self._is_divided, rows * self.counts - 0.5, discrete), 0.0, last)
         active = self._space.active(rows)
         first = np.where(active, np.floor(position), self.counts)
         second = np.where(active, np.minimum(first + 1, last), self.counts)
-        share = np.where(active & self._is_fine, position - first, 0.0)
+        share = np.where(active & self._is_divided, position - first, 0.0)
         return first.astype(np.intp), second.astype(np.intp), share
 
     def slopes(self, rows: Array) -> Array:
         """Return the derivative of `share` by each coordinate: 0 for discrete and inactive ones."""
         position = rows * self.counts - 0.5
-        moves = self._is_fine & self._space.active(rows) & (position > 0) & (position < self.counts - 1)
+        moves = self._is_divided & self._space.active(rows) & (position > 0) & (position < self.counts - 1)
         return np.where(moves, self.counts, 0.0)
 
 
-def _is_fine(axis: Axis) -> bool:
+def _is_divided(axis: Axis, most: int) -> bool:
     if axis.is_categorical:
         return False
     is_logarithmic = isinstance(axis.parameter, IntParameter) and axis.parameter.log
-    return axis.is_continuous or is_logarithmic or axis.count > _CELLS
+    return axis.is_continuous or is_logarithmic or axis.count > most
 
 
-def _sides(axis: Axis, count: int) -> Array:
-    if axis.is_categorical:
-        return np.eye(count)
+@cache
+def _sides(count: int, *, is_categorical: bool) -> Array:
     above = np.tri(count, count - 1, -1).T
-    return np.concatenate([above, 1.0 - above])
+    found = np.eye(count) if is_categorical else np.concatenate([above, 1.0 - above])
+    return np.pad(found, ((0, 0), (0, 1)))
 
 
-def _bands(axis: Axis, count: int) -> Array:
-    if axis.is_categorical:
-        return 1.0 - np.eye(count) if count > 2 else np.empty((0, count))
-    first, last = np.triu_indices(max(count - 2, 0))
+@cache
+def _bands(count: int, *, is_categorical: bool) -> Array:
+    edges = np.arange(1, count)[:: max(count // _EDGES_OF_BANDS, 1)]
+    first, last = np.triu_indices(len(edges), 1)
     cells = np.arange(count)
-    return ((cells > first[:, None]) & (cells <= last[:, None] + 1)).astype(np.float64)
+    found = ((cells >= edges[first, None]) & (cells < edges[last, None])).astype(np.float64)
+    if is_categorical:
+        found = 1.0 - np.eye(count) if count > 2 else np.empty((0, count))
+    return np.pad(found, ((0, 0), (0, 1)))
 
 
 @cache
@@ -161,18 +173,22 @@ class _Regions:
         return np.asarray(first.T @ weights @ second)
 
 
-def _regions(grid: Grid, cells: Indices, failed: Mask) -> Iterator[_Regions]:
+def _of_one(grid: Grid, cells: Indices, failed: Mask) -> Iterator[_Regions]:
     dimensions = cells.shape[1]
     for axis in range(dimensions):
         seen = _counts(grid, cells, failed, axis)
-        for sides, share in ((grid.sides[axis], _SIMPLE_SHARE), (grid.bands[axis], 1.0 - _SIMPLE_SHARE)):
-            if len(sides):
+        kinds = ((grid.sides(axis), _SIMPLE_SHARE), (grid.bands(axis), 1.0 - _SIMPLE_SHARE))
+        for members, share in kinds:
+            if len(members):
                 prior = _ONE_PARAMETER * share / dimensions
-                yield _family((axis,), (sides,), prior, [sides @ count for count in seen])
-    pairs = list(itertools.combinations(range(dimensions), 2))
+                yield _family((axis,), (members,), prior, [members @ count for count in seen])
+
+
+def _of_two(grid: Grid, cells: Indices, failed: Mask) -> Iterator[_Regions]:
+    pairs = list(itertools.combinations(range(cells.shape[1]), 2))
     for axes in pairs:
         seen = _counts(grid, cells, failed, *axes)
-        first, second = (grid.sides[axis] for axis in axes)
+        first, second = (grid.sides(axis) for axis in axes)
         prior = _TWO_PARAMETERS / len(pairs) / _KINDS_OF_PAIRS
         both = [first @ count @ second.T for count in seen]
         yield _family(axes, (first, second), prior, both)
@@ -213,14 +229,15 @@ class Rates:
     base: float
     """The rate outside of all regions."""
     tables: dict[tuple[int, ...], Array]
-    """By axes: what their cells add (cells + 1 along each axis)."""
+    """By axes: what their cells add (cells + 1 along each axis), of the grid for as many parameters."""
 
 
-def rates(grid: Grid, cells: Indices, failed: Mask) -> Rates:
-    """Return the expected rates after trials in `cells` (trials, axes) of which those in `failed` failed."""
+def rates(space: Space, rows: Array, failed: Mask) -> Rates:
+    """Return the expected rates after trials at `rows` (trials, axes) of which those in `failed` failed."""
     counts = int(failed.sum()), int((~failed).sum())
     known = _Evidence(*counts)
-    regions = list(_regions(grid, cells, failed))
+    lines, squares = Grid(space, 1), Grid(space, 2)
+    regions = [*_of_one(lines, lines.cells(rows), failed), *_of_two(squares, squares.cells(rows), failed)]
     nowhere = np.log(_NO_REGION) + known.logs[0, 0]
     everywhere = np.log(_ALL_FAIL) + known.logs[counts]
     logs = [region.log_prior + known.logs[region.failed, region.ran] for region in regions]

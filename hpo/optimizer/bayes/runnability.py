@@ -36,7 +36,7 @@ _LEAST_SCORE: Final = -4.0
 _MOST_MACHINE_HYPOTHESES: Final = 6
 _LEAST_SHARE: Final = 0.5
 """A configuration clearly fails when it is less likely to run than this share of what those that ran were."""
-_WANTED_SHARE: Final = 0.75
+_WANTED_SHARE: Final = 0.9
 """Below this share the weights of an acquisition fall steeply, so that such configurations are searched last."""
 _LEAST_PROBABILITY: Final = 1e-3
 _STEEPNESS: Final = 10.0
@@ -105,7 +105,7 @@ class RunnabilityModel:
 
     def logs(self, rows: Array) -> tuple[Array, Array]:
         """Return the logarithms of the probabilities at rows, and their gradient; 0 for discrete coordinates."""
-        rate, slope = _rate(self._grid, self._rates, rows)
+        rate, slope = _rate(self._space, self._rates, rows)
         runs = 1.0 - rate
         kept = np.maximum(runs, _LEAST_PROBABILITY)
         return np.log(kept), np.where(runs > _LEAST_PROBABILITY, -1.0, 0.0)[:, None] * slope / kept[:, None]
@@ -120,18 +120,14 @@ class RunnabilityModel:
         return logs + _STEEPNESS * np.minimum(below, 0.0), gradient * np.where(below < 0, 1 + _STEEPNESS, 1.0)[:, None]
 
     @cached_property
-    def _grid(self) -> Grid:
-        return Grid(self._space)
-
-    @cached_property
     def _rates(self) -> Rates:
-        cells = self._grid.cells(np.stack([self._space.encode(seen.params) for seen in self._evidence]))
+        rows = np.stack([self._space.encode(seen.params) for seen in self._evidence])
         failed = np.array([seen.failed for seen in self._evidence])
         machines = np.array([seen.machine or "" for seen in self._evidence])
         scores, found = [], []
         for broken in _candidates(self._evidence):
             theirs = np.isin(machines, list(broken))
-            found.append(rates(self._grid, cells[~theirs], failed[~theirs]))
+            found.append(rates(self._space, rows[~theirs], failed[~theirs]))
             there = int((failed & theirs).sum()), int((~failed & theirs).sum())
             scores.append(_log_broken(*there, machines=len(broken)) + found[-1].log_evidence)
         return mixed(list(zip(softmax(scores).tolist(), found, strict=True)))
@@ -163,24 +159,27 @@ def _log_broken(failed: int, ran: int, *, machines: int) -> float:
     return float(machines * np.log(_BROKEN_ODDS) + evidence)
 
 
-def _rate(grid: Grid, found: Rates, rows: Array) -> tuple[Array, Array]:
+def _rate(space: Space, found: Rates, rows: Array) -> tuple[Array, Array]:
     """Return the rate of failures at rows, interpolated between the middles of cells, and its gradient."""
-    first, second, share = grid.neighbours(rows)
-    steps = grid.slopes(rows)
     value, gradient = np.full(len(rows), found.base), np.zeros(rows.shape)
+    lines, squares = Grid(space, 1), Grid(space, 2)
+    line, square = lines.neighbours(rows), squares.neighbours(rows)
+    by_line, by_square = lines.slopes(rows), squares.slopes(rows)
     for axes, table in found.tables.items():
-        low, high = table[tuple(first[:, list(axes)].T)], None
         if len(axes) == 1:
             (axis,) = axes
-            high = table[second[:, axis]]
-            value += low + share[:, axis] * (high - low)
-            gradient[:, axis] += steps[:, axis] * (high - low)
+            first, second, share = (part[:, axis] for part in line)
+            step = table[second] - table[first]
+            value += table[first] + share * step
+            gradient[:, axis] += by_line[:, axis] * step
             continue
         a, b = axes
-        s, t = share[:, a], share[:, b]
-        near_far, far_near = table[first[:, a], second[:, b]], table[second[:, a], first[:, b]]
-        far = table[second[:, a], second[:, b]]
-        value += (1 - s) * ((1 - t) * low + t * near_far) + s * ((1 - t) * far_near + t * far)
-        gradient[:, a] += steps[:, a] * ((1 - t) * (far_near - low) + t * (far - near_far))
-        gradient[:, b] += steps[:, b] * ((1 - s) * (near_far - low) + s * (far - far_near))
+        (a_low, b_low), (a_high, b_high), (s, t) = ((part[:, a], part[:, b]) for part in square)
+        at_low = (1 - t) * table[a_low, b_low] + t * table[a_low, b_high]
+        at_high = (1 - t) * table[a_high, b_low] + t * table[a_high, b_high]
+        value += (1 - s) * at_low + s * at_high
+        gradient[:, a] += by_square[:, a] * (at_high - at_low)
+        by_t = (1 - s) * (table[a_low, b_high] - table[a_low, b_low])
+        by_t += s * (table[a_high, b_high] - table[a_high, b_low])
+        gradient[:, b] += by_square[:, b] * by_t
     return value, gradient

@@ -182,6 +182,25 @@ def test_guesses_stay_while_everything_else_is_planned_again(database: Database)
     assert steps.run_until_idle(demand=3) == 0
 
 
+@pytest.mark.parametrize("startup", [4, 24], ids=["a model", "start-up"])
+def test_suggestions_keep_away_from_where_workers_report_failures(database: Database, startup: int) -> None:
+    settings = {"name": "tpe", "startup_trials": startup}
+    steps = Steps(database, create(database, optimizer=settings, budget={"trials": 24}))
+    failed = []
+    for number in range(24):
+        steps.run_until_idle(demand=2)
+        optimizer = create_optimizer(steps.study.spec)
+        optimizer.replay(records(database, steps.study))
+        assert all(optimizer.expects_to_run(record.params) for record in waiting(database, steps.study))
+        lease = claim(database, f"w{number % 2}")
+        assert lease is not None
+        failed.append(float(lease.params["lr"]) > 0.02)
+        outcome = {"outcome": "failed", "metrics": {}, "failure_kind": "error"} if failed[-1] else {}
+        finish(database, lease, 0.3, **outcome)
+    assert sum(failed[:12]) >= 2
+    assert sum(failed[12:]) <= 2
+
+
 def test_a_study_that_starts_from_an_earlier_one_begins_with_its_best(database: Database) -> None:
     steps = Steps(database, create(database, name="old", optimizer={"name": "sobol"}, budget={"trials": 6}))
     tried = {}

@@ -105,7 +105,7 @@ def test_every_failure_lowers_the_probability_there_and_every_success_raises_it(
     evidence = [_seen(params, failed=bool(rng.random() < 0.4)) for params in _points(12, seed)]
     for params in _points(30, seed)[12:]:
         # In the middle of a cell of each number, nothing is interpolated.
-        lr, dropout = ((math.floor(32 * u) + 0.5) / 32 for u in rng.random(2))
+        lr, dropout = ((math.floor(128 * u) + 0.5) / 128 for u in rng.random(2))
         middle = {**params, "lr": 10 ** (4 * lr - 4), "dropout": 0.6 * dropout, "batch_size": 2}
         now = RunnabilityModel(Space(SPEC), evidence).of(middle)
         assert RunnabilityModel(Space(SPEC), [*evidence, _seen(middle, failed=True)]).of(middle) < now
