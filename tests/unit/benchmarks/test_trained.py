@@ -15,10 +15,20 @@ import numpy as np
 import pytest
 
 from benchmarks.optimizer.problems import ProblemMissing
-from benchmarks.optimizer.problems.trained import TrainedTable, cell_of, grid, levels_of, pack, read_rows
+from benchmarks.optimizer.problems.trained import (
+    TABLES_FOLDER,
+    TrainedTable,
+    cell_of,
+    grid,
+    identity,
+    levels_of,
+    pack,
+    read_rows,
+)
 from benchmarks.optimizer.trained import __main__ as command
 from benchmarks.optimizer.trained.definition import Definition
 from benchmarks.optimizer.trained.definitions import DEFINITIONS, MOTION
+from benchmarks.optimizer.trained.make import SEEDS
 from data.synthetic.dataset import make_demo_dataset
 from hpo.spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter
 from hpo.trial import ParamValue
@@ -232,3 +242,16 @@ def test_the_tables_are_valid_studies_of_at_least_250_configurations(definition:
 
 def test_no_configuration_of_the_motion_table_breaks_a_rule_of_its_models() -> None:
     assert all(8 % int(params.get("model.alpha", 8)) == 0 for params in MOTION.configurations())
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS.values(), ids=DEFINITIONS)
+def test_the_tables_in_git_are_those_of_the_definitions(definition: Definition) -> None:
+    header, rows = read_rows(TABLES_FOLDER, definition.name)
+    described = json.loads(json.dumps(definition.described()))
+    assert {key: header[key] for key in described} == described
+    known = {identity(params, seed) for params in definition.configurations() for seed in SEEDS}
+    assert {identity(row["params"], row["seed"]) for row in rows} <= known
+    for row in rows:
+        assert "failure" in row or len(row["hits"]) == len(row["loss"]) == len(row["seconds"]) == definition.epochs
+        assert all(0 <= hits <= header["validation_clips"] for hits in row["hits"])
+        assert 0 <= row.get("final_hits", 0) <= header["final_clips"]
