@@ -35,9 +35,8 @@ def rule_issues(spec: StudySpec) -> Iterator[SpecIssue]:
         why = f"no configuration keeps the rule `{text}`" + (f" together with {others}" if others else "")
         yield SpecIssue(path=_written(spec, place), message=f"{why} ({tried}); widen the space, or change the rule")
         return
-    for place, guess in enumerate(spec.optimizer.enqueue):
-        for message in broken_by(book, guess):
-            yield SpecIssue(path=f"optimizer.enqueue[{place}]", message=message)
+    for place, message in broken_by(book, spec.optimizer.enqueue):
+        yield SpecIssue(path=f"optimizer.enqueue[{place}]", message=message)
 
 
 def _written(spec: StudySpec, place: int) -> str:

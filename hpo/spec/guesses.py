@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from typing import Final
 
 from ..trial import Params, ParamValue
 from .parameters import AnyParameter, FloatParameter, IntParameter
 from .rules import Rulebook, impossible, is_possible
+
+_MOST_WITHOUT_A_WAY: Final = 3
 
 
 def problems_of(space: Mapping[str, AnyParameter], guess: Params) -> Iterator[tuple[str, str]]:
@@ -28,18 +31,30 @@ def problems_of(space: Mapping[str, AnyParameter], guess: Params) -> Iterator[tu
             yield from ((key, sentence) for sentence in _unmet(space[key].when, guess))
 
 
-def broken_by(book: Rulebook, guess: Params) -> Iterator[str]:
-    """Yield a sentence if a guess that lies in the space breaks a rule, or leaves no way to keep all rules."""
-    open_keys = [key for key in book.keys if key not in guess and _may_exist(book.space[key], guess)]
-    broken = [rule for rule in book.broken_all(guess) if not set(open_keys) & set(rule.names)]
-    if broken:
-        yield f"this guess {book.sentence(broken[0], guess)}; change one of the two"
-    elif open_keys and not is_possible(book, guess):
-        place, needed = impossible(book, guess)
-        rules = [book.rules[other] for other in (*needed, place)]
-        left = " and ".join(key for key in open_keys if any(key in rule.names for rule in rules))
-        texts = " and ".join(f"`{rule.text}`" for rule in rules)
-        yield f"with this guess no {left} was found that keeps {texts}; change one of them"
+def broken_by(book: Rulebook, guesses: Sequence[Params]) -> Iterator[tuple[int, str]]:
+    """Yield (place, sentence) for each guess that breaks a rule, or leaves no way to keep all of them.
+
+    The guesses lie in the space. Finding out that there is no way takes seconds: this ends after a few such guesses.
+    """
+    without_a_way = 0
+    for place, guess in enumerate(guesses):
+        open_keys = [key for key in book.keys if key not in guess and _may_exist(book.space[key], guess)]
+        broken = [rule for rule in book.broken_all(guess) if not set(open_keys) & set(rule.names)]
+        if broken:
+            yield place, f"this guess {book.sentence(broken[0], guess)}; change one of the two"
+        elif open_keys and not is_possible(book, guess):
+            yield place, _without_a_way(book, guess, open_keys)
+            without_a_way += 1
+        if without_a_way == _MOST_WITHOUT_A_WAY:
+            return
+
+
+def _without_a_way(book: Rulebook, guess: Params, open_keys: Sequence[str]) -> str:
+    last, needed = impossible(book, guess)
+    rules = [book.rules[place] for place in (*needed, last)]
+    left = " and ".join(key for key in open_keys if any(key in rule.names for rule in rules))
+    texts = " and ".join(f"`{rule.text}`" for rule in rules)
+    return f"with this guess no {left} was found that keeps {texts}; change one of them"
 
 
 def _may_exist(parameter: AnyParameter, guess: Params) -> bool:

@@ -45,12 +45,11 @@ def enqueue(connection: Connection, name: str, guesses: Sequence[Params], *, act
 
 
 def _check(spec: StudySpec, guesses: Sequence[Params]) -> None:
-    issues: list[SpecIssue] = []
-    for place, guess in enumerate(guesses):
-        outside = list(problems_of(spec.space, guess))
-        found = outside or [("", message) for message in broken_by(spec.rulebook, guess)]
-        for key, message in found:
-            issues.append(SpecIssue(path=f"guesses[{place}]" + (f".{key}" if key else ""), message=message))
+    issues = [
+        SpecIssue(path=f"guesses[{place}]" + (f".{key}" if key else ""), message=message)
+        for place, guess in enumerate(guesses)
+        for key, message in problems_of(spec.space, guess)
+    ] or [SpecIssue(path=f"guesses[{place}]", message=message) for place, message in broken_by(spec.rulebook, guesses)]
     if issues:
         raise GuessError(issues)
 

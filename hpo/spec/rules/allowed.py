@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache, partial
 from typing import Final
@@ -30,7 +31,10 @@ _ENOUGH: Final = 64
 """With fewer allowed points than this, descents look for more: first from those that come nearest."""
 _MORE_DESCENTS: Final = 64
 """From points anywhere, where the first descents have shown that there is something to find."""
-_ROUNDS: Final = 60
+_MOST_EVALUATIONS: Final = 20_000
+"""A descent ends after evaluating this many rules."""
+_MOST_LEFT_OUT: Final = 6
+"""To name the rules that contradict each other, the last ones of this number are left out in turn."""
 _MOST_CHOICES_TRIED: Final = 64
 _STEPS: Final = tuple(0.5 * 0.25**power for power in range(24))
 _BISECTIONS: Final = 12
@@ -70,24 +74,39 @@ def said(book: Rulebook) -> str:
 
 
 def impossible(book: Rulebook, fixed: Params | None = None) -> tuple[int, list[int]]:
-    """Return a rule that rules out every configuration, and the earlier ones without which it would not.
+    """Return a rule that rules out every configuration, and the earlier ones that do so only together with it.
 
-    Both are places in `book.rules`. With the values in `fixed`, the book must allow nothing.
+    Both are places in `book.rules`. Of many earlier ones some may be named that are not needed. With the values in
+    `fixed`, the book must allow nothing.
     """
 
     def is_left(places: Sequence[int]) -> bool:
         return is_possible(book.of([book.rules[place] for place in places]), fixed)
 
-    for place in range(len(book.rules)):
-        if not is_left([place]):
-            return place, []
-    last = next(end for end in range(1, len(book.rules)) if not is_left(range(end + 1)))
-    needed = list(range(last))
-    for place in range(last):
+    last = bisect_left(range(len(book.rules) - 1), True, key=lambda place: not is_left(range(place + 1)))
+    if not is_left([last]):
+        return last, []
+    linked = _linked(book, last)
+    for place in linked:
+        if not is_left([place, last]):
+            return last, [place]
+    needed = linked if not is_left([*linked, last]) else list(range(last))
+    for place in needed[-_MOST_LEFT_OUT:]:
         fewer = [other for other in needed if other != place]
         if not is_left([*fewer, last]):
             needed = fewer
     return last, needed
+
+
+def _linked(book: Rulebook, last: int) -> list[int]:
+    """Return the places of the earlier rules that share parameters with the rule at `last`, or with one that does."""
+    names = set(book.rules[last].names)
+    found: list[int] = []
+    for _ in range(last):
+        more = [place for place in range(last) if place not in found and names & set(book.rules[place].names)]
+        found += more
+        names |= {name for place in more for name in book.rules[place].names}
+    return sorted(found)
 
 
 def near(book: Rulebook, params: Params) -> Values | None:
@@ -207,16 +226,21 @@ def _corners(book: Rulebook, key: str) -> list[ParamValue]:
 def _descent(book: Rulebook, values: Values, fixed: Params) -> Values:
     """Return the values after changing one at a time, as long as that comes closer to what is allowed."""
     gap = book.gap(book.active(values))
-    for _ in range(_ROUNDS):
+    left = _MOST_EVALUATIONS
+    while gap > 0:
         before = gap
         for key in book.keys:
             if key in fixed or gap == 0:
                 continue
+            part = book.about(key)
+            here = part.gap(book.active(values))
             tries = [{**values, key: value} for value in _changes(book.space[key], values[key])]
-            found = min(tries, key=lambda entry: book.gap(book.active(entry)), default=values)
-            if (there := book.gap(book.active(found))) < gap:
-                values, gap = found, there
-        if gap in (0, before):
+            gaps = [part.gap(book.active(entry)) for entry in tries]
+            left -= len(tries) * len(part.rules)
+            if gaps and min(gaps) < here:
+                values = tries[gaps.index(min(gaps))]
+                gap = book.gap(book.active(values))
+        if gap >= before or left < 0:
             break
     return values
 

@@ -35,6 +35,7 @@ class Rulebook:
         self.keys: Sequence[str] = [key for key in order if key in _with_parents(mentioned, space)]
         """The parameters that decide whether a configuration is allowed, parents first."""
         self._fixed = {name: settings[name] for name in mentioned if name in settings and name not in space}
+        self._about: dict[str, Rulebook] = {}
         self._known: dict[tuple[ParamValue | None, ...], bool] = {}
 
         self._content = repr(
@@ -108,6 +109,13 @@ class Rulebook:
             if key in params and matches(self.space[key].when, kept):
                 kept[key] = params[key]
         return kept
+
+    def about(self, key: str) -> Rulebook:
+        """Return the rules that a change of the parameter `key` can matter to."""
+        if key not in self._about:
+            names = {other for other in self.keys if key in _with_parents({other}, self.space)}
+            self._about[key] = self.of([rule for rule in self.rules if names & set(rule.names)])
+        return self._about[key]
 
     def of(self, rules: Sequence[Rule]) -> Rulebook:
         """Return a rulebook of some of the rules."""

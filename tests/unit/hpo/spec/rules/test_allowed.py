@@ -132,7 +132,7 @@ def test_the_nearest_of_a_range_lies_at_the_edge_of_what_is_allowed() -> None:
 )
 def test_a_guess_that_breaks_a_rule_is_refused_with_the_rule(guess: dict[str, Any], words: str | None) -> None:
     rules = ["model.alpha divides clip.frames", "lr <= 0.01"]
-    found = list(broken_by(_spec(*rules).rulebook, guess))
+    found = list(broken_by(_spec(*rules).rulebook, [guess]))
     if words is None:
         assert found == []
         assert _spec(*rules, optimizer={"enqueue": [guess]})
@@ -140,6 +140,20 @@ def test_a_guess_that_breaks_a_rule_is_refused_with_the_rule(guess: dict[str, An
     with pytest.raises(SpecError) as error:
         _spec(*rules, optimizer={"enqueue": [{"lr": 0.002}, guess]})
     assert [(issue.path, words in issue.message) for issue in error.value.issues] == [("optimizer.enqueue[1]", True)]
+
+
+def test_the_check_of_guesses_ends_after_a_few_that_leave_no_way() -> None:
+    book = _spec("model.alpha divides clip.frames").rulebook
+    hopeless = [{"clip.frames": frames} for frames in (5, 7, 9, 11, 13)]
+    assert [place for place, _ in broken_by(book, hopeless)] == [0, 1, 2]
+    wrong = [{"clip.frames": frames, "model.alpha": 8} for frames in (5, 7, 8, 9, 11, 13)]
+    assert [place for place, _ in broken_by(book, wrong)] == [0, 1, 3, 4, 5]
+
+
+def test_contradicting_rules_among_many_are_found_and_named() -> None:
+    others = [f"lr + clip.frames * {number} > 0" for number in range(20)]
+    with pytest.raises(SpecError, match=r"rules\[21\]: .* `clip.frames < 8` together with `clip.frames \* 2 > 30` \("):
+        _spec("clip.frames * 2 > 30", *others, "clip.frames < 8")
 
 
 def test_rules_are_stored_and_read_and_a_spec_without_rules_is_written_as_before() -> None:
