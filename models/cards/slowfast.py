@@ -6,7 +6,7 @@ from ..card import FLAG, Choice, Clip, Divides, HParam, Integer, ModelInfo, Sear
 
 _PAPER = "Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019"
 _RULES = (Divides(divisor="beta_inv", of="width"), Divides(divisor="alpha", of="frames"))
-# All combinations of these values satisfy the rules.
+# All combinations of these values satisfy the rules, with the default width.
 _SEARCH = (
     SearchChoice(name="clip.frames", values=(16, 24, 32)),
     SearchChoice(name="model.alpha", values=(4, 8)),
