@@ -1,9 +1,14 @@
 """Bayesian optimization in an Ax experiment, with candidates from a generation node of ours.
 
 Ax keeps the experiment with its trials and data, the search space, the optimization config and the generation strategy.
-The strategy's node is ours (`hpo.optimizer.bayes`): it reads what an Ax experiment cannot hold (the whole curves of
-stopped trials, conditional parameters without imputation), and takes a twentieth of the time. The start-up is ours too
-and comes before the strategy.
+The strategy's node is ours, because the history tells more than an Ax experiment can hold: predicted final values of
+stopped trials, conditional parameters, failures, trials of earlier studies. There are two nodes with the same models:
+
+    numpy      our search in numpy (`bayes`); Ax is given what it chose; a tenth of the time
+    botorch    Ax's adapter with the models in BoTorch (`ax_model`), BoTorch's acquisition functions and steps
+
+Ax's own analyses (`ax_analyses`) use the second in any case. The start-up is ours too and comes before the
+strategy.
 
 The experiment is a cache: it follows the history trial by trial, and is rebuilt when the past has changed.
 Suggestions are a function of the history alone.
@@ -14,9 +19,9 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 with warnings.catch_warnings():
     # Ax imports its own deprecated modules, and linear_operator uses torch.jit.script.
@@ -25,18 +30,22 @@ with warnings.catch_warnings():
     # ... and it announces its SQL storage, which is not used here, on the console.
     _disabled = logging.root.manager.disable
     logging.disable(logging.INFO)
+    from ax.adapter.torch import TorchAdapter
     from ax.api.client import Client
     from ax.core.data import Data, DataRow
     from ax.core.experiment import Experiment
+    from ax.core.observation import ObservationFeatures
     from ax.generation_strategy.external_generation_node import ExternalGenerationNode
     from ax.generation_strategy.generation_strategy import GenerationStrategy
     from ax.utils.common.logger import set_ax_logger_levels
 
+    from .ax_model import PlannedNode
     from .ax_space import AxSpace, AxValue
+    from .surrogate.plan import Plan
+    from .surrogate.search import deterministic
 
     logging.disable(_disabled)
 
-from ..results.outcome import final_metrics, finite
 from ..spec import StudySpec
 from ..trial import RESULT_STATES, Params, Suggestion, TrialRecord, TrialState
 from .bayes.generator import BayesGenerator
@@ -44,43 +53,50 @@ from .cube import ParamsKey, key_of
 from .generator import GeneratorError
 from .history import PENDING, History
 
+Engine = Literal["numpy", "botorch"]
+
 
 class AxGenerator:
     """Proposes by expected improvement (hypervolume improvement for several objectives) under the constraints."""
 
     name = "ax"
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine = "numpy") -> None:
+        """Search by `engine`, one of the nodes that the module describes."""
+        self._engine: Engine = engine
         # Ax warns about ordinary situations, such as a constraint metric that has not varied yet.
         set_ax_logger_levels(logging.ERROR)
         self._study: AxStudy | None = None
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
         """Return up to `n` configurations, each planned with the ones before it pending."""
+        return self._planned(history, n, {})
+
+    def complete(self, history: History, guess: Params) -> Suggestion:
+        """Return the best new configuration that has the values of `guess`."""
+        return self._planned(history, 1, guess)[0]
+
+    def _planned(self, history: History, n: int, guess: Params) -> list[Suggestion]:
         try:
-            with _known_warnings():
-                return self.study(history).propose(history, n)
+            with known_warnings():
+                return self.study(history).propose(history, n, guess)
         except GeneratorError:
             raise
         except Exception as error:
             # Ax raises a dozen unrelated classes; with any of them the study continues with a Sobol point.
             raise GeneratorError(f"Ax could not propose ({type(error).__name__}: {error})") from error
 
-    def complete(self, history: History, guess: Params) -> Suggestion:
-        """Return the best new configuration that has the values of `guess`."""
-        return BayesGenerator(self.name).complete(history, guess)
-
     def study(self, history: History) -> AxStudy:
         """Return the Ax experiment of `history`, updated, or rebuilt where the past has changed."""
-        with _known_warnings():
+        with known_warnings():
             if self._study is None or not self._study.follow(history):
-                self._study = AxStudy(history.spec)
+                self._study = AxStudy(history.spec, self._engine)
                 self._study.follow(history)
         return self._study
 
 
 class BayesNode(ExternalGenerationNode):
-    """The node of the generation strategy that asks our generator."""
+    """The node of the generation strategy that asks our search in numpy."""
 
     def __init__(self, space: AxSpace) -> None:
         super().__init__(name=AxGenerator.name, should_deduplicate=False)
@@ -104,12 +120,12 @@ class BayesNode(ExternalGenerationNode):
 class AxStudy:
     """One study as an Ax experiment with a generation strategy."""
 
-    def __init__(self, spec: StudySpec) -> None:
+    def __init__(self, spec: StudySpec, engine: Engine = "numpy") -> None:
         self._spec = spec
         self._space = AxSpace(spec)
         if not self._space.parameters:
             raise GeneratorError("no parameter of this space has more than one value")
-        self._node = BayesNode(self._space)
+        self._node = BayesNode(self._space) if engine == "numpy" else PlannedNode(AxGenerator.name)
         self._strategy = GenerationStrategy(nodes=[self._node], name=AxGenerator.name)
         self._client = Client(random_seed=spec.optimizer.seed)
         self._client.configure_experiment(parameters=self._space.parameters, name=spec.name)
@@ -122,10 +138,15 @@ class AxStudy:
         """The experiment, for Ax's own analyses."""
         return self._client._experiment
 
+    @property
+    def strategy(self) -> GenerationStrategy:
+        """The generation strategy, for Ax's own analyses."""
+        return self._strategy
+
     def follow(self, history: History) -> bool:
         """Return True after attaching new trials and results; False, with nothing changed, if the past has changed."""
         epochs = self._spec.task.epochs
-        seen = {record.id: _Known(record, history.metric_names, epochs) for record in history.records}
+        seen = {record.id: _Known(record, history.usable(record), epochs) for record in history.records}
         gone = {id for id, was in self._known.items() if id not in seen or not seen[id].continues(was)}
         if history.spec != self._spec or any(self._known[id].state not in PENDING for id in gone):
             return False
@@ -149,11 +170,50 @@ class AxStudy:
         self._known = seen
         return True
 
-    def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Return the candidates of the generation strategy; `follow` adds them to the experiment when they run."""
+    def propose(self, history: History, n: int, guess: Params) -> list[Suggestion]:
+        """Return up to `n` candidates of the generation strategy that have the values of `guess`.
+
+        `follow` adds them to the experiment when they run.
+
+        Raises:
+            GeneratorError: there is no candidate.
+        """
+        if isinstance(self._node, PlannedNode):
+            return self._by_adapter(self._node, history, n, guess)
+        if guess:
+            return [BayesGenerator(AxGenerator.name).complete(history, guess)]
         planned = self._node.plan(history, n)
         self._strategy.gen(experiment=self.experiment, num_trials=len(planned))
         return planned
+
+    def fit(self, history: History) -> TorchAdapter:
+        """Return the adapter of the strategy, fitted to a history; only the engine `botorch` has one.
+
+        Raises:
+            GeneratorError: there is no outcome to fit a model to, or no adapter.
+        """
+        if not isinstance(self._node, PlannedNode):
+            raise GeneratorError("the engine numpy has no adapter of Ax")
+        self._node.prepare(_plan(history))
+        self._strategy.fit(experiment=self.experiment)
+        return self._node.adapter
+
+    def _by_adapter(self, node: PlannedNode, history: History, n: int, guess: Params) -> list[Suggestion]:
+        plan = _plan(history)
+        node.prepare(plan)
+        fixed = ObservationFeatures(parameters=dict(self._space.encode_only(guess))) if guess else None
+        found: list[Suggestion] = []
+        for _ in range(n):
+            try:
+                with deterministic(plan.seed):
+                    ((run,),) = self._strategy.gen(experiment=self.experiment, fixed_features=fixed)
+            except GeneratorError:
+                if not found:
+                    raise
+                break
+            params = {**self._space.decode(run.arms[0].parameters), **guess}
+            found.append(plan.suggestion(params, AxGenerator.name))
+        return found
 
     def _finish(self, index: int, state: TrialState) -> None:
         if state is TrialState.STOPPED:
@@ -164,19 +224,22 @@ class AxStudy:
             self._client.mark_trial_failed(index)
 
 
+def _plan(history: History) -> Plan:
+    with deterministic(history.spec.optimizer.seed):
+        return Plan(history)
+
+
 class _Known:
     """A trial as it stands in the experiment."""
 
-    def __init__(self, record: TrialRecord, names: tuple[str, ...], epochs: int) -> None:
+    def __init__(self, record: TrialRecord, metrics: Mapping[str, float], epochs: int) -> None:
+        """View a record with those `metrics` that a model uses: all that are modelled, or none."""
         self.params: Params = record.params
         self.key: ParamsKey = key_of(record.params)
         self.state = record.state
-        values = {name: finite(final_metrics(record), name) for name in names}
-        complete = record.state in RESULT_STATES and None not in values.values()
-        # A model cannot use a trial that lacks a metric, and Ax would wait for the missing one for ever.
-        known = {name: value for name, value in values.items() if value is not None}
-        self.values: dict[str, float] = known if complete else {}
-        if not complete and record.state not in PENDING:
+        self.values: dict[str, float] = dict(metrics) if record.state in RESULT_STATES else {}
+        # Ax would wait for a missing metric for ever.
+        if not self.values and record.state not in PENDING:
             self.state = TrialState.FAILED
         self.step = record.last_step or epochs
         self.index = -1
@@ -229,7 +292,7 @@ def _constraints(spec: StudySpec) -> list[str]:
 
 
 @contextmanager
-def _known_warnings() -> Iterator[None]:
+def known_warnings() -> Iterator[None]:
     """Silence warnings of Ax about its own dependencies, about which a user can do nothing."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(ax|botorch|gpytorch|linear_operator)\b")

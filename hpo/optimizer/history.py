@@ -174,7 +174,7 @@ class History:
                 imputed=True,
                 is_evidence=self.runnability is not None and record.id not in self._demand_gib,
             )
-        metrics = self._usable(record)
+        metrics = self.usable(record)
         if not metrics and record.state not in PENDING:
             return None
         step = record.last_step or (0 if record.state in PENDING else self.spec.task.epochs)
@@ -199,10 +199,11 @@ class History:
     @cached_property
     def _seen(self) -> dict[str, list[float]]:
         """The values of every metric over the completed trials."""
-        usable = [self._usable(record) for record in self.records if record.state is TrialState.COMPLETED]
+        usable = [self.usable(record) for record in self.records if record.state is TrialState.COMPLETED]
         return {name: [metrics[name] for metrics in usable if metrics] for name in self.metric_names}
 
-    def _usable(self, record: TrialRecord) -> dict[str, float]:
+    def usable(self, record: TrialRecord) -> dict[str, float]:
+        """Return the metrics of a trial that a model uses: all that are modelled, or none."""
         metrics = final_metrics(record)
         peak = peak_gib(record)
         if metrics and peak is not None:
@@ -213,7 +214,7 @@ class History:
 
     def _worst(self) -> dict[str, float]:
         """Return the worst value of every metric over the completed trials; empty before the first."""
-        seen = [self._usable(record) for record in self.records if record.state is TrialState.COMPLETED]
+        seen = [self.usable(record) for record in self.records if record.state is TrialState.COMPLETED]
         seen = [metrics for metrics in seen if metrics]
         if not seen:
             return {}

@@ -31,13 +31,13 @@ _FUNCTION_SAMPLES = 32
 _MIN_SAMPLES_PER_MEMBER = 8
 """Samples of the function at the base points: in all, and at least per sample of the hyperparameters."""
 _INCUMBENTS_PER_OBJECTIVE = 16
-_MAX_CENTRES = 8
+MAX_CENTRES = 8
 """How many of the best configurations of this study the search looks around."""
 _VIOLATION_STEP = 0.2
 """Violations of the constraints that differ by less than this share of the spread of outcomes count as the same."""
-_ENUMERATE_UP_TO_ROWS = 2000
+ENUMERATE_UP_TO_ROWS = 2000
 """Finite spaces up to this size are enumerated."""
-_SECOND_VIEW_EVERY = 3
+SECOND_VIEW_EVERY = 3
 """One in this many proposals uses the second view of the outcomes (`models.model`), so that a search that is stuck
 under one transform of them can get away."""
 
@@ -60,7 +60,7 @@ class BayesGenerator:
         space = space_of(history)
         if not space.axes:
             raise GeneratorError("no parameter of this space has more than one value")
-        count = size(history.spec, limit=_ENUMERATE_UP_TO_ROWS)
+        count = size(history.spec, limit=ENUMERATE_UP_TO_ROWS)
         left = n if count is None else count - sum(history.spec.allows(dict(key)) for key in history.taken)
         if left <= 0:
             raise GeneratorError("every configuration of this space has been tried")
@@ -90,10 +90,10 @@ class _Plan:
         rows = np.stack([space.encode(outcome.params) for outcome in known])
         points = space.embed(rows)
         data = with_earlier(history, space, Data(points=points, columns=space.columns, outcomes=known))
-        second_view = len(history.records) % _SECOND_VIEW_EVERY == _SECOND_VIEW_EVERY - 1
+        second_view = len(history.records) % SECOND_VIEW_EVERY == SECOND_VIEW_EVERY - 1
         self._metrics = model(history.spec, data, second_view=second_view)
-        self._incumbents = _incumbents(self._metrics, points, rows)
-        self._centres = np.concatenate([self._incumbents[:_MAX_CENTRES], promising(history, space)])
+        self._incumbents = incumbents(self._metrics, points, rows)
+        self._centres = np.concatenate([self._incumbents[:MAX_CENTRES], promising(history, space)])
         self._has_constraints = bool(history.spec.constraints)
         self._cost = expected_cost(history) if history.spec.budget.gpu_hours is not None else None
         self._weights: list[Weight] = []
@@ -122,9 +122,9 @@ class _Plan:
         return Suggestion(
             params=params,
             generator=self._name,
-            predicted_mean=_finite_or_none(mean),
-            predicted_sd=_finite_or_none(sd),
-            predicted_feasibility=_finite_or_none(chance),
+            predicted_mean=finite_or_none(mean),
+            predicted_sd=finite_or_none(sd),
+            predicted_feasibility=finite_or_none(chance),
         )
 
     def _acquisition(self) -> Acquisition:
@@ -161,7 +161,7 @@ class _Plan:
         return key_of(self._space.decode(row)) not in self._taken
 
 
-def _finite_or_none(found: Array) -> float | None:
+def finite_or_none(found: Array) -> float | None:
     """Return the single value of an array, or None if it is not finite: the store accepts finite numbers only."""
     return float(found[0]) if math.isfinite(found[0]) else None
 
@@ -171,7 +171,7 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _incumbents(metrics: Sequence[Metric], points: Array, rows: Array) -> Array:
+def incumbents(metrics: Sequence[Metric], points: Array, rows: Array) -> Array:
     """Return the rows that may be the best ones, best first: feasible before infeasible, then by the models' means."""
     means = [metric.modelled.process.mean(points) for metric in metrics]
     values = np.stack(

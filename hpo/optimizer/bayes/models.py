@@ -56,14 +56,16 @@ class Metric:
     modelled: Modelled
 
     def predict(self, points: Array) -> tuple[Array, Array]:
-        """Return mean and standard deviation of the metric at embedded points, in its own unit.
+        """Return mean and standard deviation of the metric at embedded points, in its own unit."""
+        return self.in_unit(*self.modelled.process.marginal(points))
+
+    def in_unit(self, mean: Array, variance: Array) -> tuple[Array, Array]:
+        """Return mean and standard deviation, in the metric's own unit, of predictions in that of the model.
 
         Targets are standardised by the spread of the observations, which a few of them do not determine: the variance
         is raised by `_SPREAD_DOUBT` over their number.
         """
-        process = self.modelled.process
-        mean, variance = process.marginal(points)
-        variance *= 1 + _SPREAD_DOUBT / process.observations
+        variance = variance * (1 + _SPREAD_DOUBT / self.modelled.process.observations)
         nodes, weights = np.polynomial.hermite_e.hermegauss(9)
         weights = weights / weights.sum()
         gains = self.transform.inverse(mean[:, None] + np.sqrt(variance)[:, None] * nodes)

@@ -19,7 +19,7 @@ from .acquisition import Acquisition
 from .ascent import ascend
 from .space import Space
 
-_RELAX_FROM_VALUES: Final = 12
+RELAX_FROM_VALUES: Final = 12
 """Discrete numbers with at least this many values are searched as continuous, then rounded."""
 ASCENT_STARTS: Final = 5
 _IMPROVEMENT_ROUNDS: Final = 3
@@ -54,9 +54,9 @@ def search(
     """
     rng = np.random.default_rng(seed)
     cloud = space.from_unit(sobol_points(space.dimensions, int(rng.integers(2**31)), CLOUD_EXPONENT))
-    rows = np.concatenate([space.with_allowed(cloud), _around(space, centres, rng)])
+    rows = np.concatenate([space.with_allowed(cloud), around(space, centres, rng)])
     values = acquisition.values(rows) - price(rows)
-    starts = _distinct(rows, values)
+    starts = distinct(rows, values)
     starts, values_there = _improve(space, acquisition, starts)
     rows, values = np.concatenate([starts, rows]), np.concatenate([values_there - price(starts), values])
     return best_new(rows, values, is_new)
@@ -84,7 +84,7 @@ def every_row(space: Space) -> Array:
 # ---------------------------------------------------------------- candidates
 
 
-def _around(space: Space, centres: Array, rng: np.random.Generator) -> Array:
+def around(space: Space, centres: Array, rng: np.random.Generator) -> Array:
     """Return perturbations of the centres, each of a few coordinates, by small and larger amounts."""
     picked = centres[np.arange(_PERTURBATIONS) % len(centres)]
     d = space.dimensions
@@ -97,7 +97,7 @@ def _around(space: Space, centres: Array, rng: np.random.Generator) -> Array:
     return space.snap(np.where(changed, moved, picked))
 
 
-def _distinct(rows: Array, values: Array) -> Array:
+def distinct(rows: Array, values: Array) -> Array:
     """Return the best rows that lie apart from each other."""
     chosen: list[int] = []
     for place in np.argsort(-values, kind="stable"):
@@ -130,7 +130,7 @@ def _climb(space: Space, acquisition: Acquisition, rows: Array, values: Array) -
     It first treats discrete numbers with many values as continuous, and then starts again from the nearest values.
     """
     active = space.active(rows)
-    is_relaxed = np.array([not axis.is_categorical and axis.count >= _RELAX_FROM_VALUES for axis in space.axes])
+    is_relaxed = np.array([not axis.is_categorical and axis.count >= RELAX_FROM_VALUES for axis in space.axes])
     reached = rows
     if is_relaxed.any():
         reached = space.snap(ascend(acquisition, reached, (space.is_continuous | is_relaxed) & active)[0])

@@ -139,8 +139,10 @@ class Space:
         self._middle = {
             axis.key: axis.value((axis.count - 1) // 2 if axis.is_categorical else 0.5) for axis in self.axes
         }
-        self._order = [keys.index(key) for key in spec.parameter_order if key in keys]
-        self._has_middle = [not axis.is_categorical and axis.count not in (1, _FEW_VALUES) for axis in self.axes]
+        self.order = [keys.index(key) for key in spec.parameter_order if key in keys]
+        """The axes, parents before their children."""
+        self.has_middle = [not axis.is_categorical and axis.count not in (1, _FEW_VALUES) for axis in self.axes]
+        """Which axes count in the distance from the middle of the space."""
         self.columns = np.append(_columns(self.axes), DISTANCE_FROM_MIDDLE)
         """Which axis each column of the embedding belongs to."""
         self.is_categorical: Mask = np.array([axis.is_categorical for axis in self.axes], dtype=bool)
@@ -162,6 +164,10 @@ class Space:
         values = {axis.key: axis.value(float(u)) for axis, u in zip(self.axes, row, strict=True)}
         return self._spec.active({**self._fixed, **values})
 
+    def fixed(self, values: Params) -> dict[int, float]:
+        """Return the coordinates of given values, by axis."""
+        return {place: axis.coordinate(values[axis.key]) for place, axis in enumerate(self.axes) if axis.key in values}
+
     def from_unit(self, points: Array) -> Array:
         """Return the rows of points of the unit cube; every discrete value gets an equal share of its coordinate."""
         rows = points.copy()
@@ -181,7 +187,7 @@ class Space:
     def active(self, rows: Array) -> Mask:
         """Return which coordinates of rows are active: (rows, dimensions)."""
         found = np.ones(rows.shape, dtype=bool)
-        for place in self._order:
+        for place in self.order:
             for parent, values in self.axes[place].conditions:
                 holds = np.isin(self.axes[parent].place(rows[:, parent]), values)
                 found[:, place] &= holds & found[:, parent]
@@ -228,7 +234,7 @@ class Space:
         parts = [_embed(axis, rows[:, place], active[:, place]) for place, axis in enumerate(self.axes)]
         distance = np.zeros((len(rows), 1))
         for place, axis in enumerate(self.axes):
-            if self._has_middle[place]:
+            if self.has_middle[place]:
                 distance[:, 0] += np.where(active[:, place], _from_middle(axis, rows[:, place])[0], 0.0)
         return np.concatenate([*parts, distance], axis=1)
 
@@ -244,7 +250,7 @@ class Space:
                 angle = _ARC_ANGLE * (rows[:, place] - 0.5)
                 part = part * np.column_stack([-np.sin(angle), np.cos(angle)])
             slope = part.sum(axis=1)
-            if self._has_middle[place]:
+            if self.has_middle[place]:
                 slope += (
                     gradient[:, self.columns == DISTANCE_FROM_MIDDLE].sum(axis=1)
                     * _from_middle(axis, rows[:, place])[1]

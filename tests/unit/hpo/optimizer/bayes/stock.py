@@ -8,19 +8,28 @@ with warnings.catch_warnings():
     # linear_operator uses torch.jit.script.
     warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
     warnings.simplefilter("ignore", DeprecationWarning)
+    from botorch.acquisition.acquisition import AcquisitionFunction
     from botorch.acquisition.analytic import _log_ei_helper as log_ei_helper
     from botorch.acquisition.logei import qLogNoisyExpectedImprovement
     from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+    from botorch.models.deterministic import GenericDeterministicModel
     from botorch.models.gp_regression import SingleTaskGP
+    from botorch.models.gpytorch import ModelListGPyTorchModel
     from botorch.models.model_list_gp_regression import ModelListGP
+    from botorch.posteriors.gpytorch import GPyTorchPosterior
     from botorch.sampling.normal import SobolQMCNormalSampler
     from botorch.utils.multi_objective.hypervolume import Hypervolume
-    from gpytorch.kernels import MaternKernel, ScaleKernel
+    from gpytorch.kernels import MaternKernel, RBFKernel, ScaleKernel
 
 __all__ = [
+    "AcquisitionFunction",
+    "GPyTorchPosterior",
+    "GenericDeterministicModel",
     "Hypervolume",
     "MaternKernel",
     "ModelListGP",
+    "ModelListGPyTorchModel",
+    "RBFKernel",
     "ScaleKernel",
     "SingleTaskGP",
     "SobolQMCNormalSampler",

@@ -1,0 +1,166 @@
+"""The models of one history, and the search for configurations with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from botorch.acquisition.acquisition import AcquisitionFunction
+
+from ...arrays import Array
+from ...spec import StudySpec
+from ...trial import Params, Suggestion
+from ..bayes.curves import Outcome, outcomes
+from ..bayes.earlier import promising, space_of, with_earlier
+from ..bayes.generator import ENUMERATE_UP_TO_ROWS, MAX_CENTRES, SECOND_VIEW_EVERY, finite_or_none, incumbents
+from ..bayes.models import Data, Metric, feasibility, model
+from ..bayes.prior import Belief, power
+from ..bayes.search import every_row
+from ..bayes.space import Space
+from ..cost import expected_cost
+from ..cube import ParamsKey, key_of, size
+from ..generator import GeneratorError
+from ..history import PENDING, History
+from ..prior import has_prior
+from .acquisition import Adjusted, acquisition
+from .embedding import Embedding
+from .ensemble import EnsembleGP
+from .search import best_of, search
+from .terms import Term, cost_term, rules_term, weight_term
+
+
+class Plan:
+    """The models of one history. It proposes rows of `space`, one after the other."""
+
+    def __init__(self, history: History) -> None:
+        """Fit the models.
+
+        Raises:
+            GeneratorError: no parameter varies, or there is no outcome yet.
+        """
+        self.space = space_of(history)
+        if not self.space.axes:
+            raise GeneratorError("no parameter of this space has more than one value")
+        count = size(history.spec, limit=ENUMERATE_UP_TO_ROWS)
+        self.outcomes: Sequence[Outcome] = outcomes(history)
+        if not self.outcomes:
+            raise GeneratorError("no trial has an outcome yet")
+        self.spec: StudySpec = history.spec
+        self._taken: set[ParamsKey] = set(history.taken)
+        self._everything = None if count is None else every_row(self.space)
+        rows = np.stack([self.space.encode(outcome.params) for outcome in self.outcomes])
+        points = self.space.embed(rows)
+        known = Data(points=points, columns=self.space.columns, outcomes=self.outcomes)
+        data = with_earlier(history, self.space, known)
+        second_view = len(history.records) % SECOND_VIEW_EVERY == SECOND_VIEW_EVERY - 1
+        self.metrics: Sequence[Metric] = model(history.spec, data, second_view=second_view)
+        self._data = data
+        self._embedding = Embedding(self.space)
+        self._models = [
+            EnsembleGP(self._embedding, data.points, *_targets(metric, data.outcomes), metric.modelled.process.hypers)
+            for metric in self.metrics
+        ]
+        seen = [seen for seen in history.observations if seen.metrics and not seen.is_evidence]
+        self._is_imputed = [one.imputed for one in seen]
+        self._pending = [self.space.encode(seen.params) for seen in history.observations if seen.state in PENDING]
+        self._incumbents = incumbents(self.metrics, points, rows)
+        self._centres = np.concatenate([self._incumbents[:MAX_CENTRES], promising(history, self.space)])
+        self._seed = (history.spec.optimizer.seed, len(history.records))
+        self._terms = _terms(history, self.space)
+
+    @property
+    def has_one_objective(self) -> bool:
+        """Whether the study has one objective."""
+        return len(self.spec.objectives) == 1
+
+    @property
+    def measured(self) -> list[Outcome]:
+        """The outcomes of trials of this study that did not fail."""
+        return [outcome for outcome, is_imputed in zip(self.outcomes, self._is_imputed, strict=True) if not is_imputed]
+
+    def ensemble(self, metric: Metric, rows: Array, targets: Array, noise: Array) -> EnsembleGP:
+        """Return the model of a metric conditioned on other outcomes of this study than the plan knows.
+
+        `targets` (n,) are those of the metric as it is (not negated) at `rows` (n, dimensions), and `noise` (n,) are
+        known variances. Failed trials and trials of earlier studies stay as the plan has them.
+        """
+        kept = np.array([*self._is_imputed, *[True] * (len(self._data.outcomes) - len(self.outcomes))])
+        extra, more = _targets(metric, self._data.outcomes)
+        return EnsembleGP(
+            self._embedding,
+            np.concatenate([self._data.points[kept], self.space.embed(rows)]),
+            np.concatenate([extra[kept], metric.sign * targets]),
+            np.concatenate([more[kept], noise]),
+            metric.modelled.process.hypers,
+            sign=metric.sign,
+        )
+
+    def acquisition(self) -> AcquisitionFunction:
+        """Return the acquisition of one more trial beside the pending ones and those that were proposed."""
+        rows = np.array(self._pending).reshape(-1, self.space.dimensions)
+        found = acquisition(self.metrics, self._models, self._incumbents, rows, self._draw(len(rows)))
+        for term in self._terms:
+            found = Adjusted(found, term)
+        return found
+
+    def best(self, found: AcquisitionFunction, fixed: Mapping[int, float]) -> Array | None:
+        """Return the new row at which the acquisition is best; None if the search found no new one.
+
+        `fixed` are coordinates by axis that the row must have. The row counts as pending from then on.
+        """
+        if self._everything is None:
+            seed = self._draw(len(self._pending))
+            row = search(self.space, found, self._centres, self._is_new, fixed=fixed, seed=seed)
+        else:
+            kept = np.all([self._everything[:, at] == u for at, u in fixed.items()], axis=0) if fixed else slice(None)
+            left = [row for row in self._everything[kept] if self._is_new(row)]
+            row = best_of(found, np.array(left)) if left else None
+        if row is not None:
+            self._taken.add(key_of(self.space.decode(row)))
+            self._pending.append(row)
+        return row
+
+    def suggestion(self, params: Params, name: str) -> Suggestion:
+        """Return a configuration with the predictions of the models."""
+        point = self.space.embed(self.space.encode(params)[None])
+        mean, sd = self.metrics[0].predict(point)
+        chance = feasibility(self.metrics, point) if self.spec.constraints else np.array([math.nan])
+        return Suggestion(
+            params=params,
+            generator=name,
+            predicted_mean=finite_or_none(mean),
+            predicted_sd=finite_or_none(sd),
+            predicted_feasibility=finite_or_none(chance),
+        )
+
+    @property
+    def seed(self) -> int:
+        """The seed of the random numbers of the search."""
+        return self._draw(0)
+
+    def _draw(self, pending: int) -> int:
+        return int(np.random.SeedSequence([*self._seed, pending]).generate_state(1)[0] // 2)
+
+    def _is_new(self, row: Array) -> bool:
+        return key_of(self.space.decode(row)) not in self._taken and bool(self.space.allows(row[None])[0])
+
+
+def _targets(metric: Metric, outcomes: Sequence[Outcome]) -> tuple[Array, Array]:
+    """Return targets (n,) and known noise variances (n,) of outcomes."""
+    gains = metric.sign * np.array([outcome.values[metric.name] for outcome in outcomes])
+    sds = np.array([outcome.sds[metric.name] for outcome in outcomes])
+    return metric.transform.forward(gains), (sds * metric.transform.slope(gains)) ** 2
+
+
+def _terms(history: History, space: Space) -> list[Term]:
+    found: list[Term] = [rules_term(space)] if history.spec.rulebook.rules else []
+    if has_prior(history.spec):
+        found.append(weight_term(Belief(space=space, power=power(history.spec, len(history.records)))))
+    if history.runnability is not None:
+        found.append(weight_term(history.runnability.weights))
+    if history.spec.budget.gpu_hours is not None:
+        cost = expected_cost(history)
+        if cost is not None:
+            found.append(cost_term(space, cost))
+    return found
