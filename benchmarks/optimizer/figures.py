@@ -17,7 +17,7 @@ from .bootstrap import Estimate, of_means, over_problems, weights
 from .hypervolume import hypervolume
 from .methods import OURS, PRUNERS
 from .problems import FRONTS, LCBENCH, SINGLE
-from .protocols import MEMORY_START, WORKERS
+from .protocols import MEMORY_START, NOISES, WORKERS
 from .reference import reference_of
 from .traces import Results
 
@@ -98,23 +98,24 @@ def asynchronous_regret(results: Results, peer: str, at: int, bar: float) -> Fig
     )
 
 
-def epochs_against_full(results: Results, method: str, bar: float) -> Figure:
+def epochs_against_full(results: Results, method: str, bar: float, protocol: str = "fidelity") -> Figure:
     """Return the epochs until our mean regret is full-length TPE's final one, as a share of its budget."""
     logs: list[Logs] = []
     seeds, missed = [], 0
     for problem in LCBENCH:
-        common = results.seeds("fidelity", problem, method, "tpe")
+        common = results.seeds(protocol, problem, method, "tpe")
         if len(common) < MIN_SEEDS:
             continue
-        ours, full = (results.epoch_traces(problem, name, common) for name in (method, "tpe"))
+        ours, full = (results.epoch_traces(problem, name, common, protocol) for name in (method, "tpe"))
         shares = weights(len(common), seed=len(logs))
         ratio = first_at_or_below(_means(shares, ours), _means(shares, full)[:, -1], full.shape[1])
         logs.append(np.log(ratio))
         seeds.append(len(common))
         missed += bool(ratio[0] >= NOT_REACHED)
     note = f"not reached on {missed} of {len(logs)} tasks" if missed else ""
+    noise = f" with noise {NOISES[protocol]:g}" if protocol in NOISES else ""
     return _figure(
-        f"epochs to full-length TPE's final regret, {method}", bar, logs, seeds, note=note, whole=len(LCBENCH)
+        f"epochs to full-length TPE's final regret{noise}, {method}", bar, logs, seeds, note=note, whole=len(LCBENCH)
     )
 
 
@@ -288,6 +289,7 @@ def all_figures(results: Results) -> list[Figure]:
         asynchronous_regret(results, "tpe", 50, 0.35),
         asynchronous_regret(results, "gp", 50, 0.8),
         *(figure(method) for figure in fidelity for method in rules or [f"{OURS}+asha"]),
+        *(epochs_against_full(results, f"{OURS}+curves", 0.35, protocol) for protocol in NOISES),
         lost_to_memory(results, 3.0),
         best_within_memory(results, peers),
         time_against(results, "ax", 100, 1 / 20),

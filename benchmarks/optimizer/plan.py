@@ -8,7 +8,7 @@ from typing import Final
 
 from .latency import COUNTS
 from .methods import BRIDGED, METHODS, OURS, PRUNERS, SIMPLE_RULES
-from .protocols import PROBLEMS_OF, TRAININGS
+from .protocols import NOISES, PROBLEMS_OF, TRAININGS
 from .rows import Run
 
 FIDELITY_RULES: Final = ("asha", "curves", "curves+pause")
@@ -27,6 +27,7 @@ METHODS_OF: Final[Mapping[str, Sequence[str]]] = {
         *(f"tpe+{pruner}" for pruner in PRUNERS),
         *(f"{OURS}+{name}" for name in FIDELITY_RULES),
     ),
+    **dict.fromkeys(NOISES, ("tpe", "tpe+asha", "tpe+median", f"{OURS}+asha", f"{OURS}+curves")),
     "memory": ("random", "tpe", OURS, "gp", "ax"),
     "hypervolume": ("random", "nsga2", "tpe", OURS, "gp", "ax"),
     **{f"service{trainings}": SERVICE for trainings in TRAININGS},

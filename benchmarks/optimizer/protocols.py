@@ -3,6 +3,7 @@
     sequential    one trial after the other                     {values, truths}
     asynchronous  eight workers on a simulated clock            {values, truths}, in the order of finishing
     fidelity      epoch by epoch, a pruner may stop or pause    {trials: [epochs, final truth, completed], epochs}
+    fidelity01, fidelity02, fidelity03    the same with normal noise of this sd (in hundredths) in every epoch
     memory        trials may run out of memory                  {truths (null: out of memory), oom_after_start}
     hypervolume   two objectives                                {losses}
     service12, service20, service40    asynchronous workers with early stopping, by epochs (see `service`)
@@ -46,6 +47,8 @@ MEMORY_ASKED: Final = 32
 _DURATION_SPREAD: Final = 0.5
 """Standard deviation of the logarithm of an evaluation's duration."""
 _MAX_TRIALS: Final = 1000
+NOISES: Final = {"fidelity01": 0.01, "fidelity02": 0.02, "fidelity03": 0.03}
+"""The fidelity protocols with noise, and its standard deviation in each epoch."""
 
 
 def sequential(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
@@ -93,14 +96,18 @@ def duration(problem: Problem, seed: int, place: int) -> float:
     return float(rng.lognormal(0.0, _DURATION_SPREAD))
 
 
-def fidelity(problem: Problem, method_name: str, seed: int, trials: int) -> dict[str, Any]:
-    """Return the trials of a run, epoch by epoch, until the epochs of `trials` full-length trials are spent."""
+def fidelity(problem: Problem, method_name: str, seed: int, trials: int, *, noise_sd: float = 0.0) -> dict[str, Any]:
+    """Return the trials of a run, epoch by epoch, until the epochs of `trials` full-length trials are spent.
+
+    The noise of an epoch of the n-th trial of a seed is the same for all methods.
+    """
     if problem.curve is None:
         raise ValueError(f"{problem.name} has no learning curves")
     budget = trials * problem.epochs
     method = make_method(method_name, Setting(problem=problem, seed=seed, trials=_MAX_TRIALS))
     begun = _begun(method, start_of(problem, seed), _MAX_TRIALS)
     curves: dict[int, list[float]] = {}
+    truths: dict[int, float] = {}
     done: dict[int, int] = {}
     spent, found = 0, []
     while spent < budget:
@@ -109,12 +116,14 @@ def fidelity(problem: Problem, method_name: str, seed: int, trials: int) -> dict
             if (new := next(begun, None)) is None:
                 break
             trial, params = new
-            curves[trial], done[trial] = [float(value) for value in problem.curve(params)], 0
+            clean = problem.curve(params)
+            noise = noise_sd * generator(problem, seed, "epochs", trial).standard_normal(len(clean))
+            curves[trial], truths[trial], done[trial] = (clean + noise).tolist(), _short(clean[-1]), 0
         before, curve = done[trial], curves[trial]
         done[trial], stopped = _train(method, trial, curve[: before + budget - spent], before)
         spent += done[trial] - before
         completed = not stopped and done[trial] == problem.epochs
-        found.append([done[trial] - before, _short(curve[-1]), completed, *([trial] if before else [])])
+        found.append([done[trial] - before, truths[trial], completed, *([trial] if before else [])])
         if spent >= budget:
             break
         if stopped:
@@ -194,6 +203,7 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
     "sequential": sequential,
     "asynchronous": asynchronous,
     "fidelity": fidelity,
+    **{name: partial(fidelity, noise_sd=noise_sd) for name, noise_sd in NOISES.items()},
     "memory": memory,
     "hypervolume": hypervolume_run,
     **{f"service{trainings}": service for trainings in TRAININGS},
@@ -203,7 +213,7 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
 PROBLEMS_OF: Final[Mapping[str, Sequence[str]]] = {
     "sequential": SINGLE,
     "asynchronous": SINGLE,
-    "fidelity": LCBENCH,
+    **dict.fromkeys(("fidelity", *NOISES), LCBENCH),
     "memory": ("memory",),
     "hypervolume": FRONTS,
     **{f"service{trainings}": (*TRAINED, *DEMOS) for trainings in TRAININGS},
@@ -215,7 +225,7 @@ PROBLEMS_OF: Final[Mapping[str, Sequence[str]]] = {
 
 _TRIALS: Final[Mapping[str, int]] = {
     "asynchronous": ASYNCHRONOUS_TRIALS,
-    "fidelity": FULL_TRIALS,
+    **dict.fromkeys(("fidelity", *NOISES), FULL_TRIALS),
     "hypervolume": FRONT_TRIALS,
     **{f"service{trainings}": trainings for trainings in TRAININGS},
     "service20x4": 20,

@@ -45,9 +45,11 @@ class Results:
         rows = [self.row(protocol, problem, method, seed) for seed in seeds]
         return np.array([trace_of(row, self.score) for row in rows])
 
-    def epoch_traces(self, problem: str, method: str, seeds: Sequence[int]) -> NDArray[np.float64]:
+    def epoch_traces(
+        self, problem: str, method: str, seeds: Sequence[int], protocol: str = "fidelity"
+    ) -> NDArray[np.float64]:
         """Return the regret after each epoch spent, (seeds, epochs)."""
-        return np.array([epoch_trace(self.row("fidelity", problem, method, seed)) for seed in seeds])
+        return np.array([epoch_trace(self.row(protocol, problem, method, seed)) for seed in seeds])
 
     def versions(self) -> dict[str, str]:
         """Return the version of each method."""

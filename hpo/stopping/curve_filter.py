@@ -30,13 +30,15 @@ _FIRST_SLOPE: Final = (0.3, 1.0)
 """Belief (mean, sd) about the mean slope that follows; the mean is 0 for a metric without direction."""
 _FIRST_PULL_SD: Final = 0.5
 """Belief about the influence of the first level on that slope."""
-_DRIFT: Final = 0.15
-"""Belief about what is added to every slope from one bin to the next: its mean, half of it in the later bins."""
-_DRIFT_SD: Final = 0.3
-_DECAY_SD: Final = 0.2
+_DRIFT_MEAN: Final = 0.35
+"""Belief about the mean of what is added to every slope, in units of `drift`; half of it in the later bins."""
+_DECAY_SD: Final = 0.3
 """Belief about the decay of slopes within one unit of time, around the one that is common to all bins."""
 _PULL_SD: Final = 0.1
 """Belief about the influence of the level on the next slope, per unit of time."""
+_TRUST: Final = 0.4
+"""Power of the likelihood in all that is learned. No curve is quite as the model says, and what fits neighbouring
+epochs best need not predict best over many."""
 _RESOLUTION: Final = 0.01
 """Differences below this share of the spread are not taken as evidence of anything."""
 
@@ -53,8 +55,10 @@ class Dynamics:
     """Spread of the slopes that follow."""
     decay: Array
     """Rate at which slopes decay."""
+    drift: Array
+    """Size of what is added to every slope between two bins, per unit of time: when do most curves begin to rise?"""
     takeoff: Array
-    """Spread of what is added to any slope per unit of time, however flat the curve."""
+    """Spread of what is added to the slope of one trial per unit of time, however flat the curve."""
     variation: Array
     """Spread of the rate of decay between trials."""
     forgetting: Array
@@ -81,6 +85,13 @@ class Readings:
         """Return the trials with these indices."""
         return Readings(values=self.values[places], offsets=self.offsets[places], counts=self.counts[places])
 
+    def longest_first(self) -> tuple[Readings, Indices]:
+        """Return the trials in the order of their last bins, and how many have come to each bin."""
+        bins = np.arange(self.counts.shape[1])
+        last = np.where(self.counts > 0, bins, -1).max(axis=1, initial=-1)
+        order = np.argsort(-last, kind="stable")
+        return self.take(order), np.count_nonzero(last[:, None] >= bins, axis=0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
@@ -89,29 +100,24 @@ class Trend:
     mean: Array
     """(draws, coefficients)"""
     covariance: Array
+    """(draws, coefficients, coefficients)"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_ROWS: Final = np.array([0, 0, 0, 1, 1, 2])
+_COLUMNS: Final = np.array([0, 1, 2, 1, 2, 2])
+"""The places of the six entries of a symmetric matrix that are kept."""
+
+
+@dataclass(slots=True, kw_only=True)
 class _Belief:
-    """A normal belief about the states of trials."""
+    """A normal belief about level, slope and deviation of trials."""
 
     mean: Array
     """(3, draws, trials)"""
     covariance: Array
-    """(3, 3, draws, trials)"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Step:
-    """The states at the next bin, but for the part that the regression adds."""
-
-    base: _Belief
+    """(6, draws, trials): level with all, slope with slope and deviation, deviation with itself."""
     features: Array
-    """Inputs of the regression, (draws, trials, coefficients)."""
-    load: Array
-    """How its output enters level, slope and deviation."""
-    prior: Trend
-    """Its prior; the covariance is a diagonal, (draws, coefficients)."""
+    """Inputs of the regression whose output is still to be added, (draws, trials, coefficients)."""
 
 
 class CurveFilter:
@@ -120,147 +126,159 @@ class CurveFilter:
     def __init__(self, dynamics: Dynamics, times: Array, *, improves: bool) -> None:
         """Take `improves` as whether training is believed to raise the metric."""
         self._dynamics = dynamics
-        self._times = times
+        self._widths = np.diff(times, prepend=times[0])
         self._improves = float(improves)
+
+    @property
+    def noise_variance(self) -> Array:
+        """The variance of one observation, (draws,)."""
+        return np.asarray(self._dynamics.noise[:, 0] ** 2)
 
     def learn(self, readings: Readings) -> tuple[Array, list[Trend]]:
         """Return the log evidence, (draws,), and what the trials share between each bin and the next."""
+        readings, arrived = readings.longest_first()
         evidence = np.zeros(len(self._dynamics.noise))
         trends = []
         belief = self._start(len(readings))
-        for place in range(len(self._times)):
-            step = self._step(place, belief)
-            trend, found = self._regress(place, step, readings)
+        for place, count in enumerate(arrived):
+            belief = self._carried(place, belief, int(count))
+            trend, found = self._regress(place, belief, readings)
             evidence += found
             trends.append(trend)
-            belief = self._observe(place, self._apply(place, step, trend, is_certain=True), readings)
+            self._add(place, belief, trend, is_certain=True)
+            self._observe(place, belief, readings)
         return evidence, trends
 
     def ends(self, readings: Readings, trends: Sequence[Trend]) -> tuple[Array, Array]:
         """Return mean and variance of the level at the last bin, (draws, trials)."""
         belief = self._start(len(readings))
         for place, trend in enumerate(trends):
-            step = self._step(place, belief)
-            belief = self._observe(place, self._apply(place, step, trend, is_certain=False), readings)
-        return belief.mean[0], belief.covariance[0, 0]
+            belief = self._carried(place, belief, len(readings))
+            self._add(place, belief, trend, is_certain=False)
+            self._observe(place, belief, readings)
+        return belief.mean[0], belief.covariance[0]
 
     def _start(self, trials: int) -> _Belief:
-        covariance = np.zeros((3, 3, len(self._dynamics.noise), trials))
-        covariance[0, 0] = self._dynamics.first_level**2
-        return _Belief(mean=np.zeros(covariance.shape[1:]), covariance=covariance)
+        draws = len(self._dynamics.noise)
+        return _Belief(
+            mean=np.zeros((3, draws, trials)),
+            covariance=np.zeros((6, draws, trials)),
+            features=np.ones((draws, trials, 1)),
+        )
 
-    def _step(self, place: int, belief: _Belief) -> _Step:
-        """Carry the beliefs to the bin `place`."""
-        draws, trials = belief.mean.shape[1:]
+    def _carried(self, place: int, belief: _Belief, trials: int) -> _Belief:
+        """Return the beliefs about the first `trials` at the bin `place`, without the output of the regression."""
+        dynamics, width = self._dynamics, self._widths[place]
+        level, slope, deviation = belief.mean[:, :, :trials]
         if place == 0:
-            return _Step(
-                base=belief,
-                features=np.ones((draws, trials, 1)),
-                load=np.array([1.0, 0.0, 0.0]),
-                prior=Trend(mean=np.zeros((draws, 1)), covariance=np.full((draws, 1), _LEVEL_SD**2)),
+            belief.covariance[0] = dynamics.first_level**2
+            return _Belief(
+                mean=belief.mean[:, :, :trials],
+                covariance=belief.covariance[:, :, :trials],
+                features=belief.features[:, :trials],
             )
-        width = self._times[place] - self._times[place - 1]
-        step = self._transition(place, width)
-        base = np.stack(
-            [belief.mean[0] + width / 2 * belief.mean[1], np.zeros((draws, trials)), np.zeros((draws, trials))]
-        )
-        base += np.stack([width / 2 * step[1, 2], step[1, 2], step[2, 2]]) * belief.mean[2]
-        load = np.array([width / 2, 1.0, 0.0])
-        covariance = _transformed(belief.covariance, step)
-        dynamics = self._dynamics
+        half = width / 2
+        kept = np.exp(-dynamics.decay * width) if place > 1 else np.zeros_like(dynamics.decay)
+        passed = kept * np.exp(-dynamics.forgetting * width)
+        ll, ls, ld, ss, sd, dd = belief.covariance[:, :, :trials]
+        # Slope: kept * slope + width * deviation + surprise; deviation: passed * deviation;
+        # level: level + the mean of both slopes over the width. `with_*` are covariances with the new slope.
         surprise = dynamics.first_slope**2 if place == 1 else width * dynamics.takeoff**2
-        covariance += np.outer(load, load)[:, :, None, None] * surprise
-        covariance[0, 0] += width * dynamics.roughness**2
-        return _Step(
-            base=_Belief(mean=base, covariance=covariance),
-            features=np.stack([np.ones((draws, trials)), belief.mean[1], belief.mean[0]], axis=2),
-            load=load,
-            prior=self._prior(place, width),
+        with_level = kept * ls + width * ld
+        with_slope = kept * ss + width * sd
+        with_deviation = kept * sd + width * dd
+        new_slope = kept * with_slope + width * with_deviation + surprise
+        rough = width * dynamics.roughness**2
+        covariance = np.stack(
+            [
+                ll + 2 * half * (ls + with_level) + half**2 * (ss + 2 * with_slope + new_slope) + rough,
+                with_level + half * (with_slope + new_slope),
+                passed * (ld + half * (sd + with_deviation)),
+                new_slope,
+                passed * with_deviation,
+                passed**2 * dd,
+            ]
         )
+        risen = width * deviation
+        mean = np.stack([level + half * (slope + risen), risen, passed * deviation])
+        features = np.stack([np.ones_like(slope), slope, level], axis=2)
+        return _Belief(mean=mean, covariance=covariance, features=features)
 
-    def _transition(self, place: int, width: float) -> Array:
-        """Return the matrix that carries a state over `width`, by the prior mean of the decay, (3, 3, draws, 1)."""
-        dynamics = self._dynamics
-        step = np.zeros((3, 3, *dynamics.decay.shape))
-        if place > 1:  # before there is no slope
-            kept = np.exp(-dynamics.decay * width)
-            step[1, 1], step[1, 2] = kept, width
-            step[2, 2] = kept * np.exp(-dynamics.forgetting * width)
-        step[0] = width / 2 * step[1]
-        step[0, 0] += 1.0
-        step[0, 1] += width / 2
-        return step
+    def _load(self, place: int) -> tuple[float, float]:
+        """Return how the output of the regression enters level and slope."""
+        return (1.0, 0.0) if place == 0 else (self._widths[place] / 2, 1.0)
 
-    def _prior(self, place: int, width: float) -> Trend:
-        draws = len(self._dynamics.decay)
+    def _prior(self, place: int) -> tuple[Array, Array]:
+        """Return means and variances of the coefficients, (draws, coefficients)."""
+        draws, width = len(self._dynamics.decay), self._widths[place]
+        if place == 0:
+            return np.zeros((draws, 1)), np.full((draws, 1), _LEVEL_SD**2)
         mean = np.zeros((draws, 3))
         if place == 1:
             mean[:, 0] = _FIRST_SLOPE[0] * self._improves
-            variance = np.array([_FIRST_SLOPE[1], 1e-3, _FIRST_PULL_SD]) ** 2
-        else:
-            mean[:, 0] = _DRIFT * self._improves * (1.0 if place < len(self._times) / 2 else 0.5)
-            mean[:, 1] = np.exp(-self._dynamics.decay[:, 0] * width)
-            variance = np.array([_DRIFT_SD, _DECAY_SD, _PULL_SD]) ** 2 * width
-        return Trend(mean=mean, covariance=np.tile(variance, (draws, 1)))
+            return mean, np.tile(np.array([_FIRST_SLOPE[1], 1e-3, _FIRST_PULL_SD]) ** 2, (draws, 1))
+        drift = self._dynamics.drift[:, 0]
+        mean[:, 0] = _DRIFT_MEAN * self._improves * (1.0 if place < len(self._widths) / 2 else 0.5) * drift
+        mean[:, 1] = np.exp(-self._dynamics.decay[:, 0] * width)
+        variance = np.tile(np.array([0.0, _DECAY_SD, _PULL_SD]) ** 2 * width, (draws, 1))
+        variance[:, 0] = drift**2 * width
+        return mean, variance
 
-    def _regress(self, place: int, step: _Step, readings: Readings) -> tuple[Trend, Array]:
+    def _regress(self, place: int, belief: _Belief, readings: Readings) -> tuple[Trend, Array]:
         """Return the belief about the coefficients after the trials seen in bin `place`, and the log evidence."""
-        seen = np.flatnonzero(readings.counts[:, place])
-        offset = readings.offsets[seen, place]
-        base = step.base.mean[:, :, seen]
-        features = step.features[:, seen] * (step.load[0] + step.load[1] * offset)[:, None]
-        prior = step.prior
-        residual = readings.values[seen, place] - base[0] - offset * base[1] - _along(features, prior.mean)
-        variance = self._variance(place, step.base.covariance[:, :, :, seen], readings, seen)
-        weighted = features / variance[:, :, None]
-        precision = weighted.transpose(0, 2, 1) @ features
-        precision += np.eye(precision.shape[1]) / prior.covariance[:, None]
-        covariance = np.linalg.inv(precision)
-        moment = (weighted * residual[:, :, None]).sum(axis=1)
+        trials = belief.mean.shape[2]
+        offset, counts = readings.offsets[:trials, place], readings.counts[:trials, place]
+        to_level, to_slope = self._load(place)
+        features = belief.features * (to_level + to_slope * offset)[:, None]
+        mean, variance = self._prior(place)
+        expected = belief.mean[0] + offset * belief.mean[1] + _along(features, mean)
+        residual = readings.values[:trials, place] - expected
+        _, precision = self._seen(place, belief, readings)
+        weighted = features * (_TRUST * precision)[:, :, None]
+        matrix = weighted.transpose(0, 2, 1) @ features + np.eye(mean.shape[1]) / variance[:, None]
+        covariance = np.linalg.inv(matrix)
+        moment = (weighted.transpose(0, 2, 1) @ residual[:, :, None])[:, :, 0]
         change = (covariance @ moment[:, :, None])[:, :, 0]
-        evidence = (residual**2 / variance + np.log(variance)).sum(axis=1) - (moment * change).sum(axis=1)
-        evidence += np.linalg.slogdet(precision)[1] + np.log(prior.covariance).sum(axis=1)
-        return Trend(mean=prior.mean + change, covariance=covariance), -0.5 * evidence
+        logs = np.log(np.where(counts > 0, precision, 1.0))
+        evidence = _TRUST * (residual**2 * precision - logs).sum(axis=1) - (moment * change).sum(axis=1)
+        evidence += np.log(np.linalg.det(matrix)) + np.log(variance).sum(axis=1)
+        return Trend(mean=mean + change, covariance=covariance), -0.5 * evidence
 
-    def _apply(self, place: int, step: _Step, trend: Trend, *, is_certain: bool) -> _Belief:
+    def _add(self, place: int, belief: _Belief, trend: Trend, *, is_certain: bool) -> None:
         """Add the output of the regression, with the doubt about its coefficients unless `is_certain`."""
-        mean = step.base.mean + step.load[:, None, None] * _along(step.features, trend.mean)
-        covariance = step.base.covariance.copy()
+        to_level, to_slope = self._load(place)
+        output = _along(belief.features, trend.mean)
+        belief.mean[0] += to_level * output
+        belief.mean[1] += to_slope * output
         if not is_certain:
-            doubt = ((step.features @ trend.covariance) * step.features).sum(axis=2)
-            covariance += np.outer(step.load, step.load)[:, :, None, None] * doubt
+            doubt = ((belief.features @ trend.covariance) * belief.features).sum(axis=2)
+            belief.covariance[0] += to_level**2 * doubt
+            belief.covariance[1] += to_level * to_slope * doubt
+            belief.covariance[3] += to_slope**2 * doubt
         if place:
             # The deviation is as large as the slope lets it be; what it has forgotten is drawn anew.
-            full = self._dynamics.variation**2 * (mean[1] ** 2 + covariance[1, 1])
-            width = self._times[place] - self._times[place - 1]
-            anew = -np.expm1(-2 * self._dynamics.forgetting * width) * full
-            covariance[2, 2] += np.maximum(full - covariance[2, 2], anew)
-        return _Belief(mean=mean, covariance=covariance)
+            full = self._dynamics.variation**2 * (belief.mean[1] ** 2 + belief.covariance[3])
+            anew = -np.expm1(-2 * self._dynamics.forgetting * self._widths[place]) * full
+            belief.covariance[5] += np.maximum(full - belief.covariance[5], anew)
 
-    def _observe(self, place: int, belief: _Belief, readings: Readings) -> _Belief:
+    def _observe(self, place: int, belief: _Belief, readings: Readings) -> None:
         """Update the beliefs by the values seen in bin `place`."""
-        seen = np.flatnonzero(readings.counts[:, place])
-        offset = readings.offsets[seen, place]
-        mean, covariance = belief.mean[:, :, seen], belief.covariance[:, :, :, seen]
-        variance = self._variance(place, covariance, readings, seen)
-        gain = (covariance[:, 0] + offset * covariance[:, 1]) / variance
-        belief.mean[:, :, seen] += gain * (readings.values[seen, place] - mean[0] - offset * mean[1])
-        belief.covariance[:, :, :, seen] -= gain[:, None] * gain[None] * variance
-        return belief
+        trials = belief.mean.shape[2]
+        offset, values = readings.offsets[:trials, place], readings.values[:trials, place]
+        shared, precision = self._seen(place, belief, readings)
+        residual = values - belief.mean[0] - offset * belief.mean[1]
+        belief.mean += shared * (precision * residual)
+        belief.covariance -= shared[_ROWS] * shared[_COLUMNS] * precision
 
-    def _variance(self, place: int, covariance: Array, readings: Readings, seen: Indices) -> Array:
-        """Return the variance of what is observed in bin `place`, (draws, trials)."""
-        offset = readings.offsets[seen, place]
-        level = covariance[0, 0] + 2 * offset * covariance[0, 1] + offset**2 * covariance[1, 1]
-        return np.asarray(level + self._dynamics.noise**2 / readings.counts[seen, place] + _RESOLUTION**2)
+    def _seen(self, place: int, belief: _Belief, readings: Readings) -> tuple[Array, Array]:
+        """Return covariances of the states with what is seen in bin `place`, and its precision, 0 where nothing is."""
+        trials = belief.mean.shape[2]
+        offset, counts = readings.offsets[:trials, place], readings.counts[:trials, place]
+        shared = belief.covariance[[0, 1, 2]] + offset * belief.covariance[[1, 3, 4]]
+        variance = shared[0] + offset * shared[1] + _RESOLUTION**2
+        return shared, counts / (counts * variance + self._dynamics.noise**2)
 
 
 def _along(features: Array, coefficients: Array) -> Array:
     """Return the output of a regression, (draws, trials)."""
     return np.asarray((features @ coefficients[:, :, None])[:, :, 0])
-
-
-def _transformed(covariance: Array, step: Array) -> Array:
-    """Return the covariance of states that a matrix (3, 3, draws, 1) was applied to."""
-    half = sum(step[:, place][:, None] * covariance[place] for place in range(3))
-    return np.asarray(sum(half[:, place][:, None] * step[:, place] for place in range(3)))

@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 
 from ..arrays import Array
+from .clip_count import clip_count, sampling_variance
 from .curve_filter import CurveFilter, Dynamics, Readings
 from .hyper_draws import weighted_draws
 
@@ -36,15 +37,13 @@ _PRIORS: Final[Mapping[str, tuple[float, float]]] = {
     "first_level": (-1.2, 1.2),
     "first_slope": (-0.4, 1.0),
     "decay": (-0.3, 0.5),
-    "takeoff": (-2.6, 0.8),
-    "variation": (-0.8, 0.6),
+    "drift": (-1.0, 0.9),
+    "takeoff": (-2.9, 0.7),
+    "variation": (-0.9, 0.5),
     "forgetting": (0.0, 1.0),
     "roughness": (-4.0, 1.3),
 }
 """Beliefs (mean, sd) about the logarithms of the hyperparameters."""
-_TRUST: Final = 0.5
-"""Power of the likelihood of the hyperparameters. No curve is quite as the model says, and what fits neighbouring
-epochs best need not predict best over many."""
 _HYPER_TRIALS: Final = 100
 """Hyperparameters are chosen from at most this many trials; the rest is learned from all."""
 
@@ -85,10 +84,18 @@ def rungs(first: int, last: int) -> tuple[int, ...]:
 class CurveModel:
     """What the curves of a study say about how curves continue. More is better; all values must be finite."""
 
-    def __init__(self, curves: Sequence[Curve], places: Sequence[int], *, improves: bool = True) -> None:
+    def __init__(
+        self,
+        curves: Sequence[Curve],
+        places: Sequence[int],
+        *,
+        improves: bool = True,
+        on_these_clips: bool = False,
+    ) -> None:
         """Learn from `curves`, complete or not; `places` are the rungs, the last of which is the last epoch.
 
-        `improves` says whether training is believed to raise the metric.
+        `improves` says whether training is believed to raise the metric. The end of an accuracy is meant over all
+        clips there are, of which those of the validation are a sample; with `on_these_clips` over them alone.
         """
         self._first = places[0]
         self._bins = _Bins(places[-1])
@@ -96,8 +103,10 @@ class CurveModel:
         self._centre, self._spread = _scale(curves)
         readings = self._read([curve for curve in curves if curve])
         sample = readings.take(np.arange(len(readings))[:: -(-len(readings) // _HYPER_TRIALS) or 1])
-        points, self._weights = weighted_draws(lambda z: _TRUST * self._filter(z).learn(sample)[0], len(_PRIORS))
+        points, self._weights = weighted_draws(lambda z: self._filter(z).learn(sample)[0], len(_PRIORS))
         self._chosen = self._filter(points)
+        self._noise = self._spread**2 * float(self._weights @ self._chosen.noise_variance)
+        self._clips = None if on_these_clips else clip_count([value for curve in curves for value in curve.values()])
         _, self._trends = self._chosen.learn(readings)
 
     def predict(self, curve: Curve) -> Prediction:
@@ -123,8 +132,13 @@ class CurveModel:
         variance = max(float(self._weights @ (variances + apart)), 1e-20)
         fourth = float(self._weights @ (3 * variances**2 + 6 * variances * apart + apart**2))
         freedom = 4 + 6 / max(fourth / variance**2 - 3, 1e-5)
-        sd = self._spread * math.sqrt(variance * (freedom - 2) / freedom)
-        return Prediction(mean=self._centre + self._spread * mean, sd=sd, freedom=freedom)
+        mean = self._centre + self._spread * mean
+        variance = self._spread**2 * variance + self._sampling_variance(mean)
+        return Prediction(mean=mean, sd=math.sqrt(variance * (freedom - 2) / freedom), freedom=freedom)
+
+    def _sampling_variance(self, mean: float) -> float:
+        """Return the part of the error of the clips that epochs share; what scatters between them is in the noise."""
+        return 0.0 if self._clips is None else max(sampling_variance(abs(mean), self._clips) - self._noise, 0.0)
 
     def _read(self, curves: Sequence[Curve]) -> Readings:
         return self._bins.read(curves, self._centre, self._spread)

@@ -131,7 +131,7 @@ def _predict(
     """Predict the last value of a metric; None for trials that have not shown it."""
     sign = metric_sign(spec, name)
     taught = [metric_curve(record.curve, name, sign or 1.0) for record in records]
-    model = CurveModel([curve for curve in taught if curve], places, improves=sign is not None)
+    model = CurveModel([curve for curve in taught if curve], places, improves=sign is not None, on_these_clips=True)
     curves = [metric_curve(record.curve, name, sign or 1.0) for record in asked]
     shown = [bool(curve) and max(curve) >= places[0] for curve in curves]
     ends = iter(model.predict_all([curve for curve, is_shown in zip(curves, shown, strict=True) if is_shown]))

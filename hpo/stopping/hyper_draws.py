@@ -18,9 +18,9 @@ from ..arrays import Array
 
 _FIRST: Final = 64
 """Number of points from the prior."""
-_LATER: Final = 32
+_LATER: Final = 64
 """Number of points of each later round."""
-_ROUNDS: Final = 3
+_ROUNDS: Final = 2
 _LEAST_EFFECTIVE: Final = 10.0
 """Weights are flattened until the next round is drawn around at least so many points."""
 _WIDENING: Final = 1.3
