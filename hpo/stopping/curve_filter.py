@@ -236,7 +236,7 @@ class CurveFilter:
         _, precision = self._seen(place, belief, readings)
         weighted = features * (_TRUST * precision)[:, :, None]
         matrix = weighted.transpose(0, 2, 1) @ features + np.eye(mean.shape[1]) / variance[:, None]
-        covariance = np.linalg.inv(matrix)
+        covariance: Array = np.linalg.inv(matrix).astype(np.float64)
         moment = (weighted.transpose(0, 2, 1) @ residual[:, :, None])[:, :, 0]
         change = (covariance @ moment[:, :, None])[:, :, 0]
         logs = np.log(np.where(counts > 0, precision, 1.0))
