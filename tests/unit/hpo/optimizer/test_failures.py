@@ -66,6 +66,21 @@ def test_the_fallback_keeps_away_from_failure() -> None:
     assert sum(_crashes(suggestion.params) for suggestion in optimizer.quick(12)) == 0
 
 
+def test_what_a_guess_leaves_open_keeps_away_from_failure_and_what_it_fixes_is_tried() -> None:
+    guesses: list[Params] = [{"dropout": 0.01 * place} for place in range(8)]
+    optimizer = Optimizer(_spec("tpe", seed=4), Stubborn, guesses=[*guesses, {"lr": 0.5}])
+    assert all(_crashes(suggestion.params) for suggestion in optimizer.enqueued(8))  # nothing is known yet
+    for id, params in enumerate(suggestion.params for suggestion in create_optimizer(_spec("sobol")).ask(24)):
+        optimizer.register(id, params)
+        if _crashes(params):
+            optimizer.fail(id, FailureKind.ERROR)
+        else:
+            optimizer.tell(id, {"val_top1": 0.01 * id})
+    *completed, asked = optimizer.enqueued(9)
+    assert not any(_crashes(suggestion.params) for suggestion in completed)
+    assert asked.params["lr"] == 0.5
+
+
 class Stubborn:
     """A generator that proposes a sequence of configurations, whatever happens."""
 

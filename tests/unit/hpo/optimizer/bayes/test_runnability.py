@@ -151,6 +151,15 @@ def test_failures_on_a_machine_that_runs_others_count_fully() -> None:
         assert known.of(params) == pytest.approx(unknown.of(params), abs=0.05)
 
 
+def test_a_region_is_found_where_every_trial_has_a_machine_of_its_own() -> None:
+    def fails(params: Params) -> bool:
+        return bool(float(params["lr"]) > 0.05)
+
+    trials = enumerate(_points(24, seed=3))
+    evidence = [_seen(params, failed=fails(params), machine=f"machine {place}") for place, params in trials]
+    assert _right(RunnabilityModel(Space(SPEC), evidence), fails) > 0.9
+
+
 # ---------------------------------------------------------------- what counts
 
 
