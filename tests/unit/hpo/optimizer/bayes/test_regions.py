@@ -76,11 +76,11 @@ def _expected(failed: list[Cell], ran: list[Cell]) -> dict[Cell, float]:
     return {cell: value / total for cell, value in found.items()}
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_average_is_over_every_region(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "share"), [(0, 0.0), (1, 0.0), (2, 0.0), (3, 0.9)])
+def test_the_average_is_over_every_region(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     cells = rng.integers(SHAPE, size=(12, 3))
-    failed = cells[:, 0] + cells[:, 1] > 1
+    failed = (cells[:, 0] + cells[:, 1] > 1) | (rng.random(12) < share)
     rows = np.column_stack([cells[:, 0] / 2, cells[:, 1], cells[:, 2]])
     found = rates(Space(spec_with(space=SPACE)), rows, failed)
     expected = _expected(*([tuple(cell) for cell in cells[kept].tolist()] for kept in (failed, ~failed)))
