@@ -188,7 +188,7 @@ def test_suggestions_keep_away_from_where_workers_report_failures(database: Data
     steps = Steps(database, create(database, optimizer=settings, budget={"trials": 24}))
     failed = []
     for number in range(24):
-        steps.run_until_idle(demand=2)
+        steps.run_until_idle(demand=server.REPLANNED)
         optimizer = create_optimizer(steps.study.spec)
         optimizer.replay(records(database, steps.study))
         assert all(optimizer.expects_to_run(record.params) for record in waiting(database, steps.study))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hpo.optimizer import Optimizer, create_optimizer
+from hpo.optimizer import Optimizer, create_generator, create_optimizer
 from hpo.optimizer.bayes.curves import outcomes
 from hpo.optimizer.bayes.runnability import runnability
 from hpo.optimizer.cube import key_of
@@ -104,6 +104,18 @@ def _past_start_up(generator: Stubborn) -> Optimizer:
         else:
             optimizer.tell(id, {"val_top1": 0.01 * id})
     return optimizer
+
+
+def test_the_search_of_a_model_knows_where_trials_fail() -> None:
+    optimizer = create_optimizer(_spec("ax"))
+    for id, suggestion in enumerate(create_optimizer(_spec("sobol")).ask(24)):
+        optimizer.register(id, suggestion)
+        if _crashes(suggestion.params):
+            optimizer.fail(id, FailureKind.ERROR)
+        else:
+            optimizer.tell(id, {"val_top1": 0.5 + 0.1 * math.log10(float(suggestion.params["lr"]))})
+    found = create_generator(optimizer.spec).propose(optimizer.history(), 2)
+    assert not any(_crashes(suggestion.params) for suggestion in found)
 
 
 def test_a_proposal_that_clearly_fails_is_drawn_again() -> None:
