@@ -127,6 +127,32 @@ def test_epochs_are_spent_to_the_last_and_booked_by_trial(scripts: list[Script])
     assert [found["trials"][0][1], found["trials"][1][1]] == pytest.approx([first["model.x"], second["model.x"]])
 
 
+def test_noise_is_in_what_is_reported_and_not_in_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: dict[str, list[float]] = {"one": [], "other": []}
+
+    class Listening(Script):
+        """Keeps what is reported."""
+
+        name = ""
+
+        def report(self, trial: int, step: int, value: float) -> bool:
+            shown[self.name].append(value)
+            return super().report(trial, step, value)
+
+    def make(name: str, setting: Setting) -> Script:
+        made = Listening(setting)
+        made.name = name
+        return made
+
+    monkeypatch.setattr(protocols, "make_method", make)
+    found = [fidelity(curved(), name, 0, 6, noise_sd=0.05) for name in shown]
+    clean = fidelity(curved(), "one", 0, 6)
+    assert shown["one"][: len(shown["other"])] == shown["other"]
+    noise = np.array(shown["other"]) - np.array(shown["one"][len(shown["other"]) :])
+    assert 0.03 < np.std(noise) < 0.07
+    assert [trial[1] for trial in found[0]["trials"]] == [trial[1] for trial in clean["trials"]]
+
+
 def test_a_paused_trial_resumes_and_costs_only_the_remaining_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     class Waiting(Script):
         """Lets every trial wait at its fourth epoch until a second one has begun."""
