@@ -10,14 +10,27 @@ from functools import cached_property
 from typing import Final
 
 from ..errors import NotFoundError
-from ..results.outcome import final_metrics
+from ..results.outcome import final_metrics, gain
+from ..results.ranking import best as best_result
+from ..results.ranking import candidates, result_of
 from ..results.warm_start import best_of
 from ..spec import StudySpec
 from ..stopping.decide import decide, promotions
-from ..trial import ENQUEUED, Decision, EarlierTrial, FailureKind, Metrics, Params, Suggestion, TrialRecord, TrialState
+from ..trial import (
+    ENQUEUED,
+    RESULT_STATES,
+    Decision,
+    EarlierTrial,
+    FailureKind,
+    Metrics,
+    Params,
+    Suggestion,
+    TrialRecord,
+    TrialState,
+)
 from .bayes.runnability import runnability
 from .cube import ParamsKey, key_of, varies
-from .generator import Completer, Generator, GeneratorError
+from .generator import Completer, Generator, GeneratorError, Predictor
 from .guess import completed, leaves_open
 from .history import History, Runnability
 from .keeping import nearest_allowed
@@ -205,6 +218,33 @@ class Optimizer:
             taken = history.taken | {key_of(other.params) for other in kept}
             kept.append(_moved(self.spec, suggestion, taken))
         return kept
+
+    def best(self) -> int | None:
+        """Return the id of the best trial; None where no trial has a feasible result.
+
+        With one objective, and a model of it, it is the trial with the highest expected outcome among those that the
+        rule of `hpo.results.ranking` chooses from: the highest of many noisy results is often a lucky one, and its
+        neighbours show it. Otherwise it is the trial of the best result.
+        """
+        ended = {record.number: record for record in self._records.values() if record.state in RESULT_STATES}
+        results = [
+            result_of(self.spec, number=record.number, state=record.state, metrics=final_metrics(record))
+            for record in ended.values()
+        ]
+        observed = best_result(results)
+        if observed is None:
+            return None
+        found = ended[observed.number]
+        if len(self.spec.objectives) == 1 and self.uses_model and isinstance(self._generator, Predictor):
+            asked = [ended[result.number] for result in candidates(results)]
+            try:
+                expected = self._generator.expect(self.history())
+            except GeneratorError as error:
+                logger.warning("study %s: %s; the best is that of the best result", self.spec.name, error)
+            else:
+                sign = gain(self.spec.objectives[0], 1.0)
+                found = max(asked, key=lambda one: (sign * expected[key_of(one.params)].mean, -one.number))
+        return found.id
 
     # ---------------------------------------------------------------- learning
 

@@ -46,12 +46,12 @@ def best(results: Iterable[Result]) -> Result | None:
     A trial that was stopped early counts only while none has completed. With several objectives it is the best of the
     front in the first objective. Of equals the one with the smallest number is the best.
     """
-    return max(_candidates(results), key=lambda result: (result.gains or (), -result.number), default=None)
+    return max(candidates(results), key=lambda result: (result.gains or (), -result.number), default=None)
 
 
 def front(results: Iterable[Result]) -> list[Result]:
     """Return the trials that `best` chooses from and no other of them dominates; equal ones are all among them."""
-    found = _candidates(results)
+    found = candidates(results)
     points = {result.gains or () for result in found}
     return [result for result in found if not any(dominates(point, result.gains or ()) for point in points)]
 
@@ -77,7 +77,8 @@ def best_first(results: Iterable[Result]) -> list[Result]:
     return sorted(found, key=rank)
 
 
-def _candidates(results: Iterable[Result]) -> list[Result]:
+def candidates(results: Iterable[Result]) -> list[Result]:
+    """Return the trials that `best` chooses from: the feasible ones that completed, or else that were stopped."""
     found = [
         result
         for result in results

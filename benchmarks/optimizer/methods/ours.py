@@ -96,8 +96,9 @@ class Ours:
         stopped = [record for record in history.records if record.state is TrialState.STOPPED]
         return {record.id: believed[key_of(record.params)] for record in stopped if key_of(record.params) in believed}
 
-    def best(self) -> None:
-        """Return None: the best observed trial, as the service exports it."""
+    def best(self) -> int | None:
+        """Return the best trial by the expectation of the model, if there is one."""
+        return self._optimizer.best()
 
 
 def _section(stopping: Mapping[str, Any] | None, setting: Setting) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ While there are few data, the priors decide more than anything else (`docs/optim
 
 - length scales: log-normal around 0.3 sqrt(parameters), spread 0.8 (after Hvarfner et al., 2024, "Vanilla Bayesian
   Optimization Performs Great in High Dimensions", who let the scale grow with the root of the dimension);
-- noise variance: log-normal around exp(-6) of the variance of the data;
+- noise variance beyond the known noise: log-normal around exp(-4) of the variance of the data;
 - output scale: log-normal around 1; mean: normal around 0;
 - trend: log-normal around 0.6 / sqrt(parameters). People choose ranges around what they believe in, so the best
   configurations seldom lie in the corners; without this belief, a search that knows little goes there first. Under it
@@ -27,7 +27,7 @@ from .gp import DISTANCE_FROM_MIDDLE, Hyperparameters
 from .kernels import Kernel, matern
 
 LENGTHSCALE_SPREAD = 0.8
-NOISE_CENTRE, NOISE_SPREAD = -6.0, 1.5
+NOISE_CENTRE, NOISE_SPREAD = -4.0, 1.5
 OUTPUTSCALE_SPREAD = 1.0
 MEAN_SPREAD = 1.0
 TREND_SPREAD = 0.7

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -13,12 +14,12 @@ from ...arrays import Array
 from ...trial import Params, Suggestion
 from ..cost import expected_cost
 from ..cube import ParamsKey, key_of, size
-from ..generator import GeneratorError
+from ..generator import Expectation, GeneratorError
 from ..history import PENDING, History
 from ..prior import has_prior
 from .acquisition import Acquisition
 from .completion import complete
-from .curves import outcomes
+from .curves import Outcome, outcomes
 from .earlier import promising, space_of, with_earlier
 from .improvement import is_dominated
 from .models import Data, Metric, feasibility, model
@@ -56,43 +57,74 @@ class BayesGenerator:
         """Return the best new configuration that has the values of `guess`."""
         return self._plan(history, 1, guess)[0]
 
+    def expect(self, history: History) -> dict[ParamsKey, Expectation]:
+        """Return what the model expects of the first objective, in its own unit, of every configuration with a result.
+
+        Of several trials of one configuration it is the last.
+        """
+        space = _varying(history)
+        with _fitting():
+            known = outcomes(history)
+            metrics, _ = _models(history, space, known)
+            means, sds = metrics[0].expected()
+        # Results of earlier studies come after those of this one.
+        found = zip(known, means, sds, strict=False)
+        return {key_of(outcome.params): Expectation(mean=float(mean), sd=float(sd)) for outcome, mean, sd in found}
+
     def _plan(self, history: History, n: int, guess: Params) -> list[Suggestion]:
-        space = space_of(history)
-        if not space.axes:
-            raise GeneratorError("no parameter of this space has more than one value")
+        space = _varying(history)
         count = size(history.spec, limit=ENUMERATE_UP_TO_ROWS)
         left = n if count is None else count - sum(history.spec.allows(dict(key)) for key in history.taken)
         if left <= 0:
             raise GeneratorError("every configuration of this space has been tried")
-        try:
-            # Matrices this small are slower on several threads, and many times slower on a loaded machine.
-            with _blas().limit(limits=1, user_api="blas"):
-                plan = _Plan(history, space, self.name, is_small=count is not None)
-                found = [suggestion for _ in range(min(n, left)) if (suggestion := plan.next(guess)) is not None]
-        except np.linalg.LinAlgError as error:
-            raise GeneratorError(f"a model could not be fitted ({error})") from error
+        with _fitting():
+            plan = _Plan(history, space, self.name, is_small=count is not None)
+            found = [suggestion for _ in range(min(n, left)) if (suggestion := plan.next(guess)) is not None]
         if not found:
             raise GeneratorError("the search found no new configuration")
         return found
+
+
+def _varying(history: History) -> Space:
+    space = space_of(history)
+    if not space.axes:
+        raise GeneratorError("no parameter of this space has more than one value")
+    return space
+
+
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Limit the threads of matrix products, and turn their errors into ours."""
+    try:
+        # Matrices this small are slower on several threads, and many times slower on a loaded machine.
+        with _blas().limit(limits=1, user_api="blas"):
+            yield
+    except np.linalg.LinAlgError as error:
+        raise GeneratorError(f"a model could not be fitted ({error})") from error
+
+
+def _models(
+    history: History, space: Space, known: Sequence[Outcome], *, second_view: bool = False
+) -> tuple[list[Metric], Array]:
+    """Return the models of a history with the outcomes `known`, and the rows of these."""
+    if not known:
+        raise GeneratorError("no trial has an outcome yet")
+    rows = np.stack([space.encode(outcome.params) for outcome in known])
+    data = with_earlier(history, space, Data(points=space.embed(rows), columns=space.columns, outcomes=known))
+    return model(history.spec, data, second_view=second_view), rows
 
 
 class _Plan:
     """The models of one history, and the configurations planned with them."""
 
     def __init__(self, history: History, space: Space, name: str, *, is_small: bool) -> None:
-        known = outcomes(history)
-        if not known:
-            raise GeneratorError("no trial has an outcome yet")
+        second_view = len(history.records) % SECOND_VIEW_EVERY == SECOND_VIEW_EVERY - 1
+        self._metrics, rows = _models(history, space, outcomes(history), second_view=second_view)
         self._space, self._name = space, name
         self._taken: set[ParamsKey] = set(history.taken)
         self._pending = [space.encode(seen.params) for seen in history.observations if seen.state in PENDING]
         self._everything = every_row(space) if is_small else None
-        rows = np.stack([space.encode(outcome.params) for outcome in known])
-        points = space.embed(rows)
-        data = with_earlier(history, space, Data(points=points, columns=space.columns, outcomes=known))
-        second_view = len(history.records) % SECOND_VIEW_EVERY == SECOND_VIEW_EVERY - 1
-        self._metrics = model(history.spec, data, second_view=second_view)
-        self._incumbents = incumbents(self._metrics, points, rows)
+        self._incumbents = incumbents(self._metrics, space.embed(rows), rows)
         self._centres = np.concatenate([self._incumbents[:MAX_CENTRES], promising(history, space)])
         self._has_constraints = bool(history.spec.constraints)
         self._cost = expected_cost(history) if history.spec.budget.gpu_hours is not None else None

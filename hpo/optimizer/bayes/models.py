@@ -29,7 +29,7 @@ from .outcome import Transform, constraint_transforms, log_jacobian, objective_t
 from .schedule import scheduled
 from .slice_sampling import sample
 
-_SPREAD_DOUBT = 4.0
+_SPREAD_DOUBT = 8.0
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -72,6 +72,19 @@ class Metric:
         centre = gains @ weights
         spread = np.sqrt(np.maximum((gains - centre[:, None]) ** 2 @ weights, 0.0))
         return self.sign * centre, spread
+
+    def expected(self) -> tuple[Array, Array]:
+        """Return mean and standard deviation of each observation without its known noise, in the metric's own unit.
+
+        What all other observations say of it, with a variance raised as in `predict`, is combined with what was
+        observed, by their precisions.
+        """
+        process = self.modelled.process
+        mean, variance = process.left_out()
+        variance *= 1 + _SPREAD_DOUBT / process.observations
+        share = variance / (variance + process.noise)
+        gains = self.transform.inverse(mean + share * (process.targets - mean))
+        return self.sign * gains, np.sqrt(share * process.noise) / self.transform.slope(gains)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,10 @@ _FIRST_OUTCOMES = 10
 their gaps would magnify the best region and hide the differences elsewhere."""
 _COMPARED_FROM = 12
 """Number of outcomes from which on transforms are compared: with noise, fewer choose one by chance."""
+_SHARE_SPREAD = 0.25
+"""Spread that is believed of a metric between 0 and 1, as a share of the distance of its mean from the nearer end."""
+_SHARE_SPREAD_WEIGHT = 2.0
+"""How many outcomes that belief weighs."""
 _RELATIVE_ROUNDING = 1e-12
 _SMALLEST_SPREAD = 1e-100
 """Numbers that spread by less than this, or by less than rounding errors of their size, count as constant."""
@@ -112,9 +116,17 @@ def fence_of(gains: Array) -> float:
 
 
 def standardised(transform: Transform, gains: Array) -> Transform:
-    """Return the transform with the centre and scale that make the targets of `gains` have mean 0 and variance 1."""
+    """Return the transform with the centre and scale that make the targets of `gains` have mean 0 and variance 1.
+
+    The first few gains may be alike by chance. Where a gain is a share, such as an accuracy, a belief about its spread
+    counts like `_SHARE_SPREAD_WEIGHT` more of them, so that their targets have a smaller variance.
+    """
     shaped = transform.forward(gains)
     scale = float(shaped.std())
+    if transform.ceiling is None and transform.floor is None and gains.min() >= 0 and gains.max() <= 1:
+        believed = _SHARE_SPREAD * min(float(shaped.mean()), 1 - float(shaped.mean()))
+        weight = _SHARE_SPREAD_WEIGHT / (_SHARE_SPREAD_WEIGHT + len(gains))
+        scale = math.sqrt((1 - weight) * scale**2 + weight * believed**2)
     return Transform(
         fence=transform.fence,
         ceiling=transform.ceiling,
