@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import pytest
 
 from hpo.errors import NotFoundError
 from hpo.optimizer import GeneratorError, Optimizer, create_optimizer, startup_trials
+from hpo.optimizer.cube import ParamsKey, key_of
+from hpo.optimizer.generator import Expectation
 from hpo.optimizer.history import History
 from hpo.trial import Decision, FailureKind, Params, Suggestion, TrialState
 
@@ -30,6 +33,22 @@ class Echo:
         if isinstance(answer, Exception):
             raise answer
         return [Suggestion(params=answer, generator=self.name)]
+
+
+class Expecting(Echo):
+    """A generator that also expects the given outcomes, by learning rate."""
+
+    def __init__(self, expected: Mapping[float, float] | Exception) -> None:
+        super().__init__()
+        self.expected = expected
+
+    def expect(self, history: History) -> dict[ParamsKey, Expectation]:
+        if isinstance(self.expected, Exception):
+            raise self.expected
+        return {
+            key_of(record.params): Expectation(mean=self.expected[float(record.params["lr"])], sd=0.01)
+            for record in history.records
+        }
 
 
 def _optimizer(generator: Echo, **sections: object) -> Optimizer:
@@ -223,3 +242,27 @@ def test_a_paused_trial_is_promoted_once_the_rule_allows_it() -> None:
     assert optimizer.report(3, 1, {"val_top1": 0.2}) is Decision.PAUSE
     optimizer.pause(3)
     assert optimizer.promotions() == [1]
+
+
+@pytest.mark.parametrize(("direction", "chosen"), [("maximize", 1), ("minimize", 0)])
+def test_the_best_trial_is_the_one_with_the_best_expectation(direction: str, chosen: int) -> None:
+    """Trial 2 was lucky, and trial 3, of which most is expected, was stopped early."""
+    expected = {0.01: 0.5, 0.02: 0.6, 0.03: 0.55, 0.04: 0.9}
+    optimizer = _optimizer(Expecting(expected), objectives=[{"metric": "val_top1", "direction": direction}])
+    for number, value in ((2, 0.9 if direction == "maximize" else 0.1), (3, 0.4)):
+        optimizer.register(number, {**PARAMS, "lr": 0.01 * (number + 1)})
+        optimizer.report(number, 1, {"val_top1": value})
+        if number == 2:
+            optimizer.tell(number, {"val_top1": value})
+        else:
+            optimizer.stop(number)
+    assert optimizer.best() == chosen
+
+
+def test_without_an_expectation_the_best_trial_is_that_of_the_best_result() -> None:
+    assert Optimizer(spec_with(), Echo).best() is None
+    for generator in (Echo(), Expecting(GeneratorError("no model"))):
+        optimizer = _optimizer(generator)
+        optimizer.register(2, {**PARAMS, "lr": 0.05})
+        optimizer.tell(2, {"val_top1": 0.6})
+        assert optimizer.best() == 2

@@ -49,6 +49,15 @@ def test_targets_are_standardised_and_a_constant_stays_finite() -> None:
     assert only.forward(np.full(5, 0.3)).tolist() == [0.0] * 5
 
 
+def test_a_few_accuracies_that_are_alike_have_small_targets() -> None:
+    """The spread of shares is believed to be a quarter of the distance from the nearer end; of losses it is not."""
+    alike = np.array([0.30, 0.31, 0.29, 0.30])
+    assert np.ptp(objective_transforms(alike)[0].forward(alike)) < 0.6
+    assert np.ptp(objective_transforms(-alike)[0].forward(-alike)) > 2
+    many = np.tile(alike, 200)
+    assert objective_transforms(many)[0].forward(many).std() > 0.8
+
+
 @pytest.mark.parametrize("unit", [1e-80, 1e-12, 1.0, 1e12, 1e80])
 def test_the_unit_of_a_metric_does_not_matter(unit: float) -> None:
     gains = -np.array([1.0, 1.2, 1.7, 1.4, 1.1])
