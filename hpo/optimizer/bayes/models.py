@@ -188,7 +188,7 @@ class _Task:
         """The candidate transforms, the simplest first; some data allow fewer of them."""
         if not self.is_objective:
             return constraint_transforms(self.gains, self.threshold)
-        found = objective_transforms(self.gains, self.threshold)
+        found = objective_transforms(self.gains, self.threshold, noise_sd=float(np.median(self.sds)))
         # Hypervolume is measured in the objectives' own units: a transform would change which trade-offs count.
         return found if self.has_one_objective else found[:1]
 

@@ -30,6 +30,9 @@ _FIRST_OUTCOMES = 10
 their gaps would magnify the best region and hide the differences elsewhere."""
 _COMPARED_FROM = 12
 """Number of outcomes from which on transforms are compared: with noise, fewer choose one by chance."""
+_CEILING_NOISES = 2.0
+"""Least distance of a ceiling above the best gain, in standard deviations of the noise: nearer to the ceiling than the
+noise is wide, the logarithm of a gap says more about the noise than about the configuration."""
 _SHARE_SPREAD = 0.25
 """Spread that is believed of a metric between 0 and 1, as a share of the distance of its mean from the nearer end."""
 _SHARE_SPREAD_WEIGHT = 2.0
@@ -82,10 +85,11 @@ class Transform:
         return gains
 
 
-def objective_transforms(gains: Array, threshold: float = -math.inf) -> list[Transform]:
+def objective_transforms(gains: Array, threshold: float = -math.inf, *, noise_sd: float = 0.0) -> list[Transform]:
     """Return the transforms worth comparing for the gains of an objective, the simplest first.
 
-    All of them are defined at the `threshold` of a constraint `gain >= threshold`: ceilings below it are left out.
+    All of them are defined at the `threshold` of a constraint `gain >= threshold`: ceilings below it are left out, and
+    so are those that noise with the standard deviation `noise_sd` of a typical gain could reach.
     """
     fence, best = fence_of(gains), float(gains.max())
     gaps = best - np.maximum(gains[:_FIRST_OUTCOMES], fence)
@@ -93,7 +97,8 @@ def objective_transforms(gains: Array, threshold: float = -math.inf) -> list[Tra
     found = [Transform(fence=fence)]
     if _varies(typical, abs(best)):
         ceilings = [best + share * typical for share in _CEILING_GAPS]
-        found += [Transform(fence=fence, ceiling=ceiling) for ceiling in ceilings if ceiling > threshold]
+        lowest = max(threshold, best + _CEILING_NOISES * noise_sd)
+        found += [Transform(fence=fence, ceiling=ceiling) for ceiling in ceilings if ceiling > lowest]
     return [standardised(transform, gains) for transform in found]
 
 

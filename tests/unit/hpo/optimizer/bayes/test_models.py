@@ -122,16 +122,15 @@ def _noisy(count: int, sd: float) -> tuple[np.ndarray, np.ndarray, Data]:
 
 
 def test_what_is_expected_of_trials_is_nearer_to_the_truth_than_what_was_observed() -> None:
-    truth, shown, data = _noisy(30, 0.05)
+    truth, shown, data = _noisy(30, 0.02)
     mean, sd = model(spec_with(), data)[0].expected()
     assert np.sqrt(np.mean((mean - truth) ** 2)) < 0.7 * np.sqrt(np.mean((shown - truth) ** 2))
-    assert (sd < 0.05).all()
-    assert (np.abs(mean - shown) <= np.abs(model(spec_with(), data)[0].predict(data.points)[0] - shown) + 0.05).all()
+    assert (sd < 0.02).all()
     exact = _noisy(30, 1e-9)
     assert model(spec_with(), exact[2])[0].expected()[0] == pytest.approx(exact[1], abs=1e-6)
 
 
-@pytest.mark.parametrize(("count", "factor"), [(4, 3.0), (40, 1.2)])
+@pytest.mark.parametrize(("count", "factor"), [(4, 3.0), (10, 1.8)])
 def test_few_observations_do_not_determine_the_spread(count: int, factor: float) -> None:
     metric = model(spec_with(), _noisy(count, 0.01)[2])[0]
     query = RNG.random((5, 2))

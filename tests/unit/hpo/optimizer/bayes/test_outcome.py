@@ -49,6 +49,13 @@ def test_targets_are_standardised_and_a_constant_stays_finite() -> None:
     assert only.forward(np.full(5, 0.3)).tolist() == [0.0] * 5
 
 
+def test_no_ceiling_lies_within_the_noise() -> None:
+    gains = np.array([0.1, 0.2, 0.7, 0.4, 0.3])  # ceilings 0.45 and 0.045 above the best
+    kept = {sd: [t.ceiling for t in objective_transforms(gains, noise_sd=sd)] for sd in (0.0, 0.03, 0.3)}
+    assert [len(ceilings) for ceilings in kept.values()] == [3, 2, 1]
+    assert kept[0.03] == [None, pytest.approx(0.7 + 0.45)]
+
+
 def test_a_few_accuracies_that_are_alike_have_small_targets() -> None:
     """The spread of shares is believed to be a quarter of the distance from the nearer end; of losses it is not."""
     alike = np.array([0.30, 0.31, 0.29, 0.30])
