@@ -287,42 +287,44 @@ def _ends(parameter: FloatParameter) -> tuple[float, float]:
 
 
 def read_rows(folder: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the header and the rows of a table, packed or not; of both forms the one with more rows.
+    """Return the header and the rows of a table: those of the compressed file, then those of the plain one.
+
+    Where a training has several rows, the first counts.
 
     Raises:
         ProblemMissing: the folder has no such table.
     """
     packed, plain = folder / f"{name}.jsonl.gz", folder / f"{name}.jsonl"
-    found = []
-    if packed.exists():
-        found.append(_whole(gzip.decompress(packed.read_bytes()).decode()))
-    if plain.exists():
-        found.append(_whole(plain.read_text()))
-    if not any(found):
+    lines = _whole(gzip.decompress(packed.read_bytes()).decode()) if packed.exists() else []
+    lines += _whole(plain.read_text()) if plain.exists() else []
+    header = next((line for line in lines if "space" in line), None)
+    if header is None:
         raise ProblemMissing(f"there is no table {plain}; make it with `python -m benchmarks.optimizer.trained make`")
-    header, *rows = max(found, key=len)
-    return header, rows
+    first: dict[str, dict[str, Any]] = {}
+    for row in lines:
+        if "space" not in row:
+            first.setdefault(identity(row["params"], row["seed"]), row)
+    return header, list(first.values())
 
 
 def pack(source: Path, name: str, target: Path) -> Path:
     """Write the table `name` of a folder compressed into the folder `target`, and return the file.
 
-    The same rows give the same bytes. Where a training has several rows, the first counts.
+    The same rows give the same bytes. Within one folder the plain file, which is in the compressed one then, goes.
 
     Raises:
         ProblemMissing: the folder `source` has no such table.
     """
     header, rows = read_rows(source, name)
-    first: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        first.setdefault(identity(row["params"], row["seed"]), row)
-    lines = [header, *(first[key] for key in sorted(first))]
+    lines = [header, *sorted(rows, key=lambda row: identity(row["params"], row["seed"]))]
     text = "".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in lines)
     target.mkdir(parents=True, exist_ok=True)
     path = target / f"{name}.jsonl.gz"
     unfinished = path.with_suffix(".new")
     unfinished.write_bytes(gzip.compress(text.encode(), mtime=0))
     unfinished.replace(path)
+    if source.resolve() == target.resolve():
+        (source / f"{name}.jsonl").unlink(missing_ok=True)
     return path
 
 

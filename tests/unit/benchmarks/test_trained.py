@@ -208,6 +208,17 @@ def test_of_several_rows_of_one_training_the_first_is_packed_and_the_bytes_repea
     assert pack(tmp_path, "motion", tmp_path / "packed").read_bytes() == packed
 
 
+def test_a_packed_table_continues_in_a_plain_file_until_it_is_packed_again(tmp_path: Path) -> None:
+    _table(tmp_path, [_row(WIDE, 8)])
+    pack(tmp_path, "motion", tmp_path)
+    assert not (tmp_path / "motion.jsonl").exists()
+    (tmp_path / "motion.jsonl").write_text(f"{json.dumps(_row(NARROW, 3))}\n")
+    for _ in range(2):
+        table = TrainedTable.read("motion", tmp_path)
+        assert (table.truth(WIDE), table.truth(NARROW)) == (0.8, 0.3)
+        pack(tmp_path, "motion", tmp_path)
+
+
 def test_a_table_without_rows_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ProblemMissing, match="no table"):
         TrainedTable.read("motion", tmp_path)
