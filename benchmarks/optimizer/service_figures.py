@@ -45,6 +45,7 @@ def service_figures(results: Results) -> list[Figure]:
             found.append(proposals_above_sobol(results, group, problems, count))
         for count in TRAININGS:
             found.append(exported_against_best(results, group, problems, count))
+            found.append(exported_against_best(results, group, problems, count, by_value=True))
         for peer in BRIDGED:
             found += [exported_against(results, group, problems, count, peer) for count in TRAININGS]
         found.append(beyond_two_sd(results, group, problems))
@@ -71,14 +72,20 @@ def proposals_above_sobol(results: Results, group: str, problems: Sequence[str],
     return _of_means(name, PROPOSAL_BARS[count], tables, len(problems), better="more", note=note)
 
 
-def exported_against_best(results: Results, group: str, problems: Sequence[str], count: int) -> Figure:
-    """Return the regret of our exported trial under our best rule, relative to the best peer of each problem."""
-    chosen = _best_rule(results, problems, count)
+def exported_against_best(
+    results: Results, group: str, problems: Sequence[str], count: int, *, by_value: bool = False
+) -> Figure:
+    """Return the regret of our exported trial under our best rule, relative to the best peer of each problem.
+
+    With `by_value` it is the completed trial with the best observed value, as for the peers, in place of the one that
+    our optimizer calls the best.
+    """
+    chosen = _best_rule(results, problems, count, by_value=by_value)
     logs, seeds, best = [], [], []
     for problem in problems:
         peers = {name: _exported(results, count, problem, name) for name in PEERS}
         peers = {name: regrets for name, regrets in peers.items() if len(regrets) >= MIN_SEEDS}
-        ours = _exported(results, count, problem, chosen) if chosen else np.array([])
+        ours = _exported(results, count, problem, chosen, by_value=by_value) if chosen else np.array([])
         if not peers or len(ours) < MIN_SEEDS:
             continue
         peer = min(peers, key=lambda name: float(peers[name].mean()))
@@ -86,7 +93,8 @@ def exported_against_best(results: Results, group: str, problems: Sequence[str],
         seeds += [len(ours), len(peers[peer])]
         best.append(peer)
     note = f"ours: {chosen}; best peers: {', '.join(best)}" if best else ""
-    name = f"{group}, {count} trainings' worth: regret of the exported, against the best peer"
+    rule = "best observed" if by_value else "exported"
+    name = f"{group}, {count} trainings' worth: regret of the {rule}, against the best peer"
     return _of_ratios(name, EXPORT_BARS[count], logs, seeds, whole=len(problems), note=note)
 
 
@@ -195,18 +203,20 @@ def exported_table(results: Results, problems: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _best_rule(results: Results, problems: Sequence[str], count: int) -> str | None:
+def _best_rule(results: Results, problems: Sequence[str], count: int, *, by_value: bool = False) -> str | None:
     """Return our method with the least mean regret, in the geometric mean over the problems that all have."""
     found = {}
     for name in OUR_RULES:
-        runs = [_exported(results, count, problem, name) for problem in problems]
+        runs = [_exported(results, count, problem, name, by_value=by_value) for problem in problems]
         runs = [regrets for regrets in runs if len(regrets) >= MIN_SEEDS]
         if runs:
             found[name] = (-len(runs), float(np.mean([np.log(regrets.mean()) for regrets in runs])))
     return min(found, key=lambda name: found[name], default=None)
 
 
-def _exported(results: Results, count: int, problem: str, method: str) -> NDArray[np.float64]:
+def _exported(
+    results: Results, count: int, problem: str, method: str, *, by_value: bool = False
+) -> NDArray[np.float64]:
     """Return the regret of the exported trial of every seed; a run that exports none has the regret 1."""
     seeds = results.seeds(f"service{count}", problem, method)
     if not seeds:
@@ -214,9 +224,15 @@ def _exported(results: Results, count: int, problem: str, method: str) -> NDArra
     reference, found = reference_of(problem), []
     for seed in seeds:
         data = results.row(f"service{count}", problem, method, seed).data
-        exported = data["exported"]
+        exported = _best_observed(data["trials"], reference.sign) if by_value else data["exported"]
         found.append(1.0 if exported is None else float(reference.regret([data["trials"][exported][4]])[0]))
     return np.maximum(np.array(found, dtype=np.float64), MIN_REGRET)
+
+
+def _best_observed(trials: Sequence[Any], sign: float) -> int | None:
+    """Return the place of the completed trial with the best last value."""
+    completed = [place for place, trial in enumerate(trials) if trial[3] == "completed"]
+    return min(completed, key=lambda place: sign * trials[place][5], default=None)
 
 
 def _trials(results: Results, count: int, problem: str, method: str, seed: int) -> list[Any]:
