@@ -81,7 +81,3 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--scramble", type=int)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-
-
-if __name__ == "__main__":
-    raise SystemExit("it is a command now: python -m benchmarks.optimizer quick ...")
