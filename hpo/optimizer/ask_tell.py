@@ -11,8 +11,8 @@ from typing import Final
 
 from ..errors import NotFoundError
 from ..results.outcome import final_metrics, gain
+from ..results.ranking import Result, candidates, result_of
 from ..results.ranking import best as best_result
-from ..results.ranking import candidates, result_of
 from ..results.warm_start import best_of
 from ..spec import StudySpec
 from ..stopping.decide import decide, promotions
@@ -28,9 +28,10 @@ from ..trial import (
     TrialRecord,
     TrialState,
 )
+from .bayes.curves import outcomes
 from .bayes.runnability import runnability
 from .cube import ParamsKey, key_of, varies
-from .generator import Completer, Generator, GeneratorError, Predictor
+from .generator import Completer, Generator, GeneratorError
 from .guess import completed, leaves_open
 from .history import History, Runnability
 from .keeping import nearest_allowed
@@ -222,9 +223,9 @@ class Optimizer:
     def best(self) -> int | None:
         """Return the id of the best trial; None where no trial has a feasible result.
 
-        With one objective, and a model of it, it is the trial with the highest expected outcome among those that the
-        rule of `hpo.results.ranking` chooses from: the highest of many noisy results is often a lucky one, and its
-        neighbours show it. Otherwise it is the trial of the best result.
+        With one objective it is the trial whose curve is believed to end highest, among those that the rule of
+        `hpo.results.ranking` chooses from: the highest of many last epochs is often a lucky one. With several it is
+        the trial of the best result.
         """
         ended = {record.number: record for record in self._records.values() if record.state in RESULT_STATES}
         results = [
@@ -232,19 +233,17 @@ class Optimizer:
             for record in ended.values()
         ]
         observed = best_result(results)
-        if observed is None:
-            return None
-        found = ended[observed.number]
-        if len(self.spec.objectives) == 1 and self.uses_model and isinstance(self._generator, Predictor):
-            asked = [ended[result.number] for result in candidates(results)]
-            try:
-                expected = self._generator.expect(self.history())
-            except GeneratorError as error:
-                logger.warning("study %s: %s; the best is that of the best result", self.spec.name, error)
-            else:
-                sign = gain(self.spec.objectives[0], 1.0)
-                found = max(asked, key=lambda one: (sign * expected[key_of(one.params)].mean, -one.number))
-        return found.id
+        if observed is None or len(self.spec.objectives) > 1:
+            return None if observed is None else ended[observed.number].id
+        (objective,) = self.spec.objectives
+        ends = {key_of(found.params): found.values[objective.metric] for found in outcomes(self.history())}
+
+        def end(result: Result) -> tuple[float, int]:
+            believed = ends.get(key_of(ended[result.number].params))
+            shown = (result.gains or (-math.inf,))[0]
+            return shown if believed is None else gain(objective, believed), -result.number
+
+        return ended[max(candidates(results), key=end).number].id
 
     # ---------------------------------------------------------------- learning
 

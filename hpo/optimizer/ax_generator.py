@@ -50,7 +50,7 @@ from ..spec import StudySpec
 from ..trial import RESULT_STATES, Params, Suggestion, TrialRecord, TrialState
 from .bayes.generator import BayesGenerator
 from .cube import ParamsKey, key_of
-from .generator import Expectation, GeneratorError
+from .generator import GeneratorError
 from .history import PENDING, History
 
 Engine = Literal["numpy", "botorch"]
@@ -85,10 +85,6 @@ class AxGenerator:
         except Exception as error:
             # Ax raises a dozen unrelated classes; with any of them the study continues with a Sobol point.
             raise GeneratorError(f"Ax could not propose ({type(error).__name__}: {error})") from error
-
-    def expect(self, history: History) -> dict[ParamsKey, Expectation]:
-        """Return what the model expects of the first objective, in its unit, of all configurations with a result."""
-        return BayesGenerator(self.name).expect(history)
 
     def study(self, history: History) -> AxStudy:
         """Return the Ax experiment of `history`, updated, or rebuilt where the past has changed."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from ..errors import HpoError
 from ..trial import Params, Suggestion
-from .cube import ParamsKey
 from .history import History
 
 
@@ -28,27 +26,6 @@ class Generator(Protocol):
 
         Raises:
             GeneratorError: no configuration can be proposed; the caller falls back to a Sobol sequence.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expectation:
-    """What a model expects of the last value of a trial, without the noise of its measurement."""
-
-    mean: float
-    sd: float
-
-
-@runtime_checkable
-class Predictor(Protocol):
-    """A generator with a model of the first objective."""
-
-    def expect(self, history: History) -> dict[ParamsKey, Expectation]:
-        """Return what the model expects of the first objective, in its own unit, of every configuration with a result.
-
-        Raises:
-            GeneratorError: there is no model yet.
         """
         ...
 

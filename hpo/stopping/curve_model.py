@@ -44,6 +44,10 @@ _PRIORS: Final[Mapping[str, tuple[float, float]]] = {
     "roughness": (-4.0, 1.3),
 }
 """Beliefs (mean, sd) about the logarithms of the hyperparameters."""
+_LARGEST_VALUE: Final = 1e100
+"""Diverged losses beyond this count as this: the square of their spread would be no number."""
+_FURTHEST: Final = 1e6
+"""Values further from the centre than this many spreads count as this far."""
 _HYPER_TRIALS: Final = 100
 """Hyperparameters are chosen from at most this many trials; the rest is learned from all."""
 
@@ -167,7 +171,8 @@ class _Bins:
         table = np.full((len(curves), self._epochs + 1), math.nan)
         for row, curve in zip(table, curves, strict=True):
             row[list(curve)] = list(curve.values())
-        values = (table[:, 1:] - centre) / spread
+        values = (np.clip(table[:, 1:], -_LARGEST_VALUE, _LARGEST_VALUE) - centre) / spread
+        values = np.clip(values, -_FURTHEST, _FURTHEST)
         known = ~np.isnan(values)
         counts = known @ self._member
         some = np.maximum(counts, 1.0)
@@ -181,8 +186,8 @@ class _Bins:
 
 def _scale(curves: Sequence[Curve]) -> tuple[float, float]:
     """Return the median and a robust standard deviation of all values seen."""
-    known = [value for curve in curves for value in curve.values()]
+    known = np.clip([value for curve in curves for value in curve.values()], -_LARGEST_VALUE, _LARGEST_VALUE)
     if len(known) < 2:
-        return (known[0] if known else 0.0), 1.0
+        return (float(known[0]) if len(known) else 0.0), 1.0
     low, middle, high = np.percentile(known, [10, 50, 90])
     return float(middle), float(high - low) / 2.56 or float(np.std(known)) or 1.0

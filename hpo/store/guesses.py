@@ -24,9 +24,10 @@ def enqueue(connection: Connection, name: str, guesses: Sequence[Params], *, act
         GuessError: a guess is not in the space, or breaks a rule.
         ConflictError: the study has ended, or its budget has no room for them.
     """
+    # Whether guesses keep the rules can take seconds to find out, for which no worker should wait; specs never change.
+    _check(get(connection, name).spec, guesses)
     lock(connection, name)
     found = get(connection, name)
-    _check(found.spec, guesses)
     new: list[Params] = []
     for guess in guesses:
         if guess not in found.guesses and guess not in new:

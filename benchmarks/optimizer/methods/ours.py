@@ -97,7 +97,7 @@ class Ours:
         return {record.id: believed[key_of(record.params)] for record in stopped if key_of(record.params) in believed}
 
     def best(self) -> int | None:
-        """Return the best trial by the expectation of the model, if there is one."""
+        """Return the trial whose curve is believed to end best."""
         return self._optimizer.best()
 
 

@@ -67,7 +67,7 @@ def _ends(history: History, known: Sequence[Observation], name: str) -> dict[int
 
 def _curve(seen: Observation, name: str, sign: float, epochs: int) -> dict[int, float]:
     """Return the curve of a metric, turned so that more is better; a completed one ends with the final value."""
-    curve = metric_curve(seen.curve, name, sign)
+    curve = {step: value for step, value in metric_curve(seen.curve, name, sign).items() if step > 0}
     if not curve or not _is_complete(seen, epochs):
         return curve
     return {**{step: value for step, value in curve.items() if step < seen.step}, epochs: sign * seen.metrics[name]}

@@ -23,8 +23,8 @@ from scipy.linalg.lapack import dpotrf, dpotri, dtrtrs
 from scipy.optimize import minimize
 
 from ...arrays import Array, Indices
-from .gp import DISTANCE_FROM_MIDDLE, Hyperparameters
-from .kernels import Kernel, matern
+from .gp import Hyperparameters
+from .kernels import DISTANCE_FROM_MIDDLE, Kernel, matern
 
 LENGTHSCALE_SPREAD = 0.8
 NOISE_CENTRE, NOISE_SPREAD = -4.0, 1.5

@@ -14,7 +14,7 @@ from ...arrays import Array
 from ...trial import Params, Suggestion
 from ..cost import expected_cost
 from ..cube import ParamsKey, key_of, size
-from ..generator import Expectation, GeneratorError
+from ..generator import GeneratorError
 from ..history import PENDING, History
 from ..prior import has_prior
 from .acquisition import Acquisition
@@ -56,20 +56,6 @@ class BayesGenerator:
     def complete(self, history: History, guess: Params) -> Suggestion:
         """Return the best new configuration that has the values of `guess`."""
         return self._plan(history, 1, guess)[0]
-
-    def expect(self, history: History) -> dict[ParamsKey, Expectation]:
-        """Return what the model expects of the first objective, in its own unit, of every configuration with a result.
-
-        Of several trials of one configuration it is the last.
-        """
-        space = _varying(history)
-        with _fitting():
-            known = outcomes(history)
-            metrics, _ = _models(history, space, known)
-            means, sds = metrics[0].expected()
-        # Results of earlier studies come after those of this one.
-        found = zip(known, means, sds, strict=False)
-        return {key_of(outcome.params): Expectation(mean=float(mean), sd=float(sd)) for outcome, mean, sd in found}
 
     def _plan(self, history: History, n: int, guess: Params) -> list[Suggestion]:
         space = _varying(history)

@@ -18,10 +18,8 @@ from scipy.linalg import cholesky
 from scipy.linalg.lapack import dtrtri
 
 from ...arrays import Array, Indices
-from .kernels import Kernel, matern
+from .kernels import DISTANCE_FROM_MIDDLE, Kernel, matern
 
-DISTANCE_FROM_MIDDLE = -1
-"""Index that marks, among the axes of embedded columns, the column that the mean reads and no distance does."""
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 
 
@@ -94,7 +92,6 @@ class Process:
         self.members = len(hypers)
         self.hypers = tuple(hypers)
         """The hyperparameters of the members, in order."""
-        self.targets, self.noise = targets, noise
         self.observations = len(points)
         """The number of observations."""
         self._runs = _runs(self.hypers)
@@ -124,18 +121,6 @@ class Process:
         cross = self.kernel(squared_distances(self._points, points * self._weights))[0]
         gains = np.einsum("mij,mi->mj", self._scales * cross, self._alpha)
         return np.asarray((self._prior_means(points) + gains).mean(axis=0))
-
-    def left_out(self) -> tuple[Array, Array]:
-        """Return mean and variance of the function at each observation, given all others: (n,) each.
-
-        They are those of the mixture of the members, from one inverse of the covariance (Rasmussen and Williams, 2006,
-        eq. 5.12).
-        """
-        precisions = np.einsum("mki,mki->mi", self._inverse, self._inverse)
-        means = self.targets - self._alpha / precisions
-        # What the model calls noise, beyond the known noise, is a property of the configuration.
-        variances = np.maximum(1 / precisions - self.noise, 1e-12)
-        return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
 
     def marginal(self, points: Array) -> tuple[Array, Array]:
         """Return mean and variance of the mixture of the members at embedded points (n, columns): (n,) each."""

@@ -19,6 +19,8 @@ from ...arrays import Array
 Kernel = Callable[[Array], tuple[Array, Array]]
 """Maps squared distances to the kernel (1 at distance 0) and its derivative by the squared distance."""
 
+DISTANCE_FROM_MIDDLE = -1
+"""Index that marks, among the axes of embedded columns, the column that the mean reads and no distance does."""
 _SQRT5 = float(np.sqrt(5.0))
 
 

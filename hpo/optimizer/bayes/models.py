@@ -21,9 +21,9 @@ from ...spec import StudySpec
 from .acquisition import Modelled
 from .curves import Outcome
 from .fit import Evidence, Fit, fit
-from .gp import DISTANCE_FROM_MIDDLE, Hyperparameters, Process
+from .gp import Hyperparameters, Process
 from .improvement import log_probability
-from .kernels import Kernel, gaussian, matern
+from .kernels import DISTANCE_FROM_MIDDLE, Kernel, gaussian, matern
 from .laplace import sample_around
 from .outcome import Transform, constraint_transforms, log_jacobian, objective_transforms, worth_comparing
 from .schedule import scheduled
@@ -72,19 +72,6 @@ class Metric:
         centre = gains @ weights
         spread = np.sqrt(np.maximum((gains - centre[:, None]) ** 2 @ weights, 0.0))
         return self.sign * centre, spread
-
-    def expected(self) -> tuple[Array, Array]:
-        """Return mean and standard deviation of each observation without its known noise, in the metric's own unit.
-
-        What all other observations say of it, with a variance raised as in `predict`, is combined with what was
-        observed, by their precisions.
-        """
-        process = self.modelled.process
-        mean, variance = process.left_out()
-        variance *= 1 + _SPREAD_DOUBT / process.observations
-        share = variance / (variance + process.noise)
-        gains = self.transform.inverse(mean + share * (process.targets - mean))
-        return self.sign * gains, np.sqrt(share * process.noise) / self.transform.slope(gains)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

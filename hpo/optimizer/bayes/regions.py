@@ -18,7 +18,6 @@ from functools import cache
 from typing import Final
 
 import numpy as np
-from scipy.special import betaln, logsumexp
 
 from ...arrays import Array, Indices, Mask
 from ...spec import IntParameter
@@ -142,6 +141,8 @@ class _Evidence:
     """Log evidence and expected rates of a hypothesis, by how many trials in its region failed and how many ran."""
 
     def __init__(self, failed: int, ran: int) -> None:
+        from scipy.special import betaln  # the API imports this module, and needs it only after a failure
+
         f, s = np.arange(failed + 1)[:, None], np.arange(ran + 1)[None, :]
         inside = betaln(_INSIDE[0] + f, _INSIDE[1] + s) - betaln(*_INSIDE)
         outside = betaln(OUTSIDE[0] + f, OUTSIDE[1] + s) - betaln(*OUTSIDE)
@@ -234,6 +235,8 @@ class Rates:
 
 def rates(space: Space, rows: Array, failed: Mask) -> Rates:
     """Return the expected rates after trials at `rows` (trials, axes) of which those in `failed` failed."""
+    from scipy.special import logsumexp  # the API imports this module, and needs it only after a failure
+
     counts = int(failed.sum()), int((~failed).sum())
     known = _Evidence(*counts)
     lines, squares = Grid(space, 1), Grid(space, 2)
@@ -258,6 +261,8 @@ def rates(space: Space, rows: Array, failed: Mask) -> Rates:
 
 def mixed(parts: list[tuple[float, Rates]]) -> Rates:
     """Return the average of rates by their weights, which add up to 1."""
+    from scipy.special import logsumexp  # the API imports this module, and needs it only after a failure
+
     tables: dict[tuple[int, ...], Array] = {}
     for weight, part in parts:
         for axes, table in part.tables.items():

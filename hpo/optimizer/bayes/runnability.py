@@ -17,7 +17,6 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-from scipy.special import betaln, softmax
 
 from ...arrays import Array
 from ...spec import StudySpec
@@ -121,6 +120,8 @@ class RunnabilityModel:
 
     @cached_property
     def _rates(self) -> Rates:
+        from scipy.special import softmax  # the API imports this module, and needs it only after a failure
+
         rows = np.stack([self._space.encode(seen.params) for seen in self._evidence])
         failed = np.array([seen.failed for seen in self._evidence])
         machines = np.array([seen.machine or "" for seen in self._evidence])
@@ -148,6 +149,8 @@ def _candidates(evidence: Sequence[Evidence]) -> list[frozenset[str]]:
 
 def _broken_score(failed: int, total: int) -> float:
     """Return the log odds that a machine is broken, if nothing else explained its failures."""
+    from scipy.special import betaln  # the API imports this module, and needs it only after a failure
+
     ran = total - failed
     usual = betaln(OUTSIDE[0] + failed, OUTSIDE[1] + ran) - betaln(*OUTSIDE)
     return _log_broken(failed, ran, machines=1) - float(usual)
@@ -155,6 +158,8 @@ def _broken_score(failed: int, total: int) -> float:
 
 def _log_broken(failed: int, ran: int, *, machines: int) -> float:
     """Return the log prior that these machines are broken, plus the log evidence of their trials if they are."""
+    from scipy.special import betaln  # the API imports this module, and needs it only after a failure
+
     evidence = betaln(_BROKEN[0] + failed, _BROKEN[1] + ran) - betaln(*_BROKEN)
     return float(machines * np.log(_BROKEN_ODDS) + evidence)
 

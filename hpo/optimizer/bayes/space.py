@@ -34,7 +34,7 @@ from ...spec import AnyParameter, CategoricalParameter, FloatParameter, IntParam
 from ...spec.rules import allowed, examples
 from ...trial import Params, ParamValue
 from ..cube import coordinate_of, grid_index, grid_size, grid_value, value_at, varies
-from .gp import DISTANCE_FROM_MIDDLE
+from .kernels import DISTANCE_FROM_MIDDLE
 
 _FEW_VALUES = 2
 """A number with this many values or fewer has no middle."""
@@ -200,6 +200,8 @@ class Space:
         book = self._spec.rulebook
         if not book.rules:
             return np.ones(len(rows), dtype=bool)
+        if not book.keys:
+            return np.full(len(rows), book.allows({}))
         axes = {axis.key: place for place, axis in enumerate(self.axes)}
         columns = [
             [self.axes[axes[key]].value(u) for u in rows[:, axes[key]].tolist()]

@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from ...arrays import Array
-from ..bayes.gp import DISTANCE_FROM_MIDDLE, Hyperparameters
-from ..bayes.kernels import matern
+from ..bayes.gp import Hyperparameters
+from ..bayes.kernels import DISTANCE_FROM_MIDDLE, matern
 from .embedding import Embedding
 
 _SQRT5 = math.sqrt(5.0)

@@ -98,11 +98,13 @@ class _Reader:
         left = self.sum()
         found: list[Node] = []
         while self._next.written in _COMPARING and self._next.kind in ("sign", "word"):
+            _demand_shallow(left)
             sign = self._advance()
             if sign.written in ("in", "not"):
                 found.append(self._among(left, sign))
                 continue
             right = self.sum()
+            _demand_shallow(right)
             span = left.start, right.end
             if sign.written == "divides":
                 found.append(Divides(*span, left, right))
@@ -274,6 +276,18 @@ class _Reader:
             right = part()
             found = Arithmetic(found.start, right.end, sign.written, found, right)
         return found
+
+
+def _demand_shallow(operand: Node) -> None:
+    """Refuse to compare comparisons of comparisons: chains of them would take exponential time to check."""
+    if _comparisons_deep(operand) > 1:
+        message = "compares a comparison already; join comparisons by and, or, not, or if and then"
+        raise RuleError(message, operand.start, operand.end, continues=True)
+
+
+def _comparisons_deep(node: Node) -> int:
+    inside = max((_comparisons_deep(part) for part in node.children), default=0)
+    return inside + isinstance(node, Comparison | Divides | Among)
 
 
 def _number(token: Token) -> int | float:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
 
 import pytest
 
 from hpo.errors import NotFoundError
 from hpo.optimizer import GeneratorError, Optimizer, create_optimizer, startup_trials
-from hpo.optimizer.cube import ParamsKey, key_of
-from hpo.optimizer.generator import Expectation
 from hpo.optimizer.history import History
 from hpo.trial import Decision, FailureKind, Params, Suggestion, TrialState
 
@@ -33,22 +30,6 @@ class Echo:
         if isinstance(answer, Exception):
             raise answer
         return [Suggestion(params=answer, generator=self.name)]
-
-
-class Expecting(Echo):
-    """A generator that also expects the given outcomes, by learning rate."""
-
-    def __init__(self, expected: Mapping[float, float] | Exception) -> None:
-        super().__init__()
-        self.expected = expected
-
-    def expect(self, history: History) -> dict[ParamsKey, Expectation]:
-        if isinstance(self.expected, Exception):
-            raise self.expected
-        return {
-            key_of(record.params): Expectation(mean=self.expected[float(record.params["lr"])], sd=0.01)
-            for record in history.records
-        }
 
 
 def _optimizer(generator: Echo, **sections: object) -> Optimizer:
@@ -244,25 +225,27 @@ def test_a_paused_trial_is_promoted_once_the_rule_allows_it() -> None:
     assert optimizer.promotions() == [1]
 
 
-@pytest.mark.parametrize(("direction", "chosen"), [("maximize", 1), ("minimize", 0)])
-def test_the_best_trial_is_the_one_with_the_best_expectation(direction: str, chosen: int) -> None:
-    """Trial 2 was lucky, and trial 3, of which most is expected, was stopped early."""
-    expected = {0.01: 0.5, 0.02: 0.6, 0.03: 0.55, 0.04: 0.9}
-    optimizer = _optimizer(Expecting(expected), objectives=[{"metric": "val_top1", "direction": direction}])
-    for number, value in ((2, 0.9 if direction == "maximize" else 0.1), (3, 0.4)):
+@pytest.mark.parametrize(("direction", "sign"), [("maximize", 1), ("minimize", -1)])
+def test_the_best_trial_is_the_one_whose_curve_ends_best(direction: str, sign: int) -> None:
+    """The last epoch of trial 1 was lucky, and trial 2, which was ahead, was stopped early."""
+    spec = spec_with(objectives=[{"metric": "val_top1", "direction": direction}])
+    optimizer, epochs = Optimizer(spec, Echo), spec.task.epochs
+    assert optimizer.best() is None
+    for number, level in enumerate((0.6, 0.5, 0.8, 0.4)):
         optimizer.register(number, {**PARAMS, "lr": 0.01 * (number + 1)})
-        optimizer.report(number, 1, {"val_top1": value})
+        values = [sign * (level + 0.02 * (-1) ** epoch) for epoch in range(epochs)]
+        values[-1] = sign * (0.63 if number == 1 else level)
+        for step, value in enumerate(values[:3] if number == 2 else values, 1):
+            optimizer.report(number, step, {"val_top1": value})
         if number == 2:
-            optimizer.tell(number, {"val_top1": value})
-        else:
             optimizer.stop(number)
-    assert optimizer.best() == chosen
+        else:
+            optimizer.tell(number, {"val_top1": values[-1]})
+    assert optimizer.best() == 0
 
 
-def test_without_an_expectation_the_best_trial_is_that_of_the_best_result() -> None:
-    assert Optimizer(spec_with(), Echo).best() is None
-    for generator in (Echo(), Expecting(GeneratorError("no model"))):
-        optimizer = _optimizer(generator)
-        optimizer.register(2, {**PARAMS, "lr": 0.05})
-        optimizer.tell(2, {"val_top1": 0.6})
-        assert optimizer.best() == 2
+def test_without_curves_the_best_trial_is_that_of_the_best_result() -> None:
+    optimizer = _optimizer(Echo())
+    optimizer.register(2, {**PARAMS, "lr": 0.05})
+    optimizer.tell(2, {"val_top1": 0.6})
+    assert optimizer.best() == 2

@@ -179,3 +179,9 @@ def test_a_study_without_any_allowed_configuration_says_so() -> None:
     spec = _spec("sobol", []).model_copy(update={"rules": ["lr > 1"]})
     with pytest.raises(GeneratorError, match="no configuration was found that keeps all rules"):
         create_optimizer(spec).ask()
+
+
+def test_a_rule_about_base_alone_leaves_the_search_as_it_is() -> None:
+    raw: dict[str, Any] = {"lr": {"type": "float", "low": 0.001, "high": 0.1, "log": True}}
+    rows = np.array([[0.1], [0.9]])
+    assert Space(spec_with(space=raw, rules=["batch_size <= 4096"])).allows(rows).tolist() == [True, True]

@@ -202,3 +202,9 @@ def test_a_lead_counts_with_the_errors_of_both() -> None:
 
     one, other = Prediction(mean=0.5, sd=0.03, freedom=1e6), Prediction(mean=0.4, sd=0.04, freedom=1e6)
     assert one.probability_beyond(other) == pytest.approx(norm.cdf(2.0), abs=1e-4)
+
+
+def test_a_diverged_loss_of_any_finite_size_is_survived() -> None:
+    curves = [{1: -2.0, 2: -1.5, 3: -1.0, 4: -0.9}, {1: -2.2, 2: -1e200}, {1: -2.1, 2: -1e300}]
+    for prediction in CurveModel(curves, rungs(1, 4)).predict_all(curves):
+        assert not np.isnan([prediction.mean, prediction.sd]).any()

@@ -13,14 +13,13 @@ from sklearn.gaussian_process.kernels import Kernel as StockKernel
 
 from hpo.optimizer.bayes.fit import Evidence, fit, hyperparameters
 from hpo.optimizer.bayes.gp import (
-    DISTANCE_FROM_MIDDLE,
     Conditioned,
     Hyperparameters,
     Process,
     safe_cholesky,
     squared_distances,
 )
-from hpo.optimizer.bayes.kernels import Kernel, gaussian, matern
+from hpo.optimizer.bayes.kernels import DISTANCE_FROM_MIDDLE, Kernel, gaussian, matern
 from hpo.optimizer.bayes.slice_sampling import sample
 
 RNG = np.random.default_rng(7)
@@ -170,16 +169,3 @@ def test_samples_of_the_hyperparameters_follow_the_posterior() -> None:
     kept = [0, 1, 2, 3, 5, 6]
     assert np.allclose(vectors.mean(axis=0), shares @ drawn[:, kept] / shares.sum(), atol=0.2)
     assert sample(evidence, evidence.centre, 3)[1].noise == sample(evidence, evidence.centre, 3)[1].noise
-
-
-def test_what_is_expected_of_an_observation_left_out_is_what_the_others_predict() -> None:
-    hypers = [HYPER, replace(HYPER, outputscale=0.4, noise=0.3, kernel=gaussian)]
-    means, variances = Process(POINTS, TARGETS, EXTRA, COLUMNS, hypers).left_out()
-    for place in range(0, 25, 6):
-        kept = np.arange(25) != place
-        alone = [Process(POINTS[kept], TARGETS[kept], EXTRA[kept], COLUMNS, [hyper]) for hyper in hypers]
-        each = [process.marginal(POINTS[[place]]) for process in alone]
-        mean = np.mean([mean for mean, _ in each])
-        variance = np.mean([found + hyper.noise for (_, found), hyper in zip(each, hypers, strict=True)])
-        assert means[place] == pytest.approx(mean)
-        assert variances[place] == pytest.approx(variance + np.var([mean for mean, _ in each]))

@@ -111,28 +111,19 @@ def test_several_objectives_are_modelled_with_the_matern_kernel_alone() -> None:
     assert [{hyper.kernel for hyper in metric.modelled.process.hypers} for metric in found] == [{matern}, {matern}]
 
 
-def _noisy(count: int, sd: float) -> tuple[np.ndarray, np.ndarray, Data]:
-    """Return true values, observed ones, and the data of a smooth metric with known noise."""
+def _noisy(count: int, sd: float) -> Data:
+    """Return the data of a smooth metric with known noise."""
     truth = 0.5 - 0.3 * (POINTS[:count, 0] - 0.4) ** 2
     shown = truth + sd * np.random.default_rng(2).standard_normal(count)
     outcomes = [
         Outcome(params={}, values={"val_top1": float(value)}, sds={"val_top1": sd}, is_pending=False) for value in shown
     ]
-    return truth, shown, Data(points=POINTS[:count], columns=COLUMNS, outcomes=outcomes)
-
-
-def test_what_is_expected_of_trials_is_nearer_to_the_truth_than_what_was_observed() -> None:
-    truth, shown, data = _noisy(30, 0.02)
-    mean, sd = model(spec_with(), data)[0].expected()
-    assert np.sqrt(np.mean((mean - truth) ** 2)) < 0.7 * np.sqrt(np.mean((shown - truth) ** 2))
-    assert (sd < 0.02).all()
-    exact = _noisy(30, 1e-9)
-    assert model(spec_with(), exact[2])[0].expected()[0] == pytest.approx(exact[1], abs=1e-6)
+    return Data(points=POINTS[:count], columns=COLUMNS, outcomes=outcomes)
 
 
 @pytest.mark.parametrize(("count", "factor"), [(4, 3.0), (10, 1.8)])
 def test_few_observations_do_not_determine_the_spread(count: int, factor: float) -> None:
-    metric = model(spec_with(), _noisy(count, 0.01)[2])[0]
+    metric = model(spec_with(), _noisy(count, 0.01))[0]
     query = RNG.random((5, 2))
     variance = metric.modelled.process.marginal(query)[1]
     assert metric.transform.ceiling is None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo.optimizer.bayes.gp import DISTANCE_FROM_MIDDLE
+from hpo.optimizer.bayes.kernels import DISTANCE_FROM_MIDDLE
 from hpo.optimizer.bayes.space import Space
 from hpo.optimizer.cube import decode
 

@@ -213,3 +213,13 @@ def test_spec_with_a_wrong_rule_names_its_place() -> None:
         SpecError, match=r"^rules\[1\]: in the rule `lr >= modle`, at character 7: `modle` has no value"
     ):
         spec_with(rules=["lr > 0", "lr >= modle"])
+
+
+@pytest.mark.parametrize(
+    "text", ["true == (true == (x == 1))", "((x < 1) != true) in [true]", "4 <= (((x in [1, 2]) == true) + 1) <= 8"]
+)
+def test_comparisons_of_comparisons_are_not_compared(text: str) -> None:
+    """Chains of them, nested in one another, would take exponential time to check."""
+    with pytest.raises(RuleError, match="compares a comparison already"):
+        read_rule(text)
+    assert read_rule("true == (x == 1)").holds({"x": 1})
