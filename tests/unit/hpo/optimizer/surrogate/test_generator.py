@@ -13,11 +13,11 @@ from hpo.optimizer.ax_generator import AxGenerator
 from hpo.optimizer.cube import decode, key_of
 from hpo.optimizer.generator import Generator, GeneratorError
 from hpo.optimizer.history import History
-from hpo.optimizer.surrogate.generator import BoTorchGenerator
 from hpo.spec import StudySpec
 from hpo.trial import EarlierTrial, FailureKind, Params, TrialRecord, TrialState
 
 from ...records import record_of, spec_with
+from .alone import BoTorchGenerator
 
 SPACE: dict[str, Any] = {
     "lr": {"type": "float", "low": 1e-4, "high": 0.1, "log": True},

@@ -1,12 +1,12 @@
-"""The generator of suggestions, without Ax."""
+"""The oracle of the node of Ax: the same models and search, called without Ax."""
 
 from __future__ import annotations
 
-from ...trial import Params, Suggestion
-from ..generator import GeneratorError
-from ..history import History
-from .plan import Plan
-from .search import deterministic
+from hpo.optimizer.generator import GeneratorError
+from hpo.optimizer.history import History
+from hpo.optimizer.surrogate.plan import Plan
+from hpo.optimizer.surrogate.search import deterministic
+from hpo.trial import Params, Suggestion
 
 
 class BoTorchGenerator:
