@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+AUDITOR := pip-audit@2.10.1
 # Two training processes with a thread per core each run slower than one with a single thread.
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow coverage mutants lint format bench bench-loader bench-zoo bench-optimizer constraints constraints-lowest release clean
+.PHONY: help install demo test test-slow chaos coverage mutants lint format bench bench-service bench-loader bench-zoo bench-optimizer constraints constraints-lowest docker-requirements audit release clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -29,6 +30,9 @@ test: $(STAMP)  ## Run the test suite
 
 test-slow: $(STAMP)  ## Run the tests that train for minutes (SLOW=tests/acceptance for a part)
 	$(BIN)/pytest -m slow $(SLOW)
+
+chaos: $(STAMP)  ## Kill workers, API, optimizer and Postgres for an hour and check what is left (CHAOS_MINUTES=60 CHAOS_SEED=1)
+	CHAOS_MINUTES=$${CHAOS_MINUTES:-60} $(BIN)/pytest -s -m slow tests/chaos -k promise
 
 coverage: $(STAMP)  ## Run the test suite and print which share of each package it ran (TESTS=tests/unit for a part)
 	$(BIN)/coverage erase
@@ -54,6 +58,9 @@ format: $(STAMP)  ## Format the code
 bench: $(STAMP)  ## Measure what docs/benchmarks.md quotes
 	$(BIN)/python benchmarks/run.py
 
+bench-service: $(STAMP)  ## Measure the service at up to 30,000 trials and 64 clients beside Optuna's RDB storage (BENCH="reads clients")
+	$(BIN)/python -m benchmarks.service $(BENCH)
+
 bench-loader: $(STAMP)  ## Measure the loader beside decoding on the fly, JPEG frames and plain copying (BENCH="--videos FOLDER")
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.loader $(BENCH)
@@ -75,6 +82,16 @@ constraints-lowest: $(STAMP)  ## Write constraints-lowest.txt anew from the lowe
 	@{ echo '# The lowest versions that pyproject.toml allows; `make constraints-lowest` writes this file anew.'; \
 	   $(BIN)/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 --no-annotate --no-header \
 	   --extra dev pyproject.toml; } > constraints-lowest.txt.new && mv constraints-lowest.txt.new constraints-lowest.txt
+
+docker-requirements: $(STAMP)  ## Write docker/requirements.txt anew: the versions of constraints.txt, by hash
+	@{ echo '# What the image installs, by hash: the versions of constraints.txt. `make docker-requirements` writes this file anew.'; \
+	   echo hatchling | $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header \
+	   --python-platform x86_64-manylinux_2_28 --constraint constraints.txt pyproject.toml -; } > docker/requirements.txt.new \
+	   && mv docker/requirements.txt.new docker/requirements.txt
+
+audit: $(STAMP)  ## Ask a database of known vulnerabilities about the pinned versions; needs a network
+	$(BIN)/uv tool run --quiet $(AUDITOR) --requirement constraints.txt --no-deps --disable-pip --progress-spinner off \
+	  --vulnerability-service osv
 
 release: $(STAMP)  ## Check, build, commit and tag a version that CHANGELOG.md describes (VERSION=0.2.0)
 	$(BIN)/python .ci/release.py $(VERSION)

@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from hpo.results.export import Export
 from hpo.service.fallback import Fallback
+from hpo.service.notices import ClipCount
 from hpo.service.upkeep import upkeep
 from hpo.spec import Fragments, StudySpec
 from hpo.store import Database
@@ -20,11 +21,12 @@ from hpo.store import Database
 from . import problems
 from .auth import login
 from .auth.gate import Gate
+from .browser import workers as workers_page
 from .config import ApiConfig
 from .dashboard.mount import DashboardRoute
 from .rate import RateLimiter
-from .state import ApiState, SpecCheck
-from .v1 import best, events, health, leases, studies, tokens, trials, workers
+from .state import ApiState, FileRemoval, SpecCheck
+from .v1 import best, checkpoints, events, health, identity, leases, logs, studies, tokens, trials, workers
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -38,12 +40,19 @@ away; nothing was changed, and repeating the call after `Retry-After` seconds is
 
 
 def create_app(
-    database: Database, config: ApiConfig, *, check_spec: SpecCheck | None = None, fragments: Fragments | None = None
+    database: Database,
+    config: ApiConfig,
+    *,
+    check_spec: SpecCheck | None = None,
+    fragments: Fragments | None = None,
+    count_clips: ClipCount | None = None,
+    remove_files: FileRemoval | None = None,
 ) -> FastAPI:
     """Make the application. It holds no state that another replica would miss.
 
     `check_spec` adds the rules of models before a study is stored, and refuses what no worker could build; `fragments`
-    knows what the space of a spec may include by name.
+    knows what the space of a spec may include by name; `count_clips` says how many clips its trials validate on;
+    `remove_files` removes the checkpoint files of a deleted study.
     """
     state = ApiState(
         database=database,
@@ -52,6 +61,8 @@ def create_app(
         logins=RateLimiter(attempts=20, seconds=60.0),
         check_spec=check_spec,
         fragments=fragments,
+        count_clips=count_clips,
+        remove_files=remove_files,
     )
 
     @asynccontextmanager
@@ -70,7 +81,8 @@ def create_app(
     )
     app.state.hpo = state
     problems.install(app)
-    for resource in (studies, trials, best, events, leases, workers, tokens, health, login):
+    v1 = (studies, trials, logs, best, events, leases, checkpoints, workers, tokens, health, identity)
+    for resource in (*v1, login, workers_page):
         app.include_router(resource.router)
     app.add_middleware(Gate, state=state)
     app.add_middleware(problems.LastResort)  # the outermost: the gate's own faults are covered too

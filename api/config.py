@@ -6,6 +6,15 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What `hpo serve` proves itself with to the clients that read its address in the data directory."""
+
+    url: str
+    """The address as it is written down there."""
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiConfig:
     """How the API behaves. Its replicas share `key`; nothing else has to agree."""
 
@@ -21,6 +30,10 @@ class ApiConfig:
     """How long a browser stays logged in."""
     login_code_seconds: float = 3600.0
     """How long a login link is good for."""
+    names: frozenset[str] = frozenset()
+    """The names, in lower case, that a request may call this server by, besides `localhost` and IP addresses."""
+    identity: Identity | None = None
+    """None: no data directory names this server."""
     dashboard: bool = True
     """Whether optuna-dashboard is served."""
 

@@ -27,11 +27,15 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 5
+INVALID: Final = "The request does not have the form that this route takes"
+MOST_PROBLEMS: Final = 20
+"""An answer names at most this many wrong fields; the others are counted."""
 CHALLENGE: Final = 'Bearer realm="video-hpo"'
 
 KINDS: Final[tuple[tuple[type[HpoError], str, int], ...]] = (
     (errors.GuessError, "invalid-guess", 422),
     (errors.SpecError, "invalid-spec", 422),
+    (errors.ReportError, "impossible-report", 422),
     (errors.NotFoundError, "not-found", 404),
     (errors.StudyExistsError, "study-exists", 409),
     (errors.StaleLeaseError, "stale-lease", 409),
@@ -39,6 +43,7 @@ KINDS: Final[tuple[tuple[type[HpoError], str, int], ...]] = (
     (errors.AuthenticationError, "authentication", 401),
     (errors.PermissionDeniedError, "permission-denied", 403),
     (errors.StoreUnavailableError, "store-unavailable", 503),
+    (errors.UnusableStudyError, "unusable-study", 500),
     (errors.SetupError, "setup", 500),
     (errors.HpoError, "failed", 500),
 )
@@ -79,6 +84,8 @@ class ProblemResponse(JSONResponse):
         return json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
 
 
+_LONGEST: Final = 2000
+"""Characters of a path or a message in an answer."""
 router = APIRouter()
 
 
@@ -130,7 +137,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
-        for status in sorted({401, 403, 422, 503, *statuses})
+        for status in sorted({401, 403, 421, 422, 503, *statuses})
     }
 
 
@@ -140,11 +147,17 @@ def of_error(error: HpoError, *, instance: str) -> ProblemResponse:
     fields = None
     detail = str(error)
     if isinstance(error, SpecError):
-        fields = [FieldProblem(path=issue.path, message=issue.message) for issue in error.issues]
+        fields, detail = _first([FieldProblem(path=issue.path, message=issue.message) for issue in error.issues])
         what = "the request" if isinstance(error, errors.GuessError) else "the study spec"
-        detail = f"{what} has {len(fields)} problem{'s' if len(fields) != 1 else ''}: {detail}"
+        count = len(error.issues)
+        detail = f"{what} has {count} problem{'s' if count != 1 else ''}: {detail}"
     title = (type(error).__doc__ or "").splitlines()[0].rstrip(".")
     return _answer(slug, status, title=title, detail=detail, instance=instance, fields=fields)
+
+
+def of_status(status: int, detail: str, *, instance: str) -> ProblemResponse:
+    """Describe a refusal that is no error of ours: its status says what it is."""
+    return _answer("", status, title=HTTPStatus(status).phrase, detail=detail, instance=instance)
 
 
 def _answer(
@@ -177,29 +190,46 @@ def _answer(
 
 async def _on_hpo_error(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HpoError)  # noqa: S101 - registered for this class
-    if not isinstance(error, errors.SpecError | errors.NotFoundError | errors.ConflictError):
+    # Of a database that is away the store has said so, and every worker asks again and again.
+    if not isinstance(
+        error, errors.SpecError | errors.NotFoundError | errors.ConflictError | errors.StoreUnavailableError
+    ):
         log.warning("%s %s: %s", request.method, request.url.path, error)
     return of_error(error, instance=request.url.path)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
-    fields = [_field(found) for found in error.errors()]
-    detail = "; ".join(f"{field.path}: {field.message}" if field.path else field.message for field in fields)
-    title = "The request does not have the form that this route takes"
-    return _answer("invalid-request", 422, title=title, detail=detail, instance=request.url.path, fields=fields)
+    fields, detail = _first([_field(found) for found in error.errors()])
+    return _answer("invalid-request", 422, title=INVALID, detail=detail, instance=request.url.path, fields=fields)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     path, status = request.url.path, error.status_code
     detail = str(error.detail)
+    if status == 400:  # FastAPI's answer to a body that is no text at all; to one that is no JSON it answers 422
+        fields = [FieldProblem(path="", message="the body is not JSON in UTF-8")]
+        return _answer("invalid-request", 422, title=INVALID, detail=fields[0].message, instance=path, fields=fields)
     if status == 404:
         detail = f"there is nothing at {path}; the routes are listed at /docs"
     elif status == 405:
         allowed = (error.headers or {}).get("Allow", "")
         detail = f"{path} does not take {request.method}" + (f", only {allowed}" if allowed else "")
     return _answer("", status, title=HTTPStatus(status).phrase, detail=detail, instance=path, headers=error.headers)
+
+
+def _first(fields: list[FieldProblem]) -> tuple[list[FieldProblem], str]:
+    """Return the first of the problems, and one line that names them and the number of the others."""
+    shown = [FieldProblem(path=_short(field.path), message=_short(field.message)) for field in fields[:MOST_PROBLEMS]]
+    lines = [f"{field.path}: {field.message}" if field.path else field.message for field in shown]
+    rest = len(fields) - len(shown)
+    return shown, "; ".join([*lines, *([f"and {rest} more"] if rest else [])])
+
+
+def _short(text: str) -> str:
+    """Return a text without its middle if it is so long that it was not written by a person."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
 
 def _field(found: Mapping[str, Any]) -> FieldProblem:

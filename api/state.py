@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
+from uuid import UUID
 
 from fastapi import Depends, Request
 
+from hpo.protocol import RemovedFiles
 from hpo.service.fallback import Fallback
+from hpo.service.notices import ClipCount
 from hpo.spec import Fragments, StudySpec
 from hpo.store import Database
 
@@ -16,6 +19,8 @@ from .config import ApiConfig
 from .rate import RateLimiter
 
 SpecCheck = Callable[[StudySpec], StudySpec]
+FileRemoval = Callable[[UUID], RemovedFiles]
+"""Removes the files of a study."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,10 @@ class ApiState:
     """Adds what models demand before a study is stored; raises SpecError for what no worker could build."""
     fragments: Fragments | None = None
     """Knows what `space.include` of a spec stands for."""
+    remove_files: FileRemoval | None = None
+    """Removes the checkpoint files of a deleted study, those that this machine reaches."""
+    count_clips: ClipCount | None = None
+    """Counts the clips that the trials of a study validate on, where this machine can read the data set."""
 
 
 async def _state(request: Request) -> ApiState:

@@ -13,10 +13,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .errors import (
+    DISK_ERRORS,
     CacheError,
     DatasetError,
     DatasetFormatError,
     DatasetNotFoundError,
+    DiskError,
     FlowError,
     GroupLeakError,
     InvalidSpecError,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from .synthetic.dataset import make_demo_dataset
 
 __all__ = [
+    "DISK_ERRORS",
     "AugmentSpec",
     "CacheError",
     "CheckReport",
@@ -46,6 +49,7 @@ __all__ = [
     "DatasetFormatError",
     "DatasetNotFoundError",
     "DatasetSpec",
+    "DiskError",
     "FlowError",
     "GroupLeakError",
     "Index",

@@ -53,6 +53,11 @@ class Dataset:
         return len(self.class_names)
 
     @property
+    def num_fit(self) -> int:
+        """Usable videos that are trained on."""
+        return len(self._clips(self._split.fit))
+
+    @property
     def version(self) -> str:
         """Hash of the index: to be recorded with whatever is trained on this data."""
         return self.index.hash
@@ -104,6 +109,36 @@ class Dataset:
             readers=readers,
         )
 
+    def statistics_loader(
+        self,
+        *,
+        clip: ClipSpec,
+        batch_size: int,
+        seed: int,
+        most_batches: int,
+        device: torch.device | str = "cpu",
+        prefetch: int | None = None,
+        readers: int | None = None,
+    ) -> ClipLoader:
+        """Return a loader of some fit videos, as a validation would see them: for statistics of a network's layers.
+
+        Every epoch draws its own `most_batches` batches, or all that there are; one of a single video is left out.
+        """
+        from .clips.loader import ClipLoader  # imports torch
+        from .clips.plan import ShuffledEvaluationRows
+
+        return ClipLoader(
+            self.stores,
+            self._clips(self._split.fit),
+            ShuffledEvaluationRows(clip=clip.for_evaluation(), seed=seed),
+            batch_size=batch_size,
+            device=device,
+            drop_single=True,
+            most_batches=most_batches,
+            prefetch=prefetch,
+            readers=readers,
+        )
+
     def validation_loader(
         self,
         *,
@@ -122,7 +157,7 @@ class Dataset:
         return ClipLoader(
             self.stores,
             self._clips(self._split.validation),
-            EvaluationRows(clip=clip, clips=views, crops=crops),
+            EvaluationRows(clip=clip.for_evaluation(), clips=views, crops=crops),
             batch_size=batch_size,
             device=device,
             prefetch=prefetch,
@@ -145,7 +180,9 @@ class Dataset:
         from .clips.loader import ClipLoader  # imports torch
         from .clips.plan import EvaluationRows
 
-        rows = EvaluationRows(clip=clip, clips=views, crops=crops)  # refuses views before the seal is broken
+        rows = EvaluationRows(
+            clip=clip.for_evaluation(), clips=views, crops=crops
+        )  # refuses views before the seal is broken
         return ClipLoader(
             self.stores,
             self.unseal_test(reason=reason),

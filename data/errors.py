@@ -10,17 +10,45 @@
     ├── ExportError             the data set cannot be written in another layout
     ├── VideoError              one video cannot be decoded
     ├── FlowError               optical flow cannot be computed here
-    └── CacheError              the frame cache cannot be built or read
+    ├── CacheError              the frame cache cannot be built or read
+    └── DiskError               a disk or a mount fails, whatever file is read
 
 Every message is one sentence that names the path and says what to do.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import errno
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from .clip_status import Status
+
+DISK_ERRORS: Final = frozenset(
+    {
+        *(errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENXIO, errno.ENODEV, errno.EREMOTEIO),
+        *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.EUCLEAN, errno.ENOLINK),
+        *(errno.ESHUTDOWN, errno.EBADMSG),
+    }
+)
+"""What the system says of a disk or a mount that is full or fails; no file's content is to blame."""
+
+
+_QUOTED_CHARACTERS: Final = 100
+_quoting = {"is_on": True}
+
+
+def hide_contents() -> None:
+    """Leave what files hold out of the messages of this process from now on: others read them, too."""
+    _quoting["is_on"] = False
+
+
+def quoted(content: object) -> str:
+    """Return what a file holds for a message: at most the first 100 characters, and none after `hide_contents`."""
+    if not _quoting["is_on"]:
+        return "what it says"
+    text = repr(content)
+    return text if len(text) <= _QUOTED_CHARACTERS else f"{text[:_QUOTED_CHARACTERS]}…"
 
 
 class DatasetError(Exception):
@@ -70,3 +98,11 @@ class FlowError(DatasetError):
 
 class CacheError(DatasetError):
     """The frame cache cannot be built or read."""
+
+
+class DamagedCacheError(CacheError):
+    """Files of a finished cache are missing or have another size: it can be built again."""
+
+
+class DiskError(DatasetError):
+    """A disk or a mount fails, whatever file is read."""

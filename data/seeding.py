@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from itertools import count
 
@@ -41,6 +42,11 @@ class Draws:
     def uniform(self, low: float, high: float) -> float:
         """Return a number in [low, high]."""
         return low + (high - low) * self.random()
+
+    def normal(self, mean: float, deviation: float) -> float:
+        """Return a number from the normal distribution (Box and Muller, 1958)."""
+        radius = math.sqrt(-2 * math.log(1 - self.random()))
+        return mean + deviation * radius * math.cos(2 * math.pi * self.random())
 
     def integer(self, n: int) -> int:
         """Return one of 0..n - 1."""

@@ -3,6 +3,8 @@
     HpoError
     ├── SpecError               the study spec is wrong; carries one SpecIssue per offending field
     │   └── GuessError          a configuration that a person asks for is not in the space, or breaks a rule
+    ├── UnusableStudyError      a stored study cannot be used by this release
+    ├── ReportError             a worker reports what its trial cannot have measured
     ├── NotFoundError           no such study, trial or worker
     ├── ConflictError           the request does not fit the present state
     │   ├── StudyExistsError    a study of that name exists already
@@ -49,6 +51,18 @@ class SpecError(HpoError):
 
 class GuessError(SpecError):
     """A guess does not fit the space or the rules of the study."""
+
+
+class UnusableStudyError(HpoError):
+    """A stored study cannot be used by this release."""
+
+    def __init__(self, message: str | None = None, *, study_id: int = 0) -> None:
+        self.study_id = study_id
+        super().__init__(message)
+
+
+class ReportError(HpoError):
+    """The trial cannot have measured this."""
 
 
 class NotFoundError(HpoError):

@@ -6,19 +6,56 @@ its own trial; (trial, attempt, lease_id) is the fence that every later call car
 
 from __future__ import annotations
 
+import json
 import math
-from typing import Annotated, Any, Final, Literal, Self
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from .spec.checkpoints import CheckpointPolicy
 from .spec.tasks import AnyTask
-from .trial import Decision, FailureKind, ParamValue
+from .trial import Decision, FailureKind, Fault, ParamValue
 
-FiniteMetrics = dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+LARGEST_METRIC: Final = 1e100
+"""More than any number of a training process has, and few enough that sums and squares of metrics are numbers too."""
+LONGEST_SECONDS: Final = 366 * 86400.0
+"""The most time that an epoch may be said to have taken."""
+MOST_METRICS: Final = 100
+MOST_MEASUREMENTS: Final = 10_000
+"""In one report: the most epochs that a study can have."""
+ENVIRONMENT_BYTES: Final = 64 * 1024
+"""The most that the environment of a trial may have as JSON."""
+
+
+def _of_a_size(value: float) -> float:
+    if abs(value) > LARGEST_METRIC:
+        raise ValueError(f"{value:g} is not a metric: it must be from {-LARGEST_METRIC:g} to {LARGEST_METRIC:g}")
+    return value
+
+
+FiniteMetrics = Annotated[
+    dict[
+        Annotated[str, Field(min_length=1, max_length=100)],
+        Annotated[float, Field(allow_inf_nan=False), AfterValidator(_of_a_size)],
+    ],
+    Field(max_length=MOST_METRICS),
+]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Bytes = Annotated[int, Field(gt=0, lt=2**63)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
+Reference = Annotated[str, Field(min_length=1, max_length=4096)]
+"""A path of a checkpoint."""
+Sentence = Annotated[str, Field(max_length=20_000)]
+STUDY_HEADER: Final = "Study-Uuid"
+"""Header of the answer with a lease: the identity of its study. Workers of earlier releases would refuse a field."""
+QUARANTINE_HEADER: Final = "Worker-Quarantine"
+"""Header of the answer that there is no trial: why this worker gets none, percent-encoded."""
+LOG_KEPT_BYTES: Final = 256 * 1024
+"""How much of the end of an attempt's log is kept."""
+LOG_PART_BYTES: Final = 64 * 1024
+"""The most of a log that one call carries."""
 _MAX_DEPTH: Final = 100
 """Levels of lists and objects in a message: more than any has, and fewer than the stack of every Python can hold."""
 
@@ -30,24 +67,66 @@ class Message(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Fields that earlier releases do not know, and refuse."""
 
     @model_validator(mode="before")
     @classmethod
     def _storable(cls, value: Any) -> Any:
         return _storable(value)
 
+    def to_json(self) -> str:
+        """Return the message as it is sent: without fields of `added` that say nothing."""
+        return self.model_dump_json(exclude={name for name in self.added if not getattr(self, name)})
+
+
+class Tensors(Message):
+    """Tensors of a model or a file: how many there are, and the names of the first."""
+
+    count: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    first: Annotated[list[Annotated[str, Field(max_length=500)]], Field(max_length=8)]
+
+
+class LoadedWeights(Message):
+    """What a trial started from. Names are the model's, those of `dropped` the file's."""
+
+    source: Annotated[str, Field(min_length=1, max_length=500)]
+    """As the configuration names it."""
+    stream: Literal["rgb", "flow"] | None = None
+    """The stream that got it; None for the whole model."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    layout: Annotated[str, Field(max_length=200)]
+    """The program with the names of the file."""
+    network: Annotated[str, Field(max_length=200)] = ""
+    """The network of the file, where it is known."""
+    loaded: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    """Number of tensors taken from the file."""
+    adapted: Tensors
+    """Those of the loaded ones that were changed in shape."""
+    reset: Tensors
+    """Of the classifier, drawn anew because the file has other classes."""
+    kept: Tensors
+    """Drawn anew because the file's kind of network lacks them."""
+    dropped: Tensors
+    """Tensors of the file that the model does not need."""
+    notes: Annotated[list[Annotated[str, Field(max_length=2000)]], Field(max_length=100)] = Field(default_factory=list)
+    """What a person should know about the fit."""
+
 
 class WorkerInfo(Message):
     """Who is asking. `memory_bytes` is that of the GPU (of the machine for a CPU worker)."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    host: str
+    host: Annotated[str, Field(max_length=255)]
     pid: Annotated[int, Field(ge=0, le=2**31 - 1)]
-    device: str
+    device: Annotated[str, Field(max_length=100)]
     """Such as `cpu` or `cuda:0`."""
-    gpu_name: str | None = None
+    gpu_name: Annotated[str, Field(max_length=200)] | None = None
     memory_bytes: Bytes | None = None
-    version: str = ""
+    version: Annotated[str, Field(max_length=100)] = ""
+    start_id: Annotated[str, Field(max_length=64)] | None = None
+    """What its process drew when it started: in a container, every process may have the same `pid`. Workers up to
+    release 0.2.0 do not say it."""
 
 
 class ClaimRequest(Message):
@@ -55,7 +134,11 @@ class ClaimRequest(Message):
 
     worker: WorkerInfo
     lease_id: UUID
-    study: str | None = None
+    study: Annotated[str, Field(max_length=200)] | None = None
+
+    def to_json(self) -> str:
+        """Return the message as it is sent: without a start id where none is known."""
+        return self.model_dump_json(exclude={"worker": {"start_id"}} if self.worker.start_id is None else None)
 
 
 class Lease(Message):
@@ -75,6 +158,15 @@ class Lease(Message):
     epochs_done: int
     lease_seconds: float
     heartbeat_seconds: float
+    weights: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the weights files that trials of the study started from, by their source: other files are refused."""
+    study_uuid: UUID | None = Field(default=None, exclude=True)
+    """The identity of the study among those of all databases, from `STUDY_HEADER`; None: the API does not say."""
+
+    checkpoints: CheckpointPolicy | None = None
+    """Which weights the training writes beside those that it continues from and its last ones."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"weights", "checkpoints"})
 
 
 class Fence(Message):
@@ -94,12 +186,42 @@ class Measurement(Message):
     """Device time of this epoch alone; wall time on a CPU."""
 
 
+class Progress(Message):
+    """How far an attempt is, for people to see. Nothing is decided by it."""
+
+    stage: Literal["preparing", "training", "validation"]
+    step: Annotated[str, Field(max_length=100)] = ""
+    """Of the preparation of the data set, such as `scan`."""
+    done: Annotated[int, Field(ge=0, le=2**53)]
+    total: Annotated[int, Field(ge=0, le=2**53)]
+    """Videos of a step of the preparation, else batches of this stage of the epoch."""
+    epoch: Count | None = None
+    """The running epoch, from 1; None during the preparation, as are the fields below."""
+    epochs: Count | None = None
+    loss: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Mean training loss per clip of the epoch so far; None also where it is not finite."""
+    learning_rate: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    clips_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    waiting: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the time that training waited for data."""
+    memory_bytes: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """The most memory of the device so far."""
+    seconds_left: Seconds | None = None
+    """Until the end of the step of the preparation, or of the trial."""
+
+
 class ReportRequest(Fence):
     """`POST /v1/trials/{id}/reports`: heartbeat, measurements (maybe none) and the newest checkpoint in one call."""
 
-    measurements: list[Measurement] = Field(default_factory=list)
-    checkpoint: str | None = None
+    measurements: Annotated[list[Measurement], Field(max_length=MOST_MEASUREMENTS)] = Field(default_factory=list)
+    checkpoint: Reference | None = None
     peak_memory_bytes: Bytes | None = None
+    weights: Annotated[list[LoadedWeights], Field(max_length=10)] = Field(default_factory=list)
+    """What the training started from; sent once, when it begins."""
+    progress: Progress | None = None
+    """How far the attempt is, at most every ten seconds; None changes nothing."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"weights", "progress"})
 
 
 class ReportReply(Message):
@@ -114,18 +236,21 @@ class FinishRequest(Fence):
     outcome: Literal["completed", "stopped", "failed"]
     metrics: FiniteMetrics = Field(default_factory=dict)
     failure_kind: FailureKind | None = None
-    failure_message: Annotated[str, Field(max_length=20_000)] | None = None
+    failure_message: Sentence | None = None
     """One sentence first; a traceback, if any, after it."""
-    checkpoint: str | None = None
-    dataset_version: str | None = None
+    checkpoint: Reference | None = None
+    dataset_version: Annotated[str, Field(max_length=200)] | None = None
     environment: dict[str, Any] = Field(default_factory=dict)
     """Versions, device and thread count: what the export needs to repeat the run."""
     peak_memory_bytes: Bytes | None = None
 
     @field_validator("environment")
     @classmethod
-    def _environment_is_json(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return {key: _finite(inner) for key, inner in value.items()}
+    def _environment_is_small_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        found = {key: _finite(inner) for key, inner in value.items()}
+        if len(json.dumps(found, default=str)) > ENVIRONMENT_BYTES:
+            raise ValueError(f"the environment has more than {ENVIRONMENT_BYTES // 1024} KiB as JSON")
+        return found
 
     @model_validator(mode="after")
     def _failure_has_a_kind(self) -> Self:
@@ -137,12 +262,115 @@ class FinishRequest(Fence):
 class ReleaseRequest(Fence):
     """`POST /v1/trials/{id}/release`: give the trial back unfinished.
 
-    `drained` (SIGTERM, preemption) and `paused` (the study was paused) cost no retry; `crashed` does.
+    `drained` (SIGTERM, preemption) and `paused` (the study was paused) cost no retry; `crashed` does, unless `fault`
+    says that the machine was to blame.
     """
 
     reason: Literal["drained", "paused", "crashed"]
-    message: str | None = None
-    checkpoint: str | None = None
+    message: Sentence | None = None
+    checkpoint: Reference | None = None
+    fault: Fault | None = None
+    """What was wrong with the machine; for `crashed` only. Workers up to release 0.2.0 do not say it."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"fault"})
+
+    @model_validator(mode="after")
+    def _fault_of_a_crash(self) -> Self:
+        if self.fault is not None and self.reason != "crashed":
+            raise ValueError("`fault` belongs to the reason `crashed`, and to it alone")
+        return self
+
+
+class LogRequest(Fence):
+    """`POST /v1/trials/{id}/log`: a part of what the attempt printed, sent once or again without a change."""
+
+    start: Annotated[int, Field(ge=0, le=2**62)]
+    """Where the part begins in the log, in bytes."""
+    stop: Annotated[int, Field(ge=1, le=2**62)]
+    """Where it ends."""
+    text: Annotated[str, Field(max_length=LOG_PART_BYTES)]
+
+    @model_validator(mode="after")
+    def _is_a_part(self) -> Self:
+        if not 0 < self.stop - self.start <= LOG_PART_BYTES:
+            raise ValueError(f"a part of a log has from 1 to {LOG_PART_BYTES} bytes")
+        return self
+
+
+class Keep(StrEnum):
+    """What stays of the files of a trial. Its log and its curve always do."""
+
+    ALL = "all"
+    """Everything: the trial has not ended."""
+    WEIGHTS = "weights"
+    """The last checkpoint, and further weights that the study wanted."""
+    FURTHER = "further"
+    """Only the further weights."""
+    NOTHING = "nothing"
+
+
+TrialIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(max_length=100_000)]
+
+
+class FilesRequest(Message):
+    """`POST /v1/checkpoints/plan`: which trials of a study a folder of checkpoints has files of."""
+
+    study: UUID
+    trials: TrialIds
+    """Their ids."""
+
+
+class TrialFiles(Message):
+    """What stays of one trial."""
+
+    trial_id: int
+    number: int
+    attempt: int
+    """The last one that was claimed."""
+    keep: Keep
+    reason: str
+    """Why so much or so little."""
+    last: str | None
+    """The file name of its last checkpoint, None if it has none."""
+
+
+class FilesReply(Message):
+    """What stays of the files of one study."""
+
+    study: UUID
+    name: str | None
+    """None for a study that the service does not know."""
+    state: Literal["exists", "deleted", "unknown"]
+    """`unknown`: it may be of another service, or of a database that was lost."""
+    quota_bytes: int | None = None
+    trials: list[TrialFiles] = Field(default_factory=list)
+    """Of those that were asked for, those that exist."""
+    worst_first: list[int] = Field(default_factory=list)
+    """Ids of the trials whose weights a quota may remove, in the order in which they go."""
+
+
+class RemovalsRequest(Message):
+    """`POST /v1/checkpoints/removals`: whether the weights of these trials may go now."""
+
+    study: UUID
+    trials: TrialIds
+    last: TrialIds
+    """Those of them whose last checkpoint goes."""
+
+
+class RemovalsReply(Message):
+    """Those of the trials whose weights may go; what was recorded of the others is not changed."""
+
+    trials: list[int]
+
+
+class RemovedFiles(Message):
+    """What was removed from a folder, and what was not."""
+
+    files: int = 0
+    bytes: int = 0
+    left: list[str] = Field(default_factory=list)
+    """A sentence for each thing that stays although it should go."""
 
 
 def _storable(value: Any, depth: int = 0) -> Any:

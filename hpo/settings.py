@@ -1,7 +1,10 @@
 """The settings of this machine: data directory, database, API address, token.
 
 They come from these environment variables: `HPO_HOME` (data directory), `DATABASE_URL` (Postgres; without it the
-embedded server), `HPO_URL` (the API) and `HPO_TOKEN`.
+embedded server), `DATABASE_PASSWORD_FILE` (its password, if the URL has none), `HPO_URL` (the API), `HPO_CA_FILE`
+(certificates to trust besides the usual ones), `HPO_TOKEN`, and three lists of folders, separated as in `PATH`:
+`HPO_WEIGHTS_ROOTS` (weights files; without it `weights` in the data directory), `HPO_DATA_ROOTS` (data sets) and
+`HPO_CHECKPOINT_ROOTS` (checkpoints of other data directories).
 """
 
 from __future__ import annotations
@@ -9,13 +12,30 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from .errors import SetupError
+from .served import is_served
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+SERVER_FILE = "server.json"
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedAddress:
+    """What `hpo serve` writes down while it runs."""
+
+    url: str
+    key: str = field(repr=False)
+    """What the service proves itself with: another program at its address does not have it."""
+    certificate: str | None = None
+    """File of its certificate, if it speaks TLS; clients of this user trust it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +47,17 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)
     """None: the embedded server in the data directory."""
     api_url: str = DEFAULT_URL
+    proving_file: Path | None = None
+    """The server file, where nobody named the address: the service there must prove to be the one that wrote it."""
+    ca_file: Path | None = None
+    """Certificates that are trusted besides the usual ones."""
     token: str | None = field(default=None, repr=False)
+    weights_roots: tuple[Path, ...] = ()
+    """Folders of the files that trainings may start from, searched in their order."""
+    data_roots: tuple[Path, ...] = ()
+    """Folders that data sets may be in, where somebody named any."""
+    checkpoint_roots: tuple[Path, ...] = ()
+    """Folders of checkpoints: that of this data directory first."""
 
     @property
     def token_file(self) -> Path:
@@ -37,7 +67,7 @@ class Settings:
     @property
     def server_file(self) -> Path:
         """The file in which `hpo serve` writes its address while it runs."""
-        return self.home / "server.json"
+        return self.home / SERVER_FILE
 
     @property
     def postgres_dir(self) -> Path:
@@ -55,7 +85,7 @@ class Settings:
     @property
     def checkpoint_dir(self) -> Path:
         """Checkpoints of this machine's workers, one folder per trial."""
-        return self.home / "checkpoints"
+        return self.home / CHECKPOINTS
 
     @property
     def cache_dir(self) -> Path:
@@ -63,19 +93,66 @@ class Settings:
         return self.home / "cache"
 
     @classmethod
-    def load(cls, *, home: Path | None = None, url: str | None = None, token_file: Path | None = None) -> Settings:
+    def load(
+        cls,
+        *,
+        home: Path | None = None,
+        url: str | None = None,
+        token_file: Path | None = None,
+        weights_roots: Sequence[Path] | None = None,
+        data_roots: Sequence[Path] | None = None,
+    ) -> Settings:
         """Return the settings from the arguments, else the environment, else the files of `hpo serve`.
 
         Raises:
-            SetupError: the given token file cannot be read.
+            SetupError: the given token file, or that of the password, cannot be read.
         """
         folder = (home or _default_home()).expanduser().absolute()
+        given_url, given_token = url or os.environ.get("HPO_URL"), _given_token(token_file)
+        served = read_server_file(folder / SERVER_FILE)
+        # Somebody who gives a token and no address may mean a tunnel at the usual port.
+        is_found_here = not given_url and (served is not None or given_token is None)
         return cls(
             home=folder,
-            database_url=os.environ.get("DATABASE_URL") or None,
-            api_url=(url or os.environ.get("HPO_URL") or _served_url(folder) or DEFAULT_URL).rstrip("/"),
-            token=_token(folder, token_file),
+            database_url=_database_url(),
+            api_url=(given_url or (served.url if served else None) or DEFAULT_URL).rstrip("/"),
+            proving_file=folder / SERVER_FILE if is_found_here else None,
+            ca_file=_ca_file(None if given_url else served),
+            token=given_token or _kept_token(folder),
+            weights_roots=_folders(weights_roots, "HPO_WEIGHTS_ROOTS") or (folder / "weights",),
+            data_roots=_folders(data_roots, "HPO_DATA_ROOTS"),
+            checkpoint_roots=(folder / CHECKPOINTS, *_folders(None, "HPO_CHECKPOINT_ROOTS")),
         )
+
+
+def _database_url() -> str | None:
+    url, file = os.environ.get("DATABASE_URL") or None, os.environ.get("DATABASE_PASSWORD_FILE")
+    if url is None or not file:
+        return url
+    parts = urlsplit(url)
+    if parts.password is not None:
+        return url
+    password = quote(_secret_in(Path(file), "DATABASE_PASSWORD_FILE"), safe="")
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{host}"))
+
+
+def _ca_file(served: ServedAddress | None) -> Path | None:
+    named = os.environ.get("HPO_CA_FILE") or (None if served is None else served.certificate)
+    return Path(named) if named else None
+
+
+def _secret_in(path: Path, named_by: str) -> str:
+    try:
+        return path.expanduser().read_text().strip()
+    except OSError as error:
+        raise SetupError(f"the file {path} cannot be read ({error.strerror}): check {named_by}") from error
+
+
+def _folders(given: Sequence[Path] | None, variable: str) -> tuple[Path, ...]:
+    """Return the folders that were given, else those that the environment names."""
+    listed = os.environ.get(variable, "").split(os.pathsep)
+    return tuple(root.expanduser().absolute() for root in given or [Path(root) for root in listed if root])
 
 
 def _is_searchable(folder: Path) -> bool:
@@ -95,22 +172,26 @@ def _default_home() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "share") / "video-hpo"
 
 
-def _served_url(home: Path) -> str | None:
+def read_server_file(path: Path) -> ServedAddress | None:
+    """Return what `hpo serve` wrote down; None where it does not run, or is of a release that wrote no key."""
     try:
-        return str(json.loads((home / "server.json").read_text())["url"])
-    except (OSError, ValueError, KeyError):
+        found = json.loads(path.read_text())
+        url, key = str(found["url"]).rstrip("/"), str(found["key"])
+        # In a directory that machines share, only the server's own can tell whether it lives.
+        if found.get("host") in (None, socket.gethostname()) and not is_served(path.parent):
+            return None
+        return ServedAddress(url=url, key=key, certificate=found.get("certificate"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _token(home: Path, token_file: Path | None) -> str | None:
+def _given_token(token_file: Path | None) -> str | None:
     if token_file is not None:
-        try:
-            return token_file.expanduser().read_text().strip()
-        except OSError as error:
-            message = f"the token file {token_file} cannot be read ({error.strerror}): check --token-file"
-            raise SetupError(message) from error
-    if os.environ.get("HPO_TOKEN"):
-        return os.environ["HPO_TOKEN"].strip()
+        return _secret_in(token_file, "--token-file")
+    return os.environ.get("HPO_TOKEN", "").strip() or None
+
+
+def _kept_token(home: Path) -> str | None:
     try:
         return (home / "token").read_text().strip()
     except OSError:

@@ -10,11 +10,11 @@ The state machine (the only statements that move a trial live in `hpo/store/life
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 ParamValue = bool | int | float | str
 Params = Mapping[str, ParamValue]
@@ -22,6 +22,10 @@ Metrics = Mapping[str, float]
 
 ENQUEUED: Final = "enqueued"
 """The generator of the trials that a person asked for."""
+REPLICATE: Final = "replicate"
+"""The generator of the trials by which a person has a configuration trained again."""
+FINALISTS: Final = "finalists"
+"""The generator of the trials by which the leaders of a study are trained again."""
 
 
 class TrialState(StrEnum):
@@ -53,6 +57,23 @@ class StudyState(StrEnum):
     PAUSED = "paused"
     STOPPED = "stopped"
     COMPLETED = "completed"
+    FAILED = "failed"
+    """It has ended without a result, or with more failures than its budget allows."""
+
+
+class AttemptEnd(StrEnum):
+    """How an attempt of a trial ended: with the trial, by a release, or without a word from its worker."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    PAUSED = "paused"
+    DRAINED = "drained"
+    CRASHED = "crashed"
+    EXPIRED = "expired"
+    """Its worker was not heard of any more."""
+    UNKNOWN = "unknown"
+    """It ended before ends were recorded."""
 
 
 class FailureKind(StrEnum):
@@ -70,6 +91,31 @@ class FailureKind(StrEnum):
     """Its workers died until the retries were used up."""
     INVALID = "invalid"
     """The configuration cannot be built, or its data set is missing."""
+
+
+class Fault(StrEnum):
+    """What is wrong with a machine, or may be, when it gives a trial back as crashed."""
+
+    DEVICE = "device"
+    """Its GPU or driver: lost, busy, an ECC error, a driver that is too old."""
+    ARCHITECTURE = "architecture"
+    """Its PyTorch was built without kernels for its GPU."""
+    STORAGE = "storage"
+    """A disk or a mount: full, read-only, or it does not answer."""
+    FILES = "files"
+    """The data set, or a file of weights, is not where the study says."""
+    SYSTEM = "system"
+    """The operating system refuses what every program needs, such as another open file."""
+    KERNEL = "kernel"
+    """The GPU stopped within a computation: through a bug that the configuration reaches, or through the hardware."""
+    HANG = "hang"
+    """The training process made no progress any more."""
+    PROCESS = "process"
+    """The training process died without a word."""
+
+
+MACHINE_FAULTS: Final = frozenset({Fault.DEVICE, Fault.ARCHITECTURE, Fault.STORAGE, Fault.FILES, Fault.SYSTEM})
+"""Faults that no configuration causes: they cost no retry. Any other may be the configuration's or the machine's."""
 
 
 class Decision(StrEnum):
@@ -130,13 +176,24 @@ class TrialRecord:
     failure_kind: FailureKind | None = None
     failure_message: str | None = None
     generator: str | None = None
+    replicate_of: int | None = None
+    """The number of the first trial of its configuration, where it trains that again with a seed of its own."""
     predicted_mean: float | None = None
     predicted_sd: float | None = None
     predicted_feasibility: float | None = None
     worker: str | None = None
+    """The worker of the last attempt."""
+    lost_on: tuple[str, ...] = ()
+    """The worker of each attempt that crashed or of which nothing was heard any more, in their order; without those of
+    which it is known that the machine was to blame."""
+    weights: Sequence[Mapping[str, Any]] = ()
+    """What its training started from, as its worker said."""
     epochs_done: int = 0
     gpu_seconds: float = 0.0
     peak_memory_bytes: int | None = None
+    progress: Mapping[str, Any] | None = None
+    """How far a running trial is, as its worker said at `progress_at`."""
+    progress_at: datetime | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -23,6 +23,7 @@ from .card import (
     SearchChoice,
     SearchParameter,
     SearchRange,
+    Text,
     Value,
 )
 from .catalogue import check_clip, list_models, model_info, model_settings, resolve_hparams
@@ -32,20 +33,27 @@ from .errors import (
     ModelError,
     UnknownModelError,
     WeightsError,
+    WeightsUnavailableError,
 )
 from .search import search_space
+from .weights.sources import check_source, find_weights
 
 if TYPE_CHECKING:
     from .factory import create_model
-    from .video_model import VideoModel
+    from .video_model import FullyConvolutionalModel, VideoModel
+    from .weights.identity import WeightsFit, WeightsIdentity, identify_weights
     from .weights.inflation import inflate_kernel, load_inflated
     from .weights.load import load_weights
-    from .weights.report import WeightsReport
+    from .weights_report import WeightsReport
 
 _NEEDS_TORCH = {
+    "FullyConvolutionalModel": ".video_model",
     "VideoModel": ".video_model",
-    "WeightsReport": ".weights.report",
+    "WeightsFit": ".weights.identity",
+    "WeightsIdentity": ".weights.identity",
+    "WeightsReport": ".weights_report",
     "create_model": ".factory",
+    "identify_weights": ".weights.identity",
     "inflate_kernel": ".weights.inflation",
     "load_inflated": ".weights.inflation",
     "load_weights": ".weights.load",
@@ -55,6 +63,7 @@ __all__ = [
     "Choice",
     "Clip",
     "Divides",
+    "FullyConvolutionalModel",
     "HParam",
     "Integer",
     "InvalidClipError",
@@ -66,13 +75,20 @@ __all__ = [
     "SearchChoice",
     "SearchParameter",
     "SearchRange",
+    "Text",
     "UnknownModelError",
     "Value",
     "VideoModel",
     "WeightsError",
+    "WeightsFit",
+    "WeightsIdentity",
     "WeightsReport",
+    "WeightsUnavailableError",
     "check_clip",
+    "check_source",
     "create_model",
+    "find_weights",
+    "identify_weights",
     "inflate_kernel",
     "list_models",
     "load_inflated",

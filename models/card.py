@@ -6,6 +6,7 @@ networks that they build in the module of the same name in :mod:`models.architec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -70,6 +71,21 @@ class Number:
         return f"a number from {self.low:g} to {self.high:g}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Text:
+    """A text that matches a regular expression as a whole, such as a name in another library; `words` describes it."""
+
+    pattern: str
+    words: str
+
+    def normalize(self, value: object) -> Value | None:
+        """Return `value` if it is such a text, or None."""
+        return value if isinstance(value, str) and re.fullmatch(self.pattern, value) else None
+
+    def __str__(self) -> str:
+        return self.words
+
+
 FLAG = Choice(values=(False, True))
 
 
@@ -79,7 +95,7 @@ class HParam:
 
     name: str
     default: Value
-    accepts: Choice | Integer | Number
+    accepts: Choice | Integer | Number | Text
     doc: str
 
 
@@ -184,6 +200,9 @@ class ModelInfo:
     min_frames: int = 1
     min_size: int = 1
     """Fewest pixels of the clip's shorter side."""
+    fully_convolutional: bool = False
+    """Whether it is published with a classifier that is applied at each position of a larger clip's maps; its builder
+    makes a :class:`FullyConvolutionalModel`."""
     parameters: int | None = None
     """Trainable parameters at 400 classes with all defaults; None if they were not counted."""
     gflops: float | None = None

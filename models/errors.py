@@ -7,6 +7,7 @@
     ├── InvalidModelError      a hyperparameter, or a combination of them, that cannot be built
     │   └── InvalidClipError   a clip with a shape that the model cannot take
     └── WeightsError           a weights file that cannot be read or does not fit
+        └── WeightsUnavailableError   it is not on this machine, or other bytes are
 
 Every message is one sentence that says what is wrong and what would be right.
 """
@@ -35,6 +36,10 @@ class InvalidClipError(InvalidModelError):
 
 class WeightsError(ModelError):
     """The weights file cannot be read or does not fit the model."""
+
+
+class WeightsUnavailableError(WeightsError):
+    """The weights file is not on this machine, or the file there has other bytes than are wanted."""
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .card import ModelSettings
 from .catalogue import model_settings
-from .video_model import VideoModel
+from .video_model import VideoModel, build_model
 from .weights.load import load_weights
 
 
@@ -27,8 +25,8 @@ def create_model(
     It takes clips (N, in_channels, T, H, W) and returns logits (N, num_classes). `dropout` is the
     probability before the classifier (None: the card's). `hparams` are hyperparameters of the card; those not
     given have their defaults. `weights` is a file with a state dict, or one file per stream, such as
-    ``{"spatial": ..., "temporal": ...}``; see :func:`load_weights`. Without it the parameters are drawn from
-    torch's global generator.
+    ``{"spatial": ..., "temporal": ...}``; see :func:`load_weights`. What was loaded is in the model's
+    `weights_reports`. Without it the parameters are drawn from torch's global generator.
 
     Raises UnknownModelError, InvalidModelError or WeightsError.
     """
@@ -40,11 +38,3 @@ def create_model(
     elif weights is not None:
         load_weights(model, weights)
     return model
-
-
-def build_model(settings: ModelSettings) -> VideoModel:
-    """Return a new model with settings that are already checked, in training mode."""
-    model = pkgutil.resolve_name(settings.info.builder)(settings)
-    if not isinstance(model, VideoModel):
-        raise TypeError(f"{settings.info.builder} made a {type(model).__name__}, not a VideoModel")
-    return model.train()

@@ -4,9 +4,12 @@ HpoError
 └── WorkerError
     ├── DivergedError            the loss became NaN or infinite
     ├── TimeLimitError           the trial trained longer than `task.timeout_minutes`
+    ├── OutOfMemoryError         a single clip does not fit into the memory of the device
+    ├── TornUpdateError          memory ran out while the weights were changed: the run continues from a checkpoint
     ├── TrainingFailedError      a run outside a study has no result; carries the kind of failure
     ├── CheckpointError          a checkpoint cannot be read
     │   └── CheckpointWriteError a checkpoint cannot be written: the machine's fault, not the configuration's
+    ├── MachineError             this machine cannot train any more
     ├── ApiUnavailableError      the API does not answer, or answers 5xx: trying again later is right
     └── ApiRefusedError          the API understood the request and refused it: trying again is useless
 """
@@ -29,6 +32,14 @@ class TimeLimitError(WorkerError):
     """The trial trained longer than its time limit."""
 
 
+class OutOfMemoryError(WorkerError):
+    """A single clip does not fit into the memory of the device."""
+
+
+class TornUpdateError(WorkerError):
+    """Memory ran out when some weights were changed and others were not: this state is of no use."""
+
+
 class TrainingFailedError(WorkerError):
     """The training failed.
 
@@ -46,6 +57,10 @@ class CheckpointError(WorkerError):
 
 class CheckpointWriteError(CheckpointError):
     """The checkpoint cannot be written."""
+
+
+class MachineError(WorkerError):
+    """This machine cannot train: its GPU failed and failed its check too, or no process can be started."""
 
 
 class ApiUnavailableError(WorkerError):

@@ -7,21 +7,24 @@ count, it reaches the value that the study got, to the last digit.
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from hpo.spec import TaskConfig
 
-from .checkpoints.folder import TrialFolder
+from .checkpoints.folder import TrialFolder, run_in, run_of
 from .device.detection import Device
 from .errors import TrainingFailedError
 from .process.child import Child, ProcessExited
-from .process.messages import Command, EpochDone, Event, Failed, Finished, Interrupted, Job, WorkerFault
+from .process.messages import Command, EpochDone, Event, Failed, Finished, Interrupted, Job, Started, WorkerFault
 
 _CHECKPOINT_SECONDS = 20.0
 """How long an interrupted training may take to write its checkpoint."""
+_PULSE_SECONDS = 1.0
+"""How often the progress is known anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,8 @@ class TrainingResult:
 
     metrics: dict[str, float]
     """Of the last epoch, by the names of the task's `reported_metrics`."""
+    curve: dict[int, dict[str, float]]
+    """The metrics after each epoch, counted from 1."""
     checkpoint: Path
     """The final weights."""
     dataset_version: str | None
@@ -43,8 +48,11 @@ def train_export(
     device: Device,
     folder: Path,
     cache_dir: Path,
+    weights_roots: Sequence[Path] = (),
+    weights: Mapping[str, str] | None = None,
     stop_after: int | None = None,
     resume: bool = False,
+    memory_plan: Mapping[str, Any] | None = None,
     progress: Callable[[Event], None] | None = None,
 ) -> TrainingResult:
     """Train the flat `config` on `task` and return its validation metrics and final weights.
@@ -52,11 +60,15 @@ def train_export(
     The seed is part of `config`; the thread count is that of `device` (for the same digits, the recorded one).
 
     Args:
-        folder: where checkpoints go; its own, since it is cleared of earlier ones unless `resume`.
+        weights_roots: folders of the files that the training may start from.
+        weights: SHA-256 that these files must have, by their source.
+        folder: where checkpoints go. Nothing in it is removed but what this run itself writes.
         stop_after: epochs after which to end, of the `task.epochs` that the schedule is planned for: the `epochs_done`
             of a trial that was stopped early.
-        resume: continue from the newest checkpoint in `folder`, such as one that Ctrl-C left.
-        progress: called with every event: `Note`, `Started`, `EpochDone`, and the last one.
+        resume: continue the run that last wrote a checkpoint in `folder`, such as one that Ctrl-C ended.
+        memory_plan: the `memory_plan` of the environment that the run to repeat recorded: this run computes its batches
+            in the same parts, if they fit.
+        progress: called with every event: `Note`, `Alive` (every second), `Started`, `EpochDone`, and the last one.
 
     Raises:
         TrainingFailedError: with the message that the trial of a study would have failed with.
@@ -68,12 +80,19 @@ def train_export(
         stop_after=stop_after,
         folder=folder,
         attempt=1,
+        run=run_of(uuid4()),
         resume=resume,
+        checkpoint=_newest(folder) if resume else None,
         cache_dir=cache_dir,
+        weights_roots=list(weights_roots),
+        weights=dict(weights or {}),
         device=device.kind,
         threads=device.threads,
         bf16=device.bf16,
         deterministic=device.deterministic,
+        memory_share=device.memory_share,
+        memory_plan=None if memory_plan is None else dict(memory_plan),
+        pulse_seconds=_PULSE_SECONDS,
     )
     events: queue.SimpleQueue[Event | ProcessExited] = queue.SimpleQueue()
     child = Child.start(device, folder)
@@ -88,9 +107,16 @@ def train_export(
         child.end()
 
 
+def _newest(folder: Path) -> str | None:
+    """Return the checkpoint that was written last, of whichever run."""
+    paths = [point.path for point in TrialFolder(folder, attempt=1).resume_points_of_all()]
+    return str(max(paths, key=lambda path: path.stat().st_mtime_ns)) if paths else None
+
+
 def _follow(
     child: Child, events: queue.SimpleQueue[Event | ProcessExited], progress: Callable[[Event], None] | None
 ) -> TrainingResult:
+    curve: dict[int, dict[str, float]] = {}
     while True:
         event = events.get()
         if isinstance(event, ProcessExited):
@@ -98,17 +124,22 @@ def _follow(
         if progress is not None:
             progress(event)
         match event:
+            case Started():
+                curve = {measurement.step: measurement.metrics for measurement in event.measurements}
             case EpochDone():
+                curve[event.measurement.step] = event.measurement.metrics
                 child.send(Command(action="continue", epoch=event.measurement.step))
             case Failed():
                 raise TrainingFailedError(event.message, kind=event.failure_kind)
             case WorkerFault():
                 raise TrainingFailedError(event.message)
             case Finished(checkpoint=str() as checkpoint):
-                TrialFolder(Path(checkpoint).parent, attempt=1).remove_resume_points()
+                final = Path(checkpoint)
+                TrialFolder(final.parent, attempt=1, run=run_in(final.name) or "").remove_resume_points()
                 return TrainingResult(
                     metrics=event.metrics,
-                    checkpoint=Path(checkpoint),
+                    curve=curve,
+                    checkpoint=final,
                     dataset_version=event.dataset_version,
                     environment=event.environment,
                 )

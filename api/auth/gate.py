@@ -1,13 +1,19 @@
-"""The gate before every route: nothing under /v1 or of the dashboard is reached without a token or a session.
+"""The gate before every route: nothing under /v1, no page and no dashboard is reached without a token or a session.
 
 It stands before the body is read, so a stranger learns neither which studies exist nor how a body is judged. What is
 open is listed here; everything new is closed until somebody adds it.
+
+Before that, a request must call the server by a name of its own: a page of another site whose name was made to lead to
+this machine (DNS rebinding) is refused, whatever its browser holds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address
 from typing import Final
+from urllib.parse import urlsplit
 
 from anyio import to_thread
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,13 +25,13 @@ from hpo.store import tokens
 from hpo.store.tokens import TokenKind
 
 from ..dashboard.mount import is_dashboard
+from ..pages import workers as workers_page
 from ..pages.login import login_page
-from ..problems import of_error
+from ..problems import of_error, of_status
 from ..state import ApiState
 from .scopes import Principal
 
-OPEN: Final = frozenset({"/v1/health"})
-COOKIE: Final = "hpo_session"
+OPEN: Final = frozenset({"/v1/health", "/v1/identity"})
 MOST_BODY_BYTES: Final = 8 * 2**20
 HEADERS: Final = (
     ("X-Content-Type-Options", "nosniff"),
@@ -48,6 +54,11 @@ class Gate:
             await self._app(scope, receive, send)
             return
         path, send = scope["path"], _with_headers(scope["path"], send)
+        host = Headers(scope=scope).get("host")
+        if host is not None and not is_own(host, self._state.config.names):
+            detail = f"this service is not called {host!r}; if it should be, start it with --allowed-host"
+            await of_status(421, detail, instance=path)(scope, receive, send)
+            return
         if needs_principal(path):
             try:
                 scope["principal"] = await to_thread.run_sync(self._identify, scope)
@@ -69,7 +80,7 @@ class Gate:
                 raise AuthenticationError("the Authorization header must read `Bearer TOKEN`")
             return self._verify(token.strip(), kind="api")
         # A cookie is sent by the browser, whoever made it ask: good for looking, never for changing.
-        session = session_of(headers)
+        session = session_of(scope)
         if session is not None and scope["method"] in ("GET", "HEAD"):
             return self._verify(session, kind="session")
         raise AuthenticationError
@@ -81,21 +92,48 @@ class Gate:
 
 def needs_principal(path: str) -> bool:
     """Return whether a path is closed to strangers."""
-    return path not in OPEN and (path == "/v1" or path.startswith("/v1/") or is_dashboard(path))
+    is_ours = path == "/v1" or path.startswith("/v1/") or path == workers_page.PATH
+    return path not in OPEN and (is_ours or is_dashboard(path))
 
 
-def session_of(headers: Headers) -> str | None:
-    """Return the session token of the request's cookie."""
+def is_own(host: str, names: Collection[str]) -> bool:
+    """Return whether a Host header names this server: an IP address, `localhost`, or one of `names`."""
     try:
-        cookie = SimpleCookie(headers.get("cookie", ""))
+        name = (urlsplit("//" + host).hostname or "").removesuffix(".")
+        if name == "localhost" or name in names:
+            return True
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def cookie_name(scope: Scope) -> str:
+    """Return the name of the cookie that holds the session.
+
+    A browser sends a host's cookies to all of its ports. With the port in the name, two services on one machine keep a
+    session each.
+    """
+    try:
+        port = urlsplit("//" + Headers(scope=scope).get("host", "")).port
+    except ValueError:
+        port = None
+    return f"hpo_session_{port or (443 if scope['scheme'] == 'https' else 80)}"
+
+
+def session_of(scope: Scope) -> str | None:
+    """Return the session token of the request's cookie."""
+    name = cookie_name(scope)
+    try:
+        cookie = SimpleCookie(Headers(scope=scope).get("cookie", ""))
     except CookieError:
         return None
-    return cookie[COOKIE].value if COOKIE in cookie else None
+    return cookie[name].value if name in cookie else None
 
 
 def _wants_page(scope: Scope) -> bool:
     path: str = scope["path"]
-    return path == "/dashboard" or path.startswith("/dashboard/")
+    return path in ("/dashboard", workers_page.PATH) or path.startswith("/dashboard/")
 
 
 def _limited(receive: Receive) -> Receive:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated, Any, Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
@@ -17,7 +17,7 @@ from hpo.store import tokens
 from ..pages.login import login_page
 from ..problems import responses
 from ..state import ApiState, State
-from .gate import COOKIE, session_of
+from .gate import cookie_name, session_of
 from .scopes import BEARER, Admin
 from .secret import new_login_code
 
@@ -42,10 +42,12 @@ class LoginLink(BaseModel):
     responses=responses(),
     operation_id="create_login_link",
 )
-def create_link(state: State, _: Admin) -> LoginLink:
-    """Make a link to the dashboard that logs a browser in once, for reading."""
-    code = new_login_code(state.database, state.config.key, seconds=state.config.login_code_seconds)
-    return LoginLink(path=f"/login?code={code}", expires_in_seconds=state.config.login_code_seconds)
+def create_link(state: State, admin: Admin) -> LoginLink:
+    """Make a link to the dashboard that logs a browser in once, for reading, as long as your token is valid."""
+    seconds = state.config.login_code_seconds
+    with state.database.transaction() as connection:
+        code = new_login_code(connection, state.config.key, owner=admin.token, seconds=seconds)
+    return LoginLink(path=f"/login?code={code}", expires_in_seconds=seconds)
 
 
 @router.get("/login", include_in_schema=False)
@@ -53,14 +55,13 @@ def log_in_by_link(request: Request, state: State, code: str | None = None) -> R
     """Turn a one-time code into a session; without one, ask for a token."""
     if code is None:
         return login_page(status=200)
-    if refused := _too_many(request, state):
-        return refused
     try:
         with state.database.transaction() as connection:
-            tokens.redeem(connection, code, state.config.key)
-            session = _new_session(connection, state, name="dashboard link")
+            owner = tokens.redeem(connection, code, state.config.key).parent_id
+            session = _new_session(connection, state, name="dashboard link", owner=owner)
     except AuthenticationError:
-        return login_page(error="This link was used already or is too old. Log in with the token, or make a new link.")
+        error = "This link was used already or is too old. Log in with the token, or make a new link."
+        return _refused(request, state, error)
     return _welcome(request, state, session)
 
 
@@ -76,23 +77,25 @@ async def _form(request: Request) -> dict[str, str]:
 @router.post("/login", include_in_schema=False)
 def log_in_by_token(request: Request, state: State, form: Annotated[dict[str, str], Depends(_form)]) -> Response:
     """Turn a token, typed into the form, into a session."""
-    if refused := _too_many(request, state):
-        return refused
+    if _is_of_another_site(request):
+        return login_page(status=403, error="Another site sent this. Log in here.")
     try:
         with state.database.transaction() as connection:
             row = tokens.verify(connection, form.get("token", "").strip(), state.config.key, kind="api")
-            session = _new_session(connection, state, name=row.name)
+            session = _new_session(connection, state, name=row.name, owner=row.id)
     except AuthenticationError:
-        return login_page(error="That token is not known, or has expired.")
+        return _refused(request, state, "That token is not known, or has expired.")
     return _welcome(request, state, session)
 
 
 @router.post("/logout", include_in_schema=False)
 def log_out(request: Request, state: State) -> Response:
     """End the session of this browser."""
-    session = session_of(request.headers)
+    if _is_of_another_site(request):
+        return login_page(status=403, error="Another site sent this. Log out here.")
+    session = session_of(request.scope)
     answer = RedirectResponse("/login", status_code=303)
-    answer.delete_cookie(COOKIE)
+    answer.delete_cookie(cookie_name(request.scope))
     if session is not None:
         try:
             with state.database.transaction() as connection:
@@ -103,23 +106,42 @@ def log_out(request: Request, state: State) -> Response:
     return answer
 
 
-def _new_session(connection: Connection, state: ApiState, *, name: str) -> str:
-    expires = timedelta(seconds=state.config.session_seconds)
+def _new_session(connection: Connection, state: ApiState, *, name: str, owner: int | None) -> str:
     # A browser may look, whatever the token could do: what it needs of the service is the dashboard.
-    return tokens.create(connection, name=name, scopes=["read"], key=state.config.key, kind="session", expires=expires)
+    return tokens.create(
+        connection,
+        name=name,
+        scopes=["read"],
+        key=state.config.key,
+        kind="session",
+        expires=timedelta(seconds=state.config.session_seconds),
+        parent=owner,
+    )
 
 
 def _welcome(request: Request, state: ApiState, session: str) -> Response:
     answer = RedirectResponse(HOME, status_code=303)
     settings: dict[str, Any] = {"httponly": True, "samesite": "strict", "secure": request.url.scheme == "https"}
-    answer.set_cookie(COOKIE, session, max_age=int(state.config.session_seconds), path="/", **settings)
+    settings |= {"max_age": int(state.config.session_seconds), "path": "/"}
+    answer.set_cookie(cookie_name(request.scope), session, **settings)
     return answer
 
 
-def _too_many(request: Request, state: ApiState) -> Response | None:
+def _is_of_another_site(request: Request) -> bool:
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    # Browsers name no site to an address without TLS beyond this machine, but an origin; `null` is that of our own
+    # form, whose page has no referrer.
+    origin = request.headers.get("origin", "null")
+    return origin != "null" and urlsplit(origin).netloc != request.headers.get("host")
+
+
+def _refused(request: Request, state: ApiState, error: str) -> Response:
+    """Answer a wrong code or token. Only these are counted: whoever sends them cannot keep a right one from working."""
     client = request.client.host if request.client else ""
     wait = state.logins.wait_seconds(client)
     if wait <= 0:
-        return None
+        return login_page(error=error)
     retry = {"Retry-After": str(int(wait) + 1)}
     return login_page(status=429, error="Too many attempts; wait a minute and try again.", headers=retry)

@@ -27,6 +27,11 @@ class Principal:
         """Who did it, for the record of events."""
         return self.token.name
 
+    @property
+    def token_id(self) -> int:
+        """Which token it is: leases belong to the one that claimed them."""
+        return self.token.id
+
 
 def require(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
     """Make a dependency that lets only holders of `scope` through."""

@@ -8,11 +8,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import Connection
+
 from hpo.errors import AuthenticationError, SetupError
 from hpo.store import Database, tokens
+from hpo.store.tokens import Scope, TokenRow
 
 LEAST_KEY_BYTES: Final = 16
-FIRST_NAME: Final = "admin (made by hpo serve)"
+FIRST_NAMES: Final[dict[Scope, str]] = {
+    "admin": "admin (made by hpo serve)",
+    "worker": "worker (made by hpo serve)",
+    "read": "reader (made by hpo serve)",
+}
 
 
 def load_secret(home: Path) -> bytes:
@@ -36,17 +43,17 @@ def load_secret(home: Path) -> bytes:
         raise SetupError(f"the key {path} cannot be read or made ({error})") from error
 
 
-def bootstrap_admin_token(database: Database, key: bytes, token_file: Path) -> str:
-    """Return this machine's token; make one on the first start, or when the one in the file is no longer known.
+def bootstrap_token(database: Database, key: bytes, token_file: Path, *, scope: Scope = "admin") -> str:
+    """Return the token in a file; make one on the first start, or when the one in the file is no longer valid.
 
     Raises:
         SetupError: the file cannot be read or written.
     """
     try:
-        token = _known_admin(database, key, token_file)
+        token = _known(database, key, token_file, scope)
         if token is None:
             with database.transaction() as connection:
-                token = tokens.create(connection, name=FIRST_NAME, scopes=["admin"], key=key)
+                token = tokens.create(connection, name=FIRST_NAMES[scope], scopes=[scope], key=key)
             _write_over(token_file, token)
         token_file.chmod(0o600)
     except OSError as error:
@@ -54,19 +61,34 @@ def bootstrap_admin_token(database: Database, key: bytes, token_file: Path) -> s
     return token
 
 
-def create_login_link(database: Database, key: bytes, url: str, *, seconds: float = 3600.0) -> str:
-    """Make an address below `url` that logs a browser into the dashboard, once, within `seconds`."""
-    return f"{url.rstrip('/')}/login?code={new_login_code(database, key, seconds=seconds)}"
+def create_login_link(database: Database, key: bytes, url: str, *, token: str, seconds: float = 3600.0) -> str:
+    """Return an address below `url` that logs a browser into the dashboard, once, within `seconds`.
 
+    The session ends with `token`.
 
-def new_login_code(database: Database, key: bytes, *, seconds: float) -> str:
-    """Make a code for `GET /login`."""
+    Raises:
+        AuthenticationError: `token` is not valid.
+    """
     with database.transaction() as connection:
-        expires = timedelta(seconds=seconds)
-        return tokens.create(connection, name="login link", scopes=["read"], key=key, kind="login", expires=expires)
+        owner = tokens.verify(connection, token, key)
+        code = new_login_code(connection, key, owner=owner, seconds=seconds)
+    return f"{url.rstrip('/')}/login?code={code}"
 
 
-def _known_admin(database: Database, key: bytes, token_file: Path) -> str | None:
+def new_login_code(connection: Connection, key: bytes, *, owner: TokenRow, seconds: float) -> str:
+    """Make a code for `GET /login`, which is valid as long as the token `owner` is."""
+    return tokens.create(
+        connection,
+        name="login link",
+        scopes=["read"],
+        key=key,
+        kind="login",
+        expires=timedelta(seconds=seconds),
+        parent=owner.id,
+    )
+
+
+def _known(database: Database, key: bytes, token_file: Path, scope: Scope) -> str | None:
     if not token_file.exists():
         return None
     token = token_file.read_text(encoding="utf-8", errors="replace").strip()
@@ -75,7 +97,7 @@ def _known_admin(database: Database, key: bytes, token_file: Path) -> str | None
             row = tokens.verify(connection, token, key, kind="api")
     except AuthenticationError:
         return None
-    return token if "admin" in row.scopes else None
+    return token if row.scopes == {scope} else None
 
 
 def _checked(key: bytes, source: str) -> bytes:

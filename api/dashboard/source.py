@@ -9,10 +9,28 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from hpo.answer import Answer
+from hpo.answer.evidence import evidence_of_winner
 from hpo.optuna_view.storage import StudyView, visible_records
 from hpo.optuna_view.trials import Distributions, distributions, frozen_trial
-from hpo.store import Database, studies, trials
-from hpo.trial import TrialState
+from hpo.service import importance
+from hpo.store import Database, answers, studies, trials, workers
+from hpo.store.workers import WorkerRow
+from hpo.trial import StudyState, TrialState
+
+
+def best_of(found: Answer) -> str:
+    """Return what is known of the best configuration of a study, in one text."""
+    first, *others = evidence_of_winner(found).lines()
+    return ". ".join([f"Trial {found.winner.chosen}: {first}", *(f"{line[0].upper()}{line[1:]}" for line in others)])
+
+
+def _of_workers(heard: Sequence[WorkerRow], state: StudyState) -> dict[str, str]:
+    """Return what is worth knowing of the workers of a study: those in quarantine, while it is active."""
+    shut = [row for row in heard if row.quarantined_at is not None or row.host_quarantined_at is not None]
+    if state is not StudyState.ACTIVE or not shut:
+        return {}
+    return {"workers": f"{len(shut)} of {len(heard)} in quarantine; the page /workers of this server says why"}
 
 
 class DatabaseSource:
@@ -33,6 +51,10 @@ class DatabaseSource:
         """Read all studies."""
         with self._database.transaction() as connection:
             rows = studies.list_all(connection)
+            with_model = [row.id for row in rows if row.spec.optimizer.name == "ax"]
+            found = answers.read_all(connection, rows)
+            heard = workers.list_all(connection)
+            matters = {id_: known["message"] for id_ in with_model if (known := importance.last(connection, id_))}
         with self._lock:
             alive = {row.id for row in rows}
             self._finished = {id_: kept for id_, kept in self._finished.items() if id_ in alive}
@@ -42,8 +64,18 @@ class DatabaseSource:
                 id=row.id,
                 name=row.name,
                 spec=row.spec,
-                user_attrs={"state": row.state.value, "gpu_hours": round(row.gpu_seconds_spent / 3600, 4)}
-                | ({"state_reason": row.state_reason} if row.state_reason else {}),
+                # The page shows the first five: what says most comes first.
+                user_attrs={"state": row.state.value}
+                | ({"state_reason": row.state_reason} if row.state_reason else {})
+                | ({"degraded": row.degraded} if row.degraded else {})
+                | _of_workers([worker for worker in heard if worker.study in (None, row.name)], row.state)
+                | ({"best": best_of(found[row.id])} if row.id in found else {})
+                | ({"importance": matters[row.id]} if row.id in matters else {})
+                | {
+                    "gpu_hours": round(row.gpu_seconds_spent / 3600, 4),
+                    "gpu_hours_failed": round(row.gpu_seconds_failed / 3600, 4),
+                    "gpu_hours_startup": round(row.gpu_seconds_of_startup / 3600, 4),
+                },
             )
             for row in sorted(rows, key=lambda row: row.id)
         ]
@@ -72,6 +104,12 @@ class DatabaseSource:
             for study in self.studies():
                 self.frozen_trials(study)
         return self._study_of[trial_id]
+
+    def best_number(self, study: StudyView) -> int | None:
+        """Return the trial that `hpo best` shows."""
+        with self._database.transaction() as connection:
+            found = answers.best(connection, studies.get_by_id(connection, study.id))
+        return None if found is None else found.number
 
     def notes(self, study_id: int) -> Mapping[str, Any]:
         """Return the notes of a study."""

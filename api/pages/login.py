@@ -1,46 +1,36 @@
-"""The page that asks for a token: plain HTML, no script, nothing from elsewhere."""
+"""The page that asks for a token."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from html import escape
 from typing import Final
 
 from fastapi.responses import HTMLResponse
 
+from .frame import page
+
 _STYLE: Final = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 30rem; margin: 12vh auto; padding: 0 1rem; color: #1c2733; }
+:root { --text: #1c2733; --error: #a4161a; --code: #eef1f4; }
+@media (prefers-color-scheme: dark) { :root { --text: #e3e8ee; --error: #ff8a85; --code: #2a323c; } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 30rem; margin: 12vh auto; padding: 0 1rem; color: var(--text); }
 h1 { font-size: 1.4rem; }
 input { width: 100%; box-sizing: border-box; padding: .5rem; font: inherit; margin: .3rem 0 1rem; }
-button { padding: .5rem 1.2rem; font: inherit; cursor: pointer; } .error { color: #a4161a; }
-code { background: #eef1f4; padding: .1rem .3rem; border-radius: 3px; }
+button { padding: .5rem 1.2rem; font: inherit; cursor: pointer; } .error { color: var(--error); }
+code { background: var(--code); padding: .1rem .3rem; border-radius: 3px; }
 """
-_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_POLICY: Final = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-_PAGE: Final = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>video-hpo: log in</title><style>{style}</style></head>
-<body>
-<h1>Log in to the dashboard</h1>
+_BODY: Final = """<h1>Log in to the dashboard</h1>
 {error}<form method="post" action="/login">
 <label for="token">Token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" autofocus required>
 <button type="submit">Log in</button>
 </form>
-<p>On the machine that runs <code>hpo serve</code>, <code>hpo token show</code> prints the token.</p>
-</body>
-</html>
-"""
+<p>On the machine that runs <code>hpo serve</code>, <code>hpo token show</code> prints the token.</p>"""
 
 
 def login_page(*, status: int = 401, error: str | None = None, headers: dict[str, str] | None = None) -> HTMLResponse:
-    """Make the page, with a sentence about what went wrong."""
+    """Return the page, with a sentence about what went wrong."""
     message = f'<p class="error" role="alert">{escape(error)}</p>\n' if error else ""
-    extra = {"Content-Security-Policy": _POLICY, **(headers or {})}
+    extra = dict(headers or {})
     if status == 401:
         extra["WWW-Authenticate"] = 'Bearer realm="video-hpo"'
-    return HTMLResponse(_PAGE.format(style=_STYLE, error=message), status_code=status, headers=extra)
+    return page(_BODY.format(error=message), title="log in", style=_STYLE, status=status, headers=extra)

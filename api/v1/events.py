@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -13,8 +13,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import Connection, select
 
+from hpo.activity import stored_progress
 from hpo.errors import HpoError
-from hpo.store import events, studies, tables
+from hpo.protocol import Progress
+from hpo.store import events, studies, tables, tokens, trials
 
 from ..auth.scopes import BEARER, Reader
 from ..problems import responses
@@ -38,6 +40,17 @@ class Event(BaseModel):
     """Null for events of the study itself."""
     actor: str
     detail: dict[str, Any]
+    at: datetime
+
+
+class ProgressEvent(BaseModel):
+    """How far a running trial is. It is in the stream alone, without an id, and nothing to continue from."""
+
+    kind: Literal["trial.progress"] = "trial.progress"
+    trial_number: int
+    actor: str
+    """The worker."""
+    detail: Progress
     at: datetime
 
 
@@ -65,21 +78,39 @@ def list_events(
 async def stream_events(
     request: Request,
     state: State,
-    _: Reader,
+    reader: Reader,
     name: StudyName,
+    *,
     after: Position = 0,
     last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1)] = None,
 ) -> StreamingResponse:
-    """Stream events as they happen (Server-Sent Events), from `after` or the header `Last-Event-ID`."""
+    """Stream events as they happen (Server-Sent Events), from `after` or the header `Last-Event-ID`.
+
+    Between them come messages `trial.progress` without an id: how far a running trial is, when its worker has said so.
+    """
     start = after if last_event_id is None else last_event_id
     # The first read is made here, so that an unknown study is a 404 and not a broken stream.
     first = await to_thread.run_sync(_read, state, name, start, 500)
-    return StreamingResponse(_stream(request, state, name, start, first), media_type="text/event-stream")
+
+    def read(after: int) -> list[Event]:
+        return _read(state, name, after, 500, token_id=reader.token.id)
+
+    def running() -> list[ProgressEvent]:
+        return _read_progress(state, name)
+
+    return StreamingResponse(_stream(request, read, running, start, first), media_type="text/event-stream")
 
 
-async def _stream(request: Request, state: ApiState, name: str, after: int, found: list[Event]) -> AsyncIterator[str]:
+async def _stream(
+    request: Request,
+    read: Callable[[int], list[Event]],
+    running: Callable[[], list[ProgressEvent]],
+    after: int,
+    found: list[Event],
+) -> AsyncIterator[str]:
     ends = asyncio.get_running_loop().time() + STREAM_SECONDS
     yield ": connected\n\n"
+    shown: set[tuple[int, datetime]] = set()
     while True:
         for event in found:
             after = event.id
@@ -90,14 +121,31 @@ async def _stream(request: Request, state: ApiState, name: str, after: int, foun
         if asyncio.get_running_loop().time() > ends or await request.is_disconnected():
             return
         try:
-            found = await to_thread.run_sync(_read, state, name, after, 500)
+            found = await to_thread.run_sync(read, after)
+            progress = await to_thread.run_sync(running)
         except HpoError:
-            # The study is gone or Postgres away: the client asks again and the status says so.
+            # The study is gone, the token revoked or Postgres away: the client asks again and the status says so.
             return
+        for news in progress:
+            if (news.trial_number, news.at) not in shown:
+                yield f"event: {news.kind}\ndata: {news.model_dump_json()}\n\n"
+        shown = {(news.trial_number, news.at) for news in progress}
 
 
-def _read(state: ApiState, name: str, after: int, limit: int) -> list[Event]:
+def _read_progress(state: ApiState, name: str) -> list[ProgressEvent]:
     with state.database.transaction() as connection:
+        rows = trials.running(connection, studies.get(connection, name).id)
+    return [
+        ProgressEvent(trial_number=row.number, actor=row.worker, detail=progress, at=row.progress_at)
+        for row in rows
+        if (progress := stored_progress(row.progress)) is not None
+    ]
+
+
+def _read(state: ApiState, name: str, after: int, limit: int, *, token_id: int | None = None) -> list[Event]:
+    with state.database.transaction() as connection:
+        if token_id is not None:
+            tokens.check(connection, token_id)
         study = studies.get(connection, name)
         rows = events.list_since(connection, study.id, after, limit)
         numbers = _numbers(connection, {row.trial_id for row in rows if row.trial_id is not None})

@@ -32,7 +32,10 @@ class Health(BaseModel):
 
 @router.get(
     "",
-    responses={422: responses()[422], 503: {"model": Health, "description": "Postgres cannot be reached."}},
+    responses={
+        **{status: responses()[status] for status in (421, 422)},
+        503: {"model": Health, "description": "Postgres cannot be reached."},
+    },
     operation_id="get_health",
 )
 def get_health(

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import Any, Final
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Response
 
-from hpo.protocol import ClaimRequest, FinishRequest, Lease, ReleaseRequest, ReportReply, ReportRequest
+from hpo.errors import UnusableStudyError
+from hpo.protocol import (
+    QUARANTINE_HEADER,
+    STUDY_HEADER,
+    ClaimRequest,
+    FinishRequest,
+    Lease,
+    ReleaseRequest,
+    ReportReply,
+    ReportRequest,
+)
 from hpo.service.decision import decide
-from hpo.service.finishing import end_finished_studies
-from hpo.store import lifecycle
+from hpo.service.finishing import end_study_after_result, end_study_if_finished
+from hpo.service.notices import note_few_clips
+from hpo.store import lifecycle, quarantine, study_fault, trials
+from hpo.trial import RESULT_STATES
 
-from ..auth.scopes import BEARER, WorkerOnly
+from ..auth.scopes import BEARER, Principal, WorkerOnly
 from ..problems import responses
-from ..state import State
+from ..state import ApiState, State
 from .names import TrialId
 from .trials import Trial
 
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", tags=["workers"], dependencies=[Depends(BEARER)])
 
 FENCE: Final[dict[str, Any]] = {"attempt": 1, "lease_id": "0b8f6c1e-6f0c-4d59-9d0a-2f1f6f1b7b11"}
@@ -40,10 +55,18 @@ MEASUREMENT: Final[dict[str, Any]] = {
     "wall_seconds": 41.2,
     "gpu_seconds": 38.9,
 }
+QUARANTINE_SECONDS: Final = 15
+"""How long a worker in quarantine waits before it asks again."""
 NOTHING_TO_DO: Final[dict[int | str, dict[str, Any]]] = {
     204: {
         "description": "Nothing to do at the moment; ask again after `Retry-After` seconds.",
-        "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
+        "headers": {
+            "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."},
+            QUARANTINE_HEADER: {
+                "schema": {"type": "string"},
+                "description": "Why this worker gets no trial at all, percent-encoded; left out otherwise.",
+            },
+        },
     }
 }
 
@@ -60,18 +83,43 @@ def _examples(**values: Any) -> dict[str, Any]:
     operation_id="claim_trial",
     openapi_extra=_examples(gpu=CLAIM_EXAMPLE),
 )
-def claim_trial(state: State, _: WorkerOnly, request: ClaimRequest) -> Lease | Response:
+def claim_trial(state: State, who: WorkerOnly, request: ClaimRequest) -> Response:
     """Claim a trial to run. The worker chooses `lease_id`; the same id again gives the same lease."""
-    with state.database.transaction() as connection:
-        lease = lifecycle.claim(connection, request, lease_seconds=state.config.lease_seconds)
+    lease, reason = _claim(state, who, request)
+    if reason is not None:
+        headers = {"Retry-After": str(QUARANTINE_SECONDS), QUARANTINE_HEADER: quote(reason)}
+        return Response(status_code=204, headers=headers)
     if lease is None:
-        with state.database.transaction() as connection:
-            if state.fallback.suggest(connection, request.study):
-                lease = lifecycle.claim(connection, request, lease_seconds=state.config.lease_seconds)
+        lease, _ = _claim(state, who, request, with_fallback=True)
     if lease is None:
         # Jitter, so that a hundred idle workers do not come back as one.
         return Response(status_code=204, headers={"Retry-After": str(random.choice((1, 1, 2)))})  # noqa: S311 - no secret
-    return lease
+    # Written here, so that workers of earlier releases do not get fields that they would refuse.
+    headers = {STUDY_HEADER: str(lease.study_uuid)}
+    return Response(lease.to_json(), media_type="application/json", headers=headers)
+
+
+def _claim(
+    state: ApiState, who: Principal, request: ClaimRequest, *, with_fallback: bool = False
+) -> tuple[Lease | None, str | None]:
+    """Return a lease, or why this worker gets none at all. A study whose trials cannot be handed out is paused.
+
+    `with_fallback` adds a trial first where a study has been without an optimizer for long enough.
+    """
+    seconds, lease, reason = state.config.lease_seconds, None, None
+    while True:
+        try:
+            with state.database.transaction() as connection:
+                if not with_fallback or state.fallback.suggest(connection, request.study):
+                    lease = lifecycle.claim(connection, request, lease_seconds=seconds, token=who.token_id)
+                if lease is None and not with_fallback:
+                    reason = quarantine.reason(connection, request.worker.name)
+        except UnusableStudyError as error:
+            log.exception("a study is paused")
+            with state.database.transaction() as connection:
+                study_fault.pause_unusable(connection, error.study_id, str(error))
+        else:
+            return lease, reason
 
 
 @router.post(
@@ -82,10 +130,11 @@ def claim_trial(state: State, _: WorkerOnly, request: ClaimRequest) -> Lease | R
         epoch={**FENCE, "measurements": [MEASUREMENT], "checkpoint": "/data/checkpoints/17/last.pt"}, heartbeat=FENCE
     ),
 )
-def report_trial(state: State, _: WorkerOnly, trial_id: TrialId, request: ReportRequest) -> ReportReply:
+def report_trial(state: State, who: WorkerOnly, trial_id: TrialId, request: ReportRequest) -> ReportReply:
     """Keep the lease, store what was measured (if anything) and learn what to do next, in one call."""
     with state.database.transaction() as connection:
-        reported = lifecycle.report(connection, trial_id, request)
+        reported = lifecycle.report(connection, trial_id, request, token=who.token_id)
+        note_few_clips(connection, reported.study_id, request.measurements)
     last_step = max((measurement.step for measurement in request.measurements), default=None)
     return ReportReply(decision=decide(state.database, reported, trial_id, last_step=last_step))
 
@@ -99,13 +148,14 @@ def report_trial(state: State, _: WorkerOnly, trial_id: TrialId, request: Report
         failed={**FENCE, "outcome": "failed", "failure_kind": "oom", "failure_message": "CUDA out of memory"},
     ),
 )
-def finish_trial(state: State, _: WorkerOnly, trial_id: TrialId, request: FinishRequest) -> Trial:
+def finish_trial(state: State, who: WorkerOnly, trial_id: TrialId, request: FinishRequest) -> Trial:
     """End a trial with its result or its failure."""
     with state.database.transaction() as connection:
-        record = lifecycle.finish(connection, trial_id, request)
-    with state.database.transaction() as connection:
-        # Whoever waits for the study sees its end now, not at the next round of upkeep.
-        end_finished_studies(connection)
+        record = lifecycle.finish(connection, trial_id, request, token=who.token_id)
+        study_id = trials.study_of(connection, trial_id)
+    # Whoever waits for the study sees its end now, not at the next round of upkeep.
+    after = end_study_after_result if record.state in RESULT_STATES else end_study_if_finished
+    after(state.database, study_id)
     return Trial.of(record)
 
 
@@ -114,13 +164,15 @@ def finish_trial(state: State, _: WorkerOnly, trial_id: TrialId, request: Finish
     status_code=204,
     responses=responses(404, 409),
     operation_id="release_trial",
-    openapi_extra=_examples(drained={**FENCE, "reason": "drained"}),
+    openapi_extra=_examples(
+        drained={**FENCE, "reason": "drained"},
+        faulty={**FENCE, "reason": "crashed", "fault": "storage", "message": "the disk of the cache is full"},
+    ),
 )
-def release_trial(state: State, _: WorkerOnly, trial_id: TrialId, request: ReleaseRequest) -> None:
+def release_trial(state: State, who: WorkerOnly, trial_id: TrialId, request: ReleaseRequest) -> None:
     """Give a trial back unfinished; it continues from its checkpoint, here or elsewhere."""
     with state.database.transaction() as connection:
-        lifecycle.release(connection, trial_id, request)
-    if request.reason == "paused":
-        with state.database.transaction() as connection:
-            # The rung that this trial has filled may promote another, and the last pause may end the study.
-            end_finished_studies(connection)
+        lifecycle.release(connection, trial_id, request, token=who.token_id)
+        study_id = trials.study_of(connection, trial_id)
+    # The rung that this trial has filled may promote another, and the last trial given back may end the study.
+    end_study_if_finished(state.database, study_id)

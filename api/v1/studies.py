@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, StrictBool
 from sqlalchemy import Connection
 
-from hpo.results.outcome import final_metrics
+from hpo.answer.evidence import evidence_of_winner
+from hpo.errors import SpecError
+from hpo.optimizer.importance import Trend
+from hpo.protocol import RemovedFiles
+from hpo.results.evidence import Evidence
+from hpo.service import importance, notices
+from hpo.service.finishing import end_finished_studies
 from hpo.spec import StudySpec
-from hpo.store import earlier, studies, trials
+from hpo.spec.configurations import count_configurations
+from hpo.spec.finalists import FinalistsConfig
+from hpo.spec.paths import relative_paths
+from hpo.store import answers, earlier, finalists, studies
 from hpo.store.studies import StudyRow
-from hpo.trial import StudyState, TrialState
+from hpo.trial import ParamValue, StudyState, TrialState
 
 from ..auth.scopes import BEARER, Admin, Reader
 from ..problems import responses
@@ -21,15 +31,54 @@ from ..state import State
 from .names import StudyName
 from .spec_body import Spec, openapi_body
 
+_COUNTING_SECONDS: Final = 5.0
+"""A study is created without the number of its validation clips if the data set is not read by then."""
+
 router = APIRouter(prefix="/v1/studies", tags=["studies"], dependencies=[Depends(BEARER)])
 
 
 class BestValue(BaseModel):
-    """The best value of the first objective so far, and the trial that has it."""
+    """What the best configuration so far has shown of the first objective, and the trial that stands for it."""
 
     number: int
     metric: str
     value: float
+    """Mean of the last values that its trials reported."""
+    evidence: Evidence
+
+
+class GpuHours(BaseModel):
+    """What the GPU hours of a study went into; the three add up to the hours spent."""
+
+    trained: float
+    """Finished epochs, evaluation included, of trials that have not failed."""
+    failed: float
+    """Everything that trials took which failed."""
+    startup: float
+    """The rest: start-up, and epochs that were interrupted."""
+
+
+class ImportanceRow(BaseModel):
+    """How much one parameter matters for one objective."""
+
+    parameter: str
+    share: float
+    """Total-order Sobol index, as a share of the sum over all parameters."""
+    trend: Trend | None
+    """How the objective changes with a number; null for categories, and where the model sees no difference."""
+    at: ParamValue | None
+    """Where it is highest or lowest, if the trend says so."""
+
+
+class ImportanceSummary(BaseModel):
+    """What matters in a study, by the models of the optimizer."""
+
+    outcomes: int
+    """How many trials had an outcome when it was computed."""
+    message: str
+    """What matters most, as a sentence."""
+    importances: dict[str, list[ImportanceRow]]
+    """By objective, the most important parameter first."""
 
 
 class StudySummary(BaseModel):
@@ -38,16 +87,48 @@ class StudySummary(BaseModel):
     name: str
     state: StudyState
     state_reason: str | None
+    degraded: str | None
+    """What the study lacks at the moment, such as an optimizer, as a sentence; null if nothing."""
     created_at: datetime
     finished_at: datetime | None
     gpu_hours_spent: float
+    """Hours for which devices were in use: of every attempt of every trial, from its claim to its end."""
+    gpu_hours_by_kind: GpuHours
     gpu_hours_saved: float
     """GPU hours of the epochs that early stopping has spared, at what the epochs of each trial have cost."""
     trial_counts: dict[TrialState, int]
     """How many trials are in each state; states without any are left out."""
     guesses_waiting: int
     """Configurations that people asked for and that have not become trials yet."""
+    finalists: FinalistsConfig | None
+    """How the best configurations are trained again after the search; null if they are not."""
+    search_ended_at: datetime | None
+    """When that began; from then on nothing new is searched."""
+    replicates: int
+    """How many trials train the configuration of an earlier one again."""
     best: BestValue | None
+
+
+class DeletedStudy(BaseModel):
+    """A study that was deleted, and what became of its files."""
+
+    name: str
+    uuid: UUID
+    """Names the folder of its checkpoints, on every machine."""
+    hosts: list[str]
+    """The machines on which its trials ran."""
+    files_removed: int
+    """From the folder of checkpoints that this service reaches."""
+    bytes_removed: int
+    left: list[str]
+    """A sentence for each file or folder that could not be removed."""
+
+
+class FinalistsRequest(FinalistsConfig):
+    """Which finalists are wanted."""
+
+    end_search: StrictBool = False
+    """Begin now: what searches and still runs ends with what it has measured, nothing new is searched."""
 
 
 class StudyDetail(StudySummary):
@@ -57,8 +138,16 @@ class StudyDetail(StudySummary):
     revision: int
     """Always 1, since the spec of a study does not change."""
     spec: StudySpec
+    configurations: int | None
+    """How many configurations the space has; null where it has continuous parameters, or too many to count."""
+    importance: ImportanceSummary | None
+    """What matters most; null before the optimizer `ax` has computed it."""
     earlier_trials: dict[str, int]
     """How many trials were taken over from each study that this one starts from."""
+    missing_data: str | None = None
+    """That the data set of a study that was just created may be missing, as a sentence."""
+    few_clips: str | None
+    """What the validation clips cannot show, as a sentence; null where they are enough, or not known yet."""
 
 
 @router.post(
@@ -69,14 +158,22 @@ class StudyDetail(StudySummary):
     openapi_extra=openapi_body(),
 )
 def create_study(state: State, who: Admin, body: Spec, response: Response) -> StudyDetail:
-    """Create a study from its spec, sent as JSON or YAML. A spec with an error stores nothing."""
-    spec = body.parse(state.fragments)
+    """Create a study from its spec, sent as JSON or YAML. A spec with an error stores nothing.
+
+    The reply shows the spec as it is stored, with the settings that are recommended where it names none.
+    """
+    spec = body.parse(state.fragments).of_new_study()
+    if issues := relative_paths(spec):
+        raise SpecError(issues)
     if state.check_spec is not None:
         spec = state.check_spec(spec)
+    found = notices.seen(spec, state.count_clips, seconds=_COUNTING_SECONDS)
     with state.database.transaction() as connection:
         study = studies.create(connection, spec, actor=who.name)
+        notices.note_clips(connection, study.id, spec, found.clips)
         response.headers["Location"] = f"/v1/studies/{study.name}"
-        return _detail(connection, study)
+        missing = notices.missing_data(connection, spec, found)
+        return _detail(connection, study).model_copy(update={"missing_data": missing})
 
 
 @router.get("", responses=responses(), operation_id="list_studies")
@@ -111,11 +208,40 @@ def stop_study(state: State, who: Admin, name: StudyName) -> StudyDetail:
     return _move(state, name, StudyState.STOPPED, actor=who.name)
 
 
-@router.delete("/{name}", status_code=204, responses=responses(404, 409), operation_id="delete_study")
-def delete_study(state: State, who: Admin, name: StudyName) -> None:
-    """Delete a study with its trials and curves. Checkpoint files stay where they are."""
+@router.post("/{name}/finalists", responses=responses(404, 409), operation_id="train_finalists")
+def train_finalists(state: State, who: Admin, name: StudyName, request: FinalistsRequest) -> StudyDetail:
+    """Have the best configurations trained again with fresh seeds, until one of them is clear.
+
+    It happens when the search of the study ends, and at once with `end_search`. A study that has ended becomes active
+    again for it.
+    """
+    wanted = FinalistsConfig(**request.model_dump(exclude={"end_search"}))
     with state.database.transaction() as connection:
-        studies.delete(connection, name, actor=who.name)
+        finalists.ask_for(connection, name, wanted, end_search=request.end_search, actor=who.name)
+    end_finished_studies(state.database)
+    with state.database.transaction() as connection:
+        return _detail(connection, studies.get(connection, name))
+
+
+@router.delete("/{name}", responses=responses(404, 409), operation_id="delete_study")
+def delete_study(state: State, who: Admin, name: StudyName) -> DeletedStudy:
+    """Delete a study with its trials, their curves and the checkpoint files that this machine reaches.
+
+    Files on other machines go when a worker starts there, or with `hpo gc` there.
+    """
+    with state.database.transaction() as connection:
+        gone = studies.delete(connection, name, actor=who.name)
+    # After the commit: a study that could not be deleted keeps its files.
+    removed = RemovedFiles() if state.remove_files is None else state.remove_files(gone.uuid)
+    earlier = [f"{folder} stays: a release up to 0.2.0 wrote it; remove it by hand" for folder in gone.earlier_folders]
+    return DeletedStudy(
+        name=name,
+        uuid=gone.uuid,
+        hosts=list(gone.hosts),
+        files_removed=removed.files,
+        bytes_removed=removed.bytes,
+        left=[*removed.left, *earlier],
+    )
 
 
 def _move(state: State, name: str, target: StudyState, *, actor: str) -> StudyDetail:
@@ -129,8 +255,16 @@ def _detail(connection: Connection, study: StudyRow) -> StudyDetail:
         id=study.id,
         revision=1,
         spec=study.spec,
+        configurations=count_configurations(study.spec),
+        importance=_importance(connection, study),
         earlier_trials=earlier.counts(connection, study.id, study.spec),
+        few_clips=notices.few_clips_of(connection, study.id),
     )
+
+
+def _importance(connection: Connection, study: StudyRow) -> ImportanceSummary | None:
+    found = importance.last(connection, study.id)
+    return None if found is None else ImportanceSummary.model_validate(found)
 
 
 def _fields(connection: Connection, study: StudyRow) -> dict[str, Any]:
@@ -138,19 +272,28 @@ def _fields(connection: Connection, study: StudyRow) -> dict[str, Any]:
         "name": study.name,
         "state": study.state,
         "state_reason": study.state_reason,
+        "degraded": study.degraded,
         "created_at": study.created_at,
         "finished_at": study.finished_at,
         "gpu_hours_spent": study.gpu_seconds_spent / 3600,
+        "gpu_hours_by_kind": GpuHours(
+            trained=study.gpu_seconds_trained / 3600,
+            failed=study.gpu_seconds_failed / 3600,
+            startup=study.gpu_seconds_of_startup / 3600,
+        ),
         "gpu_hours_saved": study.gpu_seconds_saved / 3600,
         "trial_counts": study.counts,
         "guesses_waiting": len(study.waiting_guesses),
+        "finalists": study.finalists,
+        "search_ended_at": study.search_ended_at,
+        "replicates": study.replicates,
         "best": _best(connection, study),
     }
 
 
 def _best(connection: Connection, study: StudyRow) -> BestValue | None:
-    record = trials.best(connection, study)
-    if record is None:
+    found = answers.read(connection, study)
+    if found is None:
         return None
-    metric = study.spec.objectives[0].metric
-    return BestValue(number=record.number, metric=metric, value=final_metrics(record)[metric])
+    value, evidence = found.winner.first.observed, evidence_of_winner(found)
+    return BestValue(number=found.winner.chosen, metric=found.metric, value=value, evidence=evidence)

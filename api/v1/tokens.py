@@ -47,6 +47,8 @@ class Token(BaseModel):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None
+    """Up to a minute too early; null before the first use."""
 
 
 @router.post("", status_code=201, responses=responses(), operation_id="create_token")
@@ -65,9 +67,9 @@ def list_tokens(state: State, _: Admin) -> list[Token]:
         return [_token(row) for row in tokens.list_all(connection, kind="api")]
 
 
-@router.delete("/{token_id}", responses=responses(404), operation_id="revoke_token")
+@router.delete("/{token_id}", responses=responses(404, 409), operation_id="revoke_token")
 def revoke_token(state: State, _: Admin, token_id: Annotated[int, Path(ge=0, le=2**63 - 1)]) -> Token:
-    """Make a token invalid from now on."""
+    """Make a token invalid from now on, and end the sessions and streams of those who used it."""
     with state.database.transaction() as connection:
         return _token(tokens.revoke(connection, token_id))
 
@@ -80,4 +82,5 @@ def _token(row: tokens.TokenRow) -> Token:
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
     )

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
-from hpo.protocol import Message
+from hpo.activity import stored_progress
+from hpo.protocol import LoadedWeights, Message, Progress
 from hpo.spec import flatten
-from hpo.store import lifecycle, studies, trials
+from hpo.store import finalists, lifecycle, studies, trials, waiting
 from hpo.trial import FailureKind, ParamValue, TrialRecord, TrialState
 
 from ..auth.scopes import BEARER, Admin, Reader
@@ -44,13 +45,21 @@ class Trial(BaseModel):
     failure_message: str | None
     generator: str | None
     """What proposed the configuration."""
+    replicate_of: int | None
+    """The first trial of its configuration, where it trains that again with another seed."""
     predicted_mean: float | None
     predicted_sd: float | None
     predicted_feasibility: float | None
     """How probably the constraints hold; null without constraints, or without a model."""
     worker: str | None
+    lost_on: tuple[str, ...]
+    """The worker of each attempt that crashed or of which nothing was heard any more."""
     gpu_seconds: float
+    """Device time of the epochs that were measured."""
     peak_memory_bytes: int | None
+    progress: Progress | None
+    """How far a running trial is, as its worker last said at `progress_at`; null before it does."""
+    progress_at: datetime | None
     created_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
@@ -65,12 +74,17 @@ class TrialDetail(Trial):
     """A trial with its learning curve: epochs done, from 1, to the metrics reported there."""
 
     curve: dict[int, dict[str, float]]
+    weights: list[LoadedWeights]
+    """What its training started from; empty for one from scratch."""
+    waits_for: str | None
+    """What memory it waits for, as a sentence; null where it does not."""
 
     @classmethod
-    def of(cls, record: TrialRecord) -> Self:
+    def of(cls, record: TrialRecord, waits_for: str | None = None) -> Self:
         """Take over what the store knows."""
         curve = {step: dict(metrics) for step, metrics in sorted(record.curve.items())}
-        return cls.model_validate({**_fields(record), "curve": curve})
+        more = {"curve": curve, "weights": record.weights, "waits_for": waits_for}
+        return cls.model_validate({**_fields(record), **more})
 
 
 class TrialPage(BaseModel):
@@ -124,7 +138,7 @@ class Curves(BaseModel):
     curves: list[Curve]
 
 
-@router.get("/studies/{name}/trials", responses=responses(404), operation_id="list_trials")
+@router.get("/studies/{name}/trials", response_model=TrialPage, responses=responses(404), operation_id="list_trials")
 def list_trials(
     state: State,
     _: Reader,
@@ -132,21 +146,21 @@ def list_trials(
     only: Annotated[list[TrialState] | None, Query(alias="state", description="Only trials in these states.")] = None,
     after: Annotated[int, Query(ge=-1, le=2**31, description="Only trials with a greater number.")] = -1,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
-) -> TrialPage:
+) -> Response:
     """List the trials of a study by number, without their curves."""
     with state.database.transaction() as connection:
-        records = trials.records(connection, studies.get(connection, name).id)
-    wanted = [r for r in records if r.number > after and (not only or r.state in only)]
-    page = wanted[:limit]
-    more = len(wanted) > limit
-    return TrialPage(trials=[Trial.of(record) for record in page], next_after=page[-1].number if more else None)
+        study_id = studies.id_of(connection, name)
+        found = trials.page(connection, study_id, after=after, states=only, limit=limit + 1)
+    page = [Trial.of(record) for record in found[:limit]]
+    return _written(TrialPage(trials=page, next_after=page[-1].number if len(found) > limit else None))
 
 
 @router.get("/studies/{name}/trials/{number}", responses=responses(404), operation_id="get_trial_of_study")
 def get_trial_of_study(state: State, _: Reader, name: StudyName, number: TrialNumber) -> TrialDetail:
     """Show one trial with its curve."""
     with state.database.transaction() as connection:
-        return TrialDetail.of(trials.get(connection, studies.get(connection, name).id, number))
+        record = trials.get(connection, studies.get(connection, name).id, number)
+        return TrialDetail.of(record, waiting.reason(connection, record.id))
 
 
 @router.post(
@@ -160,6 +174,18 @@ def enqueue_trials(state: State, who: Admin, name: StudyName, request: EnqueueRe
     with state.database.transaction() as connection:
         added = studies.enqueue(connection, name, request.guesses, actor=who.name)
         return Enqueued(added=added, waiting=len(studies.get(connection, name).waiting_guesses))
+
+
+@router.post(
+    "/studies/{name}/trials/{number}/replicate",
+    status_code=201,
+    responses=responses(404, 409),
+    operation_id="replicate_trial",
+)
+def replicate_trial(state: State, who: Admin, name: StudyName, number: TrialNumber) -> Trial:
+    """Have the configuration of a trial trained again with another seed, as a trial of its own; each call adds one."""
+    with state.database.transaction() as connection:
+        return Trial.of(finalists.train_again(connection, name, number, actor=who.name))
 
 
 @router.post(
@@ -180,28 +206,37 @@ def cancel_trial(state: State, who: Admin, name: StudyName, number: TrialNumber)
 def get_trial(state: State, _: Reader, trial_id: TrialId) -> TrialDetail:
     """Show one trial by its id."""
     with state.database.transaction() as connection:
-        return TrialDetail.of(trials.record(connection, trial_id))
+        return TrialDetail.of(trials.record(connection, trial_id), waiting.reason(connection, trial_id))
 
 
-@router.get("/studies/{name}/curves", responses=responses(404), operation_id="list_curves")
+@router.get("/studies/{name}/curves", response_model=Curves, responses=responses(404), operation_id="list_curves")
 def list_curves(
     state: State,
     _: Reader,
     name: StudyName,
     metric: Annotated[str | None, Query(description="The first objective, if none is given.", max_length=100)] = None,
-) -> Curves:
-    """Return one metric of every trial over the epochs."""
+    points: Annotated[
+        int | None, Query(ge=2, le=100_000, description="About how many epochs of each trial to return.")
+    ] = None,
+) -> Response:
+    """Return one metric of every trial over the epochs, of all epochs or of some that are evenly spread."""
     with state.database.transaction() as connection:
-        study = studies.get(connection, name)
-        records = trials.records(connection, study.id)
-    chosen = metric or study.spec.objectives[0].metric
-    curves = []
-    for record in records:
-        points = [(step, metrics[chosen]) for step, metrics in sorted(record.curve.items()) if chosen in metrics]
-        if points:
-            steps, values = zip(*points, strict=True)
-            curves.append(Curve(number=record.number, state=record.state, steps=list(steps), values=list(values)))
-    return Curves(metric=chosen, curves=curves)
+        study_id = studies.id_of(connection, name)
+        spec = studies.outline_of(connection, study_id).spec
+        chosen = metric or spec.objectives[0].metric
+        every = 1 if points is None else -(-spec.task.epochs // points)
+        found = trials.metric_curves(connection, study_id, chosen, every=every)
+    return _written(Curves(metric=chosen, curves=[_curve(curve) for curve in found]))
+
+
+def _curve(found: trials.MetricCurve) -> Curve:
+    # Without checking each of a hundred thousand numbers that the store keeps as numbers.
+    return Curve.model_construct(number=found.number, state=found.state, steps=found.steps, values=found.values)
+
+
+def _written(body: BaseModel) -> Response:
+    """Return a body that is long: what was checked when it was made is not checked again when it is written."""
+    return Response(body.model_dump_json(), media_type="application/json")
 
 
 def _fields(record: TrialRecord) -> Mapping[str, Any]:
@@ -209,6 +244,7 @@ def _fields(record: TrialRecord) -> Mapping[str, Any]:
     return {
         **{name: getattr(record, name) for name in Trial.model_fields if name != "last_metrics"},
         "params": dict(record.params),
+        "progress": stored_progress(record.progress),
         "metrics": None if record.metrics is None else dict(record.metrics),
         "last_metrics": None if last is None else dict(record.curve[last]),
     }

@@ -1,4 +1,4 @@
-"""Command line: `python -m benchmarks.optimizer run|report|pack|reference|quick|list`."""
+"""Command line: `python -m benchmarks.optimizer run|report|pack|reference|quick|answer|list`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from .answer import add_options as add_answer_options
+from .answer import compare
 from .methods import METHODS
 from .plan import METHODS_OF, Selection
 from .problems import NAMES, SHARED_DATA, TABLES_FOLDER, ProblemMissing, load_problem
@@ -40,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _references(asked)
         case "quick":
             quick(asked)
+        case "answer":
+            compare(asked)
         case "list":
             for protocol, problems in PROBLEMS_OF.items():
                 print(f"{protocol}: {', '.join(problems)}\n    by {', '.join(METHODS_OF.get(protocol, METHODS))}")
@@ -90,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     fast = commands.add_parser("quick", help="do a few runs of the simulated service and print a summary")
     fast.add_argument("--seeds", type=_seeds, default=range(10), help="such as 0-19 or 0,3,5")
     add_options(fast)
+    answers = commands.add_parser("answer", help="compare choices of the best trial, and what is told of them")
+    answers.add_argument("--seeds", type=_seeds, default=range(20), help="such as 0-19 or 0,3,5")
+    add_answer_options(answers)
     commands.add_parser("list", help="list protocols, problems and methods")
     for command in (runs, report, pack):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the rows")
@@ -98,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (runs, reference):
         command.add_argument("--problems", nargs="*", default=[], choices=NAMES, metavar="PROBLEM")
         command.add_argument("--yahpo", type=Path, default=SHARED_DATA, help="folder of the YAHPO surrogates")
-    for command in (runs, reference, fast):
+    for command in (runs, reference, fast, answers):
         command.add_argument("--tables", type=Path, default=TABLES_FOLDER, help="folder of the tables of trainings")
     return parser
 

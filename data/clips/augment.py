@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..seeding import Draws
-from ..specs import AugmentSpec
+from ..specs import AugmentSpec, Interpolation
 from ..stores.protocol import Box
 from .crops import training_box
 
@@ -28,6 +28,7 @@ OPERATIONS = (
 )
 """RandAugment's list (Cubuk et al., CVPR Workshops 2020, section 3), in torchvision's order."""
 
+STRONGEST = 10
 _AMOUNT_AT_STRENGTH_10 = {
     "shear_x": 0.3,
     "shear_y": 0.3,
@@ -64,6 +65,8 @@ class Change:
     """In pixels of the prepared frames."""
     flip: bool = False
     operations: tuple[Operation, ...] = ()
+    interpolation: Interpolation = "bilinear"
+    """Of operations that move pixels."""
     brightness: float = 1.0
     contrast: float = 1.0
     saturation: float = 1.0
@@ -87,7 +90,8 @@ def training_change(height: int, width: int, *, size: int, augment: AugmentSpec,
         contrast=_factor(augment.jitter, draws),
         saturation=_factor(augment.saturation, draws),
         hue=draws.uniform(-augment.hue, augment.hue) if augment.hue else 0.0,
-        operations=tuple(_operation(augment.randaugment_m, draws) for _ in range(augment.randaugment_n)),
+        operations=tuple(_operation(augment, draws) for _ in range(augment.randaugment_n)),
+        interpolation=augment.randaugment_interpolation,
         erase=_erased(size, draws) if augment.erase and draws.random() < augment.erase else None,
     )
 
@@ -96,9 +100,12 @@ def _factor(range_: float, draws: Draws) -> float:
     return 1 + draws.uniform(-range_, range_) if range_ else 1.0
 
 
-def _operation(magnitude: float, draws: Draws) -> Operation:
+def _operation(augment: AugmentSpec, draws: Draws) -> Operation:
     name = OPERATIONS[draws.integer(len(OPERATIONS))]
-    share = magnitude / 10
+    strength = augment.randaugment_m
+    if augment.randaugment_noise:
+        strength = min(max(draws.normal(strength, augment.randaugment_noise), 0.0), STRONGEST)
+    share = strength / STRONGEST
     if name == "posterize":
         return Operation(name=name, amount=8 - round(4 * share))
     if name == "solarize":

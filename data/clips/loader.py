@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -57,6 +58,29 @@ class ClipBatch:
         """The targets of cross-entropy: the labels, or the class probabilities of mixed clips."""
         return self.labels if self.mixed is None else self.mixed
 
+    def parts(self, most: int) -> Iterator[ClipBatch]:
+        """Yield the batch in as few parts of `most` videos or fewer as there can be; their sizes differ by one at most.
+
+        So no part is of a single video unless all are, on which batch norm would train badly.
+        """
+        videos = len(self.ids)
+        count = math.ceil(videos / most)
+        if count == 1:
+            yield self
+            return
+        ends = [videos * number // count for number in range(count + 1)]
+        for start, end in pairwise(ends):
+            of_clips = slice(start * self.views, end * self.views)
+            yield ClipBatch(
+                clips=self.clips[of_clips]
+                if isinstance(self.clips, Tensor)
+                else (self.clips[0][of_clips], self.clips[1][of_clips]),
+                labels=self.labels[start:end],
+                ids=self.ids[start:end],
+                views=self.views,
+                mixed=None if self.mixed is None else self.mixed[start:end],
+            )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class HostBatch:
@@ -81,6 +105,7 @@ class ClipLoader:
         device: torch.device | str = "cpu",
         drop_last: bool = False,
         drop_single: bool = False,
+        most_batches: int | None = None,
         prefetch: int | None = None,
         readers: int | None = None,
     ) -> None:
@@ -91,6 +116,7 @@ class ClipLoader:
             num_classes: length of mixed labels; by default as many as `clips` show.
             drop_last: leave out a last batch that is not full.
             drop_single: leave it out if it has one video only, on which batch norm cannot train.
+            most_batches: end every epoch after this many batches.
             prefetch: batches read ahead by threads; 0 reads when asked. Default: 2 on a GPU, else 0.
             readers: threads that read ahead, one batch each; more than `prefetch` threads do not help.
                 Default: as many as there are processors, up to 4.
@@ -98,7 +124,12 @@ class ClipLoader:
         Raises:
             InvalidSpecError: the clips need a stream that was not prepared, or a number is out of range.
         """
-        for name, value, least in (("batch_size", batch_size, 1), ("prefetch", prefetch, 0), ("readers", readers, 1)):
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("most_batches", most_batches, 1),
+            ("prefetch", prefetch, 0),
+            ("readers", readers, 1),
+        ):
             if value is not None and value < least:
                 raise InvalidSpecError(f"{name} is {value}; it must be at least {least}")
         missing = [stream for stream in rows.clip.inputs if stream not in stores]
@@ -116,10 +147,11 @@ class ClipLoader:
         self._readers = min(readers, self._prefetch)
         self._read_memory = [BatchMemory() for _ in self._stores]
         self._clip_memory = [BatchMemory() for _ in self._stores]
-        self._length = self._count_batches(drop_last=drop_last, drop_single=drop_single)
+        whole = self._count_batches(drop_last=drop_last, drop_single=drop_single)
+        self._length = min(whole, most_batches or whole)
 
     def _count_batches(self, *, drop_last: bool, drop_single: bool) -> int:
-        full, rest = divmod(len(self._clips), self._videos_per_batch)
+        full, rest = divmod(len(self._clips) * self._rows.repeats, self._videos_per_batch)
         dropped = drop_last or (drop_single and rest == 1)
         # A set smaller than one batch is trained on all the same.
         return full if rest == 0 or (dropped and full > 0) else full + 1
@@ -127,6 +159,11 @@ class ClipLoader:
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
         return self._length
+
+    @property
+    def batch_size(self) -> int:
+        """Videos of a full batch."""
+        return self._videos_per_batch
 
     @property
     def num_clips(self) -> int:
@@ -145,20 +182,24 @@ class ClipLoader:
         jobs = self._jobs(epoch, start_batch)
         read = _ahead(lambda job: self._read(job, epoch), jobs, self._prefetch, self._readers)
         for number, (job, host) in enumerate(zip(jobs, read, strict=True), start=start_batch):
-            yield self._batch([self._clips[i] for i in job], host, epoch, number)
+            yield self._batch([self._clips[i] for i, _ in job], host, epoch, number)
 
     def host_batches(self, epoch: int, start_batch: int = 0) -> Iterator[HostBatch]:
         """Yield what is read for the batches of an epoch, before the device sees it; for benchmarks."""
         jobs = self._jobs(epoch, start_batch)
         yield from _ahead(lambda job: self._read(job, epoch), jobs, self._prefetch, self._readers)
 
-    def _jobs(self, epoch: int, start_batch: int) -> list[Sequence[int]]:
-        order = self._rows.order(len(self._clips), epoch)
+    def _jobs(self, epoch: int, start_batch: int) -> list[Sequence[tuple[int, int]]]:
+        """Return the number of each video of each batch, and for which time the epoch sees it."""
+        videos = self._rows.order(len(self._clips), epoch)
+        order = [(video, place % self._rows.repeats) for place, video in enumerate(videos)]
         size = self._videos_per_batch
         return [order[n * size : (n + 1) * size] for n in range(start_batch, self._length)]
 
-    def _read(self, job: Sequence[int], epoch: int) -> HostBatch:
-        rows = tuple(row for i in job for row in self._rows.rows(self._clips[i].id, self._stores, epoch))
+    def _read(self, job: Sequence[tuple[int, int]], epoch: int) -> HostBatch:
+        rows = tuple(
+            row for i, repeat in job for row in self._rows.rows(self._clips[i].id, self._stores, epoch, repeat=repeat)
+        )
         frames = tuple(self._read_input(rows, number, store) for number, store in enumerate(self._stores.values()))
         return HostBatch(rows=rows, frames=frames)
 

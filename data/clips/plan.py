@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import Indices
-from ..errors import CacheError, InvalidSpecError
+from ..errors import CacheError, FlowError, InvalidSpecError
 from ..seeding import Draws, generator
 from ..specs import AugmentSpec, ClipSpec, Stream
 from ..stores.protocol import FrameStore
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRows:
-    """Every video once in random order, one random clip of each."""
+    """Every video in random order, `augment.repeats` random clips of each."""
 
     clip: ClipSpec
     augment: AugmentSpec
@@ -54,17 +54,22 @@ class TrainingRows:
 
     @property
     def views(self) -> int:
-        """Rows of a video."""
+        """Rows of a video each time that it is seen."""
         return 1
 
-    def order(self, n_videos: int, epoch: int) -> Sequence[int]:
-        """Return the numbers of the videos in the order of an epoch."""
-        return [int(i) for i in generator("order", self.seed, epoch).permutation(n_videos)]
+    @property
+    def repeats(self) -> int:
+        """How often a video is seen in an epoch."""
+        return self.augment.repeats
 
-    def rows(self, id_: str, stores: Stores, epoch: int) -> list[Row]:
-        """Return the rows of one video."""
+    def order(self, n_videos: int, epoch: int) -> Sequence[int]:
+        """Return the numbers of the videos in the order of an epoch; each is repeated at once."""
+        return [int(i) for i in generator("order", self.seed, epoch).permutation(n_videos).repeat(self.repeats)]
+
+    def rows(self, id_: str, stores: Stores, epoch: int, *, repeat: int = 0) -> list[Row]:
+        """Return the rows of one video, seen for the time `repeat` (from 0) in an epoch."""
         shape = clip_shape(id_, stores, self.clip)
-        draws = Draws("clip", self.seed, epoch, id_)
+        draws = Draws("clip", self.seed, epoch, id_, *([repeat] if repeat else []))
         indices = training_indices(shape[0], self.clip, draws)
         change = training_change(*shape[1:], size=self.clip.size, augment=self.augment, draws=draws)
         return [Row(id=id_, readings=_readings(id_, stores, self.clip, indices), change=change)]
@@ -93,11 +98,16 @@ class EvaluationRows:
         """Rows of a video: the crops of its first clip, of its second, and so on."""
         return self.clips * self.crops
 
+    @property
+    def repeats(self) -> int:
+        """How often a video is seen in an epoch."""
+        return 1
+
     def order(self, n_videos: int, epoch: int) -> Sequence[int]:
         """Return the numbers of the videos as they are, whatever the epoch."""
         return range(n_videos)
 
-    def rows(self, id_: str, stores: Stores, epoch: int) -> list[Row]:
+    def rows(self, id_: str, stores: Stores, epoch: int, *, repeat: int = 0) -> list[Row]:
         """Return the rows of one video."""
         n_frames, height, width = clip_shape(id_, stores, self.clip)
         boxes = view_boxes(height, width, self.crops, self.clip.crop_fraction)
@@ -115,11 +125,23 @@ class EvaluationRows:
         """Mix nothing."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShuffledEvaluationRows(EvaluationRows):
+    """The same clips of every video, the videos in random order: neighbours in the index are often of one class."""
+
+    seed: int
+
+    def order(self, n_videos: int, epoch: int) -> Sequence[int]:
+        """Return the numbers of the videos in an order of this epoch's own, which differs from that of training."""
+        return [int(i) for i in generator("shuffled evaluation", self.seed, epoch).permutation(n_videos)]
+
+
 def clip_shape(id_: str, stores: Stores, clip: ClipSpec) -> tuple[int, int, int]:
     """Return (frames, height, width) of a video, as all its streams have it.
 
     Raises:
         CacheError: its flow is not of the size of its frames, which then cannot share a crop.
+        FlowError: it is too short for flow.
     """
     first, *others = (stores[stream].shape(id_) for stream in clip.inputs)
     if any(other[1:] != first[1:] for other in others):
@@ -128,7 +150,7 @@ def clip_shape(id_: str, stores: Stores, clip: ClipSpec) -> tuple[int, int, int]
             "prepare both again"
         )
     if "flow" in clip.inputs and stores["flow"].shape(id_)[0] < 1:
-        raise CacheError(f"{id_} has one frame and so no optical flow; take it out of the lists, or train on RGB alone")
+        raise FlowError(f"{id_} has one frame and so no optical flow; take it out of the lists, or train on RGB alone")
     if clip.inputs[0] == "flow":
         return first[0] + 1, first[1], first[2]
     return first

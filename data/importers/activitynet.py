@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.label_maps import checked_names, find_class_list, in_order, read_class_list
-from ..index.listing import Listing, find_folder, read_json, require_folder, safe_path
+from ..index.listing import Listing, find_folder, is_pipe_or_device, read_json, require_folder, safe_path
 from .segments import Segment, SegmentedVideos, segments_listing, side_of
 
 _LIST_FOLDERS = ("", "annotations")
@@ -67,6 +67,8 @@ def _find_lists(root: Path) -> list[Path]:
 
 def _has_database(path: Path) -> bool:
     """Return whether the file contains the key; its start is read first."""
+    if is_pipe_or_device(path):
+        return False
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
         return b'"database"' in head or (len(head) == _HEAD_BYTES and b'"database"' in file.read())
@@ -107,10 +109,10 @@ def _seconds(segment: Any, where: str) -> tuple[float | None, float | None]:
     if segment is None:
         return None, None
     if not isinstance(segment, list) or len(segment) != 2 or not all(isinstance(s, int | float) for s in segment):
-        raise DatasetFormatError(f"{where}: segment {segment!r} is not [start, end] in seconds")
+        raise DatasetFormatError(f"{where}: segment {quoted(segment)} is not [start, end] in seconds")
     start, end = float(segment[0]), float(segment[1])
     if not (math.isfinite(end) and 0 <= start < end):
-        raise DatasetFormatError(f"{where}: segment {segment!r} is not [start, end] in seconds")
+        raise DatasetFormatError(f"{where}: segment {quoted(segment)} is not [start, end] in seconds")
     return start, end
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
 from ..index.label_maps import checked_names, in_order
 from ..index.listing import Listing, find_folder, matching_files, read_json, require_folder, safe_path, whole_number
@@ -75,7 +75,7 @@ def _read_list(path: Path, split: int, drafts: dict[str, _Draft]) -> tuple[str, 
     class_names = _read_labels(path, content["labels"])
     for key, side in _SIDES.items():
         if not isinstance(content[key], dict):
-            raise DatasetFormatError(f"{path}: {key!r} is not a mapping of clips; generate it again")
+            raise DatasetFormatError(f"{path}: {quoted(key)} is not a mapping of clips; generate it again")
         for name, entry in content[key].items():
             where = f"{path}: {key}.{name}"
             label = _label(entry, len(class_names), where)
@@ -98,7 +98,7 @@ def _read_labels(path: Path, labels: Any) -> tuple[str, ...]:
 def _label(entry: Any, n_classes: int, where: str) -> int:
     label = entry.get("label") if isinstance(entry, dict) else None
     if not isinstance(label, int) or not 1 <= label <= n_classes:
-        raise DatasetFormatError(f"{where}: label {label!r} is not in 1..{n_classes}")
+        raise DatasetFormatError(f"{where}: label {quoted(label)} is not in 1..{n_classes}")
     return label - 1
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
 from ..index.label_maps import find_class_list, read_class_list
 from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, find_folder, official_sides, require_folder
@@ -170,5 +170,5 @@ def _class_names(
     names = read_class_list(class_list)
     unknown = sorted(present - set(names))
     if unknown:
-        raise DatasetFormatError(f"{class_list} lacks class {unknown[0]!r}, which has a folder; add it")
+        raise DatasetFormatError(f"{class_list} lacks class {quoted(unknown[0])}, which has a folder; add it")
     return names, notes

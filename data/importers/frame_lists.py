@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.listing import Listing, read_lines, require_folder, safe_path, whole_number
 from .lists import PEEK_LINES, Entry, NamedList, find_lists, listing_of
 
@@ -74,7 +74,7 @@ def _read_list(named: NamedList) -> list[tuple[int, Entry]]:
         where = f"{named.path}:{number}"
         read = _fields_of(line)
         if read is None or len(read[1]) < (2 if named.side == "test" else 3):
-            raise DatasetFormatError(f"{where}: {line!r} is not 'path start end label ...'")
+            raise DatasetFormatError(f"{where}: {quoted(line)} is not 'path start end label ...'")
         path, (start, end, *labels) = read
         if not 1 <= start <= end:
             raise DatasetFormatError(f"{where}: frames {start} to {end} are not a segment: the first frame is 1")

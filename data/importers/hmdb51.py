@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
 from ..index.label_maps import find_class_list, read_class_list
 from ..index.listing import FileTree, Listing, matching_files, parent_of_classes, read_lines, require_folder, safe_path
@@ -67,7 +67,7 @@ def _class_names(root: Path, lists: dict[tuple[str, int], Path]) -> tuple[str, .
     names = read_class_list(class_list)
     unknown = sorted(set(listed) - set(names))
     if unknown:
-        raise DatasetFormatError(f"{class_list} lacks class {unknown[0]!r}, which has a list; add it")
+        raise DatasetFormatError(f"{class_list} lacks class {quoted(unknown[0])}, which has a list; add it")
     return names
 
 
@@ -78,11 +78,11 @@ def _read_list(path: Path) -> list[tuple[str, Subset | None]]:
         file, _, code = line.rpartition(" ")
         file = file.strip()
         if code not in _SIDES or not file:
-            raise DatasetFormatError(f"{where}: {line!r} is not '<file> <0, 1 or 2>'")
+            raise DatasetFormatError(f"{where}: {quoted(line)} is not '<file> <0, 1 or 2>'")
         if "/" in safe_path(file, where):
-            raise DatasetFormatError(f"{where}: {file!r} names a folder; the class folder is implied")
+            raise DatasetFormatError(f"{where}: {quoted(file)} names a folder; the class folder is implied")
         if read.setdefault(file, _SIDES[code]) != _SIDES[code]:
-            raise DatasetFormatError(f"{where}: {file!r} is listed twice, on two sides: keep one line")
+            raise DatasetFormatError(f"{where}: {quoted(file)} is listed twice, on two sides: keep one line")
     return list(read.items())
 
 

@@ -14,9 +14,9 @@ import io
 import re
 from pathlib import Path
 
-from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.label_maps import find_class_list, read_class_list
-from ..index.listing import Listing, find_folder, read_text, require_folder
+from ..index.listing import Listing, find_folder, is_pipe_or_device, read_text, require_folder
 from .segments import Segment, SegmentedVideos, segments_listing, side_of
 
 _LIST_FOLDERS = ("", "annotations")
@@ -59,6 +59,8 @@ def _find_lists(root: Path) -> list[Path]:
 
 
 def _has_columns(path: Path) -> bool:
+    if is_pipe_or_device(path):
+        return False
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         header = next(csv.reader([file.readline(4096)]), [])
     return {column.strip() for column in header} >= _COLUMNS
@@ -75,7 +77,7 @@ def _read_list(path: Path) -> list[Segment]:
 def _segment(row: dict[str, str | None], path: Path, where: str) -> Segment:
     video = (row["youtube_id"] or "").strip()
     if not _YOUTUBE_ID.fullmatch(video):
-        raise DatasetFormatError(f"{where}: {video!r} is not a YouTube id")
+        raise DatasetFormatError(f"{where}: {quoted(video)} is not a YouTube id")
     return Segment(
         video=video,
         start=_seconds(row["time_start"], where),
@@ -96,7 +98,7 @@ def _seconds(text: str | None, where: str) -> float:
     try:
         seconds = float(text or "")
     except ValueError:
-        raise DatasetFormatError(f"{where}: {text!r} is not a number of seconds") from None
+        raise DatasetFormatError(f"{where}: {quoted(text)} is not a number of seconds") from None
     if not 0 <= seconds < 1e6:
-        raise DatasetFormatError(f"{where}: {text!r} is not a number of seconds of a video")
+        raise DatasetFormatError(f"{where}: {quoted(text)} is not a number of seconds of a video")
     return seconds

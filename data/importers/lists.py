@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
 from ..index.label_maps import find_class_list, read_class_list
 from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, matching_files, official_sides
@@ -114,10 +114,10 @@ class _Builder:
         known, sides = self._clips.setdefault(id_, (entry, {}))
         if known != entry:
             raise DatasetFormatError(
-                f"{where}: {id_!r} is listed with other labels or frames elsewhere; make them agree"
+                f"{where}: {quoted(id_)} is listed with other labels or frames elsewhere; make them agree"
             )
         if sides.setdefault(split, side) != side:
-            raise DatasetFormatError(f"{where}: {id_!r} is on two sides of split {split}; leave it on one")
+            raise DatasetFormatError(f"{where}: {quoted(id_)} is on two sides of split {split}; leave it on one")
 
     def listing(self, notes: Iterable[str]) -> Listing:
         """Return the listing of all entries added.

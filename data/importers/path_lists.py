@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.listing import Listing, read_lines, require_folder, safe_path, whole_number
 from . import frame_lists
 from .lists import PEEK_LINES, Entry, NamedList, find_lists, listing_of
@@ -70,7 +70,7 @@ def trailing_numbers(path: Path) -> list[tuple[int, str, tuple[int, ...]]]:
             rest = rest[: len(rest) - len(_SEPARATOR.split(rest)[-1])]
         rest = rest.rstrip(", \t").strip('"')
         if not rest:
-            raise DatasetFormatError(f"{path}:{number}: {line!r} has no path")
+            raise DatasetFormatError(f"{path}:{number}: {quoted(line)} has no path")
         split.append((number, rest, numbers[len(numbers) - count :]))
     return split
 
@@ -91,7 +91,7 @@ def _read_list(named: NamedList) -> list[tuple[int, Entry]]:
         where = f"{named.path}:{number}"
         path = safe_path(listed, where)
         if not numbers and named.side != "test":
-            raise DatasetFormatError(f"{where}: {listed!r} has no label")
+            raise DatasetFormatError(f"{where}: {quoted(listed)} has no label")
         if len(numbers) == MAX_TRAILING_NUMBERS:
             offset, count, label = numbers
             entry = Entry(path=path, labels=(label,), start=offset, end=offset + count, segment=f"@{offset}+{count}")

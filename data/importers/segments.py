@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
-from ..index.listing import Listing, official_sides
+from ..index.listing import Listing, is_pipe_or_device, official_sides
 from ..index.records import ListedClip, Subset
 from ..reading.media import FrameNames, MediaByName, Medium, frame_names
 
@@ -52,7 +52,7 @@ def side_of(name: str, where: str) -> str:
     for side, names in _SIDE_NAMES.items():
         if name.strip().lower() in names:
             return side
-    raise DatasetFormatError(f"{where}: {name!r} is not a side: it must be train, val or test")
+    raise DatasetFormatError(f"{where}: {quoted(name)} is not a side: it must be train, val or test")
 
 
 @dataclass(kw_only=True)
@@ -143,7 +143,9 @@ def segments_listing(
     missing: list[str] = []
     for segment in labelled:
         if segment.label not in labels:
-            raise DatasetFormatError(f"class {segment.label!r} of {segment.stem} is not in the class list; add it")
+            raise DatasetFormatError(
+                f"class {quoted(segment.label)} of {segment.stem} is not in the class list; add it"
+            )
         clip = videos.clip(segment, labels[segment.label], sides[segment.side])
         if clip is None:
             missing.append(segment.stem)
@@ -161,6 +163,8 @@ def segments_listing(
 
 def frame_rate(path: Path) -> float | None:
     """Return the average frames per second in a video's header, or None if there is none."""
+    if is_pipe_or_device(path):
+        return None
     import av  # lists can be read without FFmpeg unless a whole video must be cut
 
     try:

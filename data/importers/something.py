@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.label_maps import read_class_list
 from ..index.listing import Listing, matching_files, read_json, read_lines, require_folder, safe_path
 from .segments import Segment, SegmentedVideos, segments_listing
@@ -81,5 +81,5 @@ def _read_list(path: Path) -> Iterator[tuple[str, str]]:
 
 def _id(id_: str, where: str) -> str:
     if "/" in safe_path(id_, where):
-        raise DatasetFormatError(f"{where}: {id_!r} is not an id")
+        raise DatasetFormatError(f"{where}: {quoted(id_)} is not an id")
     return id_.strip()

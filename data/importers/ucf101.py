@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..errors import DatasetError, DatasetFormatError, DatasetNotFoundError
+from ..errors import DatasetError, DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
 from ..index.label_maps import read_class_list
 from ..index.listing import (
@@ -99,19 +99,21 @@ def _read_list(
         file, label = _split_line(line)
         folder, _, name = file.replace("\\", "/").partition("/")
         if folder in {"", ".", ".."} or not name or "/" in name:
-            raise DatasetFormatError(f"{where}: {line!r} is not '<class>/<file> [label]'")
+            raise DatasetFormatError(f"{where}: {quoted(line)} is not '<class>/<file> [label]'")
         own = labels.get(folder.lower())
         if own is None:
-            raise DatasetFormatError(f"{where}: class {folder!r} is not in the class list")
+            raise DatasetFormatError(f"{where}: class {quoted(folder)} is not in the class list")
         if label is not None and label != own + 1:
-            raise DatasetFormatError(f"{where}: label {label} is not that of {folder!r} in the class list, {own + 1}")
+            raise DatasetFormatError(
+                f"{where}: label {label} is not that of {quoted(folder)} in the class list, {own + 1}"
+            )
         listed = f"{folder}/{name}"
         draft = drafts.get(listed.lower())
         if draft is None:
             draft = _Draft(label=own, stem=PurePosixPath(name).stem, listed=listed)
             drafts[listed.lower()] = draft
         if draft.sides.setdefault(split, side) != side:
-            raise DatasetFormatError(f"{where}: {listed!r} is on the train and on the test list of split {split}")
+            raise DatasetFormatError(f"{where}: {quoted(listed)} is on the train and on the test list of split {split}")
 
 
 def _split_line(line: str) -> tuple[str, int | None]:

@@ -7,11 +7,14 @@ RATRACE_wave_f_nm_np1_fr_goo_37              the film RATRACE, in all classes (H
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ..errors import DatasetFormatError
+from ..errors import DatasetFormatError, quoted
 from .listing import Listing
 from .records import ListedClip
 
@@ -41,6 +44,47 @@ def has_groups(clips: Iterable[ListedClip]) -> bool:
     return any(clip.group != clip.id for clip in clips)
 
 
+PATTERN_SECONDS = 30.0
+"""How long a pattern may be searched in all ids. Some take longer than the universe is old."""
+_SEARCH = """
+import json, re, sys
+pattern, ids = json.load(sys.stdin)
+compiled = re.compile(pattern)
+found = [compiled.search(id) for id in ids]
+json.dump([one and ("/".join(filter(None, one.groups())) or one[0]) for one in found], sys.stdout)
+"""
+
+
+def _found(pattern: str, ids: Sequence[str]) -> list[str | None]:
+    """Return what the pattern finds in each id, None where it matches nothing.
+
+    A search that goes on holds up all threads of a process, and cannot be interrupted: it has a process of its own,
+    which imports nothing but the standard library (`-I`).
+
+    Raises:
+        DatasetFormatError: it takes longer than `PATTERN_SECONDS`, or too much memory.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _SEARCH],
+            input=json.dumps([pattern, list(ids)]),
+            capture_output=True,
+            text=True,
+            timeout=PATTERN_SECONDS,
+            check=True,
+        )
+    except subprocess.TimeoutExpired:
+        raise DatasetFormatError(
+            f"group_pattern {pattern!r} takes more than {PATTERN_SECONDS:g} s on {len(ids)} ids: write it without "
+            "repetitions inside of repetitions"
+        ) from None
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DatasetFormatError(f"group_pattern {pattern!r} cannot be searched: {last}") from None
+    found: list[str | None] = json.loads(done.stdout)
+    return found
+
+
 def regroup(listing: Listing, pattern: str) -> Listing:
     """Return the listing with the groups that `pattern` finds in the clips' ids.
 
@@ -51,17 +95,17 @@ def regroup(listing: Listing, pattern: str) -> Listing:
         DatasetFormatError: the pattern is not a regular expression, or matches no clip.
     """
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
         raise DatasetFormatError(f"group_pattern {pattern!r} is not a regular expression: {error}") from None
-    clips, missed = [], 0
-    for clip in listing.clips:
-        found = compiled.search(clip.id)
-        missed += found is None
-        group = clip.id if found is None else "/".join(filter(None, found.groups())) or found[0]
-        clips.append(replace(clip, group=group))
+    groups = _found(pattern, [clip.id for clip in listing.clips])
+    clips = [
+        replace(clip, group=clip.id if group is None else group)
+        for clip, group in zip(listing.clips, groups, strict=True)
+    ]
+    missed = groups.count(None)
     if missed == len(clips):
-        first = f", for example not {clips[0].id!r}" if clips else ""
+        first = f", for example not {quoted(clips[0].id)}" if clips else ""
         raise DatasetFormatError(f"group_pattern {pattern!r} matches no clip{first}: it is searched in the ids")
     notes = listing.notes
     if missed:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DatasetFormatError
+from ..errors import DatasetFormatError, quoted
 from .listing import find_case_insensitive, find_folder, read_json, read_lines, whole_number
 
 NAMES = ("classInd.txt", "classInd", "classes.txt", "class_names.txt", "labels.txt", "labels.json", "categories.txt")
@@ -64,7 +64,7 @@ def checked_names(path: Path, names: Iterable[str]) -> tuple[str, ...]:
     names, seen = tuple(names), set()
     for name in names:
         if name.lower() in seen:
-            raise DatasetFormatError(f"{path}: a class is named twice, {name!r}; give every class one name")
+            raise DatasetFormatError(f"{path}: a class is named twice, {quoted(name)}; give every class one name")
         seen.add(name.lower())
     if not names:
         raise DatasetFormatError(f"{path} contains no class: add the class names")
@@ -91,7 +91,7 @@ def _from_lines(path: Path) -> list[str]:
     numbered: dict[int, str] = {}
     for (number, line), match in zip(lines, found, strict=True):
         if match is None or int(match[1]) in numbered:
-            raise DatasetFormatError(f"{path}:{number}: {line!r} is not '<number> <class>'")
+            raise DatasetFormatError(f"{path}:{number}: {quoted(line)} is not '<number> <class>'")
         numbered[int(match[1])] = match[2].strip()
     return in_order(path, numbered)
 

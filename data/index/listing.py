@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import DatasetFormatError, DatasetNotFoundError
+from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from .records import ListedClip, Subset
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v"})
@@ -36,12 +37,23 @@ def require_folder(root: Path) -> None:
         raise DatasetNotFoundError(f"there is no folder {root}; give the folder of the data set")
 
 
+def is_pipe_or_device(path: Path) -> bool:
+    """Return whether there is a pipe or a device, of which reading may never end; False for what does not exist."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def read_text(path: Path) -> str:
     """Return the text of a list, without a byte order mark.
 
     Raises:
-        DatasetFormatError: the file is not UTF-8 text.
+        DatasetFormatError: the file is not UTF-8 text, or no file at all.
     """
+    if is_pipe_or_device(path):
+        raise DatasetFormatError(f"{path} is a pipe or a device, not a file; replace the list")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -84,9 +96,11 @@ def safe_path(listed: str, where: str) -> str:
     path = listed.replace("\\", "/")
     parts = PurePosixPath(path).parts
     if path.startswith("/") or _DRIVE.match(path):
-        raise DatasetFormatError(f"{where}: {listed!r} is absolute; paths in lists start at the data set's folder")
+        raise DatasetFormatError(
+            f"{where}: {quoted(listed)} is absolute; paths in lists start at the data set's folder"
+        )
     if not parts or ".." in parts or "\0" in path:
-        raise DatasetFormatError(f"{where}: {listed!r} is not a path below the data set's folder")
+        raise DatasetFormatError(f"{where}: {quoted(listed)} is not a path below the data set's folder")
     return "/".join(parts)
 
 

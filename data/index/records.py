@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from ..clip_status import Status
-from ..errors import DatasetFormatError
+from ..errors import DatasetFormatError, quoted
 
 INDEX_FORMAT = 2
 
@@ -176,7 +176,7 @@ def make_index(
     ordered = sorted(clips, key=lambda clip: clip.id)
     for first, second in pairwise(ordered):
         if first.id == second.id:
-            raise DatasetFormatError(f"the lists name two clips {first.id!r}; ids must be unique")
+            raise DatasetFormatError(f"the lists name two clips {quoted(first.id)}; ids must be unique")
     return Index(name=name, class_names=tuple(class_names), clips=tuple(ordered), notes=tuple(notes))
 
 

@@ -187,7 +187,8 @@ def _order(parts: _Official, spec: SplitSpec, *, known: bool) -> Callable[[str],
     seed = spec.split_seed
     if seed is None and known:
         return lambda group: (group in parts.ever_tested, _Descending(_natural(group)))
-    return lambda group: hashlib.sha256(f"{seed or 0}|{group}".encode()).digest()
+    number = seed if isinstance(seed, int) else 0
+    return lambda group: hashlib.sha256(f"{number}|{group}".encode()).digest()
 
 
 @dataclass(frozen=True, kw_only=True)

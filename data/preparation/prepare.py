@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from ..errors import CacheError, FlowError, InvalidSpecError
+from ..errors import CacheError, DamagedCacheError, FlowError, InvalidSpecError
 from ..flow.compute import FLOW_BOUND, ComputedFlow, computed_flow, flow_method, listed_flow
 from ..importers import frame_lmdb
 from ..index.records import ClipRecord, Index
@@ -40,6 +42,9 @@ from .choice import Estimate, Room, choose, estimate
 if TYPE_CHECKING:
     from ..arrays import ByteArray, Indices
     from ..stores.shards import ShardStore
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,9 +185,17 @@ def _key(index: Index, settings: Mapping[str, Any]) -> str:
 
 
 def _opened(plan: Plan) -> ShardStore | None:
-    """Return the store of a finished cache, or None."""
+    """Return the store of a finished cache, None where there is none or its files are damaged."""
     form = plan.recorded_form()
-    return None if form is None or not plan.folder(form).is_dir() else open_store(plan.folder(form))
+    return None if form is None else _whole(plan.folder(form))
+
+
+def _whole(folder: Path) -> ShardStore | None:
+    try:
+        return open_store(folder) if folder.is_dir() else None
+    except DamagedCacheError as error:
+        log.warning("%s; it is built again", error)
+        return None
 
 
 def _built(plan: Plan, room: Room, progress: Progress | None) -> ShardStore:
@@ -190,14 +203,32 @@ def _built(plan: Plan, room: Room, progress: Progress | None) -> ShardStore:
     cache_dir = plan.place.parent
     with _as_cache_error(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(plan.lock):
+        with _locked(plan, progress):
             found = _decide(plan, room)
             folder = plan.folder(found.form)
-            if not folder.is_dir():
+            if _whole(folder) is None:
+                # Who reads the damaged files goes on doing so; their names are free.
+                shutil.rmtree(folder, ignore_errors=True)
                 settings = {**plan.settings, **({"why": found.why} if found.why else {})}
                 meta = _lmdb_meta(plan) if found.form == "lmdb" else None
                 Build(plan.recipe, found.form, folder, settings).run(found.bytes, progress, meta=meta)
     return open_store(folder)
+
+
+@contextmanager
+def _locked(plan: Plan, progress: Progress | None) -> Iterator[None]:
+    """Hold the lock of a store; say so where another process holds it first."""
+    lock = FileLock(plan.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if progress is not None:
+            progress("wait", 0, len(plan.recipe.clips))
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _decide(plan: Plan, room: Room) -> Estimate:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import VideoError
-from ..index.listing import IMAGE_SUFFIXES
+from ..index.listing import IMAGE_SUFFIXES, is_pipe_or_device
 from ..index.records import FlowFiles, ListedClip
 from .images import decode_image, resize_image
 from .lmdb_frames import keys_below, read_values
@@ -108,6 +108,8 @@ def read_file(path: Path) -> bytes:
     Raises:
         VideoError: it cannot be read.
     """
+    if is_pipe_or_device(path):
+        raise VideoError(f"{path} is a pipe or a device, not a file")
     try:
         return path.read_bytes()
     except OSError as error:

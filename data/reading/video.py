@@ -20,7 +20,8 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from ..clip_status import Status
-from ..errors import VideoError
+from ..errors import DISK_ERRORS, DiskError, VideoError
+from ..index.listing import is_pipe_or_device
 from ..index.records import Measurement
 from .frames_hash import FramesHash
 
@@ -133,7 +134,11 @@ def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> Vide
 
 
 def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Measurement:
-    """Return the measurement of the frames `start` to `end` of a video; an unusable video is not an error."""
+    """Return the measurement of the frames `start` to `end` of a video; an unusable video is not an error.
+
+    Raises:
+        DiskError: the disk fails, and nothing is known about the video.
+    """
     if not path.is_file():
         return Measurement(status="missing", note="there is no such file")
     try:
@@ -141,6 +146,8 @@ def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Meas
             return Measurement(status="empty", note="the file has no bytes")
         sha1, cut = _segment_sha1(path, start, end), _cut_short(path)
     except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise DiskError(f"{path} cannot be read: {error.strerror}; check the disk or the mount") from error
         return Measurement(status="corrupt", note=f"the file cannot be read: {_reason(error)}")
     try:
         facts = inspect_video(path, start=start, end=end)
@@ -207,6 +214,8 @@ def _raw_frames(path: Path) -> Iterator[VideoFrame]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[InputContainer]:
+    if is_pipe_or_device(path):
+        raise VideoError(f"{path} is a pipe or a device, not a video")
     try:
         container = av.open(str(path.absolute()), metadata_errors="replace", options=dict(_OPEN_OPTIONS))
     except (av.FFmpegError, OSError) as error:

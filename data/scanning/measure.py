@@ -13,7 +13,7 @@ from threading import Lock
 
 from filelock import FileLock
 
-from ..errors import VideoError
+from ..errors import DISK_ERRORS, DiskError, VideoError
 from ..index.records import ListedClip, Measurement
 from ..parallel import in_threads
 from ..progress import Progress
@@ -108,7 +108,11 @@ def measure_all(
 
 
 def measure_clip(root: Path, clip: ListedClip) -> Measurement:
-    """Return the measurement of a clip after decoding all its frames; an unusable clip is not an error."""
+    """Return the measurement of a clip after decoding all its frames; an unusable clip is not an error.
+
+    Raises:
+        DiskError: the disk fails, and nothing is known about the clip.
+    """
     if clip.kind == "video":
         measured = measure_video(root / clip.path, start=clip.start, end=clip.end)
     else:
@@ -134,6 +138,8 @@ def _measure_pictures(root: Path, clip: ListedClip) -> Measurement:
                 codec, size = image_codec(picture.content), frame.shape[:2]
             n_frames += 1
     except VideoError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_ERRORS:
+            raise DiskError(f"{error}; check the disk or the mount") from error
         return Measurement(status=error.status, note=str(error))
     if n_frames == 0 and clip.start == 0:
         return Measurement(status="empty", note="it holds no images")

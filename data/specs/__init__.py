@@ -3,7 +3,7 @@
 Nothing here touches a file or imports torch or numpy, so that a study can be checked without them.
 """
 
-from .augment import AugmentSpec, CropKind
+from .augment import AugmentSpec, CropKind, Interpolation
 from .clip import ClipSettings, ClipSpec, FlowCentring, Padding, Sampling, Stream
 from .dataset import ANY_SPLIT, LAYOUTS, DatasetSpec, FlowKind, SplitSpec, StoreKind, Validation
 
@@ -17,6 +17,7 @@ __all__ = [
     "DatasetSpec",
     "FlowCentring",
     "FlowKind",
+    "Interpolation",
     "Padding",
     "Sampling",
     "SplitSpec",

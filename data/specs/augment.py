@@ -8,6 +8,7 @@ from pydantic import Field, StrictInt
 
 from .spec import Spec
 
+Interpolation = Literal["bilinear", "bicubic"]
 CropKind = Literal["random_resized", "multi_scale", "corner", "short_side"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Jitter = Annotated[float, Field(ge=0, lt=1)]
@@ -38,8 +39,14 @@ class AugmentSpec(Spec):
     """Operations of RandAugment in a row."""
     randaugment_m: Annotated[float, Field(ge=0, le=10)] = 9.0
     """Strength of each."""
+    randaugment_noise: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Standard deviation of the strength of each, drawn around `randaugment_m` and cut to 0..10."""
+    randaugment_interpolation: Interpolation = "bilinear"
+    """How rotated, sheared and moved pictures are read between their pixels; optical flow always bilinearly."""
     erase: Probability = 0.0
     """Probability that one box of all frames is erased."""
+    repeats: Annotated[StrictInt, Field(ge=1, le=64)] = 1
+    """Clips of each video in an epoch, drawn separately and next to each other (repeated augmentation)."""
     mixup_alpha: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Clips are mixed in shares drawn from Beta(alpha, alpha)."""
     cutmix_alpha: Annotated[float, Field(ge=0, le=100)] = 0.0

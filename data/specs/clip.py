@@ -22,6 +22,8 @@ class ClipSettings(Spec):
     stride: Annotated[StrictInt, Field(ge=1, le=256)] = 2
     """Frames of the video from one frame of a dense clip to the next."""
     size: Annotated[StrictInt, Field(ge=16, le=1024)] = 112
+    test_size: Literal[0] | Annotated[StrictInt, Field(ge=16, le=1024)] = 0
+    """Side in pixels of the clips that a model is scored on; 0: as in training."""
     sampling: Sampling = "dense"
     """`dense`: one run of frames in steps of `stride`. `segments`: one frame of each of `frames` equal parts of the
     video (Temporal Segment Networks, ECCV 2016)."""
@@ -64,6 +66,12 @@ class ClipSpec(ClipSettings):
         if self.frames % self.stack:
             raise ValueError(f"frames is {self.frames}; it must be a multiple of stack ({self.stack})")
         return self
+
+    def for_evaluation(self) -> Self:
+        """Return the clips that a model is scored on: larger ones show more of the picture at the same scale."""
+        size = self.test_size or self.size
+        fraction = min(1.0, self.crop_fraction * size / self.size)
+        return self.model_copy(update={"size": size, "test_size": 0, "crop_fraction": fraction})
 
     @property
     def images(self) -> int:

@@ -79,8 +79,9 @@ class SplitSpec(Spec):
     layout's own validation list; `random`: clips, where no source has two."""
     held_out: str = "1of6"
     """Groups of each class that are held out, of how many: `3of18` or `1of6`."""
-    split_seed: StrictInt | None = None
-    """Draws the held-out groups, or deals the folds; without it the highest-numbered are held out."""
+    split_seed: StrictInt | Literal["trial"] | None = None
+    """Draws the held-out groups, or deals the folds; without it the highest-numbered are held out. `trial`: every trial
+    of a study draws its own, from its seed; outside of a trial it is 0."""
     folds: Annotated[StrictInt, Field(ge=2)] = 5
     fold: Annotated[StrictInt, Field(ge=1)] = 1
     """Which of the folds validates."""
@@ -92,6 +93,13 @@ class SplitSpec(Spec):
         if found is None or int(found[1]) >= int(found[2]):
             raise ValueError(f"{held_out!r} is not a share of the groups; write how many of how many, such as 3of18")
         return held_out
+
+    @field_validator("split_seed")
+    @classmethod
+    def _draws_groups(cls, seed: int | str | None, info: ValidationInfo) -> int | str | None:
+        if seed == "trial" and info.data.get("validation") == "official":
+            raise ValueError("every trial has the same official validation list; set `validation` to groups or kfold")
+        return seed
 
     @field_validator("fold")
     @classmethod

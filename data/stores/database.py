@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import lmdb
 import numpy as np
 
-from ..errors import CacheError
+from ..errors import InvalidSpecError
 from ..reading.lmdb_frames import META_KEY, encode_key
 from .jpeg import DATABASE_FILE, frame_key
 from .manifest import Manifest
@@ -34,7 +34,7 @@ def pack_database(folder: Path, manifest: Manifest, sizes: Sizes, meta: Mapping[
     """Write the frames of all shards of `folder` and `meta` into `data.mdb` there.
 
     Raises:
-        CacheError: the id of a clip is too long for a key.
+        InvalidSpecError: the id of a clip is too long for a key.
     """
     aside = folder / "packing"
     shutil.rmtree(aside, ignore_errors=True)
@@ -59,7 +59,7 @@ def _images(folder: Path, manifest: Manifest, sizes: Sizes, row: int) -> Iterato
     id_, first = manifest.ids[row], manifest.first[row]
     lengths = sizes[first : first + manifest.n_frames[row]]
     if len(encode_key(frame_key(id_, len(lengths)))) > _MAX_KEY_BYTES:
-        raise CacheError(f"the id {id_[:40]!r}... is too long for a key of an LMDB: choose the store jpeg")
+        raise InvalidSpecError(f"the id {id_[:40]!r}... is too long for a key of an LMDB: choose the store jpeg")
     with (folder / shard_name(manifest.shard[row])).open("rb") as shard:
         shard.seek(manifest.offset[row])
         for index, length in enumerate(lengths):

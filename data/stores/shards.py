@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from ..errors import CacheError
+from ..errors import CacheError, DamagedCacheError
 from .manifest import Manifest
 from .protocol import Box
 
@@ -39,14 +39,14 @@ class ShardStore:
         """Return the store of a finished cache.
 
         Raises:
-            CacheError: its files are missing or have another size.
+            DamagedCacheError: its files are missing or have another size.
         """
         for number, size in enumerate(manifest.shard_bytes):
             shard = folder / shard_name(number)
             if not shard.is_file() or shard.stat().st_size != size:
-                raise CacheError(f"{shard} was changed after it was built: delete {folder}")
+                raise DamagedCacheError(f"{shard} was changed after it was built: delete {folder}")
         if cls.varying and not (folder / SIZES_FILE).is_file():
-            raise CacheError(f"{folder / SIZES_FILE} is missing: delete {folder}")
+            raise DamagedCacheError(f"{folder / SIZES_FILE} is missing: delete {folder}")
         return cls(folder, manifest)
 
     @property

@@ -19,14 +19,23 @@ else:
         datasets,
         demo,
         doctor,
+        finalists,
+        gc,
         guesses,
+        logs,
+        model_check,
+        model_weights,
         models,
         preparing,
+        recipes,
+        report,
         results,
         serve,
         studies,
         tokens,
         train,
+        trial,
+        workers,
     )
 
 __all__ = ["main"]

@@ -6,13 +6,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from .. import errors
 from ..installation import check_installation
+from ..plain_text import plain
 from ..settings import Settings
 
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
@@ -36,8 +38,24 @@ app = typer.Typer(
 )
 PIPE_COLUMNS = 300
 """Width of tables in columns if the output is not a terminal: in a file or a pipe they need not be cut."""
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class PlainConsole(Console):
+    """Prints text as it is: what others wrote neither steers the terminal nor is read as markup.
+
+    For markup of ours pass `markup=True`, and `rich.markup.escape` what is put into it.
+    """
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return what is printed of a string: all strings, those in tables included, come through here."""
+        return super().render_str(plain(text), **options)
+
+
+out = PlainConsole(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+err = PlainConsole(stderr=True)
 
 
 @app.callback()
@@ -102,4 +120,4 @@ def print_error(error: errors.HpoError) -> None:
     lines = [str(issue) for issue in error.issues] if isinstance(error, errors.SpecError) else [str(error)]
     for line in lines:
         err.print("error: ", style="red", end="")
-        err.print(line, markup=False)
+        err.print(line)

@@ -159,7 +159,7 @@ def export(
         written = write(index, root.expanduser(), folder, to, split=number)  # type: ignore[arg-type]  # `write` refuses unknown values
     out.print(f"{written.clips} clips of {len(index.clips)} written to {folder}, {len(written.lists)} lists")
     for note in written.notes:
-        out.print(f"note: {note}", markup=False)
+        out.print(f"note: {note}")
 
 
 def _print_split(listing: Listing, parts: Split) -> None:

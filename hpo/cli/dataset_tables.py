@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
 from .app import out
@@ -25,13 +24,13 @@ def print_check(report: CheckReport) -> None:
     )
     splits = Table("split", "fit", "validation", "test (sealed)", "problem")
     for split in report.splits:
-        splits.add_row(str(split.number), str(split.fit), str(split.validation), str(split.test), escape(split.error))
+        splits.add_row(str(split.number), str(split.fit), str(split.validation), str(split.test), split.error)
     out.print(splits)
     classes = Table("class", "clips", "groups")
     for name, clips in report.clips_per_class.items():
-        classes.add_row(escape(name), str(clips), str(report.groups_per_class[name]))
+        classes.add_row(name, str(clips), str(report.groups_per_class[name]))
     out.print(classes)
-    out.print("sizes: " + _counts(report.sizes), markup=False)
+    out.print("sizes: " + _counts(report.sizes))
     _print_lines([f"left out: {p.path}: {p.status}, {p.note}" for p in report.problems])
     _print_lines(["the same video: " + ", ".join(ids) for ids in report.duplicates])
     notes = dict.fromkeys((*report.notes, *(note for split in report.splits for note in split.notes)))
@@ -49,12 +48,12 @@ def print_stats(found: Stats) -> None:
         spreads.add_row(name, *(f"{value:g}" for value in astuple(spread)))
     out.print(spreads)
     for name, counts in (("size", found.sizes), ("fps", found.fps), ("kind", found.kinds), ("codec", found.codecs)):
-        out.print(f"{name}: {_counts(counts)}", markup=False)
+        out.print(f"{name}: {_counts(counts)}")
     splits = sorted({number for each in found.classes for number in each.sides}, key=int)
     table = Table("class", "clips", "groups", "frames", *(f"split {number}" for number in splits))
     for each in found.classes:
         sides = (", ".join(f"{n} {side}" for side, n in each.sides.get(number, {}).items()) for number in splits)
-        table.add_row(escape(each.name), str(each.clips), str(each.groups), str(each.frames), *sides)
+        table.add_row(each.name, str(each.clips), str(each.groups), str(each.frames), *sides)
     out.print(table)
 
 
@@ -62,7 +61,7 @@ def print_split(class_names: Sequence[str], counts: Mapping[str, Mapping[str, in
     """Print the number of clips of each class in each part."""
     table = Table("class", *counts)
     for name in class_names:
-        table.add_row(escape(name), *(str(counts[part].get(name, 0)) for part in counts))
+        table.add_row(name, *(str(counts[part].get(name, 0)) for part in counts))
     table.add_row("all", *(str(sum(part.values())) for part in counts.values()), style="bold")
     out.print(table)
     _print_lines([f"note: {note}" for note in notes])
@@ -70,7 +69,7 @@ def print_split(class_names: Sequence[str], counts: Mapping[str, Mapping[str, in
 
 def _print_lines(lines: Sequence[str]) -> None:
     for line in lines[:MAX_LINES]:
-        out.print(line, markup=False)
+        out.print(line)
     if len(lines) > MAX_LINES:
         out.print(f"... and {len(lines) - MAX_LINES} more; --json shows all")
 

@@ -29,7 +29,7 @@ Report = Callable[[str, int, int], None]
 @contextmanager
 def progress_bar() -> Iterator[Report]:
     """Show a progress bar on standard error and yield the function that updates it: (stage, done, total)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 

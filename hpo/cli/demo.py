@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -10,19 +9,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.live import Live
+from rich.markup import escape
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from ..client.http import Client
 from ..errors import HpoError, SetupError, StoreUnavailableError
-from ..settings import Settings
+from ..installation import child_environment
+from ..results.evidence import Evidence
+from ..settings import Settings, read_server_file
 from .app import app, err, out
 from .datasets import progress_bar
-from .results import leaderboard, write_export
+from .results import answer_of, leaderboard, write_export
 from .serve import make_home
 
 T = TypeVar("T")
@@ -65,7 +68,8 @@ def demo_spec(root: Path, *, name: str = NAME, trials: int = 12) -> dict[str, An
             "model.beta_inv": {"type": "ordinal", "choices": [2, 4], "when": {"model": ["slowfast_r18"]}},
         },
         "optimizer": {"name": "ax", "seed": 0},
-        "early_stopping": {"name": "asha", "min_epochs": 4, "reduction": 3, "startup_trials": 3},
+        # When a training leaves chance varies by several epochs from seed to seed: before 8, an epoch says little.
+        "early_stopping": {"name": "median", "min_epochs": 8, "startup_trials": 3},
         "budget": {"trials": trials},
     }
 
@@ -103,18 +107,22 @@ def _make_videos(settings: Settings) -> Path:
     with progress_bar() as bar:
         make_demo_dataset(root, **VIDEOS, progress=bar)
     count = sum(1 for _ in root.rglob("*.avi"))
-    out.print(f"[bold]1. Videos[/]   {count} encoded clips whose classes differ in motion alone: {root}")
+    out.print(
+        f"[bold]1. Videos[/]   {count} encoded clips whose classes differ in motion alone: {escape(str(root))}",
+        markup=True,
+    )
     return root
 
 
 @contextmanager
 def _service(settings: Settings) -> Iterator[Client]:
-    settings.server_file.unlink(missing_ok=True)
     with _process(settings, "serve", ["serve", "--port", "0"]) as process:
-        _wait_until(settings.server_file.exists, process, settings.home / "serve.log")
-        url = json.loads(settings.server_file.read_text())["url"]
-        with Client(url, settings.token_file.read_text().strip()) as client:
-            out.print(f"[bold]2. Service[/]  {client.url} (Postgres, API, optimizer, dashboard)")
+        served = partial(read_server_file, settings.server_file)
+        _wait_until(lambda: served() is not None, process, settings.home / "serve.log")
+        url = address.url if (address := served()) else settings.api_url
+        token = settings.token_file.read_text().strip()
+        with Client(url, token, server_file=settings.server_file) as client:
+            out.print(f"[bold]2. Service[/]  {client.url} (Postgres, API, optimizer, dashboard)", markup=True)
             yield client
 
 
@@ -127,7 +135,7 @@ def _workers(settings: Settings, url: str, study: str) -> Iterator[list[subproce
             process = _process(settings, f"worker-{number}", arguments, program="hpo-worker")
             processes.append(stack.enter_context(process))
         names = ", ".join("hpo-worker " + " ".join(device) for device in devices)
-        out.print(f"[bold]3. Workers[/]  {names}")
+        out.print(f"[bold]3. Workers[/]  {escape(names)}", markup=True)
         yield processes
 
 
@@ -144,9 +152,9 @@ def _watch(client: Client, study: dict[str, Any], workers: Sequence[subprocess.P
     """Show the trials until the study ends.
 
     Raises:
-        HpoError: the workers have died, or the study was paused because its trials cannot run.
+        HpoError: the workers have died, or the study was paused or has failed because its trials cannot run.
     """
-    out.print(f"[bold]4. Study[/]    {study['name']}: {study['spec']['budget']['trials']} trials")
+    out.print(f"[bold]4. Study[/]    {study['name']}: {study['spec']['budget']['trials']} trials", markup=True)
     seen: dict[int, str] = {}
     with Live(console=out, auto_refresh=False, transient=True) as live:
         while (state := _with_retries(client.study, study["name"]))["state"] == "active":
@@ -154,12 +162,14 @@ def _watch(client: Client, study: dict[str, Any], workers: Sequence[subprocess.P
                 raise HpoError("all workers have ended: see worker-*.log in the data directory of the demo")
             found = _with_retries(client.trials, study["name"])
             if out.is_terminal:
-                live.update(leaderboard(found, study["spec"]), refresh=True)
+                answer = _with_retries(partial(answer_of, client), study["name"])
+                live.update(leaderboard(found, study["spec"], answer), refresh=True)
             else:
                 _print_changes(found, seen)
             time.sleep(POLL_SECONDS)
-    if state["state"] == "paused":
-        raise HpoError(f"the study was paused: {state['state_reason']}")
+    if state["state"] in ("paused", "failed"):
+        how = "was paused" if state["state"] == "paused" else "has failed"
+        raise HpoError(f"the study {how}: {state['state_reason']}")
     if not out.is_terminal:
         _print_changes(client.trials(study["name"]), seen)
 
@@ -183,21 +193,23 @@ def _print_changes(found: Sequence[dict[str, Any]], seen: dict[int, str]) -> Non
         line = f"   trial {trial['number']:>2} {trial['state']}, epoch {trial['epochs_done']}{score}"
         if trial["state"] != "suggested" and seen.get(trial["number"]) != line:
             seen[trial["number"]] = line
-            out.print(line, markup=False)
+            out.print(line)
 
 
 def _conclude(client: Client, settings: Settings, study: dict[str, Any], took: float) -> None:
     from .train import print_evaluation
 
     state = client.study(study["name"])
-    out.print(leaderboard(client.trials(study["name"]), study["spec"]))
+    out.print(leaderboard(client.trials(study["name"]), study["spec"], answer_of(client, study["name"])))
+    for line in Evidence.model_validate(client.best(study["name"])["evidence"]).lines():
+        out.print(line)
     out.print(f"The study took {took:.0f} s and is {state['state']}.")
     best_file = settings.home / "best.yaml"
-    checkpoint = write_export(client.export(study["name"]), best_file)
+    checkpoint = write_export(client.export(study["name"]), best_file, [settings.checkpoint_dir])
     if checkpoint is None:
         raise HpoError(f"the best trial has no checkpoint: see the workers' logs in {settings.home}")
     print_evaluation(best_file, settings)
-    out.print(f"[bold]Dashboard[/]  {client.login_link()}   (logs in once)")
+    out.print(f"[bold]Dashboard[/]  {escape(client.login_link())}   (logs in once)", markup=True)
     out.print(f"To come back later: hpo --home {settings.home} serve")
 
 
@@ -212,9 +224,8 @@ def _process(
     settings: Settings, name: str, arguments: Sequence[str], *, program: str = "hpo"
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run one of our commands in the background until the block ends; its output goes to a log file."""
-    environment = {**os.environ, "HPO_HOME": str(settings.home)}
-    for variable in ("DATABASE_URL", "HPO_URL", "HPO_TOKEN"):  # the demo uses its own database and API
-        environment.pop(variable, None)
+    environment = {**child_environment(), "HPO_HOME": str(settings.home)}
+    environment.pop("HPO_URL", None)  # the demo uses its own database and API
     command = [str(Path(sys.executable).with_name(program)), *arguments]
     with (settings.home / f"{name}.log").open("ab") as log:
         # In a new session Ctrl-C reaches the demo alone, which then ends its processes in order.
@@ -234,7 +245,7 @@ def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log
     deadline = time.monotonic() + START_SECONDS
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
-            err.print(log.read_text()[-2000:], markup=False)
+            err.print(log.read_text()[-2000:])
             raise SetupError(f"`hpo serve` did not start: see its log, {log}")
         time.sleep(0.1)
 

@@ -30,8 +30,8 @@ def doctor(context: typer.Context) -> None:
     findings = [finding for check in _CHECKS for finding in check(settings_of(context))]
     for finding in findings:
         mark = "[green]ok  [/]" if finding.ok else "[red]no  [/]"
-        out.print(f"{mark} {finding.about:<10} ", end="")
-        out.print(finding.sentence, markup=False)
+        out.print(f"{mark} {finding.about:<10} ", end="", markup=True)
+        out.print(finding.sentence)
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
@@ -44,12 +44,26 @@ def _torch(_: Settings) -> Iterator[Finding]:
     import torch
 
     yield Finding(ok=True, about="torch", sentence=torch.__version__)
-    if not torch.cuda.is_available():
-        yield Finding(ok=True, about="gpu", sentence="none that PyTorch can use; workers run with --cpu")
-    for index in range(torch.cuda.device_count()):
-        memory = torch.cuda.get_device_properties(index).total_memory / 2**30
-        sentence = f"{index}: {torch.cuda.get_device_name(index)}, {memory:.0f} GiB (hpo-worker --gpu {index})"
-        yield Finding(ok=True, about="gpu", sentence=sentence)
+    yield from gpus()
+
+
+def gpus() -> Iterator[Finding]:
+    """Yield what is found about the GPUs, numbered as `hpo-worker --gpu` numbers them."""
+    from workers.device.detection import has_nvidia_gpu, list_gpus
+
+    try:
+        found, problem = list_gpus()
+    except HpoError as error:
+        yield Finding(ok=False, about="gpu", sentence=str(error))
+        return
+    if problem is not None and has_nvidia_gpu():
+        yield Finding(ok=False, about="gpu", sentence=problem)
+    elif not found:
+        yield Finding(ok=True, about="gpu", sentence="none; workers run with --cpu")
+    for gpu in found:
+        use = f"hpo-worker --gpu {gpu.index}" if gpu.problem is None else gpu.problem
+        sentence = f"{gpu.index}: {gpu.name}, {gpu.memory_bytes / 2**30:.0f} GiB ({use})"
+        yield Finding(ok=gpu.problem is None, about="gpu", sentence=sentence)
 
 
 def _home(settings: Settings) -> Iterator[Finding]:
@@ -62,10 +76,10 @@ def _home(settings: Settings) -> Iterator[Finding]:
 
 
 def _service(settings: Settings) -> Iterator[Finding]:
-    from ..client.http import Client
+    from .studies import client_of
 
     try:
-        with Client(settings.api_url, settings.token) as client:
+        with client_of(settings) as client:
             health = client.health()
             client.studies()
     except HpoError as error:

@@ -22,17 +22,26 @@ def enqueue(
     context: typer.Context,
     name: Name,
     guesses: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="FILE|KEY=VALUE...",
             help="Files with one configuration or a list of them (YAML, JSON), or the values of one configuration.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    again: Annotated[
+        int | None,
+        typer.Option(help="Number of a trial: its configuration is trained again with another seed.", min=0),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Have configurations tried next; the optimizer chooses the parameters that are not given."""
-    wanted = read_guesses(guesses)
+    if (again is None) == (not guesses):
+        raise typer.BadParameter("give configurations, or one trial with --again")
+    if again is not None:
+        _replicate(context, name, again, as_json=as_json)
+        return
+    wanted = read_guesses(guesses or [])
     with client_of(settings_of(context)) as client:
         found = client.enqueue(name, wanted)
     if as_json:
@@ -41,6 +50,15 @@ def enqueue(
     known = len(wanted) - found["added"]
     before = f", {known} already enqueued before" if known else ""
     out.print(f"{found['added']} added{before}; {found['waiting']} to be tried next")
+
+
+def _replicate(context: typer.Context, name: str, number: int, *, as_json: bool) -> None:
+    with client_of(settings_of(context)) as client:
+        added = client.replicate_trial(name, number)
+    if as_json:
+        typer.echo(json.dumps(added))
+        return
+    out.print(f"trial {added['number']} trains the configuration of trial {added['replicate_of']} again")
 
 
 def read_guesses(arguments: Sequence[str]) -> list[dict[str, Any]]:

@@ -40,6 +40,10 @@ def demands(spec: StudySpec, model: str) -> Iterator[Demand]:
         words = f"clip.{name} must be at least {least}"
         statement = f"{_term(spec, info, name, known)} >= {least}"
         yield from _needed(spec, info, Demand(rule=statement, words=words, is_of_clip=True))
+    size = _term(spec, info, "test_size", known)
+    words = f"clip.test_size must be 0 or at least {info.min_size}"
+    statement = f"({size} == 0 or {size} >= {info.min_size})"
+    yield from _needed(spec, info, Demand(rule=statement, words=words, is_of_clip=True))
 
 
 def rulebook_of(spec: StudySpec, model: str) -> Rulebook:
@@ -64,7 +68,7 @@ def _needed(spec: StudySpec, info: ModelInfo, demand: Demand) -> Iterator[Demand
 
 def _term(spec: StudySpec, info: ModelInfo, name: str, known: Mapping[str, Value]) -> str:
     """Return how a rule writes a number of the model, or of its clip."""
-    is_of_clip = name in ("frames", "size")
+    is_of_clip = name in ("frames", "size", "test_size")
     key = f"clip.{name}" if is_of_clip else f"model.{name}"
     otherwise = getattr(TrainingConfig().clip, name) if is_of_clip else known[name]
     otherwise = spec.task.base.get(key, otherwise)

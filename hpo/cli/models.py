@@ -1,4 +1,4 @@
-"""`hpo models`: list the models of the zoo."""
+"""`hpo models`: list the models of the zoo; the other commands of this group are in `model_check`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ from rich.table import Table
 
 from .app import app, out
 
+group = typer.Typer(help="List the models, and check one.")
+app.add_typer(group, name="models")
 
-@app.command()
-def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+
+@group.callback(invoke_without_command=True)
+def models(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
     """List the models: parameters at 400 classes, cost of the default clip (frames x stride), `model.NAME` options."""
+    if context.invoked_subcommand is not None:
+        return
     from models import list_models, model_info
 
     infos = [model_info(name) for name in list_models()]

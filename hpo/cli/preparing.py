@@ -59,14 +59,14 @@ def prepare(
             index = _scanned(spec, cache_dir, bar)
         _print_problems(index)
         for stream, found in estimates(index, spec, cache_dir).items():
-            out.print(f"{stream}: {_described(found)}", markup=False)
+            out.print(f"{stream}: {_described(found)}")
         if estimate:
             return
         with progress_bar() as bar:
             stores = build(index, spec, cache_dir, progress=bar)
     for stream, prepared in stores.items():
         form, folder = prepared.manifest.form, prepared.folder
-        out.print(f"{stream}: {len(prepared)} clips prepared as {form} in {folder}", markup=False)
+        out.print(f"{stream}: {len(prepared)} clips prepared as {form} in {folder}")
 
 
 @group.command()
@@ -101,7 +101,7 @@ def extract(
         index = _scanned(spec, settings_of(context).cache_dir, bar)
         count = write(index, spec, folder.expanduser(), naming=naming, progress=bar)
     _print_problems(index)
-    out.print(f"{count} clips are in {folder}", markup=False)
+    out.print(f"{count} clips are in {folder}")
 
 
 def _spec(**given: Any) -> DatasetSpec:
@@ -119,7 +119,7 @@ def _scanned(spec: DatasetSpec, cache_dir: Path, progress: Report) -> Index:
 
 def _print_problems(index: Index) -> None:
     for problem in index.problems():
-        out.print(f"left out: {problem.path} ({problem.note})", markup=False)
+        out.print(f"left out: {problem.path} ({problem.note})")
 
 
 def _described(found: Estimate | None) -> str:

@@ -1,10 +1,8 @@
-"""`hpo trials`, `best`, `export`, `workers`, `logs`: what a study has found."""
+"""`hpo trials`, `best`, `export`: what a study has found."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +11,9 @@ import typer
 import yaml
 from rich.table import Column, Table
 
-from ..errors import SetupError
+from ..client.http import Client
+from ..errors import NotFoundError, SetupError
+from ..results.evidence import Evidence
 from ..results.export import Export, dump_export
 from ..spec import StudySpec, stored_spec
 from ..trial import TrialState
@@ -23,39 +23,43 @@ from .studies import AsJson, Name, client_of
 if TYPE_CHECKING:
     from ..results.ranking import Result
 
-FOLLOW_SECONDS = 1.0
-
 
 @app.command()
 def trials(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """List the trials of a study, best first."""
     with client_of(settings_of(context)) as client:
         study, found = client.study(name), client.trials(name)
+        answer = answer_of(client, name)
     if as_json:
         typer.echo(json.dumps(found))
         return
-    out.print(leaderboard(found, study["spec"]))
+    out.print(leaderboard(found, study["spec"], answer))
 
 
 @app.command()
 def best(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Show the best trial of a study, and with several objectives every trial that no other one dominates."""
+    """Show the best configuration of a study and how sure that is; with several objectives the whole front."""
     with client_of(settings_of(context)) as client:
         found = client.best(name)
         if as_json:
             typer.echo(json.dumps(found))
             return
-        spec = client.study(name)["spec"]
-        front = front_of(client.trials(name), spec) if len(spec["objectives"]) > 1 else []
+        spec, answer = client.study(name)["spec"], client.answer(name)
+        front = [trial for trial in client.trials(name) if trial["number"] in answer["front"]]
     metrics = ", ".join(f"{metric} {value:.4g}" for metric, value in found["metrics"].items())
     out.print(f"trial {found['number']}: {metrics}")
-    out.print(yaml.safe_dump(dict(found["params"]), sort_keys=False), end="", markup=False)
-    if front:
+    for line in Evidence.model_validate(found["evidence"]).lines():
+        out.print(line)
+    if found["state"] == "stopped":
+        done = f"{found['epochs_done']} of {spec['task']['epochs']}"
+        out.print(f"it was stopped after {done} epochs and is believed to end best; `hpo train` trains all of them")
+    out.print(yaml.safe_dump(dict(found["params"]), sort_keys=False), end="")
+    if len(spec["objectives"]) > 1:
         out.print(
             f"It is the best by {spec['objectives'][0]['metric']}. No trial is better than these in one objective"
         )
         out.print(f"and as good in the others; `hpo export {name} --trial NUMBER` writes any of them.")
-        out.print(leaderboard(front, spec))
+        out.print(leaderboard(front, spec, answer))
 
 
 @app.command()
@@ -66,84 +70,64 @@ def export(
     trial: Annotated[int | None, typer.Option(help="Number of the trial; the best one without it.")] = None,
 ) -> None:
     """Write the best configuration to a file, with its checkpoint beside it."""
-    with client_of(settings_of(context)) as client:
+    settings = settings_of(context)
+    with client_of(settings) as client:
         document = client.export(name, trial=trial)
-    write_export(document, output)
+    write_export(document, output, settings.checkpoint_roots)
 
 
-def write_export(document: dict[str, Any], output: Path) -> Path | None:
+def write_export(document: dict[str, Any], output: Path, roots: Sequence[Path]) -> Path | None:
     """Write an export and copy its checkpoint beside it; return the copy's path, None where it is out of reach.
+
+    The checkpoint is looked for below `roots` alone, whatever a worker said, and checked before it is copied.
 
     Raises:
         SetupError: the folder cannot be written.
+        HpoError: the checkpoint is damaged, or none of ours.
     """
+    from workers.checkpoints import reference
+
     exported = Export.model_validate(document)
-    source = Path(exported.checkpoint) if exported.checkpoint else None
-    copy = output.with_suffix(".pt")
-    is_here = source is not None and source.is_file()
+    source = reference.find(exported.checkpoint, roots) if exported.checkpoint else None
+    target = output.with_suffix(".pt")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        if source is not None and is_here:
-            shutil.copyfile(source, copy)
-            exported = exported.model_copy(update={"checkpoint": copy.name})
+        if source is not None:
+            reference.copy(source, target)
+            exported = exported.model_copy(update={"checkpoint": target.name})
         output.write_text(dump_export(exported, form="json" if output.suffix == ".json" else "yaml"))
     except OSError as error:
         raise SetupError(f"{output} cannot be written ({error.strerror})") from error
     out.print(f"wrote {output}: trial {exported.trial} of {exported.study}")
-    if is_here:
-        out.print(f"wrote {copy}: its checkpoint")
-        return copy
-    err.print(f"its checkpoint is not on this machine ({source}); copy it from the worker's")
+    if source is not None:
+        out.print(f"wrote {target}: its checkpoint")
+        return target
+    if exported.checkpoint is None:
+        err.print("there is no checkpoint of it any more; `hpo train` makes one")
+    else:
+        places = " or ".join(map(str, roots))
+        err.print(
+            f"its checkpoint is not on this machine ({exported.checkpoint}), in {places}; copy it from the worker's, "
+            "or name its folder of checkpoints with HPO_CHECKPOINT_ROOTS"
+        )
     return None
 
 
-@app.command()
-def workers(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the workers and when each was last heard."""
-    with client_of(settings_of(context)) as client:
-        found = client.workers()
-    if as_json:
-        typer.echo(json.dumps(found))
-        return
-    table = Table("worker", "host", "device", "last seen")
-    for worker in found:
-        device = worker.get("gpu_name") or worker["device"]
-        table.add_row(worker["name"], worker["host"], device, str(worker["last_seen"]))
-    out.print(table)
+def answer_of(client: Client, name: str) -> dict[str, Any] | None:
+    """Return what is believed of the configurations of a study; None before any has a result."""
+    try:
+        return client.answer(name)
+    except NotFoundError:
+        return None
 
 
-@app.command()
-def logs(
-    context: typer.Context,
-    name: Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until interrupted.")] = False,
-) -> None:
-    """Print what happened in a study, oldest first."""
-    last = 0
-    with client_of(settings_of(context)) as client:
-        while True:
-            events = client.events(name, after=last)
-            for event in events:
-                last = event["id"]
-                out.print(event_line(event), markup=False)
-            if not events:
-                if not follow:
-                    return
-                time.sleep(FOLLOW_SECONDS)
+def leaderboard(
+    found: Sequence[dict[str, Any]], spec: dict[str, Any], answer: Mapping[str, Any] | None = None
+) -> Table:
+    """Return a table of trials: those with a result that keeps the constraints first, in the order of the answer.
 
-
-def event_line(event: dict[str, Any]) -> str:
-    """One event as a line: when, which trial, what, who, and the details."""
-    trial = f"trial {event['trial_number']}" if event.get("trial_number") is not None else "study"
-    detail = " ".join(f"{key}={value}" for key, value in (event.get("detail") or {}).items() if value is not None)
-    return f"{str(event['at'])[:19]} {trial:<9} {event['kind']:<12} {event.get('actor') or '':<16} {detail}"
-
-
-def leaderboard(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> Table:
-    """A table of trials: completed ones first, what keeps the constraints before what does not, better before worse.
-
-    Several objectives rank as everywhere: front by front. `expected` and `feasible` are what the model said before the
-    trial ran.
+    `on new data` is what the first objective is expected to be there. The others follow: completed ones, then feasible
+    ones, then better ones first. `expected` and `feasible` are what the model said before the trial ran.
     """
     study = stored_spec(spec)
     objectives = [objective.metric for objective in study.objectives]
@@ -152,34 +136,43 @@ def leaderboard(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> Table:
     explains = any(trial.get("predicted_mean") is not None for trial in found)
     expectations = [*(["expected"] if explains else []), *(["feasible"] if explains and study.constraints else [])]
     columns = [Column(name, no_wrap=True) for name in expectations]
-    table = Table("trial", "state", "epochs", *headings, *spec["space"], "generator", *columns)
-    for trial in _best_first(found, study):
+    believed = _believed(answer)
+    new_data = [Column("on new data", no_wrap=True)] if believed else []
+    table = Table("trial", "state", "epochs", *headings, *new_data, *spec["space"], "generator", *columns)
+    for trial in _best_first(found, study, believed):
         metrics = _metrics(trial)
         table.add_row(
             str(trial["number"]),
             _state(trial),
             str(trial["epochs_done"]),
             *(_outcome(study, metrics, metric) for metric in headings),
+            *([believed.get(trial["number"], "")] if believed else []),
             *(_short(trial["params"].get(name)) for name in spec["space"]),
-            trial.get("generator") or "",
+            _origin(trial),
             *[_expectation(trial)[name] for name in expectations],
         )
     return table
 
 
-def front_of(found: Sequence[dict[str, Any]], spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the trials that `hpo best` chooses from and no other of them dominates."""
-    from ..results.ranking import front
+def _believed(answer: Mapping[str, Any] | None) -> dict[int, str]:
+    """Return what is expected on new data, by trial, in the order of the answer; the exported trial comes first."""
+    found: dict[int, str] = {}
+    if answer is None:
+        return found
+    for configuration in answer["configurations"]:
+        estimate = configuration["estimates"][answer["metric"]]
+        shown = f"{estimate['expected']:.3f} ± {estimate['expected_sd']:.2g}"
+        found |= dict.fromkeys([configuration["chosen"], *configuration["trials"]], shown)
+    return found
 
-    kept = {result.number for result in front(_results(found, stored_spec(spec)))}
-    return [trial for trial in found if trial["number"] in kept]
 
-
-def _best_first(found: Sequence[dict[str, Any]], study: StudySpec) -> list[dict[str, Any]]:
+def _best_first(found: Sequence[dict[str, Any]], study: StudySpec, believed: Mapping[int, str]) -> list[dict[str, Any]]:
     from ..results.ranking import best_first
 
     by_number = {trial["number"]: trial for trial in found}
-    return [by_number[result.number] for result in best_first(_results(found, study))]
+    others = _results([trial for trial in found if trial["number"] not in believed], study)
+    order = [*(number for number in believed if number in by_number), *(other.number for other in best_first(others))]
+    return [by_number[number] for number in order]
 
 
 def _results(found: Sequence[dict[str, Any]], study: StudySpec) -> list[Result]:
@@ -212,6 +205,12 @@ def _expectation(trial: dict[str, Any]) -> dict[str, str]:
         "expected": "" if mean is None or sd is None else f"{mean:.3f} ± {sd:.2g}",
         "feasible": "" if feasible is None else f"{feasible:.0%}",
     }
+
+
+def _origin(trial: dict[str, Any]) -> str:
+    """What proposed a trial, and which one it trains again."""
+    first = trial.get("replicate_of")
+    return (trial.get("generator") or "") + ("" if first is None else f" (trial {first} again)")
 
 
 def _state(trial: dict[str, Any]) -> str:

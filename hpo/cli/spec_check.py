@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..errors import NotFoundError, SpecError, SpecIssue
+from ..service.notices import DataNotSeenError
 from ..spec import CategoricalParameter, Fragment, OrdinalParameter, StudySpec, TrainingConfig, VideoTask
 from ..spec.contradictions import rule_issues
 from ..spec.rules import impossible, is_possible
 from .model_rules import demands, pinned, rulebook_of
+
+_WEIGHTS = ("weights", "weights.rgb", "weights.flow")
 
 
 def search_fragment(name: str) -> Fragment:
@@ -47,6 +51,8 @@ def check_models(spec: StudySpec) -> Sequence[SpecIssue]:
         if len(inputs) > 1 and not has_flow:
             issues.append(_flow_missing(path, f"{name} takes {' and '.join(inputs)}"))
         issues.extend(list(_unknown_options(spec, name)) or _misfits(spec, name) or _odd_channels(spec, name))
+    issues.extend(_weights_issues(spec, names))
+    issues.extend(_pooling_issues(spec, names))
     if not has_flow:
         issues.extend(_flow_missing(path, "flow clips need optical flow") for path in _flow_clips(spec))
     return issues
@@ -67,6 +73,83 @@ def with_models(spec: StudySpec) -> StudySpec:
     if issues := list(rule_issues(found)):
         raise SpecError(issues)
     return found
+
+
+def validation_clips(spec: StudySpec) -> int | None:
+    """Return how many clips the trials validate on, by the lists of the data set; None for a task without one.
+
+    Raises:
+        DataNotSeenError: the data set cannot be read on this machine.
+    """
+    from data import DatasetError
+    from data.index.splits import make_split
+    from data.scanning.scan import read_listing
+
+    if not isinstance(spec.task, VideoTask):
+        return None
+    dataset = spec.task.dataset
+    root = Path(dataset.root).expanduser()
+    if not root.is_dir():
+        raise DataNotSeenError(f"there is no folder {root}")
+    try:
+        _, listing = read_listing(root, dataset.name, dataset.group_pattern)
+        return len(make_split(sorted(listing.clips, key=lambda clip: clip.id), dataset).validation)
+    except DatasetError as error:
+        raise DataNotSeenError(str(error)) from error
+
+
+def _weights_issues(spec: StudySpec, models: Sequence[str]) -> Iterator[SpecIssue]:
+    """Yield what no worker could load: texts that are no source, and weights of streams that a model does not have."""
+    from models import WeightsError, check_source, list_models, model_info
+
+    for key in _WEIGHTS:
+        path, values = _sources(spec, key)
+        for value in values:
+            try:
+                check_source(value)
+            except WeightsError as error:
+                yield SpecIssue(path=path, message=str(error))
+    for name in [name for name in models if name in list_models()]:
+        given = [key for key in _WEIGHTS if _sources(spec, key)[1] and _applies(spec, key, name)]
+        if len(given) > 1 and given[0] == "weights":
+            message = f"{name} gets weights of the whole model and of its streams (weights.rgb, weights.flow): give one"
+            yield SpecIssue(path=_sources(spec, "weights")[0], message=message)
+        for key in given:
+            if key != "weights" and len(model_info(name).inputs) == 1:
+                path = _sources(spec, key)[0]
+                message = f"{name} has one stream: name its weights as `weights`"
+                yield SpecIssue(path=path, message=message + _only_for(spec, path))
+
+
+def _pooling_issues(spec: StudySpec, models: Sequence[str]) -> Iterator[SpecIssue]:
+    """Yield what no worker could score: positions of models that pool their whole maps."""
+    from models import list_models, model_info
+
+    wanted = "fully_convolutional"
+    parameter = spec.space.get("test_pooling")
+    path = "task.base.test_pooling" if parameter is None else "space.test_pooling.choices"
+    given = spec.task.base.get("test_pooling") == wanted if parameter is None else parameter.contains(wanted)
+    for name in [name for name in models if given and name in list_models()]:
+        if not model_info(name).fully_convolutional and _applies(spec, "test_pooling", name):
+            known = ", ".join(other for other in list_models() if model_info(other).fully_convolutional)
+            message = f"{name} pools its whole maps and is not published with {wanted!r}; {known} are"
+            yield SpecIssue(path=path, message=message + _only_for(spec, path))
+
+
+def _applies(spec: StudySpec, key: str, model: str) -> bool:
+    """Return whether trials of a model can get a setting: not if the space gives it to other models alone."""
+    return key not in spec.space or model in spec.space[key].when.get("model", [model])
+
+
+def _sources(spec: StudySpec, key: str) -> tuple[str, list[str]]:
+    """Return where a setting of weights is given, and the sources among its values."""
+    from models.weights.sources import NO_WEIGHTS
+
+    if key in spec.space:
+        path, values = f"space.{key}.choices", list(spec.space[key].extremes)
+    else:
+        path, values = f"task.base.{key}", [spec.task.base.get(key, NO_WEIGHTS)]
+    return path, [str(value) for value in values if value != NO_WEIGHTS]
 
 
 def _flow_missing(path: str, need: str) -> SpecIssue:
@@ -137,6 +220,6 @@ def _misfits(spec: StudySpec, model: str) -> list[SpecIssue]:
     demand = list(demands(spec, model))[place]
     shown = book.shown(book.rules[place], {})
     message = f"{model}: {demand.words}, and nothing in this study does" + (f" ({shown})" if shown else "")
-    where = "space" if {"clip.frames", "clip.size"} & set(spec.space) else "task.base"
+    where = "space" if {"clip.frames", "clip.size", "clip.test_size"} & set(spec.space) else "task.base"
     options = (path for path, _ in _options(spec, model).values())
     return [SpecIssue(path=f"{where}.clip" if demand.is_of_clip else next(options, "task.base.model"), message=message)]

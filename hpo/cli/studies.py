@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from ..activity import progress_line, stored_progress
 from ..client.http import Client
+from ..results.evidence import Evidence
+from ..service.notices import DataNotSeenError
 from ..settings import Settings
-from ..spec import dump_spec, load_spec
+from ..spec import StudySpec, dump_spec, load_spec, stored_spec
+from ..spec.paths import with_absolute_paths
 from .app import app, out, settings_of
-from .spec_check import search_fragment, with_models
+from .files import print_deletion
+from .spec_check import search_fragment, validation_clips, with_models
 
 group = typer.Typer(no_args_is_help=True, help="Create and control studies.")
 app.add_typer(group, name="study")
 
+_RUNNING_SHOWN = 16
+"""Running trials of which a study is shown with a line each."""
 Name = Annotated[str, typer.Argument(help="Name of the study.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def client_of(settings: Settings) -> Client:
     """Return a client of the API that the settings name."""
-    return Client(settings.api_url, settings.token)
+    proof, trusted = settings.proving_file, settings.ca_file
+    return Client(settings.api_url, settings.token, server_file=proof, ca_file=trusted)
 
 
 @group.command()
@@ -33,16 +43,19 @@ def create(
     spec_file: Annotated[Path, typer.Argument(help="Study spec, YAML or JSON.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Check a study spec and create the study."""
-    spec = load_spec(spec_file, search_fragment)
+    """Check a study spec and create the study. A relative path in it is one of the current folder."""
+    spec = with_absolute_paths(load_spec(spec_file, search_fragment), Path.cwd())
     with_models(spec)
     with client_of(settings_of(context)) as client:
         study = client.create_study(dump_spec(spec))
+    if study["few_clips"] is None:  # the lists may be on this machine alone
+        with suppress(DataNotSeenError):
+            study["few_clips"] = few_clips_of(spec, validation_clips(spec))
     if as_json:
         typer.echo(json.dumps(study))
         return
-    for line in earlier_of(study):
-        out.print(line, markup=False)
+    for line in [*earlier_of(study), *size_of(study), *warnings_of(study)]:
+        out.print(line)
     out.print(f"study {study['name']} is active; start a worker with `hpo-worker --gpu 0` (or --cpu)")
 
 
@@ -58,6 +71,9 @@ def list_studies(context: typer.Context, as_json: AsJson = False) -> None:
     for study in studies:
         table.add_row(study["name"], state_of(study), trials_of(study), hours(study["gpu_hours_spent"]))
     out.print(table)
+    for study in studies:
+        if study.get("degraded"):
+            out.print(f"{study['name']}: warning: {study['degraded']}")
 
 
 @group.command()
@@ -65,13 +81,21 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Show one study."""
     with client_of(settings_of(context)) as client:
         study = client.study(name)
+        running = [] if as_json else client.trials(name, states=["running"])
     if as_json:
         typer.echo(json.dumps(study))
         return
-    out.print(f"{study['name']}: {state_of(study)}", markup=False)
-    out.print(f"trials: {trials_of(study)}; GPU hours: {hours(study['gpu_hours_spent'])}{saved_of(study)}")
-    for line in earlier_of(study):
-        out.print(line, markup=False)
+    out.print(f"{study['name']}: {state_of(study)}")
+    out.print(f"trials: {trials_of(study)}")
+    out.print(f"GPU hours: {usage_of(study)}{saved_of(study)}")
+    for line in [*best_of(study), *running_of(running), *warnings_of(study)]:
+        out.print(line)
+    if study["importance"]:
+        out.print(study["importance"]["message"])
+    for line in [*earlier_of(study), *size_of(study)]:
+        out.print(line)
+    if study["finalists"]:
+        out.print(finalists_of(study))
     if study["guesses_waiting"]:
         out.print(f"to be tried next: {study['guesses_waiting']} enqueued configurations")
 
@@ -103,12 +127,14 @@ def delete(
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a study with its trials and curves (checkpoint files stay)."""
+    """Delete a study with its trials, their curves and their checkpoints."""
     if not yes:
-        typer.confirm(f"Delete study {name} with all its trials?", abort=True)
-    with client_of(settings_of(context)) as client:
-        client.delete_study(name)
+        typer.confirm(f"Delete study {name} with all its trials and their checkpoints?", abort=True)
+    settings = settings_of(context)
+    with client_of(settings) as client:
+        deleted = client.delete_study(name)
     out.print(f"study {name} is deleted")
+    print_deletion(deleted, settings.checkpoint_dir)
 
 
 def state_of(study: dict[str, Any]) -> str:
@@ -122,9 +148,37 @@ def trials_of(study: dict[str, Any]) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet"
 
 
+def running_of(trials: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a line for each running trial: its worker, and how far it is."""
+    lines = []
+    for trial in trials[:_RUNNING_SHOWN]:
+        progress = stored_progress(trial.get("progress"))
+        far = f": {progress_line(progress)}" if progress is not None else ""
+        lines.append(f"running: trial {trial['number']} on {trial['worker']}{far}")
+    more = len(trials) - len(lines)
+    return [*lines, *([f"  and {more} more; `hpo workers` lists all"] if more else [])]
+
+
 def hours(value: float) -> str:
     """Return hours with two decimals, or less than one hour with two digits, so that a short study does not show 0."""
     return f"{value:.2f}" if value >= 1 or value == 0 else f"{value:.2g}"
+
+
+def usage_of(study: dict[str, Any]) -> str:
+    """Return the GPU hours spent, the limit if there is one, and what they went into."""
+    limit, kinds = study["spec"]["budget"]["gpu_hours"], study["gpu_hours_by_kind"]
+    spent = hours(study["gpu_hours_spent"]) + (f" of {limit:g}" if limit is not None else "")
+    names = {"trained": "in epochs", "failed": "in trials that failed", "startup": "in start-up and interrupted epochs"}
+    parts = [f"{hours(kinds[kind])} {name}" for kind, name in names.items() if kinds[kind] > 0]
+    return f"{spent}: {', '.join(parts)}" if len(parts) > 1 else spent
+
+
+def size_of(study: dict[str, Any]) -> list[str]:
+    """Return a line about a space that is going to be used up before the trials of the budget are."""
+    count, limit = study["configurations"], study["spec"]["budget"]["trials"]
+    if count is None or study["finished_at"] is not None or (limit is not None and count >= limit):
+        return []
+    return [f"the space has {count} configurations; the study ends when each has been tried"]
 
 
 def saved_of(study: dict[str, Any]) -> str:
@@ -133,10 +187,46 @@ def saved_of(study: dict[str, Any]) -> str:
     return f" ({hours(saved)} more saved by early stopping)" if saved > 0 else ""
 
 
+def best_of(study: dict[str, Any]) -> list[str]:
+    """Return lines about the best configuration so far; none before one has a result."""
+    best = study["best"]
+    if best is None:
+        return []
+    evidence = Evidence.model_validate(best["evidence"])
+    return [f"best: trial {best['number']}", *(f"  {line}" for line in evidence.lines())]
+
+
+def few_clips_of(spec: StudySpec, clips: int | None) -> str | None:
+    """Return what so many validation clips cannot show, None where they are enough."""
+    from ..answer.estimates import is_share
+    from ..answer.power import few_clips
+
+    metric = spec.objectives[0].metric
+    return None if clips is None or not is_share(spec, metric) else few_clips(metric, clips)
+
+
+def warnings_of(study: dict[str, Any]) -> list[str]:
+    """Return lines about what a study lacks, and about what its validation clips cannot show, if they are few."""
+    # An older API says neither.
+    degraded = [f"warning: {study[name]}" for name in ("degraded", "missing_data") if study.get(name)]
+    evidence = study["best"]["evidence"] if study["best"] else {}
+    sentence = study["few_clips"] or few_clips_of(stored_spec(study["spec"]), evidence.get("clips"))
+    return degraded if sentence is None else [*degraded, f"note: {sentence}"]
+
+
+def finalists_of(study: dict[str, Any]) -> str:
+    """Return a sentence about the configurations that are trained again after the search."""
+    rules = study["finalists"]
+    if study["search_ended_at"] is None:
+        return f"after the search the best {rules['top']} are trained again, up to {rules['seeds']} times each"
+    trainings = "1 further training" if study["replicates"] == 1 else f"{study['replicates']} further trainings"
+    return f"finalists: {trainings} of the best {rules['top']} configurations"
+
+
 def earlier_of(study: dict[str, Any]) -> list[str]:
     """Return a line for each earlier study that the study learns from."""
     return [f"learns from {count} trials of {name}" for name, count in study["earlier_trials"].items()]
 
 
 def _print_state(study: dict[str, Any]) -> None:
-    out.print(f"study {study['name']} is {state_of(study)}", markup=False)
+    out.print(f"study {study['name']} is {state_of(study)}")

@@ -1,15 +1,19 @@
-"""`hpo token`: show and create API tokens."""
+"""`hpo token`: show, create, list and revoke API tokens."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
-from ..errors import SetupError
-from .app import app, settings_of
+from ..errors import ConflictError, NotFoundError, SetupError
+from .app import app, out, settings_of
+from .studies import AsJson, client_of
 
-group = typer.Typer(no_args_is_help=True, help="Show and create API tokens.")
+group = typer.Typer(no_args_is_help=True, help="Show, create, list and revoke API tokens.")
 app.add_typer(group, name="token")
 
 
@@ -29,10 +33,66 @@ def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the token, such as gpu-host-7.", show_default=False)],
     scope: Annotated[str, typer.Option(help="admin, worker or read.")] = "worker",
+    expires_in_hours: Annotated[
+        float | None, typer.Option(help="End its validity after this time.", show_default=False)
+    ] = None,
 ) -> None:
     """Create a token for another machine and print it; it is shown only once."""
-    from ..client.http import Client
+    with client_of(settings_of(context)) as client:
+        typer.echo(client.create_token(name, [scope], expires_in_hours=expires_in_hours)["token"])
 
-    settings = settings_of(context)
-    with Client(settings.api_url, settings.token) as client:
-        typer.echo(client.create_token(name, [scope])["token"])
+
+@group.command("list")
+def list_tokens(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the tokens: what each may do, when it was last used (to the minute), and whether it is valid."""
+    with client_of(settings_of(context)) as client:
+        found = client.tokens()
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    table = Table("id", "name", "scopes", "created", "last used", "state")
+    for token in found:
+        times = (_day(token["created_at"]), _day(token["last_used_at"]) or "never")
+        table.add_row(str(token["id"]), token["name"], ", ".join(token["scopes"]), *times, _state(token))
+    out.print(table)
+
+
+@group.command()
+def revoke(
+    context: typer.Context,
+    token: Annotated[str, typer.Argument(help="Id or name, as `hpo token list` shows them.", show_default=False)],
+) -> None:
+    """Make a token invalid from now on; the browsers that logged in with it are logged out."""
+    with client_of(settings_of(context)) as client:
+        revoked = client.revoke_token(_id_of(token, client.tokens()))
+    out.print(f"token {revoked['id']} ({revoked['name']}) is not valid any more")
+
+
+def _id_of(token: str, known: list[dict[str, Any]]) -> int:
+    """Return the id of the valid token of that id or name.
+
+    Raises:
+        NotFoundError: there is none.
+        ConflictError: several have the name.
+    """
+    valid = [entry for entry in known if _state(entry).startswith("valid")]
+    ids = [int(entry["id"]) for entry in valid if str(entry["id"]) == token]
+    ids = ids or [int(entry["id"]) for entry in valid if entry["name"] == token]
+    if not ids:
+        raise NotFoundError(f"there is no valid token {token!r}; `hpo token list` shows them")
+    if len(ids) > 1:
+        raise ConflictError(f"{len(ids)} tokens are called {token!r}; give an id: {', '.join(map(str, ids))}")
+    return ids[0]
+
+
+def _state(token: dict[str, Any]) -> str:
+    if token["revoked_at"] is not None:
+        return f"revoked {_day(token['revoked_at'])}"
+    if token["expires_at"] is None:
+        return "valid"
+    has_expired = datetime.fromisoformat(token["expires_at"]) <= datetime.now(UTC)
+    return f"expired {_day(token['expires_at'])}" if has_expired else f"valid until {_day(token['expires_at'])}"
+
+
+def _day(moment: str | None) -> str:
+    return "" if moment is None else f"{datetime.fromisoformat(moment).astimezone(UTC):%Y-%m-%d %H:%M}"

@@ -13,18 +13,23 @@ import typer
 
 from ..errors import SetupError
 from ..results.export import Export, load_export
+from ..results.outcome import settled_metrics
 from ..settings import Settings
 from ..spec import VideoTask
 from .app import app, err, one_sentence_errors, out, settings_of
 from .datasets import progress_bar
+from .training_bar import training_bar
 
 if TYPE_CHECKING:
     from workers.device.detection import Device
-    from workers.process.messages import Event
 
 File = Annotated[Path, typer.Argument(help="Export file that `hpo export` wrote.", show_default=False)]
 Gpu = Annotated[int | None, typer.Option("--gpu", min=0, help="Use this GPU.", show_default=False)]
 Cpu = Annotated[bool, typer.Option("--cpu", help="Use the CPU.")]
+WeightsRoot = Annotated[
+    list[Path] | None,
+    typer.Option(help="Folder of weights files, perhaps several times (default: HPO_WEIGHTS_ROOTS)."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: as recorded).", show_default=False)]
 
 
@@ -39,6 +44,7 @@ def train(
     gpu: Gpu = None,
     cpu: Cpu = False,
     threads: Threads = None,
+    weights_root: WeightsRoot = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in the folder.")] = False,
 ) -> None:
     """Train an exported configuration again and compare its score with the exported one.
@@ -52,20 +58,25 @@ def train(
     exported = load_export(file)
     device = _device(exported, gpu=gpu, cpu=cpu, threads=threads)
     folder = output or file.with_suffix(".train")
+    settings = settings_of(context)
     out.print(f"training trial {exported.trial} of {exported.study} on {device.label}, {device.threads} thread(s)")
-    with one_sentence_errors(DatasetError, ModelError):
+    with one_sentence_errors(DatasetError, ModelError), training_bar() as show:
         result = train_export(
             exported.config,
             exported.task,
             device=device,
             folder=folder.absolute(),
-            cache_dir=settings_of(context).cache_dir,
+            cache_dir=settings.cache_dir,
+            weights={used.source: used.sha256 for used in exported.weights},
+            weights_roots=[root.expanduser().absolute() for root in weights_root or settings.weights_roots],
             stop_after=exported.epochs_done if exported.state == "stopped" else None,
             resume=resume,
-            progress=_print_event,
+            memory_plan=exported.environment.get("memory_plan"),
+            progress=show,
         )
+    found = settled_metrics(result.metrics, result.curve, exported.last_epochs)
     for metric, value in exported.objectives.items():
-        again = result.metrics[metric]
+        again = found[metric]
         verdict = "the same" if again == value else f"exported: {value!r}"
         out.print(f"{metric} = {again!r} ({verdict})")
     out.print(f"checkpoint: {result.checkpoint}")
@@ -110,12 +121,13 @@ def print_evaluation(
     Raises:
         HpoError: the checkpoint or the data set cannot be used.
     """
-    record = file.with_suffix(".final.json")
-    if record.exists() and not again:
-        score = json.loads(record.read_text())
+    record, exported = file.with_suffix(".final.json"), load_export(file)
+    score = json.loads(record.read_text()) if record.exists() else {}
+    # Another trial may have been exported to the same file since.
+    if not again and (score.get("study"), score.get("trial")) == (exported.study, exported.trial):
         out.print(f"The test list was opened on {score['at']}; score it once more with --again.")
     else:
-        score = _score(file, settings, device=device, views=views)
+        score = _score(file, exported, settings, device=device, views=views)
         record.write_text(json.dumps(score, indent=2) + "\n")
     low, high = score["interval"]
     out.print(
@@ -126,12 +138,13 @@ def print_evaluation(
         err.print("the data set differs from the one used for training: files were added, changed or removed since")
 
 
-def _score(file: Path, settings: Settings, *, device: Device | None, views: tuple[int, int]) -> dict[str, Any]:
+def _score(
+    file: Path, exported: Export, settings: Settings, *, device: Device | None, views: tuple[int, int]
+) -> dict[str, Any]:
     from data import DatasetError
     from models import ModelError
     from workers.evaluation.sealed_test import evaluate_final
 
-    exported = load_export(file)
     if exported.checkpoint is None:
         raise SetupError(f"{file} does not name a checkpoint: make one with `hpo train {file}`")
     if not isinstance(exported.task, VideoTask):
@@ -147,7 +160,8 @@ def _score(file: Path, settings: Settings, *, device: Device | None, views: tupl
             crops=views[1],
             progress=_on(bar, "test videos"),
         )
-    return {"at": datetime.now(UTC).isoformat(timespec="seconds"), **asdict(score)}
+    which = {"study": exported.study, "trial": exported.trial}
+    return {"at": datetime.now(UTC).isoformat(timespec="seconds"), **which, **asdict(score)}
 
 
 def _on(bar: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:
@@ -164,14 +178,3 @@ def _device(exported: Export, *, gpu: int | None = None, cpu: bool = False, thre
     if gpu is not None or (not cpu and exported.environment.get("device") == "cuda"):
         return gpu_device(gpu or 0, threads=threads, deterministic=bool(exported.environment.get("deterministic")))
     return cpu_device(threads=threads)
-
-
-def _print_event(event: Event) -> None:
-    from workers.process.messages import EpochDone, Note
-
-    if isinstance(event, Note):
-        err.print(event.text, markup=False)
-    elif isinstance(event, EpochDone):
-        metrics = event.measurement.metrics
-        shown = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("train_loss", "val_loss", "val_top1"))
-        out.print(f"epoch {event.measurement.step}: {shown} ({event.measurement.wall_seconds:.1f} s)")

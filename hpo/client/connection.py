@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
+import ssl
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from ..errors import SetupError, StoreUnavailableError
-
-
-class UnreachableError(StoreUnavailableError):
-    """Nothing answers at the address of the API.
-
-    `reason` is what the network said.
-    """
-
-    def __init__(self, message: str | None = None, *, reason: str = "") -> None:
-        super().__init__(message)
-        self.reason = reason
+from ..errors import SetupError
+from .identity import Challenge
+from .problems import UnreachableError
 
 
 class Connection:
@@ -30,26 +24,40 @@ class Connection:
         *,
         timeout: httpx.Timeout | float,
         trust_env: bool = True,
+        server_file: Path | None = None,
+        ca_file: Path | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Prepare the connection; nothing is sent yet.
 
         Args:
             timeout: seconds that connecting, writing and each read may take.
-            trust_env: use the proxies that environment variables name.
+            trust_env: use the proxies that environment variables name; never for this machine itself, since a proxy
+                would see the token.
+            server_file: `server.json` of the data directory that the token is from: the token is sent only to a
+                program that proves to be the service that wrote it.
+            ca_file: certificates to trust besides the usual ones.
             transport: answers in place of the network.
 
         Raises:
-            SetupError: `url` is not an address.
+            SetupError: `url` is not an address, or `ca_file` holds no certificates.
         """
         self.url = url.rstrip("/")
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         try:
             self._http = httpx.Client(
-                base_url=self.url, headers=headers, timeout=timeout, trust_env=trust_env, transport=transport
+                base_url=self.url,
+                headers=headers,
+                timeout=timeout,
+                trust_env=trust_env and not is_loopback(httpx.URL(self.url).host),
+                verify=True if ca_file is None else _trusting(ca_file),
+                transport=transport,
             )
         except (httpx.InvalidURL, UnicodeError) as error:
             raise self._wrong_address() from error
+
+        challenge = None if server_file is None or token is None else Challenge(self.url, server_file)
+        self._extensions = {} if challenge is None else {"trace": challenge}
 
     def close(self) -> None:
         """Close the connections."""
@@ -62,14 +70,19 @@ class Connection:
             request: `json`, `content`, `params` or `headers`, as for `httpx.Client.request`.
 
         Raises:
-            SetupError: the address cannot be that of an API.
-            UnreachableError: nothing answers there.
+            SetupError: the address cannot be that of an API, or its certificate is not trusted.
+            UnreachableError: nothing answers there, or another program than the service that the token is for.
         """
         try:
-            return self._http.request(method, path, **request)
+            return self._http.request(method, path, extensions=self._extensions, **request)
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise self._wrong_address() from error
         except httpx.TransportError as error:
+            if (untrusted := _certificate_error(error)) is not None:
+                raise SetupError(
+                    f"the certificate of {self.url} is not trusted ({untrusted.verify_message}): if it is the right "
+                    "one, name it or its issuer's in HPO_CA_FILE"
+                ) from error
             timed_out = isinstance(error, httpx.TimeoutException)
             raise UnreachableError(
                 f"{self.url} did not answer in time; try again shortly"
@@ -80,3 +93,29 @@ class Connection:
 
     def _wrong_address(self) -> SetupError:
         return SetupError(f"{self.url!r} is not the address of an API; write something like http://host:8000")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host of an address is this machine, as its text says."""
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SetupError(f"the certificates in {ca_file} cannot be read ({error}): check HPO_CA_FILE") from error
+    return context
+
+
+def _certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, ssl.SSLCertVerificationError):
+        found = found.__cause__ or found.__context__
+    return found

@@ -7,6 +7,7 @@ waits through outages; this one reports them at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 from urllib.parse import quote, urljoin
@@ -36,9 +37,18 @@ class Client:
         token: str | None = None,
         *,
         timeout: float = TIMEOUT_SECONDS,
+        server_file: Path | None = None,
+        ca_file: Path | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._connection = Connection(url, token, timeout=timeout, transport=transport)
+        """Prepare the connection; nothing is sent yet. The arguments are those of `Connection`.
+
+        Raises:
+            SetupError: `url` is not an address.
+        """
+        self._connection = Connection(
+            url, token, timeout=timeout, server_file=server_file, ca_file=ca_file, transport=transport
+        )
         self.url = self._connection.url
 
     def __repr__(self) -> str:
@@ -87,9 +97,23 @@ class Client:
         """Stop a study for good and return it as it is afterwards."""
         return self._object("POST", _of(name, "stop"))
 
-    def delete_study(self, name: str) -> None:
-        """Delete a study with its trials."""
-        self._send("DELETE", _of(name))
+    def train_finalists(self, name: str, **wanted: Any) -> Json:
+        """Have the best configurations of a study trained again, and return the study as it is afterwards.
+
+        `wanted` are `top`, `seeds`, `share`, `probability` and `end_search`, each with a default.
+
+        Raises:
+            ConflictError: the study is just ending, has no result, or cannot train a configuration again.
+        """
+        return self._object("POST", _of(name, "finalists"), json=wanted)
+
+    def delete_study(self, name: str) -> Json:
+        """Delete a study with its trials and the files that the service reaches; return what became of its files.
+
+        A service of an earlier release removes no files and says nothing: the answer is empty then.
+        """
+        answer = self._send("DELETE", _of(name))
+        return dict(answer.json()) if answer.content else {}
 
     # ---------------------------------------------------------------- trials and results
 
@@ -108,6 +132,15 @@ class Client:
         """Return one trial with its curve."""
         return self._object("GET", _of(name, "trials", str(number)))
 
+    def trial_log(self, name: str, number: int, *, attempt: int | None = None, after: int = 0) -> Json:
+        """Return what a trial printed in an attempt (the last one if none is given), from the place `after` on.
+
+        Raises:
+            NotFoundError: there is no such attempt.
+        """
+        query: Json = {"after": after} | ({} if attempt is None else {"attempt": attempt})
+        return self._object("GET", _of(name, "trials", str(number), "log"), params=query)
+
     def enqueue(self, name: str, guesses: Sequence[Mapping[str, Any]]) -> Json:
         """Ask for configurations to be tried next: all parameters or some. What was asked for before is not repeated.
 
@@ -116,6 +149,14 @@ class Client:
             ConflictError: the study has ended, or its budget has no room.
         """
         return self._object("POST", _of(name, "trials"), json={"guesses": [dict(guess) for guess in guesses]})
+
+    def replicate_trial(self, name: str, number: int) -> Json:
+        """Have the configuration of a trial trained again with another seed, and return the new trial.
+
+        Raises:
+            ConflictError: the study has ended, or nobody has claimed the trial yet.
+        """
+        return self._object("POST", _of(name, "trials", str(number), "replicate"))
 
     def cancel_trial(self, name: str, number: int) -> Json:
         """Cancel a trial and return it; a running one ends at its next heartbeat."""
@@ -128,6 +169,14 @@ class Client:
     def best(self, name: str) -> Json:
         """Return the best trial so far, with its curve."""
         return self._object("GET", _of(name, "best"))
+
+    def answer(self, name: str) -> Json:
+        """Return what is believed of every configuration with a result, the best first.
+
+        Raises:
+            NotFoundError: no trial has a result that keeps the constraints.
+        """
+        return self._object("GET", _of(name, "answer"))
 
     def export(self, name: str, *, trial: int | None = None) -> Json:
         """Return the export document of the best trial, or of the one with that number."""
@@ -143,6 +192,14 @@ class Client:
     def workers(self) -> list[Json]:
         """Return the workers, the one heard from most recently first."""
         return self._list("/v1/workers")
+
+    def release_workers(self, *, name: str | None = None, host: str | None = None) -> None:
+        """Let the worker of this name, or all workers of this host, have trials again.
+
+        Raises:
+            NotFoundError: no such worker was heard of.
+        """
+        self._send("POST", "/v1/workers/release", json={"name": name} if host is None else {"host": host})
 
     def health(self) -> Json:
         """Return the state of the service; needs no token, and works also while the database cannot be reached."""

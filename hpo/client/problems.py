@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 
 from .. import errors
-from ..errors import HpoError, SpecError, SpecIssue
+from ..errors import HpoError, SpecError, SpecIssue, StoreUnavailableError
 
 MEDIA_TYPE: Final = "application/problem+json"
 _BY_TYPE: Final[Mapping[str, Callable[[str], HpoError]]] = {
@@ -26,6 +26,8 @@ _BY_TYPE: Final[Mapping[str, Callable[[str], HpoError]]] = {
     "permission-denied": errors.PermissionDeniedError,
     "store-unavailable": errors.StoreUnavailableError,
     "setup": errors.SetupError,
+    "impossible-report": errors.ReportError,
+    "unusable-study": errors.UnusableStudyError,
 }
 """The last part of a problem's type, and the error that it stands for."""
 _BY_STATUS: Final[Mapping[int, Callable[[str], HpoError]]] = {
@@ -38,6 +40,17 @@ _BY_STATUS: Final[Mapping[int, Callable[[str], HpoError]]] = {
 _FIELD_PROBLEMS: Final = frozenset({"invalid-spec", "invalid-guess", "invalid-request"})
 """The types of problems that list the wrong fields."""
 _EXCERPT_CHARACTERS: Final = 300
+
+
+class UnreachableError(StoreUnavailableError):
+    """Nothing answers at the address of the API.
+
+    `reason` is what the network said.
+    """
+
+    def __init__(self, message: str | None = None, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def is_problem(response: httpx.Response) -> bool:

@@ -9,16 +9,15 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Final
 
+from ..answer import answer
 from ..errors import NotFoundError
-from ..results.outcome import final_metrics, gain
-from ..results.ranking import Result, candidates, result_of
-from ..results.ranking import best as best_result
+from ..results.outcome import final_metrics, settled
 from ..results.warm_start import best_of
 from ..spec import StudySpec
+from ..spec.configurations import count_configurations
 from ..stopping.decide import decide, promotions
 from ..trial import (
     ENQUEUED,
-    RESULT_STATES,
     Decision,
     EarlierTrial,
     FailureKind,
@@ -28,7 +27,6 @@ from ..trial import (
     TrialRecord,
     TrialState,
 )
-from .bayes.curves import outcomes
 from .bayes.runnability import runnability
 from .cube import ParamsKey, key_of, varies
 from .generator import Completer, Generator, GeneratorError
@@ -88,18 +86,34 @@ class Optimizer:
     # ---------------------------------------------------------------- proposing
 
     def ask(self, n: int = 1) -> list[Suggestion]:
-        """Return `n` proposals, all different and new as long as the space has new configurations.
+        """Return `n` proposals, all different and new; fewer once every configuration of a finite space was tried.
 
         Guesses come first, unchanged. Proposals are not remembered: `register` those that become trials.
         """
         history, memory = self.history(), self._memory()
         found = self.enqueued(n)
+        n = self._at_most(n, history, found)
         startup = min(n - len(found), max(0, self.startup_left - len(found)))
-        if startup:
+        if startup > 0:
             found += self._accepted(memory, history.extended(found), startup, self._start)
         while len(found) < n:
             found += self._accepted(memory, history.extended(found), n - len(found), self._propose)
         return found
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether every configuration of the space is that of a trial; only guesses can still be proposed."""
+        return self._at_most(1, self.history(), []) == 0
+
+    def _at_most(self, n: int, history: History, found: Sequence[Suggestion]) -> int:
+        """Return how many of `n` proposals there can be, those included that were found already."""
+        count = count_configurations(self.spec)
+        # Most spaces are infinite, or far larger than the number of trials; of an empty one, proposing says so.
+        if not count or count >= len(history.records) + n:
+            return n
+        taken = history.extended(found).taken
+        left = count - sum(self.spec.allows(dict(key)) for key in taken)
+        return min(n, len(found) + max(left, 0))
 
     @property
     def startup_left(self) -> int:
@@ -117,8 +131,12 @@ class Optimizer:
         return self._is_model and self.startup_left == 0
 
     def quick(self, n: int = 1) -> list[Suggestion]:
-        """Return `n` proposals without fitting a model, for a worker that would otherwise wait for a long fit."""
+        """Return `n` proposals without fitting a model, for a worker that would otherwise wait for a long fit.
+
+        Fewer as in `ask`.
+        """
         found = self.enqueued(n, with_model=False)
+        n = self._at_most(n, self.history(), found)
         if len(found) < n:
             history = self.history().extended(found)
             found += self._accepted(self._memory(), history, n - len(found), self._fallback.propose)
@@ -221,29 +239,11 @@ class Optimizer:
         return kept
 
     def best(self) -> int | None:
-        """Return the id of the best trial; None where no trial has a feasible result.
-
-        With one objective it is the trial whose curve is believed to end highest, among those that the rule of
-        `hpo.results.ranking` chooses from: the highest of many last epochs is often a lucky one. With several it is
-        the trial of the best result.
-        """
-        ended = {record.number: record for record in self._records.values() if record.state in RESULT_STATES}
-        results = [
-            result_of(self.spec, number=record.number, state=record.state, metrics=final_metrics(record))
-            for record in ended.values()
-        ]
-        observed = best_result(results)
-        if observed is None or len(self.spec.objectives) > 1:
-            return None if observed is None else ended[observed.number].id
-        (objective,) = self.spec.objectives
-        ends = {key_of(found.params): found.values[objective.metric] for found in outcomes(self.history())}
-
-        def end(result: Result) -> tuple[float, int]:
-            believed = ends.get(key_of(ended[result.number].params))
-            shown = (result.gains or (-math.inf,))[0]
-            return shown if believed is None else gain(objective, believed), -result.number
-
-        return ended[max(candidates(results), key=end).number].id
+        """Return the id of the trial that stands for the best configuration (`hpo.answer`); None without a result."""
+        found = answer(self.spec, self._records.values())
+        if found is None:
+            return None
+        return next(record.id for record in self._records.values() if record.number == found.winner.chosen)
 
     # ---------------------------------------------------------------- learning
 
@@ -276,7 +276,10 @@ class Optimizer:
         if any(not math.isfinite(value) for value in metrics.values()):
             self.fail(id, FailureKind.DIVERGED)
         else:
-            self._keep(replace(self._record(id), state=TrialState.COMPLETED, metrics=metrics))
+            record = self._record(id)
+            # Means over the last epochs need the last one, which may be told here alone.
+            curve = {self.spec.task.epochs: metrics, **record.curve} if self.spec.last_epochs else record.curve
+            self._keep(replace(record, state=TrialState.COMPLETED, metrics=metrics, curve=curve))
 
     def stop(self, id: int, metrics: Metrics | None = None) -> None:
         """Record that a trial was stopped early; without `metrics` those of its last report are final."""
@@ -304,7 +307,7 @@ class Optimizer:
 
     def replay(self, records: Iterable[TrialRecord]) -> None:
         """Replace all trial records by `records`."""
-        self._records = {record.id: record for record in records}
+        self._records = {record.id: settled(record, self.spec.last_epochs) for record in records}
         self._memory_model = None
 
     def history(self) -> History:
@@ -324,7 +327,7 @@ class Optimizer:
         return self._memory_model
 
     def _keep(self, record: TrialRecord) -> None:
-        self._records[record.id] = record
+        self._records[record.id] = settled(record, self.spec.last_epochs)
         self._memory_model = None
 
     def _record(self, id: int) -> TrialRecord:

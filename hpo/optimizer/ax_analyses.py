@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from .ax_generator import AxGenerator, known_warnings
+from .ax_generator import AxGenerator, AxStudy, known_warnings
 from .history import History
 from .surrogate.search import deterministic
 
@@ -31,6 +31,7 @@ with known_warnings():
     from ax.core.analysis_card import ErrorAnalysisCard
 
 if TYPE_CHECKING:
+    from ax.adapter.torch import TorchAdapter
     from ax.core.analysis_card import AnalysisCardBase
 
 SURFACES = 3
@@ -47,8 +48,7 @@ def analyses(history: History) -> dict[str, AnalysisCardBase]:
         GeneratorError: there is no outcome to fit a model to.
     """
     with known_warnings(), deterministic(history.spec.optimizer.seed):
-        study = AxGenerator("botorch").study(history)
-        adapter = study.fit(history)
+        study, adapter = fitted(history)
         found = {}
         for name, analysis in _applicable(history).items():
             card = analysis.compute_or_error_card(
@@ -57,6 +57,16 @@ def analyses(history: History) -> dict[str, AnalysisCardBase]:
             if not isinstance(card, ErrorAnalysisCard):
                 found[name] = card
     return found
+
+
+def fitted(history: History) -> tuple[AxStudy, TorchAdapter]:
+    """Return the study as Ax sees it, and Ax's adapter with our models fitted to it.
+
+    Raises:
+        GeneratorError: there is no outcome to fit a model to.
+    """
+    study = AxGenerator().study(history)
+    return study, study.fit(history)
 
 
 def _applicable(history: History) -> dict[str, Analysis]:

@@ -1,14 +1,9 @@
 """Bayesian optimization in an Ax experiment, with candidates from a generation node of ours.
 
 Ax keeps the experiment with its trials and data, the search space, the optimization config and the generation strategy.
-The strategy's node is ours, because the history tells more than an Ax experiment can hold: predicted final values of
-stopped trials, conditional parameters, failures, trials of earlier studies. There are two nodes with the same models:
-
-    numpy      our search in numpy (`bayes`); Ax is given what it chose; a tenth of the time
-    botorch    Ax's adapter with the models in BoTorch (`ax_model`), BoTorch's acquisition functions and steps
-
-Ax's own analyses (`ax_analyses`) use the second in any case. The start-up is ours too and comes before the
-strategy.
+The strategy's node is ours (`ax_model`), because the history tells more than an Ax experiment can hold: predicted final
+values of stopped trials, conditional parameters, failures, trials of earlier studies. Its adapter has our models in
+BoTorch, and Ax's own analyses (`ax_analyses`) read them. The start-up is ours too and comes before the strategy.
 
 The experiment is a cache: it follows the history trial by trial, and is rebuilt when the past has changed.
 Suggestions are a function of the history alone.
@@ -21,7 +16,6 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
 
 with warnings.catch_warnings():
     # Ax imports its own deprecated modules, and linear_operator uses torch.jit.script.
@@ -35,25 +29,21 @@ with warnings.catch_warnings():
     from ax.core.data import Data, DataRow
     from ax.core.experiment import Experiment
     from ax.core.observation import ObservationFeatures
-    from ax.generation_strategy.external_generation_node import ExternalGenerationNode
     from ax.generation_strategy.generation_strategy import GenerationStrategy
     from ax.utils.common.logger import set_ax_logger_levels
 
     from .ax_model import PlannedNode
-    from .ax_space import AxSpace, AxValue
-    from .surrogate.plan import Plan
+    from .ax_space import AxSpace
+    from .surrogate.plan import Plan, is_used_up
     from .surrogate.search import deterministic
 
     logging.disable(_disabled)
 
 from ..spec import StudySpec
 from ..trial import RESULT_STATES, Params, Suggestion, TrialRecord, TrialState
-from .bayes.generator import BayesGenerator
 from .cube import ParamsKey, key_of
 from .generator import GeneratorError
 from .history import PENDING, History
-
-Engine = Literal["numpy", "botorch"]
 
 
 class AxGenerator:
@@ -61,9 +51,7 @@ class AxGenerator:
 
     name = "ax"
 
-    def __init__(self, engine: Engine = "numpy") -> None:
-        """Search by `engine`, one of the nodes that the module describes."""
-        self._engine: Engine = engine
+    def __init__(self) -> None:
         # Ax warns about ordinary situations, such as a constraint metric that has not varied yet.
         set_ax_logger_levels(logging.ERROR)
         self._study: AxStudy | None = None
@@ -90,42 +78,20 @@ class AxGenerator:
         """Return the Ax experiment of `history`, updated, or rebuilt where the past has changed."""
         with known_warnings():
             if self._study is None or not self._study.follow(history):
-                self._study = AxStudy(history.spec, self._engine)
+                self._study = AxStudy(history.spec)
                 self._study.follow(history)
         return self._study
-
-
-class BayesNode(ExternalGenerationNode):
-    """The node of the generation strategy that asks our search in numpy."""
-
-    def __init__(self, space: AxSpace) -> None:
-        super().__init__(name=AxGenerator.name, should_deduplicate=False)
-        self._space = space
-        self._generator = BayesGenerator(AxGenerator.name)
-        self._planned: list[Suggestion] = []
-
-    def plan(self, history: History, n: int) -> list[Suggestion]:
-        """Return the next `n` candidates, and keep them: the strategy then asks for them one by one."""
-        self._planned = self._generator.propose(history, n)
-        return list(self._planned)
-
-    def update_generator_state(self, experiment: Experiment, data: Data) -> None:
-        """Do nothing: `plan` has used the history, from which the experiment's trials and data are made."""
-
-    def get_next_candidate(self, pending_parameters: list[Any]) -> dict[str, AxValue | None]:
-        """Return the next planned candidate, encoded for Ax."""
-        return dict(self._space.encode(self._planned.pop(0).params))
 
 
 class AxStudy:
     """One study as an Ax experiment with a generation strategy."""
 
-    def __init__(self, spec: StudySpec, engine: Engine = "numpy") -> None:
+    def __init__(self, spec: StudySpec) -> None:
         self._spec = spec
         self._space = AxSpace(spec)
         if not self._space.parameters:
             raise GeneratorError("no parameter of this space has more than one value")
-        self._node = BayesNode(self._space) if engine == "numpy" else PlannedNode(AxGenerator.name)
+        self._node = PlannedNode(AxGenerator.name)
         self._strategy = GenerationStrategy(nodes=[self._node], name=AxGenerator.name)
         self._client = Client(random_seed=spec.optimizer.seed)
         self._client.configure_experiment(parameters=self._space.parameters, name=spec.name)
@@ -178,42 +144,34 @@ class AxStudy:
         Raises:
             GeneratorError: there is no candidate.
         """
-        if isinstance(self._node, PlannedNode):
-            return self._by_adapter(self._node, history, n, guess)
-        if guess:
-            return [BayesGenerator(AxGenerator.name).complete(history, guess)]
-        planned = self._node.plan(history, n)
-        self._strategy.gen(experiment=self.experiment, num_trials=len(planned))
-        return planned
-
-    def fit(self, history: History) -> TorchAdapter:
-        """Return the adapter of the strategy, fitted to a history; only the engine `botorch` has one.
-
-        Raises:
-            GeneratorError: there is no outcome to fit a model to, or no adapter.
-        """
-        if not isinstance(self._node, PlannedNode):
-            raise GeneratorError("the engine numpy has no adapter of Ax")
-        self._node.prepare(_plan(history))
-        self._strategy.fit(experiment=self.experiment)
-        return self._node.adapter
-
-    def _by_adapter(self, node: PlannedNode, history: History, n: int, guess: Params) -> list[Suggestion]:
+        if is_used_up(history):
+            raise GeneratorError("every configuration of this space has been tried")
         plan = _plan(history)
-        node.prepare(plan)
+        self._node.prepare(plan)
         fixed = ObservationFeatures(parameters=dict(self._space.encode_only(guess))) if guess else None
         found: list[Suggestion] = []
         for _ in range(n):
             try:
                 with deterministic(plan.seed):
                     ((run,),) = self._strategy.gen(experiment=self.experiment, fixed_features=fixed)
+                    # The coordinates of a guess may differ from it in the last digit.
+                    params = {**self._space.decode(run.arms[0].parameters), **guess}
+                    found.append(plan.suggestion(params, AxGenerator.name))
             except GeneratorError:
                 if not found:
                     raise
                 break
-            params = {**self._space.decode(run.arms[0].parameters), **guess}
-            found.append(plan.suggestion(params, AxGenerator.name))
         return found
+
+    def fit(self, history: History) -> TorchAdapter:
+        """Return the adapter of the strategy, fitted to a history.
+
+        Raises:
+            GeneratorError: there is no outcome to fit a model to.
+        """
+        self._node.prepare(_plan(history))
+        self._strategy.fit(experiment=self.experiment)
+        return self._node.adapter
 
     def _finish(self, index: int, state: TrialState) -> None:
         if state is TrialState.STOPPED:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
 from ..spec import StudySpec
+from ..spec.configurations import count_configurations
 from ..spec.values import (
-    all_values,
     coordinate_of,
     count_of,
     grid_index,
@@ -50,11 +49,9 @@ def decode(spec: StudySpec, point: Sequence[float]) -> dict[str, ParamValue]:
 
 
 def size(spec: StudySpec, limit: int) -> int | None:
-    """Return the number of configurations that keep the rules; None if over `limit` combinations would be tried."""
+    """Return the number of configurations that keep the rules; None where there are over `limit` without them."""
     counts = [count_of(parameter) for parameter in spec.space.values()]
     finite = [count for count in counts if count is not None]
     if len(finite) < len(counts) or math.prod(finite) > limit:
         return None
-    chosen = itertools.product(*map(all_values, spec.space.values()))
-    combinations = (spec.active(dict(zip(spec.space, values, strict=True))) for values in chosen)
-    return len({key_of(params) for params in combinations if spec.allows(params)})
+    return count_configurations(spec)

@@ -112,8 +112,8 @@ class History:
 
     @cached_property
     def planned(self) -> int:
-        """The number of trials that count towards the start-up: all except failed ones."""
-        return sum(record.state is not TrialState.FAILED for record in self.records)
+        """The number of trials that count towards the start-up: all except failed ones and replicates."""
+        return sum(record.state is not TrialState.FAILED and record.replicate_of is None for record in self.records)
 
     @cached_property
     def measured(self) -> int:

@@ -17,6 +17,7 @@ from ..optuna_view.trials import CONSTRAINTS_KEY, directions, distribution
 from ..results.outcome import objective_values, violations
 from ..spec import AnyParameter, OrdinalParameter, StudySpec
 from ..spec.parameters import matches
+from ..spec.values import count_of
 from ..trial import ParamValue, Suggestion, TrialState
 from .cube import ParamsKey, key_of
 from .generator import GeneratorError
@@ -27,6 +28,9 @@ _MAX_REPEATED_DRAWS: Final = 10
 """How often a sampler is asked again when its proposal is already known, or breaks a rule."""
 _POPULATION: Final = 20
 """Trials per generation of NSGA-II; with Optuna's 50 most studies would never leave the first generation."""
+
+_MOST_VALUES: Final = 1_000_000
+"""Optuna's Gaussian process lists all values of a stepped range and of integers."""
 
 
 class OptunaGenerator:
@@ -43,6 +47,7 @@ class OptunaGenerator:
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
         """Return up to `n` configurations, each planned with the ones before it pending."""
+        self._check_memory(history.spec)
         space = {key: _distribution(parameter) for key, parameter in history.spec.space.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -68,6 +73,14 @@ class OptunaGenerator:
             draws = n + _MAX_REPEATED_DRAWS
             raise GeneratorError(f"the {self.name} sampler found no new configuration in {draws} draws")
         return [Suggestion(params=params, generator=self.name) for params in found.values()]
+
+    def _check_memory(self, spec: StudySpec) -> None:
+        """Raise GeneratorError for a range that Optuna's Gaussian process would list in more memory than there is."""
+        if self.name != "gp":
+            return
+        for key, parameter in spec.space.items():
+            if (count_of(parameter) or 0) > _MOST_VALUES:
+                raise GeneratorError(f"the gp sampler cannot search the {_MOST_VALUES:,} and more values of {key}")
 
     def _sampler(self, history: History) -> BaseSampler:
         entropy = np.random.SeedSequence([history.spec.optimizer.seed, len(history.records)])

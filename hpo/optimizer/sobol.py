@@ -15,6 +15,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..spec import StudySpec
+from ..spec.configurations import configurations, count_configurations
 from ..spec.rules import examples
 from ..trial import ParamValue, Suggestion
 from .cube import ParamsKey, decode, key_of
@@ -49,8 +50,9 @@ def _uniform(spec: StudySpec, place: int, point: Sequence[float]) -> dict[str, P
 class PointGenerator:
     """Proposes the points of a sequence in order, without those already tried and those that break a rule.
 
-    Where too few of them keep the rules, the others follow, with allowed values for what the rules mention. Once all
-    configurations of a finite space were tried, they are repeated.
+    Where too few of them keep the rules, the others follow, with allowed values for what the rules mention. Of a finite
+    space those follow that the sequence does not reach, and nothing is repeated. Where conditions and rules connect too
+    many values to count them, configurations are repeated once no new one is found.
     """
 
     def __init__(self, name: str, points: UnitPoints, decode: Decode = _uniform) -> None:
@@ -59,7 +61,7 @@ class PointGenerator:
         self._decode = decode
 
     def propose(self, history: History, n: int) -> list[Suggestion]:
-        """Return the next `n` points, always exactly `n`; repeated configurations come last.
+        """Return the next `n` points; fewer once every configuration of a finite space was tried.
 
         Raises:
             GeneratorError: no configuration was found that keeps the rules.
@@ -75,7 +77,8 @@ class PointGenerator:
         seen: dict[ParamsKey, dict[str, ParamValue]] = {}
         found: list[dict[str, ParamValue]] = []
         wanted = len(counts) + n
-        for params in itertools.chain(self._kept(spec, wanted), self._moved(spec, wanted)):
+        points = itertools.chain(self._kept(spec, wanted), self._moved(spec, wanted), configurations(spec))
+        for params in points:
             if len(found) == n:
                 break
             key = key_of(params)
@@ -85,7 +88,7 @@ class PointGenerator:
         if not seen:
             raise GeneratorError("no configuration was found that keeps all rules of the study")
         counts.update(map(key_of, found))
-        while len(found) < n:
+        while len(found) < n and count_configurations(spec) is None:
             params = min(seen.values(), key=lambda params: (key_of(params) in failed, counts[key_of(params)]))
             counts[key_of(params)] += 1
             found.append(params)

@@ -20,7 +20,7 @@ from optuna.trial import TrialState as OptunaState
 
 from ..errors import ConflictError
 from ..results.outcome import gain
-from ..results.ranking import Result, best, best_first
+from ..results.ranking import Result, best_first
 from ..spec import StudySpec
 from ..trial import TrialRecord, TrialState
 from .trials import CONSTRAINTS_KEY, directions
@@ -57,6 +57,10 @@ class StudySource(Protocol):
 
     def study_id_of(self, trial_id: int) -> int:
         """Return the study that a trial belongs to."""
+        ...
+
+    def best_number(self, study: StudyView) -> int | None:
+        """Return the number of the trial that stands for the best configuration, None where there is none."""
         ...
 
     def notes(self, study_id: int) -> Mapping[str, Any]:
@@ -138,15 +142,17 @@ class StudyStorage(BaseStorage):
             ValueError: no trial has a result.
             RuntimeError: the study has several objectives.
         """
-        spec = self._study(study_id).spec
-        if len(spec.objectives) > 1:
+        study = self._study(study_id)
+        if len(study.spec.objectives) > 1:
             raise RuntimeError("Best trial can be obtained only for single-objective optimization.")
         trials = self.get_all_trials(study_id, deepcopy=False, states=tuple(_RESULT_STATES))
         by_number = {trial.number: trial for trial in trials if trial.values is not None}
         if not by_number:
             raise ValueError("No trials are completed yet.")
-        results = [_result(spec, trial) for trial in by_number.values()]
-        return by_number[(best(results) or best_first(results)[0]).number]
+        number = self._source.best_number(study)
+        if number in by_number:
+            return by_number[number]
+        return by_number[best_first(_result(study.spec, trial) for trial in by_number.values())[0].number]
 
     # ---------------------------------------------------------------- writing: notes and nothing else
 

@@ -18,6 +18,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from ..activity import progress_line, stored_progress
 from ..results.outcome import final_metrics, finite, objective_values, violations
 from ..spec import AnyParameter, FloatParameter, IntParameter, StudySpec
 from ..trial import TrialRecord, TrialState
@@ -123,14 +124,17 @@ def _local(moment: datetime) -> datetime:
 
 def _user_attrs(record: TrialRecord) -> dict[str, Any]:
     """The columns that the dashboard shows beside the parameters; only what is known."""
+    progress = stored_progress(record.progress)
     found: dict[str, Any] = {
         "state": record.state.value,
         "epoch": record.epochs_done or record.last_step or 0,
+        "progress": None if progress is None else progress_line(progress),
         "attempt": record.attempt,
         "gpu_hours": round(record.gpu_seconds / 3600, 4),
         "peak_memory_gib": None if record.peak_memory_bytes is None else round(record.peak_memory_bytes / 2**30, 3),
         "worker": record.worker,
         "generator": record.generator,
+        "replicate_of": record.replicate_of,
         "predicted_mean": record.predicted_mean,
         "predicted_sd": record.predicted_sd,
         "predicted_feasibility": record.predicted_feasibility,

@@ -16,11 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from ..errors import ConflictError, SpecError, SpecIssue
+from ..protocol import LoadedWeights
 from ..spec import AnyTask, StudySpec
 from ..spec.issues import path_of, unknown_kind
 from ..spec.load import decode
 from ..spec.wording import complaint
 from ..trial import RESULT_STATES, TrialRecord, TrialState
+from .evidence import Evidence
 from .outcome import final_metrics
 
 FORMAT_VERSION: Final = 1
@@ -28,6 +30,30 @@ TRAIN_AGAIN = "hpo train FILE"
 
 ExportFormat = Literal["yaml", "json"]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ExportedWeights(BaseModel):
+    """A file that the training started from, and how many of its tensors were used."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    """As `config` names it."""
+    stream: Literal["rgb", "flow"] | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """`hpo train` refuses a file of other bytes."""
+    layout: str
+    loaded: int
+    adapted: int
+    reset: int
+    kept: int
+    dropped: int
+
+    @classmethod
+    def of(cls, loaded: LoadedWeights) -> Self:
+        """Take over what the worker said."""
+        counts = {name: getattr(loaded, name).count for name in ("adapted", "reset", "kept", "dropped")}
+        return cls(**loaded.model_dump(include={"source", "stream", "sha256", "layout", "loaded"}), **counts)
 
 
 class Export(BaseModel):
@@ -45,6 +71,8 @@ class Export(BaseModel):
     """The values that the study optimized, by metric."""
     metrics: dict[str, FiniteFloat]
     """All final metrics."""
+    last_epochs: dict[str, Annotated[int, Field(ge=2)]] = Field(default_factory=dict)
+    """By objective, over how many last epochs its value is a mean; without those where it is that of one."""
     config: dict[str, Any]
     """The complete flat configuration, defaults included."""
     task: AnyTask
@@ -56,6 +84,10 @@ class Export(BaseModel):
     """Versions, device and thread count of the run."""
     checkpoint: str | None
     """Path of the checkpoint on the worker that trained it."""
+    weights: list[ExportedWeights] = Field(default_factory=list)
+    """What the training started from; nothing of it where that was from scratch."""
+    evidence: Evidence | None = None
+    """How good the configuration is, and how sure that is; null where the study could not say when it was exported."""
     train_again: str = TRAIN_AGAIN
 
     @model_validator(mode="after")
@@ -80,6 +112,7 @@ def build_export(
     dataset_version: str | None,
     environment: Mapping[str, Any],
     checkpoint: str | None,
+    evidence: Evidence | None = None,
 ) -> Export:
     """Join what is known of a finished trial.
 
@@ -91,7 +124,7 @@ def build_export(
             f"trial {trial.number} of study {study!r} is {trial.state}; only completed or early-stopped trials"
             " have a result to export"
         )
-    config = spec.trial_config(trial.params, number=trial.number)
+    config = spec.trial_config(trial.params, number=trial.number, is_replicate=trial.replicate_of is not None)
     metrics = dict(final_metrics(trial))
     return Export(
         study=study,
@@ -99,6 +132,7 @@ def build_export(
         state="completed" if trial.state is TrialState.COMPLETED else "stopped",
         objectives={o.metric: metrics[o.metric] for o in spec.objectives if o.metric in metrics},
         metrics=metrics,
+        last_epochs=spec.last_epochs,
         config=config,
         task=spec.task,
         epochs_done=trial.epochs_done,
@@ -106,17 +140,23 @@ def build_export(
         dataset_version=dataset_version,
         environment=dict(environment),
         checkpoint=checkpoint,
+        weights=[ExportedWeights.of(LoadedWeights.model_validate(loaded)) for loaded in trial.weights],
+        evidence=evidence,
     )
 
 
 def dump_export(export: Export, *, form: ExportFormat) -> str:
     """Write the document as text; `load_export` of it is an equal export."""
-    document = export.model_dump(mode="json")
+    # What an export does not use is left out, so that earlier releases, which do not know it, read the rest.
+    unused = {field for field in ("evidence", "last_epochs", "weights") if not getattr(export, field)}
+    document = export.model_dump(mode="json", exclude=unused)
     if form == "json":
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     values = ", ".join(f"{metric} = {value:.4g}" for metric, value in export.objectives.items())
+    known = "" if export.evidence is None else "".join(f"# {line}\n" for line in export.evidence.lines())
     head = (
         f"# Trial {export.trial} of study {export.study}: {values}.\n"
+        f"{known}"
         f"# Train it again:  hpo train {export.study}.yaml   (give the name under which you saved this file)\n"
     )
     return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)

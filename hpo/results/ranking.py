@@ -5,8 +5,8 @@ objectives are sorted by non-domination (Deb et al., 2002, NSGA-II, section III.
 net: the point furthest from those already taken comes next, so that a cut through a front keeps its breadth
 (Schmucker et al., 2021, Multi-objective asynchronous successive halving).
 
-`best` is the one rule for the best trial of a study: `hpo best`, the API, the export, the dashboard and warm starts
-follow it, and `front` and `best_first` agree with it.
+Here a value is what was observed. Which configuration of a study is the best is a question of what is believed of them
+(`hpo.answer`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from ..arrays import Array, Mask
 from ..spec import StudySpec
-from ..trial import RESULT_STATES, Metrics, TrialState
+from ..trial import Metrics, TrialState
 from .outcome import gain, objective_values, total_violation
 
 
@@ -40,24 +40,8 @@ def result_of(spec: StudySpec, *, number: int, state: TrialState, metrics: Metri
     return Result(number=number, state=state, gains=gains(spec, metrics), violation=total_violation(spec, metrics))
 
 
-def best(results: Iterable[Result]) -> Result | None:
-    """Return the best trial of a study, None where no trial has a feasible result.
-
-    A trial that was stopped early counts only while none has completed. With several objectives it is the best of the
-    front in the first objective. Of equals the one with the smallest number is the best.
-    """
-    return max(candidates(results), key=lambda result: (result.gains or (), -result.number), default=None)
-
-
-def front(results: Iterable[Result]) -> list[Result]:
-    """Return the trials that `best` chooses from and no other of them dominates; equal ones are all among them."""
-    found = candidates(results)
-    points = {result.gains or () for result in found}
-    return [result for result in found if not any(dominates(point, result.gains or ()) for point in points)]
-
-
 def best_first(results: Iterable[Result]) -> list[Result]:
-    """Return all trials in order: `best` first, completed ones before others, feasible ones before infeasible ones.
+    """Return trials in order: completed ones before others, then feasible ones before infeasible ones.
 
     Among those, better ones come before worse ones, and trials without finite objectives are last. Of equals the one
     with the smaller number comes first.
@@ -66,25 +50,12 @@ def best_first(results: Iterable[Result]) -> list[Result]:
     points = {result.number: result.gains for result in found if result.gains is not None}
     levels = _levels({result.number: result.violation for result in found}, points)
     place = {number: level for level, numbers in enumerate(levels) for number in numbers}
-    first = best(found)
 
-    def rank(result: Result) -> tuple[bool, bool, bool, float, int, tuple[float, ...], int]:
+    def rank(result: Result) -> tuple[bool, bool, float, int, int]:
         is_open = result.state is not TrialState.COMPLETED
-        losses = tuple(-value for value in result.gains or ())
-        level = place.get(result.number, 0)
-        return (result is not first, is_open, result.gains is None, result.violation, level, losses, result.number)
+        return (is_open, result.gains is None, result.violation, place.get(result.number, 0), result.number)
 
     return sorted(found, key=rank)
-
-
-def candidates(results: Iterable[Result]) -> list[Result]:
-    """Return the trials that `best` chooses from: the feasible ones that completed, or else that were stopped."""
-    found = [
-        result
-        for result in results
-        if result.state in RESULT_STATES and result.gains is not None and result.violation == 0
-    ]
-    return [result for result in found if result.state is TrialState.COMPLETED] or found
 
 
 def gains(spec: StudySpec, metrics: Metrics) -> tuple[float, ...] | None:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Final
 
-from ..errors import StoreUnavailableError
-from ..store import Database, studies, trials
+from sqlalchemy import Connection
+
+from ..errors import NotFoundError, StoreUnavailableError
+from ..store import Database, studies, study_fault, trials, workers
 from ..store.studies import StudyRow
-from ..trial import StudyState
+from .importance import ImportanceKeeper
 from .suggestion_queue import SuggestionQueue
 
 logger = logging.getLogger(__name__)
@@ -27,9 +30,11 @@ STUCK_SECONDS: Final = 600.0
 """A step that takes longer counts as stuck: its lease is not renewed any more and another process takes over."""
 SETBACK_SECONDS: Final = 30.0
 """How long a study that raised an unexpected error is left to others."""
+QUIET_SECONDS: Final = 15.0
+"""A study in which nothing has changed gets a turn this often nevertheless: no oversight of ours lets it starve."""
 
 
-def run(database: Database, *, owner: str, stop: threading.Event, poll_seconds: float = 0.5) -> None:
+def run(database: Database, *, owner: str, stop: threading.Event, poll_seconds: float = 0.25) -> None:
     """Serve all active studies until `stop` is set, then give their leases back.
 
     `owner` must be unique among the running processes. An unreachable database is waited for.
@@ -52,20 +57,27 @@ class _Loop:
         self._queues: dict[int, SuggestionQueue] = {}
         self._set_back: dict[int, float] = {}
         self._keeper = _LeaseKeeper(database, owner)
+        self._importances = ImportanceKeeper(database, owner)
+        self._served: set[int] = set()
+        self._ended: set[int] = set()
+        """Studies that were served, and are asked once more what matters in them."""
+        self._quiet: dict[int, tuple[object, float]] = {}
+        """What a study and the workers looked like when there was nothing to do for it, and until when that holds."""
 
     def round(self) -> bool:
         """Take one step in every active study; return whether any did something."""
         try:
             with self._database.transaction() as connection:
-                found = studies.list_all(connection)
-            active = [study for study in found if study.state is StudyState.ACTIVE and not study.budget_reached_at]
+                found = studies.list_unfinished(connection)
+                alive = _alive(connection)
+            self._keeper.serve(self._queues)
+            active = [study for study in found if study.is_searching]
             for study_id in self._queues.keys() - {study.id for study in active}:
                 self._give_up(study_id)
             # A list, so that one study's work does not keep the others from their turn.
-            return any([self._serve(study) for study in active])
-        except StoreUnavailableError as error:
-            logger.warning("trying again: %s", error)
-            return False
+            return any([self._serve(study, alive) for study in active]) or self._keep_importance(found)
+        except StoreUnavailableError:
+            return False  # the store has said so
 
     def end(self) -> None:
         """Give all leases back."""
@@ -73,9 +85,14 @@ class _Loop:
         for study_id in list(self._queues):
             self._give_up(study_id)
 
-    def _serve(self, study: StudyRow) -> bool:
-        if self._set_back.get(study.id, 0.0) > time.monotonic():
+    def _serve(self, study: StudyRow, alive: object) -> bool:
+        looks = _looks(study), alive
+        is_ours = study.id in self._queues and study.generator_owner == self._owner and study.fault is None
+        known, until = self._quiet.get(study.id, (None, 0.0))
+        now = time.monotonic()
+        if (is_ours and known == looks and now < until) or self._set_back.get(study.id, 0.0) > now:
             return False
+        self._quiet.pop(study.id, None)
         with self._database.transaction() as connection:
             generation = studies.acquire_generator(connection, study.id, self._owner, LEASE_SECONDS)
             demand = trials.demand(connection, study.id) if generation is not None else 0
@@ -85,16 +102,64 @@ class _Loop:
         if study.id not in self._queues:
             logger.info("study %s: served by %s (generation %d)", study.name, self._owner, generation)
             self._queues[study.id] = SuggestionQueue(self._database, self._owner)
+            self._served.add(study.id)
         self._keeper.serve(self._queues)
         try:
-            return self._queues[study.id].step(study, generation=generation, demand=demand)
+            has_acted = self._queues[study.id].step(study, generation=generation, demand=demand)
+            if study.fault is not None:
+                with self._database.transaction() as connection:
+                    # With an optimizer, nobody needs what proposes without one.
+                    study_fault.over(connection, study.id, study.fault, study_fault.Part.OPTIMIZER)
+                    study_fault.over(connection, study.id, study.fault, study_fault.Part.FALLBACK)
+            if not has_acted:
+                self._quiet[study.id] = looks, time.monotonic() + QUIET_SECONDS
+            return has_acted
+        except StoreUnavailableError:
+            raise
+        except Exception as error:
+            # A defect met by one study must not end the service of the others.
+            self._set_back[study.id] = time.monotonic() + SETBACK_SECONDS
+            self._give_up(study.id)
+            if study_fault.note_apart(self._database, study.id, study_fault.Part.OPTIMIZER, error):
+                logger.exception("study %s: tried again every %g s after an error", study.name, SETBACK_SECONDS)
+            return False
+
+    def _keep_importance(self, found: Sequence[StudyRow]) -> bool:
+        """Compute what matters in one study where that is due: those that are served, and those that were and ended.
+
+        It takes seconds, so it is done when no suggestion is missing, and for one study before all get their turn
+        again: workers meanwhile take what is in the queues.
+        """
+        self._ended |= self._served - {study.id for study in found}
+        self._served -= self._ended
+        known = [study for study in found if study.id in self._queues]
+        if any(self._keep_importance_of(study) for study in known):
+            return True
+        for study in self._rows(self._ended) if self._ended else ():
+            is_computed = self._keep_importance_of(study)
+            self._ended.discard(study.id)
+            if is_computed:
+                return True
+        self._ended.clear()
+        return False
+
+    def _rows(self, study_ids: Collection[int]) -> list[StudyRow]:
+        """Return the studies that still exist."""
+        found = []
+        with self._database.transaction() as connection:
+            for study_id in study_ids:
+                with suppress(NotFoundError):
+                    found.append(studies.get_by_id(connection, study_id))
+        return found
+
+    def _keep_importance_of(self, study: StudyRow) -> bool:
+        try:
+            return self._importances.keep(study)
         except StoreUnavailableError:
             raise
         except Exception:
-            # A defect met by one study must not end the service of the others.
-            logger.exception("study %s: left alone for %g s after an error", study.name, SETBACK_SECONDS)
-            self._set_back[study.id] = time.monotonic() + SETBACK_SECONDS
-            self._give_up(study.id)
+            # What people read must not keep the process from serving.
+            logger.exception("study %s: its importances could not be computed", study.name)
             return False
 
     def _give_up(self, study_id: int) -> None:
@@ -107,6 +172,21 @@ class _Loop:
             logger.warning("a generator lease was not given back and expires by itself: %s", error)
 
 
+def _looks(study: StudyRow) -> object:
+    """Return what of a study decides whether a suggestion is missing or stale."""
+    counts = tuple(sorted(study.counts.items()))
+    return counts, study.held, study.replicates, study.enqueued, len(study.guesses), study.generator_owner
+
+
+def _alive(connection: Connection) -> object:
+    """Return what of the living workers decides how many suggestions are wanted, and for which devices."""
+    return frozenset(
+        (row.name, row.study, row.device, row.gpu_name, row.memory_bytes, row.quarantined_at)
+        for row in workers.list_all(connection)
+        if row.seconds_since_seen < workers.ALIVE_SECONDS
+    )
+
+
 class _LeaseKeeper:
     """Renews the generator leases from a thread of its own while the loop fits a model."""
 
@@ -116,6 +196,7 @@ class _LeaseKeeper:
         self._lock = threading.Lock()
         self._studies: frozenset[int] = frozenset()
         self._last_sign = time.monotonic()
+        self._is_away = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_ended, name="generator-leases", daemon=True)
         self._thread.start()
@@ -143,5 +224,8 @@ class _LeaseKeeper:
             with self._database.transaction() as connection:
                 for study_id in self._studies:
                     studies.acquire_generator(connection, study_id, self._owner, LEASE_SECONDS)
+            self._is_away = False
         except StoreUnavailableError as error:
-            logger.warning("generator leases were not renewed: %s", error)
+            if not self._is_away:
+                logger.warning("generator leases were not renewed: %s", error)
+            self._is_away = True

@@ -41,6 +41,7 @@ class SuggestionQueue:
         self._planned_with: dict[int, int] = {}
         self._planned_for: dict[int, int | None] = {}
         self._looked_at: tuple[int, ...] | None = None
+        self._is_used_up = False
         self._fit_seconds = 0.0
         self._is_prepared = False
         self._generator: tuple[str, Generator] | None = None
@@ -53,7 +54,7 @@ class SuggestionQueue:
             fleet = read_fleet(connection)
         counts = (_count(study, *_FINISHED), _count(study, TrialState.SUGGESTED), len(study.waiting_guesses))
         seen = (*counts, fleet.largest_bytes or 0)
-        if missing <= 0 and self._looked_at == seen:
+        if (missing <= 0 or self._is_used_up) and self._looked_at == seen:
             self._prepare(study)
             return False
         with self._database.transaction() as connection:
@@ -65,7 +66,8 @@ class SuggestionQueue:
         if study.waiting_guesses and self._take_guess(study, optimizer, generation, records, has_room=missing > 0):
             return True
         results = sum(record.state in _FINISHED for record in records)
-        if missing > 0:
+        self._is_used_up = optimizer.is_used_up
+        if missing > 0 and not self._is_used_up:
             is_wanted_now = not _waiting(study) and demand > _count(study, TrialState.RUNNING)
             return self._top_up(study, optimizer, generation, missing, results, is_wanted_now=is_wanted_now)
         if self._replan(study, optimizer, generation, records, results, largest=fleet.largest_bytes):
@@ -146,9 +148,10 @@ class SuggestionQueue:
             self._planned_with[record.id] = results
             optimizer.forget(record.id)
             if optimizer.uses_model or is_too_large or not optimizer.expects_to_run(record.params):
-                suggestion = self._fit(optimizer)[0]
-                if suggestion.params != record.params:
-                    self._write(study, record, suggestion, generation)
+                # Nothing where an earlier release has repeated a configuration of a space that is used up.
+                for suggestion in self._fit(optimizer):
+                    if suggestion.params != record.params:
+                        self._write(study, record, suggestion, generation)
                 return True
             optimizer.register(record.id, record.params)  # part of the start-up: it stays
         return False
@@ -183,7 +186,8 @@ class SuggestionQueue:
 
 def _is_replaceable(record: TrialRecord) -> bool:
     """Return whether it is a suggestion that nobody has claimed and no person asked for."""
-    return record.state is TrialState.SUGGESTED and record.attempt == 0 and record.generator != ENQUEUED
+    is_new = record.state is TrialState.SUGGESTED and record.attempt == 0
+    return is_new and record.generator != ENQUEUED and record.replicate_of is None
 
 
 def _results_before(planned: TrialRecord, records: Sequence[TrialRecord]) -> int:
@@ -197,8 +201,7 @@ def _missing(study: StudyRow, demand: int) -> int:
     missing = max(demand, 1) - _waiting(study)
     if study.spec.budget.trials is None:
         return missing
-    started = sum(study.counts.values()) - _count(study, TrialState.WITHDRAWN)
-    return min(missing, study.spec.budget.trials - started)
+    return min(missing, study.spec.budget.trials - study.live_trials)
 
 
 def _waiting(study: StudyRow) -> int:

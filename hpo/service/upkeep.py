@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def run_upkeep(database: Database) -> None:
-    """Reap expired leases and end finished studies, once. Safe in any number of processes at the same time.
+    """Reap expired leases, give up what fits nowhere, and end finished studies, once. Any number may do it at once.
 
     Raises:
         StoreUnavailableError: Postgres is away.
@@ -23,7 +23,8 @@ def run_upkeep(database: Database) -> None:
     with database.transaction() as connection:
         reaped = lifecycle.reap(connection)
     with database.transaction() as connection:
-        ended = end_finished_studies(connection)
+        lifecycle.give_up(connection)
+    ended = end_finished_studies(database)
     if reaped:
         log.info("took back %d trials from workers that fell silent", len(reaped))
     for name in ended:

@@ -6,21 +6,39 @@ Asked when a study is created, not when it is read: a study from before a check 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from ..errors import SpecIssue
 from .guesses import broken_by
+from .parameters import FloatParameter
 from .rules import impossible, is_possible, said
 from .study import StudySpec, ThresholdStopping
+
+MOST_VALUES: Final = 1_000_000
+"""A real range with more steps than this is as good as one without, and some searches list all its values."""
 
 
 def contradictions(spec: StudySpec) -> Iterator[SpecIssue]:
     """Yield an issue for each."""
+    if too_fine := list(_steps(spec)):
+        yield from too_fine
+        return  # what follows may count the values of the space
     yield from _bounds(spec)
+    yield from _finalists(spec)
     yield from rule_issues(spec)
     for path, metric, value in _levels(spec):
         if value is not None and spec.task.reported_metrics[metric].is_share and not 0 <= value <= 1:
             message = f"{value:g} is out of reach: {metric} is a share from 0 to 1, so 90 % is 0.9"
             yield SpecIssue(path=path, message=message)
+
+
+def _steps(spec: StudySpec) -> Iterator[SpecIssue]:
+    for key, parameter in spec.space.items():
+        if not isinstance(parameter, FloatParameter) or parameter.step is None:
+            continue
+        if (parameter.high - parameter.low) / parameter.step > MOST_VALUES:
+            message = f"{parameter.step:g} makes over {MOST_VALUES:,} values of this range; leave it out, or use more"
+            yield SpecIssue(path=f"space.{key}.step", message=message)
 
 
 def rule_issues(spec: StudySpec) -> Iterator[SpecIssue]:
@@ -56,6 +74,13 @@ def _bounds(spec: StudySpec) -> Iterator[SpecIssue]:
             if most.relation == "<=" and most.metric == other.metric and most.bound < other.bound:
                 message = f"{most.metric} cannot be at most {most.bound:g} and at least {other.bound:g}; drop one"
                 yield SpecIssue(path=f"constraints[{place}]", message=message)
+
+
+def _finalists(spec: StudySpec) -> Iterator[SpecIssue]:
+    found, trials = spec.finalists, spec.budget.trials
+    if found is not None and trials is not None and not found.most_of(trials):
+        message = f"{found.share:g} of {trials} trials is less than one training; raise it, or budget.trials"
+        yield SpecIssue(path="finalists.share", message=message)
 
 
 def _levels(spec: StudySpec) -> Iterator[tuple[str, str, float | None]]:

@@ -15,11 +15,14 @@ from ..errors import SpecError, SpecIssue
 from .contradictions import contradictions
 from .include import Fragments, resolve_include
 from .issues import issues_of
+from .recipes import resolve_recipe
 from .study import StudySpec
 
 
 def parse_spec(raw: object, fragments: Fragments | None = None) -> StudySpec:
-    """Return a decoded spec, checked; what its space includes is looked up in `fragments` and becomes part of it.
+    """Return a decoded spec, checked; the recipe of its task becomes part of it, and what its space includes.
+
+    What is included is looked up in `fragments`.
 
     Raises:
         SpecError: with one issue per offending field.
@@ -35,7 +38,7 @@ def parse_spec(raw: object, fragments: Fragments | None = None) -> StudySpec:
     try:
         # What models demand follows from the rest of the spec: what an older copy of it says may not hold any more.
         written = {key: value for key, value in raw.items() if key != "model_rules"}
-        spec = StudySpec.model_validate(resolve_include(written, fragments))
+        spec = StudySpec.model_validate(resolve_recipe(resolve_include(written, fragments)))
     except ValidationError as error:
         raise SpecError(issues_of(error)) from error
     if issues := list(contradictions(spec)):
@@ -84,9 +87,15 @@ def decode(text: str, *, source: str = "", form: Literal["yaml", "json"] = "yaml
 
 def dump_spec(spec: StudySpec) -> dict[str, Any]:
     """Return the spec as JSON-ready data; `parse_spec` of it is an equal spec, without the rules of models."""
-    # Processes of earlier releases know neither field: they read all specs but those that have rules.
-    empty = {field for field in ("rules", "model_rules") if not getattr(spec, field)}
-    return spec.model_dump(mode="json", exclude=empty)
+    # Processes of earlier releases do not know these fields: they read all specs but those that use one.
+    unused = {field for field in ("rules", "model_rules", "finalists", "checkpoints") if not getattr(spec, field)}
+    document = spec.model_dump(mode="json", exclude=unused)
+    for objective in document["objectives"]:
+        if objective["last_epochs"] == 1:
+            del objective["last_epochs"]
+    if spec.budget.max_failed is None:
+        del document["budget"]["max_failed"]
+    return document
 
 
 class _SpecLoader(yaml.SafeLoader):

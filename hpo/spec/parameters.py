@@ -64,7 +64,7 @@ class FloatParameter(Parameter):
         if self.step is None:
             return True
         steps = (value - self.low) / self.step
-        return math.isclose(steps, round(steps), abs_tol=1e-6)
+        return math.isfinite(steps) and math.isclose(steps, round(steps), abs_tol=1e-6)
 
     @property
     def extremes(self) -> tuple[float, ...]:

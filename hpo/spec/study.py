@@ -12,6 +12,8 @@ from pydantic import Field, StrictBool, StrictInt, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from ..trial import Params, ParamValue
+from .checkpoints import CheckpointPolicy
+from .finalists import FinalistsConfig
 from .guesses import not_in_space, problems_of
 from .optimizer import NAME_PATTERN, OptimizerConfig
 from .parameters import AnyParameter, CategoricalParameter, OrdinalParameter, Strict, matches
@@ -40,6 +42,8 @@ class Objective(Strict):
     metric: str
     direction: Annotated[Direction, Field(json_schema_extra=lambda schema: schema.pop("default"))] = "maximize"
     """In a study, the natural direction of the metric when none is given."""
+    last_epochs: Annotated[StrictInt, Field(ge=1)] = 1
+    """The value of a trial is the mean over this many of its last epochs, or over all that it has done."""
     noise_sd: Annotated[float, Field(gt=0)] | None = None
     """Standard deviation of the metric when the same configuration is trained again, where it is known; in its unit."""
 
@@ -157,20 +161,34 @@ EarlyStopping = Annotated[
 ]
 
 
+LEAST_FAILURES: Final = 20
+"""A study without any result is not given up before this many trials have failed."""
+
+
 class BudgetConfig(Strict):
-    """When the study ends: at whichever limit is reached first."""
+    """When the study ends: at whichever limit is reached first, and when all configurations of its space were tried."""
 
     trials: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = None
     gpu_hours: Annotated[float, Field(gt=0)] | None = None
+    """Hours for which devices are in use, each from the claim of a trial to its end, failures and start-up included."""
     wall_hours: Annotated[float, Field(gt=0)] | None = None
     target: dict[str, float] = Field(default_factory=dict)
     """Metric to the value at which the study is done, such as {val_top1: 0.9}."""
+    max_failed: Annotated[StrictInt, Field(ge=1)] | None = None
+    """The study ends as failed once this many trials have failed. Without it: once a fifth of `trials`, but at least
+    20, have failed and no other trial has finished an epoch."""
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Self:
         if self.trials is None and self.gpu_hours is None and self.wall_hours is None:
             raise ValueError("the study would never end; give trials, gpu_hours or wall_hours")
         return self
+
+    def too_many_failed(self, failed: int, *, has_epochs: bool) -> bool:
+        """Return whether `failed` failures end the study; `has_epochs` says that another trial finished an epoch."""
+        if self.max_failed is not None:
+            return failed >= self.max_failed
+        return not has_epochs and failed >= max(LEAST_FAILURES, (self.trials or 0) // 5)
 
 
 class RetryConfig(Strict):
@@ -204,6 +222,10 @@ class StudySpec(Strict):
     early_stopping: EarlyStopping = NoStopping(name="none")
     budget: BudgetConfig
     retry: RetryConfig = RetryConfig()
+    finalists: FinalistsConfig | None = None
+    """Train the best configurations again with fresh seeds after the search; nothing of it where it is not given."""
+    checkpoints: CheckpointPolicy | None = None
+    """Which weights of ended trials stay; all that were written where it is not given."""
 
     @model_validator(mode="after")
     def _natural_directions(self) -> Self:
@@ -244,6 +266,8 @@ class StudySpec(Strict):
             yield from self._prior_problems(key)
         yield from self._rule_problems()
         yield from self._optimizer_problems()
+        if self.finalists is not None and (reason := self.no_fresh_seed()) is not None:
+            yield ("finalists",), reason
         if self.early_stopping.name not in ("none",):
             least = getattr(self.early_stopping, "min_epochs", 1)
             if least > self.task.epochs:
@@ -258,6 +282,9 @@ class StudySpec(Strict):
         for place, objective in enumerate(self.objectives):
             if objective.metric not in known:
                 yield ("objectives", place, "metric"), _unknown_metric(objective.metric, known)
+            if objective.last_epochs > self.task.epochs:
+                message = f"{objective.last_epochs} is more than task.epochs ({self.task.epochs}); no trial has so many"
+                yield ("objectives", place, "last_epochs"), message
         for place, constraint in enumerate(self.constraints):
             if constraint.metric not in known:
                 yield ("constraints", place, "metric"), _unknown_metric(constraint.metric, known)
@@ -349,6 +376,11 @@ class StudySpec(Strict):
         return seen
 
     @property
+    def last_epochs(self) -> dict[str, int]:
+        """Over how many last epochs the value of an objective is a mean; without those where it is that of one."""
+        return {o.metric: o.last_epochs for o in self.objectives if o.last_epochs > 1}
+
+    @property
     def rulebook(self) -> Rulebook:
         """The rules of the study and of its models, over its space and settings."""
         sources, book = self._first_rulebook
@@ -409,14 +441,36 @@ class StudySpec(Strict):
         if broken is not None:
             raise ValueError(f"the configuration {self.rulebook.sentence(broken, params)}")
 
-    def trial_config(self, params: Params, *, number: int) -> dict[str, Any]:
+    def of_new_study(self) -> Self:
+        """Return the spec with what the task recommends for settings that neither base nor space names.
+
+        A rule about a setting was written for values of the kind of its default: no other kind is recommended then.
+        """
+        named, defaults = {*self.task.base, *self.space}, self.task.defaults()
+        ruled = {name for rule in self.rulebook.rules for name in rule.names}
+        added = {
+            key: value
+            for key, value in self.task.recommended().items()
+            if key not in named and (key not in ruled or type(value) is type(defaults[key]))
+        }
+        task = self.task.model_copy(update={"base": {**self.task.base, **added}})
+        return self.model_copy(update={"task": task})
+
+    def trial_config(self, params: Params, *, number: int, is_replicate: bool = False) -> dict[str, Any]:
         """Return the complete flat configuration of trial `number`: base and `params` joined, as the task does it.
 
         Every trial gets a seed of its own, a function of the study's seed and the number, unless base or the
-        space sets one.
+        space sets one. A replicate gets its own even then.
         """
         seed = (self.optimizer.seed * 1_000_003 + number * 7919) % 2**31
-        return self.task.config(params, seed=seed)
+        config = self.task.config(params, seed=seed)
+        return {**config, "seed": seed} if is_replicate else config
+
+    def no_fresh_seed(self) -> str | None:
+        """Return why a configuration cannot be trained again with another seed; None where it can."""
+        if "seed" not in self.space:
+            return None
+        return "`seed` is a parameter of the space, so a configuration has one seed; take it out of the space"
 
 
 def _unknown_metric(name: str, known: Iterable[str]) -> str:

@@ -62,6 +62,11 @@ class Prediction:
     freedom: float
     """Degrees of freedom, above 4; few when hyperparameters that fit the curves disagree about the end."""
 
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the distribution."""
+        return self.sd * math.sqrt(self.freedom / (self.freedom - 2))
+
     def probability_above(self, value: float) -> float:
         """Return the probability that the curve ends above `value`."""
         from scipy.special import stdtr  # only where a rule of this kind is in use
@@ -112,6 +117,11 @@ class CurveModel:
         self._noise = self._spread**2 * float(self._weights @ self._chosen.noise_variance)
         self._clips = None if on_these_clips else clip_count([value for curve in curves for value in curve.values()])
         _, self._trends = self._chosen.learn(readings)
+
+    @property
+    def noise_sd(self) -> float:
+        """Standard deviation of the value of one epoch around the curve."""
+        return math.sqrt(self._noise)
 
     def predict(self, curve: Curve) -> Prediction:
         """Return the belief about the last value of `curve`, which must have reached the first of the places."""

@@ -23,18 +23,24 @@ def halving_stops(rungs: Sequence[int], reduction: int, own: Curve, rivals: Sequ
     The best of a rung always passes (Li et al., 2020, A system for massively parallel hyperparameter tuning,
     Algorithm 2, as a stopping rule).
     """
-    last = max(own)
-    for rung in rungs:
-        if last < rung:
-            return False
-        first = _first_at(own, rung)
-        if first != last:
-            continue  # it was judged there before
-        value = own[last]
+    value = own[max(own)]
+    for rung in judged_rungs(rungs, own):
         there = sorted([value, *(curve[step] for curve in rivals if (step := _first_at(curve, rung)))], reverse=True)
         if value < there[max(len(there) // reduction, 1) - 1]:
             return True
     return False
+
+
+def judged_rungs(rungs: Sequence[int], own: Curve) -> list[int]:
+    """Return the rungs at which the last value of a curve counts; at those before it was judged before."""
+    last = max(own, default=0)
+    return [rung for rung in rungs if rung <= last and _first_at(own, rung) == last]
+
+
+def value_at(curve: Curve, rung: int) -> float | None:
+    """Return the first value of a curve at or after a rung; None before it has come there."""
+    step = _first_at(curve, rung)
+    return None if step is None else curve[step]
 
 
 def rungs_of(spec: StudySpec, number: int) -> tuple[int, ...]:

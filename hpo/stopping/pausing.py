@@ -27,11 +27,16 @@ _PAUSE_SHARE: Final = 1 / 6
 
 def must_pause(spec: StudySpec, rule: CurvesStopping, trial: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
     """Return whether a trial that has just reported pauses now; `rivals` are the other trials of the study."""
-    if not rule.pause or not trial.last_step == _rung(spec, rule) < spec.task.epochs:
+    if not is_at_pause(spec, rule, trial):
         return False
     paused = [rival for rival in rivals if rival.state is TrialState.PAUSED]
     trial = replace(trial, state=TrialState.PAUSED)
     return trial.id not in resumable(spec, rule, [*paused, trial], [*rivals, trial])
+
+
+def is_at_pause(spec: StudySpec, rule: CurvesStopping, trial: TrialRecord) -> bool:
+    """Return whether the last report of a trial is the one after which it pauses unless it is promoted at once."""
+    return rule.pause and trial.last_step is not None and trial.last_step == _first_at_rung(spec, rule, trial)
 
 
 def resumable(
@@ -41,6 +46,12 @@ def resumable(
     if _are_all_begun(spec, records):
         return [trial.id for trial in paused]
     return [_best(spec, rule, paused, records)] if paused and _may_finish_one(spec, rule, records) else []
+
+
+def _first_at_rung(spec: StudySpec, rule: CurvesStopping, trial: TrialRecord) -> int | None:
+    """Return the first measured step at or after the rung, where a trial pauses; None for the last epoch."""
+    rung = _rung(spec, rule)
+    return min((step for step in trial.curve if rung <= step < spec.task.epochs), default=None)
 
 
 def _rung(spec: StudySpec, rule: CurvesStopping) -> int:

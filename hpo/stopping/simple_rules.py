@@ -27,6 +27,16 @@ def percentile_stops(percentile: float, own: Curve, rivals: Sequence[float], *, 
     return bool(min(own.values()) > np.percentile(rivals, percentile))
 
 
+def between(near: Sequence[float], place: float) -> float:
+    """Return the value at a fractional `place` of sorted values, of which `near` are those from floor(place) on.
+
+    The arithmetic is that of `numpy.percentile`, to the last bit.
+    """
+    low, high = near[0], near[-1]
+    part = place - math.floor(place)
+    return high - (high - low) * (1 - part) if part >= 0.5 else low + (high - low) * part
+
+
 def threshold_stops(lower: float | None, upper: float | None, own: Curve) -> bool:
     """Return whether the last value of `own` is outside [`lower`, `upper`]; None means no bound."""
     last = own[max(own)]

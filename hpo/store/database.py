@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..errors import SetupError, StoreUnavailableError
 
 log = logging.getLogger(__name__)
+
+IDLE_SECONDS: Final = 1.0
+"""A connection that was not used for so long is asked for a sign of life first. In a shorter time few die, and then a
+call is refused that may be repeated."""
+_REMINDER_SECONDS: Final = 60.0
+_PAUSE_SECONDS: Final = 5.0
+"""An outage that begins so soon after the last message is not mentioned."""
 
 _SESSION = (
     "SET TIME ZONE 'UTC'; SET lock_timeout = '20s'; SET statement_timeout = '60s'; "
@@ -27,6 +39,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 20) -> None:
         self._engine = make_engine(url, pool_size=pool_size)
+        self._outage = OutageLog()
 
     def __repr__(self) -> str:
         return f"Database({self._engine.url.render_as_string(hide_password=True)!r})"
@@ -38,7 +51,8 @@ class Database:
         Raises:
             StoreUnavailableError: Postgres cannot be reached, went away meanwhile, or a lock took too long.
         """
-        with unavailable(), self._engine.begin() as connection:
+        with unavailable(self._outage), self._engine.begin() as connection:
+            self._outage.over()
             yield connection
 
     def close(self) -> None:
@@ -46,8 +60,38 @@ class Database:
         self._engine.dispose()
 
 
+class OutageLog:
+    """Says once that a database is away, then once a minute, and when it is back; safe to share between threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: float | None = None
+        self._said = -math.inf
+        self._lock = threading.Lock()
+
+    def begun(self, reason: str) -> None:
+        """Note that a transaction has failed."""
+        with self._lock:
+            now = self._clock()
+            is_new, self._since = self._since is None, now if self._since is None else self._since
+            # What fails and works by turns is said every few seconds.
+            if now - self._said < (_PAUSE_SECONDS if is_new else _REMINDER_SECONDS):
+                return
+            self._said = now
+        log.warning("the database is unavailable: %s", reason)
+
+    def over(self) -> None:
+        """Note that a transaction has begun."""
+        if self._since is None:
+            return
+        with self._lock:
+            since, self._since = self._since, None
+            if since is not None and self._said >= since:
+                log.warning("the database answers again, after %.0f s", self._clock() - since)
+
+
 @contextmanager
-def unavailable() -> Iterator[None]:
+def unavailable(outage: OutageLog | None = None) -> Iterator[None]:
     """Turn the driver's errors about the connection into `StoreUnavailableError`; others pass."""
     try:
         yield
@@ -55,7 +99,7 @@ def unavailable() -> Iterator[None]:
         raise StoreUnavailableError("all database connections are in use; try again shortly") from error
     except DBAPIError as error:
         if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
-            log.warning("the database is unavailable: %s", " ".join(str(error.orig).split()))
+            (outage or OutageLog()).begun(" ".join(str(error.orig).split()))
             raise StoreUnavailableError from error
         raise
 
@@ -68,13 +112,14 @@ def make_engine(url: str, *, pool_size: int = 20) -> Engine:
     """
     engine = create_engine(
         _with_driver(url),
-        pool_pre_ping=True,
         pool_size=pool_size,
         max_overflow=10,
         pool_timeout=10,
         connect_args={"connect_timeout": 5, "application_name": "video-hpo"},
     )
     event.listen(engine, "connect", _set_session)
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", partial(_check_idle, engine))
     return engine
 
 
@@ -86,6 +131,21 @@ def _with_driver(url: str) -> URL:
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise SetupError(f"the database must be Postgres, but its address begins with {parsed.drivername!r}")
     return parsed.set(drivername="postgresql+psycopg2")
+
+
+def _note_use(_connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _check_idle(engine: Engine, connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+    """Ask a connection that was idle for a while for a sign of life: the pool replaces a dead one, and all others."""
+    used_at = record.info.get("used_at")
+    if used_at is None or time.monotonic() - used_at < IDLE_SECONDS:
+        return
+    try:
+        engine.dialect.do_ping(connection)
+    except engine.dialect.loaded_dbapi.Error as error:
+        raise InvalidatePoolError from error
 
 
 def _set_session(connection: Any, _record: object) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
 
+from ..answer.lessons import as_expected
 from ..errors import NotFoundError, SpecError, SpecIssue
 from ..results.warm_start import taken_over
 from ..spec import StudySpec
@@ -40,7 +41,7 @@ def find(connection: Connection, spec: StudySpec) -> list[Found]:
         except NotFoundError as error:
             issues.append(SpecIssue(path=f"optimizer.warm_start[{place}]", message=str(error)))
             continue
-        taken = taken_over(spec, source.spec, trials.records(connection, source.id))
+        taken = taken_over(spec, source.spec, as_expected(spec, source.spec, trials.records(connection, source.id)))
         found.append(Found(study=name, taken=taken, completed=source.counts.get(TrialState.COMPLETED, 0)))
     if issues:
         raise SpecError(issues)
@@ -63,7 +64,11 @@ def keep(connection: Connection, study_id: int, found: Sequence[Found], *, actor
     if rows:
         connection.execute(insert(earlier_trial), rows)
     for source in found:
-        detail = {"study": source.study, "taken": len(source.taken), "left_out": source.completed - len(source.taken)}
+        detail = {
+            "study": source.study,
+            "taken": len(source.taken),
+            "left_out": max(source.completed - len(source.taken), 0),
+        }
         events.append(connection, study_id, None, "study.warm_started", actor, detail)
 
 

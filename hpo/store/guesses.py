@@ -34,8 +34,11 @@ def enqueue(connection: Connection, name: str, guesses: Sequence[Params], *, act
             new.append(dict(guess))
     if not new:
         return 0
-    if found.state in (StudyState.STOPPED, StudyState.COMPLETED) or found.budget_reached_at is not None:
+    has_ended = found.state in (StudyState.STOPPED, StudyState.COMPLETED, StudyState.FAILED)
+    if has_ended or found.budget_reached_at is not None:
         raise ConflictError(f"the study {name!r} has ended; nothing more is tried in it")
+    if found.search_ended_at is not None:
+        raise ConflictError(f"the search of {name!r} has ended; only its best configurations are trained again")
     room = _room(connection, found)
     if room is not None and len(new) > room:
         raise ConflictError(f"the budget of {name!r} has room for {room} more trials, not for {len(new)}")
@@ -64,6 +67,7 @@ def _room(connection: Connection, found: StudyRow) -> int | None:
         trial.c.state == TrialState.SUGGESTED,
         trial.c.attempt == 0,
         trial.c.generator != ENQUEUED,
+        trial.c.replicate_of.is_(None),
     )
     taken = found.live_trials - int(connection.execute(unclaimed).scalar_one()) + len(found.waiting_guesses)
     return max(0, found.spec.budget.trials - taken)

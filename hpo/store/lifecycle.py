@@ -1,7 +1,7 @@
 """Move trials through their lives. The statements are in `lifecycle.sql`; this gives them arguments and errors.
 
-No function commits. What a worker does is fenced by (trial, attempt, lease id); what an optimizer does, by the
-generation of its lease on the study.
+No function commits. What a worker does is fenced by (trial, attempt, lease id), and by the token that claimed; what an
+optimizer does, by the generation of its lease on the study.
 """
 
 from __future__ import annotations
@@ -13,23 +13,42 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, text
 
-from ..errors import NotFoundError, StaleLeaseError
+from ..errors import NotFoundError, StaleLeaseError, UnusableStudyError
 from ..protocol import ClaimRequest, Fence, FinishRequest, Lease, ReleaseRequest, ReportRequest
-from ..trial import ENQUEUED, FailureKind, StudyState, Suggestion, TrialRecord, TrialState
-from . import events, trials, workers
+from ..trial import (
+    ENQUEUED,
+    MACHINE_FAULTS,
+    REPLICATE,
+    FailureKind,
+    Fault,
+    StudyState,
+    Suggestion,
+    TrialRecord,
+    TrialState,
+)
+from . import events, marks, plausible, quarantine, trials, weights, workers
 from .statements import execute
-from .study_row import get_by_id
-from .study_state import lock_of_trial, pause_after_invalid
+from .study_row import outline_of
+from .study_state import lock_of_trial, pause_after_invalid, pause_without_files
+from .usage import HEARTBEATS_PER_LEASE
 
 BACKOFF_SECONDS: Final = 15.0
 """Wait before the first retry, one heartbeat long so that a living worker can come back; doubles each time."""
 BACKOFF_LIMIT_SECONDS: Final = 600.0
-HEARTBEATS_PER_LEASE: Final = 4
+AVOID_SECONDS: Final = 3600.0
+"""For so long a trial is not given again to a worker that failed with it, while another worker could have it."""
+MOST_FAULTS: Final = 8
+"""A trial has failed after this many faults of machines that completed other trials since."""
+TRIED_SECONDS: Final = 24 * 3600.0
+"""A trial that met only faults of machines, on several hosts, is lost after more than `MOST_FAULTS` and this time."""
+LARGE_SECONDS: Final = 600.0
+"""A trial waits for a worker with as much memory as it needs, if one was heard of within this time."""
+LARGER_SECONDS: Final = 3600.0
+"""A trial of which a single clip did not fit waits so long for a worker with more memory when there is none."""
 INVALID_IN_A_ROW: Final = 3
 """A study is paused after this many invalid trials one after another."""
 
 _ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:lease_id, 0))")
-_HELD: Final = text("SELECT id FROM trial WHERE lease_id = CAST(:lease_id AS uuid)")
 _EXISTS: Final = text("SELECT id FROM trial WHERE id = :id")
 
 
@@ -41,8 +60,14 @@ class Reported:
     study_state: StudyState
     """`stopped` also when the budget of the study is used up and what runs should end."""
     cancel: bool
+    has_hours: bool
+    """Whether the budget of the study has a limit of hours, which this report may have reached."""
     new_steps: list[int]
     """The steps that had not been reported before in this attempt."""
+    rule: str
+    """The name of the stopping rule of the study."""
+    own: marks.Own | None = None
+    """The trial as the stopping rule sees it; None where it was not read."""
 
 
 def suggest(
@@ -63,6 +88,31 @@ def suggest(
     details = [(study_id, record.id, {"number": record.number, "generator": record.generator}) for record in records]
     events.append_all(connection, "trial.suggested", owner, details)
     return records
+
+
+def replicate(
+    connection: Connection, study_id: int, number: int, *, generator: str, actor: str, next_number: int | None = None
+) -> TrialRecord | None:
+    """Add a trial that trains the configuration of trial `number` again with a seed of its own.
+
+    `next_number` is the number that it must get where it follows from what the caller has read. None is returned where
+    another trial has that number by now, where the study has ended, or where trial `number` was never claimed.
+    """
+    row = execute(
+        connection,
+        "replicate",
+        study_id=study_id,
+        number=number,
+        generator=generator,
+        priority=int(generator == REPLICATE),
+        next_number=next_number,
+    ).one_or_none()
+    if row is None:
+        return None
+    record = trials.record(connection, row.id)
+    detail = {"number": record.number, "generator": generator, "replicate_of": record.replicate_of}
+    events.append(connection, study_id, record.id, "trial.suggested", actor, detail)
+    return record
 
 
 def replace_suggestion(
@@ -112,107 +162,169 @@ def promote(connection: Connection, study_id: int, trial_ids: Sequence[int], *, 
     return _move(connection, "promote", "trial.promoted", study_id, actor=actor, trial_ids=list(trial_ids))
 
 
-def close_held(connection: Connection, study_id: int, *, actor: str) -> int:
-    """Stop the trials that the stopping rule paused, once nothing else of the study is open; return their number."""
-    return _move(connection, "close_held", "trial.stopped", study_id, actor=actor)
+def close_held(connection: Connection, study_id: int, *, is_used_up: bool = False, actor: str) -> int:
+    """Stop the trials that the stopping rule paused, once nothing else of the study is open; return their number.
+
+    `is_used_up` says that the study gets no more trials although its budget has room: its space is used up.
+    """
+    return _move(connection, "close_held", "trial.stopped", study_id, actor=actor, is_used_up=is_used_up)
 
 
 def _move(connection: Connection, statement: str, kind: str, study_id: int, *, actor: str, **values: Any) -> int:
     """Move trials of a study by a statement, record an event of `kind` for each, and return their number."""
     moved = [int(row.id) for row in execute(connection, statement, study_id=study_id, **values)]
+    if kind == "trial.stopped":
+        marks.refresh(connection, moved)
     events.append_all(connection, kind, actor, [(study_id, trial_id, {}) for trial_id in moved])
     return len(moved)
 
 
-def claim(connection: Connection, request: ClaimRequest, *, lease_seconds: float) -> Lease | None:
+def claim(
+    connection: Connection, request: ClaimRequest, *, lease_seconds: float, token: int | None = None
+) -> Lease | None:
     """Give the asking worker a trial, the same one again for a lease id that holds one; None when none fits.
+
+    `token` is the id of the token that asks: later calls about the trial need the same one.
 
     Raises:
         StaleLeaseError: this lease id was used and its lease is over; a new claim needs a new id.
+        UnusableStudyError: no worker can be told what the next trial is; nothing must be committed.
     """
-    lease = {"lease_id": str(request.lease_id), "lease_seconds": lease_seconds}
+    lease = {"lease_id": str(request.lease_id), "lease_seconds": lease_seconds, "token": token}
     # The same request may arrive twice at once: the second waits here and then finds the lease of the first.
     connection.execute(_ONE_AT_A_TIME, lease)
     row = execute(connection, "reclaim", **lease).mappings().one_or_none()
     if row is None:
-        if connection.execute(_HELD, lease).first() is not None:
+        if execute(connection, "used", lease_id=lease["lease_id"]).first() is not None:
             raise StaleLeaseError("this lease is over; claim with a new lease id")
-        who = {"worker": request.worker.name, "memory_bytes": request.worker.memory_bytes}
-        row = execute(connection, "claim", study=request.study, **who, **lease).mappings().one_or_none()
+        row = _next_trial(connection, request, lease)
         if row is None:
             workers.seen(connection, request.worker, study=request.study)
             return None
-        detail = {"attempt": row["attempt"], "lease_id": str(request.lease_id)}
+        detail = {"attempt": row["attempt"]}  # without the lease id: events are for everyone who may read
         events.append(connection, row["study_id"], row["id"], "trial.claimed", request.worker.name, detail)
     # After the trial, as in a report: two calls of one worker must not wait for each other crosswise.
     workers.seen(connection, request.worker, study=request.study)
     return _lease(connection, row, request, lease_seconds)
 
 
+def _next_trial(connection: Connection, request: ClaimRequest, lease: Mapping[str, Any]) -> RowMapping | None:
+    """Claim the next trial for a worker; None if none fits, or while it is in quarantine."""
+    name = request.worker.name
+    if not quarantine.may_claim(connection, request.worker):
+        return None
+    values = {
+        "study": request.study,
+        "worker": name,
+        "memory_bytes": request.worker.memory_bytes,
+        "avoid_seconds": AVOID_SECONDS,
+        "alive_seconds": workers.ALIVE_SECONDS,
+        "large_seconds": LARGE_SECONDS,
+        **lease,
+    }
+    row = execute(connection, "claim", **values).mappings().one_or_none()
+    if row is not None:
+        quarantine.note_trial(connection, request.worker)
+    return row
+
+
 def _lease(connection: Connection, row: RowMapping, request: ClaimRequest, lease_seconds: float) -> Lease:
-    study = get_by_id(connection, row["study_id"])
+    study = outline_of(connection, row["study_id"])
+    try:
+        config = study.spec.trial_config(
+            row["params"], number=row["number"], is_replicate=row["replicate_of"] is not None
+        )
+    except Exception as error:  # whatever a spec of another release raises
+        message = f"trial {row['number']} has no configuration: {type(error).__name__}: {error}"
+        raise UnusableStudyError(message, study_id=study.id) from error
+    names_weights = any(key == "weights" or key.startswith("weights.") for key in config)
     return Lease(
         study=study.name,
         study_id=study.id,
+        study_uuid=study.uuid,
         trial_id=row["id"],
         number=row["number"],
         attempt=row["attempt"],
         lease_id=request.lease_id,
         params=row["params"],
-        config=study.spec.trial_config(row["params"], number=row["number"]),
+        config=config,
         task=study.spec.task,
+        checkpoints=study.spec.checkpoints,
         checkpoint=row["checkpoint"],
         epochs_done=row["epochs_done"],
         lease_seconds=lease_seconds,
         heartbeat_seconds=lease_seconds / HEARTBEATS_PER_LEASE,
+        weights=weights.digests(connection, study.id) if names_weights else {},
     )
 
 
-def report(connection: Connection, trial_id: int, request: ReportRequest) -> Reported:
+def report(connection: Connection, trial_id: int, request: ReportRequest, *, token: int | None = None) -> Reported:
     """Renew the lease and keep the measurements; what was sent before is not counted again.
 
     Raises:
         StaleLeaseError: the trial has another owner now, or is over.
         NotFoundError: there is no such trial.
+        ConflictError: its weights are not those that other trials of the study started from.
+        ReportError: it cannot have measured this.
     """
+    plausible.check(connection, trial_id, measurements=request.measurements)
     sent = [measurement.model_dump() for measurement in request.measurements]
+    loaded = [one.model_dump() for one in request.weights]
+    is_news = bool(loaded) and weights.check(connection, trial_id, request.weights)
     row = execute(
         connection,
         "report",
-        **_fence(trial_id, request),
+        **_fence(trial_id, request, token),
         measurements=_json(sent),
         checkpoint=request.checkpoint,
         peak_memory_bytes=request.peak_memory_bytes,
+        weights=_json(loaded) if loaded else None,
+        progress=None if request.progress is None else _json(request.progress.model_dump(exclude_none=True)),
     ).one_or_none()
     if row is None:
         raise _stale(connection, trial_id)
     workers.touch(connection, row.lease_worker)
+    if row.new_steps:
+        quarantine.note_progress(connection, row.lease_worker, study_id=row.study_id)
+    if is_news:
+        detail = {"attempt": request.attempt, "weights": loaded}
+        events.append(connection, row.study_id, trial_id, "trial.weights", row.lease_worker, detail)
     for measurement in request.measurements:
         if measurement.step in row.new_steps:
             detail = {"attempt": request.attempt, "step": measurement.step, "metrics": measurement.metrics}
             events.append(connection, row.study_id, trial_id, "trial.measured", row.lease_worker, detail)
+    own = marks.refresh(connection, [trial_id]) if row.new_steps and row.rule != "none" else []
     return Reported(
         study_id=row.study_id,
         study_state=StudyState(row.study_state),
         cancel=row.cancel_requested,
+        has_hours=row.has_hours,
         new_steps=list(row.new_steps),
+        rule=row.rule,
+        own=own[0] if own else None,
     )
 
 
-def finish(connection: Connection, trial_id: int, request: FinishRequest) -> TrialRecord:
+def finish(connection: Connection, trial_id: int, request: FinishRequest, *, token: int | None = None) -> TrialRecord:
     """Accept the result of a trial, once; the same result sent again under the same lease is confirmed.
+
+    A trial that did not fit into the memory of its worker is not over where another one has more: it waits for that.
 
     Raises:
         StaleLeaseError: the trial has another owner now, or is over with another result.
         NotFoundError: there is no such trial.
+        ReportError: it cannot have measured this.
     """
+    plausible.check(connection, trial_id, metrics=request.metrics)
     failed = request.outcome == "failed"
     kind = (request.failure_kind or FailureKind.ERROR) if failed else None
     if kind is FailureKind.INVALID:
         # Invalid results of one study come one after another, so that exactly the third in a row pauses it.
         lock_of_trial(connection, trial_id)
+    if kind is FailureKind.OOM and _reroute(connection, trial_id, request, token):
+        return trials.record(connection, trial_id)
     result = {
-        **_fence(trial_id, request),
+        **_fence(trial_id, request, token),
         "outcome": request.outcome,
         "metrics": _json(request.metrics),
         "failure_kind": kind,
@@ -231,7 +343,10 @@ def finish(connection: Connection, trial_id: int, request: FinishRequest) -> Tri
         if execute(connection, "accepted", **result).first() is None:
             raise _stale(connection, trial_id)
         return trials.record(connection, trial_id)
+    if row.state != TrialState.FAILED:
+        marks.refresh(connection, [trial_id])
     workers.touch(connection, row.lease_worker)
+    quarantine.note_end(connection, row.lease_worker, failed=failed)
     detail = {"attempt": request.attempt, "metrics": request.metrics, "failure_kind": kind}
     events.append(connection, row.study_id, trial_id, f"trial.{row.state}", row.lease_worker, detail)
     if row.state == TrialState.FAILED and kind is FailureKind.INVALID:
@@ -239,37 +354,89 @@ def finish(connection: Connection, trial_id: int, request: FinishRequest) -> Tri
     return trials.record(connection, trial_id)
 
 
-def release(connection: Connection, trial_id: int, request: ReleaseRequest) -> None:
+def _reroute(connection: Connection, trial_id: int, request: FinishRequest, token: int | None) -> bool:
+    """Have a trial wait for a worker with more memory than its present one, and return whether there is one."""
+    fence, alive = _fence(trial_id, request, token), workers.ALIVE_SECONDS
+    row = execute(connection, "reroute", **fence, alive_seconds=alive).one_or_none()
+    if row is None:
+        return False
+    workers.touch(connection, row.lease_worker)
+    quarantine.note_end(connection, row.lease_worker, failed=True)
+    detail = {"attempt": request.attempt, "reason": "oom", "state": TrialState.SUGGESTED, "retries": row.retries}
+    about = {"required_memory_bytes": row.required_memory_bytes, "message": _first_line(request.failure_message)}
+    events.append(connection, row.study_id, trial_id, "trial.released", row.lease_worker, {**detail, **about})
+    return True
+
+
+def release(connection: Connection, trial_id: int, request: ReleaseRequest, *, token: int | None = None) -> None:
     """Take an unfinished trial back from its worker.
 
     Raises:
         StaleLeaseError: the trial has another owner now, or is over.
         NotFoundError: there is no such trial.
     """
+    if request.fault is Fault.FILES:
+        # It may pause the study, which is locked before its trials.
+        lock_of_trial(connection, trial_id)
     row = execute(
         connection,
         "release",
-        **_fence(trial_id, request),
+        **_fence(trial_id, request, token),
         reason=request.reason,
         message=request.message,
         checkpoint=request.checkpoint,
+        fault=request.fault,
+        is_machines=request.fault in MACHINE_FAULTS,
+        machine_faults=sorted(MACHINE_FAULTS - {Fault.FILES}),
+        most_faults=MOST_FAULTS,
+        tried_seconds=TRIED_SECONDS,
+        alive_seconds=workers.ALIVE_SECONDS,
         **_backoff(),
     ).one_or_none()
     if row is None:
         raise _stale(connection, trial_id)
+    if row.state == TrialState.STOPPED:
+        marks.refresh(connection, [trial_id])
     workers.touch(connection, row.lease_worker)
     detail = {"attempt": request.attempt, "reason": request.reason, "state": row.state, "retries": row.retries}
-    events.append(connection, row.study_id, trial_id, "trial.released", row.lease_worker, detail)
+    about = {} if request.fault is None else {"fault": request.fault, "message": _first_line(request.message)}
+    events.append(connection, row.study_id, trial_id, "trial.released", row.lease_worker, {**detail, **about})
+    if request.fault is None:
+        if request.reason != "crashed":
+            quarantine.note_end(connection, row.lease_worker, failed=False)
+    elif request.fault is Fault.FILES:
+        # No quarantine: other studies may have their files there, and `claim` keeps the worker from this one.
+        pause_without_files(connection, row.study_id, row.lease_worker, _first_line(request.message))
+        quarantine.note_end(connection, row.lease_worker, failed=False)
+    else:
+        quarantine.note_fault(connection, row.lease_worker, request.fault, request.message, study_id=row.study_id)
 
 
 def reap(connection: Connection) -> list[int]:
     """Take back the trials whose leases have expired; return their ids. Any number of callers may do it at once."""
-    rows = execute(connection, "reap", **_backoff()).all()
+    # An UPDATE returns its rows in the order of the plan that was chosen for it.
+    rows = sorted(execute(connection, "reap", **_backoff()).all(), key=lambda row: row.id)
     details = [
         (row.study_id, row.id, {"worker": row.lease_worker, "state": row.state, "retries": row.retries}) for row in rows
     ]
+    marks.refresh(connection, [row.id for row in rows if row.state == TrialState.STOPPED])
     events.append_all(connection, "trial.expired", "reaper", details)
     return [int(row.id) for row in rows]
+
+
+def give_up(connection: Connection) -> list[int]:
+    """Fail the trials of which a single clip did not fit and for which no larger worker came; return their ids.
+
+    Those for which there is none since now get an event that says so.
+    """
+    times = {"alive_seconds": workers.ALIVE_SECONDS, "wait_seconds": LARGER_SECONDS}
+    gone = sorted((row.study_id, row.id) for row in execute(connection, "give_up", **times))
+    detail = {"failure_kind": FailureKind.OOM}
+    events.append_all(connection, "trial.failed", "upkeep", [(study, trial, detail) for study, trial in gone])
+    for row in execute(connection, "warn", **times).all():
+        about = {"attempt": row.attempt, "worker": row.worker, "memory_bytes": row.memory_bytes}
+        events.append(connection, row.study_id, row.id, "trial.waits", "upkeep", about)
+    return [trial for _, trial in gone]
 
 
 def cancel(connection: Connection, trial_id: int, *, actor: str) -> TrialState:
@@ -281,12 +448,14 @@ def cancel(connection: Connection, trial_id: int, *, actor: str) -> TrialState:
     row = execute(connection, "cancel", trial_id=trial_id).one_or_none()
     if row is None:
         return trials.record(connection, trial_id).state
+    if row.state == TrialState.STOPPED:
+        marks.refresh(connection, [trial_id])
     events.append(connection, row.study_id, trial_id, "trial.cancelled", actor, {"state": row.state})
     return TrialState(row.state)
 
 
-def _fence(trial_id: int, request: Fence) -> dict[str, Any]:
-    return {"trial_id": trial_id, "attempt": request.attempt, "lease_id": str(request.lease_id)}
+def _fence(trial_id: int, request: Fence, token: int | None) -> dict[str, Any]:
+    return {"trial_id": trial_id, "attempt": request.attempt, "lease_id": str(request.lease_id), "token": token}
 
 
 def _backoff() -> dict[str, float]:
@@ -297,6 +466,10 @@ def _stale(connection: Connection, trial_id: int) -> StaleLeaseError | NotFoundE
     if connection.execute(_EXISTS, {"id": trial_id}).first() is None:
         return NotFoundError(f"there is no trial {trial_id}; its study was probably deleted")
     return StaleLeaseError()
+
+
+def _first_line(message: str | None) -> str:
+    return (message or "no message was given").partition("\n")[0]
 
 
 def _json(value: Mapping[str, Any] | Sequence[Any]) -> str:

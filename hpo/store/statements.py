@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, text
+from sqlalchemy import Connection, CursorResult, TextClause, text
 
+from .fleet_sql import OTHERS_MAY_HAVE_FILES, TOO_LARGE
+from .usage import HEARTBEATS_PER_LEASE, USED_SECONDS
+
+_PARTS = {
+    "{used_seconds}": USED_SECONDS,
+    "{heartbeats_per_lease}": str(HEARTBEATS_PER_LEASE),
+    "{others_may_have_files}": OTHERS_MAY_HAVE_FILES,
+    "{too_large}": TOO_LARGE,
+}
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -19,12 +29,21 @@ def load() -> dict[str, str]:
 
 def execute(connection: Connection, name: str, **values: Any) -> CursorResult[Any]:
     """Execute a statement of the lifecycle."""
-    return connection.execute(text(STATEMENTS[name]), values)
+    return connection.execute(_clause(STATEMENTS[name]), values)
+
+
+@cache
+def _clause(code: str) -> TextClause:
+    """Return a statement as the object that SQLAlchemy compiles once."""
+    return text(code)
 
 
 def _code(body: str) -> str:
     lines = [line for line in body.splitlines() if not line.lstrip().startswith("--")]
-    return "\n".join(lines).strip().removesuffix(";")
+    code = "\n".join(lines).strip().removesuffix(";")
+    for part, meaning in _PARTS.items():
+        code = code.replace(part, meaning)
+    return code
 
 
 STATEMENTS = load()

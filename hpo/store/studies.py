@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import Connection, insert, select
 from sqlalchemy import delete as sql_delete
@@ -11,17 +13,18 @@ from sqlalchemy.exc import IntegrityError
 from ..errors import ConflictError, StudyExistsError
 from ..spec import StudySpec, dump_spec
 from ..trial import StudyState, TrialState
-from . import earlier, events, lifecycle
+from . import checkpoints, earlier, events, lifecycle
 from .generators import acquire as acquire_generator
 from .generators import is_alive as generator_is_alive
 from .generators import release as release_generator
 from .generators import release_all as release_generators
 from .guesses import enqueue
-from .study_row import StudyRow, get, get_by_id, list_all
+from .study_row import StudyRow, get, get_by_id, id_of, list_all, list_unfinished, outline_of
 from .study_state import lock, move
 from .tables import study, trial
 
 __all__ = [
+    "DeletedStudy",
     "StudyRow",
     "acquire_generator",
     "create",
@@ -30,7 +33,10 @@ __all__ = [
     "generator_is_alive",
     "get",
     "get_by_id",
+    "id_of",
     "list_all",
+    "list_unfinished",
+    "outline_of",
     "release_generator",
     "release_generators",
     "set_state",
@@ -53,7 +59,13 @@ def create(connection: Connection, spec: StudySpec, *, actor: str) -> StudyRow:
     found = earlier.find(connection, spec)
     try:
         with connection.begin_nested():
-            values = {"name": spec.name, "spec": dump_spec(spec), "guesses": list(spec.optimizer.enqueue)}
+            values = {
+                "name": spec.name,
+                "spec": dump_spec(spec),
+                "guesses": list(spec.optimizer.enqueue),
+                "marked": True,
+                "finalists": None if spec.finalists is None else spec.finalists.model_dump(),
+            }
             study_id = connection.execute(insert(study).values(values).returning(study.c.id)).scalar_one()
     except IntegrityError as error:
         if getattr(getattr(error.orig, "diag", None), "constraint_name", None) != "study_name_key":
@@ -90,8 +102,19 @@ def set_state(
     return get_by_id(connection, found.id)
 
 
-def delete(connection: Connection, name: str, *, actor: str) -> None:
-    """Delete a study with its trials and events.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletedStudy:
+    """What a deleted study leaves behind on machines that this database does not reach."""
+
+    uuid: UUID
+    hosts: tuple[str, ...]
+    """Where its trials ran, as far as it is known."""
+    earlier_folders: tuple[str, ...]
+    """Folders of its checkpoints that releases up to 0.2.0 named by its number, on those machines."""
+
+
+def delete(connection: Connection, name: str, *, actor: str) -> DeletedStudy:
+    """Delete a study with its trials and events, and return what it leaves.
 
     Raises:
         NotFoundError: there is no such study.
@@ -103,5 +126,13 @@ def delete(connection: Connection, name: str, *, actor: str) -> None:
     running = sum(state == TrialState.RUNNING for state in states)
     if running:
         raise ConflictError(f"{running} trials of {name!r} are running; stop the study and wait until they have ended")
+    left = DeletedStudy(
+        uuid=found.uuid,
+        hosts=tuple(checkpoints.hosts(connection, found.id)),
+        earlier_folders=tuple(checkpoints.earlier_folders(connection, found.id, found.uuid)),
+    )
     connection.execute(sql_delete(study).where(study.c.id == found.id))
-    events.append(connection, None, None, "study.deleted", actor, {"name": name, "trials": sum(found.counts.values())})
+    # Whoever finds files of it later learns from this event that nobody needs them any more.
+    detail = {"name": name, "trials": sum(found.counts.values()), "uuid": str(found.uuid)}
+    events.append(connection, None, None, "study.deleted", actor, detail)
+    return left

@@ -2,50 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any, Final
+from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, select, text
+from sqlalchemy import Connection, RowMapping, TextClause, select, text
 
-from ..errors import NotFoundError
+from ..errors import NotFoundError, UnusableStudyError
 from ..spec import StudySpec, stored_spec
+from ..spec.finalists import FinalistsConfig
 from ..trial import Params, StudyState, TrialState
 from .tables import study
+from .usage import USED_SECONDS
 
+log = logging.getLogger(__name__)
+_said_unreadable: set[int] = set()
+
+UNSERVED_SECONDS: Final = 30.0
+"""An optimizer may take this long to begin with a study that is new, or active again."""
 _READ: Final = """
-SELECT study.*, totals.counts, totals.held, totals.enqueued, totals.gpu_seconds, totals.saved_seconds,
-       totals.first_started_at,
-       EXTRACT(epoch FROM clock_timestamp() - totals.first_started_at) AS wall_seconds
+SELECT study.*, totals.counts, totals.held, totals.enqueued, totals.replicates, totals.with_epochs, totals.used_seconds,
+       totals.trained_seconds, totals.failed_seconds, totals.saved_seconds, totals.first_started_at,
+       EXTRACT(epoch FROM clock_timestamp() - totals.first_started_at) AS wall_seconds,
+       COALESCE(generator_expires_at <= clock_timestamp(), true)
+           AND GREATEST(created_at, state_changed_at) < clock_timestamp() - make_interval(secs => {unserved_seconds})
+           AS has_no_optimizer
 FROM study
 CROSS JOIN LATERAL (
     SELECT COALESCE(jsonb_object_agg(state, trials), '{{}}') AS counts,
-           COALESCE(sum(gpu_seconds), 0) AS gpu_seconds,
+           COALESCE(sum(used_seconds), 0) AS used_seconds,
+           COALESCE(sum(gpu_seconds) FILTER (WHERE state <> 'failed'), 0) AS trained_seconds,
+           COALESCE(sum(used_seconds) FILTER (WHERE state = 'failed'), 0) AS failed_seconds,
            COALESCE(sum(held), 0) AS held,
            COALESCE(sum(enqueued), 0) AS enqueued,
+           COALESCE(sum(replicates), 0) AS replicates,
+           COALESCE(sum(with_epochs) FILTER (WHERE state NOT IN ('failed', 'withdrawn')), 0) AS with_epochs,
            COALESCE(sum(saved_seconds), 0) AS saved_seconds,
            min(started_at) AS first_started_at
     FROM (
         SELECT state, count(*) AS trials, sum(gpu_seconds) AS gpu_seconds, min(started_at) AS started_at,
+               sum({used_seconds}) AS used_seconds,
                count(*) FILTER (WHERE held) AS held,
                count(*) FILTER (WHERE generator = 'enqueued') AS enqueued,
+               count(*) FILTER (WHERE replicate_of IS NOT NULL AND state <> 'withdrawn') AS replicates,
+               count(*) FILTER (WHERE epochs_done > 0 OR state = 'completed') AS with_epochs,
                sum(gpu_seconds / epochs_done * ((study.spec #>> '{{task,epochs}}')::int - epochs_done)) FILTER (
                    WHERE state = 'stopped' AND NOT cancel_requested AND epochs_done > 0
                      AND (study.state <> 'stopped' OR finished_at < study.state_changed_at)
-                     AND finished_at < COALESCE(study.budget_reached_at, 'infinity')
+                     AND finished_at < COALESCE(LEAST(study.budget_reached_at, study.search_ended_at), 'infinity')
                ) AS saved_seconds
-        FROM trial WHERE trial.study_id = study.id GROUP BY state
+        FROM trial AS used WHERE used.study_id = study.id GROUP BY state
     ) AS by_state
 ) AS totals
 {where}
 ORDER BY study.id
 """
-_ALL: Final = text(_READ.format(where=""))
-_BY_NAME: Final = text(_READ.format(where="WHERE study.name = :name"))
-_BY_ID: Final = text(_READ.format(where="WHERE study.id = :study_id"))
-_UNFINISHED: Final = text(_READ.format(where="WHERE study.state <> 'completed' AND study.finished_at IS NULL"))
+
+
+def _read(where: str = "") -> TextClause:
+    return text(_READ.format(where=where, used_seconds=USED_SECONDS, unserved_seconds=UNSERVED_SECONDS))
+
+
+_ALL: Final = _read()
+_BY_NAME: Final = _read("WHERE study.name = :name")
+_BY_ID: Final = _read("WHERE study.id = :study_id")
+_SPEC: Final = text("SELECT name, uuid, spec::text AS spec FROM study WHERE id = :study_id")
+_UNFINISHED: Final = _read("WHERE study.finished_at IS NULL")
+
+
+NO_OPTIMIZER: Final = (
+    "no optimizer serves this study at the moment, so that new trials are Sobol points; the log of `hpo serve` says "
+    "why, and `hpo optimizer` starts another one"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Race:
+    """What a study may use until its finalists are trained."""
+
+    trials: int
+    """Trainings of finalists in all, those of earlier rounds included."""
+    gpu_seconds: float | None
+    """Device time of the whole study; None without a limit."""
+    wall_seconds: float | None
+    """Time since the first claim of the study; None without a limit."""
+    reason: str
+    """Why the search ended, as a sentence without a full stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOutline:
+    """What a study is, as long as it is there."""
+
+    id: int
+    name: str
+    uuid: UUID
+    spec: StudySpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +111,8 @@ class StudyRow:
     """A study as it stands."""
 
     id: int
+    uuid: UUID
+    """No other study has it, also in another database."""
     name: str
     spec: StudySpec
     state: StudyState
@@ -61,9 +121,15 @@ class StudyRow:
     created_at: datetime
     finished_at: datetime | None
     budget_reached_at: datetime | None
-    """Set once GPU hours, wall hours or the target are reached: what runs is ending, nothing new begins."""
+    """Set once a limit other than the number of trials is reached: what runs is ending, nothing new begins."""
+    too_many_failed: bool
+    """Whether that limit is the number of failures."""
     gpu_seconds_spent: float
-    """Device time of all attempts of all trials, as reported so far."""
+    """Device time of all attempts of all trials so far, each from its claim to its end."""
+    gpu_seconds_trained: float
+    """The part of it in the epochs, evaluation included, of trials that have not failed."""
+    gpu_seconds_failed: float
+    """The part of it in trials that failed. The rest is start-up and epochs that were interrupted."""
     gpu_seconds_saved: float
     """Device time of the epochs that early stopping has spared: each trial's, at what its own epochs have cost."""
     wall_seconds_spent: float
@@ -74,15 +140,59 @@ class StudyRow:
     """Paused trials that the stopping rule keeps from being claimed until they are promoted."""
     guesses: Sequence[Params] = ()
     """What people asked to be tried, those that became trials included; each has all values or some."""
+    with_epochs: int = 0
+    """Trials that have not failed and have finished at least one epoch."""
     enqueued: int = 0
     """How many of the guesses, from the first on, have become trials."""
+    replicates: int = 0
+    """How many trials train the configuration of another one again; withdrawn ones do not count."""
+    finalists: FinalistsConfig | None = None
+    """How the best configurations are trained again after the search; None if they are not."""
+    search_ended_at: datetime | None = None
+    """When the search ended and the training of the finalists began."""
+    race: Race | None = None
+    """What that training may use; None before it began."""
     generator_owner: str | None = None
     """The optimizer process that serves the study, or served it last."""
+    fault: str | None = None
+    """What of the service fails with this study, as a sentence; None where nothing does."""
+
+    has_no_optimizer: bool = False
+    """Whether no optimizer process holds the study, although it had time to begin."""
+
+    @property
+    def degraded(self) -> str | None:
+        """What is wrong with the study, or what it lacks, as a sentence without a full stop; None if nothing is."""
+        if self.fault is not None:
+            return self.fault
+        return NO_OPTIMIZER if self.has_no_optimizer and self.is_searching else None
 
     @property
     def live_trials(self) -> int:
-        """The trials that count against budget.trials: all that were not withdrawn."""
-        return sum(self.counts.values()) - self.counts.get(TrialState.WITHDRAWN, 0)
+        """The trials that count against budget.trials: all that were not withdrawn and are no replicates."""
+        return sum(self.counts.values()) - self.counts.get(TrialState.WITHDRAWN, 0) - self.replicates
+
+    @property
+    def is_searching(self) -> bool:
+        """Whether new configurations are proposed, as long as the budget has room for them."""
+        return self.state is StudyState.ACTIVE and self.budget_reached_at is None and self.search_ended_at is None
+
+    @property
+    def gpu_seconds_limit(self) -> float | None:
+        """The device time that ends the study; more than its budget where finalists were asked for afterwards."""
+        hours = self.spec.budget.gpu_hours
+        return self.race.gpu_seconds if self.race is not None else None if hours is None else hours * 3600
+
+    @property
+    def wall_seconds_limit(self) -> float | None:
+        """The time since the first claim that ends the study."""
+        hours = self.spec.budget.wall_hours
+        return self.race.wall_seconds if self.race is not None else None if hours is None else hours * 3600
+
+    @property
+    def gpu_seconds_of_startup(self) -> float:
+        """Device time outside of finished epochs, of trials that have not failed: start-up and interrupted epochs."""
+        return max(self.gpu_seconds_spent - self.gpu_seconds_trained - self.gpu_seconds_failed, 0.0)
 
     @property
     def waiting_guesses(self) -> Sequence[Params]:
@@ -95,6 +205,7 @@ def get(connection: Connection, name: str) -> StudyRow:
 
     Raises:
         NotFoundError: there is none; names what is near.
+        UnusableStudyError: its spec cannot be read.
     """
     row = connection.execute(_BY_NAME, {"name": name}).mappings().one_or_none()
     if row is None:
@@ -105,11 +216,22 @@ def get(connection: Connection, name: str) -> StudyRow:
     return _row(row)
 
 
+def id_of(connection: Connection, name: str) -> int:
+    """Return the id of a study, without what its trials add up to.
+
+    Raises:
+        NotFoundError: there is none; names what is near.
+    """
+    found = connection.execute(select(study.c.id).where(study.c.name == name)).scalar_one_or_none()
+    return get(connection, name).id if found is None else int(found)
+
+
 def get_by_id(connection: Connection, study_id: int) -> StudyRow:
     """Read a study by its id.
 
     Raises:
         NotFoundError: there is none of that id.
+        UnusableStudyError: its spec cannot be read.
     """
     row = connection.execute(_BY_ID, {"study_id": study_id}).mappings().one_or_none()
     if row is None:
@@ -117,30 +239,88 @@ def get_by_id(connection: Connection, study_id: int) -> StudyRow:
     return _row(row)
 
 
+def outline_of(connection: Connection, study_id: int) -> StudyOutline:
+    """Return what a study is, without what its trials add up to, which takes the longer the more there are.
+
+    Raises:
+        NotFoundError: there is none of that id.
+        UnusableStudyError: it cannot be read.
+    """
+    row = connection.execute(_SPEC, {"study_id": study_id}).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no study with the id {study_id}; it was probably deleted")
+    try:
+        spec = parsed(row.spec)
+    except ValueError as error:
+        raise _unusable(study_id, row.name, error) from error
+    return StudyOutline(id=study_id, name=row.name, uuid=row.uuid, spec=spec)
+
+
+@lru_cache(maxsize=64)
+def parsed(spec: str) -> StudySpec:
+    """Return a spec from its text in the store, the same object for the same text."""
+    return stored_spec(json.loads(spec))
+
+
 def list_all(connection: Connection) -> list[StudyRow]:
-    """List all studies in the order they were made."""
-    return [_row(row) for row in connection.execute(_ALL).mappings()]
+    """List all studies in the order they were made, without those whose spec cannot be read."""
+    return list(_readable(connection.execute(_ALL).mappings()))
 
 
 def list_unfinished(connection: Connection) -> list[StudyRow]:
-    """List the studies that have not ended for good, in the order they were made."""
-    return [_row(row) for row in connection.execute(_UNFINISHED).mappings()]
+    """List the studies that have not ended for good, in the order they were made; unreadable ones are left out."""
+    return list(_readable(connection.execute(_UNFINISHED).mappings()))
+
+
+def _readable(rows: Iterable[RowMapping]) -> Iterator[StudyRow]:
+    for row in rows:
+        try:
+            yield _row(row)
+        except UnusableStudyError as error:
+            # Asked for twice a second by an optimizer, and to be said once.
+            if row["id"] not in _said_unreadable:
+                _said_unreadable.add(row["id"])
+                log.error("%s", error)
 
 
 def _row(row: RowMapping) -> StudyRow:
+    try:
+        return _read_row(row)
+    except ValueError as error:
+        raise _unusable(row["id"], row["name"], error) from error
+
+
+def _unusable(study_id: int, name: str, error: ValueError) -> UnusableStudyError:
+    reason = " ".join(str(error).split())[:300]
+    message = f"the study {name!r} cannot be read by this release ({reason}); use the one that made it"
+    return UnusableStudyError(message, study_id=study_id)
+
+
+def _read_row(row: RowMapping) -> StudyRow:
     taken: dict[str, Any] = {
-        name: row[name] for name in ("id", "name", "state_reason", "created_at", "finished_at", "generator_owner")
+        name: row[name] for name in ("id", "name", "state_reason", "created_at", "finished_at", "search_ended_at")
     }
     return StudyRow(
         **taken,
+        uuid=row["uuid"],
+        generator_owner=row["generator_owner"],
+        fault=row["fault"],
         spec=stored_spec(row["spec"]),
         state=StudyState(row["state"]),
         budget_reached_at=row["budget_reached_at"],
-        gpu_seconds_spent=float(row["gpu_seconds"]),
+        too_many_failed=row["too_many_failed"],
+        gpu_seconds_spent=float(row["used_seconds"]),
+        gpu_seconds_trained=float(row["trained_seconds"]),
+        gpu_seconds_failed=float(row["failed_seconds"]),
         gpu_seconds_saved=float(row["saved_seconds"]),
         wall_seconds_spent=float(row["wall_seconds"] or 0.0),
+        has_no_optimizer=bool(row["has_no_optimizer"]),
         held=int(row["held"]),
         guesses=tuple(row["guesses"]),
+        with_epochs=int(row["with_epochs"]),
         enqueued=int(row["enqueued"]),
+        replicates=int(row["replicates"]),
+        finalists=None if row["finalists"] is None else FinalistsConfig.model_validate(row["finalists"]),
+        race=None if row["race"] is None else Race(**row["race"]),
         counts={TrialState(state): int(count) for state, count in row["counts"].items()},
     )

@@ -16,6 +16,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -30,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import UserDefinedType
 
-from ..trial import TERMINAL_STATES, FailureKind, StudyState, TrialState
+from ..trial import MACHINE_FAULTS, TERMINAL_STATES, AttemptEnd, FailureKind, Fault, StudyState, TrialState
 
 metadata = MetaData(
     naming_convention={
@@ -86,9 +87,9 @@ study = Table(
     Column("state_changed_at", _time(), nullable=False, server_default=NOW),
     Column("created_at", _time(), nullable=False, server_default=NOW),
     Column("finished_at", _time()),
-    # Set once GPU hours, wall hours or the target are reached: nothing is suggested or claimed any more.
+    # Set once a limit other than the number of trials is reached: nothing is suggested or claimed any more.
     Column("budget_reached_at", _time()),
-    # Trials ever numbered, and those of them that count against budget.trials (not withdrawn).
+    # Trials ever numbered, and those of them that count against budget.trials (neither withdrawn nor replicates).
     Column("next_number", Integer, nullable=False, server_default=text("0")),
     Column("live_trials", Integer, nullable=False, server_default=text("0")),
     # The generator lease: who may suggest. The generation grows with every change of owner.
@@ -98,17 +99,34 @@ study = Table(
     # What people asked to be tried, in that order: those of the spec, then those that came later. Never shortened: as
     # many of the first as there are trials of the generator `enqueued` have become trials.
     Column("guesses", JSONB, nullable=False, server_default=text("'[]'")),
+    # How the best configurations are trained again after the search (NULL: they are not), when the search ended for
+    # that, and what the study may use up to then (`study_row.Race`).
+    Column("finalists", JSONB(none_as_null=True)),
+    Column("search_ended_at", _time()),
+    Column("race", JSONB(none_as_null=True)),
+    # The limit that set budget_reached_at is budget.max_failed: the study ends as failed.
+    Column("too_many_failed", Boolean, nullable=False, server_default=text("false")),
+    # The identity of the study, also among studies of other databases: ids begin at 1 in each.
+    Column("uuid", Uuid, nullable=False, unique=True, server_default=text("gen_random_uuid()")),
+    # Every trial has its rows in `mark`; a study of an earlier release gets them when they are first needed.
+    Column("marked", Boolean, nullable=False, server_default=text("false")),
+    # What of the service fails with this study, as a sentence; NULL where nothing does.
+    Column("fault", Text),
     CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_check"),
     CheckConstraint("jsonb_typeof(spec) = 'object' AND spec ->> 'name' = name", name="spec_check"),
     CheckConstraint(_one_of("state", StudyState), name="state_check"),
     CheckConstraint(
-        "state = 'stopped' OR (state = 'completed') = (finished_at IS NOT NULL)",
+        "state = 'stopped' OR (state IN ('completed', 'failed')) = (finished_at IS NOT NULL)",
         name="finished_check",
     ),
     CheckConstraint("live_trials BETWEEN 0 AND next_number", name="count_check"),
     CheckConstraint("generation >= 0", name="generation_check"),
     CheckConstraint("(generator_owner IS NULL) = (generator_expires_at IS NULL)", name="generator_check"),
     CheckConstraint("jsonb_typeof(guesses) = 'array'", name="guesses_check"),
+    CheckConstraint("jsonb_typeof(finalists) = 'object'", name="finalists_check"),
+    CheckConstraint(
+        "(race IS NULL) = (search_ended_at IS NULL) AND (race IS NULL OR finalists IS NOT NULL)", name="race_check"
+    ),
 )
 
 trial = Table(
@@ -130,6 +148,8 @@ trial = Table(
     # one that stays in a terminal state is that of the worker whose result was accepted.
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("lease_id", Uuid, unique=True),
+    # The token that claimed: no other may speak for the trial. NULL: claimed under release 0.2.0 or earlier.
+    Column("lease_token", BigInteger),
     Column("lease_worker", Text),
     Column("lease_seconds", Double),
     Column("lease_expires_at", _time()),
@@ -150,7 +170,15 @@ trial = Table(
     # Paused by the stopping rule: not handed out before it is promoted.
     Column("held", Boolean, nullable=False, server_default=text("false")),
     Column("predicted_feasibility", Double),
+    # The number of the first trial of the same configuration; with it, it does not count against budget.trials.
+    Column("replicate_of", Integer),
+    # What the last attempt that began to train started from, a list of LoadedWeights.
+    Column("weights", JSONB),
     UniqueConstraint("study_id", "number"),
+    ForeignKeyConstraint(
+        ["study_id", "replicate_of"], ["trial.study_id", "trial.number"], name="trial_replicate_of_fkey"
+    ),
+    CheckConstraint("replicate_of < number", name="replicate_check"),
     CheckConstraint("number >= 0", name="number_check"),
     CheckConstraint("jsonb_typeof(params) = 'object'", name="params_check"),
     CheckConstraint(_finite("predicted_mean"), name="predicted_mean_check"),
@@ -192,6 +220,55 @@ Index(
 )
 Index("trial_leased_idx", trial.c.lease_expires_at, postgresql_where=text("state = 'running'"))
 
+attempt = Table(
+    "attempt",
+    metadata,
+    # One row for each claim of a trial. A device is in use from the claim to the end; see `usage.py`.
+    Column("trial_id", BigInteger, ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("worker", Text, nullable=False),
+    Column("claimed_at", _time(), nullable=False),
+    # The last sign of life: claim, report, release or result.
+    Column("seen_at", _time(), nullable=False),
+    Column("ended_at", _time()),
+    Column("ended_as", Text),
+    # What was wrong with the machine, as far as its worker knew.
+    Column("fault", Text),
+    # That of the claim: it is good for one, also after the trial was given back. NULL before release 0.3.0.
+    Column("lease_id", Uuid, unique=True),
+    # How far it was when its worker last said so, a Progress.
+    Column("progress", JSONB(none_as_null=True)),
+    Column("progress_at", _time()),
+    CheckConstraint("attempt >= 1", name="attempt_check"),
+    CheckConstraint("claimed_at <= seen_at AND seen_at <= ended_at", name="order_check"),
+    CheckConstraint("(ended_at IS NULL) = (ended_as IS NULL)", name="ended_check"),
+    CheckConstraint(_one_of("ended_as", AttemptEnd), name="ended_as_check"),
+    CheckConstraint(_one_of("fault", Fault), name="fault_check"),
+    CheckConstraint("fault IS NULL OR ended_as = 'crashed'", name="fault_ended_check"),
+    CheckConstraint(
+        "jsonb_typeof(progress) = 'object' AND (progress IS NULL) = (progress_at IS NULL)", name="progress_check"
+    ),
+)
+Index("attempt_fault_idx", attempt.c.worker, attempt.c.ended_at, postgresql_where=text("fault IS NOT NULL"))
+
+log_part = Table(
+    "log_part",
+    metadata,
+    # What an attempt printed, as its worker sent it: bytes `start` to `stop` of its log. Only the end is kept.
+    Column("trial_id", BigInteger, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+    Column("stop", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
+    ForeignKeyConstraint(
+        ["trial_id", "attempt"],
+        ["attempt.trial_id", "attempt.attempt"],
+        name="log_part_attempt_fkey",
+        ondelete="CASCADE",
+    ),
+    CheckConstraint("start >= 0 AND start < stop", name="place_check"),
+)
+
 earlier_trial = Table(
     "earlier_trial",
     metadata,
@@ -223,6 +300,22 @@ measurement = Table(
     CheckConstraint("gpu_seconds >= 0 AND gpu_seconds < 'Infinity'", name="gpu_seconds_check"),
 )
 
+mark = Table(
+    "mark",
+    metadata,
+    # What the stopping rule compares, by trial (`hpo.stopping.standing`). The study is here for the index alone.
+    Column("trial_id", BigInteger, ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True),
+    Column("board", Text, primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("study_id", BigInteger, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("own", Double),
+    CheckConstraint("place >= 0", name="place_check"),
+    CheckConstraint(_finite("value"), name="value_check"),
+    CheckConstraint(_finite("own"), name="own_check"),
+)
+Index("mark_place_idx", mark.c.study_id, mark.c.board, mark.c.place, mark.c.value, mark.c.trial_id)
+
 worker = Table(
     "worker",
     metadata,
@@ -233,12 +326,53 @@ worker = Table(
     Column("gpu_name", Text),
     Column("memory_bytes", BigInteger),
     Column("version", Text, nullable=False, server_default=text("''")),
+    # What its process drew when it started; NULL of a worker up to release 0.2.0.
+    Column("start_id", Text),
     # The one study it asks for; NULL when it takes any.
     Column("study", Text),
     Column("first_seen", _time(), nullable=False, server_default=NOW),
     Column("last_seen", _time(), nullable=False, server_default=NOW),
+    # Faults since it last trained an epoch: how many, when the first and the last, and what the last was.
+    Column("faults", Integer, nullable=False, server_default=text("0")),
+    Column("faulty_since", _time()),
+    Column("faulted_at", _time()),
+    Column("fault", Text),
+    Column("fault_message", Text),
+    # It gets no trials; at the second time it may try one.
+    Column("quarantined_at", _time()),
+    Column("quarantined_until", _time()),
+    # Files that it missed before may be there by now: it was started again, or a person let it have trials.
+    Column("cleared_at", _time()),
+    CheckConstraint("faults >= 0", name="faults_check"),
+    CheckConstraint(_one_of("fault", Fault), name="fault_check"),
+    CheckConstraint(
+        "(faults > 0) = (faulty_since IS NOT NULL) AND (faults > 0) = (faulted_at IS NOT NULL)"
+        " AND (faults > 0) = (fault IS NOT NULL)",
+        name="faulty_check",
+    ),
+    CheckConstraint(
+        "(quarantined_at IS NULL) = (quarantined_until IS NULL) AND (quarantined_at IS NULL OR faults > 0)",
+        name="quarantine_check",
+    ),
     CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_check"),
     CheckConstraint("memory_bytes > 0", name="memory_check"),
+)
+
+host_quarantine = Table(
+    "host_quarantine",
+    metadata,
+    # A host of which several workers are in quarantine for one fault: none of its workers gets a trial, except one that
+    # tries after the second time.
+    Column("host", Text, primary_key=True),
+    Column("fault", Text, nullable=False),
+    Column("fault_message", Text),
+    # Faults of its workers since it is in quarantine, and when the last was.
+    Column("faults", Integer, nullable=False, server_default=text("0")),
+    Column("faulted_at", _time(), nullable=False, server_default=NOW),
+    Column("quarantined_at", _time(), nullable=False, server_default=NOW),
+    Column("quarantined_until", _time(), nullable=False),
+    CheckConstraint(_one_of("fault", MACHINE_FAULTS), name="fault_check"),
+    CheckConstraint("faults >= 0", name="faults_check"),
 )
 
 event = Table(
@@ -269,6 +403,9 @@ api_token = Table(
     Column("created_at", _time(), nullable=False, server_default=NOW),
     Column("expires_at", _time()),
     Column("revoked_at", _time()),
+    Column("last_used_at", _time()),
+    # Whose login code or session this is: it ends with that token.
+    Column("parent_id", BigInteger, ForeignKey("api_token.id", ondelete="CASCADE")),
     CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_check"),
     CheckConstraint(_one_of("kind", TOKEN_KINDS), name="kind_check"),
     CheckConstraint("octet_length(hash) = 32", name="hash_check"),

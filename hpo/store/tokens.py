@@ -2,6 +2,8 @@
 
 A token is `hpo_`, 43 random characters and 6 that check them, so that a mistyped one is refused without asking the
 database. The table keeps an HMAC-SHA256 under a key that is not in the database: neither alone gives access.
+
+A login code and a session belong to an API token, and are valid only as long as that token is.
 """
 
 from __future__ import annotations
@@ -15,9 +17,23 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, RowMapping, insert, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    RowMapping,
+    and_,
+    any_,
+    exists,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 
-from ..errors import AuthenticationError, NotFoundError
+from ..errors import AuthenticationError, ConflictError, NotFoundError
 from .tables import NOW, SCOPES, api_token
 
 TokenKind = Literal["api", "login", "session"]
@@ -32,7 +48,8 @@ _IMPLIED: Final[dict[str, frozenset[str]]] = {
     "worker": frozenset({"worker", "read"}),
     "read": frozenset({"read"}),
 }
-_ALIVE = (api_token.c.revoked_at.is_(None), or_(api_token.c.expires_at.is_(None), api_token.c.expires_at > NOW))
+USE_SECONDS: Final = 60.0
+"""How exact `last_used_at` is: it is written at most once in this time, so that most requests write nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +62,11 @@ class TokenRow:
     scopes: frozenset[str]
     created_at: datetime
     expires_at: datetime | None = None
-    revoked_at: datetime | None = field(default=None)
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = field(default=None, compare=False)
+    """Up to `USE_SECONDS` too early."""
+    parent_id: int | None = None
+    """The API token that a login code or a session belongs to."""
 
     def allows(self, scope: Scope) -> bool:
         """Return whether the token grants `scope`: admin implies all, worker implies read."""
@@ -60,11 +81,15 @@ def create(
     key: bytes,
     expires: timedelta | datetime | None = None,
     kind: TokenKind = "api",
+    parent: int | None = None,
 ) -> str:
-    """Make a token and give it in plain, the only time it can be seen.
+    """Make a token and return it in plain, the only time it can be seen.
 
-    Login codes and sessions need `expires`: a time span from now by the database's clock, or a point in time.
+    Login codes and sessions need `expires`, a time span from now by the database's clock or a point in time, and
+    `parent`, the id of the API token that they belong to.
     """
+    if (kind == "api") != (parent is None):
+        raise ValueError("login codes and sessions, and no others, belong to a token")
     unknown = set(scopes := sorted(set(scopes))) - set(SCOPES)
     if unknown or not scopes:
         raise ValueError(f"scopes are {', '.join(SCOPES)}; got {scopes}")
@@ -75,7 +100,7 @@ def create(
             expires=expires.total_seconds()
         )
     values = {"name": name, "kind": kind, "hash": _hash(token, key), "scopes": scopes, "expires_at": deadline}
-    connection.execute(insert(api_token).values(values))
+    connection.execute(insert(api_token).values(**values, parent_id=parent))
     return token
 
 
@@ -97,14 +122,32 @@ def is_wellformed(token: str) -> bool:
 
 
 def verify(connection: Connection, token: str, key: bytes, *, kind: TokenKind = "api") -> TokenRow:
-    """Look up who a token belongs to.
+    """Return who a token belongs to, and note that it was used.
 
     Raises:
-        AuthenticationError: it is unknown, revoked, expired or of another kind.
+        AuthenticationError: it is unknown, revoked, expired or of another kind, or the token that it belongs to is.
     """
     hashed = _hashed_if_wellformed(token, key)
-    query = select(api_token).where(api_token.c.hash == hashed, api_token.c.kind == kind, *_ALIVE)
-    return _checked(connection.execute(query).mappings().one_or_none(), hashed)
+    query = select(api_token, _was_used_long_ago().label("long_ago")).where(
+        api_token.c.hash == hashed, api_token.c.kind == kind, _is_valid()
+    )
+    found = connection.execute(query).mappings().one_or_none()
+    row = _checked(found, hashed)
+    if found is not None and found["long_ago"]:
+        # Of several requests at once, one writes.
+        used = update(api_token).where(api_token.c.id == row.id, _was_used_long_ago()).values(last_used_at=NOW)
+        connection.execute(used)
+    return row
+
+
+def check(connection: Connection, token_id: int) -> None:
+    """Check that a token that was verified earlier is valid still.
+
+    Raises:
+        AuthenticationError: it is not.
+    """
+    if connection.execute(select(api_token.c.id).where(api_token.c.id == token_id, _is_valid())).first() is None:
+        raise AuthenticationError
 
 
 def redeem(connection: Connection, code: str, key: bytes) -> TokenRow:
@@ -116,7 +159,7 @@ def redeem(connection: Connection, code: str, key: bytes) -> TokenRow:
     hashed = _hashed_if_wellformed(code, key)
     statement = (
         update(api_token)
-        .where(api_token.c.hash == hashed, api_token.c.kind == "login", *_ALIVE)
+        .where(api_token.c.hash == hashed, api_token.c.kind == "login", _is_valid())
         .values(revoked_at=NOW)
         .returning(api_token)
     )
@@ -124,11 +167,13 @@ def redeem(connection: Connection, code: str, key: bytes) -> TokenRow:
 
 
 def revoke(connection: Connection, token_id: int) -> TokenRow:
-    """Make a token invalid from now on; doing it again changes nothing.
+    """Make a token, and what belongs to it, invalid from now on; doing it again changes nothing.
 
     Raises:
         NotFoundError: there is no token of that id.
+        ConflictError: nobody would be left who may make tokens.
     """
+    _keep_an_admin(connection, token_id)
     connection.execute(
         update(api_token).where(api_token.c.id == token_id, api_token.c.revoked_at.is_(None)).values(revoked_at=NOW)
     )
@@ -144,6 +189,34 @@ def list_all(connection: Connection, *, kind: TokenKind | None = None) -> list[T
     if kind is not None:
         query = query.where(api_token.c.kind == kind)
     return [_row(row) for row in connection.execute(query).mappings()]
+
+
+def _keep_an_admin(connection: Connection, token_id: int) -> None:
+    # The rows are locked, so that of two who revoke each other's token one is refused.
+    query = select(api_token.c.id).where(
+        api_token.c.kind == "api", literal("admin") == any_(api_token.c.scopes), _is_alive(api_token)
+    )
+    admins = connection.execute(query.order_by(api_token.c.id).with_for_update()).scalars().all()
+    if list(admins) == [token_id]:
+        raise ConflictError(
+            f"token {token_id} is the last one with the scope 'admin'; make another first: "
+            "`hpo token create NAME --scope admin`"
+        )
+
+
+def _was_used_long_ago() -> ColumnElement[bool]:
+    moment = text("clock_timestamp() - make_interval(secs => :use_seconds)").bindparams(use_seconds=USE_SECONDS)
+    return or_(api_token.c.last_used_at.is_(None), api_token.c.last_used_at < moment)
+
+
+def _is_valid() -> ColumnElement[bool]:
+    parent = api_token.alias("parent")
+    of_parent = exists().where(parent.c.id == api_token.c.parent_id, _is_alive(parent))
+    return and_(_is_alive(api_token), or_(api_token.c.kind == "api", of_parent))
+
+
+def _is_alive(table: FromClause) -> ColumnElement[bool]:
+    return and_(table.c.revoked_at.is_(None), or_(table.c.expires_at.is_(None), table.c.expires_at > NOW))
 
 
 def _hashed_if_wellformed(token: str, key: bytes) -> bytes:

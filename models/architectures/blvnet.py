@@ -148,6 +148,13 @@ class BLVNetTAM(FrameModel):
         self.bl_init = nn.Conv2d(width, width, 1, bias=False)
         self.bn_bl_init = nn.BatchNorm2d(width)
 
+    @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the stem and the stages."""
+        kinds = (nn.Conv2d, nn.BatchNorm2d, TemporalAggregation)
+        stem = tuple(name for name, child in self.named_children() if isinstance(child, kinds))
+        return (stem, *((f"layer{number}",) for number in range(1, 5)))
+
     def image_features(self, images: Tensor, length: int) -> Tensor:
         """Return the averages of the last maps over space, one vector per pair of frames."""
         x = self._stem(images, length)

@@ -2,6 +2,8 @@
 
 Source: Carreira and Zisserman, Quo Vadis, Action Recognition?, CVPR 2017, figure 3. Padding is TensorFlow's "SAME",
 which puts the odd element at the end. Parameters have the names of the authors' weights in their PyTorch versions.
+IBM's form is that of Chen et al., Deep Analysis of CNN-based Spatio-temporal Representations for Action Recognition,
+CVPR 2021: symmetric padding, a stem that keeps all frames, and time halved by the last three pools.
 """
 
 from __future__ import annotations
@@ -49,8 +51,29 @@ class I3DInceptionConfig:
 
     width: int
     """Channels of the stem; 64 in the paper. All other widths are scaled with it."""
-    stem_temporal_stride: int
-    """Frames from one position of the first convolution to the next; 2 in the paper."""
+    norm_momentum: float
+    """Share of each batch in the running statistics of the batch norms."""
+    form: str = "paper"
+    """``"paper"`` or ``"ibm"``."""
+    stem_temporal_stride: int = 1
+    """Frames from one position of the first convolution to the next; 2 in the paper, 1 in IBM's form."""
+    without_t_stride: bool = False
+    """IBM's form only: keep all frames; otherwise the last three pools halve them."""
+    pooling: str = "max"
+    """IBM's form only: kind of the pools between stages, ``"max"`` or ``"avg"``."""
+
+    @property
+    def ibm(self) -> bool:
+        """Whether the form is that of IBM's study."""
+        return self.form == "ibm"
+
+    def pool(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> nn.Module:
+        """Return the paper's pool with this kernel and stride, or the one of IBM's form in its place."""
+        if not self.ibm:
+            # The input of the pool comes from a ReLU, so the zeros of the padding never exceed it.
+            return nn.Sequential(SamePad(kernel, stride), nn.MaxPool3d(kernel, stride))
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+        return (nn.AvgPool3d if self.pooling == "avg" else nn.MaxPool3d)(kernel, stride, padding)
 
 
 def scaled(channels: int, width: int) -> int:
@@ -92,17 +115,24 @@ class SamePad(nn.Module):
 
 
 class Unit(nn.Module):
-    """A convolution without bias, a batch norm and a ReLU, padded "SAME"."""
+    """A convolution without bias, a batch norm and a ReLU; padded "SAME", or symmetrically in IBM's form."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: tuple[int, int, int] = (1, 1, 1)):
+    def __init__(
+        self,
+        config: I3DInceptionConfig,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: tuple[int, int, int] = (1, 1, 1),
+    ) -> None:
         super().__init__()
-        strided = stride != (1, 1, 1)
+        strided = stride != (1, 1, 1) and not config.ibm
         self.pad = SamePad((kernel,) * 3, stride) if strided else nn.Identity()
         # Without strides the padding is symmetric, and the convolution can do it itself.
         self.conv3d = nn.Conv3d(
             in_channels, out_channels, kernel, stride, padding=0 if strided else kernel // 2, bias=False
         )
-        self.bn = nn.BatchNorm3d(out_channels, eps=1e-3, momentum=0.01)
+        self.bn = nn.BatchNorm3d(out_channels, eps=1e-3, momentum=config.norm_momentum)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,15 +144,15 @@ class Unit(nn.Module):
 class Mixed(nn.Module):
     """Inception-v1's module: four parallel branches."""
 
-    def __init__(self, in_channels: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, config: I3DInceptionConfig, in_channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.b0 = Unit(in_channels, widths[0], 1)
-        self.b1a = Unit(in_channels, widths[1], 1)
-        self.b1b = Unit(widths[1], widths[2], 3)
-        self.b2a = Unit(in_channels, widths[3], 1)
-        self.b2b = Unit(widths[3], widths[4], 3)
+        self.b0 = Unit(config, in_channels, widths[0], 1)
+        self.b1a = Unit(config, in_channels, widths[1], 1)
+        self.b1b = Unit(config, widths[1], widths[2], 3)
+        self.b2a = Unit(config, in_channels, widths[3], 1)
+        self.b2b = Unit(config, widths[3], widths[4], 3)
         self.b3a = DenseMaxPool3d()
-        self.b3b = Unit(in_channels, widths[5], 1)
+        self.b3b = Unit(config, in_channels, widths[5], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in, T, H, W) to the same positions, with the channels of the branches concatenated."""
@@ -141,20 +171,20 @@ class I3DInception(VideoModel):
         self.config = config = I3DInceptionConfig(**arguments)
         stem, wide = config.width, scaled(192, config.width)
         self.layers = [
-            self._add("Conv3d_1a_7x7", Unit(settings.in_channels, stem, 7, (config.stem_temporal_stride, 2, 2))),
-            self._add("MaxPool3d_2a_3x3", _pool((1, 3, 3), (1, 2, 2))),
-            self._add("Conv3d_2b_1x1", Unit(stem, stem, 1)),
-            self._add("Conv3d_2c_3x3", Unit(stem, wide, 3)),
-            self._add("MaxPool3d_3a_3x3", _pool((1, 3, 3), (1, 2, 2))),
+            self._add(
+                "Conv3d_1a_7x7", Unit(config, settings.in_channels, stem, 7, (config.stem_temporal_stride, 2, 2))
+            ),
+            self._add("MaxPool3d_2a_3x3", config.pool((1, 3, 3), (1, 2, 2))),
+            self._add("Conv3d_2b_1x1", Unit(config, stem, stem, 1)),
+            self._add("Conv3d_2c_3x3", Unit(config, stem, wide, 3)),
         ]
+        pools = _pools(config)
         channels = wide
         for name, published in MODULE_WIDTHS.items():
-            if name == "4b":
-                self.layers.append(self._add("MaxPool3d_4a_3x3", _pool((3, 3, 3), (2, 2, 2))))
-            if name == "5b":
-                self.layers.append(self._add("MaxPool3d_5a_2x2", _pool((2, 2, 2), (2, 2, 2))))
+            if name in pools:
+                self.layers.append(self._add(*pools[name]))
             widths = tuple(scaled(width, config.width) for width in published)
-            self.layers.append(self._add(f"Mixed_{name}", Mixed(channels, widths)))
+            self.layers.append(self._add(f"Mixed_{name}", Mixed(config, channels, widths)))
             channels = widths[0] + widths[2] + widths[4] + widths[5]
         classifier = self.make_classifier(channels, settings.num_classes)
         self.logits = nn.Sequential(OrderedDict[str, nn.Module](conv3d=classifier))
@@ -169,11 +199,17 @@ class I3DInception(VideoModel):
         """Return a fresh last layer, of the shape of a convolution."""
         return PointClassifier(features, classes, bias=bias)
 
+    @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the convolutions before the mixed layers, then the mixed layers between pools."""
+        kinds = ("Conv3d_", "Mixed_3", "Mixed_4", "Mixed_5")
+        return tuple(tuple(name for name in self.layers if name.startswith(kind)) for kind in kinds)
+
     def forward_features(self, clip: Tensor) -> Tensor:
-        """Return (N, num_features); see :func:`average_as_published`."""
+        """Return (N, num_features): see :func:`average_as_published`; the plain average in IBM's form."""
         for name in self.layers:
             clip = self.get_submodule(name)(clip)
-        return average_as_published(clip)
+        return clip.mean((2, 3, 4)) if self.config.ibm else average_as_published(clip)
 
     def image_names(self) -> dict[str, str]:
         """Return the names in torchvision's GoogLeNet."""
@@ -191,6 +227,15 @@ class I3DInception(VideoModel):
         return names
 
 
-def _pool(kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> nn.Sequential:
-    # The input of the pool comes from a ReLU, so the zeros of the padding never exceed it.
-    return nn.Sequential(SamePad(kernel, stride), nn.MaxPool3d(kernel, stride))
+def _pools(config: I3DInceptionConfig) -> dict[str, tuple[str, nn.Module]]:
+    """Return the names and layers of the pools between stages, by the module that each comes before."""
+    if config.ibm:
+        kernels, stride = ((3, 3, 3), (3, 3, 3), (3, 3, 3)), (1 if config.without_t_stride else 2, 2, 2)
+        strides = (stride, stride, stride)
+    else:
+        kernels, strides = ((1, 3, 3), (3, 3, 3), (2, 2, 2)), ((1, 2, 2), (2, 2, 2), (2, 2, 2))
+    names = {"3b": "MaxPool3d_3a_3x3", "4b": "MaxPool3d_4a_3x3", "5b": "MaxPool3d_5a_2x2"}
+    return {
+        before: (name, config.pool(kernel, stride))
+        for (before, name), kernel, stride in zip(names.items(), kernels, strides, strict=True)
+    }

@@ -123,6 +123,16 @@ class InceptionV1(FrameModel):
         self.pool = TemporalPool(config.pooling, stride=2) if config.temporal_stride else None
         self.fc = make_classifier(last, settings.num_classes)
 
+    @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the convolutions before the mixed layers, then the mixed layers between pools."""
+        names = (("1", "2", "3"), *(tuple(name for name in _MIXED if name[0] == number) for number in "345"))
+        kinds = (("conv", "tam", "nl"), *[("inception", "tam", "nl")] * 3)
+        return tuple(
+            tuple(f"{kind}{name}" for name in layer for kind in of_layer)
+            for layer, of_layer in zip(names, kinds, strict=True)
+        )
+
     def image_features(self, images: Tensor, length: int) -> Tensor:
         """Return the averages of the last maps over space."""
         x = self.maxpool1(self._temporal("1", self.conv1(images), length))

@@ -256,6 +256,12 @@ class InceptionV3(FrameModel):
         """Names of the classifier and, if there is one, of the auxiliary head's classifier."""
         return ("fc",) if self.AuxLogits is None else ("fc", "AuxLogits.fc")
 
+    @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the convolutions before the mixed layers, then the mixed layers of each size of maps."""
+        kinds = ("Conv2d_", "Mixed_5", "Mixed_6", "Mixed_7")
+        return tuple(tuple(name for name in self._layers if name.startswith(kind)) for kind in kinds)
+
     def image_features(self, images: Tensor, length: int) -> Tensor:
         """Return the averages of the last maps over space."""
         return self._run(self._middle(images), self._layers[self._split :])

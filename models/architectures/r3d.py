@@ -1,7 +1,8 @@
 """Residual networks of 3-D, mixed, and (2+1)-D convolutions: R3D, MC3, R(2+1)D.
 
 Sources: Tran et al., A Closer Look at Spatiotemporal Convolutions for Action Recognition, CVPR 2018; Hara et al.,
-Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?, CVPR 2018 (bottlenecks of full kernels).
+Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?, CVPR 2018 (bottlenecks of full kernels; in its
+authors' networks a stem of seven frames, and a pool over three frames after it).
 Names of parameters are those of torchvision's ``VideoResNet``, so that its weights load unchanged.
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..card import ModelSettings
 from ..layers.temporal_conv import TemporalConv3d
@@ -33,6 +35,13 @@ class R3DConfig:
     zero_init: bool
     stem_pool: bool = False
     """Halve the image once more after the stem."""
+    stem: str = "torchvision"
+    """``"torchvision"``, whose first kernel has three frames, or ``"hara"``, whose first kernel has `stem_frames` and
+    whose pool halves time too."""
+    stem_frames: int = 3
+    stem_temporal_stride: int = 1
+    shortcut: str = "projection"
+    """Of blocks that change the shape: ``"projection"``, or ``"padding"`` with channels of zeros."""
     without_t_stride: bool = False
     """Keep all frames; otherwise stages two to four halve them."""
     midplanes: str = "torchvision"
@@ -169,7 +178,7 @@ class R3D(VideoModel):
         arguments: dict[str, Any] = settings.arguments()
         self.config = config = R3DConfig(**arguments)
         self.stem = _stem(settings.in_channels, config)
-        self.pool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)) if config.stem_pool else nn.Identity()
+        self.pool = _stem_pool(config)
         channels = config.width
         for index, kind in enumerate(_kinds(config.convolution)):
             stage = _stage(channels, index, kind, config)
@@ -221,9 +230,33 @@ def _stage(in_channels: int, index: int, kind: str, config: R3DConfig) -> nn.Seq
     )
 
 
-def _downsample(in_channels: int, out_channels: int, step: _Step, config: R3DConfig) -> nn.Sequential | None:
+class PaddingShortcut(nn.Module):
+    """A shortcut without parameters: every stride-th position, and zeros for the channels that are new."""
+
+    def __init__(self, out_channels: int, strides: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.strides = strides
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, T, H, W) to (N, out, T / t, H / s, W / s)."""
+        t, height, width = self.strides
+        return F.pad(x[:, :, ::t, ::height, ::width], (0, 0, 0, 0, 0, 0, 0, self.out_channels - x.shape[1]))
+
+
+def _stem_pool(config: R3DConfig) -> nn.Module:
+    if not config.stem_pool:
+        return nn.Identity()
+    if config.stem == "hara":
+        return nn.MaxPool3d(3, 2, 1)
+    return nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+
+
+def _downsample(in_channels: int, out_channels: int, step: _Step, config: R3DConfig) -> nn.Module | None:
     if step.s == 1 and in_channels == out_channels:
         return None
+    if config.shortcut == "padding":
+        return PaddingShortcut(out_channels, step.strides)
     if config.study_layout:
         mid = split_midplanes(in_channels, out_channels, (1, 1))
         return nn.Sequential(
@@ -239,21 +272,22 @@ def _downsample(in_channels: int, out_channels: int, step: _Step, config: R3DCon
 
 
 def _stem(in_channels: int, config: R3DConfig) -> nn.Sequential:
-    width = config.width
+    width, frames, t = config.width, config.stem_frames, config.stem_temporal_stride
     if config.convolution != "r2plus1d":
         return nn.Sequential(
-            nn.Conv3d(in_channels, width, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False),
+            nn.Conv3d(in_channels, width, (frames, 7, 7), (t, 2, 2), (frames // 2, 3, 3), bias=False),
             nn.BatchNorm3d(width),
             nn.ReLU(inplace=True),
         )
     study = config.study_layout
+    by_formula = study or config.stem == "hara"
     # A narrower network keeps the proportion.
-    mid = split_midplanes(in_channels, width, (3, 7)) if study else max(_STEM_MIDPLANES * width // 64, 1)
+    mid = split_midplanes(in_channels, width, (frames, 7)) if by_formula else max(_STEM_MIDPLANES * width // 64, 1)
     layers = [
         nn.Conv3d(in_channels, mid, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=study),
         nn.BatchNorm3d(mid),
         nn.ReLU(inplace=True),
-        TemporalConv3d(mid, width, 3, bias=study),
+        TemporalConv3d(mid, width, frames, stride=t, bias=study),
     ]
     # The study's stem ends with its second convolution.
     return nn.Sequential(*layers, *([] if study else [nn.BatchNorm3d(width), nn.ReLU(inplace=True)]))

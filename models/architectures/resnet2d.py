@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ..card import ModelSettings
+from ..layers.adaptive_aggregation import AdaptiveAggregation
 from ..layers.temporal_modules import NonLocal, TemporalAggregation, TemporalModule, TemporalPool, TemporalShift
 from ..video_model import init_convolutions, make_classifier
 from .frame_model import FrameModel
@@ -25,6 +26,8 @@ _NON_LOCAL_AFTER: dict[int, tuple[tuple[int, ...], ...]] = {
     101: ((), (1, 3), (6, 13, 20), ()),
     152: ((), (1, 3), (6, 18, 30), ()),
 }
+# In TSM's program, which has them in 50 layers.
+_NON_LOCAL_AFTER_TSM: tuple[tuple[int, ...], ...] = ((), (0, 2), (0, 2, 4), ())
 # With at least this many blocks in the third stage, TSM shifts only before every second block.
 _SHIFT_EVERY_SECOND_FROM_BLOCKS = 23
 
@@ -36,17 +39,23 @@ class ResNet2DConfig:
     depth: int
     width: int
     zero_init: bool
-    consensus: str
+    consensus: str = "average"
     seq_len: int = 1
     temporal_module: str = "none"
-    """Before the first convolution of blocks: ``none``, ``shift``, ``aggregation``, ``average`` or ``max``."""
+    """Before the first convolution of blocks: ``none``, ``shift``, ``aggregation``, ``average`` or ``max``; after it:
+    ``adaptive``."""
     non_local: bool = False
+    non_local_form: str = "ibm"
+    """Places and kind of the non-local blocks: ``"ibm"``, or ``"tsm"`` or ``"tsm_dot_product"`` as in TSM's program."""
     temporal_stride: bool = False
     """Halve the images after each of the first three stages."""
     pooling: str = "max"
     shift_divisor: int = 8
     shift_place: str = "branch"
     """``"branch"``: only the residual branch gets the shifted images; ``"block"``: the shortcut gets them too."""
+    segments: int = 8
+    """Images for which layers of a fixed length are made: adaptive kernels, relations."""
+    relations: int = 3
     blend_frames: int = 3
     blend_method: str = "sum"
     blend_depthwise: bool = True
@@ -66,6 +75,8 @@ class ImageBlock(nn.Module):
         self.out_channels = inner * self.expansion
         self.tam: TemporalModule | None = None
         self.tam_in_shortcut = False
+        self.adaptive = False
+        """Whether `tam` comes after the first convolution of the branch, not before the block."""
         self.temporal_conv: TemporalModule | None = None
         self.nl: TemporalModule | None = None
         self._make_branch(in_channels, inner, stride)
@@ -95,7 +106,7 @@ class ImageBlock(nn.Module):
 
     def forward(self, x: Tensor, length: int) -> Tensor:
         """Map images (N * length, in, H, W) to (N * length, out, H / stride, W / stride)."""
-        seen = x if self.tam is None else self.tam(x, length)
+        seen = x if self.tam is None or self.adaptive else self.tam(x, length)
         y: Tensor = self.relu(self.branch(seen, length) + self.shortcut(seen if self.tam_in_shortcut else x))
         return y if self.nl is None else self.nl(y, length)
 
@@ -144,6 +155,8 @@ class Bottleneck(ImageBlock):
     def branch(self, x: Tensor, length: int) -> Tensor:
         """Return the residual; a temporal convolution follows the ReLU of the 3x3 convolution."""
         y: Tensor = self.relu(self.bn1(self.conv1(x)))
+        if self.tam is not None and self.adaptive:
+            y = self.tam(y, length)
         y = self.relu(self.bn2(self.conv2(y)))
         if self.temporal_conv is not None:
             y = self.temporal_conv(y, length)
@@ -183,7 +196,7 @@ def resnet_stages(depth: int, width: int) -> list[nn.Sequential]:
 class ResNet2D(FrameModel):
     """The network; takes any number of frames."""
 
-    temporal_names = (".tam.", ".nl.")
+    temporal_names: ClassVar[tuple[str, ...]] = (".tam.", ".nl.")
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
@@ -204,6 +217,11 @@ class ResNet2D(FrameModel):
             for stage_blocks in blocks:
                 for block in stage_blocks:
                     nn.init.zeros_(block.last_norm().weight)
+
+    @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the stem and the stages."""
+        return (("conv1", "bn1"), *((f"layer{number}",) for number in range(1, 5)))
 
     def image_features(self, images: Tensor, length: int) -> Tensor:
         """Return the averages of the last maps over space."""
@@ -238,11 +256,25 @@ def temporal_module(channels: int, config: Any) -> TemporalModule | None:
 
 def _add_temporal(stages: list[list[ImageBlock]], config: ResNet2DConfig) -> None:
     every = 2 if config.temporal_module == "shift" and len(stages[2]) >= _SHIFT_EVERY_SECOND_FROM_BLOCKS else 1
-    after = _NON_LOCAL_AFTER[config.depth] if config.non_local else ((), (), (), ())
-    for blocks, places in zip(stages, after, strict=True):
+    for blocks, places in zip(stages, _non_local_after(config), strict=True):
         for number, block in enumerate(blocks):
-            if number % every == 0:
+            if config.temporal_module == "adaptive":
+                block.tam = AdaptiveAggregation(block.inner_channels, config.segments)
+                block.adaptive = True
+            elif number % every == 0:
                 block.tam = temporal_module(block.in_channels, config)
                 block.tam_in_shortcut = config.shift_place == "block"
             if number in places:
-                block.nl = NonLocal(block.out_channels)
+                block.nl = _non_local(block.out_channels, config.non_local_form)
+
+
+def _non_local_after(config: ResNet2DConfig) -> tuple[tuple[int, ...], ...]:
+    if not config.non_local:
+        return ((), (), (), ())
+    return _NON_LOCAL_AFTER[config.depth] if config.non_local_form == "ibm" else _NON_LOCAL_AFTER_TSM
+
+
+def _non_local(channels: int, form: str) -> NonLocal:
+    if form == "ibm":
+        return NonLocal(channels)
+    return NonLocal(channels, kind="dot_product" if form == "tsm_dot_product" else "gaussian", pool="after")

@@ -35,6 +35,8 @@ class S3DConfig:
     branch and the second convolution, as in the authors' program."""
     dw_t_conv: bool
     without_t_stride: bool
+    norm_momentum: float
+    """Share of each batch in the running statistics of the batch norms."""
     pooling: str = "max"
     """Kind of the pools between stages: ``"max"`` or ``"avg"``."""
 
@@ -102,6 +104,15 @@ class S3D(VideoModel):
     def make_classifier(features: int, classes: int, *, bias: bool = True) -> nn.Linear:
         """Return a fresh last layer, of the shape of a convolution."""
         return PointClassifier(features, classes, bias=bias)
+
+    @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the convolutions before the mixed layers, then the mixed layers between pools."""
+        mixed = [name for name, module in self.features.named_children() if isinstance(module, SeparableMixed)]
+        before = [name for name, _ in self.features.named_children() if int(name) < int(mixed[0])]
+        numbers = [module[0] for module in MODULE_WIDTHS]
+        stages = ([name for name, of in zip(mixed, numbers, strict=True) if of == number] for number in "345")
+        return tuple(tuple(f"features.{name}" for name in layer) for layer in (before, *stages))
 
     def forward_features(self, clip: Tensor) -> Tensor:
         """Return (N, num_features); see :func:`models.architectures.i3d_inception.average_as_published`."""
@@ -183,7 +194,7 @@ def _unit(
         conv = TemporalConv3d(in_channels, out_channels, kernel[0], stride=stride[0], groups=groups, bias=bias)
     return nn.Sequential(
         conv,
-        nn.BatchNorm3d(out_channels, eps=1e-3, momentum=0.1 if config.ibm else 1e-3),
+        nn.BatchNorm3d(out_channels, eps=1e-3, momentum=config.norm_momentum),
         nn.ReLU(inplace=True),
         *([Gate(out_channels)] if gated else []),
     )

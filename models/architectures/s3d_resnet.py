@@ -149,6 +149,11 @@ class S3DResNet(VideoModel):
                 if isinstance(module, Block):
                     module.zero_init()
 
+    @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the stem and the stages."""
+        return (("conv1", "bn1"), *((f"layer{number}",) for number in range(1, 5)))
+
     def forward_features(self, clip: Tensor) -> Tensor:
         """Return (N, num_features), the last maps' averages over time and space."""
         x: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(clip))))

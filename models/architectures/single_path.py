@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..card import ModelSettings
-from ..video_model import VideoModel, init_convolutions, make_classifier
-from .slowfast import Pathway, ResidualBlock, TemporalKernels
+from ..video_model import FullyConvolutionalModel, init_convolutions, make_classifier
+from .slowfast import NON_LOCAL_AFTER, Pathway, ResidualBlock, TemporalKernels
 
 _TEMPORAL_KERNELS: dict[str, TemporalKernels] = {
     "slow": ((1,), (1,), (3,), (3,)),
@@ -33,9 +33,14 @@ class SinglePathConfig:
     width: int
     zero_init: bool
     stem_temporal_stride: int = 1
+    stem_pool_temporal_stride: int = 1
+    """Frames from one position of the pool after the stem to the next; 2 in MMAction2's I3D."""
+    non_local: str = "none"
+    """Kind of the non-local blocks; see :func:`models.layers.non_local.attend`."""
+    non_local_pool: str = "before"
 
 
-class SinglePath(VideoModel):
+class SinglePath(FullyConvolutionalModel):
     """A stem, four stages, and, in C2D and I3D, a pool over two frames after the first stage.
 
     It takes any number of frames, but at least two with the pool.
@@ -52,8 +57,11 @@ class SinglePath(VideoModel):
             depth=config.depth,
             stem_kernel=_STEM_KERNELS[config.kind],
             stem_temporal_stride=config.stem_temporal_stride,
+            stem_pool_temporal_stride=config.stem_pool_temporal_stride,
             temporal_kernels=_TEMPORAL_KERNELS[config.kind],
         )
+        if config.non_local != "none":
+            self.path.add_non_local(config.non_local, config.non_local_pool, after=NON_LOCAL_AFTER)
         self.pool = nn.Identity() if config.kind == "slow" else nn.MaxPool3d((2, 1, 1))
         self.head = make_classifier(self.path.out_channels, settings.num_classes)
         init_convolutions(self)
@@ -62,13 +70,20 @@ class SinglePath(VideoModel):
                 if isinstance(module, ResidualBlock):
                     module.zero_init()
 
-    def forward_features(self, clip: Tensor) -> Tensor:
-        """Return (N, num_features), the last maps' averages over time and space."""
+    @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the stem and the stages."""
+        return (("path.stem",), *((f"path.stages.{index}",) for index in range(len(self.path.stages))))
+
+    def forward_maps(self, clip: Tensor) -> tuple[Tensor, ...]:
+        """Return the last maps."""
         first, *later = self.path.stages
-        x: Tensor = self.pool(first(self.path.stem(clip)))
+        x: Tensor = first(self.path.stem(clip))
+        if x.shape[2] > 1:  # A single position stays.
+            x = self.pool(x)
         for stage in later:
             x = stage(x)
-        return x.mean((2, 3, 4))
+        return (x,)
 
     def image_names(self) -> dict[str, str]:
         """Return the names in torchvision's ResNet of the same depth."""

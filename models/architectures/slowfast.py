@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ..card import ModelSettings
+from ..layers.non_local import NonLocal3d
 from ..layers.temporal_conv import TemporalConv3d
-from ..video_model import VideoModel, init_convolutions, make_classifier
+from ..video_model import FullyConvolutionalModel, init_convolutions, make_classifier
 
 TemporalKernels = tuple[tuple[int, ...], ...]
 """Frames covered by the first convolution of a block: a pattern per stage, repeated over its blocks."""
@@ -24,6 +25,10 @@ TemporalKernels = tuple[tuple[int, ...], ...]
 _SLOW_TEMPORAL_KERNELS: TemporalKernels = ((1,), (1,), (3,), (3,))
 _FAST_TEMPORAL_KERNELS: TemporalKernels = ((3,), (3,), (3,), (3,))
 _STRIDES = (1, 2, 2, 2)
+NON_LOCAL_AFTER = ((), (1, 3), (1, 3, 5), ())
+"""Numbers of the blocks of each stage that a non-local block follows, in the authors' published networks."""
+NON_LOCAL_AFTER_HALF = ((), (), (6, 13, 20), ())
+"""The same for the network of 101 layers whose stage res4 has temporal kernels in its first blocks alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +50,9 @@ class SlowFastConfig:
     zero_init: bool
     res4_temporal_blocks: int = 0
     """Number of the first blocks of stage res4 with temporal kernels, in both paths; 0 means all."""
+    non_local: str = "none"
+    """Kind of the non-local blocks in the slow path; see :func:`models.layers.non_local.attend`."""
+    non_local_pool: str = "before"
 
     @property
     def fast_width(self) -> int:
@@ -60,6 +68,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, inner: int, *, temporal_kernel: int, stride: int) -> None:
         super().__init__()
         out_channels = inner * self.expansion
+        self.out_channels = out_channels
         self.branch = nn.Sequential(OrderedDict(self._layers(in_channels, inner, temporal_kernel, stride)))
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
@@ -68,6 +77,7 @@ class ResidualBlock(nn.Module):
                 nn.BatchNorm3d(out_channels),
             )
         self.relu = nn.ReLU(inplace=True)
+        self.nl: NonLocal3d | None = None
 
     @staticmethod
     def _layers(in_channels: int, inner: int, temporal_kernel: int, stride: int) -> list[tuple[str, nn.Module]]:
@@ -77,7 +87,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in, T, H, W) to (N, inner * expansion, T, H / stride, W / stride)."""
         y: Tensor = self.relu(self.branch(x) + self.shortcut(x))
-        return y
+        return y if self.nl is None else self.nl(y)
 
     def zero_init(self) -> None:
         """Initialise the block so that it computes the shortcut alone."""
@@ -138,6 +148,13 @@ _IMAGE_NAMES = [
 ]
 
 
+def image_name(ours: str) -> str:
+    """Return torchvision's name, in a residual network of images, of a parameter of a path."""
+    for pattern, replacement in _IMAGE_NAMES:
+        ours = re.sub(pattern, replacement, ours)
+    return re.sub(r"stages\.(\d)\.", lambda stage: f"layer{int(stage[1]) + 1}.", ours)
+
+
 class Pathway(nn.Module):
     """A residual network over time, with stages that are called one by one.
 
@@ -155,6 +172,7 @@ class Pathway(nn.Module):
         temporal_kernels: TemporalKernels,
         stem_temporal_stride: int = 1,
         fused: tuple[int, ...] = (0, 0, 0, 0),
+        stem_pool_temporal_stride: int = 1,
     ) -> None:
         super().__init__()
         block, blocks = _DEPTHS[depth]
@@ -163,7 +181,7 @@ class Pathway(nn.Module):
                 conv=_conv(in_channels, width, (stem_kernel, 7, 7), stride=(stem_temporal_stride, 2, 2)),
                 norm=nn.BatchNorm3d(width),
                 relu=nn.ReLU(inplace=True),
-                pool=nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+                pool=nn.MaxPool3d((1, 3, 3), stride=(stem_pool_temporal_stride, 2, 2), padding=(0, 1, 1)),
             )
         )
         channels = width
@@ -187,18 +205,19 @@ class Pathway(nn.Module):
         self.stage_inputs = tuple(stage_inputs)
         self.out_channels = channels
 
+    def add_non_local(self, kind: str, pool: str, *, after: tuple[tuple[int, ...], ...]) -> None:
+        """Put a non-local block behind the blocks with these numbers in each stage, as far as there are."""
+        for stage, numbers in zip(self.stages, after, strict=True):
+            for number, block in enumerate(stage.children()):
+                if number in numbers and isinstance(block, ResidualBlock):
+                    block.nl = NonLocal3d(block.out_channels, kind=kind, pool=pool)
+
     def image_names(self, prefix: str) -> dict[str, str]:
         """Return torchvision's names of this path's parameters, by our names with `prefix` in front."""
-        names = {}
-        for ours in self.state_dict():
-            theirs = ours
-            for pattern, replacement in _IMAGE_NAMES:
-                theirs = re.sub(pattern, replacement, theirs)
-            names[prefix + ours] = re.sub(r"stages\.(\d)\.", lambda stage: f"layer{int(stage[1]) + 1}.", theirs)
-        return names
+        return {prefix + ours: image_name(ours) for ours in self.state_dict() if ".nl." not in ours}
 
 
-class SlowFast(VideoModel):
+class SlowFast(FullyConvolutionalModel):
     """The two paths, joined by laterals from fast to slow before each stage.
 
     Input (N, C, T, H, W) is the fast path's clip; the slow path takes T / alpha frames of it. T must be a multiple
@@ -226,6 +245,9 @@ class SlowFast(VideoModel):
             temporal_kernels=_limited(_SLOW_TEMPORAL_KERNELS, config),
             fused=tuple(channels * config.fusion_ratio for channels in self.fast.stage_inputs),
         )
+        if config.non_local != "none":
+            after = NON_LOCAL_AFTER_HALF if config.res4_temporal_blocks else NON_LOCAL_AFTER
+            self.slow.add_non_local(config.non_local, config.non_local_pool, after=after)
         features = self.slow.out_channels + self.fast.out_channels
         self.head = make_classifier(features, settings.num_classes, bias=config.head_bias)
         init_convolutions(self)
@@ -234,14 +256,42 @@ class SlowFast(VideoModel):
                 if isinstance(module, ResidualBlock):
                     module.zero_init()
 
-    def forward_features(self, clip: Tensor) -> Tensor:
-        """Return (N, num_features): the slow path's averages, then the fast path's."""
+    @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the stem and the stages of both paths, each with the lateral that it feeds."""
+        stem = ("fast.stem", "slow.stem", "laterals.0")
+        stages = [(f"fast.stages.{i}", f"slow.stages.{i}", f"laterals.{i + 1}") for i in range(len(self.laterals))]
+        return (stem, *stages[:-1], stages[-1][:2])
+
+    def forward_maps(self, clip: Tensor) -> tuple[Tensor, ...]:
+        """Return the slow path's last maps, then the fast path's."""
         slow = self.slow.stem(slow_frames(clip, self.config.alpha, self.config.slow_index))
         fast = self.fast.stem(clip)
         for lateral, slow_stage, fast_stage in zip(self.laterals, self.slow.stages, self.fast.stages, strict=True):
             slow = slow_stage(torch.cat((slow, lateral(fast)), dim=1))
             fast = fast_stage(fast)
-        return torch.cat((slow.mean((2, 3, 4)), fast.mean((2, 3, 4))), dim=1)
+        return slow, fast
+
+    def image_names(self) -> dict[str, str]:
+        """Return the names in torchvision's ResNet of the same depth, of which the slow path is made."""
+        names = self.slow.image_names("slow.")
+        if self.config.depth > 18:
+            return names
+        # The first basic block has a projection because of the lateral alone, which the image network lacks.
+        return {ours: theirs for ours, theirs in names.items() if not ours.startswith("slow.stages.0.0.shortcut.")}
+
+    def from_image(self, name: str, tensor: Tensor) -> Tensor:
+        """Return the tensor; a kernel that also sees a lateral gets zeros for it, so that the slow path starts alone.
+
+        MMAction2 inflates an image network into SlowFast in the same way.
+        """
+        if tensor.ndim < 4:
+            return tensor
+        more = self.get_parameter(name).shape[1] - tensor.shape[1]
+        is_fused = re.fullmatch(r"slow\.stages\.\d\.0\.(branch\.conv_a|shortcut\.0)\.weight", name)
+        if not is_fused or more <= 0:
+            return tensor
+        return torch.cat((tensor, tensor.new_zeros(tensor.shape[0], more, *tensor.shape[2:])), dim=1)
 
 
 def slow_frames(clip: Tensor, alpha: int, rule: str) -> Tensor:

@@ -132,6 +132,12 @@ class StMulNet(TwoStreamModel):
         """Names of both streams' classifiers."""
         return ("spatial.fc", "temporal.fc")
 
+    @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the stems and the stages of both streams."""
+        parts = (("conv1", "bn1"), *((f"layer{number}",) for number in range(1, 5)))
+        return tuple(tuple(f"{stream}.{part}" for stream in self.streams for part in layer) for layer in parts)
+
     def stream_features(self, clips: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the pooled vectors (N, features) of the spatial and the temporal stream."""
         rgb, flow = clips

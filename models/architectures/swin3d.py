@@ -6,6 +6,7 @@ that its weights load unchanged.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,9 @@ class Swin3DConfig:
 class Swin3D(VideoModel):
     """The network; takes any clip of two frames and 4 pixels or more."""
 
+    unused_image_names = ("relative_position_index", "attn_mask")
+    table_names = ("relative_position_bias_table",)
+
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
         # The card has already checked types and values.
@@ -59,8 +63,40 @@ class Swin3D(VideoModel):
         self.norm = net.norm
         self.head = make_classifier(net.num_features, settings.num_classes)
 
+    @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the embedding of patches, then each block."""
+        # The merging of patches after a stage belongs to the first block that sees its result.
+        layers: list[tuple[str, ...]] = [("patch_embed",)]
+        merging: tuple[str, ...] = ()
+        for number, part in self.features.named_children():
+            if isinstance(part, swin_transformer.PatchMerging):
+                merging = (f"features.{number}",)
+                continue
+            for block, _ in part.named_children():
+                layers.append((*merging, f"features.{number}.{block}"))
+                merging = ()
+        return tuple(layers)
+
     def forward_features(self, clip: Tensor) -> Tensor:
         """Return (N, num_features), the last positions' average over time and space."""
         # Positions come as (N, T / 2, H / 32, W / 32, channels).
         x: Tensor = self.norm(self.features(self.patch_embed(clip)))
         return x.mean((1, 2, 3))
+
+    def image_names(self) -> dict[str, str]:
+        """Return the names in torchvision's Swin of images, whose first feature is the embedding of patches."""
+        names = {}
+        for ours in self.state_dict():
+            if ours.startswith("head.") or ours.endswith(self.unused_image_names):
+                continue
+            theirs = re.sub(r"^features\.(\d+)\.", lambda match: f"features.{int(match[1]) + 1}.", ours)
+            theirs = theirs.replace("patch_embed.proj.", "features.0.0.").replace("patch_embed.norm.", "features.0.2.")
+            names[ours] = theirs
+        return names
+
+    def from_image(self, name: str, tensor: Tensor) -> Tensor:
+        """Return the tensor; a table of relative positions is repeated for all distances in time (section 3.4)."""
+        if name.endswith("relative_position_bias_table"):
+            return tensor.repeat(2 * _WINDOW[0] - 1, 1)
+        return tensor

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..card import ModelInfo, ModelSettings
 from ..catalogue import check_clip_of, model_settings
 from ..errors import InvalidClipError
-from ..video_model import VideoModel
+from ..video_model import VideoModel, build_model
 from .frame_model import FrameModel, images_format
 
 Clips = Tensor | tuple[Tensor, Tensor]
@@ -120,6 +120,12 @@ class LateFusion(TwoStreamModel):
         return (*last, *(f"{stream}.{name}" for stream, of_stream in names for name in of_stream[1:]))
 
     @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the layers of both networks."""
+        both = zip(self.rgb.layer_names, self.flow.layer_names, strict=True)
+        return tuple((*(f"rgb.{one}" for one in rgb), *(f"flow.{one}" for one in flow)) for rgb, flow in both)
+
+    @property
     def num_features(self) -> int:
         """Length of a clip's feature vector: both streams' together."""
         return self.rgb.num_features + self.flow.num_features
@@ -164,9 +170,6 @@ class LateFusion(TwoStreamModel):
 
 
 def _network(backbone: str, settings: ModelSettings, in_channels: int, hparams: Mapping[str, object]) -> FrameModel:
-    # Imported here because the factory imports this module to make the model.
-    from ..factory import build_model
-
     checked = model_settings(
         backbone,
         num_classes=settings.num_classes,

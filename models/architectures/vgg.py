@@ -56,6 +56,12 @@ class VGG16(FrameModel):
             make_classifier(hidden, settings.num_classes),
         )
 
+    @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the convolutions between pools, then the hidden linear layers."""
+        hidden = ("classifier.0", "classifier.3")
+        return (*_stages_of(self.features, "features"), hidden)
+
     def image_features(self, images: Tensor, length: int) -> Tensor:
         """Return the outputs of the last hidden layer."""
         hidden: Tensor = self.classifier[:-1](self.avgpool(self.features(images)).flatten(1))
@@ -104,6 +110,13 @@ class VGG16ReducedFC(FrameModel):
             make_classifier(wide, settings.num_classes),
         )
 
+    @property
+    def layer_names(self) -> tuple[tuple[str, ...], ...]:
+        """Return the convolutions between pools, the dilated ones, then the extra ones with the hidden linear layer."""
+        name = "conv_base.conv_base"
+        *stages, dilated = _stages_of(self.conv_base.get_submodule("conv_base"), name)
+        return (*stages, dilated, ("extra_layers", "classifier.1"))
+
     def image_features(self, images: Tensor, length: int) -> Tensor:
         """Return the outputs of the last hidden layer."""
         maps = self.grid(self.extra_layers(self.conv_base.get_submodule("conv_base")(images)))
@@ -124,3 +137,14 @@ def _convolutions(in_channels: int, config: VGGConfig, pools: list[nn.Module]) -
             in_channels = channels
         layers.append(pool)
     return layers
+
+
+def _stages_of(layers: nn.Module, name: str) -> list[tuple[str, ...]]:
+    """Return the names of the layers with parameters, `name` in front, cut at the pools."""
+    stages: list[list[str]] = [[]]
+    for number, layer in layers.named_children():
+        if isinstance(layer, nn.MaxPool2d):
+            stages.append([])
+        elif any(True for _ in layer.parameters()):
+            stages[-1].append(f"{name}.{number}")
+    return [tuple(stage) for stage in stages if stage]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..card import ModelSettings
 from ..layers.temporal_conv import TemporalConv3d
-from ..video_model import VideoModel, init_convolutions, make_classifier
+from ..video_model import FullyConvolutionalModel, init_convolutions, make_classifier
 
 _BLOCKS = (1, 2, 5, 3)
 _BOTTLENECK = 2.25
@@ -31,6 +31,10 @@ class X3DConfig:
     head_width: int
     """Length of the feature vector."""
     zero_init: bool
+    shortcut_norm: bool = False
+    """A norm in the shortcut that only strides, too, as in PySlowFast."""
+    project_norm: bool = False
+    """A norm between the last convolution and its ReLU: ``BN_LIN5`` of PySlowFast."""
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -66,7 +70,7 @@ class SqueezeExcite(nn.Module):
 class Block(nn.Module):
     """A widening 1x1x1, a depthwise 3x3x3 and a narrowing 1x1x1 convolution; time is never strided."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int, gated: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, gated: bool, shortcut_norm: bool) -> None:
         super().__init__()
         inner = int(_BOTTLENECK * out_channels)
         self.branch = nn.Sequential(
@@ -82,7 +86,7 @@ class Block(nn.Module):
                 norm_c=nn.BatchNorm3d(out_channels),
             )
         )
-        self.shortcut = _shortcut(in_channels, out_channels, stride)
+        self.shortcut = _shortcut(in_channels, out_channels, stride, norm=shortcut_norm)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,7 +101,7 @@ class Block(nn.Module):
             nn.init.zeros_(norm.weight)
 
 
-class X3D(VideoModel):
+class X3D(FullyConvolutionalModel):
     """The network; it takes any number of frames and never reduces it."""
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -120,7 +124,11 @@ class X3D(VideoModel):
             # The first, third, ... block of a stage are gated.
             blocks = [
                 Block(
-                    channels if number == 0 else planes, planes, stride=2 if number == 0 else 1, gated=number % 2 == 0
+                    channels if number == 0 else planes,
+                    planes,
+                    stride=2 if number == 0 else 1,
+                    gated=number % 2 == 0,
+                    shortcut_norm=config.shortcut_norm,
                 )
                 for number in range(count)
             ]
@@ -135,11 +143,11 @@ class X3D(VideoModel):
                 relu=nn.ReLU(inplace=True),
             )
         )
-        self.project = nn.Sequential(
-            OrderedDict[str, nn.Module](
-                conv=nn.Conv3d(inner, config.head_width, 1, bias=False), relu=nn.ReLU(inplace=True)
-            )
-        )
+        project = OrderedDict[str, nn.Module](conv=nn.Conv3d(inner, config.head_width, 1, bias=False))
+        if config.project_norm:
+            project["norm"] = nn.BatchNorm3d(config.head_width)
+        project["relu"] = nn.ReLU(inplace=True)
+        self.project = nn.Sequential(project)
         self.head = make_classifier(config.head_width, settings.num_classes)
         init_convolutions(self)
         if config.zero_init:
@@ -147,18 +155,21 @@ class X3D(VideoModel):
                 if isinstance(module, Block):
                     module.zero_init()
 
-    def forward_features(self, clip: Tensor) -> Tensor:
-        """Return (N, num_features), projected from the last maps' averages over time and space."""
-        x = self.widen(self.stages(self.stem(clip)))
-        features: Tensor = self.project(x.mean((2, 3, 4), keepdim=True))
-        return features.flatten(1)
+    def forward_maps(self, clip: Tensor) -> tuple[Tensor, ...]:
+        """Return the widened last maps."""
+        return (self.widen(self.stages(self.stem(clip))),)
+
+    def project_pooled(self, pooled: Tensor) -> Tensor:
+        """Return the features (N, num_features, 1, H, W) that averages (N, C, 1, H, W) are projected to."""
+        features: Tensor = self.project(pooled)
+        return features
 
 
-def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+def _shortcut(in_channels: int, out_channels: int, stride: int, *, norm: bool) -> nn.Module:
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     layers = OrderedDict[str, nn.Module](conv=nn.Conv3d(in_channels, out_channels, 1, (1, stride, stride), bias=False))
-    if in_channels != out_channels:
-        # As published, a shortcut that only strides has no norm.
+    if norm or in_channels != out_channels:
+        # As published in PyTorchVideo, a shortcut that only strides has no norm.
         layers["norm"] = nn.BatchNorm3d(out_channels)
     return nn.Sequential(layers)

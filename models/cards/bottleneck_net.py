@@ -31,15 +31,18 @@ def _card(
     stride: int,
     parameters: int,
     gflops: float,
+    norm_eps: float = 1e-5,
+    mean: tuple[float, float, float] = (0.45, 0.45, 0.45),
+    std: tuple[float, float, float] = (0.225, 0.225, 0.225),
 ) -> ModelInfo:
     return ModelInfo(
         name=name,
         family=family,
         paper=paper,
-        clip=Clip(frames=frames, stride=stride, size=224, mean=(0.45,) * 3, std=(0.225,) * 3),
+        clip=Clip(frames=frames, stride=stride, size=224, mean=mean, std=std),
         builder="models.architectures.bottleneck_net:BottleneckNet",
         hparams=_HPARAMS,
-        fixed=(("kind", kind), ("depth", depth)),
+        fixed=(("kind", kind), ("depth", depth), ("norm_eps", norm_eps)),
         dropout=0.5,
         # Stem and stages halve the image five times.
         min_size=16,
@@ -49,11 +52,34 @@ def _card(
     )
 
 
+_CSN = "Tran et al., Video Classification with Channel-Separated Convolutional Networks, ICCV 2019"
+
+
+def _csn_152(name: str, *, kind: str, parameters: int, gflops: float) -> ModelInfo:
+    """Return a card of the authors' deep networks, with the statistics of their weights."""
+    return _card(
+        name,
+        "CSN",
+        _CSN,
+        kind=kind,
+        depth=152,
+        frames=32,
+        stride=2,
+        parameters=parameters,
+        gflops=gflops,
+        norm_eps=1e-3,
+        mean=(0.43216, 0.394666, 0.37645),
+        std=(0.22803, 0.22145, 0.216989),
+    )
+
+
 CARDS = (
+    _csn_152("csn_r152", kind="separated", parameters=29_703_568, gflops=74.046),
+    _csn_152("csn_r152_ip", kind="preserved", parameters=33_016_592, gflops=83.295),
     _card(
         "csn_r101",
         "CSN",
-        "Tran et al., Video Classification with Channel-Separated Convolutional Networks, ICCV 2019",
+        _CSN,
         kind="separated",
         depth=101,
         frames=32,

@@ -15,6 +15,8 @@ _KINETICS = Clip(
     std=(0.22803, 0.22145, 0.216989),
 )
 _KINETICS_32 = Clip(frames=32, stride=2, size=112, mean=_KINETICS.mean, std=_KINETICS.std)
+# The networks of Hara et al. in their authors' program, with its statistics of Kinetics.
+_HARA_CLIP = Clip(frames=16, stride=1, size=112, mean=(0.4345, 0.4051, 0.3775), std=(0.2768, 0.2713, 0.2737))
 # Statistics of the image networks that the bottlenecks are initialised from.
 _IMAGENET = Clip(frames=32, stride=2, size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 _WIDTH = HParam(
@@ -48,6 +50,24 @@ _STUDY_LAYOUT = HParam(
     accepts=FLAG,
     doc="Biases in split convolutions, split shortcuts, and a stem whose middle follows the formula.",
 )
+_STEM_FRAMES = HParam(
+    name="stem_frames",
+    default=7,
+    accepts=Choice(values=(3, 5, 7)),
+    doc="Frames that the first convolution sees.",
+)
+_STEM_STRIDE = HParam(
+    name="stem_temporal_stride",
+    default=1,
+    accepts=Choice(values=(1, 2)),
+    doc="Frames from one position of the first convolution to the next.",
+)
+_SHORTCUT = HParam(
+    name="shortcut",
+    default="projection",
+    accepts=Choice(values=("projection", "padding")),
+    doc="Shortcuts of blocks that change the shape: a convolution, or every second position and channels of zeros.",
+)
 _FRAMES = SearchChoice(name="clip.frames", values=(8, 16, 32))
 _SEARCH = {
     "r3d": (_FRAMES, SearchChoice(name="model.without_t_stride", values=(False, True))),
@@ -76,8 +96,10 @@ def _card(
     paper: str = _TRAN,
     clip: Clip = _KINETICS,
     more: tuple[HParam, ...] = (),
+    form: tuple[tuple[str, Value], ...] = (),
+    search: tuple[SearchChoice, ...] | None = None,
 ) -> ModelInfo:
-    fixed: tuple[tuple[str, Value], ...] = (("convolution", convolution), ("depth", depth))
+    fixed: tuple[tuple[str, Value], ...] = (("convolution", convolution), ("depth", depth), *form)
     return ModelInfo(
         name=name,
         family=family,
@@ -86,12 +108,31 @@ def _card(
         builder="models.architectures.r3d:R3D",
         hparams=(_WIDTH, _ZERO_INIT, *more),
         fixed=fixed,
-        dropout=0.5 if depth > 34 else 0.0,
+        dropout=0.5 if depth > 34 and not form else 0.0,
         # Stem and stages halve the image four times, a pool once more.
         min_size=16,
         parameters=parameters,
         gflops=gflops,
-        search=_SEARCH[convolution],
+        search=_SEARCH[convolution] if search is None else search,
+    )
+
+
+def _hara(convolution: str, depth: int, *, parameters: int, gflops: float) -> ModelInfo:
+    """Return a network of Hara et al. in the form of their authors' program, with its statistics and no dropout."""
+    split = convolution == "r2plus1d"
+    form: tuple[tuple[str, Value], ...] = (("stem", "hara"),)
+    return _card(
+        f"{convolution}_{depth}_hara",
+        "R(2+1)D" if split else "R3D",
+        convolution=convolution,
+        depth=depth,
+        paper=_HARA,
+        clip=_HARA_CLIP,
+        more=(_stem_pool(True), _STEM_FRAMES, _STEM_STRIDE, _SHORTCUT, _WITHOUT_T_STRIDE),
+        form=(*form, ("midplanes", "paper")) if split else form,
+        parameters=parameters,
+        gflops=gflops,
+        search=(_FRAMES, SearchChoice(name="model.stem_frames", values=(3, 5, 7))),
     )
 
 
@@ -146,4 +187,11 @@ CARDS = (
     _card(
         "r2plus1d_50", "R(2+1)D", convolution="r2plus1d", depth=50, more=_SPLIT, parameters=53_949_691, gflops=65.233
     ),
+    _hara("r3d", 18, parameters=33_409_104, gflops=8.308),
+    _hara("r3d", 34, parameters=63_718_736, gflops=12.696),
+    _hara("r3d", 50, parameters=47_018_576, gflops=10.069),
+    _hara("r3d", 101, parameters=86_064_720, gflops=13.891),
+    _hara("r2plus1d", 18, parameters=33_421_164, gflops=8.477),
+    _hara("r2plus1d", 34, parameters=63_747_500, gflops=12.865),
+    _hara("r2plus1d", 50, parameters=47_035_382, gflops=10.524),
 )

@@ -44,6 +44,13 @@ NON_LOCAL = HParam(
     accepts=FLAG,
     doc="Add non-local blocks to the second and third stage.",
 )
+NON_LOCAL_FORM = HParam(
+    name="non_local_form",
+    default="ibm",
+    accepts=Choice(values=("ibm", "tsm", "tsm_dot_product")),
+    doc="Places and kind of the non-local blocks: of IBM's program, or of TSM's, there with a softmax or with plain "
+    "products.",
+)
 TEMPORAL_STRIDE = HParam(
     name="temporal_stride",
     default=False,
@@ -101,6 +108,12 @@ BLEND = (
         accepts=Choice(values=("centre", "random")),
         doc="Start as the identity, which keeps image weights valid, or with random weights.",
     ),
+)
+SEGMENT_COUNT = HParam(
+    name="segments",
+    default=8,
+    accepts=Integer(low=2, high=32),
+    doc="Images of a clip that the layers over time are made for; the clips of the weights.",
 )
 PARTIAL_NORM = HParam(
     name="partial_norm",
@@ -167,7 +180,7 @@ def _cards(depth: int, parameters: int, tam_parameters: int, gflops: float) -> t
             parameters=parameters,
             gflops=gflops,
             frames=8,
-            hparams=(TEMPORAL_POOL, *COMMON),
+            hparams=(TEMPORAL_POOL, *COMMON, NON_LOCAL_FORM),
             search=(SEGMENTS, SearchChoice(name="model.consensus", values=("average", "max"))),
         ),
         _card(
@@ -178,7 +191,7 @@ def _cards(depth: int, parameters: int, tam_parameters: int, gflops: float) -> t
             parameters=parameters,
             gflops=gflops,
             frames=8,
-            hparams=(*SHIFT, *COMMON),
+            hparams=(*SHIFT, *COMMON, NON_LOCAL_FORM),
             fixed=(("temporal_module", "shift"),),
             search=SEARCH_SHIFT,
         ),
@@ -190,10 +203,25 @@ def _cards(depth: int, parameters: int, tam_parameters: int, gflops: float) -> t
             parameters=tam_parameters,
             gflops=gflops,
             frames=8,
-            hparams=(*BLEND, *COMMON),
+            hparams=(*BLEND, *COMMON, NON_LOCAL_FORM),
             fixed=(("temporal_module", "aggregation"),),
             search=SEARCH_BLEND,
         ),
+    )
+
+
+def _tanet(depth: int, *, parameters: int, gflops: float) -> ModelInfo:
+    return _card(
+        f"tanet_resnet{depth}",
+        "TANet",
+        "Liu et al., TAM: Temporal Adaptive Module for Video Recognition, ICCV 2021",
+        depth=depth,
+        parameters=parameters,
+        gflops=gflops,
+        frames=8,
+        hparams=(SEGMENT_COUNT, PARTIAL_NORM),
+        fixed=(("temporal_module", "adaptive"),),
+        search=(SEGMENTS,),
     )
 
 
@@ -218,5 +246,6 @@ CARDS = (
     _image_card(152, 58_963_408, 11.512),
     *_cards(18, 11_381_712, 11_386_128, 14.51),
     *_cards(50, 24_327_632, 24_366_992, 32.704),
+    _tanet(50, parameters=25_590_320, gflops=32.714),
     *_cards(101, 43_319_760, 43_411_344, 62.401),
 )

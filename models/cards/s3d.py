@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..card import FLAG, Choice, Clip, HParam, Integer, ModelInfo, SearchChoice
+from .i3d_inception import NORM_MOMENTUM
 
 _XIE = "Xie et al., Rethinking Spatiotemporal Feature Learning, ECCV 2018"
 _CHEN = "Chen et al., Deep Analysis of CNN-based Spatio-temporal Representations for Action Recognition, CVPR 2021"
@@ -73,7 +74,11 @@ def _card(
         paper=paper,
         clip=clip,
         builder="models.architectures.s3d:S3D",
-        hparams=(*_hparams(gating), *((_POOLING,) if layout == "ibm" else ())),
+        hparams=(
+            *_hparams(gating),
+            NORM_MOMENTUM,
+            *((_POOLING,) if layout == "ibm" else ()),
+        ),
         fixed=(("layout", layout),),
         dropout=0.2,
         # The last pool takes 2x2x2 values, after time was halved twice and the image four times.

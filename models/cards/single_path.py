@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..card import FLAG, Choice, Clip, HParam, Integer, ModelInfo, SearchChoice, Value
+from .slowfast import NON_LOCAL
 
 _SLOWFAST = "Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019"
 _NONLOCAL = "Wang et al., Non-local Neural Networks, CVPR 2018"
@@ -27,6 +28,12 @@ _STEM_STRIDE = HParam(
     accepts=Choice(values=(1, 2)),
     doc="Frames from one position of the first convolution to the next.",
 )
+_STEM_POOL_STRIDE = HParam(
+    name="stem_pool_temporal_stride",
+    default=1,
+    accepts=Choice(values=(1, 2)),
+    doc="Frames from one position of the pool after the first convolution to the next.",
+)
 _SEARCH = (SearchChoice(name="clip.frames", values=(4, 8, 16)),)
 
 
@@ -48,13 +55,14 @@ def _card(
         paper=paper,
         clip=_CLIP,
         builder="models.architectures.single_path:SinglePath",
-        hparams=(*_HPARAMS, *more),
+        hparams=(*_HPARAMS, *NON_LOCAL, *more),
         fixed=fixed,
         dropout=0.5,
         # C2D and I3D pool two frames; the stem of I3D may stride three to two.
         min_frames={"slow": 1, "c2d": 2, "i3d": 3}[kind],
         # Stem and stages halve the image five times.
         min_size=16,
+        fully_convolutional=True,
         parameters=parameters,
         gflops=gflops,
         search=_SEARCH,
@@ -64,8 +72,23 @@ def _card(
 CARDS = (
     _card("slow_r50", "Slow", _SLOWFAST, kind="slow", parameters=32_454_096, gflops=41.741),
     _card("c2d_r50", "C2D", _NONLOCAL, kind="c2d", parameters=24_327_632, gflops=19.493),
-    _card("i3d_r50", "I3D", _NONLOCAL, kind="i3d", more=(_STEM_STRIDE,), parameters=28_043_472, gflops=28.408),
     _card(
-        "i3d_r101", "I3D", _NONLOCAL, kind="i3d", depth=101, more=(_STEM_STRIDE,), parameters=51_754_192, gflops=46.956
+        "i3d_r50",
+        "I3D",
+        _NONLOCAL,
+        kind="i3d",
+        more=(_STEM_STRIDE, _STEM_POOL_STRIDE),
+        parameters=28_043_472,
+        gflops=28.408,
+    ),
+    _card(
+        "i3d_r101",
+        "I3D",
+        _NONLOCAL,
+        kind="i3d",
+        depth=101,
+        more=(_STEM_STRIDE, _STEM_POOL_STRIDE),
+        parameters=51_754_192,
+        gflops=46.956,
     ),
 )

@@ -6,6 +6,22 @@ from ..card import FLAG, Choice, Clip, Divides, HParam, Integer, ModelInfo, Sear
 
 _PAPER = "Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019"
 _RULES = (Divides(divisor="beta_inv", of="width"), Divides(divisor="alpha", of="frames"))
+NON_LOCAL = (
+    HParam(
+        name="non_local",
+        default="none",
+        accepts=Choice(values=("none", "softmax", "dot_product", "gaussian")),
+        doc="Non-local blocks in the second and third stage: weights by a softmax, by plain products, or by a softmax "
+        "of products that are not scaled.",
+    ),
+    HParam(
+        name="non_local_pool",
+        default="before",
+        accepts=Choice(values=("before", "after")),
+        doc="Halve the positions that are attended to before or after the convolutions of the non-local blocks.",
+    ),
+)
+"""Of PySlowFast's networks (``softmax`` or ``dot_product``, pooled before) and MMAction2's (pooled after)."""
 # All combinations of these values satisfy the rules, with the default width.
 _SEARCH = (
     SearchChoice(name="clip.frames", values=(16, 24, 32)),
@@ -72,6 +88,7 @@ def _hparams(*, alpha: int, fusion_kernel: int) -> tuple[HParam, ...]:
             accepts=FLAG,
             doc="Start every residual branch at zero (the scale of its last batch norm).",
         ),
+        *NON_LOCAL,
     )
 
 
@@ -98,6 +115,7 @@ def _card(
         dropout=0.5,
         # Stem and stages halve the image five times; below 16 pixels two stages have a single position.
         min_size=16,
+        fully_convolutional=True,
         parameters=parameters,
         gflops=gflops,
         search=_SEARCH,

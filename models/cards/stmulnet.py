@@ -58,7 +58,13 @@ def _hparams(depth: int) -> tuple[HParam, ...]:
             doc="Take the maximum over time before the average over space, or after it.",
         ),
         HParam(name="head_relu", default=False, accepts=FLAG, doc="A ReLU on the logits of each stream."),
-        HParam(name="stem_bias", default=True, accepts=FLAG, doc="A bias in the first convolution of each stream."),
+        HParam(
+            name="stem_bias",
+            default=True,
+            accepts=FLAG,
+            doc="A bias in the first convolution of each stream, as in Caffe's and MatConvNet's ResNets; without it, a "
+            "stream has the parameters of torchvision's ResNet and of the temporal convolutions.",
+        ),
         HParam(
             name="spatial_loss_weight",
             default=1.0,

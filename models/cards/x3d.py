@@ -23,6 +23,18 @@ _HPARAMS = (
         accepts=FLAG,
         doc="Start every residual branch at zero (the scale of its last batch norm).",
     ),
+    HParam(
+        name="shortcut_norm",
+        default=False,
+        accepts=FLAG,
+        doc="A batch norm in the one shortcut that only strides too, as in PySlowFast's files.",
+    ),
+    HParam(
+        name="project_norm",
+        default=False,
+        accepts=FLAG,
+        doc="A batch norm after the last convolution: BN_LIN5 of PySlowFast.",
+    ),
 )
 
 
@@ -40,6 +52,7 @@ def _card(
         dropout=0.5,
         # Stem and stages halve the image five times.
         min_size=16,
+        fully_convolutional=True,
         parameters=parameters,
         gflops=gflops,
         search=(

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .non_local import attend
+
 
 class TemporalModule(nn.Module):
     """Combines the images (N * T, C, H, W) of each clip."""
@@ -160,11 +162,15 @@ class TemporalPool(TemporalModule):
 class NonLocal(TemporalModule):
     """Attention from every position of every image to every second position, in height and width, of all images.
 
-    It is an embedded Gaussian with half the channels inside, added to its input. It starts as the identity.
+    It has half the channels inside, and is added to its input. It starts as the identity. See
+    :func:`models.layers.non_local.attend` for `kind`. Every second position is a maximum ``"before"`` the convolutions
+    of keys and values, which keeps a last odd row or column, or one ``"after"`` them, which does not.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, kind: str = "gaussian", pool: str = "before") -> None:
         super().__init__()
+        self.kind = kind
+        self.pool = pool
         inner = max(channels // 2, 1)
         self.theta = nn.Conv2d(channels, inner, 1)
         self.phi = nn.Conv2d(channels, inner, 1)
@@ -183,13 +189,17 @@ class NonLocal(TemporalModule):
 
     def forward(self, images: Tensor, length: int) -> Tensor:
         """Return the images plus the attention over their clip."""
-        small = F.max_pool2d(images, 2, ceil_mode=True)
 
         def rows(maps: Tensor) -> Tensor:
             return as_clips(maps, length).movedim(2, 4).flatten(1, 3)
 
-        attention = F.softmax(rows(self.theta(images)) @ rows(self.phi(small)).transpose(1, 2), dim=-1)
-        mixed = attention @ rows(self.g(small))
+        if self.pool == "before":
+            small = F.max_pool2d(images, 2, ceil_mode=True)
+            phi, g = self.phi(small), self.g(small)
+        else:
+            window = (min(images.shape[2], 2), min(images.shape[3], 2))
+            phi, g = F.max_pool2d(self.phi(images), window), F.max_pool2d(self.g(images), window)
+        mixed = attend(rows(self.theta(images)), rows(phi), rows(g), self.kind)
         height, width = images.shape[2:]
         maps = mixed.reshape(-1, length, height, width, mixed.shape[2]).movedim(4, 2).flatten(0, 1)
         y: Tensor = images + self.norm(self.out(maps))

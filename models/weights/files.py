@@ -1,12 +1,14 @@
 """Reading tensors by name from files of other programs, without executing code in them.
 
-PyTorch's files are limited to tensors and plain containers (``weights_only``), Caffe2's pickles to arrays (by our
-unpickler); MATLAB's are read by SciPy, which only builds arrays and records.
+PyTorch's files are limited to tensors and plain containers (``weights_only``), pickles of Caffe2 and Paddle to arrays
+(by our unpickler); safetensors hold nothing else, and MATLAB's are read by SciPy, which only builds arrays and records.
 """
 
 from __future__ import annotations
 
+import argparse
 import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,12 +17,35 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import WeightsError
+from .formats import ARRAYS, MATLAB, SAFETENSORS, TORCH, format_of
 
-# Keys of the state dict in checkpoints that also hold epochs, optimizers and scores.
-_WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model", "state")
+# Keys of the state dict in checkpoints that also hold epochs, optimizers and scores. A moving average is taken only
+# where it is alone.
+_WRAPPERS = (
+    "state_dict",
+    "model_state",
+    "model_state_dict",
+    "model",
+    "module",
+    "state",
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "ema",
+)
+# Classes in checkpoints of known trainers that are neither needed nor run: their objects are left empty.
+_IGNORED = (
+    "fvcore.common.config.CfgNode",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "pathlib._local.PosixPath",
+    "yacs.config.CfgNode",
+)
 # Prefixes that wrappers of a model add to all of its names.
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 # Suffixes of Caffe2's solver state and counters, which are not weights.
@@ -39,23 +64,41 @@ class MatLayer:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Return a file's tensors by name: of PyTorch, plain or inside a checkpoint, or of Caffe2's ``.pkl``.
+    """Return a file's tensors by name: of PyTorch, plain or inside a checkpoint, of safetensors, Caffe2 or Paddle.
 
-    Raises WeightsError for any file that cannot be read.
+    Raises WeightsError for any file that cannot be read, and for a tensor that is not of plain numbers, or that holds
+    NaN or infinity.
     """
-    content = _guarded(_read_caffe2 if path.suffix == ".pkl" else _read_torch, path)
+    kind = format_of(path)
+    if kind == MATLAB:
+        raise WeightsError(f"{path} cannot be read: it is of MATLAB, so its name must end in .mat")
+    content = _guarded(_READERS[kind], path)
     state = _unwrapped(content)
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path} does not contain a state dict: it must map names to tensors")
     plain = {str(name): tensor for name, tensor in state.items()}
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in plain):
-            plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}
+    while prefix := next((one for one in _PREFIXES if all(name.startswith(one) for name in plain)), None):
+        plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}
+    for name, tensor in plain.items():
+        _check_tensor(path, name, tensor)
     return plain
+
+
+def _check_tensor(path: Path, name: str, tensor: Tensor) -> None:
+    """Raise WeightsError unless a tensor holds plain numbers that float32 can hold."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+        what = f"{tensor.dtype} on {tensor.device}, {tensor.layout}".replace("torch.", "")
+        raise WeightsError(
+            f"{path} cannot be read: its tensor {name} is not of plain numbers ({what}); save the model in float32"
+        )
+    if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+        raise WeightsError(f"{path} is damaged: its tensor {name} holds NaN or infinity, or more than float32 can hold")
 
 
 def read_matconvnet(path: Path) -> list[MatLayer]:
     """Return the layers with parameters of a MatConvNet DagNN file; raise WeightsError for other files."""
+    if format_of(path) != MATLAB:
+        raise WeightsError(f"{path} cannot be read: it is not a file of MATLAB, though its name ends in .mat")
     network = _guarded(_read_matlab, path)
     try:
         values = {str(parameter.name): np.asarray(parameter.value) for parameter in np.atleast_1d(network.params)}
@@ -72,47 +115,80 @@ def read_matconvnet(path: Path) -> list[MatLayer]:
         raise WeightsError(
             f"{path} does not contain a MatConvNet DagNN of convolutions and batch norms ({error})"
         ) from error
+    if not layers:
+        raise WeightsError(f"{path} does not contain a MatConvNet DagNN with parameters")
+    for layer in layers:
+        for array in layer.arrays:
+            _check_array(path, layer.name, array)
     return layers
+
+
+def _check_array(path: Path, layer: str, array: np.ndarray[Any, Any]) -> None:
+    """Raise WeightsError unless an array holds numbers that float32 can hold."""
+    if array.dtype.kind not in "fiu":
+        raise WeightsError(f"{path} cannot be read: its layer {layer} holds {array.dtype}, not numbers")
+    _check_tensor(path, layer, torch.from_numpy(np.asarray(array, dtype=np.float64)))
 
 
 def _guarded(read: Callable[[Path], Any], path: Path) -> Any:
     try:
         return read(path)
-    except FileNotFoundError:
-        raise WeightsError(f"the weights file {path} does not exist") from None
     except Exception as error:
         # Depending on its bytes, a damaged file can make a reader raise any error.
+        code = re.search(r"GLOBAL (\S+) was not an allowed global|(\S+) is not allowed in a weights file", str(error))
+        why = f", since it names {code[1] or code[2]}, which could run code" if code else ""
         raise WeightsError(
-            f"{path} cannot be read as a state dict of tensors ({type(error).__name__}); "
+            f"{path} cannot be read as a state dict of tensors ({type(error).__name__}){why}; "
             "save one with torch.save(model.state_dict(), path)"
         ) from error
 
 
+class _Ignored(dict[Any, Any]):
+    """Stands for an object of a trainer's class; takes every argument and state, and keeps none."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: object) -> None:
+        """Ignore the state."""
+
+
 def _read_torch(path: Path) -> object:
-    # Many checkpoints also hold a best score as a NumPy number.
-    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]  # a private name, but the one in the files
-    known: list[Any] = [np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    with torch.serialization.safe_globals([*known, *((scalar, name) for name in names)]):
+    # Many checkpoints also hold a best score as a NumPy number, or the arguments of the program.
+    numpy_core = np._core  # type: ignore[attr-defined]  # private, but the names in the files
+    known: list[Any] = [argparse.Namespace, np.dtype, np.ndarray, np.dtypes.Float64DType, np.dtypes.Float32DType]
+    known += [np.dtypes.Int64DType]
+    for package in ("numpy.core", "numpy._core"):
+        known.append((numpy_core.multiarray.scalar, f"{package}.multiarray.scalar"))
+        known.append((numpy_core.multiarray._reconstruct, f"{package}.multiarray._reconstruct"))
+    known += [(_Ignored, name) for name in _IGNORED]
+    with torch.serialization.safe_globals(known):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _read_caffe2(path: Path) -> dict[str, Tensor]:
+def _read_arrays(path: Path) -> dict[str, Tensor]:
+    """Return the arrays of a pickle: Caffe2's blobs, or Paddle's, which may be pairs of an inner name and an array."""
     with path.open("rb") as file:
         content = _ArrayUnpickler(file).load()
     blobs = content.get("blobs", content)
+    arrays = {str(name): value[1] if isinstance(value, tuple) else value for name, value in blobs.items()}
     return {
-        str(name): torch.from_numpy(np.array(array))
-        for name, array in blobs.items()
-        if isinstance(array, np.ndarray) and not str(name).endswith(_NOT_WEIGHTS)
+        name: torch.from_numpy(np.array(array))
+        for name, array in arrays.items()
+        if isinstance(array, np.ndarray) and not name.endswith(_NOT_WEIGHTS)
     }
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    TORCH: _read_torch,
+    SAFETENSORS: load_file,
+    ARRAYS: _read_arrays,
+}
 
 
 def _read_matlab(path: Path) -> Any:
     from scipy.io import loadmat
 
-    if not path.is_file():
-        raise FileNotFoundError(path)
     content = loadmat(str(path), struct_as_record=False, squeeze_me=True)
     if "net" in content:
         return content["net"]

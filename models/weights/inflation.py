@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import WeightsError
 from ..video_model import VideoModel
-from .report import WeightsReport
+from ..weights_report import WeightsReport
 
 
 def inflate_kernel(kernel: Tensor, frames: int, *, inflate_scale: float | None = None) -> Tensor:
@@ -35,9 +35,9 @@ def load_inflated(
 ) -> WeightsReport:
     """Load the state dict of the model's image network, with torchvision's names, and return a report.
 
-    :meth:`VideoModel.image_names` assigns the tensors. Convolutions are inflated to the model's number of frames (see
-    :func:`inflate_kernel`); all others are copied. The classifier and parameters that the image network lacks (temporal
-    convolutions) do not change and are listed as `reset`.
+    :meth:`VideoModel.image_names` assigns the tensors, and :meth:`VideoModel.from_image` fits them. Convolutions are
+    inflated to the model's number of frames (see :func:`inflate_kernel`); all others are copied. The classifier and
+    parameters that the image network lacks (temporal convolutions) do not change and are listed as `reset`.
 
     Raises WeightsError, with the model unchanged, if the model has no image network, or a tensor is missing or has
     another shape.
@@ -50,7 +50,9 @@ def load_inflated(
     if absent:
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         raise WeightsError(f"the image weights for {model.name} lack {', '.join(absent[:5])}{more}")
-    filled = {ours: _fitted(state[theirs], own[ours], inflate_scale) for ours, theirs in names.items()}
+    filled = {
+        ours: _fitted(model.from_image(ours, state[theirs]), own[ours], inflate_scale) for ours, theirs in names.items()
+    }
     for ours, tensor in filled.items():
         if tensor.shape != own[ours].shape:
             raise WeightsError(

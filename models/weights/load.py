@@ -8,7 +8,7 @@ be loaded into a video model that is made from it: kernels are repeated over fra
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,15 +16,14 @@ from torch import Tensor
 
 from ..errors import WeightsError
 from ..video_model import VideoModel
+from ..weights_report import WeightsReport
 from .files import read_matconvnet, read_state
-from .names import translate
-from .report import WeightsReport
-from .shapes import fitted, matconvnet_state
+from .layout import AS_IT_IS, COMPUTED, Reading
+from .recognise import recognise
+from .shapes import MATCONVNET, fitted, matconvnet_reading, same_kind
 
 _T = TypeVar("_T")
 _MAX_NAMES_SHOWN = 5
-# Old files lack the counter of batches, which is not used here.
-_COUNTER = ".num_batches_tracked"
 # Names of the classifiers in image networks.
 _CLASSIFIERS = ("fc.", "head.", "classifier.")
 
@@ -34,25 +33,81 @@ def load_weights(model: VideoModel, path: str | Path, *, stream: str | None = No
 
     With `stream`, the name of a submodule such as ``"spatial"``, the file is loaded into that part alone. A classifier
     with another number of classes is not loaded: the model keeps its own. If any other tensor is missing, unexpected or
-    of another shape, a WeightsError names it and the model is not changed.
+    of another shape, if a tensor holds NaN or infinity, or if a classifier of the model's number of classes would be
+    left out, a WeightsError says so and the model is not changed.
+
+    A file of another function whose tensors all fit, such as one of TSM for TSN, is loaded; `notes` of the report
+    say what differs.
     """
     path = Path(path)
     target = _Target(model, stream)
-    names: dict[str, str] = {}
     if path.suffix == ".mat":
-        layout, state = "MatConvNet", matconvnet_state(read_matconvnet(path), target.own)
+        layout, reading = MATCONVNET, matconvnet_reading(read_matconvnet(path), target.own)
     else:
-        layout, state, names = _translated(read_state(path), target)
+        layout, reading = recognise(read_state(path), path)
+    if reading.refusal is not None:
+        raise WeightsError(f"{path} does not fit {target.name}: {reading.refusal}")
+    state = dict(reading.state)
     dropped = {name for name in state if name.startswith(target.optional) and name not in target.own}
     state = {name: tensor for name, tensor in state.items() if name not in dropped}
-    plan = _plan_own(state, target)
+    plan = _plan_own(state, target, absent=reading.absent)
+    of_image = False
     if plan.problems and target.image:
-        of_image = _plan_image(state, target)
-        plan = plan if of_image.problems else of_image
+        image_plan = _plan_image(state, target)
+        if not image_plan.problems:
+            plan, of_image = image_plan, True
     if plan.problems:
-        raise WeightsError(f"{path} does not fit {target.name}: {'; '.join(plan.problems)}")
+        raise WeightsError(f"{path} {_misfit(target, layout, reading)}: {'; '.join(plan.problems)}")
+    _refuse_dropped_classes(path, plan, state, target, reading)
     model.load_state_dict({target.prefix + name: tensor for name, tensor in plan.tensors.items()}, strict=False)
-    return _report(plan, target, layout, sorted(names.get(name, name) for name in dropped | plan.dropped))
+    lost = {*reading.left_out, *(reading.names.get(name, name) for name in dropped | plan.dropped)}
+    report = _report(plan, target, layout, sorted(lost))
+    notes = (*reading.notes, *_differences(reading, target, of_image))
+    model.weights_reports[stream] = replace(report, network=reading.network, notes=notes)
+    return model.weights_reports[stream]
+
+
+def _misfit(target: _Target, layout: str, reading: Reading) -> str:
+    """Return what a file of a known network does not do."""
+    what = f"({reading.network} of {layout}) " if layout != AS_IT_IS and reading.network else ""
+    fitting = sorted({candidate.model for candidate in reading.candidates} - {target.info.name})
+    hint = f" (it fits {', '.join(fitting)})" if fitting and what else ""
+    return f"{what}does not fit {target.name}{hint}"
+
+
+def _refuse_dropped_classes(
+    path: Path, plan: _Plan, state: Mapping[str, Tensor], target: _Target, reading: Reading
+) -> None:
+    """Raise WeightsError if a classifier of the model's number of classes would be left out."""
+    lost = [
+        name
+        for name in plan.dropped
+        if name.endswith(".weight") and state[name].ndim >= 2 and state[name].shape[0] == target.num_classes
+    ]
+    if lost:
+        raise WeightsError(
+            f"{path} does not fit {target.name}: its classifier {reading.names.get(lost[0], lost[0])} has the same "
+            f"{target.num_classes} classes, but {target.name} cannot take it, so the file is of another network"
+        )
+
+
+def _differences(reading: Reading, target: _Target, of_image: bool) -> tuple[str, ...]:
+    """Return sentences about how the model differs from the network that was recognised."""
+    if not reading.candidates:
+        return ()
+    matching = [candidate for candidate in reading.candidates if candidate.model == target.info.name]
+    if not matching:
+        models = ", ".join(sorted({candidate.model for candidate in reading.candidates}))
+        how = "its kernels were fitted to" if of_image else "its tensors all fit"
+        return (f"the file is {reading.network}, the network of {models}; {how} {target.name}, another function",)
+    gaps = []
+    for candidate in matching:
+        gap = {name: value for name, value in candidate.options.items() if target.options.get(name, value) != value}
+        if not gap:
+            return ()
+        gaps.append(gap)
+    wanted = ", ".join(f"{name} = {value}" for name, value in min(gaps, key=len).items())
+    return (f"the file is {reading.network}, which {target.name} computes only with {wanted}",)
 
 
 class _Target:
@@ -67,8 +122,13 @@ class _Target:
         heads = {f"{name}.": name for name in model.classifier_names}
         self.heads = tuple(self._of(heads)) or _CLASSIFIERS
         self.image = self._of(model.image_names())
+        self.from_image = model.from_image
+        self.unused_image = model.unused_image_names
         self.optional: tuple[str, ...] = tuple(getattr(model, "optional_names", ()))
         self.seq_len = int(model.settings.hparams.get("seq_len", 1))
+        self.info = model.info
+        self.options = model.settings.hparams
+        self.num_classes = model.num_classes
 
     def _of(self, names: Mapping[str, _T]) -> dict[str, _T]:
         prefix = self.prefix
@@ -86,21 +146,15 @@ class _Plan:
     problems: list[str]
 
 
-def _translated(raw: dict[str, Tensor], target: _Target) -> tuple[str, dict[str, Tensor], dict[str, str]]:
-    """Return the file's layout, its tensors under our names, and the file's name of each."""
-    layout, names = translate(raw, set(target.own) | set(target.image.values()))
-    state = {names[name]: tensor for name, tensor in raw.items()}
-    return layout, state, {ours: theirs for theirs, ours in names.items()}
-
-
-def _plan_own(state: Mapping[str, Tensor], target: _Target) -> _Plan:
-    """Return the plan for a file of the same model."""
+def _plan_own(state: Mapping[str, Tensor], target: _Target, *, absent: tuple[str, ...] = ()) -> _Plan:
+    """Return the plan for a file of the same model; what begins with `absent` stays new if the file has it not."""
     own = target.own
     shaped = {
         name: fitted(tensor, own[name], seq_len=target.seq_len) if name in own else tensor
         for name, tensor in state.items()
     }
     reset = _other_heads(shaped, target)
+    reset |= {name for name in own.keys() - shaped.keys() if name.startswith(absent)}
     taken = {name: tensor for name, tensor in shaped.items() if name not in reset}
     return _Plan(
         tensors=taken,
@@ -114,12 +168,16 @@ def _plan_own(state: Mapping[str, Tensor], target: _Target) -> _Plan:
 def _plan_image(state: Mapping[str, Tensor], target: _Target) -> _Plan:
     """Return the plan for a file of the image network that the model is made from."""
     own = target.own
+    state = {name: tensor for name, tensor in state.items() if not name.endswith(target.unused_image)}
     reset = _other_heads(state, target)
     # Tensors beyond the common image network, such as a bias or a matching classifier, keep their names.
     names = target.image | {name: name for name in state.keys() & own.keys() - target.image.keys() - reset}
     present = {ours: theirs for ours, theirs in names.items() if theirs in state}
-    taken = {ours: fitted(state[theirs], own[ours], seq_len=target.seq_len) for ours, theirs in present.items()}
-    missing = [theirs for theirs in names.values() if theirs not in state and not theirs.endswith(_COUNTER)]
+    taken = {
+        ours: fitted(target.from_image(target.prefix + ours, state[theirs]), own[ours], seq_len=target.seq_len)
+        for ours, theirs in present.items()
+    }
+    missing = [theirs for theirs in names.values() if theirs not in state and not theirs.endswith(COMPUTED)]
     leftover = state.keys() - set(names.values()) - reset
     classifier = {name for name in leftover if name.startswith((*target.heads, *_CLASSIFIERS))}
     problems = _problems(taken, {ours: own[ours] for ours in present}, ignore=set())
@@ -148,12 +206,13 @@ def _report(plan: _Plan, target: _Target, layout: str, dropped: list[str]) -> We
     def named(names: Iterable[str]) -> tuple[str, ...]:
         return tuple(target.prefix + name for name in names)
 
+    kept = {name for name in target.own.keys() - plan.tensors.keys() - plan.reset if not name.endswith(COMPUTED)}
     return WeightsReport(
         loaded=named(plan.tensors),
         reset=named(sorted(plan.reset)),
         layout=layout,
         adapted=named(sorted(plan.adapted)),
-        kept=named(sorted(target.own.keys() - plan.tensors.keys() - plan.reset)),
+        kept=named(sorted(kept)),
         dropped=tuple(dropped),
     )
 
@@ -169,13 +228,14 @@ def _classifier_of_other_classes(state: Mapping[str, Tensor], own: Mapping[str, 
 
 
 def _problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, ignore: set[str]) -> list[str]:
-    missing = {name for name in own.keys() - state.keys() - ignore if not name.endswith(_COUNTER)}
+    missing = {name for name in own.keys() - state.keys() - ignore if not name.endswith(COMPUTED)}
     unexpected = state.keys() - own.keys() - ignore
     shapes = [
         f"{name} is {tuple(state[name].shape)} and must be {tuple(own[name].shape)}"
         for name in sorted(own.keys() & state.keys() - ignore)
         if state[name].shape != own[name].shape
     ]
+    kinds = sorted(name for name in own.keys() & state.keys() - ignore if not same_kind(state[name], own[name]))
     problems = []
     if missing:
         problems.append(f"missing {_listed(sorted(missing))}")
@@ -183,6 +243,10 @@ def _problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, ignore:
         problems.append(f"unexpected {_listed(sorted(unexpected))}")
     if shapes:
         problems.append(f"of another shape {_listed(shapes)}")
+    if kinds:
+        problems.append(
+            f"of {str(state[kinds[0]].dtype).removeprefix('torch.')}, not of real numbers, {_listed(kinds)}"
+        )
     return problems
 
 

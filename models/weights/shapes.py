@@ -11,10 +11,19 @@ from torch import Tensor
 
 from ..errors import WeightsError
 from .files import MatLayer
+from .layout import Reading
+
+MATCONVNET = "MatConvNet"
+"""The layout of MatConvNet's files."""
 
 _RGB = 3
 # Epsilon of PyTorch's batch norms; MatConvNet's moments hold the root of variance plus epsilon.
 _EPSILON = 1e-5
+
+
+def same_kind(theirs: Tensor, ours: Tensor) -> bool:
+    """Return whether `theirs` may be copied into `ours`: integers are no weights, but codes of a quantized model."""
+    return theirs.is_floating_point() or not ours.is_floating_point()
 
 
 def fitted(theirs: Tensor, ours: Tensor, *, seq_len: int) -> Tensor:
@@ -51,6 +60,14 @@ def _other_channels(kernel: Tensor, channels: int, seq_len: int) -> Tensor:
     return kernel.mean(1, keepdim=True).repeat(1, channels, *rest)
 
 
+def matconvnet_reading(layers: Iterable[MatLayer], ours: Mapping[str, Tensor]) -> Reading:
+    """Return the reading of a residual network of images of MatConvNet; see :func:`matconvnet_state`."""
+    layers = list(layers)
+    state = with_stem_bias(matconvnet_state(layers, ours), ours)
+    note = "its layers were matched by their order, kinds and shapes, since their names are free in MatConvNet"
+    return Reading(network="ResNet", state=state, names={name: name for name in state}, notes=(note,))
+
+
 def matconvnet_state(layers: Iterable[MatLayer], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict of a residual network of images from its layers in MatConvNet.
 
@@ -70,6 +87,22 @@ def matconvnet_state(layers: Iterable[MatLayer], ours: Mapping[str, Tensor]) -> 
             return state
         problems.append(problem)
     raise WeightsError(f"a MatConvNet file does not fit: {problems[0]}")
+
+
+def with_stem_bias(state: Mapping[str, Tensor], ours: Iterable[str]) -> dict[str, Tensor]:
+    """Return the tensors with the bias of the first convolution as `ours` has it, without changing the function.
+
+    Some of these files have it and some do not. A missing one is zero; one too many moves into the mean of the batch
+    norm that follows, which subtracts it again (exactly, outside training).
+    """
+    bias, mean = "conv1.bias", "bn1.running_mean"
+    fixed = dict(state)
+    has_bias = bias in ours
+    if has_bias and bias not in state:
+        fixed[bias] = torch.zeros_like(state["bn1.bias"])
+    if not has_bias and bias in state and mean in state:
+        fixed[mean] = state[mean] - fixed.pop(bias)
+    return fixed
 
 
 def _projections_first(names: list[str]) -> list[str]:

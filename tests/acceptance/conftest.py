@@ -60,7 +60,7 @@ class Service:
     def client(self) -> Client:
         """Return a client with the token that the service left in its data directory."""
         settings = Settings.load(home=self.home)
-        return Client(settings.api_url, settings.token)
+        return Client(settings.api_url, settings.token, server_file=settings.proving_file)
 
 
 def wait_for(get: Callable[[], T | None], *, seconds: float = 120.0) -> T:

@@ -130,7 +130,7 @@ def test_a_taken_name_is_a_conflict(service: Service, finished: str, tiny_videos
         (("hpo", "study", "create", "/nowhere.yaml"), 2, "/nowhere.yaml: cannot be read"),
         (("hpo", "study", "paws", "x"), 2, "No such command"),
         (("hpo-worker",), 1, "either --gpu N or --cpu"),
-        (("hpo-worker", "--gpu", "99"), 1, "there is no GPU 99"),
+        (("hpo-worker", "--gpu", "99"), 1, "GPU 99 cannot be used"),
     ],
 )
 def test_a_mistake_gets_a_sentence_and_a_status(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hpo.errors import StoreUnavailableError
+
 from .conftest import Service, serving, tiny_spec, wait_for
 
 
@@ -70,3 +72,28 @@ def test_a_killed_service_leaves_no_optimizer_behind_and_starts_again(home: Path
         wait_for(lambda: not _runs(optimizer), seconds=30)
     with serving(home) as again, again.client() as client:
         assert client.health()["status"] == "ok"
+
+
+def test_a_service_outlives_its_database_and_ends_cleanly_without_it(home: Path, tiny_videos: Path) -> None:
+    log = home.parent / "serve.log"
+    with serving(home) as service, service.client() as client:
+        second = service.run("hpo", "serve", "--port", "0", check=False)
+        assert second.returncode == 1
+        assert "a server runs in" in second.stderr
+        assert client.url in second.stderr
+        client.create_study(tiny_spec(tiny_videos, "outlives"))
+        os.kill(_postmaster(home), signal.SIGKILL)
+        wait_for(lambda: "runs again" in log.read_text(), seconds=60)
+        assert client.study("outlives")["state"] == "active"
+        (home / "postgres" / "data" / "postgresql.conf").write_text("no_such_setting = 1\n")
+        os.kill(_postmaster(home), signal.SIGKILL)
+        wait_for(lambda: "cannot be started" in log.read_text(), seconds=60)
+        before = len(log.read_text().splitlines())
+        for _ in range(40):
+            with pytest.raises(StoreUnavailableError):
+                client.study("outlives")
+        assert len(log.read_text().splitlines()) - before <= 6
+        service.process.terminate()
+        assert service.process.wait(60) == 0
+        assert "Traceback" not in log.read_text()
+        assert not (home / "server.json").exists()

@@ -57,7 +57,7 @@ def _colours(png: bytes) -> int:
 def test_the_dashboard_as_a_person_sees_it(chromium: str, service: Service, shots: Path, tmp_path: Path) -> None:
     with browsing(chromium, tmp_path / "profile") as page:
         _login_page(page, service, shots)
-        page.open(create_login_link(service.database, KEY, service.url))
+        page.open(create_login_link(service.database, KEY, service.url, token=service.tokens["admin"]))
         page.wait_for("location.pathname === '/dashboard' && document.body.innerText.includes('demo')")
         page.screenshot(shots / "studies.png")
         page.problems.clear()

@@ -12,7 +12,7 @@ SPEC: Final[dict[str, Any]] = json.loads((Path(__file__).parent / "study_spec.js
 """A study spec as release 0.1.0 stored it."""
 STUDIES: Final = ("active", "paused", "stopped", "completed")
 """A study in each state, of the same name; the trials are those of the active one."""
-RUN_BEFORE: Final = {"0001": 1, "0002": 1, "0003": 2, "0004": 2, "0005": 2}
+RUN_BEFORE: Final = {"0001": 1, "0002": 1, "0003": 2, "0004": 2, "0005": 2, "0006": 2}
 """Priority of a trial that has run before, by revision."""
 LEASE: Final = "11111111-1111-1111-1111-{:012d}"
 
@@ -61,6 +61,11 @@ _SINCE: Final = {
         "INSERT INTO earlier_trial (study_id, place, source, params, metrics) SELECT id, 0, 'before',"
         ' \'{"lr": 0.1, "dropout": 0.2}\', \'{"val_top1": 0.5, "peak_memory_gib": 4}\''
         " FROM study WHERE name = 'active'",
+    ),
+    "0006": (
+        "UPDATE trial SET replicate_of = 0, generator = 'finalists' WHERE number = 8",
+        "UPDATE study SET live_trials = live_trials - 1, search_ended_at = NULL,"
+        ' finalists = \'{"top": 3, "seeds": 2, "share": 0.25, "probability": 0.9}\' WHERE name = \'active\'',
     ),
 }
 """What became possible with each revision."""

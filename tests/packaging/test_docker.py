@@ -1,27 +1,99 @@
-"""The container files name commands, folders and variables that exist."""
+"""The container files name commands, options, folders and versions that exist, and give nobody more than they need."""
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from hpo.cli.app import app as hpo_app
 from hpo.installation import PACKAGES
+from workers.cli import app as worker_app
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker" / "compose.yaml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+DOCKERFILE = (CHECKOUT / "docker" / "Dockerfile").read_text().splitlines()
+
+
+def _volumes(service: str) -> dict[str, str]:
+    """Return where a service mounts each volume."""
+    return dict(entry.split(":")[:2] for entry in SERVICES[service]["volumes"] if not entry.startswith("$"))
 
 
 def test_the_image_copies_every_package() -> None:
-    lines = (CHECKOUT / "docker" / "Dockerfile").read_text().splitlines()
-    copied = {line.split()[1] for line in lines if line.startswith("COPY")}
+    copied = {word for line in DOCKERFILE if line.startswith("COPY") for word in line.split()[1:-1]}
     assert set(PACKAGES) <= copied
-    assert all((CHECKOUT / name).exists() for name in (*PACKAGES, "pyproject.toml", "constraints.txt"))
+    assert all((CHECKOUT / name).exists() for name in copied)
+    sent = (CHECKOUT / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
+    assert sent[1] == "*"
+    assert {line.removeprefix("!") for line in sent if line.startswith("!")} == copied
 
 
-def test_the_services_run_commands_of_ours() -> None:
+@pytest.mark.parametrize("service", ["service", "worker"])
+def test_the_services_run_commands_and_options_of_ours(service: str) -> None:
     scripts = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["scripts"]
-    services = yaml.safe_load((CHECKOUT / "docker" / "compose.yaml").read_text())["services"]
-    assert services["worker"]["command"][0] in scripts
-    for name in ("service", "worker"):
-        assert (CHECKOUT / "docker" / services[name]["build"]["dockerfile"].removeprefix("docker/")).is_file()
+    program, *arguments = SERVICES[service]["command"]
+    assert program in scripts
+    command = get_command(hpo_app if program == "hpo" else worker_app)
+    if isinstance(command, TyperGroup):
+        command = command.commands[arguments.pop(0)]
+    known = {name for parameter in command.params for name in parameter.opts}
+    assert {argument.partition("=")[0] for argument in arguments} <= known
+    assert (CHECKOUT / SERVICES[service]["build"]["dockerfile"]).is_file()
+
+
+def test_the_worker_has_a_token_of_its_own_and_no_other_secret() -> None:
+    (file,) = (word.partition("=")[2] for word in SERVICES["service"]["command"] if "--worker-token-file" in word)
+    assert f"--token-file={file}" in SERVICES["worker"]["command"]
+    assert str(Path(file).parent) == _volumes("worker")["worker-token"] == _volumes("service")["worker-token"]
+    assert "state" not in _volumes("worker"), "the admin's token and the key of all tokens are there"
+    assert "secrets" not in SERVICES["worker"]
+    assert SERVICES["worker"]["environment"] == {"HPO_HOME": _volumes("worker")["worker"]}
+
+
+def test_no_secret_is_in_an_environment() -> None:
+    for service in SERVICES.values():
+        for name, value in service["environment"].items():
+            assert name.endswith("_FILE") or not re.search(r"PASSWORD|SECRET|TOKEN", name)
+            assert not re.search(r"//[^/]*:[^/]*@", value), name
+    (secret,) = COMPOSE["secrets"]
+    assert SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"] == f"/run/secrets/{secret}"
+    assert SERVICES["service"]["environment"]["DATABASE_PASSWORD_FILE"] == f"/run/secrets/{secret}"
+    assert "docker/secrets/" in (CHECKOUT / ".gitignore").read_text().splitlines()
+
+
+def test_the_volumes_belong_to_the_user_of_the_image() -> None:
+    (made,) = (line for line in DOCKERFILE if "install -d -o hpo -g hpo -m 0700" in line)
+    folders = {place for service in ("service", "worker") for place in _volumes(service).values()}
+    assert folders == set(re.findall(r"/home/\S+", made))
+    assert "USER hpo" in DOCKERFILE
+
+
+def test_the_port_is_published_on_the_host_alone() -> None:
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES["service"]["ports"])
+
+
+def test_packages_are_installed_by_hash_in_the_tested_versions() -> None:
+    installs = [line for line in DOCKERFILE if "pip install" in line]
+    assert all("--require-hashes" in line or "--no-deps --no-build-isolation ." in line for line in installs)
+    pins = (CHECKOUT / "constraints.txt").read_text()
+    tested = dict(re.findall(r"^([\w.-]+)==(\S+)$", pins, re.MULTILINE))
+    wanted = (CHECKOUT / "docker" / "requirements.txt").read_text()
+    entries = re.findall(r"^([\w.-]+)==(\S+) \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", wanted, re.MULTILINE)
+    assert len(entries) == len(re.findall(r"^[\w.-]+==", wanted, re.MULTILINE))
+    versions = {_plain(name): version for name, version in tested.items()}
+    assert {name: version for name, version, _ in entries} == {name: versions[_plain(name)] for name, *_ in entries}
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    needed = {_plain(re.split(r"[<>=]", line)[0]) for line in project["dependencies"]} | {"hatchling"}
+    assert needed <= {_plain(name) for name, *_ in entries}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

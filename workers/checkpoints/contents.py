@@ -7,9 +7,8 @@ final file holds the weights and what is needed to use them. Both carry the conf
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +32,14 @@ class Identity:
     """Planned length of the run: the schedule depends on it."""
     dataset_version: str
     class_names: tuple[str, ...]
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each file that the training started from, by its source."""
 
     def to_state(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return it as plain values, without weights where there are none: earlier releases knew none."""
+        weights = {"weights": dict(self.weights)} if self.weights else {}
         return {
+            **weights,
             "format": FORMAT,
             "config": self.config.to_flat(),
             "epochs": self.epochs,
@@ -48,7 +51,8 @@ class Identity:
         """Return why a run cannot continue from `state`; None if it can."""
         for key, mine in self.to_state().items():
             if state.get(key) != mine:
-                return f"it was made with another {key.replace('_', ' ')}"
+                other = "from other weights" if key == "weights" else f"with another {key.replace('_', ' ')}"
+                return f"it was made {other}"
         return None
 
 
@@ -70,7 +74,7 @@ def load(path: Path) -> dict[str, Any]:
     verify(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a file that nobody of us wrote can make PyTorch fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"the checkpoint {path} cannot be read ({reason})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:

@@ -8,20 +8,25 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from hpo.errors import SetupError
+from hpo.installation import child_environment, python_command
 
 _PROBE_CODE = "from workers.device.gpu_probe import main; main()"
-_SECRET_VARIABLES = frozenset({"HPO_TOKEN", "DATABASE_URL"})
-"""Kept from a training process, which talks to its worker only."""
 _PROBE_TIMEOUT_SECONDS = 300.0
 """The first import of PyTorch from a network file system takes minutes."""
+_NVIDIA_DEVICES = Path("/dev")
+_WRONG = "computes convolutions wrongly; do not train on it"
+_SHORT_ID_LENGTH = len("GPU-") + 8
 _CONTAINER_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """Bytes, or the word `max`."""
+_ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+"""The name of today first; PyTorch reads the older one too."""
+_ALLOCATOR = "expandable_segments:True"
+"""Without it, memory of batches of other shapes stays in pieces that no tensor fits into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,8 @@ class Device:
     threads: int
     visible: str = ""
     """CUDA_VISIBLE_DEVICES of the training processes; empty, so that they see no GPU, on a CPU."""
+    uuid: str | None = None
+    """Of the GPU: `GPU-` or `MIG-` and 32 digits. It stays the same whatever a job sees of the machine."""
     gpu_name: str | None = None
     memory_bytes: int | None = None
     bf16: bool = False
@@ -41,9 +48,21 @@ class Device:
     note: str | None = None
     """What a person should know about it."""
     deterministic: bool = False
+    memory_share: float = 1.0
+    """The part of the GPU's memory that this worker may take."""
+
+    @property
+    def usable_bytes(self) -> int | None:
+        """The memory that trials may take."""
+        return None if self.memory_bytes is None else int(self.memory_share * self.memory_bytes)
+
+    @property
+    def short_id(self) -> str:
+        """Text that no other device of this machine has: the beginning of the GPU's UUID where that is known."""
+        return self.label if self.uuid is None else self.uuid[:_SHORT_ID_LENGTH]
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of a training process."""
+        """Return the environment of a training process, which talks to its worker only: no secret is in it."""
         extra = {
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the numbers that nvidia-smi shows
             "CUDA_VISIBLE_DEVICES": self.visible,
@@ -52,8 +71,9 @@ class Device:
         }
         if self.deterministic:
             extra["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-        kept = {name: value for name, value in os.environ.items() if name not in _SECRET_VARIABLES}
-        return {**kept, **extra}
+        if self.kind == "cuda" and not any(name in os.environ for name in _ALLOCATOR_VARIABLES):
+            extra[_ALLOCATOR_VARIABLES[0]] = _ALLOCATOR
+        return {**child_environment(), **extra}
 
 
 def cpu_device(*, threads: int | None = None) -> Device:
@@ -77,9 +97,10 @@ def gpu_device(index: int, *, threads: int | None = None, deterministic: bool = 
     )
     found = _probe(device)
     if found["problem"] is not None:
-        raise SetupError(f"there is no GPU {index}: {found['problem']}; {_named_gpus()}")
+        others = f"; {_named_gpus()}" if found["name_others"] else ""
+        raise SetupError(f"GPU {index} cannot be used: {found['problem']}{others}")
     if not found["fp32_right"]:
-        raise SetupError(f"GPU {index} ({found['name']}) computes convolutions wrongly in fp32; do not train on it")
+        raise SetupError(f"GPU {index} ({found['name']}) {_WRONG}")
     note = None
     if found["has_bf16"] and not found["bf16_right"]:
         note = "bf16 convolutions are wrong with this driver and cuDNN; training in fp32"
@@ -88,12 +109,63 @@ def gpu_device(index: int, *, threads: int | None = None, deterministic: bool = 
         label=device.label,
         threads=device.threads,
         visible=visible,
+        # A part of a GPU has the UUID of its own that CUDA_VISIBLE_DEVICES names.
+        uuid=visible if visible.startswith("MIG-") else found["uuid"],
         gpu_name=found["name"],
         memory_bytes=found["memory_bytes"],
         bf16=found["has_bf16"] and found["bf16_right"],
         note=note,
         deterministic=deterministic,
     )
+
+
+def check_device(device: Device) -> str | None:
+    """Return what is wrong with a device that a worker has used, None if nothing is found. Of a CPU nothing is.
+
+    A GPU without memory for a check is taken to be well: that is no fault of the GPU.
+    """
+    if device.kind == "cpu":
+        return None
+    try:
+        found = _probe(device)
+    except SetupError as error:
+        return str(error)
+    if found.get("is_full"):  # other workers that share it, or other programs, have the rest
+        return None
+    if found["problem"] is not None:
+        return f"{device.label} cannot be used any more: {found['problem']}"
+    right = found["fp32_right"] and (found["bf16_right"] or not device.bf16)
+    return None if right else f"{device.label} ({device.gpu_name}) {_WRONG}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A GPU that PyTorch sees on this machine, by the number that `hpo-worker --gpu` takes."""
+
+    index: int
+    name: str
+    memory_bytes: int
+    problem: str | None
+    """Why it cannot be used."""
+
+
+def list_gpus() -> tuple[list[Gpu], str | None]:
+    """Return the GPUs of this machine, and why PyTorch can use none if that is so.
+
+    Raises:
+        SetupError: PyTorch or the driver fails.
+    """
+    found = json.loads(_run_probe({**child_environment(), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, "list"))
+    gpus = [
+        Gpu(index=index, name=gpu["name"], memory_bytes=gpu["memory_bytes"], problem=gpu["problem"])
+        for index, gpu in enumerate(found["gpus"])
+    ]
+    return gpus, found["problem"]
+
+
+def has_nvidia_gpu() -> bool:
+    """Return whether the kernel of this machine shows an NVIDIA GPU, whatever PyTorch can make of it."""
+    return any(_NVIDIA_DEVICES.glob("nvidia[0-9]*"))
 
 
 def _visible(index: int) -> str:
@@ -118,14 +190,14 @@ def _probe(device: Device) -> dict[str, Any]:
 
 def _named_gpus() -> str:
     """Return a phrase that names the GPUs there are."""
-    found = json.loads(_run_probe({**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, "list"))
-    if not found["names"]:
-        return "PyTorch finds none on this machine; start with --cpu"
-    return "there are: " + ", ".join(f"{number} ({name})" for number, name in enumerate(found["names"]))
+    gpus, _ = list_gpus()
+    if not gpus:
+        return "PyTorch finds none on this machine; --cpu trains without one"
+    return "there are: " + ", ".join(f"{gpu.index} ({gpu.name})" for gpu in gpus)
 
 
 def _run_probe(environment: dict[str, str], *arguments: str) -> str:
-    command = [sys.executable, "-P", "-c", _PROBE_CODE, *arguments]
+    command = python_command(_PROBE_CODE, *arguments)
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_SECONDS, check=True

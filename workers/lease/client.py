@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Final, Self, TypeVar
+from urllib.parse import unquote
+from uuid import UUID
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from hpo.client.connection import Connection, UnreachableError
-from hpo.client.problems import detail_of, error_of, is_temporary, retry_after_seconds
-from hpo.errors import AuthenticationError, ConflictError, NotFoundError, PermissionDeniedError, StaleLeaseError
-from hpo.protocol import ClaimRequest, FinishRequest, Lease, ReleaseRequest, ReportReply, ReportRequest
+from hpo.client.connection import Connection
+from hpo.client.problems import UnreachableError, detail_of, error_of, is_temporary, retry_after_seconds
+from hpo.errors import (
+    AuthenticationError,
+    ConflictError,
+    HpoError,
+    NotFoundError,
+    PermissionDeniedError,
+    StaleLeaseError,
+)
+from hpo.protocol import (
+    QUARANTINE_HEADER,
+    STUDY_HEADER,
+    ClaimRequest,
+    FilesReply,
+    FilesRequest,
+    FinishRequest,
+    Lease,
+    LogRequest,
+    Message,
+    ReleaseRequest,
+    RemovalsReply,
+    RemovalsRequest,
+    ReportReply,
+    ReportRequest,
+)
 from hpo.trial import Decision
 
 from ..errors import ApiRefusedError, ApiUnavailableError
@@ -20,7 +46,10 @@ DEFAULT_POLL_SECONDS: Final = 2.0
 """The wait before the next claim where the API names none."""
 LONGEST_POLL_SECONDS: Final = 60.0
 """A worker asks at least this often, whatever the API names."""
+_GONE: Final[tuple[type[HpoError], ...]] = (ConflictError, NotFoundError)
+"""Answers about a trial that another worker owns, that is over, or that was deleted."""
 _Reply = TypeVar("_Reply", bound=BaseModel)
+_log = logging.getLogger(__name__)
 
 
 class NoWork(BaseModel):
@@ -28,6 +57,8 @@ class NoWork(BaseModel):
 
     retry_after: float
     """Seconds until it is worth asking again."""
+    quarantine: str | None = None
+    """Why the API gives this worker no trial at all, for a person to read."""
 
 
 class ApiClient:
@@ -42,14 +73,33 @@ class ApiClient:
     Calls about a trial also raise StaleLeaseError: another worker owns the trial now, or it does not exist any more.
     """
 
-    def __init__(self, url: str, token: str, *, transport: httpx.BaseTransport | None = None) -> None:
-        """Prepare the connection; nothing is sent yet. `transport` answers in place of the network.
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        server_file: Path | None = None,
+        ca_file: Path | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Prepare the connection; nothing is sent yet. The arguments are those of `Connection`.
 
         Raises:
             SetupError: `url` is not an address.
         """
-        self._connection = Connection(url, token, timeout=TIMEOUT, trust_env=False, transport=transport)
+        self._connection = Connection(
+            url,
+            token,
+            timeout=TIMEOUT,
+            trust_env=False,
+            server_file=server_file,
+            ca_file=ca_file,
+            transport=transport,
+        )
         self.url = self._connection.url
+        self._knows_start_ids = True
+        self._takes_progress = True
+        """Whether the API knows of the progress of trials, as far as is known."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -65,36 +115,98 @@ class ApiClient:
         """Claim a trial and return its lease, or `NoWork`.
 
         After ApiUnavailableError claim again with the same lease id: the reply may have been lost on its way.
+
+        Raises:
+            StaleLeaseError: this lease id was good for a claim, and its lease is over; claim with a new one.
         """
-        response = self._post("/v1/leases", request)
+        response = self._post_claim(request)
         if response.status_code == httpx.codes.NO_CONTENT:
             asked = retry_after_seconds(response)
-            return NoWork(retry_after=DEFAULT_POLL_SECONDS if asked is None else min(asked, LONGEST_POLL_SECONDS))
-        return self._parse(response, Lease)
+            reason = response.headers.get(QUARANTINE_HEADER)
+            return NoWork(
+                retry_after=DEFAULT_POLL_SECONDS if asked is None else min(asked, LONGEST_POLL_SECONDS),
+                quarantine=None if reason is None else unquote(reason),
+            )
+        lease = self._parse(response, Lease)
+        study = response.headers.get(STUDY_HEADER)
+        return lease if study is None else lease.model_copy(update={"study_uuid": _uuid(study)})
+
+    def _post_claim(self, request: ClaimRequest) -> httpx.Response:
+        """Send a claim; without the start id where the API refuses that, because it is of an earlier release."""
+        if self._knows_start_ids:
+            try:
+                return self._post("/v1/leases", request, stale=(StaleLeaseError,))
+            except ApiRefusedError:
+                if request.worker.start_id is None:
+                    raise
+        worker = request.worker.model_copy(update={"start_id": None})
+        without = request.model_copy(update={"worker": worker})
+        response = self._post("/v1/leases", without, stale=(StaleLeaseError,))
+        self._knows_start_ids = False
+        return response
 
     def report(self, trial_id: int, request: ReportRequest) -> Decision:
         """Send a heartbeat, with or without measurements, and return the API's decision; a repeat changes nothing."""
-        return self._parse(self._post(f"/v1/trials/{trial_id}/reports", request, trial=True), ReportReply).decision
+        return self._parse(self._post_report(f"/v1/trials/{trial_id}/reports", request), ReportReply).decision
+
+    def _post_report(self, path: str, request: ReportRequest) -> httpx.Response:
+        """Send a report; an API of an earlier release, which refuses the progress, gets it without."""
+        refusal: ApiRefusedError | None = None
+        if request.progress is not None and self._takes_progress:
+            try:
+                return self._post(path, request, stale=_GONE)
+            except ApiRefusedError as error:
+                refusal = error
+        response = self._post(path, request.model_copy(update={"progress": None}), stale=_GONE)
+        if refusal is not None:
+            self._takes_progress = False
+            _log.info("the API does not show the progress of trials: %s", refusal)
+        return response
 
     def finish(self, trial_id: int, request: FinishRequest) -> None:
         """Hand in the result; an identical repeat is accepted."""
-        self._post(f"/v1/trials/{trial_id}/finish", request, trial=True)
+        self._post(f"/v1/trials/{trial_id}/finish", request, stale=_GONE)
 
     def release(self, trial_id: int, request: ReleaseRequest) -> None:
         """Give the trial back without a result."""
-        self._post(f"/v1/trials/{trial_id}/release", request, trial=True)
+        path = f"/v1/trials/{trial_id}/release"
+        if request.fault is not None:
+            try:
+                self._post(path, request, stale=_GONE)
+            except ApiRefusedError:
+                _log.info("the API does not know of the fault %s", request.fault)  # it is of an earlier release
+            else:
+                return
+        self._post(path, request.model_copy(update={"fault": None}), stale=_GONE)
 
-    def _post(self, path: str, body: BaseModel, *, trial: bool = False) -> httpx.Response:
+    def append_log(self, trial_id: int, request: LogRequest) -> None:
+        """Send a part of the attempt's log.
+
+        An API of an earlier release does not know the call and refuses it, as it does a trial that is not this
+        worker's any more: ApiRefusedError.
+        """
+        self._post(f"/v1/trials/{trial_id}/log", request)
+
+    def plan_files(self, request: FilesRequest) -> FilesReply:
+        """Return what stays of the checkpoint files of a study. An API of an earlier release refuses the call."""
+        return self._parse(self._post("/v1/checkpoints/plan", request), FilesReply)
+
+    def give_up_files(self, request: RemovalsRequest) -> list[int]:
+        """Return those of the trials whose weights may go now; a repeat changes nothing."""
+        return self._parse(self._post("/v1/checkpoints/removals", request), RemovalsReply).trials
+
+    def _post(self, path: str, body: Message, *, stale: tuple[type[HpoError], ...] = ()) -> httpx.Response:
+        """Send a message; an answer that is one of `stale` says that its lease is not this worker's any more."""
         try:
             response = self._connection.send(
-                "POST", path, content=body.model_dump_json(), headers={"Content-Type": "application/json"}
+                "POST", path, content=body.to_json(), headers={"Content-Type": "application/json"}
             )
         except UnreachableError as error:
             raise ApiUnavailableError(f"the API at {self.url} cannot be reached ({error.reason})") from error
-        self._raise_for(response, trial=trial)
+        self._raise_for(response, stale=stale)
         return response
 
-    def _raise_for(self, response: httpx.Response, *, trial: bool) -> None:
+    def _raise_for(self, response: httpx.Response, *, stale: tuple[type[HpoError], ...]) -> None:
         if response.is_success:
             return
         if is_temporary(response):
@@ -110,7 +222,7 @@ class ApiClient:
                 )
             case PermissionDeniedError():
                 raise PermissionDeniedError(f"this token may not do a worker's work: {error}")
-            case ConflictError() | NotFoundError() if trial:
+            case _ if isinstance(error, stale):
                 raise StaleLeaseError(str(error))
             case _:
                 raise ApiRefusedError(f"the API at {self.url} refused {response.request.url.path}: {error}")
@@ -123,3 +235,11 @@ class ApiClient:
                 f"the API at {self.url} answered something that this version does not understand "
                 f"({error.error_count()} problems with {kind.__name__}); install the same version on both sides"
             ) from error
+
+
+def _uuid(text: str) -> UUID | None:
+    """Return the UUID that a header holds; None where it is none, as behind a proxy that adds headers of its own."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

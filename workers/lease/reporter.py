@@ -13,15 +13,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hpo.errors import AuthenticationError, HpoError, PermissionDeniedError, StaleLeaseError
-from hpo.protocol import FinishRequest, Lease, Measurement, ReleaseRequest, ReportRequest
+from hpo.protocol import (
+    Fence,
+    FinishRequest,
+    Lease,
+    LoadedWeights,
+    Measurement,
+    Progress,
+    ReleaseRequest,
+    ReportRequest,
+)
 from hpo.trial import Decision
 
 from ..errors import ApiRefusedError, ApiUnavailableError
+from .attempt_log import AttemptLog
 from .backoff import Backoff
 from .client import ApiClient
 
 MEASUREMENTS_PER_REPORT = 100
 """After a long outage, a trial of thousands of epochs sends several reports."""
+LOG_SECONDS = 30.0
+"""The least time from one look at the attempt's log to the next."""
+PROGRESS_SECONDS = 10.0
+"""The least time from one report with the progress to the next."""
+_LOG_TRIES = 3
+"""How often the end of a log is sent before the trial's result is sent without it."""
 _log = logging.getLogger(__name__)
 
 
@@ -67,16 +83,25 @@ class Reporter:
         lease: Lease,
         answer: Callable[[Answer], None],
         *,
+        log: AttemptLog | None = None,
         condition: threading.Condition | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare; nothing is sent before `start`. `condition` and `clock` (seconds) are what it waits on."""
+        """Prepare; nothing is sent before `start`.
+
+        Args:
+            log: what the attempt prints; its end is sent from time to time, and before the last message.
+            condition, clock: what it waits on, in seconds.
+        """
         self._client = client
         self._lease = lease
         self._answer = answer
         self._condition = condition or threading.Condition()
         self._clock = clock
         self._measurements: list[Measurement] = []
+        self._weights: list[LoadedWeights] = []
+        self._progress: Progress | None = None
+        self._progress_sent_at = clock() - PROGRESS_SECONDS
         self._checkpoint: str | None = None
         self._peak_memory_bytes: int | None = None
         self._last: FinishRequest | ReleaseRequest | None = None
@@ -84,6 +109,9 @@ class Reporter:
         self._closed = False
         self._backoff = Backoff(most_seconds=lease.heartbeat_seconds)
         self._unavailable_since: float | None = None
+        self._printed = log
+        self._log_failures = 0
+        self._log_sent_at = clock()
         self._thread = threading.Thread(target=self.run, name=f"reporter-{lease.trial_id}", daemon=True)
 
     def start(self) -> None:
@@ -97,6 +125,17 @@ class Reporter:
             self._checkpoint = checkpoint
             self._peak_memory_bytes = peak
             self._condition.notify()
+
+    def report_weights(self, weights: list[LoadedWeights]) -> None:
+        """Queue what the training started from; it is sent before all measurements that follow."""
+        with self._condition:
+            self._weights = weights
+            self._condition.notify()
+
+    def show(self, progress: Progress) -> None:
+        """Have the next heartbeat say how far the attempt is."""
+        with self._condition:
+            self._progress = progress
 
     def deliver(self, last: FinishRequest | ReleaseRequest) -> None:
         """Queue the last message behind all measurements."""
@@ -125,7 +164,7 @@ class Reporter:
 
     def _may_send_at_once(self) -> bool:
         # After a failure the wait is a backoff, which new messages do not shorten.
-        return self._backoff.failures == 0 and (bool(self._measurements) or self._last is not None)
+        return self._backoff.failures == 0 and (bool(self._measurements or self._weights) or self._last is not None)
 
     def _send_next(self) -> float | None:
         """Send what is next, hand on the answer, and return the seconds until the next call; None after the last."""
@@ -144,32 +183,74 @@ class Reporter:
         else:
             self._available()
         self._answer(answer)
-        return self._lease.heartbeat_seconds if isinstance(answer, Decided) else None
+        if not isinstance(answer, Decided):
+            return None
+        if self._clock() - self._log_sent_at >= LOG_SECONDS:
+            self._send_log()
+        return self._lease.heartbeat_seconds
 
     def _send(self) -> Decided | Delivered:
         """Send the oldest measurements; without any the last message; without that a heartbeat."""
         with self._condition:
             batch, last = self._measurements[:MEASUREMENTS_PER_REPORT], self._last
-        if last is not None and not batch:
+            weights = self._weights
+            progress = self._progress if self._clock() - self._progress_sent_at >= PROGRESS_SECONDS else None
+        if last is not None and not batch and not weights:
+            self._send_end_of_log()
             if isinstance(last, FinishRequest):
                 self._client.finish(self._lease.trial_id, last)
             else:
                 self._client.release(self._lease.trial_id, last)
             return Delivered()
-        decision = self._client.report(self._lease.trial_id, self._request(batch))
+        decision = self._client.report(self._lease.trial_id, self._request(batch, weights, progress))
         with self._condition:
+            self._weights = []
+            if progress is not None:
+                self._progress_sent_at = self._clock()
+                if self._progress is progress:
+                    self._progress = None
             del self._measurements[: len(batch)]  # more may have been queued during the call
             if batch:
                 self._epoch = batch[-1].step
         return Decided(decision=decision, epoch=self._epoch)
 
-    def _request(self, batch: list[Measurement]) -> ReportRequest:
+    def _send_end_of_log(self) -> None:
+        """Send the rest of the log before the last message, after which this worker may not speak of the trial.
+
+        Raises:
+            ApiUnavailableError: it is worth another try.
+        """
+        if not self._send_log() and self._log_failures < _LOG_TRIES:
+            raise ApiUnavailableError(f"the log of trial {self._lease.number} could not be sent")
+
+    def _send_log(self) -> bool:
+        """Send what is new in the log; return False if the API did not answer. A log is never worth a trial."""
+        self._log_sent_at = self._clock()
+        fence = Fence(attempt=self._lease.attempt, lease_id=self._lease.lease_id)
+        try:
+            while self._printed is not None and (part := self._printed.next_part(fence)) is not None:
+                self._client.append_log(self._lease.trial_id, part)
+                self._printed.accepted()
+                self._log_failures = 0
+        except ApiUnavailableError:
+            self._log_failures += 1
+            return False
+        except HpoError as error:  # an API without this call; whatever else is wrong, a report finds out
+            _log.debug("the log of trial %d is not sent: %s", self._lease.number, error)
+            self._printed = None
+        return True
+
+    def _request(
+        self, batch: list[Measurement], weights: list[LoadedWeights], progress: Progress | None
+    ) -> ReportRequest:
         return ReportRequest(
             attempt=self._lease.attempt,
             lease_id=self._lease.lease_id,
             measurements=batch,
             checkpoint=self._checkpoint,
             peak_memory_bytes=self._peak_memory_bytes,
+            weights=weights,
+            progress=progress,
         )
 
     def _unavailable(self, error: ApiUnavailableError) -> float:

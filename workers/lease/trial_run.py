@@ -6,7 +6,8 @@ thread, which decides. What ends a trial, and what the API is told:
     result                        -> finish(completed | stopped)
     failure of the trial          -> finish(failed)
     pause decided, SIGTERM        -> release(paused | drained)
-    process killed, disk full     -> release(crashed)
+    fault of the machine          -> release(crashed) with what was wrong
+    process killed, or it hangs   -> release(crashed)
     cancelled                     -> release(drained), which ends a cancelled trial
     lease lost                    -> nothing: another worker may own the trial
 """
@@ -20,15 +21,16 @@ from functools import partial
 from typing import Any, Literal
 
 from hpo.errors import HpoError
-from hpo.protocol import FinishRequest, Lease, ReleaseRequest
-from hpo.trial import Decision, FailureKind
+from hpo.protocol import FinishRequest, Lease, Progress, ReleaseRequest
+from hpo.trial import Decision, FailureKind, Fault
 
 from ..checkpoints.folder import TrialFolder
 from ..process.child import Child, ProcessExited
-from ..process.messages import Command, EpochDone, Failed, Finished, Interrupted, Job, Note, Started, WorkerFault
+from ..process.messages import Alive, Command, EpochDone, Failed, Finished, Interrupted, Job, Note, Started, WorkerFault
 from .inbox import Inbox, Message, Shutdown
-from .log_lines import epoch_line, metrics_line, params_line
+from .log_lines import ProgressLines, epoch_line, metrics_line, params_line, progress_of, weights_line
 from .reporter import Decided, Delivered, LeaseLost, Reporter, Unanswered
+from .watchdog import Patience, Watchdog
 
 DRAIN_SECONDS = 15.0
 """The time that a training process has to reach the next batch and write its checkpoint."""
@@ -54,6 +56,7 @@ class TrialRun:
         folder: TrialFolder,
         reporter: Reporter,
         inbox: Inbox,
+        patience: Patience | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare. `reporter` puts its answers into `inbox`; `clock` returns seconds."""
@@ -64,6 +67,8 @@ class TrialRun:
         self._reporter = reporter
         self._inbox = inbox
         self._clock = clock
+        self._watchdog = Watchdog(patience or Patience(), clock())
+        self._progress = ProgressLines(clock())
         self._name = f"trial {lease.number} of {lease.study}"
         self._request: Literal["stop", "pause", "drain"] | None = None
         """What the training process was asked to end with."""
@@ -71,6 +76,7 @@ class TrialRun:
         self._epoch = lease.epochs_done
         self._training_ended = False
         self._has_result = False
+        self._is_too_large = False
         self._is_over = False
         self._kill_at: float | None = None
         """When the training process is killed, by the clock."""
@@ -78,6 +84,8 @@ class TrialRun:
         """When the worker ends although the API did not accept the last message, by the clock."""
         self.fatal: HpoError | None = None
         """Set when the API refuses the worker's token."""
+        self.fault: Fault | None = None
+        """Set when the trial was given back because this machine failed, or may have."""
 
     def run(self) -> None:
         """Train, report, and hand in the result or give the trial back."""
@@ -86,7 +94,11 @@ class TrialRun:
         self._reporter.start()
         try:
             put = partial(self._inbox.put, lease_id=self._lease.lease_id)
-            self._child.assign(self._job, self._folder.log, put)
+            try:
+                self._child.assign(self._job, self._folder.log, put)
+            except OSError as error:
+                self._end_training()
+                self._give_back(Fault.STORAGE, f"the folder of the trial cannot be written ({error})")
             while not self._is_over:
                 self._handle_next()
         finally:
@@ -95,21 +107,24 @@ class TrialRun:
 
     def _handle_next(self) -> None:
         deadlines = [at for at in (self._kill_at, self._give_up_at) if at is not None]
+        if not self._training_ended:
+            deadlines.append(self._clock() + self._watchdog.tick_seconds)
         wait_seconds = max(0.0, min(deadlines) - self._clock()) if deadlines else None
         message = self._inbox.get(lease_id=self._lease.lease_id, timeout_seconds=wait_seconds)
+        self._watchdog.passed(self._clock())
         if message is None:
             self._check_deadlines()
         else:
             self._handle(message)
+        # After the message: what waited in the inbox while this process could not run counts too.
+        if not self._training_ended and (problem := self._watchdog.problem()) is not None:
+            self._end_training()
+            self._give_back(Fault.HANG, problem)
 
     def _handle(self, message: Message) -> None:
         match message:
-            case Note():
-                _log.log(logging.WARNING if message.warning else logging.INFO, "%s: %s", self._name, message.text)
-            case Started():
-                self._on_started(message)
-            case EpochDone():
-                self._on_epoch_done(message)
+            case Alive() | Note() | Started() | EpochDone():
+                self._on_life(message)
             case Decided():
                 self._on_decided(message)
             case Unanswered():
@@ -125,10 +140,33 @@ class TrialRun:
             case _:
                 self._on_last_event(message)
 
+    def _on_life(self, event: Alive | Note | Started | EpochDone) -> None:
+        """Take an event that does not end the training."""
+        self._watchdog.heard(event if isinstance(event, Alive) else None)
+        match event:
+            case Alive():
+                if event.progress is not None:
+                    self._on_progress(progress_of(event.progress))
+            case Note():
+                _log.log(logging.WARNING if event.warning else logging.INFO, "%s: %s", self._name, event.text)
+            case Started():
+                self._on_started(event)
+            case EpochDone():
+                self._on_epoch_done(event)
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._reporter.show(progress)
+        if (line := self._progress.line(progress, self._clock())) is not None:
+            _log.info("%s: %s", self._name, line)
+
     def _on_started(self, started: Started) -> None:
         if started.checkpoint is not None:
             self._checkpoint = started.checkpoint
             _log.info("%s: resumes after epoch %d, batch %d", self._name, started.epoch, started.batch)
+        for loaded in started.weights:
+            _log.info("%s: %s", self._name, weights_line(loaded))
+        if started.weights:
+            self._reporter.report_weights(started.weights)
         if started.measurements:
             self._epoch = started.measurements[-1].step
             self._reporter.report(started.measurements, checkpoint=self._checkpoint)
@@ -140,6 +178,7 @@ class TrialRun:
         measurement = done.measurement
         self._epoch, self._checkpoint = measurement.step, done.checkpoint
         _log.info("%s: %s", self._name, epoch_line(measurement.step, self._lease.task.epochs, measurement.metrics))
+        self._progress.epoch_over(self._clock())
         self._reporter.report([measurement], checkpoint=done.checkpoint, peak=done.peak_memory_bytes)
 
     def _on_decided(self, decided: Decided) -> None:
@@ -200,14 +239,18 @@ class TrialRun:
                 self._checkpoint = last.checkpoint
                 self._release("paused" if self._request == "pause" else "drained")
             case WorkerFault():
-                self._release("crashed", message=last.message)
+                self._give_back(last.fault, last.message)
 
     def _on_process_exited(self, exited: ProcessExited) -> None:
         if self._training_ended:
             return
         self._end_training()
         tail = self._child.log_tail()
-        self._release("crashed", message=f"{exited}\n{tail}" if tail else str(exited))
+        self._give_back(exited.fault, f"{exited}\n{tail}" if tail else str(exited))
+
+    def _give_back(self, fault: Fault, message: str) -> None:
+        self.fault = fault
+        self._release("crashed", message=message, fault=fault)
 
     def _on_lease_lost(self, lost: LeaseLost) -> None:
         self._end_training()
@@ -216,7 +259,8 @@ class TrialRun:
         self._is_over = True
 
     def _on_delivered(self) -> None:
-        if self._has_result:
+        # A trial that did not fit may continue on a larger GPU, from its last checkpoint.
+        if self._has_result and not self._is_too_large:
             self._folder.remove_resume_points()
         self._is_over = True
 
@@ -227,6 +271,7 @@ class TrialRun:
 
     def _finish_failed(self, kind: FailureKind, message: str, last: Failed | None = None) -> None:
         _log.warning("%s: failed (%s): %s", self._name, kind, _first_line(message))
+        self._is_too_large = kind is FailureKind.OOM
         self._finish("failed", last, failure_kind=kind, failure_message=message)
 
     def _finish(
@@ -238,7 +283,9 @@ class TrialRun:
             FinishRequest(attempt=self._lease.attempt, lease_id=self._lease.lease_id, outcome=outcome, **known, **rest)
         )
 
-    def _release(self, reason: Literal["drained", "paused", "crashed"], *, message: str | None = None) -> None:
+    def _release(
+        self, reason: Literal["drained", "paused", "crashed"], *, message: str | None = None, fault: Fault | None = None
+    ) -> None:
         level = logging.WARNING if reason == "crashed" else logging.INFO
         _log.log(level, "%s: %s", self._name, f"{reason}: {_first_line(message)}" if message else reason)
         self._reporter.deliver(
@@ -248,6 +295,7 @@ class TrialRun:
                 reason=reason,
                 message=message,
                 checkpoint=self._checkpoint,
+                fault=fault,
             )
         )
 

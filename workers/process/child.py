@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +16,17 @@ from typing import IO, Self
 
 from pydantic import ValidationError
 
+from hpo.installation import python_command
+from hpo.trial import Fault
+
 from ..device.detection import Device
+from ..errors import MachineError
 from .messages import EVENTS, Command, Event, Job, Note
 
 _CHILD_CODE = "from workers.process.main import main; main()"
+KILL_SECONDS = 60.0
 _LOG_TAIL_BYTES = 2000
+_log = logging.getLogger(__name__)
 _numbers = count(1)
 
 
@@ -29,6 +35,12 @@ class ProcessExited:
     """The training process ended."""
 
     returncode: int
+
+    @property
+    def fault(self) -> Fault:
+        """What may be wrong with the machine."""
+        # The kernel sends SIGBUS where a file in memory cannot be read from its disk.
+        return Fault.STORAGE if self.returncode == -signal.SIGBUS else Fault.PROCESS
 
     def __str__(self) -> str:
         if self.returncode >= 0:
@@ -55,9 +67,8 @@ class Child:
         read, write = os.pipe()
         try:
             with log.open("wb") as output:
-                # -P: a folder called `data` where the worker was started must not shadow ours.
                 process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _CHILD_CODE, str(write)],
+                    python_command(_CHILD_CODE, str(write)),
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,
@@ -82,7 +93,11 @@ class Child:
         return self._process.poll() is None
 
     def assign(self, job: Job, log: Path, deliver: Callable[[Event | ProcessExited], None]) -> None:
-        """Assign the job; the process prints to `log`. A thread calls `deliver` per event, `ProcessExited` last."""
+        """Assign the job; the process prints to `log`. A thread calls `deliver` per event, `ProcessExited` last.
+
+        Raises:
+            OSError: the folder of the log cannot be written.
+        """
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log.replace(log)
         self.log = log
@@ -95,12 +110,18 @@ class Child:
         self._write(command.model_dump_json())
 
     def end(self, *, patience_seconds: float = 0.0) -> None:
-        """Wait `patience_seconds` for the process to end, then kill it. It has ended when this returns."""
+        """Wait `patience_seconds` for the process to end, then kill it. It has ended when this returns.
+
+        A process that waits for a dead disk cannot be killed; after some seconds it is left behind, and logged.
+        """
         try:
             self._process.wait(patience_seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(KILL_SECONDS)
+            except subprocess.TimeoutExpired:
+                _log.warning("the training process %d does not end although it was killed", self.pid)
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
@@ -146,13 +167,27 @@ class StandbyProcess:
         self._standby: Child | None = None
 
     def prepare(self) -> None:
-        """Start a process, unless one is ready."""
+        """Start a process, unless one is ready.
+
+        Raises:
+            MachineError: this machine cannot start one.
+        """
         if self._standby is None or not self._standby.alive:
             self.close()
-            self._standby = Child.start(self._device, self._folder)
+            try:
+                self._standby = Child.start(self._device, self._folder)
+            except OSError as error:
+                raise MachineError(
+                    f"no training process can be started ({error}); check the disk of {self._folder} and the limits of "
+                    "this machine"
+                ) from error
 
     def take(self) -> Child:
-        """Return the process that is ready, or a new one; it is the caller's to end."""
+        """Return the process that is ready, or a new one; it is the caller's to end.
+
+        Raises:
+            MachineError: this machine cannot start one.
+        """
         self.prepare()
         child, self._standby = self._standby, None
         assert child is not None  # noqa: S101 - `prepare` started it

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
-import time
-from collections.abc import Callable
+import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from data import Dataset, open_dataset
-from hpo.protocol import Measurement
+from hpo.protocol import LoadedWeights, Measurement, Tensors
 from hpo.spec import TrainingConfig, VideoTask
+from hpo.spec.checkpoints import CheckpointPolicy
+from hpo.trial import Fault
 
 from ..checkpoints import contents as checkpoint
-from ..checkpoints.folder import ResumePoint, TrialFolder
-from ..errors import CheckpointWriteError
-from ..training.epoch import EpochResult
+from ..checkpoints.folder import ResumePoint, TrialFolder, run_in
+from ..checkpoints.reference import folders_of
+from ..errors import TornUpdateError
+from ..training.curve_files import CurveFiles
+from ..training.data_roots import check_roots
+from ..training.epoch import EpochResult, is_best
 from ..training.failure import classify
-from ..training.reproducibility import Runtime, describe, peak_memory_bytes
+from ..training.faults import memory_was_short
+from ..training.memory import peak_memory_bytes
+from ..training.memory_plan import MemoryPlan
+from ..training.reproducibility import Runtime, describe
+from ..training.starting_weights import StartingWeights, WeightsFolders
 from ..training.trainer import Trainer, final_state
 from .messages import EpochDone, Failed, Finished, Interrupted, Job, LastEvent, Note, Started, WorkerFault
 from .pipes import EventPipe, Mailbox
+from .pulse import Pulse, Standstill
 
 ANSWER_SECONDS = 5.0
 """How long training waits after an epoch for the decision about it; a later one is obeyed at the next batch."""
-_PROGRESS_SECONDS = 5.0
-"""The shortest time between two notes about the progress of the data set's preparation."""
 _log = logging.getLogger(__name__)
 
 
@@ -42,13 +52,17 @@ def run_job(job: Job, *, events: EventPipe, mailbox: Mailbox) -> None:
     run = _JobRun(job, events, mailbox)
     last: LastEvent
     try:
-        last = run.train()
-    except CheckpointWriteError as error:
-        last = WorkerFault(message=str(error), **run.facts())
+        with run.pulse:
+            last = run.train()
     except Exception as error:  # the boundary: whatever fails becomes the record of the trial
-        _log.debug("the trial failed", exc_info=True)
-        failure = classify(error)
-        last = Failed(failure_kind=failure.kind, message=failure.message, **run.facts())
+        device = run.runtime.device
+        failure = classify(error, memory_was_short=partial(memory_was_short, device), on_gpu=device.type == "cuda")
+        with contextlib.suppress(OSError):  # the disk of the log may be what failed
+            _print("the trial ended with an error:", "".join(traceback.format_exception(error)).rstrip())
+        if isinstance(failure.kind, Fault):
+            last = WorkerFault(fault=failure.kind, message=failure.message)
+        else:
+            last = Failed(failure_kind=failure.kind, message=failure.message, **run.facts())
     events.send(last)
 
 
@@ -59,10 +73,19 @@ class _JobRun:
         self.job = job
         self.events = events
         self.mailbox = mailbox
-        self.folder = TrialFolder(job.folder, attempt=job.attempt)
+        self.pulse = Pulse(events, seconds=job.pulse_seconds)
+        self.folder = TrialFolder(job.folder, attempt=job.attempt, run=job.run)
+        self._curve_files = CurveFiles(job.folder, tensorboard=job.tensorboard)
         self.runtime = Runtime(
-            device=torch.device(job.device), threads=job.threads, bf16=job.bf16, deterministic=job.deterministic
+            device=torch.device(job.device),
+            threads=job.threads,
+            bf16=job.bf16,
+            deterministic=job.deterministic,
+            memory_share=job.memory_share,
         )
+        self._resumes = job.resume
+        self._smaller: MemoryPlan | None = None
+        """What to continue with after memory ran out while weights were changed."""
         self._dataset: Dataset | None = None
         self._trainer: Trainer | None = None
 
@@ -72,11 +95,27 @@ class _JobRun:
         if not isinstance(job.task, VideoTask):
             raise TypeError(f"this worker trains video models, and the task is of the kind {job.task.kind!r}")
         config = TrainingConfig.from_flat(job.config)
-        dataset = open_dataset(job.task.dataset, cache_dir=job.cache_dir, progress=_progress_notes(self.events))
+        check_roots(job.task.dataset, job.data_roots)
+        dataset = open_dataset(
+            job.task.dataset.of_trial(config.seed),
+            cache_dir=job.cache_dir,
+            progress=self.pulse.prepared,
+        )
         self._dataset = dataset
         if dataset.problems:
             first = dataset.problems[0]
             _log.warning("%d videos are left out, such as %s (%s)", len(dataset.problems), first.path, first.note)
+        while True:
+            try:
+                return self._train_from_newest(config, dataset)
+            except TornUpdateError as error:
+                problem = str(error)
+            # Only here, when the exception and all that its traceback refers to is gone, is their memory free.
+            self._restart_smaller(problem)
+
+    def _train_from_newest(self, config: TrainingConfig, dataset: Dataset) -> Finished | Interrupted:
+        """Train from the newest resume point, or from the beginning where there is none to continue from."""
+        job = self.job
         minutes = job.task.timeout_minutes
         trainer = self._trainer = Trainer(
             config,
@@ -84,8 +123,18 @@ class _JobRun:
             dataset=dataset,
             runtime=self.runtime,
             time_limit_seconds=None if minutes is None else minutes * 60,
+            weights=WeightsFolders(
+                roots=tuple(job.weights_roots), downloads=job.cache_dir / "weights", expected=job.weights
+            ),
+            plan=None if job.memory_plan is None else MemoryPlan.from_state(job.memory_plan),
         )
+        _print(f"environment: {json.dumps(describe(self.runtime, precision=trainer.precision), default=str)}")
+        for one in trainer.weights:
+            _print(*one.log_lines())
         started_from = self._resume(trainer)
+        self._curve_files.restart(trainer.curve)
+        if self._smaller is not None:
+            trainer.plan = self._smaller
         self.events.send(
             Started(
                 epoch=trainer.epoch,
@@ -93,25 +142,36 @@ class _JobRun:
                 epochs=trainer.epochs,
                 checkpoint=None if started_from is None else str(started_from),
                 measurements=[_measurement(r) for r in trainer.curve if r.epoch > job.epochs_reported],
+                weights=[_loaded(one) for one in trainer.weights],
             )
         )
+        self.pulse.trains(trainer)
         completed = trainer.run(interrupted=self._interrupted, epoch_done=self._epoch_done)
         return self._end(trainer, completed)
+
+    def _restart_smaller(self, problem: str) -> None:
+        """Have the next run continue from the newest resume point with a plan of less memory."""
+        trainer = self._trainer
+        assert trainer is not None  # noqa: S101 - it raised the error
+        self._smaller = trainer.smaller_plan(problem)
+        self._resumes = True
+        self.pulse.trains(Standstill(steps=trainer.steps))
+        self._trainer = None  # its memory is needed for the next, so that nothing may refer to it
 
     def facts(self) -> dict[str, Any]:
         """Return what every last event carries, as far as it is known."""
         trainer = self._trainer
         # 0 before CUDA has allocated anything, which the protocol does not take.
-        facts: dict[str, Any] = {"peak_memory_bytes": peak_memory_bytes(self.runtime.device) or None}
+        facts: dict[str, Any] = {"peak_memory_bytes": peak_memory_bytes(self.runtime) or None}
         if self._dataset is not None:
             facts["dataset_version"] = self._dataset.version
         if trainer is not None:
-            facts["environment"] = describe(self.runtime, precision=trainer.precision)
+            plan = None if trainer.plan is None else trainer.plan.to_state()
+            facts["environment"] = {**describe(self.runtime, precision=trainer.precision), "memory_plan": plan}
         return facts
 
     def _resume(self, trainer: Trainer) -> Path | None:
-        if not self.job.resume:
-            self.folder.clear()
+        if not self._resumes:
             return None
         found = checkpoint.newest_usable([point.path for point in self._resume_points()], trainer.identity)
         if found is None:
@@ -121,14 +181,19 @@ class _JobRun:
                 )
             return None
         path, state = found
+        if path.parent == self.folder.path:
+            self.folder.run = run_in(path.name) or ""  # the run goes on, and removes what it replaces
         trainer.load_state(state)
         return path
 
     def _resume_points(self) -> list[ResumePoint]:
-        """Return those of this trial's folder and of the folder of the API's checkpoint, newest first."""
+        """Return those of this run, and those of the API's checkpoint in its folder, newest first."""
         points = set(self.folder.resume_points())
         if self.job.resume and self.job.checkpoint is not None:
-            points |= set(TrialFolder(Path(self.job.checkpoint).parent, attempt=self.job.attempt).resume_points())
+            path, roots = Path(self.job.checkpoint), self.job.checkpoint_roots
+            for folder in [path.parent] if roots is None else folders_of(self.job.checkpoint, roots):
+                other = TrialFolder(folder, attempt=self.job.attempt, run=run_in(path.name) or "")
+                points |= set(other.resume_points())
         return sorted(points, reverse=True)
 
     def _interrupted(self) -> bool:
@@ -139,16 +204,33 @@ class _JobRun:
     def _epoch_done(self, result: EpochResult) -> None:
         trainer = self._trainer
         assert trainer is not None  # noqa: S101 - the trainer is the caller
+        self._keep_weights(trainer)  # before the resume point: what continues from that one does not come here again
         path = self._save(trainer)
+        _print(f"epoch {result.epoch}/{trainer.epochs}: {json.dumps(result.metrics)}")
+        self._curve_files.add(result)  # after the checkpoint: a run that is resumed from it has this epoch
         self.events.send(
             EpochDone(
                 measurement=_measurement(result),
                 checkpoint=str(path),
-                peak_memory_bytes=peak_memory_bytes(self.runtime.device),
+                peak_memory_bytes=peak_memory_bytes(self.runtime),
             )
         )
         if result.epoch < trainer.epochs:
             self.mailbox.wait_for_answer(result.epoch, ANSWER_SECONDS)
+
+    def _keep_weights(self, trainer: Trainer) -> None:
+        """Write the weights of this epoch where they are to stay beside those of the last."""
+        policy = self.job.checkpoints or CheckpointPolicy()
+        best = (trainer.identity.config.keep_best_epoch or policy.best) and is_best(trainer.curve)
+        # Without a validation the statistics of batch norm may not be those of the weights.
+        nth = policy.every is not None and trainer.epoch % policy.every == 0 and trainer.is_validated
+        if not best and not nth:
+            return
+        write = checkpoint.writer(final_state(trainer.state()))
+        if best:
+            self.folder.write_best(write, epoch=trainer.epoch)
+        if nth:
+            self.folder.write_nth(write, epoch=trainer.epoch)
 
     def _save(self, trainer: Trainer) -> Path:
         state = trainer.state()
@@ -159,6 +241,12 @@ class _JobRun:
         if not completed and request is not None and request.action != "stop":
             return Interrupted(checkpoint=str(self._save(trainer)), **self.facts())
         state = self._last_whole_epoch(trainer)
+        if state is not None and not trainer.is_validated:
+            trainer.load_state(state)
+            trainer.validate_last_epoch()
+            self._curve_files.restart(trainer.curve)
+            self._keep_weights(trainer)
+            state = trainer.state()
         path = None if state is None else self.folder.write_final(checkpoint.writer(final_state(state)))
         return Finished(
             outcome="completed" if completed else "stopped",
@@ -181,11 +269,37 @@ class _JobRun:
         return None if found is None else found[1]
 
 
+def _print(*lines: str) -> None:
+    """Print into the log of the attempt, which the worker sends to the API."""
+    print(*lines, sep="\n", flush=True)
+
+
 def _measurement(result: EpochResult) -> Measurement:
     # A GPU is occupied for as long as the epoch lasts, whether or not its kernels run.
     return Measurement(
         step=result.epoch, metrics=result.metrics, wall_seconds=result.seconds, gpu_seconds=result.seconds
     )
+
+
+def _loaded(weights: StartingWeights) -> LoadedWeights:
+    report = weights.report
+    return LoadedWeights(
+        source=weights.source,
+        stream=weights.stream,
+        sha256=weights.sha256,
+        layout=report.layout,
+        network=report.network,
+        loaded=len(report.loaded),
+        adapted=_tensors(report.adapted),
+        reset=_tensors(report.reset),
+        kept=_tensors(report.kept),
+        dropped=_tensors(report.dropped),
+        notes=list(report.notes),
+    )
+
+
+def _tensors(names: tuple[str, ...]) -> Tensors:
+    return Tensors(count=len(names), first=list(names[:8]))
 
 
 class _WarningsToWorker(logging.Handler):
@@ -197,16 +311,3 @@ class _WarningsToWorker(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._events.send(Note(text=record.getMessage(), warning=True))
-
-
-def _progress_notes(events: EventPipe) -> Callable[[str, int, int], None]:
-    """Return a callback that sends the worker a note about the data set's preparation every few seconds."""
-    last = time.monotonic()
-
-    def progress(stage: str, done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _PROGRESS_SECONDS:
-            last = time.monotonic()
-            events.send(Note(text=f"data set: {stage} {done} of {total} videos"))
-
-    return progress

@@ -6,9 +6,12 @@ for its job. It uses no GPU before it has a job, so that it may wait while anoth
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+
+from data.errors import hide_contents
 
 from .messages import Job
 from .pipes import EventPipe, Mailbox
@@ -26,8 +29,12 @@ def main() -> None:
     line = sys.stdin.readline()
     if not line:
         return  # the worker ended without a job for this process
-    run_job(Job.model_validate_json(line), events=events, mailbox=Mailbox(sys.stdin))
+    job = Job.model_validate_json(line)
+    if job.for_others:
+        hide_contents()
+    run_job(job, events=events, mailbox=Mailbox(sys.stdin))
     # Threads of libraries may keep a finished process alive; everything that matters has been written.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # the disk of the log may be full
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(0)

@@ -11,9 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from hpo.protocol import Measurement, Message
+from hpo.protocol import LoadedWeights, Measurement, Message
 from hpo.spec import AnyTask
-from hpo.trial import FailureKind
+from hpo.spec.checkpoints import CheckpointPolicy
+from hpo.trial import FailureKind, Fault
+
+from ..training.progress import TrainingProgress
 
 
 class Job(Message):
@@ -27,17 +30,39 @@ class Job(Message):
     folder: Path
     """Where its checkpoints go."""
     attempt: int
+    run: str = ""
+    """The run in the names of its checkpoints."""
     resume: bool
-    """Resume from the newest usable checkpoint; if false, clear the folder and start from the beginning."""
+    """Resume from the newest usable checkpoint; if false, start from the beginning."""
     checkpoint: str | None = None
-    """The newest checkpoint that the API knows of; it may lie in another folder."""
+    """The newest checkpoint that the API knows of; it may lie in another folder, or be one of another run."""
+    checkpoint_roots: list[Path] | None = None
+    """Folders of checkpoints, one of which has `checkpoint`; None: it is where it says, since a person named it."""
+    data_roots: list[Path] | None = None
+    """Folders that the data set may be in; None for any."""
+    for_others: bool = False
+    """Whether others read what it reports: what files hold is left out of messages then."""
     epochs_reported: int = 0
     """Epochs that the API has the measurements of."""
     cache_dir: Path
+    weights_roots: list[Path] = Field(default_factory=list)
+    """Folders of weights files."""
+    weights: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 that weights files must have, by their source."""
     device: Literal["cpu", "cuda"]
     threads: int
     bf16: bool = False
     deterministic: bool = False
+    memory_share: float = 1.0
+    """The part of the GPU's memory that the child may take."""
+    memory_plan: dict[str, Any] | None = None
+    """How the run that this one repeats fitted into memory."""
+    checkpoints: CheckpointPolicy | None = None
+    """Which weights to write beside the last ones."""
+    tensorboard: bool = False
+    """Whether to write event files of TensorBoard too."""
+    pulse_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """How often the child gives a sign of life."""
 
 
 class Command(Message):
@@ -55,6 +80,28 @@ class Note(Message):
     warning: bool = False
 
 
+class Preparation(Message):
+    """How far a step of the data set's preparation is."""
+
+    stage: str
+    """Such as `decoding`."""
+    done: int
+    """Videos."""
+    total: int
+    seconds_left: float | None
+    """Until the end of this step; None before its first videos show it."""
+
+
+class Alive(Message):
+    """The process lives; `steps` counts what it has done: videos prepared, or batches begun."""
+
+    kind: Literal["alive"] = "alive"
+    is_training: bool
+    steps: int
+    progress: Preparation | TrainingProgress | None = None
+    """What a person sees of it, where it is known."""
+
+
 class Started(Message):
     """Training begins, after `epoch` whole epochs and `batch` batches of the next one."""
 
@@ -65,6 +112,8 @@ class Started(Message):
     checkpoint: str | None
     measurements: list[Measurement]
     """Epochs that are in the checkpoint but were never reported."""
+    weights: list[LoadedWeights] = Field(default_factory=list)
+    """What the model was given before its training."""
 
 
 class EpochDone(Message):
@@ -109,13 +158,14 @@ class Interrupted(_LastEvent):
     checkpoint: str
 
 
-class WorkerFault(_LastEvent):
-    """The trial ended through a fault of this machine, not of its configuration."""
+class WorkerFault(Message):
+    """The trial ended through a fault of this machine, or through what may be one, and not of its configuration."""
 
     kind: Literal["worker_fault"] = "worker_fault"
+    fault: Fault
     message: str
 
 
 LastEvent = Finished | Failed | Interrupted | WorkerFault
-Event = Annotated[Note | Started | EpochDone | LastEvent, Field(discriminator="kind")]
+Event = Annotated[Note | Alive | Started | EpochDone | LastEvent, Field(discriminator="kind")]
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
+from .memory import DeviceMemory
 from .metrics import Sums
-from .reproducibility import peak_memory_bytes
 from .scoring import Score
 
 
@@ -50,25 +51,40 @@ class Stopwatch:
 
 def epoch_metrics(
     training: Sums,
-    validation: Score,
+    validation: Score | None,
     *,
     model: nn.Module,
-    device: torch.device,
+    memory: DeviceMemory,
     training_seconds: float,
     epoch_seconds: float,
 ) -> dict[str, float]:
-    """Return every metric of `hpo.spec.tasks.video`, by its name."""
+    """Return every metric of `hpo.spec.tasks.video`, by its name; those of a validation only where there was one."""
+    return {
+        **({} if validation is None else validation_metrics(validation)),
+        "train_top1": training.top1,
+        "train_loss": training.loss,
+        "peak_memory_gib": memory.peak_bytes() / 2**30,
+        "parameters_millions": sum(parameter.numel() for parameter in model.parameters()) / 1e6,
+        "epoch_seconds": epoch_seconds,
+        "validation_seconds": epoch_seconds - training_seconds,
+        "clips_per_second": training.samples / training_seconds,
+    }
+
+
+def validation_metrics(validation: Score) -> dict[str, float]:
+    """Return the metrics that a validation measures."""
     return {
         "val_top1": validation.top1,
         "val_top5": validation.top5,
         "val_loss": validation.loss,
-        "train_top1": training.top1,
-        "train_loss": training.loss,
-        "peak_memory_gib": peak_memory_bytes(device) / 2**30,
-        "parameters_millions": sum(parameter.numel() for parameter in model.parameters()) / 1e6,
-        "epoch_seconds": epoch_seconds,
-        "clips_per_second": training.samples / training_seconds,
+        "val_clips": float(validation.videos),
     }
+
+
+def is_best(curve: Sequence[EpochResult]) -> bool:
+    """Return whether the last point of a curve, which has one, has a higher `val_top1` than all before it."""
+    *before, last = (result.metrics.get("val_top1", -math.inf) for result in curve)
+    return last > max(before, default=-math.inf)
 
 
 def curve_to_state(curve: list[EpochResult]) -> list[dict[str, Any]]:

@@ -16,18 +16,22 @@ def build_model(config: TrainingConfig, *, num_classes: int) -> VideoModel:
     Raises:
         models.ModelError: no such model, or it cannot be built so.
     """
+    dropout = None if config.dropout == "card" else config.dropout
     settings = model_settings(
-        config.model, num_classes=num_classes, dropout=config.dropout, hparams=config.hparams
+        config.model, num_classes=num_classes, dropout=dropout, hparams=config.hparams
     )  # refuses what is not an option of the model, such as `num_classes` or `weights`
     options: dict[str, Any] = dict(settings.hparams)
     streams, pairs = model_streams(config, options)
-    return create_model(
+    model = create_model(
         config.model,
         num_classes=num_classes,
         in_channels=2 * pairs if streams == ("flow",) else 3,
-        dropout=config.dropout,
+        dropout=dropout,
         **options,
     )
+    if config.test_pooling == "fully_convolutional":
+        model.score_positions(config.clip.size)
+    return model
 
 
 def model_streams(config: TrainingConfig, options: Mapping[str, Any]) -> tuple[tuple[Stream, ...], int]:

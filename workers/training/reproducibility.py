@@ -24,6 +24,8 @@ class Runtime:
     """Whether bf16 autocast may be used when the configuration says `auto`."""
     deterministic: bool = False
     """On a GPU: deterministic cuDNN and cuBLAS kernels only, slower; a CPU always is."""
+    memory_share: float = 1.0
+    """The part of a GPU's memory that this process may take."""
 
 
 def prepare(runtime: Runtime) -> None:
@@ -40,6 +42,14 @@ def prepare(runtime: Runtime) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # set at run time
     torch.backends.cudnn.deterministic = runtime.deterministic
     torch.backends.cudnn.benchmark = not on_cpu and not runtime.deterministic
+    if not on_cpu:
+        limit_gpu_memory(runtime.device, runtime.memory_share)
+
+
+def limit_gpu_memory(device: torch.device, share: float) -> None:
+    """Have this process take `share` of the memory of a GPU at most."""
+    # This function of PyTorch refuses a device without a number, which stands for the current one elsewhere.
+    torch.cuda.set_per_process_memory_fraction(share, device.index)
 
 
 def seed_everything(seed: int) -> None:
@@ -95,15 +105,3 @@ def describe(runtime: Runtime, *, precision: str) -> dict[str, Any]:
             "cudnn": torch.backends.cudnn.version(),
         }
     return found
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """Return the most memory so far: allocated by tensors on a GPU, resident in this process on a CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    # Not getrusage: its figure is inherited from the parent over fork and exec.
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-        for line in status:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status has no VmHWM line")

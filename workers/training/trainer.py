@@ -5,25 +5,37 @@ One update is in `step`, optimizer and learning rate in `recipe`, what an epoch 
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any
 
-from data import Dataset
+import torch
+
+from data import ClipBatch, Dataset
 from hpo.spec import TrainingConfig
 
 from ..checkpoints.contents import Identity
 from ..errors import DivergedError, TimeLimitError
-from .epoch import EpochResult, Stopwatch, curve_from_state, curve_to_state, epoch_metrics
+from .epoch import EpochResult, Stopwatch, curve_from_state, curve_to_state, epoch_metrics, validation_metrics
+from .evaluated import EvaluatedModel, evaluated_weights
+from .failure import ran_out_of_memory
+from .fitting import Fitting
+from .freezing import Freezing
 from .inputs import Loaders
+from .memory import DeviceMemory, memory_of
+from .memory_plan import MemoryPlan
 from .metrics import Sums
 from .model import build_model
 from .precision import choose_precision
+from .progress import ProgressMeter, TrainingProgress
 from .recipe import Recipe
 from .reproducibility import Runtime, prepare, random_state, restore_random_state, seed_everything
-from .scoring import score
+from .scoring import Score, score
+from .starting_weights import WeightsFolders, load_starting_weights
 from .step import TrainingStep
+from .undo import Undo, whole_or_torn
 
 _GPU_CHECK_BATCHES = 16
 """Batches from one check of the loss to the next on a GPU, where reading it waits for all that was started before."""
@@ -44,11 +56,19 @@ class Trainer:
         dataset: Dataset,
         runtime: Runtime,
         time_limit_seconds: float | None = None,
+        weights: WeightsFolders | None = None,
+        plan: MemoryPlan | None = None,
+        memory: DeviceMemory | None = None,
     ) -> None:
         """Build everything for a fresh start; seeds every global generator.
 
+        Args:
+            weights: where files of weights are.
+            plan: how an earlier run of this configuration fitted into memory; this one does the same if it fits.
+            memory: that of the device; a test may limit it.
+
         Raises:
-            models.ModelError: the model cannot be built.
+            models.ModelError: the model cannot be built, nor its weights loaded, or it lacks what is to be frozen.
         """
         prepare(runtime)
         seed_everything(config.seed)
@@ -57,21 +77,45 @@ class Trainer:
         self.device = runtime.device
         self.precision = choose_precision(config, runtime)
         self.loaders = Loaders.of(dataset, config, runtime.device)
-        self.model = build_model(config, num_classes=dataset.num_classes).to(runtime.device)
+        model = build_model(config, num_classes=dataset.num_classes)
+        self.weights = load_starting_weights(model, config, weights or WeightsFolders())
+        """What the model was given before its training."""
+        self.model = model.to(runtime.device)
+        self._freezing = Freezing(self.model, config)
         self.recipe = Recipe(self.model, config, total_steps=epochs * len(self.loaders.train))
         self.identity = Identity(
-            config=config, epochs=epochs, dataset_version=dataset.version, class_names=dataset.class_names
+            config=config,
+            epochs=epochs,
+            dataset_version=dataset.version,
+            class_names=dataset.class_names,
+            weights={loaded.source: loaded.sha256 for loaded in self.weights},
         )
         self.epoch = 0
         """Epochs done."""
         self.batch = 0
         """Batches done of the running epoch."""
+        self.steps = 0
+        """Batches begun in this process, of training, of validation and of trying a plan; it only grows."""
         self.curve: list[EpochResult] = []
         self.training_step = TrainingStep(
             model=self.model, recipe=self.recipe, config=config, precision=self.precision, device=runtime.device
         )
+        self._evaluated = EvaluatedModel(
+            self.model, config, dataset=dataset, device=runtime.device, precision=self.precision
+        )
+        self.memory = memory or memory_of(runtime)
+        self._fitting = Fitting(
+            step=self.training_step,
+            loaders=self.loaders,
+            evaluated=self._evaluated,
+            memory=self.memory,
+            begun=self._count,
+            repeated=plan,
+        )
+        self._undo = Undo(self.model, runtime.device)
         self._sums = Sums(runtime.device)
         self._stopwatch = Stopwatch()
+        self._meter = ProgressMeter(epochs=epochs)
         self._time_limit_seconds = time_limit_seconds
 
     def run(self, *, interrupted: Callable[[], bool], epoch_done: Callable[[EpochResult], None]) -> bool:
@@ -83,7 +127,10 @@ class Trainer:
         Raises:
             DivergedError: the loss became NaN or infinite.
             TimeLimitError: the run took longer than its time limit.
+            OutOfMemoryError: a single clip does not fit into memory.
+            TornUpdateError: memory ran out while weights were changed; a checkpoint can be continued from.
         """
+        self._fitting.begin(update=self._updates, rehearsal=self._rehearsal)
         while self.epoch < self.epochs:
             self._stopwatch.start()
             if not self._train_epoch(interrupted):
@@ -92,30 +139,109 @@ class Trainer:
             epoch_done(self._close_epoch())
         return True
 
+    @property
+    def plan(self) -> MemoryPlan | None:
+        """How the run fits into memory; known once it runs."""
+        return self._fitting.plan
+
+    @plan.setter
+    def plan(self, plan: MemoryPlan | None) -> None:
+        self._fitting.plan = plan
+
+    @contextmanager
+    def _rehearsal(self) -> Iterator[None]:
+        """Let a block make updates and validations, as those of the last epoch, and put the state of the run back."""
+        kept = _on_host(self.state())
+        self._set_modes(self.epochs - 1)  # the last epoch trains as many layers as any
+        try:
+            yield
+        finally:
+            self.load_state(kept)
+
+    def _set_modes(self, epoch: int) -> None:
+        """Put every layer into its mode of `epoch` (from 0)."""
+        self.model.train()
+        self._freezing.apply(epoch)
+
     def _train_epoch(self, interrupted: Callable[[], bool]) -> bool:
         """Train on the rest of the running epoch; return whether it is done."""
-        self.model.train()
+        self._set_modes(self.epoch)
+        while True:
+            try:
+                return self._train_batches(interrupted)
+            except Exception as error:  # of many classes, when memory runs out; all others are raised again
+                if not ran_out_of_memory(error, self.device):
+                    raise
+                problem = str(error)
+            # Only here, when the exception and all that its traceback refers to is gone, is their memory free.
+            self._fitting.follow(self.smaller_plan(problem))
+
+    def _train_batches(self, interrupted: Callable[[], bool]) -> bool:
         with closing(self.loaders.train.batches(self.epoch, start_batch=self.batch)) as batches:  # type: ignore[type-var]  # generator
-            for batch in batches:
+            for batch in self._meter.start_epoch(batches, first=self.batch):
                 if interrupted():
                     return False
-                loss, logits = self.training_step.update(
-                    batch, number=self.epoch * len(self.loaders.train) + self.batch
-                )
-                self._sums.add(loss, logits, batch.labels)
+                self._count(batch)
+                with self._undo.on_error():
+                    loss, logits = self.training_step.differentiate(
+                        batch, micro_batch=self._fitting.followed.micro_batch
+                    )
+                with whole_or_torn(self.device):
+                    self.training_step.apply(number=self._updates)
+                    self._evaluated.update(self._updates)
+                    self._sums.add(loss, logits, batch.labels)
                 self.batch += 1
                 self._check_limits()
         return True
 
+    @property
+    def _updates(self) -> int:
+        """Updates done so far."""
+        return self.epoch * len(self.loaders.train) + self.batch
+
+    def smaller_plan(self, problem: str) -> MemoryPlan:
+        """Return the plan to continue with after `problem`, and free memory for it.
+
+        Raises:
+            OutOfMemoryError: there is none: single clips are computed already.
+        """
+        return self._fitting.smaller_updates(problem, update=self._updates)
+
+    def _count(self, _: ClipBatch) -> None:
+        self.steps += 1
+
+    def _count_validated(self, batch: ClipBatch, before: int) -> None:
+        self._meter.validate(batch=self.steps - before, batches=len(self.loaders.validation))
+        self._count(batch)
+
     def _check_limits(self) -> None:
-        if self.device.type == "cpu" or self.batch % _GPU_CHECK_BATCHES == 0:
-            self._require_finite("training", self._sums.loss)
+        if self.device.type == "cpu" or self.batch % _GPU_CHECK_BATCHES == 0 or self._meter.may_read():
+            loss = self._sums.loss
+            self._require_finite("training", loss)
+            if self._meter.is_due():
+                self._measure_progress(loss)
         limit = self._time_limit_seconds
         if limit is not None and self._seconds() > limit:
             raise TimeLimitError(
                 f"the trial trained longer than its limit of {limit / 60:g} minutes; it had done {self.epoch} of "
                 f"{self.epochs} epochs"
             )
+
+    @property
+    def progress(self) -> TrainingProgress | None:
+        """How far the running epoch is; any thread may ask. None before the first batch."""
+        return self._meter.latest
+
+    def _measure_progress(self, loss: float) -> None:
+        self._meter.measure(
+            batch=self.batch,
+            batches=len(self.loaders.train),
+            clips_per_batch=self.loaders.train.batch_size,
+            loss=loss,
+            learning_rate=self.recipe.learning_rate(self._updates - 1),
+            memory_bytes=self.memory.peak_bytes(),
+            curve=self.curve,
+        )
 
     def _seconds(self) -> float:
         """Return the time spent on the run so far, by all processes that took part, without set-up."""
@@ -129,17 +255,19 @@ class Trainer:
             )
 
     def _close_epoch(self) -> EpochResult:
-        """Validate, add a point to the curve and stand at the beginning of the next epoch."""
+        """Validate if it is time, add a point to the curve and stand at the beginning of the next epoch."""
         self._require_finite("training", self._sums.loss)
         training_seconds = self._stopwatch.seconds
-        validation = score(self.model, self.loaders.validation, device=self.device, precision=self.precision)
-        self._require_finite("validation", validation.loss)
+        is_due = (self.epoch + 1) % self.config.validate_every == 0 or self.epoch + 1 == self.epochs
+        validation = self._validate(self.epoch) if is_due else None
+        if validation is None:
+            self._evaluated.forget_statistics()
         seconds = self._stopwatch.seconds
         metrics = epoch_metrics(
             self._sums,
             validation,
             model=self.model,
-            device=self.device,
+            memory=self.memory,
             training_seconds=training_seconds,
             epoch_seconds=seconds,
         )
@@ -150,6 +278,59 @@ class Trainer:
         self._stopwatch = Stopwatch()
         return result
 
+    @property
+    def is_validated(self) -> bool:
+        """Whether the model was validated after the last whole epoch, as it is not after every one."""
+        return bool(self.curve) and "val_loss" in self.curve[-1].metrics
+
+    def validate_last_epoch(self) -> None:
+        """Validate the model at the end of the last whole epoch, where the run stands, for its point of the curve.
+
+        For a run that ends before its planned end.
+        """
+        last = self.curve[-1]
+        watch = Stopwatch()
+        watch.start()
+        self._set_modes(last.epoch - 1)
+        metrics = {**last.metrics, **validation_metrics(self._validate(last.epoch - 1))}
+        metrics["validation_seconds"] = watch.seconds
+        metrics["epoch_seconds"] = seconds = last.seconds + watch.seconds
+        self.curve[-1] = EpochResult(epoch=last.epoch, metrics=metrics, seconds=seconds)
+
+    def _validate(self, epoch: int) -> Score:
+        """Return the score of the evaluated model after `epoch`, in smaller parts as long as memory runs out."""
+        self.training_step.forget()
+        while True:
+            try:
+                found = self._score(epoch)
+                self._require_finite("validation", found.loss)
+                return found
+            except Exception as error:  # of many classes, when memory runs out; all others are raised again
+                if not ran_out_of_memory(error, self.device):
+                    raise
+                problem = str(error)
+            # Only here, when the exception and all that its traceback refers to is gone, is their memory free.
+            self._fitting.follow(self._fitting.smaller_evaluation(problem))
+
+    def _score(self, epoch: int) -> Score:
+        most = self._fitting.followed.evaluation_batch
+        self._meter.validate(batch=0, batches=len(self.loaders.validation))
+        self._evaluated.prepare(epoch, is_last=epoch + 1 == self.epochs, most_clips=most)
+        before = self.steps
+        with self.evaluated_model():
+            return score(
+                self.model,
+                self.loaders.validation,
+                device=self.device,
+                precision=self.precision,
+                most_clips=most,
+                each=lambda batch: self._count_validated(batch, before),
+            )
+
+    def evaluated_model(self) -> AbstractContextManager[None]:
+        """Have `model` hold the weights and statistics of the last validation and of the export during the block."""
+        return self._evaluated.in_place()
+
     def state(self) -> dict[str, Any]:
         """Return everything that :meth:`load_state` needs, loadable with `weights_only=True`."""
         return {
@@ -157,8 +338,10 @@ class Trainer:
             "epoch": self.epoch,
             "batch": self.batch,
             "model": self.model.state_dict(),
+            "evaluated": self._evaluated.state(),
             "optimizer": self.recipe.optimizer.state_dict(),
             "random": random_state(self.device),
+            "memory_plan": None if self.plan is None else self.plan.to_state(),
             "sums": self._sums.state(),
             "seconds": self._stopwatch.seconds,
             "curve": curve_to_state(self.curve),
@@ -167,14 +350,30 @@ class Trainer:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from where :meth:`state` was taken, in this process or another."""
         self.model.load_state_dict(state["model"])
+        if "evaluated" in state:  # releases up to 0.2.0 wrote none
+            self._evaluated.load_state(state["evaluated"])
         self.recipe.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.batch = state["epoch"], state["batch"]
         self.curve = curve_from_state(state["curve"])
         self._sums = Sums.from_state(state["sums"], self.device)
         self._stopwatch = Stopwatch(state["seconds"])
+        self._fitting.load(state.get("memory_plan"))
         restore_random_state(state["random"], self.device)
 
 
+def _on_host(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a state in main memory."""
+    file = io.BytesIO()
+    torch.save(dict(state), file)
+    file.seek(0)
+    copied: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return copied
+
+
 def final_state(resume_state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a resume point goes into the final file: weights, configuration, curve."""
-    return {key: value for key, value in resume_state.items() if key not in ("optimizer", "random", "sums")}
+    """Return what of a resume point goes into the final file: the evaluated weights, configuration, curve."""
+    dropped = ("evaluated", "optimizer", "random", "sums")
+    kept = {key: value for key, value in resume_state.items() if key not in dropped}
+    if "evaluated" in resume_state:
+        kept["model"] = evaluated_weights(resume_state["model"], resume_state["evaluated"])
+    return kept

@@ -10,7 +10,8 @@ from hpo.optimizer.bayes.curves import outcomes
 from hpo.optimizer.cube import key_of
 from hpo.optimizer.memory import USABLE_MEMORY_SHARE
 from hpo.results.outcome import MEMORY_METRIC
-from hpo.trial import Decision, FailureKind, Params, ParamValue, Suggestion, TrialState
+from hpo.spec import StudySpec
+from hpo.trial import Decision, FailureKind, Params, ParamValue, Suggestion, TrialRecord, TrialState
 
 from ..problems import Values
 from ..study import metrics_of, spec_of
@@ -96,8 +97,17 @@ class Ours:
         stopped = [record for record in history.records if record.state is TrialState.STOPPED]
         return {record.id: believed[key_of(record.params)] for record in stopped if key_of(record.params) in believed}
 
+    @property
+    def spec(self) -> StudySpec:
+        """The spec of the study."""
+        return self._spec
+
+    def records(self) -> list[TrialRecord]:
+        """Return the trials of the study, as a store would."""
+        return list(self._optimizer.history().records)
+
     def best(self) -> int | None:
-        """Return the trial whose curve is believed to end best."""
+        """Return the trial that stands for the best configuration."""
         return self._optimizer.best()
 
 

@@ -150,10 +150,6 @@ class TrainedTable:
         """
         return self._one(params, seed).top1
 
-    def loss_curve(self, params: Params, seed: int) -> NDArray[np.float64]:
-        """Return the validation loss in nats after each epoch, as `curve` does the top-1."""
-        return self._one(params, seed).loss
-
     def failure(self, params: Params, seed: int) -> Failed | None:
         """Return how this training failed; None if it did not."""
         return self._one(params, seed).failed

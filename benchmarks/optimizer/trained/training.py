@@ -83,7 +83,8 @@ class Trainings:
             batch_size=_FINAL_BATCH,
             views=self._views,
         )
-        return score(trainer.model, map(_single, loader), device=trainer.device, precision=trainer.precision)
+        with trainer.evaluated_model():
+            return score(trainer.model, map(_single, loader), device=trainer.device, precision=trainer.precision)
 
 
 def _single(batch: ClipBatch) -> ClipBatch:

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...results.outcome import metric_curve, metric_sign
-from ...stopping.curve_model import CurveModel, Prediction, rungs
-from ...trial import Params, TrialState
-from ..history import PENDING, History, Observation
+from ...stopping.ends import is_complete, predicted_ends
+from ...trial import Params
+from ..history import History, Observation
 from .schedule import scheduled
 
 
@@ -28,7 +28,6 @@ class Outcome:
     sds: Mapping[str, float]
     """Known standard deviation of each value around the true one: the noise stated in the spec and the uncertainty of
     a predicted final value; 0 for a metric without a curve."""
-    is_pending: bool
 
 
 def outcomes(history: History) -> list[Outcome]:
@@ -42,10 +41,7 @@ def outcomes(history: History) -> list[Outcome]:
     noise = {objective.metric: objective.noise_sd for objective in history.spec.objectives if objective.noise_sd}
     for row in sds:
         row.update({name: math.hypot(row[name], sd) for name, sd in noise.items()})
-    return [
-        Outcome(params=seen.params, values=values[place], sds=sds[place], is_pending=seen.state in PENDING)
-        for place, seen in enumerate(known)
-    ]
+    return [Outcome(params=seen.params, values=values[place], sds=sds[place]) for place, seen in enumerate(known)]
 
 
 def _ends(history: History, known: Sequence[Observation], name: str) -> dict[int, tuple[float, float]]:
@@ -54,33 +50,19 @@ def _ends(history: History, known: Sequence[Observation], name: str) -> dict[int
     A completed trial that reported nothing before its end has none: how noisy its value is cannot be known.
     """
     sign = metric_sign(history.spec, name)
-    places = rungs(1, history.spec.task.epochs)
-    curves = [_curve(seen, name, sign or 1.0, history.spec.task.epochs) for seen in known]
-    shown = [place for place, curve in enumerate(curves) if len(curve) > _is_complete(known[place], places[-1])]
-    if not shown:
-        return {}
-    training = [curve for curve in curves[: _training_count(len(known))] if curve]
-    model = CurveModel(training, places, improves=sign is not None)
-    ends = model.predict_all([curves[place] for place in shown])
-    return {place: ((sign or 1.0) * end.mean, _deviation(end)) for place, end in zip(shown, ends, strict=True)}
+    epochs = history.spec.task.epochs
+    curves = [_curve(seen, name, sign or 1.0, epochs) for seen in known]
+    complete = [is_complete(seen.state, seen.step, epochs) for seen in known]
+    ends = predicted_ends(curves, complete, epochs, improves=sign is not None, taught=_training_count(len(known)))
+    return {place: ((sign or 1.0) * end.mean, end.deviation) for place, end in ends.by_place.items()}
 
 
 def _curve(seen: Observation, name: str, sign: float, epochs: int) -> dict[int, float]:
     """Return the curve of a metric, turned so that more is better; a completed one ends with the final value."""
     curve = {step: value for step, value in metric_curve(seen.curve, name, sign).items() if step > 0}
-    if not curve or not _is_complete(seen, epochs):
+    if not curve or not is_complete(seen.state, seen.step, epochs):
         return curve
     return {**{step: value for step, value in curve.items() if step < seen.step}, epochs: sign * seen.metrics[name]}
-
-
-def _is_complete(seen: Observation, epochs: int) -> bool:
-    """Return whether a trial will learn no more."""
-    return seen.state is TrialState.COMPLETED or seen.step >= epochs
-
-
-def _deviation(end: Prediction) -> float:
-    """Return the standard deviation of a Student-t prediction, which has more than four degrees of freedom."""
-    return end.sd * math.sqrt(end.freedom / (end.freedom - 2))
 
 
 def _training_count(count: int) -> int:

@@ -147,7 +147,6 @@ def _outcomes(history: History, trials: Sequence[EarlierTrial], data: Data, sour
             params=trial.params,
             values={name: float(values[name][place]) for name in values},
             sds=sds,
-            is_pending=False,
         )
         for place, trial in enumerate(trials)
     ]

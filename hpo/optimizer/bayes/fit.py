@@ -4,7 +4,9 @@ While there are few data, the priors decide more than anything else (`docs/optim
 
 - length scales: log-normal around 0.3 sqrt(parameters), spread 0.8 (after Hvarfner et al., 2024, "Vanilla Bayesian
   Optimization Performs Great in High Dimensions", who let the scale grow with the root of the dimension);
-- noise variance beyond the known noise: log-normal around exp(-4) of the variance of the data;
+- noise variance beyond the known noise: log-normal around exp(-3) of the variance of the data where most outcomes have
+  a known noise of their own, as those of trainings do (two trainings of one configuration differ by more than their
+  curves show), and around exp(-4) otherwise;
 - output scale: log-normal around 1; mean: normal around 0;
 - trend: log-normal around 0.6 / sqrt(parameters). People choose ranges around what they believe in, so the best
   configurations seldom lie in the corners; without this belief, a search that knows little goes there first. Under it
@@ -27,7 +29,8 @@ from .gp import Hyperparameters
 from .kernels import DISTANCE_FROM_MIDDLE, Kernel, matern
 
 LENGTHSCALE_SPREAD = 0.8
-NOISE_CENTRE, NOISE_SPREAD = -4.0, 1.5
+NOISE_SPREAD = 1.5
+_NOISE_CENTRE, _NOISE_CENTRE_OF_NOISY = -4.0, -3.0
 OUTPUTSCALE_SPREAD = 1.0
 MEAN_SPREAD = 1.0
 TREND_SPREAD = 0.7
@@ -65,7 +68,7 @@ class Evidence:
         self._distances = np.stack([_squares(points[:, columns == axis]) for axis in range(self.parameters)])
         self._flat = self._distances.reshape(self.parameters, -1)
         d = self.parameters
-        rest = [0.0, NOISE_CENTRE, 0.0, math.log(0.6 / math.sqrt(d))]
+        rest = [0.0, noise_centre(noise), 0.0, math.log(0.6 / math.sqrt(d))]
         self.centre = np.array([math.log(0.3 * math.sqrt(d))] * d + rest)
         rest = [OUTPUTSCALE_SPREAD, NOISE_SPREAD, MEAN_SPREAD, TREND_SPREAD]
         self.spread = np.array([LENGTHSCALE_SPREAD] * d + rest)
@@ -130,6 +133,11 @@ def fit(evidence: Evidence, start: Array | None = None) -> Fit:
     ]
     best = min(found, key=lambda result: float(result.fun))
     return Fit(vector=best.x, evidence=-float(best.fun), kernel=evidence.kernel)
+
+
+def noise_centre(known: Array) -> float:
+    """Return the centre of the prior of the log noise variance, of outcomes with `known` noise variances."""
+    return _NOISE_CENTRE_OF_NOISY if np.median(known) > 0 else _NOISE_CENTRE
 
 
 def hyperparameters(vector: Array, kernel: Kernel = matern) -> Hyperparameters:

@@ -94,6 +94,8 @@ class Process:
         """The hyperparameters of the members, in order."""
         self.observations = len(points)
         """The number of observations."""
+        self.noise = float(np.mean([hyper.noise for hyper in hypers]))
+        """Variance of an observation around the function, averaged over the members."""
         self._runs = _runs(self.hypers)
         self._has_trend = columns == DISTANCE_FROM_MIDDLE
         inverses = [np.where(self._has_trend, 0.0, 1.0 / hyper.lengthscales[columns]) for hyper in hypers]
@@ -102,120 +104,47 @@ class Process:
         self._constants = np.array([hyper.mean for hyper in hypers])[:, None]
         self._trends = np.array([hyper.trend for hyper in hypers])[:, None]
         self._points = points * self._weights
-        covariance = self._scales * self.kernel(squared_distances(self._points, self._points))[0]
+        covariance = self._scales * self._kernel(squared_distances(self._points, self._points))
         diagonal = np.arange(len(points))
         covariance[:, diagonal, diagonal] += np.array([hyper.noise for hyper in hypers])[:, None] + noise
         self._inverse = _inverses(_factors(covariance, self._scales))
         half = self._inverse @ (targets - self._prior_means(points))[:, :, None]
         self._alpha = (np.swapaxes(self._inverse, 1, 2) @ half)[:, :, 0]
 
-    def joint(self, points: Array) -> tuple[Array, Array]:
-        """Return mean (members, rows) and covariance (members, rows, rows) of the function at embedded points."""
-        scaled = points * self._weights
-        mean, half = self._halves(points, scaled)
-        prior = self._scales * self.kernel(squared_distances(scaled, scaled))[0]
-        return mean, prior - np.swapaxes(half, 1, 2) @ half
-
     def mean(self, points: Array) -> Array:
         """Return the mean of the function at embedded points (n, columns), averaged over the members: (n,)."""
-        cross = self.kernel(squared_distances(self._points, points * self._weights))[0]
-        gains = np.einsum("mij,mi->mj", self._scales * cross, self._alpha)
-        return np.asarray((self._prior_means(points) + gains).mean(axis=0))
+        return np.asarray(self._means(points, self._cross(points)).mean(axis=0))
 
     def marginal(self, points: Array) -> tuple[Array, Array]:
         """Return mean and variance of the mixture of the members at embedded points (n, columns): (n,) each."""
-        means, half = self._halves(points, points * self._weights)
+        cross = self._cross(points)
+        means, half = self._means(points, cross), self._inverse @ cross
         variances = np.maximum(self._scales[:, 0] - np.einsum("mij,mij->mj", half, half), 1e-12)
         return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
 
-    def kernel(self, squared: Array) -> tuple[Array, Array]:
-        """Return the kernels of the members and their derivatives by squared distances (members, ...)."""
+    def _kernel(self, squared: Array) -> Array:
+        """Return the kernels of the members (members, ...) of squared distances."""
         if len(self._runs) == 1:
-            return self.hypers[0].kernel(squared)
-        values, slopes = np.empty_like(squared), np.empty_like(squared)
+            return self.hypers[0].kernel(squared)[0]
+        values = np.empty_like(squared)
         for kernel, members in self._runs:
-            values[members], slopes[members] = kernel(squared[members])
-        return values, slopes
+            values[members] = kernel(squared[members])[0]
+        return values
 
     def _prior_means(self, points: Array) -> Array:
         """Return the means before any observation, (members, points)."""
         return np.asarray(self._constants - self._trends * points[:, self._has_trend].sum(axis=1))
 
-    def _halves(self, points: Array, scaled: Array) -> tuple[Array, Array]:
-        cross = self._scales * self.kernel(squared_distances(self._points, scaled))[0]
-        return self._prior_means(points) + np.einsum("mij,mi->mj", cross, self._alpha), self._inverse @ cross
+    def _cross(self, points: Array) -> Array:
+        """Return the covariances of the observations and points, (members, observations, points)."""
+        return np.asarray(self._scales * self._kernel(squared_distances(self._points, points * self._weights)))
+
+    def _means(self, points: Array, cross: Array) -> Array:
+        """Return the means at points, (members, points)."""
+        return np.asarray(self._prior_means(points) + np.einsum("mij,mi->mj", cross, self._alpha))
 
 
 def _runs(hypers: Sequence[Hyperparameters]) -> list[tuple[Kernel, slice]]:
     """Return the runs of members that have the same kernel."""
     starts = [0, *(at for at in range(1, len(hypers)) if hypers[at].kernel is not hypers[at - 1].kernel), len(hypers)]
     return [(hypers[start].kernel, slice(start, stop)) for start, stop in pairwise(starts)]
-
-
-class Conditioned:
-    """A process conditioned on its observations and, in each of several samples, on sampled values at base points.
-
-    All samples of a member share one Cholesky factor. At a point with covariance c to the base points, the mean of a
-    sample is the mean of the process plus w' e, and its variance is the variance of the process minus w' w, where
-    w = chol(cov(base))^-1 c and e are the normals that the sample was drawn with.
-    """
-
-    def __init__(self, process: Process, base: Array, normals: Array) -> None:
-        """Sample at the embedded points `base` with standard normals (members, samples, base)."""
-        self._process = process
-        self._normals = normals
-        self._base = base * process._weights
-        mean, covariance = process.joint(base)
-        places = np.arange(len(base))
-        covariance[:, places, places] += 1e-9 * process._scales[:, :, 0]
-        factors = _factors(covariance, process._scales)
-        self._inverse = _inverses(factors)
-        self._half = process._halves(base, self._base)[1]
-        self.samples: Array = mean[:, None, :] + normals @ np.swapaxes(factors, 1, 2)
-        """The sampled values at the base points: (members, samples, base)."""
-
-    def predict(self, points: Array) -> Prediction:
-        """Return means and variances at embedded points, given each sample."""
-        return Prediction(self, points)
-
-
-class Prediction:
-    """Means (members, samples, points) and variances (members, points) at embedded points, and their gradients."""
-
-    def __init__(self, given: Conditioned, points: Array) -> None:
-        process = given._process
-        self._given = given
-        self._scaled = points * process._weights
-        scales = process._scales
-        cross, self._slope_data = process.kernel(squared_distances(process._points, self._scaled))
-        near, self._slope_base = process.kernel(squared_distances(given._base, self._scaled))
-        self._half = process._inverse @ (scales * cross)
-        covariance = scales * near - np.swapaxes(given._half, 1, 2) @ self._half
-        self._whitened = given._inverse @ covariance
-        mean = process._prior_means(points) + scales[:, 0] * np.einsum("mij,mi->mj", cross, process._alpha)
-        self.means: Array = mean[:, None, :] + given._normals @ self._whitened
-        left = scales[:, 0] - np.einsum("mij,mij->mj", self._half, self._half)
-        left -= np.einsum("mij,mij->mj", self._whitened, self._whitened)
-        floor = 1e-10 * scales[:, 0]
-        self._is_floored = left <= floor
-        self.variances: Array = np.maximum(left, floor)
-
-    def pull_back(self, by_means: Array, by_variances: Array) -> Array:
-        """Return the gradient in the embedding (points, columns), from derivatives by the means and the variances."""
-        given, process = self._given, self._given._process
-        by_variances = np.where(self._is_floored, 0.0, by_variances)[:, None, :]
-        by_whitened = np.swapaxes(given._normals, 1, 2) @ by_means - 2 * by_variances * self._whitened
-        by_near = np.swapaxes(given._inverse, 1, 2) @ by_whitened
-        by_half = -2 * by_variances * self._half - given._half @ by_near
-        by_cross = np.swapaxes(process._inverse, 1, 2) @ by_half
-        by_cross += process._alpha[:, :, None] * by_means.sum(axis=1)[:, None, :]
-        found = _spread(2 * process._scales * by_cross * self._slope_data, process._points, self._scaled)
-        found += _spread(2 * process._scales * by_near * self._slope_base, given._base, self._scaled)
-        gradient = (found * process._weights).sum(axis=0)
-        falling = (by_means.sum(axis=1) * process._trends).sum(axis=0)
-        return np.asarray(gradient - np.where(process._has_trend, falling[:, None], 0.0))
-
-
-def _spread(weights: Array, anchors: Array, points: Array) -> Array:
-    """Return the sum over anchors of weight times (point - anchor), for each point."""
-    return np.asarray(weights.sum(axis=1)[:, :, None] * points - np.swapaxes(weights, 1, 2) @ anchors)

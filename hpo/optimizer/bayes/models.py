@@ -14,22 +14,22 @@ from hashlib import blake2b
 from typing import TypeVar
 
 import numpy as np
+from scipy.special import log_ndtr
 
 from ...arrays import Array, Indices
 from ...results.outcome import gain
 from ...spec import StudySpec
-from .acquisition import Modelled
 from .curves import Outcome
 from .fit import Evidence, Fit, fit
 from .gp import Hyperparameters, Process
-from .improvement import log_probability
 from .kernels import DISTANCE_FROM_MIDDLE, Kernel, gaussian, matern
 from .laplace import sample_around
 from .outcome import Transform, constraint_transforms, log_jacobian, objective_transforms, worth_comparing
 from .schedule import scheduled
 from .slice_sampling import sample
 
-_SPREAD_DOUBT = 8.0
+_SPREAD_DOUBT = 16.0
+"""The variance shown to people is raised by this over the number of outcomes, which do not determine their spread."""
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -47,6 +47,16 @@ cannot tell apart. With several objectives this was not measured, and all sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Modelled:
+    """A Gaussian process of one metric, in targets (more is better), and its role: objective or constraint."""
+
+    process: Process
+    is_objective: bool
+    threshold: float
+    """The least target of a feasible outcome; minus infinity without a constraint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """The model of one metric, with the transform back to its unit."""
 
@@ -56,14 +66,18 @@ class Metric:
     modelled: Modelled
 
     def predict(self, points: Array) -> tuple[Array, Array]:
-        """Return mean and standard deviation of the metric at embedded points, in its own unit."""
-        return self.in_unit(*self.modelled.process.marginal(points))
+        """Return mean and standard deviation of a trial's outcome at embedded points, in the metric's own unit.
+
+        People compare a prediction with what one training brings, so the noise between trainings is part of it.
+        """
+        process = self.modelled.process
+        mean, variance = process.marginal(points)
+        return self.in_unit(mean, variance + process.noise)
 
     def in_unit(self, mean: Array, variance: Array) -> tuple[Array, Array]:
         """Return mean and standard deviation, in the metric's own unit, of predictions in that of the model.
 
-        Targets are standardised by the spread of the observations, which a few of them do not determine: the variance
-        is raised by `_SPREAD_DOUBT` over their number.
+        Targets are standardised by the spread of the observations, which a few do not determine: `_SPREAD_DOUBT`.
         """
         variance = variance * (1 + _SPREAD_DOUBT / self.modelled.process.observations)
         nodes, weights = np.polynomial.hermite_e.hermegauss(9)
@@ -105,7 +119,7 @@ def feasibility(metrics: Sequence[Metric], points: Array) -> Array:
     for metric in metrics:
         if metric.modelled.threshold > -np.inf:
             mean, variance = metric.modelled.process.marginal(points)
-            logs += log_probability(mean, np.sqrt(variance), metric.modelled.threshold)[0]
+            logs += log_ndtr((mean - metric.modelled.threshold) / np.sqrt(variance))
     return np.exp(logs)
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Final
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from ...arrays import Array
 from ...spec import StudySpec
 from ...trial import RESULT_STATES, FailureKind, Params, TrialRecord, TrialState
+from ..cube import ParamsKey, key_of
 from .regions import OUTSIDE, Grid, Rates, mixed, rates
 from .space import Space
 
@@ -38,13 +39,15 @@ _LEAST_SHARE: Final = 0.5
 _WANTED_SHARE: Final = 0.9
 """Below this share the weights of an acquisition fall steeply, so that such configurations are searched last."""
 _LEAST_PROBABILITY: Final = 1e-3
+_MOST_MODELS: Final = 16
+"""An optimizer process serves several studies in turn, and looks at each of them before and after a change."""
 _STEEPNESS: Final = 10.0
 """How many times as fast as the probability."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """A trial of which it is known whether it ran."""
+    """A trial, or a lost attempt of one, of which it is known whether it ran."""
 
     params: Params
     failed: bool
@@ -53,11 +56,15 @@ class Evidence:
 
 
 def evidence_of(records: Iterable[TrialRecord], explained: Set[int] = frozenset()) -> list[Evidence]:
-    """Return what the trials show; `explained` are the ids of the failures that the memory model explains."""
+    """Return what the trials show; `explained` are the ids of the failures that the memory model explains.
+
+    Each lost attempt counts against the machine that it was lost on, whatever became of the trial.
+    """
     found = []
     for record in records:
+        found += [Evidence(params=record.params, failed=True, machine=machine) for machine in record.lost_on]
         if record.state is TrialState.FAILED:
-            if record.id in explained:
+            if record.id in explained or (record.failure_kind is FailureKind.LOST and record.lost_on):
                 continue
             machine = record.worker if record.failure_kind in MACHINE_FAULTS else None
             found.append(Evidence(params=record.params, failed=True, machine=machine))
@@ -71,10 +78,29 @@ def runnability(
 ) -> RunnabilityModel | None:
     """Return what trials show about which configurations run; None without failures, or with nothing to choose.
 
-    `explained` are the ids of the failures that the memory model explains.
+    `explained` are the ids of the failures that the memory model explains. The same evidence about the same space gives
+    the same model, which computes its rates once.
     """
-    space, evidence = Space(spec), evidence_of(records, explained)
-    return RunnabilityModel(space, evidence) if space.axes and any(seen.failed for seen in evidence) else None
+    evidence = evidence_of(records, explained)
+    if not any(seen.failed for seen in evidence):
+        return None
+    key = repr(spec.space), tuple((key_of(seen.params), seen.failed, seen.machine) for seen in evidence)
+    return _model(_Known(key=key, spec=spec, evidence=evidence))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What a model is made of; equal where its `key` is."""
+
+    key: tuple[str, tuple[tuple[ParamsKey, bool, str | None], ...]]
+    spec: StudySpec = field(compare=False)
+    evidence: Sequence[Evidence] = field(compare=False)
+
+
+@lru_cache(maxsize=_MOST_MODELS)
+def _model(known: _Known) -> RunnabilityModel | None:
+    space = Space(known.spec)
+    return RunnabilityModel(space, known.evidence) if space.axes else None
 
 
 class RunnabilityModel:

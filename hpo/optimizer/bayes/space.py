@@ -109,24 +109,6 @@ class Axis:
             return np.array([self.coordinate(value) for value in range(self.parameter.low, self.parameter.high + 1)])
         return np.linspace(0.0, 1.0, self.count)
 
-    def neighbours(self, coordinate: float) -> Array:
-        """Return the coordinates to try instead: all other choices, or steps of 1, 2, 4, ... in both directions."""
-        if self.is_categorical:
-            return np.array([place for place in range(self.count) if place != coordinate], dtype=float)
-        if isinstance(self.parameter, IntParameter) and self.parameter.log:
-            value = int(self.value(coordinate))
-            reach = [self.parameter.low - value, self.parameter.high - value]
-            return np.array([self.coordinate(value + step) for step in _steps(*reach)])
-        place = round(coordinate * (self.count - 1))
-        return np.array([(place + step) / (self.count - 1) for step in _steps(-place, self.count - 1 - place)])
-
-
-def _steps(down: int, up: int) -> Iterator[int]:
-    step = 1
-    while step <= max(-down, up):
-        yield from (way * step for way in (-1, 1) if down <= way * step <= up)
-        step *= 2
-
 
 class Space:
     """The varying parameters of a study, in the order of the spec."""
@@ -237,28 +219,8 @@ class Space:
         distance = np.zeros((len(rows), 1))
         for place, axis in enumerate(self.axes):
             if self.has_middle[place]:
-                distance[:, 0] += np.where(active[:, place], _from_middle(axis, rows[:, place])[0], 0.0)
+                distance[:, 0] += np.where(active[:, place], _from_middle(axis, rows[:, place]), 0.0)
         return np.concatenate([*parts, distance], axis=1)
-
-    def pull_back(self, rows: Array, gradient: Array) -> Array:
-        """Return the gradient in the coordinates, from one in the embedding (rows, columns); 0 for categories."""
-        active = self.active(rows)
-        found = np.zeros(rows.shape)
-        for place, axis in enumerate(self.axes):
-            if axis.is_categorical:
-                continue
-            part = gradient[:, self.columns == place]
-            if axis.is_conditional:
-                angle = _ARC_ANGLE * (rows[:, place] - 0.5)
-                part = part * np.column_stack([-np.sin(angle), np.cos(angle)])
-            slope = part.sum(axis=1)
-            if self.has_middle[place]:
-                slope += (
-                    gradient[:, self.columns == DISTANCE_FROM_MIDDLE].sum(axis=1)
-                    * _from_middle(axis, rows[:, place])[1]
-                )
-            found[:, place] = np.where(active[:, place], slope, 0.0)
-        return found
 
 
 def _axis(spec: StudySpec, key: str, keys: list[str]) -> Axis:
@@ -295,13 +257,11 @@ def _columns(axes: list[Axis]) -> Indices:
     return np.repeat(np.arange(len(axes)), widths)
 
 
-def _from_middle(axis: Axis, coordinates: Array) -> tuple[Array, Array]:
-    """Return the squared distance from the middle of an axis, 1 at its ends, and its derivative by the coordinate."""
+def _from_middle(axis: Axis, coordinates: Array) -> Array:
+    """Return the squared distance from the middle of an axis, 1 at its ends."""
     if axis.is_conditional:
-        angle = _ARC_ANGLE * (coordinates - 0.5)
-        return np.sin(angle) ** 2, _ARC_ANGLE * np.sin(2 * angle)
-    centred = 2 * coordinates - 1
-    return centred**2, 4 * centred
+        return np.sin(_ARC_ANGLE * (coordinates - 0.5)) ** 2
+    return (2 * coordinates - 1) ** 2
 
 
 def _embed(axis: Axis, coordinates: Array, active: Mask) -> Array:

@@ -2,10 +2,10 @@
 
 From the bottom up: `embedding` (a space's coordinates as the kernel sees them, differentiable); `ensemble` (a Gaussian
 process for several samples of the hyperparameters); `acquisition` and `terms` (log noisy expected improvement, or
-hypervolume improvement, under constraints and with pending trials; weights, costs and rules); `search` (its maximum in
-a mixed conditional space); `plan` (the models of a study, and what they propose); `generator` (suggestions without Ax).
+hypervolume improvement, under constraints and with pending trials; weights, costs and rules); `candidates` and `search`
+(its maximum in a mixed conditional space); `plan` (the models of a study, and what they propose).
 
-The models' hyperparameters and transforms are chosen in `hpo.optimizer.bayes.models`, as for the search in numpy.
+The models' hyperparameters and transforms are inferred in `hpo.optimizer.bayes.models`.
 """
 
 import warnings

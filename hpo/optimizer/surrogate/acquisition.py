@@ -14,10 +14,10 @@ from botorch.acquisition.multi_objective.objective import WeightedMCMultiOutputO
 from botorch.acquisition.objective import GenericMCObjective
 from botorch.models.gpytorch import ModelListGPyTorchModel
 from botorch.sampling.normal import SobolQMCNormalSampler
+from botorch.utils.multi_objective.pareto import is_non_dominated
 from torch import Tensor
 
 from ...arrays import Array
-from ..bayes.improvement import is_dominated
 from ..bayes.models import Metric
 from .ensemble import EnsembleGP
 from .terms import Term
@@ -86,8 +86,8 @@ def _below(place: int, threshold: float) -> Callable[[Tensor], Tensor]:
 def _reference(metrics: Sequence[Metric], models: Sequence[EnsembleGP], base: Array) -> Tensor:
     rows = torch.as_tensor(base)
     with torch.no_grad():
-        values = torch.cat([model.posterior(rows).mixture_mean for model in models], dim=-1).numpy()
-    front = values[~is_dominated(values)]
+        values = torch.cat([model.posterior(rows).mixture_mean for model in models], dim=-1)
+    front = values[is_non_dominated(values, deduplicate=False)].numpy()
     span = front.max(axis=0) - front.min(axis=0)
     wide = span if (span > 0).all() else span + (span <= 0)
     found = torch.as_tensor(front.min(axis=0) - _REFERENCE_MARGIN * wide)

@@ -6,17 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from botorch.acquisition.acquisition import AcquisitionFunction
+from botorch.utils.multi_objective.pareto import is_non_dominated
 
 from ...arrays import Array
 from ...spec import StudySpec
 from ...trial import Params, Suggestion
 from ..bayes.curves import Outcome, outcomes
 from ..bayes.earlier import promising, space_of, with_earlier
-from ..bayes.generator import ENUMERATE_UP_TO_ROWS, MAX_CENTRES, SECOND_VIEW_EVERY, finite_or_none, incumbents
 from ..bayes.models import Data, Metric, feasibility, model
 from ..bayes.prior import Belief, power
-from ..bayes.search import every_row
 from ..bayes.space import Space
 from ..cost import expected_cost
 from ..cube import ParamsKey, key_of, size
@@ -24,10 +24,28 @@ from ..generator import GeneratorError
 from ..history import PENDING, History
 from ..prior import has_prior
 from .acquisition import Adjusted, acquisition
+from .candidates import every_row
 from .embedding import Embedding
 from .ensemble import EnsembleGP
 from .search import best_of, search
 from .terms import Term, cost_term, rules_term, weight_term
+
+_INCUMBENTS_PER_OBJECTIVE = 16
+_MAX_CENTRES = 8
+"""How many of the best configurations of this study the search looks around."""
+_VIOLATION_STEP = 0.2
+"""Violations of the constraints that differ by less than this share of the spread of outcomes count as the same."""
+_ENUMERATE_UP_TO_ROWS = 2000
+"""Finite spaces up to this size are enumerated."""
+_SECOND_VIEW_EVERY = 3
+"""One in this many proposals uses the second view of the outcomes (`bayes.models.model`), so that a search that is
+stuck under one transform of them can get away."""
+
+
+def is_used_up(history: History) -> bool:
+    """Return whether a small finite space has no configuration left that keeps the rules and has not been tried."""
+    count = size(history.spec, limit=_ENUMERATE_UP_TO_ROWS)
+    return count is not None and count <= sum(history.spec.allows(dict(key)) for key in history.taken)
 
 
 class Plan:
@@ -38,11 +56,12 @@ class Plan:
 
         Raises:
             GeneratorError: no parameter varies, or there is no outcome yet.
+            numpy.linalg.LinAlgError: a covariance matrix cannot be factored.
         """
         self.space = space_of(history)
         if not self.space.axes:
             raise GeneratorError("no parameter of this space has more than one value")
-        count = size(history.spec, limit=ENUMERATE_UP_TO_ROWS)
+        count = size(history.spec, limit=_ENUMERATE_UP_TO_ROWS)
         self.outcomes: Sequence[Outcome] = outcomes(history)
         if not self.outcomes:
             raise GeneratorError("no trial has an outcome yet")
@@ -53,7 +72,7 @@ class Plan:
         points = self.space.embed(rows)
         known = Data(points=points, columns=self.space.columns, outcomes=self.outcomes)
         data = with_earlier(history, self.space, known)
-        second_view = len(history.records) % SECOND_VIEW_EVERY == SECOND_VIEW_EVERY - 1
+        second_view = len(history.records) % _SECOND_VIEW_EVERY == _SECOND_VIEW_EVERY - 1
         self.metrics: Sequence[Metric] = model(history.spec, data, second_view=second_view)
         self._data = data
         self._embedding = Embedding(self.space)
@@ -64,8 +83,8 @@ class Plan:
         seen = [seen for seen in history.observations if seen.metrics and not seen.is_evidence]
         self._is_imputed = [one.imputed for one in seen]
         self._pending = [self.space.encode(seen.params) for seen in history.observations if seen.state in PENDING]
-        self._incumbents = incumbents(self.metrics, points, rows)
-        self._centres = np.concatenate([self._incumbents[:MAX_CENTRES], promising(history, self.space)])
+        self._incumbents = _incumbents(self.metrics, points, rows)
+        self._centres = np.concatenate([self._incumbents[:_MAX_CENTRES], promising(history, self.space)])
         self._seed = (history.spec.optimizer.seed, len(history.records))
         self._terms = _terms(history, self.space)
 
@@ -129,9 +148,9 @@ class Plan:
         return Suggestion(
             params=params,
             generator=name,
-            predicted_mean=finite_or_none(mean),
-            predicted_sd=finite_or_none(sd),
-            predicted_feasibility=finite_or_none(chance),
+            predicted_mean=_finite_or_none(mean),
+            predicted_sd=_finite_or_none(sd),
+            predicted_feasibility=_finite_or_none(chance),
         )
 
     @property
@@ -144,6 +163,27 @@ class Plan:
 
     def _is_new(self, row: Array) -> bool:
         return key_of(self.space.decode(row)) not in self._taken and bool(self.space.allows(row[None])[0])
+
+
+def _finite_or_none(found: Array) -> float | None:
+    """Return the single value of an array, or None if it is not finite: the store accepts finite numbers only."""
+    return float(found[0]) if math.isfinite(found[0]) else None
+
+
+def _incumbents(metrics: Sequence[Metric], points: Array, rows: Array) -> Array:
+    """Return the rows that may be the best ones, best first: feasible before infeasible, then by the models' means."""
+    means = [metric.modelled.process.mean(points) for metric in metrics]
+    values = np.stack(
+        [mean for mean, metric in zip(means, metrics, strict=True) if metric.modelled.is_objective], axis=1
+    )
+    short = np.zeros(len(rows))
+    for mean, metric in zip(means, metrics, strict=True):
+        short += np.maximum(metric.modelled.threshold - mean, 0.0)
+    behind = np.zeros(len(rows), dtype=bool)
+    if values.shape[1] > 1:
+        behind = ~is_non_dominated(torch.as_tensor(values), deduplicate=False).numpy()
+    order = np.lexsort((-values.sum(axis=1), behind, np.floor(short / _VIOLATION_STEP)))
+    return np.asarray(rows[order[: _INCUMBENTS_PER_OBJECTIVE * values.shape[1]]])
 
 
 def _targets(metric: Metric, outcomes: Sequence[Outcome]) -> tuple[Array, Array]:

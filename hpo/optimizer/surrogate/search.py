@@ -24,10 +24,15 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from ...arrays import Array
-from ..bayes.search import ASCENT_STARTS, CLOUD_EXPONENT, RELAX_FROM_VALUES, around, best_new, distinct
 from ..bayes.space import Axis, Space
 from ..sobol import sobol_points
+from .candidates import around, best_new, distinct
 
+_CLOUD_EXPONENT: Final = 9
+"""2 to this power Sobol points are scored."""
+_ASCENT_STARTS: Final = 5
+_RELAX_FROM_VALUES: Final = 12
+"""Discrete numbers with at least this many values are searched as continuous, then rounded."""
 _ROUNDS: Final = 3
 _CONTINUOUS_ITERATIONS: Final = 30
 _LEAST_GAIN: Final = 1e-3
@@ -82,14 +87,14 @@ def search(
     `centres` are rows to look around, the best first; `fixed` are coordinates by axis that the row must have.
     """
     rng = np.random.default_rng(seed)
-    cloud = space.from_unit(sobol_points(space.dimensions, int(rng.integers(2**31)), CLOUD_EXPONENT))
+    cloud = space.from_unit(sobol_points(space.dimensions, int(rng.integers(2**31)), _CLOUD_EXPONENT))
     rows = np.concatenate([cloud, around(space, centres, rng)])
     for place, coordinate in fixed.items():
         rows[:, place] = coordinate
     given = {space.axes[place].key: space.axes[place].value(u) for place, u in fixed.items()}
     rows = space.with_allowed(rows, given)
     values = _values(acquisition, rows)
-    reached, there = _Ascent(space, acquisition, fixed).improved(distinct(rows, values))
+    reached, there = _Ascent(space, acquisition, fixed).improved(distinct(rows, values, _ASCENT_STARTS))
     rows, values = np.concatenate([reached, rows]), np.concatenate([there, values])
     return best_new(rows, values, is_new)
 
@@ -111,7 +116,7 @@ class _Ascent:
     def improved(self, rows: Array) -> tuple[Array, Array]:
         """Return the rows reached and the values there; none is lower than that of its start."""
         values = _values(self.acquisition, rows)
-        relaxed = self._places(lambda axis: axis.is_categorical or axis.count < RELAX_FROM_VALUES)
+        relaxed = self._places(lambda axis: axis.is_categorical or axis.count < _RELAX_FROM_VALUES)
         everything = self._places(lambda axis: True)
         if relaxed != everything:
             rows, values = self._better(rows, values, self.space.snap(self._climbed(rows, relaxed)))
@@ -162,7 +167,7 @@ class _Ascent:
             acq_function=self.acquisition,
             bounds=_bounds(self.space),
             q=1,
-            num_restarts=ASCENT_STARTS,
+            num_restarts=_ASCENT_STARTS,
             raw_samples=1,  # not used: the starts are given, but a number is asked for
             options={"maxiter_continuous": _CONTINUOUS_ITERATIONS, "init_batch_limit": _AT_ONCE},
             inequality_constraints=None,

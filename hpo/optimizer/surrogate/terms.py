@@ -12,12 +12,13 @@ from torch import Tensor
 from ...arrays import Array
 from ...trial import Params
 from ..bayes.space import Space
-from ..bayes.weighted import Weight
 
 _STEP: Final = 1e-4
 BROKEN: Final = -1e6
 """Far below every log improvement, and so near that a line search still works with it."""
 
+Weight = Callable[[Array], tuple[Array, Array]]
+"""Maps rows to the logarithms of their weights, and the gradient of those in the coordinates; 0 for categories."""
 Term = Callable[[Tensor], Tensor]
 """Maps rows (n, dimensions) to values (n,), with gradients in the coordinates."""
 

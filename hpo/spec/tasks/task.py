@@ -63,6 +63,15 @@ class TaskConfig(Strict, ABC):
     def defaults(cls) -> dict[str, Any]:
         """Return the settings that hold where neither base nor space says otherwise."""
 
+    @classmethod
+    def recommended(cls) -> Mapping[str, Any]:
+        """Return the settings that a new study gets where it says nothing.
+
+        They are written into its `base` when it is created. `defaults` cannot change: what earlier releases stored
+        relies on them.
+        """
+        return {}
+
     @abstractmethod
     def invalid_value(self, key: str, value: object) -> str | None:
         """Return why the setting `key` cannot be `value`, as a sentence; None where it can.

@@ -9,10 +9,9 @@ import pytest
 from sqlalchemy import Engine
 
 from hpo.store import Database
-from tests.postgres import fresh_database
 
 from .history import make_history
-from .service import Service, serving
+from .service import Service, serving, serving_alone
 
 
 @pytest.fixture
@@ -25,26 +24,16 @@ def service(database: Database) -> Iterator[Service]:
 @pytest.fixture(scope="package")
 def empty_service(postgres_admin: Engine, migrated_template: str) -> Iterator[Service]:
     """One server for all tests that leave its store as empty as they found it."""
-    with fresh_database(postgres_admin, template=migrated_template) as url:
-        database = Database(url)
-        try:
-            with serving(database) as running:
-                yield running
-        finally:
-            database.close()
+    with serving_alone(postgres_admin, migrated_template) as running:
+        yield running
 
 
 @pytest.fixture(scope="package")
 def past_service(postgres_admin: Engine, migrated_template: str) -> Iterator[Service]:
     """One server with the study of `make_history`, for all tests that only look at it."""
-    with fresh_database(postgres_admin, template=migrated_template) as url:
-        database = Database(url)
-        try:
-            with serving(database) as running:
-                make_history(running)
-                yield running
-        finally:
-            database.close()
+    with serving_alone(postgres_admin, migrated_template) as running:
+        make_history(running)
+        yield running
 
 
 @pytest.fixture

@@ -14,13 +14,17 @@ from uuid import uuid4
 
 import httpx
 import uvicorn
+from sqlalchemy import Engine
 
 from api.app import create_app
 from api.config import ApiConfig
-from api.state import SpecCheck
+from api.state import FileRemoval, SpecCheck
+from hpo.cli.listening import Listening
+from hpo.service.notices import ClipCount
 from hpo.spec import Fragments, parse_spec
 from hpo.store import Database, lifecycle, studies, tokens
 from hpo.trial import Suggestion, TrialRecord
+from tests.postgres import fresh_database
 
 KEY = b"a key for tests, at least 16 bytes"
 TRUST = ssl.create_default_context()  # made once: it takes longer than most of the requests here
@@ -106,18 +110,33 @@ def finished(lease: dict[str, Any], value: float, **more: Any) -> dict[str, Any]
 
 @contextmanager
 def serving(
-    database: Database, *, check_spec: SpecCheck | None = None, fragments: Fragments | None = None, **changes: Any
+    database: Database,
+    *,
+    check_spec: SpecCheck | None = None,
+    fragments: Fragments | None = None,
+    count_clips: ClipCount | None = None,
+    remove_files: FileRemoval | None = None,
+    listening: Listening | None = None,
+    **changes: Any,
 ) -> Iterator[Service]:
-    """Run the application on a free port of loopback while the block does."""
+    """Run the application on a free port of loopback while the block does, as `hpo serve` runs it."""
+    listening = listening or Listening()
     config = ApiConfig(**{"key": KEY, "upkeep_seconds": 3600.0, "fallback_seconds": 3600.0, **changes})
     # Naming the protocol is what makes asyncio set TCP_NODELAY; without it every answer waits 40 ms for an ACK.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     # Connections made from here on wait until the server takes them.
     listener.listen(128)
-    application = create_app(database, config, check_spec=check_spec, fragments=fragments)
-    options = uvicorn.Config(application, log_config=None, access_log=False, timeout_graceful_shutdown=2, ws="none")
-    server = uvicorn.Server(options)
+    application = create_app(
+        database,
+        config,
+        check_spec=check_spec,
+        fragments=fragments,
+        count_clips=count_clips,
+        remove_files=remove_files,
+    )
+    options: dict[str, Any] = {"access_log": False, "timeout_graceful_shutdown": 2, "ws": "none", "log_config": None}
+    server = uvicorn.Server(uvicorn.Config(application, **options, **listening.uvicorn_options()))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -126,9 +145,21 @@ def serving(
                 scope: tokens.create(connection, name=f"{scope} of the test", scopes=[scope], key=KEY)
                 for scope in ("admin", "worker", "read")
             }
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        url = listening.url(listener.getsockname()[1])
         yield Service(url=url, database=database, config=config, tokens=made)
     finally:
         server.should_exit = True
         thread.join(timeout=20)
         listener.close()
+
+
+@contextmanager
+def serving_alone(postgres_admin: Engine, template: str) -> Iterator[Service]:
+    """Serve a database of its own, for the tests of a module or a package together."""
+    with fresh_database(postgres_admin, template=template) as url:
+        database = Database(url)
+        try:
+            with serving(database) as running:
+                yield running
+        finally:
+            database.close()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -23,6 +26,7 @@ from .service import KEY, Service, claim_body, spec
 OPEN: Final = "open"
 NEEDS: Final[dict[tuple[str, str], str]] = {
     ("GET", "/v1/health"): OPEN,
+    ("GET", "/v1/identity"): OPEN,
     ("GET", "/v1/studies"): "read",
     ("POST", "/v1/studies"): "admin",
     ("GET", "/v1/studies/{name}"): "read",
@@ -30,11 +34,15 @@ NEEDS: Final[dict[tuple[str, str], str]] = {
     ("POST", "/v1/studies/{name}/pause"): "admin",
     ("POST", "/v1/studies/{name}/resume"): "admin",
     ("POST", "/v1/studies/{name}/stop"): "admin",
+    ("POST", "/v1/studies/{name}/finalists"): "admin",
     ("GET", "/v1/studies/{name}/trials"): "read",
     ("POST", "/v1/studies/{name}/trials"): "admin",
     ("GET", "/v1/studies/{name}/trials/{number}"): "read",
+    ("GET", "/v1/studies/{name}/trials/{number}/log"): "read",
     ("POST", "/v1/studies/{name}/trials/{number}/cancel"): "admin",
+    ("POST", "/v1/studies/{name}/trials/{number}/replicate"): "admin",
     ("GET", "/v1/studies/{name}/best"): "read",
+    ("GET", "/v1/studies/{name}/answer"): "read",
     ("GET", "/v1/studies/{name}/export"): "read",
     ("GET", "/v1/studies/{name}/curves"): "read",
     ("GET", "/v1/studies/{name}/events"): "read",
@@ -44,11 +52,16 @@ NEEDS: Final[dict[tuple[str, str], str]] = {
     ("POST", "/v1/trials/{trial_id}/reports"): "worker",
     ("POST", "/v1/trials/{trial_id}/finish"): "worker",
     ("POST", "/v1/trials/{trial_id}/release"): "worker",
+    ("POST", "/v1/trials/{trial_id}/log"): "worker",
+    ("POST", "/v1/checkpoints/plan"): "worker",
+    ("POST", "/v1/checkpoints/removals"): "worker",
     ("GET", "/v1/workers"): "read",
+    ("POST", "/v1/workers/release"): "admin",
     ("GET", "/v1/tokens"): "admin",
     ("POST", "/v1/tokens"): "admin",
     ("DELETE", "/v1/tokens/{token_id}"): "admin",
     ("POST", "/v1/login-links"): "admin",
+    ("GET", "/workers"): "read",
     ("GET", "/"): OPEN,
     ("GET", "/login"): OPEN,
     ("POST", "/login"): OPEN,
@@ -58,8 +71,9 @@ NEEDS: Final[dict[tuple[str, str], str]] = {
     ("GET", "/docs/oauth2-redirect"): OPEN,
     ("GET", "/openapi.json"): OPEN,
 }
+PAGES: Final = frozenset({"/workers"})
+"""Routes that a person opens in a browser."""
 IMPLIED: Final = {"read": {"read"}, "worker": {"read", "worker"}, "admin": {"read", "worker", "admin"}}
-CLOSED: Final = sorted(place for place, scope in NEEDS.items() if scope != OPEN)
 
 
 def _routes(routes: list[BaseRoute]) -> Iterator[tuple[str, str]]:
@@ -83,37 +97,89 @@ def test_every_route_is_in_the_table(database: Database, service: Service) -> No
     assert set(_routes(application.router.routes)) == set(NEEDS)
 
 
-@pytest.mark.parametrize(("method", "path"), CLOSED)
-def test_a_request_without_a_token_is_refused(empty_service: Service, method: str, path: str) -> None:
-    # A body that could not even be read: a stranger must not learn how bodies are judged.
+def test_the_page_on_security_shows_the_same_table() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "security.md").read_text()
+    rows = re.findall(r"^\| `([A-Z]+) (/\S*)` \| (\w+) \|$", page, re.MULTILINE)
+    assert {(method, path): scope for method, path, scope in rows} == NEEDS
+
+
+REFUSED: Final = ("none", "wrong", "malformed", "revoked", "expired", "login code as a token", "session as a token")
+"""What opens nothing."""
+
+
+@pytest.fixture(scope="module")
+def credentials(empty_service: Service) -> dict[str, dict[str, str]]:
+    """Headers by the kind of credential; `cookie` belongs to the admin token."""
+    hour = timedelta(hours=1)
+    with empty_service.database.transaction() as connection:
+        owner = tokens.verify(connection, empty_service.tokens["admin"], KEY)
+        make = partial(tokens.create, connection, scopes=["admin"], key=KEY)
+        made = {
+            "wrong": tokens.generate(),
+            "malformed": "x",
+            "revoked": make(name="revoked"),
+            "expired": make(name="expired", expires=hour),
+            "login code as a token": make(name="x", kind="login", expires=hour, parent=owner.id),
+            "session as a token": make(name="x", kind="session", expires=hour, parent=owner.id),
+        }
+        session = tokens.create(
+            connection, name="x", scopes=["read"], key=KEY, kind="session", expires=hour, parent=owner.id
+        )
+        tokens.revoke(connection, tokens.verify(connection, made["revoked"], KEY).id)
+        connection.execute(text("UPDATE api_token SET expires_at = clock_timestamp() WHERE name = 'expired'"))
+    bearers = {name: {"Authorization": f"Bearer {token}"} for name, token in (made | empty_service.tokens).items()}
+    cookie = f"hpo_session_{urlsplit(empty_service.url).port}={session}"
+    return {"none": {}, "cookie": {"Cookie": cookie}, **bearers}
+
+
+def _reach(kind: str, method: str) -> set[str]:
+    """Return the scopes that a credential opens to requests of a method."""
+    if kind == "cookie":  # a browser sends it whoever made it ask, so it opens nothing that changes anything
+        return {"read"} if method == "GET" else set()
+    return IMPLIED.get(kind, set())
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(NEEDS))
+def test_every_kind_of_credential_opens_what_it_should_and_no_more(
+    empty_service: Service, credentials: dict[str, dict[str, str]], method: str, path: str
+) -> None:
+    assert set(credentials) == {*REFUSED, *IMPLIED, "cookie"}
+    statuses = {}
     with empty_service.http(None) as http:
-        answer = http.request(method, _path(path), content=b"{", headers={"content-type": "application/json"})
-    assert answer.status_code == 401
-    assert answer.json()["type"] == "/problems/authentication"
-    assert answer.headers["www-authenticate"].startswith("Bearer")
-
-
-@pytest.mark.parametrize(("method", "path"), CLOSED)
-def test_each_scope_opens_what_it_should_and_no_more(empty_service: Service, method: str, path: str) -> None:
-    for held, reach in IMPLIED.items():
-        if (method, path) == ("POST", "/v1/login-links") and held == "admin":
-            continue
-        with empty_service.http(held) as http:
-            # A body that no route accepts, so that nothing is stored.
-            answer = http.request(method, _path(path), json=[] if method != "GET" else None)
-        if NEEDS[method, path] in reach:
-            assert answer.status_code in (200, 404, 422), (held, answer.text)
-        else:
-            assert answer.status_code == 403, (held, answer.text)
-            assert answer.json()["type"] == "/problems/permission-denied"
-            assert "insufficient_scope" in answer.headers["www-authenticate"]
+        for kind, headers in credentials.items():
+            if (path, kind) == ("/logout", "cookie"):
+                continue  # it would end the session
+            # A body that no route accepts, so that nothing is stored; and one that could not even be read, since a
+            # stranger must not learn how bodies are judged.
+            body = None if method == "GET" else "{" if kind in REFUSED else "[]"
+            content_type = {} if body is None else {"Content-Type": "application/json"}
+            answer = http.request(method, _path(path), content=body, headers=headers | content_type)
+            statuses[kind] = answer.status_code
+            if NEEDS[method, path] == OPEN:
+                continue
+            if kind in REFUSED or not _reach(kind, method):
+                assert (kind, answer.status_code) == (kind, 401)
+                if path in PAGES:
+                    assert 'action="/login"' in answer.text, "a person is asked to log in"
+                else:
+                    assert answer.json()["type"] == "/problems/authentication"
+                assert answer.headers["www-authenticate"].startswith("Bearer")
+            elif NEEDS[method, path] in _reach(kind, method):
+                assert answer.status_code in (200, 201, 404, 422), (kind, answer.text)
+            else:
+                assert (kind, answer.status_code) == (kind, 403)
+                assert answer.json()["type"] == "/problems/permission-denied"
+                assert "insufficient_scope" in answer.headers["www-authenticate"]
+    if NEEDS[method, path] == OPEN:
+        assert len(set(statuses.values())) == 1, f"it is open, and the same to everybody: {statuses}"
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_the_dashboard_is_closed(empty_service: Service, prefix: str) -> None:
+def test_the_dashboard_is_closed(empty_service: Service, credentials: dict[str, dict[str, str]], prefix: str) -> None:
     with empty_service.http(None) as http:
-        for path in (prefix, f"{prefix}/x"):
-            assert http.get(path).status_code == 401
+        for kind in REFUSED:
+            for path in (prefix, f"{prefix}/x"):
+                assert (kind, http.get(path, headers=credentials[kind]).status_code) == (kind, 401)
 
 
 @pytest.mark.parametrize(
@@ -141,17 +207,6 @@ def test_revoked_and_expired_tokens_are_refused_at_once(service: Service) -> Non
         connection.execute(text("UPDATE api_token SET expires_at = clock_timestamp() WHERE name = 'late'"))
     with service.http(None) as http:
         assert http.get("/v1/studies", headers={"authorization": f"Bearer {late}"}).status_code == 401
-
-
-def test_a_login_code_and_a_session_are_refused_as_bearer_tokens(service: Service) -> None:
-    with service.database.transaction() as connection:
-        made = [
-            tokens.create(connection, name="x", scopes=["admin"], key=KEY, kind=kind, expires=timedelta(hours=1))
-            for kind in ("login", "session")
-        ]
-    with service.http(None) as http:
-        for token in made:
-            assert http.get("/v1/studies", headers={"authorization": f"Bearer {token}"}).status_code == 401
 
 
 def test_a_refused_request_changes_nothing(service: Service) -> None:

@@ -34,7 +34,7 @@ def test_a_study_from_creation_to_deletion(service: Service) -> None:
         assert client.resume_study("demo")["state"] == "active"
         assert client.events("demo")[-1]["kind"] == "study.resumed"
         assert client.stop_study("demo")["state"] == "stopped"
-        client.delete_study("demo")
+        assert client.delete_study("demo")["hosts"] == []
         assert client.studies() == []
 
 

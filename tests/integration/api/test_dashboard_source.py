@@ -7,14 +7,16 @@ import pytest
 from optuna.trial import TrialState as OptunaState
 
 from api.dashboard.source import DatabaseSource
+from hpo.answer.evidence import evidence_of_winner
 from hpo.optimizer import create_optimizer
 from hpo.optuna_view.storage import StudyStorage
 from hpo.optuna_view.trials import frozen_trial
-from hpo.store import Database, lifecycle, studies
+from hpo.store import Database, answers, lifecycle, studies
 from hpo.store.studies import StudyRow
-from hpo.trial import FailureKind, Suggestion
+from hpo.trial import FailureKind, StudyState, Suggestion
 
 from ..service.studies import claim, create, finish, records
+from ..store.world import run
 
 
 def _suggest(database: Database, study: StudyRow, count: int) -> None:
@@ -62,6 +64,50 @@ def test_optuna_reads_the_database(database: Database, study: StudyRow) -> None:
     by_id = {record.id: record.number for record in records(database, study)}
     assert {trial._trial_id: trial.number for trial in found.trials}.items() <= by_id.items()
     assert storage.get_trial(found.trials[3]._trial_id).number == 4
+
+
+def test_the_first_attributes_say_what_is_known_of_the_best_configuration(database: Database, study: StudyRow) -> None:
+    create(database, name="empty")
+    attributes = {
+        found.study_name: found.user_attrs for found in StudyStorage(DatabaseSource(database)).get_all_studies()
+    }
+    assert "best" not in attributes["empty"]
+    assert list(attributes["study"])[:2] == ["state", "best"], "the page shows the first five"
+    with database.transaction() as connection:
+        best = answers.read(connection, study)
+    assert best is not None
+    shown = attributes["study"]["best"].split(". ")
+    assert [line.lower() for line in shown] == [
+        f"trial 1: {line}" if place == 0 else line for place, line in enumerate(evidence_of_winner(best).lines())
+    ]
+    assert shown[0].endswith("; the best of 2 configurations")
+    assert shown[1].startswith("Expected on new data: 0.")
+
+
+def test_how_far_a_running_trial_is_and_workers_in_quarantine_are_attributes(
+    database: Database, study: StudyRow
+) -> None:
+    storage = StudyStorage(DatabaseSource(database))
+    assert "workers" not in storage.get_study_user_attrs(study.id)
+    run(
+        database,
+        "UPDATE attempt SET progress_at = clock_timestamp(), "
+        """progress = '{"stage": "preparing", "step": "scan", "done": 1, "total": 4}' """
+        "FROM trial WHERE trial.id = attempt.trial_id AND trial.attempt = attempt.attempt",
+    )
+    run(
+        database,
+        "UPDATE worker SET faults = 2, fault = 'device', faulty_since = now(), faulted_at = now(), "
+        "quarantined_at = now(), quarantined_until = now()",
+    )
+    storage = StudyStorage(DatabaseSource(database))
+    shown = {trial.number: trial.user_attrs.get("progress") for trial in storage.get_all_trials(study.id)}
+    assert shown == {0: None, 1: None, 2: None, 4: "data set: reading the videos 1/4 videos", 5: None}
+    workers = "1 of 1 in quarantine; the page /workers of this server says why"
+    assert storage.get_study_user_attrs(study.id)["workers"] == workers
+    with database.transaction() as connection:
+        studies.set_state(connection, "study", StudyState.PAUSED, actor="test")
+    assert "workers" not in StudyStorage(DatabaseSource(database)).get_study_user_attrs(study.id)
 
 
 def test_finished_trials_are_translated_once_and_running_ones_each_time(

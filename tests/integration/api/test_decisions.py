@@ -138,6 +138,39 @@ def test_a_reached_target_stops_what_runs_and_completes_the_study(service: Servi
     assert (study["state"], "target" in study["state_reason"]) == ("completed", True)
 
 
+def test_the_report_that_uses_up_the_gpu_hours_gets_stop_and_nothing_more_is_claimed(
+    service: Service, http: httpx.Client
+) -> None:
+    service.suggest(service.create(budget={"gpu_hours": 1.0}), 3)
+    first, second = _claim(http, "w1"), _claim(http, "w2")
+    assert _report(http, first, measured(first, 1, 0.3)) == "continue"
+    half = measured(first, 2, 0.4)
+    half["measurements"][0]["gpu_seconds"] = 3599.5
+    assert _report(http, first, half) == "stop"
+    assert http.post("/v1/leases", json=claim_body("w3")).status_code == 204
+    assert _report(http, second, fence(second)) == "stop"
+    body = {**fence(first), "outcome": "stopped", "metrics": {"val_top1": 0.4}}
+    assert http.post(f"/v1/trials/{first['trial_id']}/finish", json=body).json()["state"] == "stopped"
+    # The other had not finished an epoch: its worker gives it back, and that ends the study.
+    release = {**fence(second), "reason": "drained"}
+    assert http.post(f"/v1/trials/{second['trial_id']}/release", json=release).status_code == 204
+    study = http.get("/v1/studies/demo").json()
+    assert (study["state"], study["state_reason"]) == ("completed", "the budget of 1 GPU hours is used up")
+    assert study["trial_counts"] == {"stopped": 2, "withdrawn": 1}
+
+
+def test_nothing_is_claimed_once_the_hours_are_used_up_though_nobody_has_looked(
+    service: Service, http: httpx.Client
+) -> None:
+    """A trial that ran into the limit without a report: the claim itself counts."""
+    service.suggest(service.create(budget={"gpu_hours": 1.0}), 2)
+    lease = _claim(http)
+    with service.database.transaction() as connection:
+        connection.execute(text("UPDATE attempt SET claimed_at = claimed_at - interval '61 minutes'"))
+    assert http.post("/v1/leases", json=claim_body("w2")).status_code == 204
+    assert _report(http, lease, fence(lease)) == "stop"
+
+
 def test_the_last_trial_completes_the_study_without_waiting_for_upkeep(service: Service, http: httpx.Client) -> None:
     service.suggest(service.create(budget={"trials": 1}))
     lease = _claim(http)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from sqlalchemy import text
 
-from hpo.service.fallback import Fallback
+from api.dashboard.source import DatabaseSource
+from hpo.cli.studies import warnings_of
+from hpo.service.fallback import WARNING_SECONDS, Fallback
 from hpo.spec import parse_spec
 from hpo.store import Database, studies
+from hpo.store.study_row import NO_OPTIMIZER
 
 from .service import Service, claim_body, finished, serving, spec
 
@@ -43,6 +47,44 @@ def test_claims_wait_for_an_optimizer_that_holds_its_lease(database: Database) -
         assert http.post("/v1/leases", json=claim_body()).status_code == 200
 
 
+def test_a_study_without_an_optimizer_says_so(database: Database) -> None:
+    with serving(database) as service, service.http() as http:
+        study_id = service.create()
+
+        def said() -> tuple[str | None, str | None, str | None]:
+            (listed,), shown = http.get("/v1/studies").json(), http.get("/v1/studies/demo").json()
+            (view,) = DatabaseSource(database).studies()
+            assert warnings_of(shown) == ([f"warning: {shown['degraded']}"] if shown["degraded"] else [])
+            return listed["degraded"], shown["degraded"], view.user_attrs.get("degraded")
+
+        assert said() == (None, None, None), "an optimizer has some seconds to begin"
+        with database.transaction() as connection:
+            connection.execute(text("UPDATE study SET created_at = created_at - interval '31 s'"))
+            connection.execute(text("UPDATE study SET state_changed_at = created_at"))
+        assert said() == (NO_OPTIMIZER,) * 3
+        with database.transaction() as connection:
+            assert studies.acquire_generator(connection, study_id, "optimizer", 600) is not None
+        assert said() == (None, None, None)
+        with database.transaction() as connection:
+            connection.execute(text("UPDATE study SET generator_expires_at = clock_timestamp()"))
+        assert said() == (NO_OPTIMIZER,) * 3
+        assert http.post("/v1/studies/demo/pause").status_code == 200
+        assert said() == (None, None, None), "a paused study needs none"
+
+
+def test_the_log_says_that_there_is_no_optimizer_but_not_with_each_trial(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = [0.0]
+    fallback = Fallback(after_seconds=0, clock=lambda: seconds[0])
+    with database.transaction() as connection:
+        studies.create(connection, parse_spec(spec()), actor="test")
+        for seconds[0] in (0.0, WARNING_SECONDS - 1, WARNING_SECONDS):
+            assert fallback.suggest(connection, None)
+            connection.execute(text("UPDATE trial SET state = 'withdrawn', finished_at = clock_timestamp()"))
+    assert [record.getMessage() for record in caplog.records] == [f"study demo: {NO_OPTIMIZER}"] * 2
+
+
 def test_the_wait_begins_with_the_first_claim_without_a_trial(database: Database) -> None:
     now = 100.0
     fallback = Fallback(after_seconds=5, clock=lambda: now)
@@ -60,6 +102,18 @@ def test_the_wait_begins_with_the_first_claim_without_a_trial(database: Database
         assert fallback.suggest(connection, None)
         assert not fallback.suggest(connection, None), "the one that is there was not claimed yet"
         assert studies.acquire_generator(connection, study_id, "optimizer", 600), "its lease is given back"
+
+
+def test_a_used_up_space_gives_nothing_more_and_ends(database: Database) -> None:
+    space = {"clip.stride": {"type": "int", "low": 1, "high": 2}}
+    with serving(database, fallback_seconds=0.0) as service, service.http() as http:
+        service.create(space=space)
+        leases = [http.post("/v1/leases", json=claim_body(f"w{place}")).json() for place in range(2)]
+        assert {lease["params"]["clip.stride"] for lease in leases} == {1, 2}
+        assert http.post("/v1/leases", json=claim_body("w2")).status_code == 204
+        for lease in leases:
+            http.post(f"/v1/trials/{lease['trial_id']}/finish", json=finished(lease, 0.5)).raise_for_status()
+        assert http.get("/v1/studies/demo").json()["state"] == "completed"
 
 
 def test_what_a_person_asked_for_comes_first(database: Database) -> None:

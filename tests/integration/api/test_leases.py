@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from uuid import uuid4
+from urllib.parse import unquote
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -100,6 +101,16 @@ def test_a_failure_keeps_its_kind_and_traceback(service: Service, http: httpx.Cl
     assert ended["failure_message"] == "the loss became NaN\nTraceback: ? ?"
 
 
+def test_a_lease_names_its_study_for_good_in_a_header(service: Service, http: httpx.Client) -> None:
+    for name in ("one", "two"):
+        service.suggest(service.create(name=name), 2)
+    answers = [http.post("/v1/leases", json=claim_body(f"w{number}")) for number in range(4)]
+    uuids = {(answer.json()["study"], UUID(answer.headers["Study-Uuid"])) for answer in answers}
+    assert len(uuids) == len({uuid for _, uuid in uuids}) == 2
+    # Workers of earlier releases refuse fields that they do not know.
+    assert not any("study_uuid" in answer.json() for answer in answers)
+
+
 @pytest.mark.parametrize("call", ["reports", "finish", "release"])
 @pytest.mark.parametrize("forged", [{"attempt": 2}, {"lease_id": str(uuid4())}])
 def test_calls_under_a_stale_lease_conflict_and_change_nothing(
@@ -117,6 +128,39 @@ def test_calls_under_a_stale_lease_conflict_and_change_nothing(
     assert answer.json()["type"] == "/problems/stale-lease"
     trial = http.get(f"/v1/trials/{lease['trial_id']}").json()
     assert (trial["state"], trial["curve"]) == ("running", {})
+
+
+@pytest.mark.parametrize("call", ["reports", "finish", "release", "log"])
+def test_a_lease_is_of_no_use_with_another_token(service: Service, http: httpx.Client, call: str) -> None:
+    service.suggest(service.create())
+    request = claim_body()
+    lease = http.post("/v1/leases", json=request).json()
+    path = f"/v1/trials/{lease['trial_id']}"
+    bodies: dict[str, dict[str, Any]] = {
+        "reports": measured(lease, 1, 0.9),
+        "finish": finished(lease, 0.9),
+        "release": {**fence(lease), "reason": "drained"},
+        "log": {**fence(lease), "start": 0, "stop": 3, "text": "abc"},
+    }
+    with service.http("worker") as thief:
+        answer = thief.post(f"{path}/{call}", json=bodies[call])
+        assert (answer.status_code, answer.json()["type"]) == (409, "/problems/stale-lease")
+        assert thief.post("/v1/leases", json=request).status_code == 409, "nor for the claim itself, repeated"
+    trial = http.get(path).json()
+    assert (trial["state"], trial["curve"]) == ("running", {})
+    assert http.post(f"{path}/{call}", json=bodies[call]).is_success
+
+
+def test_events_name_no_lease(service: Service, http: httpx.Client) -> None:
+    service.suggest(service.create())
+    lease = http.post("/v1/leases", json=claim_body()).json()
+    http.post(f"/v1/trials/{lease['trial_id']}/reports", json=measured(lease, 1, 0.9))
+    http.post(f"/v1/trials/{lease['trial_id']}/finish", json=finished(lease, 0.9))
+    seen = [
+        http.get(path).text for path in ("/v1/studies/demo/events", f"/v1/trials/{lease['trial_id']}", "/v1/workers")
+    ]
+    assert "trial.claimed" in seen[0]
+    assert not any(lease["lease_id"] in text for text in seen)
 
 
 def test_another_worker_resumes_a_released_trial(service: Service, http: httpx.Client) -> None:
@@ -166,3 +210,68 @@ def test_a_metric_that_is_not_finite_is_refused(service: Service, number: str) -
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["path"] == "measurements[0].metrics.val_top1"
         assert http.get(f"/v1/trials/{lease['trial_id']}").json()["curve"] == {}
+
+
+@pytest.mark.parametrize(("clips", "told"), [(16.0, 1), (400.0, 0), (None, 0)])
+def test_too_few_validation_clips_are_an_event_once(
+    service: Service, http: httpx.Client, clips: float | None, told: int
+) -> None:
+    service.suggest(service.create(), 2)
+    for _ in range(2):
+        lease = http.post("/v1/leases", json=claim_body()).json()
+        for step in (1, 2):
+            report = measured(lease, step, 0.5)
+            if clips is not None:
+                report["measurements"][0]["metrics"]["val_clips"] = clips
+            http.post(f"/v1/trials/{lease['trial_id']}/reports", json=report).raise_for_status()
+        http.post(f"/v1/trials/{lease['trial_id']}/finish", json=finished(lease, 0.5)).raise_for_status()
+    events = http.get("/v1/studies/demo/events").json()
+    found = [event["detail"] for event in events if event["kind"] == "study.few_clips"]
+    assert len(found) == told
+    assert all(detail["clips"] == clips and "below 0.19 cannot be seen" in detail["message"] for detail in found)
+
+
+# ---------------------------------------------------------------- faults of machines
+
+
+def test_a_worker_in_quarantine_gets_the_answer_without_a_trial_and_the_reason(service: Service) -> None:
+    service.suggest(service.create(), 5)
+    with service.http("worker") as http:
+        for _ in range(2):
+            lease = http.post("/v1/leases", json=claim_body("sick")).json()
+            end = {**fence(lease), "reason": "crashed", "fault": "device", "message": "the GPU is lost (Übung)"}
+            assert http.post(f"/v1/trials/{lease['trial_id']}/release", json=end).status_code == 204
+        answer = http.post("/v1/leases", json=claim_body("sick"))
+        assert answer.status_code == 204
+        reason = "2 faults in a row, the last one of its GPU: the GPU is lost (Übung)"
+        assert unquote(answer.headers["Worker-Quarantine"]) == reason
+        assert int(answer.headers["Retry-After"]) > 0
+        assert http.post("/v1/leases", json=claim_body("well")).status_code == 200
+        (sick,) = [each for each in http.get("/v1/workers").json() if each["name"] == "sick"]
+        assert (sick["faults"], sick["fault"], sick["quarantined_at"] is not None) == (2, "device", True)
+    with service.http("admin") as http:
+        assert http.post("/v1/workers/release", json={"name": "sick"}).status_code == 204
+        assert http.post("/v1/workers/release", json={"name": "nobody"}).status_code == 404
+    with service.http("worker") as http:
+        assert http.post("/v1/leases", json=claim_body("sick")).status_code == 200
+
+
+@pytest.mark.parametrize("scope", ["worker", "read"])
+def test_only_an_admin_ends_a_quarantine(service: Service, scope: str) -> None:
+    with service.http(scope) as http:
+        assert http.post("/v1/workers/release", json={"name": "sick"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("reason", "fault", "status"),
+    [("crashed", None, 204), ("crashed", "device", 204), ("crashed", "bad luck", 422), ("drained", "device", 422)],
+)
+def test_a_fault_is_one_that_is_known_and_belongs_to_a_crash(
+    service: Service, reason: str, fault: str | None, status: int
+) -> None:
+    """Workers of earlier releases send none."""
+    service.suggest(service.create(), 1)
+    with service.http("worker") as http:
+        lease = http.post("/v1/leases", json=claim_body()).json()
+        end = {**fence(lease), "reason": reason} | ({} if fault is None else {"fault": fault})
+        assert http.post(f"/v1/trials/{lease['trial_id']}/release", json=end).status_code == status

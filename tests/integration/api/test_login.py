@@ -13,7 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from api.auth import bootstrap_admin_token, create_login_link, load_secret
+from api.auth import bootstrap_token, create_login_link, load_secret
 from api.rate import RateLimiter
 from hpo.errors import SetupError
 from hpo.store import Database, tokens
@@ -25,13 +25,26 @@ def _browser(service: Service) -> httpx.Client:
     return httpx.Client(base_url=service.url, timeout=30)
 
 
+def _link(service: Service, scope: str = "admin") -> str:
+    return create_login_link(service.database, KEY, service.url, token=service.tokens[scope])
+
+
+def _cookie(service: Service) -> str:
+    return f"hpo_session_{urlsplit(service.url).port}"
+
+
+def _revoke(service: Service, scope: str) -> None:
+    with service.database.transaction() as connection:
+        tokens.revoke(connection, tokens.verify(connection, service.tokens[scope], KEY).id)
+
+
 def test_a_link_logs_in_once(service: Service) -> None:
-    link = create_login_link(service.database, KEY, service.url)
+    link = _link(service)
     assert link.startswith(service.url + "/login?code=hpo_")
     with _browser(service) as browser:
         answer = browser.get(link)
         assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard")
-        cookie = SimpleCookie(answer.headers["set-cookie"])["hpo_session"]
+        cookie = SimpleCookie(answer.headers["set-cookie"])[_cookie(service)]
         assert (cookie["httponly"], cookie["samesite"].lower(), cookie["path"]) == (True, "strict", "/")
         assert browser.get("/api/studies").json() == {"study_summaries": []}
         assert browser.get("/v1/studies").json() == [], "a session reads the API too"
@@ -44,7 +57,7 @@ def test_a_link_logs_in_once(service: Service) -> None:
 
 def test_a_session_may_only_read(service: Service) -> None:
     with _browser(service) as browser:
-        browser.get(create_login_link(service.database, KEY, service.url))
+        browser.get(_link(service))
         assert browser.post("/v1/studies", json={}).status_code == 401
         assert browser.delete("/v1/studies/demo").status_code == 401
         assert browser.get("/v1/tokens").status_code == 403
@@ -78,9 +91,9 @@ def test_the_form_takes_a_token(service: Service) -> None:
 def test_a_session_ends_for_good_at_logout_and_at_its_expiry(service: Service) -> None:
     with _browser(service) as browser:
         browser.post("/login", data={"token": service.tokens["read"]})
-        kept = browser.cookies["hpo_session"]
+        kept = browser.cookies[_cookie(service)]
         browser.post("/logout")
-        browser.cookies.set("hpo_session", kept)
+        browser.cookies.set(_cookie(service), kept)
         assert browser.get("/api/studies").status_code == 401
     with _browser(service) as browser:
         browser.post("/login", data={"token": service.tokens["read"]})
@@ -95,6 +108,76 @@ def test_guessing_is_slowed_down(service: Service) -> None:
     assert {answer.status_code for answer in answers[:20]} == {401}
     assert answers[20].status_code == 429
     assert 1 <= int(answers[20].headers["retry-after"]) <= 61
+
+
+def test_wrong_guesses_do_not_keep_a_right_code_or_token_from_working(service: Service) -> None:
+    with _browser(service) as browser:
+        for _ in range(21):
+            browser.get("/login", params={"code": "x"})
+        assert browser.get("/login", params={"code": "x"}).status_code == 429
+        assert browser.get(_link(service)).status_code == 303
+        assert browser.post("/login", data={"token": service.tokens["read"]}).status_code == 303
+
+
+ANOTHER_SITE: list[dict[str, str]] = [
+    {"Sec-Fetch-Site": "cross-site", "Origin": "null"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Origin": "http://evil.example"},
+]
+
+
+@pytest.mark.parametrize("headers", ANOTHER_SITE)
+def test_another_site_can_neither_log_a_browser_in_nor_out(service: Service, headers: dict[str, str]) -> None:
+    with _browser(service) as browser:
+        foreign = browser.post("/login", data={"token": service.tokens["read"]}, headers=headers)
+        assert (foreign.status_code, "set-cookie" in foreign.headers) == (403, False)
+        assert browser.post("/login", data={"token": service.tokens["read"]}).status_code == 303
+        foreign = browser.post("/logout", headers=headers)
+        assert (foreign.status_code, "set-cookie" in foreign.headers) == (403, False)
+        assert browser.get("/v1/studies").status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "same-origin", "Origin": "null"}, {"Origin": "null"}, {}])
+def test_our_own_form_logs_in(service: Service, headers: dict[str, str]) -> None:
+    with _browser(service) as browser:
+        own = headers or {"Origin": service.url}
+        assert browser.post("/login", data={"token": service.tokens["read"]}, headers=own).status_code == 303
+
+
+@pytest.mark.parametrize("way", ["form", "link", "link of the API"])
+def test_a_session_ends_with_its_token(service: Service, way: str) -> None:
+    with service.database.transaction() as connection:
+        tokens.create(connection, name="another admin", scopes=["admin"], key=KEY)
+    with _browser(service) as browser, service.http() as http:
+        if way == "form":
+            browser.post("/login", data={"token": service.tokens["admin"]})
+        else:
+            browser.get(_link(service) if way == "link" else http.post("/v1/login-links").json()["path"])
+        left = _link(service)
+        assert browser.get("/v1/studies").status_code == 200
+        _revoke(service, "admin")
+        assert browser.get("/v1/studies").status_code == 401
+        assert browser.get("/api/studies").status_code == 401
+        assert browser.get(left).status_code == 401, "a code that nobody has used is worth nothing any more"
+
+
+def test_a_session_ends_when_its_token_expires(service: Service) -> None:
+    with _browser(service) as browser:
+        browser.post("/login", data={"token": service.tokens["read"]})
+        with service.database.transaction() as connection:
+            connection.execute(text("UPDATE api_token SET expires_at = clock_timestamp() WHERE kind = 'api'"))
+        assert browser.get("/v1/studies").status_code == 401
+
+
+def test_two_services_on_one_machine_keep_a_session_each(service: Service) -> None:
+    """A browser sends a host's cookies to all ports, so one name would be written over by the other service."""
+    other = urlsplit(service.url).netloc.replace(str(urlsplit(service.url).port), "1")
+    with _browser(service) as browser:
+        first = browser.post("/login", data={"token": service.tokens["read"]})
+        second = browser.post("/login", data={"token": service.tokens["read"]}, headers={"Host": other})
+        names = [next(iter(SimpleCookie(answer.headers["set-cookie"]))) for answer in (first, second)]
+        assert names == [_cookie(service), "hpo_session_1"]
+        assert browser.get("/v1/studies").status_code == 200
 
 
 def test_an_oversized_login_form_is_refused(service: Service) -> None:
@@ -122,12 +205,12 @@ def _mode(path: Path) -> int:
 
 def test_the_first_start_makes_a_token_and_the_next_ones_keep_it(database: Database, tmp_path: Path) -> None:
     file = tmp_path / "token"
-    made = bootstrap_admin_token(database, KEY, file)
+    made = bootstrap_token(database, KEY, file)
     assert re.fullmatch(r"hpo_[\w-]{49}", made)
     assert file.read_text() == made + "\n"
     assert _mode(file) == 0o600
     file.chmod(0o644)
-    assert bootstrap_admin_token(database, KEY, file) == made
+    assert bootstrap_token(database, KEY, file) == made
     assert _mode(file) == 0o600
     assert os.listdir(tmp_path) == ["token"], "nothing half-written is left"
     with database.transaction() as connection:
@@ -138,7 +221,7 @@ def test_the_first_start_makes_a_token_and_the_next_ones_keep_it(database: Datab
 def test_a_token_that_is_not_known_any_more_is_replaced(database: Database, tmp_path: Path, left: str) -> None:
     file = tmp_path / "token"
     file.write_text(left)
-    made = bootstrap_admin_token(database, KEY, file)
+    made = bootstrap_token(database, KEY, file)
     assert file.read_text() == made + "\n"
 
 
@@ -147,12 +230,12 @@ def test_a_token_without_the_admin_scope_is_not_kept(database: Database, tmp_pat
     with database.transaction() as connection:
         file.write_text(tokens.create(connection, name="reader", scopes=["read"], key=KEY))
     kept = file.read_text()
-    assert bootstrap_admin_token(database, KEY, file) != kept
+    assert bootstrap_token(database, KEY, file) != kept
 
 
 def test_a_folder_that_is_not_there_is_a_sentence(database: Database, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="cannot be read or written"):
-        bootstrap_admin_token(database, KEY, tmp_path / "nowhere" / "token")
+        bootstrap_token(database, KEY, tmp_path / "nowhere" / "token")
 
 
 def test_the_key_is_made_once_and_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,5 +257,7 @@ def test_the_key_can_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_login_link_has_the_address_given(database: Database) -> None:
-    link = urlsplit(create_login_link(database, KEY, "http://[::1]:8000/"))
+    with database.transaction() as connection:
+        token = tokens.create(connection, name="mine", scopes=["admin"], key=KEY)
+    link = urlsplit(create_login_link(database, KEY, "http://[::1]:8000/", token=token))
     assert (link.netloc, link.path) == ("[::1]:8000", "/login")

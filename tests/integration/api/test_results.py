@@ -40,9 +40,9 @@ def test_curves_give_one_metric_of_all_trials(past_service: Service) -> None:
         assert other["values"] == pytest.approx([1 - value for value in one["values"]])
 
 
-def test_the_best_trial_is_completed_feasible_and_has_its_curve(service: Service, http: httpx.Client) -> None:
+def test_the_best_trial_is_feasible_and_has_its_curve_and_its_evidence(service: Service, http: httpx.Client) -> None:
     service.suggest(service.create(constraints=["val_loss <= 0.5"]), 4)
-    ends = [("completed", 0.7, 0.4), ("completed", 0.9, 0.6), ("stopped", 0.8, 0.1), ("completed", 0.6, 0.1)]
+    ends = [("completed", 0.7, 0.4), ("completed", 0.9, 0.6), ("stopped", 0.3, 0.1), ("completed", 0.6, 0.1)]
     for outcome, value, loss in ends:
         lease = http.post("/v1/leases", json=claim_body()).json()
         http.post(f"/v1/trials/{lease['trial_id']}/reports", json=measured(lease, 1, value / 2))
@@ -52,6 +52,50 @@ def test_the_best_trial_is_completed_feasible_and_has_its_curve(service: Service
     assert (best["number"], best["value"], best["metric"], best["direction"]) == (0, 0.7, "val_top1", "maximize")
     assert best["curve"] == {"1": {"val_top1": 0.35, "val_loss": 0.65}}
     assert http.get("/v1/studies").json()[0]["best"]["number"] == 0
+    evidence = best["evidence"]
+    assert http.get("/v1/studies/demo").json()["best"]["evidence"] == evidence
+    assert (evidence["rank"], evidence["configurations"], evidence["trials"]) == (1, 3, [0])
+    assert (evidence["highest_trial"], evidence["highest_observed"]) == (0, 0.7)
+    assert evidence["expected"] < evidence["believed"], "the best of three is expected to be worse than it looks"
+
+
+def test_the_answer_ranks_every_configuration_that_keeps_the_constraints(service: Service, http: httpx.Client) -> None:
+    service.suggest(service.create(constraints=["val_loss <= 0.5"]), 4)
+    assert http.get("/v1/studies/demo/answer").status_code == 404
+    for value, loss in [(0.7, 0.4), (0.9, 0.6), (0.3, 0.1), (0.75, 0.1)]:
+        lease = http.post("/v1/leases", json=claim_body()).json()
+        body = {**finished(lease, value), "metrics": {"val_top1": value, "val_loss": loss}}
+        http.post(f"/v1/trials/{lease['trial_id']}/finish", json=body)
+    answer = http.get("/v1/studies/demo/answer").json()
+    assert [found["chosen"] for found in answer["configurations"]] == [3, 0, 2]
+    assert sum(found["probability_best"] for found in answer["configurations"]) == pytest.approx(1)
+    assert (answer["front"], answer["highest_trial"], answer["highest_observed"]) == ([3], 3, 0.75)
+    assert [found["estimates"]["val_top1"]["observed"] for found in answer["configurations"]] == [0.75, 0.7, 0.3]
+    other = http.get("/v1/studies/demo/export", params={"trial": 2, "format": "json"}).json()["evidence"]
+    assert (other["rank"], other["is_clear"], other["observed"]) == (3, False, 0.3)
+    assert http.get("/v1/studies/demo/export", params={"trial": 1, "format": "json"}).json().get("evidence") is None
+
+
+def test_a_mean_over_the_last_epochs_is_the_value_wherever_one_is_shown(service: Service, http: httpx.Client) -> None:
+    objective = {"metric": "val_top1", "last_epochs": 2}
+    budget = {"trials": 20, "target": {"val_top1": 0.65}}
+    study_id = service.create(objectives=[objective], budget=budget)
+    service.suggest(study_id, 2)
+    for values in ([0.1, 0.7, 0.5], [0.1, 0.1, 0.9]):
+        lease = http.post("/v1/leases", json=claim_body()).json()
+        for step, value in enumerate(values, start=1):
+            http.post(f"/v1/trials/{lease['trial_id']}/reports", json=measured(lease, step, value))
+        body = finished(lease, values[-1])
+        answers = [http.post(f"/v1/trials/{lease['trial_id']}/finish", json=body) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200], "the same result again is confirmed"
+    best = http.get("/v1/studies/demo/best").json()
+    assert (best["number"], best["value"]) == (0, pytest.approx(0.6))
+    assert best["curve"]["3"]["val_top1"] == 0.5, "curves show single epochs"
+    trials = http.get("/v1/studies/demo/trials").json()["trials"]
+    assert [trial["metrics"]["val_top1"] for trial in trials] == pytest.approx([0.6, 0.5])
+    export = http.get("/v1/studies/demo/export", params={"format": "json"}).json()
+    assert (export["objectives"], export["last_epochs"]) == ({"val_top1": best["value"]}, {"val_top1": 2})
+    assert http.get("/v1/studies/demo").json()["state"] == "active", "no mean has reached the target"
 
 
 @pytest.mark.parametrize("rest", ["best", "export"])
@@ -121,6 +165,18 @@ def test_the_stream_continues_after_the_last_event_id(service: Service, http: ht
                     assert http.post("/v1/leases", json=claim_body()).status_code == 200
     assert [event["kind"] for event in received] == ["trial.suggested", "trial.claimed"]
     assert http.get("/v1/studies/nothing/events/stream").status_code == 404
+
+
+def test_a_stream_ends_with_its_token(service: Service, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.v1.events.POLL_SECONDS", 0.02)
+    service.create()
+    with service.http("read") as reader, reader.stream("GET", "/v1/studies/demo/events/stream") as stream:
+        lines = stream.iter_lines()
+        assert next(line for line in lines if line == ": waiting")
+        (mine,) = [token for token in http.get("/v1/tokens").json() if token["scopes"] == ["read"]]
+        http.delete(f"/v1/tokens/{mine['id']}").raise_for_status()
+        assert set(lines) <= {"", ": waiting"}, "it ends by itself"
+        assert reader.get("/v1/studies").status_code == 401
 
 
 def test_workers_are_listed_with_what_they_run(service: Service, http: httpx.Client) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
 
-from hpo.cli.spec_check import search_fragment, with_models
+from hpo.cli.spec_check import search_fragment, validation_clips, with_models
 from hpo.errors import SpecError, SpecIssue
+from hpo.service.notices import DataNotSeenError
 from hpo.spec import StudySpec, parse_spec
 from hpo.store import Database, studies
 
+from ..store.world import run
 from .service import Service, claim_body, fence, finished, measured, serving, spec
 
 YAML = {"content-type": "application/yaml"}
@@ -43,7 +46,31 @@ def test_a_created_study_can_be_read_back(http: httpx.Client) -> None:
 def test_json_and_yaml_make_the_same_study(http: httpx.Client, content: str, headers: dict[str, str]) -> None:
     made = http.post("/v1/studies", content=content.encode(), headers=headers)
     assert made.status_code == 201, made.text
-    assert StudySpec.model_validate(made.json()["spec"]) == StudySpec.model_validate(spec())
+    assert StudySpec.model_validate(made.json()["spec"]) == StudySpec.model_validate(spec()).of_new_study()
+
+
+RECOMMENDED = {"precise_bn": True, "decay_tables": False}
+"""Where the space has `dropout`."""
+
+
+@pytest.mark.parametrize(
+    ("said", "base"),
+    [
+        ({}, RECOMMENDED),
+        ({"task": {**spec()["task"], "base": {"lr": 0.1}}}, {"lr": 0.1, **RECOMMENDED}),
+        ({"task": {**spec()["task"], "base": {"precise_bn": False}}}, {**RECOMMENDED, "precise_bn": False}),
+        (
+            {"space": {"precise_bn": {"type": "categorical", "choices": [True, False]}}},
+            {"dropout": "card", "decay_tables": False},
+        ),
+    ],
+)
+def test_a_new_study_gets_what_is_recommended_where_it_says_nothing(
+    http: httpx.Client, said: dict[str, Any], base: dict[str, Any]
+) -> None:
+    made = http.post("/v1/studies", json={**spec(), "task": {**spec()["task"], "base": {}}, **said})
+    assert made.json()["spec"]["task"]["base"] == base
+    assert http.get("/v1/studies/demo").json()["spec"]["task"]["base"] == base
 
 
 def test_yaml_reads_exponents_as_numbers(http: httpx.Client) -> None:
@@ -63,6 +90,8 @@ def test_yaml_reads_exponents_as_numbers(http: httpx.Client) -> None:
         ({"name": "a/b"}, "name"),
         ({"name": "x'; DROP TABLE study; --"}, "name"),
         ({"task": {"dataset": {"root": "/a\x00b"}, "epochs": 3}}, "task.dataset.root"),
+        ({"task": {"dataset": {"root": "videos"}, "epochs": 3}}, "task.dataset.root"),
+        ({"task": {"dataset": {"root": "~/videos"}, "epochs": 3}}, "task.dataset.root"),
     ],
 )
 def test_a_wrong_spec_names_the_field_and_stores_nothing(
@@ -207,7 +236,14 @@ def test_delete_waits_for_running_trials(service: Service, http: httpx.Client) -
     assert http.delete("/v1/studies/demo").status_code == 409
     http.post(f"/v1/trials/{lease['trial_id']}/finish", json={**fence(lease), "outcome": "stopped"})
     gone = http.delete("/v1/studies/demo")
-    assert (gone.status_code, gone.content) == (204, b"")
+    assert gone.status_code == 200
+    assert {name: gone.json()[name] for name in ("name", "hosts", "files_removed", "bytes_removed", "left")} == {
+        "name": "demo",
+        "hosts": ["here"],
+        "files_removed": 0,
+        "bytes_removed": 0,
+        "left": [],
+    }
     assert http.get("/v1/studies/demo").status_code == 404
     late = http.post(f"/v1/trials/{lease['trial_id']}/reports", json=fence(lease))
     assert late.status_code == 404
@@ -230,7 +266,9 @@ def test_the_list_shows_progress_and_the_best_value(service: Service, http: http
     )
     (row,) = http.get("/v1/studies").json()
     assert row["trial_counts"] == {"completed": 1, "suggested": 1}
+    evidence = row["best"].pop("evidence")
     assert row["best"] == {"number": lease["number"], "metric": "val_top1", "value": 0.75}
+    assert (evidence["observed"], evidence["configurations"], evidence["probability_best"]) == (0.75, 1, 1.0)
     assert "spec" not in row
     with service.database.transaction() as connection:
         assert studies.get(connection, "demo").counts
@@ -248,3 +286,68 @@ def test_gpu_time_is_given_in_hours(service: Service, http: httpx.Client) -> Non
     http.post(f"/v1/trials/{lease['trial_id']}/finish", json=end).raise_for_status()
     study = http.get("/v1/studies/demo").json()
     assert (study["gpu_hours_spent"], study["gpu_hours_saved"]) == (1.0, 4.0)
+
+
+@pytest.mark.parametrize(("clips", "is_noted"), [(16, True), (1000, False), (None, False)])
+def test_a_new_study_says_what_its_validation_clips_cannot_show(
+    database: Database, clips: int | None, is_noted: bool
+) -> None:
+    seen: list[str] = []
+
+    def count(found: StudySpec) -> int | None:
+        seen.append(found.name)
+        return clips
+
+    with serving(database, count_clips=count) as service, service.http() as http:
+        made = http.post("/v1/studies", json=spec()).json()
+        shown = http.get("/v1/studies/demo").json()
+        events = [event["kind"] for event in http.get("/v1/studies/demo/events").json()]
+    assert seen == ["demo"]
+    assert made["few_clips"] == shown["few_clips"]
+    assert events.count("study.few_clips") == int(is_noted)
+    sentence = "with 16 validation clips, differences of val_top1 below 0.19 cannot be seen"
+    assert (made["few_clips"] or "").startswith(sentence if is_noted else "")
+    assert bool(made["few_clips"]) == is_noted
+
+
+def test_what_is_wrong_with_a_folder_is_said_as_far_as_this_machine_sees_it(tmp_path: Path) -> None:
+    for root, problem in ((tmp_path / "nowhere", "there is no folder "), (tmp_path, str(tmp_path))):
+        found = parse_spec(spec(task={**spec()["task"], "dataset": {"root": str(root)}}))
+        with pytest.raises(DataNotSeenError, match=problem):
+            validation_clips(found)
+
+
+def test_a_data_set_that_nobody_has_seen_is_a_warning_when_a_study_is_created(database: Database) -> None:
+    """It is no error: the API may run on a machine without data."""
+
+    def not_here(_: StudySpec) -> int | None:
+        raise DataNotSeenError("there is no folder /data/ucf101")
+
+    with serving(database, count_clips=not_here) as service, service.http() as http, service.http("worker") as works:
+        made = http.post("/v1/studies", json=spec())
+        assert made.status_code == 201
+        assert made.json()["missing_data"].startswith(
+            "the machine of the API does not see the data set (there is no folder /data/ucf101), and no live worker has"
+        )
+        assert http.get("/v1/studies/demo").json()["missing_data"] is None, "by then a worker may have looked"
+        service.suggest(made.json()["id"])
+        lease = works.post("/v1/leases", json=claim_body()).json()
+        assert http.post("/v1/studies", json=spec(name="second")).json()["missing_data"] is not None
+        works.post(f"/v1/trials/{lease['trial_id']}/reports", json=measured(lease, 1, 0.1)).raise_for_status()
+        assert http.post("/v1/studies", json=spec(name="third")).json()["missing_data"] is None, "a worker has it"
+        other = {**spec()["task"], "dataset": {"root": "/elsewhere"}}
+        assert http.post("/v1/studies", json=spec(name="fourth", task=other)).json()["missing_data"] is not None
+        run(database, "UPDATE worker SET last_seen = '2000-01-01'")
+        assert http.post("/v1/studies", json=spec(name="fifth")).json()["missing_data"] is not None
+
+
+def test_a_study_is_created_when_its_clips_cannot_be_counted(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: StudySpec) -> int | None:
+        raise OSError("stale file handle")
+
+    with serving(database, count_clips=broken) as service, service.http() as http:
+        answer = http.post("/v1/studies", json=spec())
+    assert (answer.status_code, answer.json()["few_clips"]) == (201, None)
+    assert "could not be counted" in caplog.text

@@ -12,11 +12,11 @@ from hpo.cli import main
 from .service import Service, spec
 
 
-def _hpo(service: Service, folder: Path, *arguments: str) -> int:
+def _hpo(service: Service, folder: Path, *arguments: str, group: tuple[str, ...] = ("study",)) -> int:
     token = folder / "token"
     token.write_text(service.tokens["admin"])
     with pytest.raises(SystemExit) as ended:
-        main(["--home", str(folder), "--url", service.url, "--token-file", str(token), "study", *arguments])
+        main(["--home", str(folder), "--url", service.url, "--token-file", str(token), *group, *arguments])
     return int(ended.value.code or 0)
 
 
@@ -29,6 +29,35 @@ def test_guesses_from_the_command_line_and_files(
     assert capsys.readouterr().out == "2 added, 1 already enqueued before; 2 to be tried next\n"
     assert _hpo(service, tmp_path, "show", "demo") == 0
     assert "to be tried next: 2 enqueued configurations" in capsys.readouterr().out
+
+
+def test_a_trial_is_trained_again(service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    service.complete(service.create(), 1)
+    assert _hpo(service, tmp_path, "enqueue", "demo", "--again", "0") == 0
+    assert capsys.readouterr().out == "trial 1 trains the configuration of trial 0 again\n"
+    with service.http() as http:
+        (_, added) = http.get("/v1/studies/demo/trials").json()["trials"]
+    assert (added["replicate_of"], added["state"], added["generator"]) == (0, "suggested", "replicate")
+    assert _hpo(service, tmp_path, "enqueue", "demo", "--again", "7") == 3
+    assert _hpo(service, tmp_path, "enqueue", "demo", "lr=0.1", "--again", "0") == 2
+    assert _hpo(service, tmp_path, "enqueue", "demo") == 2
+
+
+def test_finalists_of_a_running_study_and_of_one_whose_search_ends_now(
+    service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.complete(service.create(budget={"trials": 20}), 1)
+    assert _hpo(service, tmp_path, "finalists", "demo", "--seeds", "2", group=()) == 0
+    wanted = "after the search the best 3 are trained again, up to 2 times each"
+    assert capsys.readouterr().out == f"study demo is active\n{wanted}\n"
+    assert _hpo(service, tmp_path, "finalists", "demo", "--now", group=()) == 0
+    first, last = capsys.readouterr().out.splitlines()
+    assert first == "study demo is active (finalists were asked for; the best configurations are trained again)"
+    assert last == "finalists: 1 further training of the best 3 configurations"
+    assert _hpo(service, tmp_path, "finalists", "demo", "--share", "0.01", group=()) == 4
+    assert "less than one training" in capsys.readouterr().err
+    assert _hpo(service, tmp_path, "show", "demo") == 0
+    assert last in capsys.readouterr().out
 
 
 def test_a_wrong_guess_is_a_sentence_and_exit_code_2(

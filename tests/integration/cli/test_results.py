@@ -9,7 +9,7 @@ import pytest
 
 from hpo.results.export import load_export
 
-from ..api.service import Service, claim_body, finished
+from ..api.service import SPEC, Service, claim_body, finished, measured
 from .conftest import Command
 
 
@@ -32,19 +32,31 @@ def _complete(service: Service, points: list[dict[str, float]], **sections: Any)
 def test_trials_are_listed_best_first(past_service: Service, hpo: Command) -> None:
     found = hpo(past_service, "trials", "demo", "--json", scope="read").json
     assert [trial["number"] for trial in found] == list(range(10))
-    completed = {trial["number"]: trial["metrics"]["val_top1"] for trial in found if trial["state"] == "completed"}
+    with past_service.http("read") as http:
+        configurations = http.get("/v1/studies/demo/answer").json()["configurations"]
+    believed = [number for one in configurations for number in one["trials"]]
     listed = _numbers(hpo(past_service, "trials", "demo", scope="read").out)
     assert sorted(listed) == list(range(10))
-    assert listed[: len(completed)] == sorted(completed, key=lambda number: -completed[number])
+    assert listed[: len(believed)] == believed
+    ended = {trial["number"] for trial in found if trial["state"] in ("completed", "stopped")}
+    assert set(believed) == ended
 
 
 def test_the_best_trial_is_shown_with_its_parameters(past_service: Service, hpo: Command) -> None:
     found = hpo(past_service, "best", "demo", "--json").json
     said = hpo(past_service, "best", "demo").out
-    head, *params = said.splitlines()
+    head, value, expected, probability, highest, *params = said.splitlines()
     assert head.startswith(f"trial {found['number']}: ")
     assert f"val_top1 {found['metrics']['val_top1']:.4g}" in head
     assert [line.split(":")[0] for line in params] == ["lr", "dropout"], "one objective has no front"
+    evidence = found["evidence"]
+    assert value.startswith(f"val_top1 {evidence['believed']:.3g} ± ")
+    assert expected.startswith(f"expected on new data: {evidence['expected']:.3g} ± ")
+    assert probability.startswith(f"probability that it is the best of them: {evidence['probability_best']:.0%}")
+    assert highest == f"highest observed value: {evidence['highest_observed']:.3g} (trial {evidence['highest_trial']})"
+    shown = hpo(past_service, "study", "show", "demo").out
+    assert f"best: trial {found['number']}" in shown
+    assert expected in shown
 
 
 def test_with_several_objectives_the_whole_front_is_shown(service: Service, hpo: Command) -> None:
@@ -74,7 +86,10 @@ def test_an_export_is_the_best_trial_or_the_one_asked_for(past_service: Service,
         file = tmp_path / f"{number}.yaml"
         said = hpo(past_service, "export", "demo", "-o", file, *arguments)
         assert (said.code, said.out) == (0, f"wrote {file}: trial {number} of demo\n")
-        assert said.err == f"its checkpoint is not on this machine (/c/{number}.pt); copy it from the worker's\n"
+        assert said.err == (
+            f"its checkpoint is not on this machine (/c/{number}.pt), in {tmp_path / 'checkpoints'}; copy it from the "
+            "worker's, or name its folder of checkpoints with HPO_CHECKPOINT_ROOTS\n"
+        )
         assert load_export(file).trial == number
 
 
@@ -122,8 +137,40 @@ def test_a_followed_log_asks_for_what_is_new_until_it_is_interrupted(
         if len(pauses) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("hpo.cli.results.time.sleep", sleep)
+    monkeypatch.setattr("hpo.cli.logs.time.sleep", sleep)
     once = hpo(past_service, "logs", "demo")
     followed = hpo(past_service, "logs", "demo", "--follow")
     assert (once.code, followed.code, pauses) == (0, 130, [1.0] * 3)
     assert followed.out == once.out, "nothing is printed twice"
+
+
+def test_a_trial_is_shown_with_what_it_started_from(empty_service: Service, hpo: Command) -> None:
+    task = {**SPEC["task"], "base": {"weights": "k400.pth"}}
+    empty_service.suggest(empty_service.create(task=task))
+    none = {"count": 0, "first": []}
+    started = {
+        "source": "k400.pth",
+        "sha256": "1" * 64,
+        "layout": "PySlowFast",
+        "loaded": 318,
+        "adapted": none,
+        "reset": {"count": 9, "first": ["head.weight"]},
+        "kept": none,
+        "dropped": none,
+        "notes": ["a note"],
+    }
+    with empty_service.http("worker") as http:
+        lease = http.post("/v1/leases", json=claim_body()).raise_for_status().json()
+        body = {**measured(lease, 1, 0.25), "weights": [started]}
+        http.post(f"/v1/trials/{lease['trial_id']}/reports", json=body).raise_for_status()
+    said = hpo(empty_service, "trial", "show", "demo", "0").out
+    assert "trial 0: running, 1 epochs, on w1" in said
+    assert "val_top1 0.25" in said
+    assert "lr: 0.01" in said
+    assert f"weights: k400.pth, SHA-256 {'1' * 64}, layout: PySlowFast" in said
+    assert "318 tensors loaded" in said
+    assert "9 drawn anew, for other classes: head.weight, ..." in said
+    assert "a note" in said
+    assert hpo(empty_service, "trial", "show", "demo", "0", "--json").json["weights"][0]["loaded"] == 318
+    assert "trial.weights" in hpo(empty_service, "logs", "demo").out
+    assert hpo(empty_service, "trial", "show", "demo", "7").code == 3

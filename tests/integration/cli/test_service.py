@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,39 @@ def test_a_new_token_may_do_what_its_scope_says(service: Service, hpo: Command) 
     service.tokens["made"] = made
     assert hpo(service, "study", "list", scope="made").code == 0
     assert hpo(service, "token", "create", "another", scope="made").code == 5
+
+
+def test_tokens_are_listed_and_revoked(service: Service, hpo: Command) -> None:
+    for name in ("gpu-1", "twice", "twice"):
+        hpo(service, "token", "create", name, "--expires-in-hours", "24")
+    known = {token["name"]: token for token in hpo(service, "token", "list", "--json").json}
+    assert known["gpu-1"]["last_used_at"] is None
+    assert known["admin of the test"]["last_used_at"] is not None
+    lifetime = _moment(known["gpu-1"]["expires_at"]) - _moment(known["gpu-1"]["created_at"])
+    assert lifetime == pytest.approx(timedelta(hours=24), abs=timedelta(minutes=1))
+    (line,) = [line for line in hpo(service, "token", "list").out.splitlines() if "gpu-1" in line]
+    assert "worker" in line
+    assert "never" in line
+    assert f"valid until {_moment(known['gpu-1']['expires_at']):%Y-%m-%d %H:%M}" in line
+    assert hpo(service, "token", "revoke", "gpu-1").out.endswith("(gpu-1) is not valid any more\n")
+    assert any("gpu-1" in line and "revoked" in line for line in hpo(service, "token", "list").out.splitlines())
+    again, ambiguous = (hpo(service, "token", "revoke", name) for name in ("gpu-1", "twice"))
+    assert (again.code, "no valid token 'gpu-1'" in again.err) == (3, True)
+    assert (ambiguous.code, "2 tokens are called 'twice'; give an id: " in ambiguous.err) == (4, True)
+    assert hpo(service, "token", "revoke", str(known["twice"]["id"])).code == 0
+
+
+def test_the_last_admin_token_is_not_revoked_by_accident(service: Service, hpo: Command) -> None:
+    said = hpo(service, "token", "revoke", "admin of the test")
+    assert (said.code, said.out) == (4, "")
+    assert "hpo token create NAME --scope admin" in said.err
+    hpo(service, "token", "create", "another", "--scope", "admin")
+    assert hpo(service, "token", "revoke", "admin of the test").code == 0
+    assert hpo(service, "token", "list").code == 5
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def test_an_unknown_scope_is_refused(service: Service, hpo: Command) -> None:

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from hpo.errors import StoreUnavailableError
+from hpo.service import optimizer_process as process
 from hpo.service import suggestion_queue as server
 from hpo.store import Database, studies
 from hpo.trial import StudyState, TrialState
@@ -65,6 +66,51 @@ def test_several_studies_and_new_ones_are_served(database: Database) -> None:
         until(lambda: waiting(database, first), "a suggestion for the first")
         second = create(database, name="second")
         until(lambda: waiting(database, second), "a suggestion for the second")
+
+
+def test_a_study_in_which_nothing_has_changed_costs_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, other = create(database), create(database, name="other")
+    # However slow the machine: no lease is renewed meanwhile, and no study gets a turn because of the time.
+    monkeypatch.setattr(process, "LEASE_SECONDS", 3600.0)
+    monkeypatch.setattr(process, "QUIET_SECONDS", 3600.0)
+    loop = process._Loop(database, "one")
+    try:
+        rounds = iter(range(20))
+        while loop.round() or next(rounds) < 3:
+            pass
+        asked: list[int] = []
+        acquire = studies.acquire_generator
+
+        def noted(connection: Connection, study_id: int, owner: str, seconds: float) -> int | None:
+            asked.append(study_id)
+            return acquire(connection, study_id, owner, seconds)
+
+        monkeypatch.setattr(studies, "acquire_generator", noted)
+        loop.round()
+        assert not asked
+        lease = claim(database)
+        assert lease is not None
+        loop.round()
+        assert {study.id, other.id} == set(asked), "there is one worker more"
+        while loop.round():
+            pass
+        loop.round()
+        asked.clear()
+        finish(database, lease, 0.5)
+        loop.round()
+        assert asked == [lease.study_id]
+        monkeypatch.setattr(process, "QUIET_SECONDS", 0.0)
+        lease = claim(database)
+        assert lease is not None
+        while loop.round():
+            pass
+        asked.clear()
+        loop.round()
+        assert lease.study_id in asked, "nothing has changed, but the time has run out"
+    finally:
+        loop.end()
 
 
 def test_a_paused_study_is_left_and_a_resumed_one_is_served(database: Database) -> None:

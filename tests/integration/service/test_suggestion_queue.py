@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from hpo.optimizer import Optimizer, create_optimizer
 from hpo.service import suggestion_queue as server
+from hpo.service.finishing import end_finished_studies
 from hpo.service.suggestion_queue import SuggestionQueue
 from hpo.store import Database, earlier, events, studies, trials
 from hpo.store.studies import StudyRow
@@ -89,6 +90,27 @@ def test_a_full_budget_costs_no_more_fits(database: Database, monkeypatch: pytes
 
     monkeypatch.setattr(Optimizer, "ask", propose)
     assert steps.run_until_idle(demand=9) == 0
+
+
+@pytest.mark.parametrize("name", ["tpe", "sobol", "ax"])
+def test_each_configuration_of_a_finite_space_becomes_one_trial(
+    database: Database, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    space = {"clip.stride": {"type": "int", "low": 1, "high": 4}, "clip.frames": {"type": "int", "low": 8, "high": 10}}
+    rules = ["clip.stride < 3", "clip.frames != 9"]
+    steps = Steps(database, create(database, space=space, rules=rules, optimizer={"name": name, "startup_trials": 2}))
+    steps.complete(4)
+    steps.run_until_idle(demand=3)
+    found = [record.params for record in records(database, steps.study)]
+    tried = sorted((params["clip.stride"], params["clip.frames"]) for params in found)
+    assert tried == [(1, 8), (1, 10), (2, 8), (2, 10)]
+
+    def propose(*_: object) -> None:
+        raise AssertionError("there is no other configuration")
+
+    monkeypatch.setattr(Optimizer, "ask", propose)
+    assert not steps.take(demand=3)
+    assert end_finished_studies(database) == ["study"]
 
 
 def test_a_suggestion_is_planned_again_as_if_it_were_not_there(steps: Steps) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
+from unittest.mock import patch
 from uuid import UUID, uuid4
 
 from hypothesis import strategies as st
@@ -17,8 +18,9 @@ from sqlalchemy import Connection, text
 from hpo.errors import StaleLeaseError
 from hpo.protocol import ClaimRequest, FinishRequest, Measurement, ReleaseRequest, ReportRequest
 from hpo.service.finishing import end_finished_studies
-from hpo.store import Database, lifecycle, studies
-from hpo.trial import StudyState
+from hpo.store import Database, finalists, lifecycle, studies
+from hpo.store.study_row import get_by_id
+from hpo.trial import FINALISTS, REPLICATE, StudyState
 
 from .model import StudyModel, TrialModel
 from .world import make_spec, suggestion, worker
@@ -35,7 +37,7 @@ Handle = tuple[TrialModel, int, UUID]
 _ROWS = text("""
 SELECT id, number, (params ->> 'lr')::float8 AS lr, state, attempt, retries, lease_id, cancel_requested AS cancel,
        (metrics ->> 'val_top1')::float8 AS metrics, failure_kind, gpu_seconds,
-       held,
+       held, replicate_of, priority,
        (SELECT count(*) FROM measurement WHERE trial_id = trial.id) AS measured
 FROM trial WHERE study_id = :id ORDER BY id
 """)
@@ -44,9 +46,10 @@ FROM trial WHERE study_id = :id ORDER BY id
 class LifecycleMachine(RuleBasedStateMachine):
     """One study; every step is one transaction, compared with the model."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, opening: Callable[[LifecycleMachine], None] = lambda machine: None) -> None:
         super().__init__()
         self.database = database
+        self.opening = opening
         self.handles: list[Handle] = []
         self.lr = 0.0
 
@@ -72,6 +75,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.acquire(OWNERS[0])
         self.suggest(1, OWNERS[0], 0)
         self.claim_with(uuid4())
+        self.opening(self)
 
     # --- the optimizer
 
@@ -125,10 +129,35 @@ class LifecycleMachine(RuleBasedStateMachine):
                 connection, trial.id, suggestion(lr), owner=owner, generation=generation
             )
         )
-        unclaimed = trial.state == "suggested" and trial.attempt == 0
+        unclaimed = trial.state == "suggested" and trial.attempt == 0 and trial.replicate_of is None
         assert replaced == (unclaimed and self.study.may_suggest(owner, generation))
         if replaced:
             trial.lr = lr
+
+    @rule(
+        which=ANY, generator=st.sampled_from([FINALISTS, REPLICATE]), ahead=st.sampled_from([None, None, 0, 0, 1, -1])
+    )
+    def replicate(self, which: int, generator: str, ahead: int | None) -> None:
+        # Mostly one that was claimed: the others cannot be trained again.
+        begun = [trial for trial in self.study.trials if trial.attempt] or self.study.trials
+        if self.study.alive <= 2:
+            self.train_again(begun[which % len(begun)] if which % 4 else self.trial(which // 4), generator, ahead)
+
+    def train_again(self, asked: TrialModel, generator: str, ahead: int | None = None) -> None:
+        study = self.study
+        next_number = None if ahead is None else len(study.trials) + ahead
+        added = self.transact(
+            lambda connection: lifecycle.replicate(
+                connection, study.id, asked.number, generator=generator, actor="test", next_number=next_number
+            )
+        )
+        assert (added is not None) == study.may_replicate(asked, next_number)
+        if added is not None:
+            first = asked.number if asked.replicate_of is None else asked.replicate_of
+            assert (added.number, added.replicate_of) == (len(study.trials), first)
+            priority = int(generator == REPLICATE)
+            again = TrialModel(id=added.id, number=added.number, lr=asked.lr, replicate_of=first, priority=priority)
+            study.trials.append(again)
 
     # --- workers
 
@@ -140,12 +169,9 @@ class LifecycleMachine(RuleBasedStateMachine):
     def claim_again(self, which: int) -> None:
         _, _, lease_id = self.handles[which % len(self.handles)]
         holder = next((trial for trial in self.study.trials if trial.lease_id == lease_id), None)
-        if holder is None:
-            self.claim_with(lease_id)
-            return
         lease = self.ask(lease_id)
-        if holder.state != "running":
-            assert lease is None
+        if holder is None or holder.state != "running":
+            assert lease is None, "a lease id was good for a second claim"
             return
         assert (lease.trial_id, lease.attempt) == (holder.id, holder.attempt)
         holder.expired = False
@@ -159,7 +185,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         assert (got is not None) == trial.owned_by(attempt, lease_id), "a report passed or broke the fence"
         if got is not None:
             new = (attempt, step) not in trial.measured
-            assert (got.study_state, got.cancel) == (self.study.state, trial.cancel)
+            assert (got.study_state, got.cancel) == (self.study.state_for(trial), trial.cancel)
             assert got.new_steps == ([step] if new else [])
             trial.measured.setdefault((attempt, step), value)
             trial.heartbeat()
@@ -190,7 +216,8 @@ class LifecycleMachine(RuleBasedStateMachine):
         if released and reason == "crashed":
             trial.lose(self.study.allowed_retries, keep_lease=False)
         elif released:
-            held = reason == "paused" and self.study.pauses and self.study.state == "active"
+            searches = trial.replicate_of is None
+            held = reason == "paused" and searches and self.study.pauses and self.study.state == "active"
             trial.give_back("suggested" if reason == "drained" else "paused", held=held)
 
     # --- time
@@ -227,7 +254,21 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     @rule(
         action=st.sampled_from(
-            ["pause", "resume", "resume", "cancel", "withdraw", "settle", "settle", "stop", "promote", "close held"]
+            [
+                *(
+                    "pause",
+                    "resume",
+                    "resume",
+                    "cancel",
+                    "withdraw",
+                    "settle",
+                    "settle",
+                    "stop",
+                    "promote",
+                    "close held",
+                ),
+                *("end search", "end search", "close"),
+            ]
         ),
         which=ANY,
         rarely=st.integers(0, 3),
@@ -245,10 +286,17 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.promote(self.trial(which))
         elif action == "close held":
             self.close_held()
+        elif action == "close":
+            self.close()
+        elif action == "end search" and rarely and self.study.state in ("active", "paused"):
+            self.end_search()
         elif action == "stop" and rarely == 0 and self.study.state in ("active", "paused"):
-            self.move("stopped")
-            self.study.withdraw()
-            self.study.close()
+            self.stop()
+
+    def stop(self) -> None:
+        self.move("stopped")
+        self.study.withdraw()
+        self.study.close()
 
     def promote(self, trial: TrialModel) -> None:
         promoted = self.transact(
@@ -271,6 +319,22 @@ class LifecycleMachine(RuleBasedStateMachine):
         gone = self.transact(lambda connection: lifecycle.withdraw(connection, self.study.id, actor="test"))
         assert gone == self.study.withdraw()
 
+    def close(self) -> None:
+        closed = self.transact(lambda connection: lifecycle.close(connection, self.study.id, actor="test"))
+        assert closed == self.study.close()
+
+    def end_search(self) -> None:
+        study = self.study
+
+        def begin(connection: Connection) -> bool:
+            connection.execute(text("UPDATE study SET finalists = '{}' WHERE id = :id"), {"id": study.id})
+            return finalists.begin(connection, get_by_id(connection, study.id), reason="all were tried", actor="test")
+
+        begun = self.transact(begin)
+        assert begun != study.search_ended
+        if begun:
+            study.end_search()
+
     def cancel(self, trial: TrialModel) -> None:
         self.transact(lambda connection: lifecycle.cancel(connection, trial.id, actor="test"))
         if trial.over:
@@ -282,7 +346,9 @@ class LifecycleMachine(RuleBasedStateMachine):
             trial.stop()
 
     def end_finished_studies(self) -> None:
-        ended = self.transact(end_finished_studies)
+        # Which finalist is trained next is not a matter of the lifecycle; here it is any, whenever it likes.
+        with patch("hpo.service.finalists.advance", return_value=None):
+            ended = end_finished_studies(self.database)
         assert ended == ([self.study.name] if self.study.end_finished_studies() else [])
 
     # --- what must hold after every step
@@ -303,7 +369,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         if hasattr(self, "study"):
             self.sql("DELETE FROM study WHERE id = :id", id=self.study.id)
 
-    # --- helpers
+    # --- shared by the rules
 
     def sql(self, statement: str, **values: Any) -> None:
         with self.database.transaction() as connection:
@@ -349,6 +415,18 @@ class LifecycleMachine(RuleBasedStateMachine):
         return self.lr
 
 
+def race(machine: LifecycleMachine) -> None:
+    """Begin a study whose search is over: one of its trials and a finalist run."""
+    machine.train_again(machine.study.trials[0], FINALISTS)
+    machine.end_search()
+    machine.claim()
+
+
+def stopped(machine: LifecycleMachine) -> None:
+    """Begin a study that a person has stopped while a trial runs."""
+    machine.stop()
+
+
 def _expected(trial: TrialModel) -> dict[str, Any]:
     return {
         "id": trial.id,
@@ -363,5 +441,7 @@ def _expected(trial: TrialModel) -> dict[str, Any]:
         "failure_kind": trial.failure_kind,
         "gpu_seconds": float(len(trial.measured)),
         "held": trial.held,
+        "replicate_of": trial.replicate_of,
+        "priority": trial.priority,
         "measured": len(trial.measured),
     }

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 TERMINAL = ("completed", "stopped", "failed", "withdrawn")
+BEGUN = 2
+"""The priority of what was given back once: it goes before fresh suggestions, and before what a person asked for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -15,11 +17,13 @@ class TrialModel:
     id: int
     number: int
     lr: float
+    replicate_of: int | None = None
+    """The number of the first trial of its configuration."""
+    priority: int = 0
+    """Those with a higher one are claimed first."""
     state: str = "suggested"
     attempt: int = 0
     retries: int = 0
-    begun: bool = False
-    """It was given back once, so it goes before fresh suggestions."""
     lease_id: UUID | None = None
     held: bool = False
     """Paused by the stopping rule and not promoted yet."""
@@ -69,7 +73,7 @@ class TrialModel:
 
     def lose(self, allowed_retries: int, *, keep_lease: bool) -> None:
         """Its worker died: again with a wait, or for good."""
-        self.begun = True
+        self.priority = BEGUN
         if self.cancel:
             self.stop()
         elif self.retries < allowed_retries:
@@ -80,7 +84,7 @@ class TrialModel:
         self.retries += 1
 
     def give_back(self, state: str, *, held: bool = False) -> None:
-        self.begun = True
+        self.priority = BEGUN
         self.lease_id = None
         if self.cancel:
             self.stop()
@@ -105,6 +109,8 @@ class StudyModel:
     """Whether its stopping rule pauses trials."""
     state: str = "active"
     ended: bool = False
+    search_ended: bool = False
+    """From then on only what trains a configuration again begins."""
     trials: list[TrialModel] = field(default_factory=list)
     owner: str | None = None
     generation: int = 0
@@ -112,7 +118,7 @@ class StudyModel:
 
     @property
     def live(self) -> int:
-        return sum(trial.state != "withdrawn" for trial in self.trials)
+        return sum(trial.state != "withdrawn" and trial.replicate_of is None for trial in self.trials)
 
     @property
     def alive(self) -> int:
@@ -120,25 +126,59 @@ class StudyModel:
 
     def may_suggest(self, owner: str, generation: int) -> bool:
         return (
-            self.state == "active" and self.owner == owner and self.generation == generation and not self.owner_expired
+            self.state == "active"
+            and not self.search_ended
+            and self.owner == owner
+            and self.generation == generation
+            and not self.owner_expired
         )
+
+    def state_for(self, trial: TrialModel) -> str:
+        """Return the state of the study as a worker hears it that reports on a trial."""
+        return "stopped" if self.search_ended and trial.replicate_of is None else self.state
+
+    def may_replicate(self, asked: TrialModel, next_number: int | None) -> bool:
+        """Return whether the configuration of a trial is trained again under this number, the next one if None."""
+        is_open = self.state in ("active", "paused")
+        return is_open and asked.attempt > 0 and next_number in (None, len(self.trials))
 
     def next_claim(self) -> TrialModel | None:
         if self.state != "active":
             return None
-        ready = [t for t in self.trials if t.state in ("suggested", "paused") and not t.backing_off and not t.held]
-        return min(ready, key=lambda t: (not t.begun, t.id), default=None)
+        ready = [
+            t
+            for t in self.trials
+            if t.state in ("suggested", "paused")
+            and not t.backing_off
+            and not t.held
+            and (t.replicate_of is not None or not self.search_ended)
+        ]
+        return min(ready, key=lambda t: (-t.priority, t.id), default=None)
+
+    @property
+    def closing(self) -> list[TrialModel]:
+        """The trials that withdrawing and closing are about: after the search alone, what is trained again goes on."""
+        is_race = self.search_ended and self.state != "stopped"
+        return [t for t in self.trials if t.replicate_of is None or not is_race]
 
     def withdraw(self) -> int:
-        gone = [t for t in self.trials if t.state == "suggested" and t.attempt == 0]
+        gone = [t for t in self.closing if t.state == "suggested" and t.attempt == 0]
         for trial in gone:
             trial.state = "withdrawn"
         return len(gone)
 
-    def close(self) -> None:
-        for trial in self.trials:
-            if trial.state == "paused" or (trial.state == "suggested" and trial.attempt > 0):
-                trial.stop()
+    def close(self) -> int:
+        if self.state != "stopped" and not self.search_ended:
+            return 0
+        waiting = [t for t in self.closing if t.state == "paused" or (t.state == "suggested" and t.attempt > 0)]
+        for trial in waiting:
+            trial.stop()
+        return len(waiting)
+
+    def end_search(self) -> None:
+        self.search_ended = True
+        self.withdraw()
+        self.close()
 
     def end_finished_studies(self) -> bool:
         """Return whether the study ends now."""
@@ -152,6 +192,12 @@ class StudyModel:
             return False
         if self.state == "stopped":
             self.ended = True
-        elif self.live >= self.budget:
-            self.state, self.ended = "completed", True
+        elif self.live >= self.budget and not self.search_ended:  # finalists are trained until their race is over
+            has_failed = any(trial.state == "failed" for trial in self.trials)
+            self.state = "failed" if has_failed and not any(map(_has_result, self.trials)) else "completed"
+            self.ended = True
         return self.ended
+
+
+def _has_result(trial: TrialModel) -> bool:
+    return trial.state == "completed" or (trial.state == "stopped" and bool(trial.measured))

@@ -103,13 +103,29 @@ def test_the_same_claim_sent_by_many_at_once_takes_one_trial(database: Database)
     assert {(lease.trial_id, lease.attempt) for lease in leases} == {(leases[0].trial_id, 1)}
 
 
-def test_a_lease_id_whose_lease_is_over_claims_nothing(database: Database) -> None:
+@pytest.mark.parametrize("end", ["finished", "drained", "paused", "crashed", "taken over", "cancelled"])
+def test_a_lease_id_is_good_for_one_claim(end: str, database: Database) -> None:
     study = make_study(database)
     suggest(database, study, 2)
     lease = must_claim(database)
-    finish(database, lease)
+    match end:
+        case "finished":
+            finish(database, lease)
+        case "taken over":
+            expire(database, lease.trial_id)
+            reap(database)
+            skip_backoff(database, lease.trial_id)
+            assert must_claim(database, name="worker-2").trial_id == lease.trial_id
+        case "cancelled":
+            with database.transaction() as connection:
+                lifecycle.cancel(connection, lease.trial_id, actor="test")
+            release(database, lease, "drained")
+        case _:
+            release(database, lease, end)
+            skip_backoff(database, lease.trial_id)
     with pytest.raises(StaleLeaseError, match="new lease id"):
         claim(database, lease_id=lease.lease_id)
+    assert claim(database) is not None, "there was something to claim"
 
 
 def test_begun_trials_are_claimed_first_then_in_order_of_suggestion(database: Database) -> None:
@@ -150,8 +166,8 @@ def test_a_trial_is_only_given_to_a_device_that_it_fits(database: Database) -> N
     lease = must_claim(database, memory_bytes=24 * 2**30)
     report(database, lease, peak_memory_bytes=20 * 2**30)
     release(database, lease, "drained")
-    assert claim(database, memory_bytes=16 * 2**30) is None
-    assert claim(database, memory_bytes=20 * 2**30) is not None
+    assert claim(database, name="small", memory_bytes=16 * 2**30) is None
+    assert claim(database, name="large enough", memory_bytes=20 * 2**30) is not None
 
 
 def test_draining_costs_no_retry_and_no_wait(database: Database) -> None:
@@ -236,18 +252,30 @@ def test_of_two_finishes_at_once_one_is_accepted(database: Database) -> None:
 
     def act(index: int) -> float | None:
         try:
-            finish(database, lease, metrics={"val_top1": float(index)})
+            finish(database, lease, metrics={"val_top1": index / 8})
         except StaleLeaseError:
             return None
-        return float(index)
+        return index / 8
 
     accepted = [value for value in together(8, act) if value is not None]
     assert len(accepted) == 1
     assert record(database, trial.id).metrics == {"val_top1": accepted[0]}
 
 
+def test_trials_are_taken_back_in_their_order_whatever_the_plan_of_the_query(database: Database) -> None:
+    suggest(database, make_study(database), 3)
+    leases = [must_claim(database) for _ in range(3)]
+    # Each change moves a row behind the others in the table.
+    for lease in reversed(leases):
+        run(database, "UPDATE trial SET lease_expires_at = '2000-01-01' WHERE id = :id", id=lease.trial_id)
+    with database.transaction() as connection:
+        for plan in ("indexscan", "bitmapscan", "nestloop", "mergejoin"):
+            connection.execute(text(f"SET LOCAL enable_{plan} = off"))
+        assert lifecycle.reap(connection) == [lease.trial_id for lease in leases]
+
+
 def test_reaping_and_reporting_at_once_leave_one_owner(database: Database) -> None:
-    study = make_study(database, retry={"attempts": 100})
+    study = make_study(database, retry={"attempts": 100}, task={"dataset": {"root": "/data"}, "epochs": 9})
     (trial,) = suggest(database, study)
     lease = must_claim(database)
     for step in range(1, 10):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -9,7 +10,8 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from sqlalchemy import text
 
 from hpo.errors import SetupError, StoreUnavailableError
 from hpo.store import Database, EmbeddedPostgres, migrate, server_programs, studies
+from hpo.store.database import OutageLog
+from hpo.store.server_programs import Programs
 from tests.postgres import FAST
 
 from .world import make_spec, make_study, scalar
@@ -116,6 +120,91 @@ def test_after_the_server_itself_was_killed_it_starts_again(place: Path) -> None
     assert not is_running(folder)
 
 
+def postmaster_of(folder: Path) -> int:
+    return int((folder / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(1200):
+        if condition():
+            return
+        pause.wait(0.05)
+    raise AssertionError("waited in vain")
+
+
+@pytest.mark.parametrize("is_deep", [False, True])
+def test_a_server_that_dies_while_it_is_used_is_started_again(
+    is_deep: bool, place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = place / (("deep" * 30) if is_deep else "") / "postgres"
+    # What was committed survives; FAST would not wait until it is written.
+    with EmbeddedPostgres(folder, options={"fsync": "off"}) as url:
+        migrate(url)
+        database = Database(url)
+        make_study(database)
+        first = postmaster_of(folder)
+        os.kill(first, signal.SIGKILL)
+
+        def is_back() -> bool:
+            try:
+                with database.transaction() as connection:
+                    return studies.get(connection, "study").spec == make_spec()
+            except StoreUnavailableError:
+                return False
+
+        wait_until(lambda: "runs again" in caplog.text and is_back())
+        assert postmaster_of(folder) != first
+        assert caplog.text.count("has died") == 1
+        database.close()
+    assert not is_running(folder)
+
+
+def test_a_server_that_cannot_be_started_again_is_said_once_and_left_cleanly(
+    place: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.store.embedded._WAITS_SECONDS", (0.01, 0.01, 0.01))
+    folder = place / "postgres"
+    with server(folder) as url:
+        settings = folder / "data" / "postgresql.conf"
+        good = settings.read_text()
+        settings.write_text("no_such_setting = 1\n")
+        os.kill(postmaster_of(folder), signal.SIGKILL)
+        wait_until(lambda: "cannot be started" in caplog.text)
+        database = Database(url)
+        for _ in range(30):
+            with pytest.raises(StoreUnavailableError), database.transaction():
+                pass
+        assert caplog.text.count("unavailable") == 1
+        assert caplog.text.count("cannot be started") == 1
+        assert "no_such_setting" in caplog.text
+        database.close()
+    settings.write_text(good)
+    with server(folder) as url:
+        assert answer(url) == 42, "nothing was damaged"
+
+
+def test_an_outage_is_said_once_then_every_minute_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    now = [1000.0]
+    outage = OutageLog(clock=lambda: now[0])
+    for second in range(130):
+        now[0] = 1000.0 + second
+        outage.begun("gone")
+    outage.over()
+    outage.over()
+    assert [entry.split(",")[0] for entry in caplog.messages] == [
+        *["the database is unavailable: gone"] * 3,
+        "the database answers again",
+    ]
+    caplog.clear()
+    for _ in range(100):  # a lock that takes too long now and then
+        now[0] += 0.1
+        outage.begun("locked")
+        outage.over()
+    assert len(caplog.messages) <= 2 * (100 * 0.1 / 5 + 1)
+
+
 def test_a_deep_folder_gets_its_socket_in_a_short_one(place: Path) -> None:
     folder = place / ("deep" * 30) / "postgres"
     with server(folder) as url:
@@ -143,13 +232,44 @@ def test_a_half_made_database_is_made_anew(place: Path) -> None:
         assert answer(url) == 42
 
 
-def test_a_database_of_another_version_is_refused(place: Path) -> None:
+def test_a_database_of_a_version_that_is_not_here_is_refused(place: Path) -> None:
     folder = place / "postgres"
     with server(folder):
         pass
-    (folder / "data" / "PG_VERSION").write_text("16\n")
-    with pytest.raises(SetupError, match="Postgres 16, but this is 18"), server(folder):
+    (folder / "data" / "PG_VERSION").write_text("9\n")
+    with pytest.raises(SetupError, match=r"Postgres 9, but this is 18.*postgresql-9"), server(folder):
         pass
+
+
+def test_the_data_of_an_older_version_are_taken_over_and_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = place / "postgres"
+    older = Programs.prepare(folder).of_major("16")
+    if older is None:
+        pytest.skip("the wheel has no programs of Postgres 16")
+    with monkeypatch.context() as patched:
+        patched.setattr(Programs, "prepare", lambda _: older)
+        with EmbeddedPostgres(folder, options={"fsync": "off"}) as url:
+            migrate(url)
+            database = Database(url)
+            make_study(database)
+            database.close()
+    assert (folder / "data" / "PG_VERSION").read_text().strip() == "16"
+    with server(folder) as url:
+        assert (folder / "data" / "PG_VERSION").read_text().strip() == "18"
+        migrate(url)
+        database = Database(url)
+        with database.transaction() as connection:
+            assert studies.get(connection, "study").spec == make_spec()
+        database.close()
+    assert (folder / "data.pg16" / "PG_VERSION").exists(), "the old data are kept"
+    assert not (folder / "upgrade").exists()
+    # A kill between the two renames: the next start finds the whole new data, and makes no empty database.
+    (folder / "data").rename(folder / "data.upgraded")
+    with server(folder) as url:
+        database = Database(url)
+        with database.transaction() as connection:
+            assert studies.get(connection, "study").name == "study"
+        database.close()
 
 
 def test_what_the_server_complains_about_reaches_the_person(place: Path) -> None:
@@ -200,14 +320,14 @@ def test_no_parent_is_opened(place: Path) -> None:
 
 @as_root
 def test_programs_in_a_closed_environment_are_copied_not_opened(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wheel = server_programs._wheel()
+    wheel = server_programs.wheel()
     closed = place / "closed"
     closed.mkdir(mode=0o700)
     package = closed / wheel.parent.name
     for part in ("bin", "lib", "share"):
         shutil.copytree(wheel / part, package / wheel.name / part)
     shutil.copytree(wheel.parent.with_name(f"{wheel.parent.name}.libs"), closed / f"{wheel.parent.name}.libs")
-    monkeypatch.setattr(server_programs, "_wheel", lambda: package / wheel.name)
+    monkeypatch.setattr(server_programs, "wheel", lambda: package / wheel.name)
     folder = place / "postgres"
     for _ in range(2):
         with server(folder) as url:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -10,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from hpo.store import Database
 from hpo.store.statements import STATEMENTS
 
-from .machine import LifecycleMachine
+from .machine import LifecycleMachine, race, stopped
 
 # Twice the profile's number: 200 unless a profile asks for more.
 MACHINE = settings(
@@ -67,6 +69,16 @@ MUTANTS = {
     "claim from a paused study": ("claim", "AND study.state = 'active'", ""),
     "claim before the backoff is over": ("claim", "trial.not_before <= clock_timestamp()", "true"),
     "claim of held trials": ("claim", "AND NOT trial.held", ""),
+    "claim again with a lease id whose trial was given back": (
+        "used",
+        "FROM attempt WHERE lease_id = CAST(:lease_id AS uuid)",
+        "FROM attempt WHERE false",
+    ),
+    "lease ids that are forgotten": (
+        "claim",
+        "CAST(:lease_id AS uuid), moment.value",
+        "NULL, moment.value",
+    ),
     "suggest without the generation": ("suggest", "AND generation = :generation", ""),
     "suggest without the owner": ("suggest", "AND generator_owner = :owner", ""),
     "suggest after the lease of the generator": ("suggest", "AND generator_expires_at > clock_timestamp()", ""),
@@ -77,7 +89,57 @@ MUTANTS = {
     ),
     "replacing what was claimed": ("replace_suggestion", "AND trial.attempt = 0", ""),
     "withdrawing what was claimed": ("withdraw", "AND trial.state = 'suggested' AND trial.attempt = 0", ""),
+    "suggest after the search": ("suggest", "AND search_ended_at IS NULL", ""),
+    "replacing what is trained again": ("replace_suggestion", "AND trial.replicate_of IS NULL", ""),
+    "claim of the search after its end": (
+        "claim",
+        "AND (study.search_ended_at IS NULL OR trial.replicate_of IS NOT NULL)",
+        "",
+    ),
+    "withdrawing finalists with the search": (
+        "withdraw",
+        "AND (trial.replicate_of IS NULL OR NOT place.is_race)",
+        "",
+    ),
+    "finalists withdrawn from the budget of the search": (
+        "withdraw",
+        "FROM gone WHERE replicate_of IS NULL",
+        "FROM gone",
+    ),
+    "closing finalists with the search": ("close", "AND (trial.replicate_of IS NULL OR NOT ended.is_race)", ""),
+    "a trial that is not told of the end of the search": (
+        "report",
+        "WHEN study.search_ended_at IS NOT NULL AND trial.replicate_of IS NULL THEN 'stopped'",
+        "",
+    ),
+    "a further training of what nobody has claimed": ("replicate", "AND asked.attempt > 0", ""),
+    "a further training of a study that was stopped": ("replicate", "AND state IN ('active', 'paused')", ""),
+    "two further trainings from the same trials": (
+        "replicate",
+        "AND next_number = COALESCE(CAST(:next_number AS int), next_number)",
+        "",
+    ),
+    "a further training that counts against the budget": (
+        "replicate",
+        "SET next_number = study.next_number + 1",
+        "SET next_number = study.next_number + 1, live_trials = study.live_trials + 1",
+    ),
+    "a further training of a further training": (
+        "replicate",
+        "COALESCE(asked.replicate_of, asked.number)",
+        "asked.number",
+    ),
 }
+
+OPENINGS = {
+    "claim of the search after its end": race,
+    "closing finalists with the search": race,
+    "withdrawing finalists with the search": race,
+    "a trial that is not told of the end of the search": race,
+    "suggest after the search": race,
+    "a further training of a study that was stopped": stopped,
+}
+"""Where the hunt begins, for what random steps alone reach too seldom."""
 
 EVERY_TIME = {
     "report without the attempt",
@@ -89,18 +151,19 @@ EVERY_TIME = {
     "reaping live leases",
     "claim without a new attempt",
     "claim of running trials",
+    "claim again with a lease id whose trial was given back",
     "suggest without the generation",
     "suggest without the owner",
     "suggest beyond the budget",
 }
 
 
-def machine_of(database: Database) -> type[LifecycleMachine]:
+def machine_of(database: Database, **options: Callable[[LifecycleMachine], None]) -> type[LifecycleMachine]:
     """Return the machine as Hypothesis wants it: a class that needs no arguments."""
 
     class OnDatabase(LifecycleMachine):
         def __init__(self) -> None:
-            super().__init__(database)
+            super().__init__(database, **options)
 
     return OnDatabase
 
@@ -117,6 +180,7 @@ def test_the_machine_kills_the_mutant(mutant: str, database: Database, monkeypat
     statement = STATEMENTS[name]
     assert original in statement, "the statement has changed; write the mutant anew"
     monkeypatch.setitem(STATEMENTS, name, statement.replace(original, replacement))
+    opening = {"opening": OPENINGS[mutant]} if mutant in OPENINGS else {}
     # The model disagrees, or a CHECK or UNIQUE of the tables does.
     with pytest.raises((AssertionError, IntegrityError)):
-        run_state_machine_as_test(machine_of(database), settings=HUNT)
+        run_state_machine_as_test(machine_of(database, **opening), settings=HUNT)

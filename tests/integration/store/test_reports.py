@@ -6,21 +6,24 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from hpo.store import Database, events, trials, workers
+from hpo.store import Database, answers, events, trials, workers
 from hpo.trial import FailureKind, StudyState, TrialState
 
 from .world import (
     claim,
     end_finished_studies,
+    expire,
     finish,
     make_study,
     measurement,
     must_claim,
+    reap,
     record,
     release,
     report,
     run,
     scalar,
+    skip_backoff,
     study_row,
     suggest,
     worker,
@@ -96,7 +99,7 @@ def test_large_and_small_numbers_come_back_as_they_went(database: Database) -> N
     study = make_study(database)
     suggest(database, study)
     lease = must_claim(database)
-    values = {"a": 1e300, "b": 5e-324, "c": 0.1 + 0.2, "d": -0.0, "e": 3.0, "f": 1e22}
+    values = {"a": 1e100, "b": 5e-324, "c": 0.1 + 0.2, "d": -0.0, "e": 3.0, "f": 1e22}
     finish(database, lease, metrics=values)
     metrics = record(database, lease.trial_id).metrics
     assert metrics == values
@@ -144,7 +147,7 @@ def test_the_tables_refuse_what_cannot_be(database: Database, statement: str) ->
         run(database, statement)
 
 
-def test_best_is_feasible_and_completed_before_stopped(database: Database) -> None:
+def test_the_best_is_feasible_and_may_have_been_stopped(database: Database) -> None:
     study = make_study(database, constraints=["epoch_seconds <= 10"])
     suggest(database, study, 5)
     results = [
@@ -158,20 +161,20 @@ def test_best_is_feasible_and_completed_before_stopped(database: Database) -> No
     for outcome, metrics in results:
         finish(database, must_claim(database), outcome, metrics=metrics)
         with database.transaction() as connection:
-            found = trials.best(connection, study)
+            found = answers.best(connection, study)
         best.append(found.number if found else None)
-    assert best == [0, 0, 2, 2, 2]
+    assert best == [0, 0, 0, 0, 0]
 
 
 def test_best_of_a_minimized_metric(database: Database) -> None:
     study = make_study(database, objectives=[{"metric": "val_loss"}])
     suggest(database, study, 2)
     with database.transaction() as connection:
-        assert trials.best(connection, study) is None
+        assert answers.best(connection, study) is None
     for loss in (0.3, 0.2):
         finish(database, must_claim(database), metrics={"val_loss": loss})
     with database.transaction() as connection:
-        found = trials.best(connection, study)
+        found = answers.best(connection, study)
     assert found is not None
     assert found.metrics == {"val_loss": 0.2}
 
@@ -259,3 +262,35 @@ def test_a_thousand_trials_with_curves_are_read_in_one_query(database: Database)
         read = trials.records(connection, study.id)
     assert [record.number for record in read] == list(range(1000))
     assert all(list(record.curve) == list(range(1, 21)) for record in read)
+
+
+def test_an_attempt_is_kept_with_its_worker_its_time_and_its_end(database: Database) -> None:
+    study = make_study(database)
+    suggest(database, study)
+    first = must_claim(database, name="a")
+    expire(database, first.trial_id)
+    reap(database)
+    skip_backoff(database, first.trial_id)
+    report(database, first)  # it was not dead
+    assert record(database, first.trial_id).lost_on == ()
+    expire(database, first.trial_id)
+    reap(database)
+    skip_backoff(database, first.trial_id)
+    second = must_claim(database, name="b")
+    release(database, second, "drained")
+    third = must_claim(database, name="a")
+    release(database, third, "crashed")
+    skip_backoff(database, first.trial_id)
+    fourth = must_claim(database, name="c")
+    assert record(database, first.trial_id).lost_on == ("a", "a")
+    finish(database, fourth)
+    with database.transaction() as connection:
+        rows = connection.execute(
+            text("SELECT attempt, worker, ended_as, claimed_at <= seen_at, seen_at <= ended_at FROM attempt ORDER BY 1")
+        ).all()
+    assert [tuple(row) for row in rows] == [
+        (1, "a", "expired", True, True),
+        (2, "b", "drained", True, True),
+        (3, "a", "crashed", True, True),
+        (4, "c", "completed", True, True),
+    ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from hpo.errors import ConflictError, NotFoundError, StaleLeaseError, StudyExistsError
-from hpo.store import Database, events, studies
+from hpo.service import finishing
+from hpo.store import Database, events, lifecycle, studies
 from hpo.trial import StudyState, TrialState
 
 from .world import (
@@ -133,6 +135,163 @@ def test_the_study_is_completed_when_all_its_trials_are_over(database: Database)
     assert (ended.state, ended.state_reason) == (StudyState.COMPLETED, "all 2 trials are done")
     with pytest.raises(ConflictError, match="completed"):
         move(database, StudyState.ACTIVE)
+
+
+def test_a_study_that_gets_its_last_trials_meanwhile_is_not_completed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(database, budget={"trials": 2})
+    has_open_trials = finishing._has_open_trials
+
+    def suggest_after(connection: Connection, study_id: int) -> bool:
+        found = has_open_trials(connection, study_id)
+        if study_row(database).live_trials == 0:
+            suggest(database, study, 2)
+        return found
+
+    monkeypatch.setattr(finishing, "_has_open_trials", suggest_after)
+    assert end_finished_studies(database) == []
+    assert study_row(database).live_trials == 2
+    must_claim(database)
+
+
+def test_a_study_whose_trials_all_failed_has_failed(database: Database) -> None:
+    study = make_study(database, budget={"trials": 2})
+    suggest(database, study, 2)
+    finish(database, must_claim(database), "failed", failure_kind="oom")
+    finish(database, must_claim(database), "failed", failure_kind="error", failure_message="no such file\ntraceback")
+    assert end_finished_studies(database) == ["study"]
+    ended = study_row(database)
+    assert ended.state is StudyState.FAILED
+    assert ended.state_reason == (
+        "2 of 2 trials failed and none has a result; the last one, trial 1: error, no such file"
+    )
+    with database.transaction() as connection:
+        assert [event.kind for event in events.list_since(connection, study.id)][-1] == "study.failed"
+    with pytest.raises(ConflictError, match="failed"):
+        move(database, StudyState.ACTIVE)
+    with database.transaction() as connection, pytest.raises(ConflictError, match="has ended"):
+        studies.enqueue(connection, "study", [{"lr": 0.01}], actor="test")
+
+
+@pytest.mark.parametrize(
+    ("budget", "failures", "others", "state"),
+    [
+        ({"gpu_hours": 9.0}, 19, 0, StudyState.ACTIVE),
+        ({"gpu_hours": 9.0}, 20, 0, StudyState.FAILED),
+        ({"trials": 150}, 29, 0, StudyState.ACTIVE),
+        ({"trials": 150}, 30, 0, StudyState.FAILED),
+        ({"gpu_hours": 9.0}, 25, 1, StudyState.ACTIVE),
+        ({"gpu_hours": 9.0, "max_failed": 3}, 2, 1, StudyState.ACTIVE),
+        ({"gpu_hours": 9.0, "max_failed": 3}, 3, 1, StudyState.FAILED),
+    ],
+)
+def test_a_study_is_given_up_after_too_many_failures(
+    database: Database, budget: dict[str, Any], failures: int, others: int, state: StudyState
+) -> None:
+    study = make_study(database, budget=budget)
+    suggest(database, study, failures + others)
+    for _ in range(others):
+        lease = must_claim(database)
+        report(database, lease, measurement(1))
+        finish(database, lease, "stopped")
+    for _ in range(failures):
+        finish(database, must_claim(database), "failed", failure_kind="diverged")
+    assert end_finished_studies(database) == (["study"] if state is StudyState.FAILED else [])
+    ended = study_row(database)
+    assert ended.state is state
+    if state is StudyState.FAILED:
+        assert (ended.state_reason or "").startswith(f"{failures} trials have failed")
+
+
+def test_what_runs_when_too_many_have_failed_ends_with_its_result(database: Database) -> None:
+    study = make_study(database, budget={"gpu_hours": 1.0, "max_failed": 1})
+    suggest(database, study, 3)
+    running, failing = must_claim(database), must_claim(database)
+    report(database, running, measurement(1, 0.4))
+    finish(database, failing, "failed", failure_kind="oom")
+    assert end_finished_studies(database) == []
+    assert report(database, running).study_state is StudyState.STOPPED
+    finish(database, running, "stopped", metrics={"val_top1": 0.4})
+    assert end_finished_studies(database) == ["study"]
+    assert study_row(database).state is StudyState.FAILED
+    assert record(database, running.trial_id).metrics == {"val_top1": 0.4}
+
+
+def test_three_invalid_trials_pause_a_study_and_the_limit_of_failures_ends_it(database: Database) -> None:
+    study = make_study(database, budget={"trials": 50, "max_failed": 4})
+    suggest(database, study, 5)
+    for _ in range(3):
+        fail_invalid(database)
+    assert end_finished_studies(database) == []
+    assert study_row(database).state is StudyState.PAUSED
+    move(database, StudyState.ACTIVE)
+    fail_invalid(database)
+    assert end_finished_studies(database) == ["study"]
+    ended = study_row(database)
+    assert (ended.state, ended.counts[TrialState.WITHDRAWN]) == (StudyState.FAILED, 1)
+
+
+GRID = {"lr": {"type": "float", "low": 0.001, "high": 0.003, "step": 0.001}}
+"""The three learning rates that `suggest` proposes first."""
+
+
+def test_a_used_up_space_ends_the_study(database: Database) -> None:
+    study = make_study(database, space=GRID, budget={"trials": 12})
+    suggest(database, study, 3)
+    finish(database, must_claim(database))
+    finish(database, must_claim(database), "failed", failure_kind="oom")
+    assert end_finished_studies(database) == []
+    finish(database, must_claim(database), "stopped")
+    assert end_finished_studies(database) == ["study"]
+    ended = study_row(database)
+    assert ended.state is StudyState.COMPLETED
+    assert ended.state_reason == "the space is used up: each of its 3 configurations has been tried"
+
+
+def test_a_used_up_space_leaves_the_rest_of_its_trials_to_the_finalists(database: Database) -> None:
+    study = make_study(database, space=GRID, budget={"trials": 9}, finalists={"top": 2, "seeds": 2, "share": 0.2})
+    suggest(database, study, 3)
+    for value in (0.2, 0.4):
+        finish(database, must_claim(database), metrics={"val_top1": value})
+    assert study_row(database).race is None
+    finish(database, must_claim(database), metrics={"val_top1": 0.6})
+    assert end_finished_studies(database) == []
+    again = study_row(database)
+    assert again.race is not None
+    assert again.race.trials == 4, "of one for the share and six that the search has left, two for each of two"
+    assert again.race.reason == "the space is used up: each of its 3 configurations has been tried"
+    assert must_claim(database).number == 3
+
+
+def test_a_withdrawn_configuration_and_a_waiting_guess_keep_a_study_open(database: Database) -> None:
+    study = make_study(database, space=GRID, budget={"gpu_hours": 1.0})
+    suggest(database, study, 3)
+    finish(database, must_claim(database))
+    finish(database, must_claim(database))
+    with database.transaction() as connection:
+        assert lifecycle.withdraw(connection, study.id, actor="test") == 1
+    suggest(database, study, 1)
+    finish(database, must_claim(database))
+    assert end_finished_studies(database) == [], "0.001 was tried twice, and 0.003 was not"
+    with database.transaction() as connection:
+        studies.enqueue(connection, "study", [{"lr": 0.002}], actor="test")
+    suggest(database, study, 3)
+    for _ in range(3):
+        finish(database, must_claim(database))
+    assert end_finished_studies(database) == [], "a person has asked for another trial"
+
+
+def test_held_trials_of_a_used_up_space_end(database: Database) -> None:
+    pausing = {"name": "asha", "min_epochs": 1, "reduction": 2, "pause": True, "startup_trials": 0}
+    study = make_study(database, space=GRID, budget={"trials": 12}, early_stopping=pausing)
+    suggest(database, study, 3)
+    for value in (0.9, 0.2, 0.1):
+        lease = must_claim(database)
+        report(database, lease, measurement(1, value))
+        release(database, lease, "paused") if value < 0.5 else finish(database, lease)
+    assert end_finished_studies(database) == ["study"]
+    assert study_row(database).counts == {TrialState.COMPLETED: 1, TrialState.STOPPED: 2}
 
 
 def test_a_study_without_trials_is_not_finished(database: Database) -> None:

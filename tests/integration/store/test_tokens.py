@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection, text
 
-from hpo.errors import AuthenticationError, NotFoundError
+from hpo.errors import AuthenticationError, ConflictError, NotFoundError
 from hpo.store import Database, tokens
 from hpo.store.tables import SCOPES
 
@@ -21,6 +24,11 @@ KEY = b"k" * 32
 def make(database: Database, **options: object) -> str:
     with database.transaction() as connection:
         return tokens.create(connection, name="mine", key=KEY, **{"scopes": ["read"], **options})  # type: ignore[arg-type]  # options by name
+
+
+def belonging(database: Database, kind: str, expires: timedelta, **options: object) -> str:
+    parent = verify(database, make(database)).id
+    return make(database, kind=kind, expires=expires, parent=parent, **options)
 
 
 def verify(database: Database, token: str, **options: object) -> tokens.TokenRow:
@@ -91,7 +99,7 @@ def test_an_expired_token_is_refused(database: Database) -> None:
 
 
 def test_a_login_code_works_once_and_only_as_such(database: Database) -> None:
-    code = make(database, kind="login", expires=timedelta(minutes=5), scopes=["admin"])
+    code = belonging(database, "login", timedelta(minutes=5), scopes=["admin"])
     with pytest.raises(AuthenticationError):
         verify(database, code)
     with database.transaction() as connection:
@@ -101,7 +109,7 @@ def test_a_login_code_works_once_and_only_as_such(database: Database) -> None:
 
 
 def test_a_session_is_refused_as_an_api_token(database: Database) -> None:
-    session = make(database, kind="session", expires=timedelta(days=1))
+    session = belonging(database, "session", timedelta(days=1))
     assert verify(database, session, kind="session").kind == "session"
     with pytest.raises(AuthenticationError):
         verify(database, session)
@@ -110,7 +118,117 @@ def test_a_session_is_refused_as_an_api_token(database: Database) -> None:
 
 
 def test_mistakes_in_making_one_are_refused(database: Database) -> None:
-    mistakes: list[dict[str, Any]] = [{"scopes": ["root"]}, {"scopes": []}, {"key": b"short"}]
+    mistakes: list[dict[str, Any]] = [
+        {"scopes": ["root"]},
+        {"scopes": []},
+        {"key": b"short"},
+        {"kind": "session", "expires": timedelta(days=1)},
+        {"parent": 1},
+    ]
     for wrong in mistakes:
-        with database.transaction() as connection, pytest.raises(ValueError, match=r"scopes|16 bytes"):
+        with database.transaction() as connection, pytest.raises(ValueError, match=r"scopes|16 bytes|belong to"):
             tokens.create(connection, **{"name": "n", "scopes": ["read"], "key": KEY, **wrong})
+
+
+# ---------------------------------------------------------------- uses, ends, the last admin
+
+
+def _last_used(database: Database) -> list[datetime | None]:
+    with database.transaction() as connection:
+        return [row.last_used_at for row in tokens.list_all(connection)]
+
+
+def test_the_last_use_is_known_to_the_minute_and_most_uses_write_nothing(database: Database) -> None:
+    token = make(database)
+    assert _last_used(database) == [None]
+    verify(database, token)
+    (first,) = _last_used(database)
+    assert first is not None
+    verify(database, token)
+    assert _last_used(database) == [first]
+    run(database, "UPDATE api_token SET last_used_at = last_used_at - interval '61 s'")
+    verify(database, token)
+    (later,) = _last_used(database)
+    assert later is not None
+    assert later > first
+
+
+def test_a_refused_token_was_not_used(database: Database) -> None:
+    token = make(database, expires=datetime(2020, 1, 1, tzinfo=UTC))
+    with pytest.raises(AuthenticationError):
+        verify(database, token)
+    assert _last_used(database) == [None]
+
+
+@pytest.mark.parametrize("end", ["revoked_at", "expires_at"])
+def test_codes_and_sessions_end_with_their_token(database: Database, end: str) -> None:
+    session = belonging(database, "session", timedelta(days=1))
+    code = belonging(database, "login", timedelta(days=1))
+    known = verify(database, session, kind="session")
+    run(database, f"UPDATE api_token SET {end} = clock_timestamp() WHERE kind = 'api'")  # noqa: S608 - a column's name
+    with pytest.raises(AuthenticationError):
+        verify(database, session, kind="session")
+    with database.transaction() as connection, pytest.raises(AuthenticationError):
+        tokens.redeem(connection, code, KEY)
+    with database.transaction() as connection, pytest.raises(AuthenticationError):
+        tokens.check(connection, known.id)
+
+
+def test_a_session_of_an_earlier_release_that_belongs_to_no_token_is_refused(database: Database) -> None:
+    session = belonging(database, "session", timedelta(days=1))
+    run(database, "UPDATE api_token SET parent_id = NULL")
+    with pytest.raises(AuthenticationError):
+        verify(database, session, kind="session")
+
+
+def test_a_valid_token_is_checked_again_without_its_text(database: Database) -> None:
+    with database.transaction() as connection:
+        token_id = tokens.verify(connection, make(database), KEY).id
+        tokens.check(connection, token_id)
+        tokens.revoke(connection, token_id)
+        with pytest.raises(AuthenticationError):
+            tokens.check(connection, token_id)
+
+
+def test_the_last_admin_token_cannot_be_revoked(database: Database) -> None:
+    for scopes in (["admin"], ["worker", "admin"], ["worker"], ["read"]):
+        make(database, scopes=scopes)
+    make(database, scopes=["admin"])
+    run(database, "UPDATE api_token SET expires_at = clock_timestamp() WHERE id = (SELECT max(id) FROM api_token)")
+    with database.transaction() as connection:
+        first, second, *others, expired = (row.id for row in tokens.list_all(connection))
+        tokens.revoke(connection, first)
+        with pytest.raises(ConflictError, match=r"the last one with the scope 'admin'; make another first"):
+            tokens.revoke(connection, second)
+        for other in (*others, expired, first):
+            tokens.revoke(connection, other)
+
+
+def test_of_two_admins_who_revoke_each_other_one_stays(database: Database) -> None:
+    for _ in range(2):
+        make(database, scopes=["admin"])
+    with database.transaction() as connection:
+        first, second = (row.id for row in tokens.list_all(connection))
+    refused: list[ConflictError] = []
+
+    def revoke_the_other() -> None:
+        try:
+            with database.transaction() as connection:
+                tokens.revoke(connection, first)
+        except ConflictError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=revoke_the_other)
+    with database.transaction() as connection:
+        tokens.revoke(connection, second)
+        thread.start()
+        _until_somebody_waits(connection)
+    thread.join()
+    assert len(refused) == 1
+
+
+def _until_somebody_waits(connection: Connection) -> None:
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    deadline = time.monotonic() + 30
+    while not connection.execute(waits).scalar_one():
+        assert time.monotonic() < deadline, "nobody waits for the row"

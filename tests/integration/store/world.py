@@ -43,9 +43,11 @@ def suggestion(lr: float = 0.1) -> Suggestion:
     return Suggestion(params={"lr": lr}, generator="sobol")
 
 
-def worker(name: str = "worker-1", *, memory_bytes: int | None = None) -> WorkerInfo:
-    """Return a CPU worker."""
-    return WorkerInfo(name=name, host="host", pid=1, device="cpu", memory_bytes=memory_bytes)
+def worker(name: str = "worker-1", *, memory_bytes: int | None = None, **fields: Any) -> WorkerInfo:
+    """Return a CPU worker, by default on a host of its own."""
+    return WorkerInfo(
+        **{"name": name, "host": f"host of {name}", "pid": 1, "device": "cpu", "memory_bytes": memory_bytes, **fields}
+    )
 
 
 def make_study(database: Database, name: str = "study", **changes: Any) -> StudyRow:
@@ -69,11 +71,11 @@ def claim(
     *,
     lease_id: UUID | None = None,
     name: str = "worker-1",
-    memory_bytes: int | None = None,
+    **fields: Any,
 ) -> Lease | None:
     """Return the lease of a claimed trial, if there was one, under a fresh lease id or the one given."""
     request = ClaimRequest(
-        worker=worker(name, memory_bytes=memory_bytes),
+        worker=worker(name, **fields),
         lease_id=lease_id or uuid4(),
         study=None if study is None else study.name,
     )
@@ -124,8 +126,7 @@ def reap(database: Database) -> list[int]:
 
 def end_finished_studies(database: Database) -> list[str]:
     """Return the names of the studies that are ended because they are finished."""
-    with database.transaction() as connection:
-        return finishing.end_finished_studies(connection)
+    return finishing.end_finished_studies(database)
 
 
 def record(database: Database, trial_id: int) -> TrialRecord:

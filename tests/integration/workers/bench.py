@@ -7,16 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Row, text
 
 from hpo.spec import parse_spec
-from hpo.store import Database, lifecycle, studies
+from hpo.store import Database, lifecycle, logs, studies, trials
 from hpo.trial import StudyState, Suggestion
 from tests.unit.workers.tiny import BASE
 
@@ -122,6 +123,11 @@ class Bench:
         """Return all measurements of a trial, in the order in which they were stored."""
         return self._rows("SELECT * FROM measurement WHERE trial_id = :id ORDER BY created_at, step", trial_id)
 
+    def log(self, trial_id: int, *, attempt: int | None = None) -> logs.AttemptLog:
+        """Return what the API has of the log of a trial's attempt, the last one if none is given."""
+        with self.database.transaction() as connection:
+            return logs.read(connection, trials.record(connection, trial_id), attempt=attempt)
+
     def reached(self, study_id: int, epoch: int) -> Callable[[], bool]:
         """Return a check whether the first trial has reported at least `epoch` epochs."""
         return lambda: self.trial(study_id).epochs_done >= epoch
@@ -145,17 +151,27 @@ class Bench:
         """Let retries be claimed now."""
         self.sql("UPDATE trial SET not_before = NULL")
 
-    def worker(self, *options: str, home: Path | None = None, url: str | None = None) -> WorkerProcess:
-        """Return a worker that is started."""
+    def worker(
+        self,
+        *options: str,
+        home: Path | None = None,
+        url: str | None = None,
+        device: Sequence[str] = ("--cpu",),
+        cwd: Path | None = None,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> WorkerProcess:
+        """Return a worker that is started, in the folder `cwd` and with further variables in its environment."""
         folder = home or self.home
-        folder.mkdir(parents=True, exist_ok=True)
-        log = folder / f"worker-{len(self._workers)}.log"
-        arguments = ["--cpu", "--threads", "1", "--url", url or self.url, *options]
-        environment = {**os.environ, "HPO_HOME": str(folder), "HPO_TOKEN": self.token}
+        for place in (folder, self.home):
+            place.mkdir(parents=True, exist_ok=True)
+        log = self.home / f"worker-{len(self._workers)}.log"
+        arguments = [*device, "--threads", "1", "--url", url or self.url, *options]
+        environment = {**os.environ, "HPO_HOME": str(folder), "HPO_TOKEN": self.token, **variables}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [str(Path(sys.executable).with_name("hpo-worker")), *arguments],
                 env=environment,
+                cwd=cwd,
                 stdout=output,
                 stderr=output,
             )

@@ -75,7 +75,9 @@ def test_sigterm_gives_the_trial_back_and_another_machine_completes_it(
     assert Path(trial.checkpoint).is_file()
     if checkpoint == "gone":
         shutil.rmtree(bench.home / "checkpoints")
-    second = bench.worker("--max-trials", "1", home=tmp_path / "other")
+    # A data directory of its own, from which the checkpoints of the first may be read.
+    roots = {"HPO_CHECKPOINT_ROOTS": str(bench.home / "checkpoints")}
+    second = bench.worker("--max-trials", "1", home=tmp_path / "other", variables=roots)
     assert second.wait() == 0, second.said
     _assert_equal(bench, study, reference)
     attempts = [row.attempt for row in bench.measurements(trial.id) if row.step == 1]

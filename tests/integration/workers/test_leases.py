@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hpo.store import Database
+from hpo.activity import stored_progress
+from hpo.protocol import Progress
+from hpo.store import Database, workers
 from tests.integration.api.service import serving
 
 from .bench import GOOD, Bench, running, wait_until
@@ -31,8 +33,15 @@ def test_heartbeats_keep_the_lease_while_nothing_is_measured(database: Database,
         ) as bench,
     ):
         study = bench.study("long", [GOOD], task={"epochs": 5000})
-        worker = bench.worker("--max-trials", "1")
+        worker = bench.worker("--max-trials", "1", "--hang-minutes", "0.5")  # a sign of life every 3 s
         wait_until(bench.reached(study, 1))
+        wait_until(lambda: _progress(bench) is not None, "what the process says of its epoch")
+        progress = _progress(bench)
+        assert progress is not None
+        assert progress.stage in ("training", "validation")
+        assert (progress.epochs, progress.total) == (5000, 3 if progress.stage == "training" else progress.total)
+        assert progress.loss is not None
+        assert progress.clips_per_second is not None
         [child] = worker.children()
         os.kill(child, signal.SIGSTOP)  # the epoch does not end
         before = bench.trial(study)
@@ -43,6 +52,13 @@ def test_heartbeats_keep_the_lease_while_nothing_is_measured(database: Database,
         worker.signal(signal.SIGKILL)
         wait_until(bench.is_in(study, "suggested"))
         os.kill(child, signal.SIGCONT)
+
+
+def _progress(bench: Bench) -> Progress | None:
+    """Return how far the one worker is with its trial, as everybody can see it."""
+    with bench.database.transaction() as connection:
+        (seen,) = workers.list_all(connection)
+    return stored_progress(seen.progress)
 
 
 class LossyProxy:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hpo.store import Database, tokens
+from hpo.store import Database, studies, tokens
 from tests.unit.workers.tiny import without_timing
-from workers.checkpoints.folder import TrialFolder
+from workers.checkpoints.folder import TrialFolder, run_of
 from workers.retrain import TrainingResult
 
 from .bench import EPOCHS, GOOD, Bench, running, wait_until
@@ -76,7 +76,10 @@ def bench(api: ApiProcess, database: Database, tmp_path: Path, videos: Path) -> 
 
 
 def _on_disk(bench: Bench, study: int) -> Callable[[], int]:
-    folder = TrialFolder.of(bench.home / "checkpoints", study_id=study, trial_id=bench.trial(study).id, attempt=1)
+    with bench.database.transaction() as connection:
+        uuid = studies.get_by_id(connection, study).uuid
+    trial = bench.trial(study).id
+    folder = TrialFolder.of(bench.home / "checkpoints", study=uuid, trial_id=trial, attempt=1, run=run_of(uuid))
     return lambda: max((point.epoch for point in folder.resume_points()), default=0)
 
 

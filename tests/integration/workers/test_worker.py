@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 from pathlib import Path
@@ -31,7 +32,15 @@ def test_a_whole_study_and_the_same_digits_outside_it(bench: Bench, reference: T
         assert trial.environment == reference.environment
         assert 50e6 < trial.peak_memory_bytes < 4e9
         assert trial.gpu_seconds > 0
-        assert [path.suffix for path in sorted(Path(trial.checkpoint).parent.iterdir())] == [".log", ".pt"]
+        folder = Path(trial.checkpoint).parent
+        assert [path.suffix for path in sorted(folder.iterdir())] == [".log", ".pt", ".jsonl"]
+        lines = list(map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()))
+        assert [line.pop("epoch") for line in lines] == list(range(1, EPOCHS + 1))
+        assert {name: lines[-1][name] for name in METRICS} == trial.metrics
+        printed = bench.log(trial.id).text
+        assert printed == (folder / "attempt-0001.log").read_text()
+        assert '"torch"' in printed
+        assert f"epoch {EPOCHS}/{EPOCHS}" in printed
     assert without_timing(trials[0].metrics) == without_timing(reference.metrics)
     assert len({trial.metrics["val_loss"] for trial in trials}) == 3
     assert worker.said.count("claimed") == 3
@@ -70,6 +79,10 @@ def test_failing_trials_are_reported_by_kind_and_the_worker_continues(bench: Ben
     assert (invalid.state, invalid.failure_kind) == ("failed", "invalid")
     assert "beta_inv = 3 does not divide width = 8" in invalid.failure_message
     assert "Traceback" not in invalid.failure_message
+    for trial, error in ((invalid, "beta_inv = 3 does not divide"), (diverged, "loss became")):
+        printed = bench.log(trial.id).text
+        assert "Traceback" in printed, "for whoever has to find out"
+        assert error in printed
     assert (diverged.state, diverged.failure_kind) == ("failed", "diverged")
     assert "loss became" in diverged.failure_message
     assert good.state == "completed"
@@ -78,22 +91,21 @@ def test_failing_trials_are_reported_by_kind_and_the_worker_continues(bench: Ben
     assert "limit of 0.005 minutes" in late.failure_message
 
 
-def test_a_missing_data_set_fails_three_trials_and_pauses_the_study(bench: Bench) -> None:
+def test_a_missing_data_set_pauses_the_study_at_once_and_fails_no_trial(bench: Bench) -> None:
     missing = {"dataset": {"root": str(bench.home / "nowhere")}}
     study = bench.study("missing", [GOOD] * 4, task=missing)
     worker = bench.worker("--exit-when-idle", "1")
     assert worker.wait() == 0, worker.said
     trials = bench.trials(study)
-    assert [trial.state for trial in trials] == ["failed"] * 3 + ["suggested"]
-    assert {trial.failure_kind for trial in trials[:3]} == {"invalid"}
-    assert str(bench.home / "nowhere") in trials[0].failure_message
-    assert len(trials[0].failure_message.splitlines()) == 1
+    assert [trial.state for trial in trials] == ["suggested"] * 4
+    assert [trial.attempt for trial in trials] == [1, 0, 0, 0]
     with bench.database.transaction() as connection:
         from hpo.store import studies
 
         row = studies.get(connection, "missing")
     assert row.state is StudyState.PAUSED
-    assert "nowhere" in (row.state_reason or "")
+    folder = bench.home / "nowhere"
+    assert row.state_reason == f"no worker has the files: there is no folder {folder}; give the folder of the data set"
 
 
 def test_an_unknown_token_ends_the_worker_with_a_sentence(bench: Bench) -> None:

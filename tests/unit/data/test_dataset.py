@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import data.reading.video
 import data.scanning.measure
@@ -24,9 +25,12 @@ from data import (
     InvalidSpecError,
     SplitError,
     UnknownDatasetError,
+    make_demo_dataset,
     open_dataset,
     scan,
 )
+from data.clips.loader import ClipLoader
+from data.clips.plan import EvaluationRows
 from data.reading.video import measure_video
 from data.scanning.report import check
 from data.stores.raw import RawStore
@@ -63,6 +67,45 @@ def test_an_opened_set_has_classes_version_and_loaders(tiny: Dataset) -> None:
     assert tiny.validation_loader(clip=CLIP, batch_size=3).num_clips == 8
     refit = tiny.train_loader(clip=CLIP, batch_size=3, seed=0, include_validation=True)
     assert refit.num_clips == 16
+
+
+def test_statistics_are_of_fit_clips_as_a_validation_sees_them_in_orders_of_their_own(tiny: Dataset) -> None:
+    fit = {id_ for batch in tiny.train_loader(clip=CLIP, batch_size=8, seed=0) for id_ in batch.ids}
+    assert tiny.num_fit == len(fit)
+    loader = tiny.statistics_loader(clip=CLIP, batch_size=3, seed=0, most_batches=9)
+    orders = [[id_ for batch in loader.batches(epoch) for id_ in batch.ids] for epoch in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2] != sorted(orders[2])
+    assert {*orders[0]} == {*orders[2]} == fit
+    few = tiny.statistics_loader(clip=CLIP, batch_size=3, seed=0, most_batches=2)
+    assert [id_ for batch in few for id_ in batch.ids] == orders[0][:6]
+    assert len(few) == 2
+    stores, clips = tiny.stores, [clip for clip in tiny.index.usable if clip.id in fit]
+    seen: dict[str, torch.Tensor] = {}
+    for batch in loader:
+        assert isinstance(batch.clips, torch.Tensor)
+        seen |= dict(zip(batch.ids, batch.clips.clone(), strict=True))
+    for batch in ClipLoader(stores, clips, EvaluationRows(clip=CLIP), batch_size=1):
+        assert torch.equal(seen[batch.ids[0]], batch.clips[0])
+
+
+def test_each_trial_holds_out_groups_of_its_own_from_the_same_frames(tmp_path: Path) -> None:
+    root = make_demo_dataset(tmp_path / "set", classes=("Grow", "Shrink"), groups=8, clips_per_group=1, frames=8)
+    kept: set[frozenset[str]] = set()
+    frames = None
+    for seed in range(4):
+        opened = open_dataset(spec(root, split_seed=seed), cache_dir=tmp_path / "cache")
+        group = {clip.id: clip.group for clip in opened.index.clips}
+        held = {group[id_] for batch in opened.validation_loader(clip=CLIP, batch_size=8) for id_ in batch.ids}
+        fit = {group[id_] for batch in opened.train_loader(clip=CLIP, batch_size=8, seed=0) for id_ in batch.ids}
+        tested = {clip.group for clip in opened.index.clips if clip.subset(1) == "test"}
+        assert not held & fit
+        assert not (held | fit) & tested
+        assert {"test"} == {clip.subset(1) for clip in opened.index.clips if clip.group not in held | fit}
+        kept.add(frozenset(held))
+        built = sorted(path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*") if path.suffix != ".jsonl")
+        assert frames in (None, built), "nothing is prepared again"
+        frames = built
+    assert len(kept) > 1
 
 
 def test_fit_validation_and_test_share_no_group(tiny: Dataset) -> None:

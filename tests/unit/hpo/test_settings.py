@@ -1,11 +1,15 @@
-"""Where the data directory is when nobody names one."""
+"""Where the data directory and the folders of weights are when nobody names them."""
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
+from hpo.errors import SetupError
 from hpo.settings import Settings
 
 
@@ -25,3 +29,71 @@ def test_the_data_directory(monkeypatch: pytest.MonkeyPatch, environment: dict[s
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("hpo.settings.os.geteuid", lambda: user)
     assert Settings.load(home=None, url=None, token_file=None).home == Path(home)
+
+
+def test_folders_of_weights_are_those_given_else_of_the_environment_else_in_the_data_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HPO_WEIGHTS_ROOTS", raising=False)
+    assert Settings.load(home=tmp_path).weights_roots == (tmp_path / "weights",)
+    monkeypatch.setenv("HPO_WEIGHTS_ROOTS", f"/data/a{os.pathsep}{os.pathsep}/data/b")
+    assert Settings.load(home=tmp_path).weights_roots == (Path("/data/a"), Path("/data/b"))
+    monkeypatch.chdir(tmp_path)
+    assert Settings.load(home=tmp_path, weights_roots=[Path("mine")]).weights_roots == (tmp_path / "mine",)
+
+
+VARIABLES = ("HPO_URL", "HPO_TOKEN", "HPO_CA_FILE", "DATABASE_URL", "DATABASE_PASSWORD_FILE")
+SERVED = {"url": "http://127.0.0.1:1234", "key": "k", "certificate": "/c.pem"}
+
+
+@pytest.mark.parametrize("served", [SERVED, None])
+@pytest.mark.parametrize(
+    ("given", "proves"),
+    [({}, True), ({"HPO_URL": "http://127.0.0.1:9"}, False), ({"HPO_TOKEN": "hpo_x"}, None)],
+)
+def test_an_address_that_nobody_named_must_prove_itself(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    served: dict[str, str] | None,
+    given: dict[str, str],
+    proves: bool | None,
+) -> None:
+    """A token that was given, and no address, may be meant for a tunnel at the usual port."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "token").write_text("hpo_kept\n")
+    if served is not None:
+        (tmp_path / "server.json").write_text(json.dumps(served))
+    settings = Settings.load(home=tmp_path)
+    assert settings.api_url == given.get("HPO_URL", served["url"] if served else "http://127.0.0.1:8000")
+    assert settings.token == given.get("HPO_TOKEN", "hpo_kept")
+    expected = proves if proves is not None else served is not None
+    assert settings.proving_file == (tmp_path / "server.json" if expected else None)
+    is_ours = served is not None and "HPO_URL" not in given
+    assert settings.ca_file == (Path("/c.pem") if is_ours else None)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://hpo@db/hpo", "postgresql://hpo:p%40ss%2Fw%20d@db/hpo"),
+        ("postgresql+psycopg2://hpo@[::1]:5432/hpo?sslmode=require", None),
+        ("postgresql://hpo:own@db/hpo", "postgresql://hpo:own@db/hpo"),
+    ],
+)
+def test_the_password_of_the_database_may_be_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, expected: str | None
+) -> None:
+    (tmp_path / "password").write_text("p@ss/w d\n")
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("DATABASE_PASSWORD_FILE", str(tmp_path / "password"))
+    found = Settings.load(home=tmp_path).database_url
+    assert found is not None
+    assert found == (expected or url.replace("hpo@", "hpo:p%40ss%2Fw%20d@"))
+    assert make_url(found).password == ("own" if ":own@" in url else "p@ss/w d")
+    monkeypatch.setenv("DATABASE_PASSWORD_FILE", str(tmp_path / "nothing"))
+    if ":own@" not in url:
+        with pytest.raises(SetupError, match="check DATABASE_PASSWORD_FILE"):
+            Settings.load(home=tmp_path)

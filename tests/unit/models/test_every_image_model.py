@@ -29,6 +29,9 @@ _QUICK = {
     "stmulnet_r18",
     "tam_inception_v1",
     "tsm_resnet18",
+    "timm_frames",
+    "torchvision_frames",
+    "trn_resnet18",
     "two_stream_resnet18",
     "vgg16_bn",
     "vgg16_reducedfc",
@@ -38,9 +41,11 @@ NAMES = [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) 
 OPTIONS: list[Any] = [
     *NAMES,
     ("tsn_resnet18", {"non_local": True, "temporal_stride": True, "temporal_module": "max"}),
+    ("tsm_resnet18", {"non_local": True, "non_local_form": "tsm_dot_product"}),
     ("tam_resnet18", {"blend_frames": 5, "blend_method": "max", "blend_depthwise": False}),
     ("stmulnet_r34", {"gate_block": 2, "gate_preact": False, "temporal_norm": True, "pool_order": "space_first"}),
     ("inception_v3", {"aux": True}),
+    ("timm_frames", {"temporal_module": "aggregation"}),
 ]
 IDS = [case if isinstance(case, str) else None for case in OPTIONS]
 
@@ -53,12 +58,19 @@ def build(name: str, **options: Any) -> models.VideoModel:
     """Return `name` built as narrow as possible, with the same weights every time."""
     known = models.model_info(name).defaults()
     narrow: dict[str, Any] = {"flow_channels": _FLOW_CHANNELS} if "flow_channels" in known else {}
+    if "width" in known:
+        narrow["width"] = 8
+    if "backbone" in known:
+        narrow["backbone"] = "test_resnet" if name == "timm_frames" else "mobilenet_v3_small"
+    if "relations" in known:
+        # Draws would make every pass another network.
+        narrow |= {"relations": 0, "segments": 4}
     if "blend_init" in known:
         # The other start puts many values on the kink of a ReLU, where no gradient foretells what a step does.
         narrow["blend_init"] = "random"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = models.create_model(name, **{"num_classes": 4, "width": 8, "dropout": 0.0, **narrow, **options})
+        model = models.create_model(name, **{"num_classes": 4, "dropout": 0.0, **narrow, **options})
         open_branches(model)
         if name.endswith(("101", "152")):
             # So many branches of full size make the loss chaotic: in bf16 its own rounding outweighs a step.

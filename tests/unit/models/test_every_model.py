@@ -14,9 +14,11 @@ import models
 
 from .ddp import run_pair
 from .oracles import relative_gap
-from .tiny import IMAGE_BASED, SIBLINGS, clips, every, open_branches, plain, tiny
+from .tiny import COSTLY, IMAGE_BASED, OF_FIXED_SIZE, clips, every, open_branches, plain, tiny
 
-UNREAD = r"blocks\.15\.attn\.(rel_pos_\w|pool_q\.pool\.weight)"
+STIFF = frozenset({"csn_r101", "csn_r152", "csn_r152_ip", "r2plus1d_50_hara", "s3d_ibm"})
+"""Models whose last stage has a single position of the smallest clip: on few such clips the loss is too rough."""
+UNREAD = r"blocks\.(15|23)\.attn\.(rel_pos_\w|pool_q\.pool\.weight)"
 """Of MViT's last block only the class token is read, to which positions and pooled queries mean nothing."""
 
 
@@ -35,7 +37,9 @@ def test_one_step_lowers_the_loss_and_moves_every_parameter(name: str, dtype: to
         model = tiny(name, **plain(name))
         open_branches(model)
         # In bf16 no layer may see two frames: oneDNN then leaves weight gradients of 3x1x1 kernels unwritten.
-        clip = clips(count=4, frames=8) if dtype == torch.float32 else clips(count=2, frames=32)
+        long = 48 if name.endswith("_hara") else 32
+        size = 64 if name in STIFF else 32
+        clip = clips(count=4, frames=8, size=size) if dtype == torch.float32 else clips(count=2, frames=long, size=size)
         before = loss_of(model, clip, dtype)
         before.backward()
         for key, parameter in model.named_parameters():
@@ -46,8 +50,7 @@ def test_one_step_lowers_the_loss_and_moves_every_parameter(name: str, dtype: to
         start = copy.deepcopy(model.state_dict())
         after = []
         # Adam's first step is as long for a stiff parameter as for a slack one; curvature decides how long it may be.
-        # That of CSN's hundred layers on four tiny clips is the highest.
-        for lr in (1e-2, 3e-3, 1e-3, 1e-4, *((1e-5,) if name == "csn_r101" else ())):
+        for lr in (1e-2, 3e-3, 1e-3, 1e-4):
             model.load_state_dict(start)
             torch.optim.Adam(model.parameters(), lr=lr).step()
             with torch.no_grad():
@@ -57,7 +60,7 @@ def test_one_step_lowers_the_loss_and_moves_every_parameter(name: str, dtype: to
     assert after[-1] < before.item(), after
 
 
-@pytest.mark.parametrize("name", every(slow=SIBLINGS | {"mvit_v2_s", "r2plus1d_r50", "swin3d_t", "x3d_s"}))
+@pytest.mark.parametrize("name", every(slow=COSTLY | {"r2plus1d_r50"}))
 def test_compiled_model_computes_the_same(name: str) -> None:
     model = tiny(name, **plain(name))
     open_branches(model)
@@ -101,7 +104,8 @@ PAIRS = ["slowfast_r18", "s3d_g"]
     [
         PAIRS,
         pytest.param(
-            [name for name in models.list_models() if name not in {*PAIRS, *IMAGE_BASED}], marks=pytest.mark.slow
+            [name for name in models.list_models() if name not in {*PAIRS, *IMAGE_BASED, *OF_FIXED_SIZE}],
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["two", "others"],

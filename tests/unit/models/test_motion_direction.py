@@ -13,11 +13,14 @@ from torch.nn import functional as F
 
 import models
 
-from .tiny import DEEP, SIBLINGS, every, open_branches, plain, tiny
+from .tiny import COSTLY, DEEP, every, open_branches, plain, tiny
 
 FRAMES, SIZE, SPEED = 8, 32, 4
 BLIND = frozenset({"c2d_r50"})
-LONG = SIBLINGS | {"mvit_v2_s", "r2plus1d_r50", "swin3d_t", "x3d_s"}
+# They need more steps than a test can take: TimeSformer's attention over time starts closed, and in Hiera frames see
+# each other from the third stage on, where clips as small as these have very few places.
+LATE = frozenset({"hiera_b", "timesformer_b"})
+LONG = COSTLY | {"r2plus1d_r50"}
 
 
 def batch(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -40,7 +43,7 @@ def test_both_directions_show_the_same_frames() -> None:
     assert len(right) == FRAMES
 
 
-@pytest.mark.parametrize("name", every(slow=LONG, but=BLIND | DEEP))
+@pytest.mark.parametrize("name", every(slow=LONG, but=BLIND | LATE | DEEP))
 def test_direction_is_learned(name: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)

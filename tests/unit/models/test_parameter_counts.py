@@ -29,14 +29,27 @@ STUDY: dict[str, Any] = {"midplanes": "paper", "study_layout": True}
         ("c2d_r50", {}, 24_327_632, 23_714_981),
         ("i3d_r50", {}, 28_043_472, 27_430_821),
         ("i3d_inception", {}, 12_697_264, 12_390_789),
+        ("i3d_ibm", {}, 12_697_264, 12_390_789),
+        ("c3d", {}, 79_634_576, 78_409_573),
+        ("csn_r152", {}, 29_703_568, 29_090_917),
+        ("csn_r152_ip", {}, 33_016_592, 32_403_941),
         ("csn_r101", {}, 22_213_776, 21_601_125),
         ("r2plus1d_r50", {}, 28_107_600, 27_494_949),
         ("x3d_xs", {}, 3_794_274, 3_181_623),
         ("x3d_s", {}, 3_794_274, 3_181_623),
         ("x3d_m", {}, 3_794_274, 3_181_623),
         ("x3d_l", {}, 6_153_384, 5_540_733),
+        ("mvit_v1_b", {}, 36_610_672, 36_380_741),
+        ("mvit_v1_b_32x3", {}, 36_611_440, 36_381_509),
+        ("mvit_v2_b", {}, 51_230_128, 51_000_197),
         ("mvit_v2_s", {}, 34_537_744, 34_307_813),
         ("swin3d_t", {}, 28_158_070, 27_928_139),
+        ("hiera_b", {}, 51_092_560, 50_862_629),
+        ("hiera_l", {}, 213_091_600, 212_746_853),
+        ("timesformer_b", {}, 121_566_352, 121_336_421),
+        ("videomae_vit_s", {}, 22_033_936, 21_918_821),
+        ("videomae_vit_b", {}, 86_534_800, 86_304_869),
+        ("videomae_vit_l", {}, 304_270_736, 303_964_261),
         ("r3d_18", {}, 33_371_472, 33_218_085),
         ("r3d_34", {}, 63_681_104, 63_527_717),
         ("r3d_50", {}, 46_980_944, 46_368_293),
@@ -47,6 +60,14 @@ STUDY: dict[str, Any] = {"midplanes": "paper", "study_layout": True}
         ("r2plus1d_18", STUDY, 33_396_910, 33_243_523),
         ("r2plus1d_34", {"midplanes": "torchvision"}, 61_831_661, 61_678_274),
         ("r2plus1d_34", {"midplanes": "paper"}, 63_697_175, 63_543_788),
+        # Torchvision's R3D-18 with a stem of 7 frames for 3: 4 * 3 * 49 * 64 weights more.
+        ("r3d_18_hara", {}, 33_371_472 + 37_632, 33_218_085 + 37_632),
+        ("r3d_34_hara", {}, 63_681_104 + 37_632, 63_527_717 + 37_632),
+        ("r3d_50_hara", {}, 46_980_944 + 37_632, 46_368_293 + 37_632),
+        ("r3d_101_hara", {}, 86_027_088 + 37_632, 85_414_437 + 37_632),
+        # A stem of 110 channels between its halves in place of 45; otherwise the sizes of the paper.
+        ("r2plus1d_18_hara", {}, 33_370_839 + 50_325, 33_217_452 + 50_325),
+        ("r2plus1d_34_hara", {}, 63_697_175 + 50_325, 63_543_788 + 50_325),
         ("s3d", {}, 8_320_048, 8_013_573),
         ("s3d_ibm", {}, 8_313_328, 8_006_853),
         ("s3d_ibm", {"dw_t_conv": True}, 6_048_304, 5_741_829),
@@ -61,6 +82,18 @@ def test_parameter_count(name: str, hparams: dict[str, Any], at_400: int, at_101
         with torch.device("meta"):
             model = models.create_model(name, num_classes=classes, **hparams)
         assert sum(parameter.numel() for parameter in model.parameters()) == expected
+
+
+def test_non_local_blocks_add_four_point_convolutions_and_a_norm_each() -> None:
+    added = sum(4 * c * (c // 2) + 3 * (c // 2) + c + 2 * c for c in (512, 512, 1024, 1024, 1024))
+    for name, options, plain in (
+        ("i3d_r50", {"non_local": "softmax"}, 28_043_472),
+        ("slowfast_r50_4x16", {"non_local": "dot_product"}, 34_480_216),
+        ("tsm_resnet50", {"non_local": True, "non_local_form": "tsm"}, 24_327_632),
+    ):
+        with torch.device("meta"):
+            model = models.create_model(name, num_classes=400, **options)
+        assert sum(parameter.numel() for parameter in model.parameters()) == plain + added
 
 
 def test_slow_index_and_initialisation_add_no_parameter() -> None:
@@ -101,10 +134,11 @@ def test_card_states_parameters_and_flops(name: str) -> None:
 
 
 def test_every_family_here_is_counted() -> None:
-    families = {"SlowFast", "Slow", "C2D", "CSN", "I3D", "R3D", "MC3", "R(2+1)D", "S3D", "S3D-G", "S3D-ResNet", "X3D"}
+    families = {"C3D", "SlowFast", "Slow", "C2D", "CSN", "I3D", "R3D", "MC3", "R(2+1)D", "S3D", "S3D-G", "S3D-ResNet"}
+    families |= {"X3D", "MViT", "MViT v2", "Video Swin", "VideoMAE", "TimeSformer", "Hiera"}
     for name in models.list_models():
         info = models.model_info(name)
-        if info.family in families | {"MViT v2", "Video Swin"}:
+        if info.family in families:
             assert name in COUNTED, name
 
 
@@ -117,6 +151,8 @@ def test_every_family_here_is_counted() -> None:
         ("c2d_r50", 19.6),
         ("i3d_r50", 28.5),
         ("csn_r101", 57.0),
+        # MMAction2's table of models.
+        ("c3d", 38.5),
         ("r2plus1d_r50", 57.9),
         ("r3d_18", 40.7),
         ("mc3_18", 43.4),
@@ -129,7 +165,20 @@ def test_every_family_here_is_counted() -> None:
         ("x3d_m", 4.73),
         ("x3d_l", 18.37),
         ("mvit_v2_s", 64.5),
+        # The tables of models of PySlowFast: MViT-B, MViTv2-B.
+        ("mvit_v1_b", 70.5),
+        ("mvit_v1_b_32x3", 170),
+        ("mvit_v2_b", 225),
         ("swin3d_t", 88.1),
+        # Hiera's table of Kinetics-400.
+        ("hiera_b", 102),
+        ("hiera_l", 413),
+        # TimeSformer's table of models says 0.59 T for three crops.
+        ("timesformer_b", 590 / 3),
+        # VideoMAE's table of Kinetics-400.
+        ("videomae_vit_s", 57),
+        ("videomae_vit_b", 180),
+        ("videomae_vit_l", 597),
     ],
 )
 def test_cost_is_the_published_one(name: str, published: float) -> None:
@@ -138,8 +187,13 @@ def test_cost_is_the_published_one(name: str, published: float) -> None:
 
 @pytest.mark.parametrize(
     ("name", "at_256"),
-    # pytorchvideo's table of models, whose clips have 256 pixels a side.
-    [("slowfast_r101_8x8", 127.20), ("slowfast_16x8_r101_50_50", 215.61)],
+    # pytorchvideo's table of models, whose clips have 256 pixels a side, and CSN's paper, too.
+    [
+        ("slowfast_r101_8x8", 127.20),
+        ("slowfast_16x8_r101_50_50", 215.61),
+        ("csn_r152", 96.7),
+        ("csn_r152_ip", 108.8),
+    ],
 )
 def test_cost_of_the_deep_networks_grows_with_the_image(name: str, at_256: float) -> None:
     gflops = models.model_info(name).gflops

@@ -74,7 +74,7 @@ def test_s3d_computes_the_same(frames: int, size: int) -> None:
         # Their window does not fit maps of less than 7 x 7; ours shrinks to what there is.
         theirs.avgpool = nn.AvgPool3d((2, 2, 2), stride=1)
     randomise(theirs, seed=1)
-    ours = models.create_model("s3d", num_classes=7, dropout=0.0)
+    ours = models.create_model("s3d", num_classes=7, dropout=0.0, norm_momentum=0.001)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     theirs.double()
     ours.double()
@@ -108,11 +108,57 @@ def test_swin_computes_the_same(name: str, options: dict[str, Any]) -> None:
     _compare_transformers(ours, theirs, random_clip(2, 3, 20, 36, 36))
 
 
-@pytest.mark.parametrize("width", [24, pytest.param(96, marks=pytest.mark.slow)])
-def test_mvit_computes_the_same(width: int) -> None:
-    theirs = video.mvit_v2_s(weights=None, num_classes=7, dropout=0.0, stochastic_depth_prob=0.0)
+def resized(blocks: Any, width: int) -> list[mvit.MSBlockConfig]:
+    """Return the settings of torchvision's blocks of 96 channels with another width."""
+    settings = []
+    for block in blocks:
+        attention, last = block.attn, block.mlp[3]
+        pool = attention.pool_q
+        settings.append(
+            mvit.MSBlockConfig(
+                num_heads=attention.num_heads,
+                input_channels=attention.qkv.in_features * width // 96,
+                output_channels=last.out_features * width // 96,
+                kernel_q=[3, 3, 3] if pool is not None else [],
+                kernel_kv=[3, 3, 3],
+                stride_q=list(pool.pool.stride) if pool is not None else [],
+                stride_kv=list(attention.pool_k.pool.stride),
+            )
+        )
+    return settings
+
+
+def published_b() -> list[mvit.MSBlockConfig]:
+    """Return the settings of MViTv2-B of 24 channels, by PySlowFast's rules and its ``MVITv2_B_32x3.yaml``.
+
+    From these blocks on, channels and heads double, queries are pooled by two, and keys and values by half as much.
+    """
+    doubled, settings = (2, 5, 21), []
+    channels, heads, pooled = 24, 1, 8
+    for number in range(24):
+        stride = 2 if number in doubled else 1
+        inside = channels * stride
+        heads, pooled = heads * stride, pooled // stride
+        settings.append(
+            mvit.MSBlockConfig(heads, channels, inside, [3] * 3, [3] * 3, [1, stride, stride], [1, pooled, pooled])
+        )
+        channels = inside
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        ("mvit_v1_b", 24),
+        ("mvit_v2_s", 24),
+        pytest.param("mvit_v1_b", 96, marks=pytest.mark.slow),
+        pytest.param("mvit_v2_s", 96, marks=pytest.mark.slow),
+        pytest.param("mvit_v2_b", 24, marks=pytest.mark.slow),
+    ],
+)
+def test_mvit_computes_the_same(name: str, width: int) -> None:
     ours = models.create_model(
-        "mvit_v2_s",
+        name,
         num_classes=7,
         dropout=0.0,
         width=width,
@@ -120,34 +166,42 @@ def test_mvit_computes_the_same(width: int) -> None:
         table_size=64,
         stochastic_depth=0.0,
     )
-    settings = [
-        mvit.MSBlockConfig(
-            num_heads=block.attn.num_heads,
-            input_channels=block.attn.qkv.in_features * width // 96,
-            output_channels=block.attn.output_dim * width // 96,
-            kernel_q=[3, 3, 3],
-            kernel_kv=[3, 3, 3],
-            stride_q=list(block.attn.pool_q.pool.stride),
-            stride_kv=list(block.attn.pool_k.pool.stride),
-        )
-        for block in theirs.blocks
-    ]
+    settings = published_b() if name == "mvit_v2_b" else resized(video.__dict__[name](weights=None).blocks, width)
+    second = name.startswith("mvit_v2")
     theirs = mvit.MViT(
         spatial_size=(64, 64),
         temporal_size=4,
         block_setting=settings,
-        residual_pool=True,
+        residual_pool=second,
         residual_with_cls_embed=False,
-        rel_pos_embed=True,
-        proj_after_attn=True,
+        rel_pos_embed=second,
+        proj_after_attn=second,
         dropout=0.0,
         num_classes=7,
     )
     _compare_transformers(ours, theirs, random_clip(2, 3, 4, 64, 64))
 
 
-def test_mvit_takes_clips_of_other_sizes() -> None:
-    ours = models.create_model("mvit_v2_s", num_classes=2, width=8, table_frames=4, table_size=64)
+def test_positions_of_mvit_are_interpolated_for_other_clips() -> None:
+    model = models.create_model("mvit_v1_b", num_classes=2, width=8, table_frames=4, table_size=32).double()
+    seen: list[torch.Tensor] = []
+    model.get_submodule("blocks.0").register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    nn.init.zeros_(model.get_parameter("conv_proj.weight"))
+    nn.init.zeros_(model.get_parameter("conv_proj.bias"))
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, 3, 8, 32, 64, dtype=torch.float64))
+    spatial = model.get_parameter("pos_encoding.spatial_pos").view(8, 8, 8)
+    temporal = model.get_parameter("pos_encoding.temporal_pos")
+    positions = seen[0][0, 1:].view(4, 8, 16, 8)
+    # Twice the frames: those of the ends stay, those between are a quarter of the way. Twice the columns, likewise.
+    torch.testing.assert_close(positions[0, 3, 0], spatial[3, 0] + temporal[0])
+    between = 0.75 * spatial[3, 0] + 0.25 * spatial[3, 1] + 0.75 * temporal[0] + 0.25 * temporal[1]
+    torch.testing.assert_close(positions[1, 3, 1], between)
+
+
+@pytest.mark.parametrize("name", ["mvit_v1_b", "mvit_v2_s"])
+def test_mvit_takes_clips_of_other_sizes(name: str) -> None:
+    ours = models.create_model(name, num_classes=2, width=8, table_frames=4, table_size=64)
     for frames, size in [(2, 32), (9, 45), (4, 64)]:
         assert ours(torch.zeros(1, 3, frames, size, size)).shape == (1, 2)
 

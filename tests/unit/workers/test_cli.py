@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hpo.errors import SetupError
+from hpo.settings import Settings
+from workers import cli
 from workers.cli import main
+from workers.device.card_lock import card_locked
+from workers.device.detection import Device
+from workers.lease import worker as worker_module
+from workers.lease.cleanup import WorkerCleanup
+from workers.lease.worker import WorkerConfig
 
 
 def _fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -68,3 +77,116 @@ def test_the_worker_waits_for_an_api_that_does_not_answer(
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         code, _ = _fails(capsys, "--cpu", "--threads", "1", "--url", url, "--exit-when-idle", "0.1")
     assert code == 0
+
+
+class FakeWorker:
+    """Keeps its configuration, and tries whether another worker could take the GPU meanwhile."""
+
+    configs: list[WorkerConfig]
+    home: Path
+    left: float
+
+    def __init__(self, config: WorkerConfig, _: Any, *, clean_up: WorkerCleanup) -> None:
+        self.configs.append(config)
+
+    def install_signal_handlers(self) -> None:
+        """Install none."""
+
+    def run(self) -> None:
+        """Take what is left of the GPU, and no more."""
+        with pytest.raises(SetupError), card_locked(self.home / "gpus", "GPU-5c3d", share=self.left + 0.01):
+            pass
+        if self.left:
+            with card_locked(self.home / "gpus", "GPU-5c3d", share=self.left):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"), [((), (1.0, 24 * 2**30)), (("--memory-share", "0.25"), (0.25, 6 * 2**30))]
+)
+def test_a_gpu_is_held_or_shared_by_a_stated_part(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    surroundings: Path,
+    arguments: tuple[str, ...],
+    expected: tuple[float, int],
+) -> None:
+    share, _ = expected
+    gpu = Device(kind="cuda", label="cuda:0", threads=1, visible="0", uuid="GPU-5c3d", memory_bytes=24 * 2**30)
+    monkeypatch.setattr(cli, "gpu_device", lambda *_, **__: gpu)
+    monkeypatch.setattr(worker_module, "Worker", FakeWorker)
+    for name, value in (("configs", []), ("home", surroundings), ("left", 1 - share)):
+        monkeypatch.setattr(FakeWorker, name, value, raising=False)
+    monkeypatch.setenv("HPO_TOKEN", "hpo_x")
+    assert _fails(capsys, "--gpu", "0", *arguments)[0] == 0
+    (config,) = FakeWorker.configs
+    assert (config.device.memory_share, config.info.memory_bytes) == expected
+    # Two workers of one GPU need names of their own.
+    assert (str(config.info.pid) in config.info.name) == (share < 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "installed", "expected"),
+    [((), False, [False]), (("--tensorboard",), True, [True]), (("--tensorboard",), False, [])],
+)
+def test_event_files_of_tensorboard_are_written_if_it_is_installed(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    installed: bool,
+    expected: list[bool],
+) -> None:
+    gpu = Device(kind="cuda", label="cuda:0", threads=1, visible="0", uuid="GPU-5c3d", memory_bytes=24 * 2**30)
+    monkeypatch.setattr(cli, "gpu_device", lambda *_, **__: gpu)
+    monkeypatch.setattr(cli, "find_spec", lambda name: name if installed and name == "tensorboard" else None)
+    monkeypatch.setattr(worker_module, "Worker", FakeWorker)
+    monkeypatch.setattr(FakeWorker, "run", lambda _: None)
+    monkeypatch.setattr(FakeWorker, "configs", [], raising=False)
+    monkeypatch.setenv("HPO_TOKEN", "hpo_x")
+    code, said = _fails(capsys, "--gpu", "0", *arguments)
+    assert [config.tensorboard for config in FakeWorker.configs] == expected
+    assert ("pip install 'video-hpo[tensorboard]'" in said) == (code == 1) == (not expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--gpu", "0", "--memory-share", "1.5"), "--memory-share is 1.5; it is the part of a GPU's memory"),
+        (("--gpu", "0", "--memory-share", "0"), "--memory-share is 0; it is the part of a GPU's memory"),
+        (("--cpu", "--memory-share", "0.5"), "--memory-share is for a GPU; leave it out with --cpu"),
+    ],
+)
+def test_a_share_that_is_none_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setenv("HPO_TOKEN", "hpo_x")
+    code, found = _fails(capsys, *arguments)
+    assert (code, found.startswith(f"hpo-worker: {said}")) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "variable", "expected"),
+    [
+        ("http://127.0.0.1:8000", (), None, None),
+        ("http://localhost:8000", (), None, None),
+        ("http://[::1]:8000", (), None, None),
+        ("https://hpo.example.org", (), None, ["HOME"]),
+        ("http://127.0.0.1.example.org", (), None, ["HOME"]),
+        ("https://hpo.example.org", ("/data", "/more"), "/other", ["/data", "/more"]),
+        ("http://127.0.0.1:8000", (), "/data:/more", ["/data", "/more"]),
+    ],
+)
+def test_data_sets_are_where_the_operator_says(  # noqa: PLR0917 - four columns of a table, and two fixtures
+    monkeypatch: pytest.MonkeyPatch,
+    surroundings: Path,
+    url: str,
+    options: tuple[str, ...],
+    variable: str | None,
+    expected: list[str] | None,
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv("HPO_DATA_ROOTS", variable)
+    settings = Settings.load(home=surroundings, url=url, data_roots=[Path(option) for option in options])
+    found = cli._data_roots(settings)
+    wanted = expected and tuple(surroundings if root == "HOME" else Path(root) for root in expected)
+    assert found == wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from hpo.protocol import Measurement
-from hpo.trial import FailureKind
+from hpo.trial import FailureKind, Fault
 from workers import retrain
 from workers.checkpoints.contents import writer
 from workers.checkpoints.folder import TrialFolder
@@ -108,17 +109,22 @@ def test_the_result_is_that_of_the_last_event(retraining: Retraining, tmp_path: 
     weights = tmp_path / "run" / "final.pt"
     result = retraining(epoch(1), epoch(2), finished(weights))
     assert result == TrainingResult(
-        metrics={"val_top1": 0.5}, checkpoint=weights, dataset_version="v7", environment={"threads": 3}
+        metrics={"val_top1": 0.5},
+        curve={step: epoch(step).measurement.metrics for step in (1, 2)},
+        checkpoint=weights,
+        dataset_version="v7",
+        environment={"threads": 3},
     )
     assert retraining.child.ends == [0.0]
 
 
 def test_the_job_has_the_configuration_and_the_device(retraining: Retraining, tmp_path: Path) -> None:
-    retraining(finished(tmp_path / "final.pt"), stop_after=4, resume=True)
+    retraining(finished(tmp_path / "final.pt"), stop_after=4, resume=True, memory_plan={"micro_batch": 2})
     (job,) = retraining.child.jobs
     assert job.config == tiny_config(lr=0.07).to_flat()
     assert (job.task.epochs, job.stop_after, job.resume, job.attempt) == (9, 4, True, 1)
     assert (job.device, job.threads, job.bf16, job.deterministic) == ("cuda", 3, True, True)
+    assert job.memory_plan == {"micro_batch": 2}
     assert (job.folder, job.cache_dir) == (tmp_path / "run", tmp_path / "cache")
     assert retraining.child.device is DEVICE
     assert retraining.child.logs == [tmp_path / "run" / "attempt-0001.log"]
@@ -127,7 +133,7 @@ def test_the_job_has_the_configuration_and_the_device(retraining: Retraining, tm
 def test_without_a_wish_it_starts_afresh_and_trains_to_the_end(retraining: Retraining, tmp_path: Path) -> None:
     retraining(finished(tmp_path / "final.pt"))
     (job,) = retraining.child.jobs
-    assert (job.stop_after, job.resume) == (None, False)
+    assert (job.stop_after, job.resume, job.memory_plan) == (None, False, None)
 
 
 def test_every_epoch_is_answered_and_every_event_is_shown(retraining: Retraining, tmp_path: Path) -> None:
@@ -147,11 +153,29 @@ def test_resume_points_are_removed_when_it_is_done(retraining: Retraining, tmp_p
     assert list(folder.path.iterdir()) == [final]
 
 
+def test_it_resumes_the_run_that_wrote_last_and_else_begins_one_of_its_own(retraining: Retraining) -> None:
+    path = retraining.folder / "run"
+    save = writer({"weights": torch.zeros(1)})
+    points = [
+        TrialFolder(path, attempt=1, run=run).write_resume_point(save, epoch=epoch, batch=0)
+        for run, epoch in (("aaaaaaaaaaaa", 8), ("bbbbbbbbbbbb", 2))
+    ]
+    for age, point in zip((100, 50), points, strict=True):
+        os.utime(point, (1_000_000 - age,) * 2)
+    last = finished(path / "final.pt")
+    for resume in (True, False, False):
+        retraining(last, resume=resume)
+    jobs = [child.jobs[0] for child in ScriptedChild.started]
+    assert [job.checkpoint for job in jobs] == [str(points[1]), None, None]
+    assert len({job.run for job in jobs}) == 3
+    assert all(point.exists() for point in points)
+
+
 @pytest.mark.parametrize(
     ("last", "message", "kind"),
     [
         (Failed(failure_kind=FailureKind.DIVERGED, message="the loss became nan"), "^the loss became nan$", "diverged"),
-        (WorkerFault(message="the disk is full"), "^the disk is full$", None),
+        (WorkerFault(fault=Fault.STORAGE, message="the disk is full"), "^the disk is full$", None),
         (ProcessExited(returncode=-11), "it printed: Segmentation fault$", None),
         (finished(None), "ended before its first epoch was done", None),
         (Interrupted(checkpoint="x"), "ended before its first epoch was done", None),

@@ -7,6 +7,7 @@ from typing import Any
 
 from data.synthetic.dataset import make_demo_dataset
 from hpo.spec import TrainingConfig, VideoTask
+from workers.training.progress import TrainingProgress
 
 CLASSES = ("SlideLeft", "SlideRight")
 BASE: dict[str, Any] = {
@@ -21,6 +22,19 @@ BASE: dict[str, Any] = {
     "lr": 0.02,
     "dropout": 0.3,
 }
+PROGRESS = TrainingProgress(
+    stage="training",
+    epoch=2,
+    epochs=3,
+    batch=5,
+    batches=9,
+    loss=1.25,
+    learning_rate=0.01,
+    clips_per_second=80.0,
+    waiting=0.25,
+    memory_bytes=2**30,
+    seconds_left=40.0,
+)
 
 
 def make_videos(folder: Path) -> Path:
@@ -47,4 +61,4 @@ def without_timing(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if name not in TIMING}
 
 
-TIMING = ("epoch_seconds", "clips_per_second", "peak_memory_gib")
+TIMING = ("epoch_seconds", "validation_seconds", "clips_per_second", "peak_memory_gib")

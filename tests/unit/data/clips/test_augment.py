@@ -15,6 +15,7 @@ from data import AugmentSpec
 from data.clips.augment import GEOMETRIC, OPERATIONS, Change, Operation, training_change
 from data.clips.colour import adjust
 from data.seeding import Draws
+from data.stores.protocol import Box
 
 
 def drawn(augment: AugmentSpec, count: int = 2000, size: int = 112) -> list[Change]:
@@ -70,6 +71,25 @@ def test_randaugment_draws_every_operation_as_often_and_both_signs() -> None:
     assert amounts["posterize"] == {6}
     assert amounts["solarize"] == {127.5}
     assert amounts["identity"] == amounts["equalize"] == {0.0}
+
+
+def test_noise_moves_the_strength_and_keeps_it_in_range() -> None:
+    augment = AugmentSpec(randaugment_n=1, randaugment_m=8.0, randaugment_noise=1.5)
+    operations = [operation for change in drawn(augment, 20_000) for operation in change.operations]
+    strengths = np.array([abs(o.amount) / 3 for o in operations if o.name == "rotate"])
+    expected = np.clip(np.random.default_rng(0).normal(8.0, 1.5, 100_000), 0, 10)
+    assert strengths.max() == 10
+    assert (strengths == 10).mean() == pytest.approx((expected == 10).mean(), abs=0.03)
+    for share in (0.05, 0.25, 0.5, 0.75):
+        assert np.quantile(strengths, share) == pytest.approx(np.quantile(expected, share), abs=0.2)
+
+
+def test_without_noise_the_draws_are_those_of_earlier_releases() -> None:
+    (change,) = drawn(AugmentSpec(randaugment_n=3, erase=1.0), 1)
+    assert [operation.name for operation in change.operations] == ["sharpness", "brightness", "translate_y"]
+    assert [operation.amount for operation in change.operations] == pytest.approx([0.19, 0.19, 0.9 * 150 / 331])
+    assert change.erase == Box(top=61, left=13, height=49, width=64)
+    assert change.interpolation == "bilinear"
 
 
 PILLOW: dict[str, Callable[[Image.Image, Any], Image.Image]] = {

@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from data import AugmentSpec, CacheError, ClipBatch, ClipSpec, Dataset, DatasetSpec, InvalidSpecError, open_dataset
+from data import (
+    AugmentSpec,
+    CacheError,
+    ClipBatch,
+    ClipSpec,
+    Dataset,
+    DatasetSpec,
+    FlowError,
+    InvalidSpecError,
+    open_dataset,
+)
 from data.clips.augment import Change
 from data.clips.crops import view_boxes
 from data.clips.loader import ClipLoader
@@ -79,6 +89,23 @@ def test_every_video_comes_once_per_epoch_in_a_new_order(tiny: Dataset) -> None:
     expected = sorted(clip.id for clip in tiny.index.usable[:10])
     assert [sorted(ids) for ids in epochs] == [expected] * 3
     assert len({tuple(ids) for ids in epochs}) == 3
+
+
+@pytest.mark.parametrize("batch_size", [4, 3])
+def test_repeated_videos_follow_each_other_with_other_clips(tiny: Dataset, batch_size: int) -> None:
+    rows = TrainingRows(clip=CLIP, augment=AUGMENT.model_copy(update={"repeats": 3}), seed=3)
+    repeated = ClipLoader(tiny.stores, tiny.index.usable[:10], rows, batch_size=batch_size)
+    batches = [(batch.ids, only(batch).clone()) for batch in repeated.batches(1)]
+    ids = [id_ for batch, _ in batches for id_ in batch]
+    assert len(repeated) == len(batches) == -(-30 // batch_size)
+    once = [id_ for batch in loader(tiny, 10).batches(1) for id_ in batch.ids]
+    assert ids == [id_ for id_ in once for _ in range(3)]
+    clips = torch.cat([clips for _, clips in batches]).unflatten(0, (10, 3))
+    assert all(not torch.equal(one[0], one[1]) and not torch.equal(one[1], one[2]) for one in clips)
+    first = torch.cat([only(batch).clone() for batch in loader(tiny, 10).batches(1)])
+    assert torch.equal(clips[:, 0], first), "the first time each video is seen as without repeats"
+    rest = ClipLoader(tiny.stores, tiny.index.usable[:10], rows, batch_size=batch_size).batches(1, start_batch=2)
+    assert torch.equal(only(next(rest)), batches[2][1])
 
 
 def test_the_same_seed_gives_the_same_epoch(tiny: Dataset) -> None:
@@ -369,7 +396,7 @@ def test_a_clip_of_one_frame_has_no_flow(tiny: Dataset) -> None:
             return 0, *super().shape(id_)[1:]
 
     stores = {**tiny.stores, "flow": Still(tiny.stores["rgb"])}
-    with pytest.raises(CacheError, match=r"Grow/v_Grow_.* has one frame and so no optical flow"):
+    with pytest.raises(FlowError, match=r"Grow/v_Grow_.* has one frame and so no optical flow"):
         next(iter(ClipLoader(stores, tiny.index.usable, EvaluationRows(clip=BOTH), batch_size=2)))
 
 
@@ -415,3 +442,24 @@ def test_a_gpu_gets_the_same_clips(tiny: Dataset) -> None:
         assert only(other).is_cuda
         assert other.labels.is_cuda
         torch.testing.assert_close(only(one), only(other).cpu(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("test_size", "fraction"), [(0, 0.875), (24, 0.875), (18, 0.65625), (27, 0.984375), (40, 1.0)])
+def test_larger_clips_of_an_evaluation_show_more_at_the_same_scale(
+    tiny: Dataset, test_size: int, fraction: float
+) -> None:
+    clip = ClipSpec(frames=4, stride=2, size=24, test_size=test_size)
+    found = clip.for_evaluation()
+    assert (found.size, found.crop_fraction) == (test_size or 24, fraction)
+    assert found.for_evaluation() == found
+    for made in (
+        tiny.validation_loader(clip=clip, batch_size=2),
+        tiny.statistics_loader(clip=clip, batch_size=2, seed=0, most_batches=1),
+        tiny.test_loader(reason="a test", clip=clip, batch_size=2),
+    ):
+        assert only(next(made.batches(0))).shape[-2:] == (test_size or 24, test_size or 24)
+        (host, *_) = made.host_batches(0)
+        for row in host.rows:
+            short = min(tiny.stores["rgb"].shape(row.id)[1:])
+            assert row.change.box.height == row.change.box.width == round(short * fraction)
+    assert only(next(tiny.train_loader(clip=clip, batch_size=2, seed=0).batches(0))).shape[-1] == 24

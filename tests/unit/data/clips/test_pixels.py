@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as oracle
 
 from data import ClipSpec
 from data.clips.augment import Change, Operation
-from data.clips.pixels import FLOW_STD, flow_clips, rgb_clips, warped
+from data.clips.pixels import FLOW_STD, flow_clips, rgb_clips, warped, warped_smoothly
 from data.stores.protocol import Box
 
 PLAIN = ClipSpec(frames=2, size=20, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
@@ -213,8 +213,42 @@ def test_what_moves_pixels_moves_vectors_alike(operation: Operation) -> None:
 def test_a_point_above_the_centre_goes_where_the_operation_says(
     operation: Operation, place: tuple[float, float]
 ) -> None:
-    (x, y) = centre_of(warped(spot(40, 30, side=81), operation, [0.0])).tolist()
-    assert (x, y) == pytest.approx(place, abs=0.3)
+    for function in (warped, warped_smoothly):
+        (x, y) = centre_of(function(spot(40, 30, side=81), operation, [0.0])).tolist()
+        assert (x, y) == pytest.approx(place, abs=0.3)
+
+
+@pytest.mark.parametrize("operation", TURNS, ids=str)
+def test_smooth_and_plain_interpolation_agree_on_smooth_pictures(operation: Operation) -> None:
+    places = torch.linspace(0, 3, 40)
+    smooth = (128 + 100 * torch.sin(places[:, None] + 0.5 * places)).round().to(torch.uint8)
+    pictures = torch.stack([smooth, smooth.flip(0), smooth.T])[None]
+    plain, bicubic = (f(pictures, operation, [10.0, 200.0, 60.0]).float() for f in (warped, warped_smoothly))
+    assert (plain - bicubic).abs().median() <= 1
+    assert (plain - bicubic).abs().mean() < 3, "edges differ in how much of the fill they hold"
+
+
+def test_bicubic_interpolation_is_that_of_keys() -> None:
+    """Half a pixel to the right: (Keys, 1981) with a = -0.75 and what lies outside filled."""
+    row, fill = noise(1, 1, 16, 16).float(), 60.0
+    ours = warped_smoothly(row.to(torch.uint8), Operation(name="translate_x", amount=0.5 / 16), [fill])
+    a = -0.75
+    near = (a + 2) * 0.5**3 - (a + 3) * 0.5**2 + 1
+    far = a * 1.5**3 - 5 * a * 1.5**2 + 8 * a * 1.5 - 4 * a
+    padded = torch.nn.functional.pad(row, (2, 1), value=fill)
+    expected = sum(w * padded[..., i : i + 16] for i, w in enumerate((far, near, near, far)))
+    assert isinstance(expected, torch.Tensor)
+    torch.testing.assert_close(ours.float(), expected.clamp(0, 255), atol=0.51, rtol=0)
+
+
+def test_a_clip_is_moved_by_the_interpolation_of_its_change() -> None:
+    frames, operation = noise(2, 20, 20, 3), TURNS[0]
+    change = replace(whole(frames), operations=(operation,))
+    plain, bicubic = rgb(frames, change), rgb(frames, replace(change, interpolation="bicubic"))
+    assert torch.equal(
+        bicubic, warped_smoothly(frames.permute(0, 3, 1, 2), operation, [0.0] * 3).float().transpose(0, 1)
+    )
+    assert not torch.equal(plain, bicubic)
 
 
 def test_moved_pictures_are_filled_with_the_mean_colour() -> None:

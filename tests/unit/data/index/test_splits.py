@@ -144,6 +144,10 @@ def test_a_share_is_that_many_groups_of_every_class(share: str, groups: int) -> 
     assert found == {f"{name}/g{number:02d}" for name in ("Run", "Walk") for number in range(19 - groups, 19)}
 
 
+def test_a_seed_for_each_trial_is_a_seed_where_there_is_no_trial() -> None:
+    assert held_out(spread(), split_seed="trial") == held_out(spread(), split_seed=0)
+
+
 def test_a_seed_draws_other_groups_and_always_the_same() -> None:
     drawn = [held_out(spread(), split_seed=seed) for seed in (0, 1, 2, 0)]
     assert drawn[0] == drawn[3]

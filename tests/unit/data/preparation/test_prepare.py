@@ -113,6 +113,24 @@ def test_a_second_preparation_decodes_nothing(
     assert estimates(index, spec, tmp_path) == {"rgb": None}
 
 
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_shard_that_is_truncated_or_missing_is_built_again(
+    damage: str, index: Index, spec: DatasetSpec, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = prepare(index, spec, tmp_path)["rgb"]
+    expected = {clip.id: whole.video(clip.id).copy() for clip in index.usable}
+    shard = whole.folder / shard_name(0)
+    if damage == "truncated":
+        os.truncate(shard, shard.stat().st_size // 2)
+    else:
+        shard.unlink()
+    again = prepare(index, spec, tmp_path)["rgb"]
+    assert caplog.text.count("it is built again") >= 1
+    for clip in index.usable:
+        np.testing.assert_array_equal(again.video(clip.id), expected[clip.id])
+    assert contents(again.folder).keys() == contents(whole.folder).keys()
+
+
 def test_the_key_follows_content_and_preparation_and_nothing_else(index: Index, tiny_root: Path) -> None:
     fewer = make_index(name=index.name, class_names=index.class_names, clips=index.clips[1:])
     cases = [(index, spec_of(tiny_root)), (index, spec_of(tiny_root, short_side=64)), (fewer, spec_of(tiny_root))]
@@ -236,7 +254,7 @@ sys.stdin.readline()
 built = []
 spec = DatasetSpec(name="ucf101", root=root, short_side=32)
 prepare(index, spec, cache_dir, progress=lambda *step: built.append(step))
-print(len(built), flush=True)
+print(sum(step[0] != "wait" for step in built), flush=True)
 """
 
 
@@ -406,7 +424,7 @@ def test_names_that_are_not_utf8_and_ids_that_are_too_long_for_a_database(tmp_pa
         store = prepare(index_of(tmp_path, listed(name)), spec_of(tmp_path, store=form), tmp_path / "cache")["rgb"]
         assert store.video(name).shape == (4, 32, 32, 3)
     long = index_of(tmp_path, listed(name, id="x" * 600))
-    with pytest.raises(CacheError, match="too long for a key of an LMDB: choose the store jpeg"):
+    with pytest.raises(InvalidSpecError, match="too long for a key of an LMDB: choose the store jpeg"):
         prepare(long, spec_of(tmp_path, store="lmdb"), tmp_path / "cache")
 
 

@@ -116,6 +116,22 @@ def test_what_always_holds_is_no_rule(base: dict[str, Any], space: dict[str, Any
     assert with_models(_spec(base, space)).model_rules == []
 
 
+def test_clips_that_a_model_is_scored_on_are_not_smaller_than_it_takes() -> None:
+    least = models.model_info("s3d").min_size
+    base = {"model": "s3d", "clip.frames": 32, "clip.size": 112}
+    for size in (0, least, 128):
+        assert with_models(_spec({**base, "clip.test_size": size}, {})).model_rules == []
+    with pytest.raises(SpecError, match=f"clip.test_size must be 0 or at least {least}") as caught:
+        with_models(_spec({**base, "clip.test_size": least - 1}, {}))
+    assert [issue.path for issue in caught.value.issues] == ["task.base.clip"]
+    searched = {"clip.test_size": {"type": "ordinal", "choices": [0, least - 1, least]}}
+    spec = with_models(_spec(base, searched))
+    allowed = [
+        size for size in (0, least - 1, least) if spec.rulebook.broken({"lr": 0.01, "clip.test_size": size}) is None
+    ]
+    assert allowed == [0, least]
+
+
 def test_an_included_range_never_offers_what_a_fixed_setting_excludes() -> None:
     spec = with_models(_spec({"model.width": 8}, {"include": ["slowfast_r18"]}))
     found = create_optimizer(spec).ask(40)

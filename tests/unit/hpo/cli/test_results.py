@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hpo.cli.results import front_of, leaderboard
+from hpo.cli.results import leaderboard
 from hpo.cli.studies import hours
 from hpo.spec import dump_spec, parse_spec
 
@@ -26,8 +26,8 @@ def _trial(number: int, metrics: dict[str, float] | None, state: str = "complete
     return {"number": number, "state": state, "metrics": None if last else metrics, **common, **fields}
 
 
-def _rows(trials: list[dict[str, Any]], **sections: Any) -> list[list[str]]:
-    table = leaderboard(trials, dump_spec(parse_spec({**SPEC, **sections})))
+def _rows(trials: list[dict[str, Any]], answer: dict[str, Any] | None = None, **sections: Any) -> list[list[str]]:
+    table = leaderboard(trials, dump_spec(parse_spec({**SPEC, **sections})), answer)
     console = Console(width=300)
     with console.capture() as capture:
         console.print(table)
@@ -69,16 +69,21 @@ def test_several_objectives_have_a_column_each_and_the_front_comes_first() -> No
     assert set(_order(found)[:2]) == {0, 2}, "1 and 3 are dominated"
 
 
-def test_the_front_has_only_completed_trials_that_keep_the_constraints() -> None:
-    points = [(0.9, 9.0), (0.8, 10.0), (0.5, 1.0), (0.95, 20.0), (0.5, 1.0)]
-    trials = [_trial(n, {"val_top1": top, "epoch_seconds": seconds}) for n, (top, seconds) in enumerate(points)]
-    trials += [_trial(5, {"val_top1": 0.99, "epoch_seconds": 0.1}, "running"), _trial(6, None, "failed")]
-    sections = {
-        "objectives": [{"metric": "val_top1"}, {"metric": "epoch_seconds"}],
-        "constraints": ["epoch_seconds <= 15"],
-    }
-    front = front_of(trials, dump_spec(parse_spec({**SPEC, **sections})))
-    assert [trial["number"] for trial in front] == [0, 2, 4], "equal outcomes are as good as each other"
+def test_with_an_answer_its_configurations_come_first_with_what_is_expected_of_them() -> None:
+    trials = [
+        _trial(0, {"val_top1": 0.9}),
+        _trial(1, {"val_top1": 0.5}, "running"),
+        _trial(2, {"val_top1": 0.6}),
+        _trial(3, {"val_top1": 0.7}, "stopped"),
+        _trial(4, {"val_top1": 0.95}),
+    ]
+    estimates = [{"expected": 0.71234, "expected_sd": 0.0512}, {"expected": 0.6, "expected_sd": 0.1}]
+    groups = [{"chosen": 3, "trials": [3]}, {"chosen": 2, "trials": [0, 2]}]
+    configurations = [{**one, "estimates": {"val_top1": two}} for one, two in zip(groups, estimates, strict=True)]
+    head, *rows = _rows(trials, {"metric": "val_top1", "configurations": configurations})
+    assert [row[0] for row in rows] == ["3", "2", "0", "4", "1"]
+    place = head.index("on new data")
+    assert [row[place] for row in rows] == ["0.712 ± 0.051", "0.600 ± 0.1", "0.600 ± 0.1", "", ""]
 
 
 def test_what_the_model_expected_is_shown_where_there_was_one() -> None:

@@ -8,6 +8,7 @@ import queue
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,6 +135,13 @@ def test_a_dead_optimizer_is_replaced_after_a_pause_and_its_leases_are_given_bac
     assert last.ends[0] == "terminate"
 
 
+def test_the_optimizer_imports_nothing_from_the_current_folder(world: World) -> None:
+    with supervising(world):
+        process = world.started.get(timeout=WAIT_SECONDS)
+    assert process.command[:2] == [sys.executable, "-P"]
+    assert process.options["env"]["PYTHONSAFEPATH"] == "1"
+
+
 def test_a_running_optimizer_is_left_alone_and_ends_with_the_service(world: World) -> None:
     with supervising(world):
         process = world.started.get(timeout=WAIT_SECONDS)
@@ -157,16 +165,21 @@ def test_an_outage_of_the_database_does_not_keep_the_optimizer_from_coming_back(
     with supervising(world):
         world.started.get(timeout=WAIT_SECONDS).returncode = 3
         world.started.get(timeout=WAIT_SECONDS)
-    assert "the optimizer ended with status 3; starting it again" in caplog.text
+    assert "the optimizer ended with status 3; it is started again" in caplog.text
     assert "the leases of the dead optimizer" in caplog.text
 
 
-def test_the_optimizer_gets_the_database_and_a_pipe_that_closes_with_us(world: World, tmp_path: Path) -> None:
+def test_the_optimizer_gets_the_database_and_a_pipe_that_closes_with_us(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPO_SECRET", "the key of all tokens")
+    monkeypatch.setenv("HPO_TOKEN", "of somebody")
     with supervising(world, tmp_path):
         process = world.started.get(timeout=WAIT_SECONDS)
     assert process.command[-3:] == ["--home", str(tmp_path), "optimizer"]
     assert process.options["stdin"] is subprocess.PIPE
     environment = process.options["env"]
+    assert not {"HPO_SECRET", "HPO_TOKEN"} & environment.keys()
     assert environment["DATABASE_URL"] == "postgresql://somewhere"
     assert (environment["HPO_SUPERVISED"], environment["OMP_NUM_THREADS"]) == ("1", "1")
     assert environment["PATH"] == os.environ["PATH"]
@@ -239,12 +252,13 @@ def test_a_port_that_is_taken_is_a_sentence() -> None:
             pass  # whoever comes before the server is ready waits instead of being refused
 
 
-@pytest.mark.parametrize(
-    ("host", "shown"),
-    [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("0.0.0.0", socket.gethostname()), ("::", socket.gethostname())],  # noqa: S104 - compared, not bound
-)
-def test_the_address_that_is_printed_can_be_opened(host: str, shown: str) -> None:
-    assert serve._url_host(host) == shown
+def test_the_file_with_the_address_and_its_key_is_for_this_user_alone(tmp_path: Path) -> None:
+    file = tmp_path / "server.json"
+    (tmp_path / "server.new").write_text("left by a process that was killed")
+    (tmp_path / "server.new").chmod(0o644)
+    serve._write_for_us(file, "{}")
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("{}", 0o600)
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_the_data_directory_is_made_for_this_user(tmp_path: Path) -> None:

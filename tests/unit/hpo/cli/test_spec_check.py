@@ -88,3 +88,97 @@ def test_flow_channels_come_in_pairs() -> None:
     assert "flow_channels = 9 is odd" in found["space.model.flow_channels"]
     found = _found({"model": "stmulnet_r18", "model.flow_channels": 3}, {}, flow="dis")
     assert "flow_channels = 3 is odd" in found["task.base.model.flow_channels"]
+
+
+def _choices(*choices: str, **when: list[str]) -> dict[str, Any]:
+    return {"type": "categorical", "choices": list(choices), "when": when}
+
+
+PAIR = {"type": "categorical", "choices": ["r3d_18", "two_stream_resnet18"]}
+
+
+@pytest.mark.parametrize(
+    ("base", "space"),
+    [
+        ({"weights": "r50/k400.pth"}, {}),
+        ({"weights": "none"}, {}),
+        ({"weights": "torchvision:R3D_18_Weights.KINETICS400_V1"}, {}),
+        ({}, {"weights": _choices("a.pth", "torchvision:r3d_18", "hf:owner/net/model.safetensors", "none")}),
+        ({"model": "two_stream_resnet18", "weights": {"rgb": "a.pth", "flow": "b.pth"}}, {}),
+        (
+            {},
+            {
+                "model": PAIR,
+                "weights": _choices("a.pth", "none", model=["r3d_18"]),
+                "weights.flow": _choices("b.pth", "c.pth", model=["two_stream_resnet18"]),
+            },
+        ),
+    ],
+)
+def test_weights_that_a_worker_may_have_pass(base: dict[str, Any], space: dict[str, Any]) -> None:
+    assert _found(base, space, flow="dis") == {}
+
+
+@pytest.mark.parametrize(
+    ("base", "space", "path", "words"),
+    [
+        ({"weights": "/data/a.pth"}, {}, "task.base.weights", "relative to a folder of weights"),
+        ({}, {"weights": _choices("a.pth", "../b.pth")}, "space.weights.choices", "'../b.pth' would lie outside"),
+        ({"weights": "torchvision:r3d"}, {}, "task.base.weights", "publishes no weights 'r3d'"),
+        ({"weights": "timm:r3d"}, {}, "task.base.weights", "is not a source of weights"),
+        ({"weights": "None"}, {}, "task.base.weights", "write none to train from scratch"),
+        ({"weights": "a\nb.pth"}, {}, "task.base.weights", "without line breaks"),
+        ({}, {"weights": _choices("a.pth", "b\x1b.pth")}, "space.weights.choices", "without line breaks"),
+        ({"model": "r3d_18", "weights.rgb": "a.pth"}, {}, "task.base.weights.rgb", "r3d_18 has one stream"),
+        (
+            {},
+            {"model": PAIR, "weights.flow": _choices("a.pth", "b.pth")},
+            "space.weights.flow.choices",
+            "r3d_18 has one stream: name its weights as `weights`; limit it to the models",
+        ),
+        (
+            {"model": "two_stream_resnet18", "weights": "a.pth"},
+            {"weights.rgb": _choices("a.pth", "none")},
+            "task.base.weights",
+            "of the whole model and of its streams",
+        ),
+    ],
+)
+def test_weights_that_no_worker_could_load_are_refused(
+    base: dict[str, Any], space: dict[str, Any], path: str, words: str
+) -> None:
+    found = _found(base, space, flow="dis")
+    assert list(found) == [path]
+    assert words in found[path]
+
+
+POOLING = _choices("global", "fully_convolutional")
+
+
+@pytest.mark.parametrize(
+    ("base", "space"),
+    [
+        ({"model": "slowfast_r18", "test_pooling": "fully_convolutional"}, {}),
+        ({"model": "x3d_s"}, {"test_pooling": POOLING}),
+        ({"model": "r3d_18", "test_pooling": "global"}, {}),
+        ({}, {"model": BOTH, "test_pooling": {**POOLING, "when": {"model": ["slowfast_r18"]}}}),
+    ],
+)
+def test_positions_can_be_scored_where_that_is_published(base: dict[str, Any], space: dict[str, Any]) -> None:
+    assert _found(base, space) == {}
+
+
+@pytest.mark.parametrize(
+    ("base", "space", "path", "words"),
+    [
+        ({"model": "r3d_18", "test_pooling": "fully_convolutional"}, {}, "task.base.test_pooling", "r3d_18 pools its"),
+        ({"model": "tsm_resnet50"}, {"test_pooling": POOLING}, "space.test_pooling.choices", "x3d_s, x3d_xs are"),
+        ({}, {"model": BOTH, "test_pooling": POOLING}, "space.test_pooling.choices", "limit it to the models"),
+    ],
+)
+def test_positions_of_models_that_pool_their_whole_maps_are_refused(
+    base: dict[str, Any], space: dict[str, Any], path: str, words: str
+) -> None:
+    found = _found(base, space)
+    assert list(found) == [path]
+    assert words in found[path]

@@ -23,13 +23,19 @@ from ..spec.specs import VALID
 PARAMS: Params = {"lr": 0.01, "weight_decay": 1e-05, "model": "slowfast_r50_4x16", "model.alpha": 8}
 
 
-def _export(folder: Path, *, checkpoint: str | None = "best.pt", **environment: Any) -> Path:
+def _export(folder: Path, *, checkpoint: str | None = "best.pt", last_epochs: int = 1, **environment: Any) -> Path:
     trial = TrialRecord(
-        id=11, number=7, state=TrialState.COMPLETED, params=PARAMS, metrics={"val_top1": 0.5}, epochs_done=40
+        id=11,
+        number=7,
+        state=TrialState.COMPLETED,
+        params=PARAMS,
+        metrics={"val_top1": 0.5},
+        epochs_done=40,
+        weights=(STARTED,),
     )
     export = build_export(
         study="slowfast-ucf101",
-        spec=parse_spec(VALID),
+        spec=parse_spec({**VALID, "objectives": [{"metric": "val_top1", "last_epochs": last_epochs}]}),
         trial=trial,
         dataset_version=None,
         environment=environment,
@@ -38,6 +44,19 @@ def _export(folder: Path, *, checkpoint: str | None = "best.pt", **environment: 
     file = folder / "best.yaml"
     file.write_text(dump_export(export, form="yaml"))
     return file
+
+
+NONE = {"count": 0, "first": []}
+STARTED = {
+    "source": "k400.pth",
+    "sha256": "1" * 64,
+    "layout": "PySlowFast",
+    "loaded": 318,
+    "adapted": NONE,
+    "reset": NONE,
+    "kept": NONE,
+    "dropped": NONE,
+}
 
 
 def run(*arguments: str | Path) -> Result:
@@ -90,6 +109,19 @@ def test_the_test_list_is_opened_once_and_the_score_kept(tmp_path: Path, opened:
     kept = json.loads((tmp_path / "best.final.json").read_text())
     assert f"The test list was opened on {kept['at']}; score it once more with --again." in second.output
     assert first.output.splitlines()[-1] == second.output.splitlines()[-1]
+
+
+def test_the_score_of_another_trial_that_was_in_the_file_is_not_shown(
+    tmp_path: Path, opened: list[dict[str, Any]]
+) -> None:
+    file = _export(tmp_path)
+    run("evaluate", file, "--final", "--cpu")
+    file.write_text(file.read_text().replace("trial: 7", "trial: 8"))
+    run("evaluate", file, "--final", "--cpu")
+    assert [opening["reason"].split(" of study")[0] for opening in opened] == [
+        "final evaluation of trial 7",
+        "final evaluation of trial 8",
+    ]
 
 
 def test_scoring_again_says_when_the_data_set_has_changed(tmp_path: Path, opened: list[dict[str, Any]]) -> None:
@@ -145,25 +177,39 @@ def test_a_cpu_and_a_gpu_at_once_are_refused(tmp_path: Path) -> None:
     assert "--cpu" in str(result.exception)
 
 
-@pytest.mark.parametrize(("again", "verdict"), [(0.5, "0.5 (the same)"), (0.25, "0.25 (exported: 0.5)")])
+@pytest.mark.parametrize(
+    ("epochs", "last_epochs", "verdict"),
+    [
+        ([0.75, 0.5], 1, "0.5 (the same)"),
+        ([0.5, 0.25], 1, "0.25 (exported: 0.5)"),
+        ([0.9, 0.75, 0.25], 2, "0.5 (the same)"),
+    ],
+)
 def test_training_again_is_compared_with_the_export(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: float, verdict: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, epochs: list[float], last_epochs: int, verdict: str
 ) -> None:
     asked: dict[str, Any] = {}
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Done:
         metrics: dict[str, float]
+        curve: dict[int, dict[str, float]]
         checkpoint: str = "/c/last.pt"
 
     def train_export(*_: object, **options: Any) -> Done:
         asked.update(options)
-        return Done(metrics={"val_top1": again})
+        curve = {step: {"val_top1": value} for step, value in enumerate(epochs, start=1)}
+        return Done(metrics=curve[len(epochs)], curve=curve)
 
     monkeypatch.setattr("workers.retrain.train_export", train_export)
-    result = run("--home", tmp_path, "train", _export(tmp_path), "--cpu", "--threads", "1")
+    exported = _export(tmp_path, last_epochs=last_epochs, memory_plan={"micro_batch": 2})
+    result = run("--home", tmp_path, "train", exported, "--cpu", "--threads", "1")
     assert result.exit_code == 0, result.exception
     assert f"val_top1 = {verdict}" in result.output
     assert "training trial 7 of slowfast-ucf101 on" in result.output
     assert (asked["folder"], asked["stop_after"], asked["resume"]) == (tmp_path / "best.train", None, False)
     assert asked["cache_dir"] == tmp_path / "cache"
+    assert asked["memory_plan"] == {"micro_batch": 2}
+    assert (list(asked["weights_roots"]), asked["weights"]) == ([tmp_path / "weights"], {"k400.pth": "1" * 64})
+    run("--home", tmp_path, "train", tmp_path / "best.yaml", "--cpu", "--threads", "1", "--weights-root", tmp_path)
+    assert asked["weights_roots"] == [tmp_path]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
 
-from hpo.client.connection import Connection, UnreachableError
+from hpo.client.connection import Connection
+from hpo.client.problems import UnreachableError
 from hpo.errors import SetupError, StoreUnavailableError
 
 
@@ -75,3 +80,53 @@ def test_a_timeout_has_a_message_of_its_own() -> None:
     ):
         connection.send("GET", "/v1/health")
     assert caught.value.reason == "ReadTimeout", "an error without a text is known by its class"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://127.1.2.3:1", "http://localhost:1", "http://[::1]:1"])
+def test_a_proxy_never_sees_what_stays_on_this_machine(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Nothing listens at port 1; a proxy that is asked would answer."""
+    with (
+        _proxied(monkeypatch) as seen,
+        _connected(None, url=url, token="hpo_t") as connection,  # noqa: S106 - no token
+        pytest.raises(UnreachableError, match="nothing answers at"),
+    ):
+        connection.send("GET", "/v1/studies")
+    assert seen == []
+
+
+def test_a_proxy_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _proxied(monkeypatch) as seen, _connected(None, url="http://hpo.invalid") as connection:
+        assert connection.send("GET", "/v1/health").status_code == 204
+    assert seen == ["http://hpo.invalid/v1/health"]
+
+
+@contextmanager
+def _proxied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Run a proxy that the environment names, and yield what it is asked for."""
+    seen: list[str] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01))
+        thread.start()
+        for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        yield seen
+        server.shutdown()
+        thread.join()
+
+
+def test_certificates_that_cannot_be_read_are_a_sentence(tmp_path: Path) -> None:
+    for file in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(SetupError, match="check HPO_CA_FILE"):
+            Connection("https://api", None, timeout=1.0, ca_file=file)

@@ -15,8 +15,9 @@ from hpo.optimizer import Optimizer, create_optimizer
 from hpo.optimizer.ax_generator import AxGenerator
 from hpo.optimizer.ax_space import AxSpace
 from hpo.optimizer.cube import decode, key_of
+from hpo.optimizer.generator import GeneratorError
 from hpo.optimizer.history import History
-from hpo.spec import StudySpec
+from hpo.spec import StudySpec, dump_spec, stored_spec
 from hpo.trial import FailureKind, Params, Suggestion, TrialRecord, TrialState
 
 from ..records import record_of, spec_with
@@ -276,18 +277,23 @@ def test_the_ax_experiment_is_built_anew_when_the_past_has_changed() -> None:
 def test_a_space_without_choice_falls_back() -> None:
     space = {"precision": {"type": "categorical", "choices": ["fp32"]}}
     spec = spec_with(space=space, optimizer={"startup_trials": 2})
-    (suggestion,) = _tried(spec, 3, lambda _: {"val_top1": 0.5}).ask()
-    assert suggestion == Suggestion(params={"precision": "fp32"}, generator="sobol (instead of ax)")
+    with pytest.raises(GeneratorError, match="no parameter of this space has more than one value"):
+        AxGenerator().propose(History(spec, []), 1)
+    optimizer = create_optimizer(spec)
+    assert [suggestion.params for suggestion in optimizer.ask(2)] == [{"precision": "fp32"}]
 
 
-def test_a_used_up_space_falls_back_at_once() -> None:
+def test_no_more_is_proposed_than_is_left_of_a_space() -> None:
     space = {
         "model": {"type": "categorical", "choices": ["a", "b"]},
         "model.alpha": {"type": "ordinal", "choices": [4, 8], "when": {"model": ["a"]}},
     }
     spec = spec_with(space=space, optimizer={"startup_trials": 2})
-    names = [suggestion.generator for suggestion in _tried(spec, 2, lambda _: {"val_top1": 0.5}).ask(3)]
-    assert names == ["ax", "sobol (instead of ax)", "sobol (instead of ax)"]
+    tried = _tried(spec, 2, lambda _: {"val_top1": 0.5})
+    known = {key_of(record.params) for record in tried.history().records}
+    (last,) = tried.ask(3)
+    assert last.generator == "ax"
+    assert key_of(last.params) not in known
 
 
 def test_ax_takes_narrow_ranges() -> None:
@@ -309,3 +315,15 @@ def test_ax_space_there_and_back(raw: dict[str, Any], data: st.DataObject) -> No
         key: pytest.approx(value, rel=1e-9, abs=1e-15) for key, value in back.items() if isinstance(value, float)
     } == {key: value for key, value in params.items() if isinstance(value, float)}
     assert set(space.encode(params)) == {parameter.name for parameter in space.parameters}
+
+
+def test_values_that_optuna_would_list_in_more_memory_than_there_is_are_left_to_the_fallback() -> None:
+    # No study gets such a step any more, but one may have it.
+    spec = spec_with(space=SPACE, optimizer={"name": "gp", "startup_trials": 2}, budget={"trials": 30})
+    fine = {**dump_spec(spec), "space": {"dropout": {"type": "float", "low": 0.0, "high": 0.5, "step": 1e-12}}}
+    optimizer = create_optimizer(stored_spec(fine))
+    for id in range(3):
+        (suggestion,) = optimizer.ask()
+        optimizer.register(id, suggestion)
+        optimizer.tell(id, {"val_top1": 0.1 * id})
+    assert suggestion.generator == "sobol (instead of gp)"

@@ -14,6 +14,7 @@ from hpo.optimizer import create_optimizer
 from hpo.optimizer.cube import decode, grid_index, grid_size, grid_value, key_of, size
 from hpo.optimizer.sobol import random_points, sobol_points
 from hpo.spec import FloatParameter, IntParameter
+from hpo.spec.configurations import count_configurations
 from hpo.trial import FailureKind
 
 from ..records import spec_with
@@ -39,36 +40,52 @@ def test_proposals_are_valid_and_different(raw: dict[str, Any], name: str, seed:
     for number, suggestion in enumerate(first):
         optimizer.register(number, suggestion)
     second = optimizer.ask(n)
-    assert (len(first), len(second)) == (n, n)
+    keys = [key_of(suggestion.params) for suggestion in first + second]
+    assert len(set(keys)) == len(keys)
+    count = count_configurations(spec)
+    assert len(keys) == (2 * n if count is None else min(2 * n, count))
     for suggestion in first + second:
         spec.check_params(suggestion.params)
-    keys = [key_of(suggestion.params) for suggestion in first + second]
-    is_continuous = any(parameter["type"] == "float" for parameter in raw.values())
-    if is_continuous:
-        assert len(set(keys)) == len(keys)
 
 
-def test_a_finite_space_is_used_up_before_anything_repeats() -> None:
+@pytest.mark.parametrize("name", ["sobol", "random", "tpe", "gp", "nsga2", "ax"])
+def test_a_finite_space_is_used_up_and_nothing_is_repeated(name: str) -> None:
     space = {
         "model": {"type": "categorical", "choices": ["a", "b"]},
         "model.gate": {"type": "categorical", "choices": [True, False], "when": {"model": ["a"]}},
         "clip.stride": {"type": "int", "low": 1, "high": 3},
     }
-    optimizer = create_optimizer(spec_with(space=space, optimizer={"name": "sobol"}))
-    keys = [key_of(suggestion.params) for suggestion in optimizer.ask(9)]
-    assert len(set(keys)) == 9  # all of them: 3 strides with b, 3 x 2 with a
-    repeated = [key_of(suggestion.params) for suggestion in optimizer.ask(18)]
-    assert sorted(map(repeated.count, set(keys))) == [2] * 9
-
-
-def test_a_used_up_space_repeats_configurations_that_did_not_fail() -> None:
-    space = {"clip.stride": {"type": "int", "low": 1, "high": 3}}
-    optimizer = create_optimizer(spec_with(space=space, optimizer={"name": "sobol"}))
-    for number, suggestion in enumerate(optimizer.ask(3)):
+    optimizer = create_optimizer(spec_with(space=space, optimizer={"name": name}))
+    keys = []
+    for number in range(9):  # all of them: 3 strides with b, 3 x 2 with a
+        assert not optimizer.is_used_up
+        (suggestion,) = optimizer.ask()
+        keys.append(key_of(suggestion.params))
         optimizer.register(number, suggestion)
-    optimizer.fail(0, FailureKind.OOM)
-    failed = optimizer.history().records[0].params
-    assert failed not in [suggestion.params for suggestion in optimizer.ask(4)]
+        if number == 4:
+            optimizer.fail(number, FailureKind.ERROR)
+        else:
+            optimizer.tell(number, {"val_top1": 0.1 * number})
+    assert len(set(keys)) == 9
+    assert optimizer.is_used_up
+    assert (optimizer.ask(3), optimizer.quick(3)) == ([], [])
+
+
+def test_configurations_that_the_sequence_does_not_reach_come_last() -> None:
+    # Of 2 ** 17 points of the cube about one has `rare`, and a sequence is followed for 2 ** 10.
+    space = {
+        "model": {"type": "categorical", "choices": [f"m{place}" for place in range(16)]},
+        "model.a": {"type": "categorical", "choices": [f"a{place}" for place in range(16)], "when": {"model": ["m0"]}},
+        "model.b": {
+            "type": "categorical",
+            "choices": [f"b{place}" for place in range(16)],
+            "when": {"model.a": ["a0"]},
+        },
+        "model.c": {"type": "categorical", "choices": ["rare", "x"], "when": {"model.b": ["b0"]}},
+    }
+    spec = spec_with(space=space, optimizer={"name": "sobol"})
+    found = create_optimizer(spec).ask(100)
+    assert len({key_of(suggestion.params) for suggestion in found}) == 15 + 15 + 15 + 2 == len(found)
 
 
 def test_the_sequence_continues_where_it_stopped_and_skips_tried_configurations() -> None:

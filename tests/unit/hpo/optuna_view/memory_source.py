@@ -7,6 +7,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from hpo.answer import answer
 from hpo.optuna_view.storage import StudyView, visible_records
 from hpo.optuna_view.trials import distributions, frozen_trial
 from hpo.spec import StudySpec
@@ -19,6 +20,7 @@ class MemorySource:
     def __init__(self, spec: StudySpec, records: Sequence[TrialRecord]) -> None:
         self._study = StudyView(id=0, name=spec.name, spec=spec)
         self._notes: dict[str, Any] = {}
+        self._records = records
         known = distributions(spec)
         self._trials = [frozen_trial(spec, record, known) for record in visible_records(records)]
 
@@ -35,6 +37,11 @@ class MemorySource:
         if any(trial._trial_id == trial_id for trial in self._trials):
             return self._study.id
         raise KeyError(f"there is no trial with the id {trial_id}")
+
+    def best_number(self, study: StudyView) -> int | None:
+        """Return the trial of the best configuration."""
+        found = answer(study.spec, self._records)
+        return None if found is None else found.winner.chosen
 
     def notes(self, study_id: int) -> Mapping[str, Any]:
         """Return the notes."""

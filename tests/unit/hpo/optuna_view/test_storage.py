@@ -106,7 +106,7 @@ def test_outcomes_that_are_not_finite_are_failures(bad: float) -> None:
 def test_the_best_trial_is_feasible() -> None:
     def timed(id: int, value: float, seconds: float | None) -> TrialRecord:
         metrics = {"val_top1": value} | ({} if seconds is None else {"epoch_seconds": seconds})
-        return record_of(id, TrialState.COMPLETED, metrics=metrics)
+        return record_of(id, TrialState.COMPLETED, metrics=metrics, params={**PARAMS, "lr": 0.01 * (id + 1)})
 
     records = [timed(0, 0.5, 9), timed(1, 0.9, 30), timed(2, 0.6, 10), timed(3, 0.95, None)]
     storage = _storage(records, constraints=["epoch_seconds <= 10"])
@@ -118,15 +118,21 @@ def test_the_best_trial_is_feasible() -> None:
 
 
 def test_best_of_a_minimized_objective() -> None:
-    storage = _storage(objectives=[{"metric": "val_top1", "direction": "minimize"}])
-    assert storage.get_best_trial(0).number == 0
+    minimized = [{"metric": "val_top1", "direction": "minimize"}]
+    assert _storage(RECORDS[:2], objectives=minimized).get_best_trial(0).number == 0
 
 
 @pytest.mark.parametrize(("direction", "best"), [("minimize", 1), ("maximize", 0)])
 def test_a_value_of_exactly_0_is_a_value_like_any_other(direction: str, best: int) -> None:
     values = (0.5, 0.0)
     records = [
-        record_of(number, TrialState.COMPLETED, values=[value], metrics={"val_top1": value})
+        record_of(
+            number,
+            TrialState.COMPLETED,
+            values=[value],
+            metrics={"val_top1": value},
+            params={**PARAMS, "lr": 0.01 * (number + 1)},
+        )
         for number, value in enumerate(values)
     ]
     storage = _storage(records, objectives=[{"metric": "val_top1", "direction": direction}])

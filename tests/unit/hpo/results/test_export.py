@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from hpo.errors import ConflictError, SpecError
 from hpo.results.export import Export, build_export, dump_export, load_export
-from hpo.spec import parse_spec
+from hpo.spec import StudySpec, parse_spec
 from hpo.trial import Params, TrialRecord, TrialState
 
-from ..spec.specs import VALID
+from ..spec.specs import VALID, with_change
 
 SPEC = parse_spec(VALID)
 PARAMS: Params = {"lr": 0.012345678901234567, "weight_decay": 1e-05, "model": "slowfast_r50_4x16", "model.alpha": 8}
@@ -31,10 +31,10 @@ TRIAL = TrialRecord(
 )
 
 
-def _build(trial: TrialRecord = TRIAL) -> Export:
+def _build(trial: TrialRecord = TRIAL, spec: StudySpec = SPEC) -> Export:
     return build_export(
         study="slowfast-ucf101",
-        spec=SPEC,
+        spec=spec,
         trial=trial,
         dataset_version="sha256:abc",
         environment={"torch": "2.15.0", "threads": 1},
@@ -52,6 +52,14 @@ def test_it_holds_everything_that_a_run_needs() -> None:
     assert export.seed == export.config["seed"] == SPEC.trial_config(PARAMS, number=7)["seed"]
     assert export.config == SPEC.trial_config(PARAMS, number=7)
     assert export.task == SPEC.task
+
+
+def test_the_export_of_a_replicate_has_the_seed_that_it_was_trained_with() -> None:
+    fixed = parse_spec(with_change("task/base/seed", 11))
+    first = _build(spec=fixed)
+    again = _build(replace(TRIAL, number=9, replicate_of=7), fixed)
+    assert again.seed == again.config["seed"] == fixed.trial_config(PARAMS, number=9, is_replicate=True)["seed"] != 11
+    assert {**again.config, "seed": 11} == first.config
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])
@@ -157,3 +165,26 @@ def test_the_error_for_a_file_that_is_not_an_export_names_the_file(tmp_path: Pat
         load_export(file)
     with pytest.raises(SpecError, match=r"none\.yaml: cannot be read"):
         load_export(tmp_path / "none.yaml")
+
+
+def test_it_names_the_bytes_that_the_training_started_from(tmp_path: Path) -> None:
+    none = {"count": 0, "first": []}
+    started = {
+        "source": "k400.pth",
+        "stream": None,
+        "sha256": "1" * 64,
+        "layout": "PySlowFast",
+        "network": "",
+        "loaded": 318,
+        "adapted": none,
+        "reset": {"count": 2, "first": ["head.bias", "head.weight"]},
+        "kept": none,
+        "dropped": none,
+        "notes": ["a note"],
+    }
+    export = _build(replace(TRIAL, weights=(started,)))
+    (tmp_path / "best.yaml").write_text(dump_export(export, form="yaml"))
+    (used,) = load_export(tmp_path / "best.yaml").weights
+    assert (used.source, used.sha256, used.layout) == ("k400.pth", "1" * 64, "PySlowFast")
+    assert (used.loaded, used.adapted, used.reset, used.kept, used.dropped) == (318, 0, 2, 0, 0)
+    assert "weights" not in yaml.safe_load(dump_export(_build(), form="yaml")), "earlier releases read the others"

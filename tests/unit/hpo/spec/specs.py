@@ -44,13 +44,18 @@ def _copy(tree: Any) -> Any:
     return [_copy(value) for value in tree] if isinstance(tree, list) else tree
 
 
+def _has_room(ends: tuple[float, float]) -> bool:
+    """Return whether enough numbers lie between the ends for a sequence of different points."""
+    return abs(ends[0] - ends[1]) > 1e-12
+
+
 @st.composite
 def spaces(draw: st.DrawFn) -> dict[str, Any]:
     """Return a random valid space over settings of the training run, with conditions on `model`."""
     space: dict[str, Any] = {"model": {"type": "categorical", "choices": ["a", "b", "c"]}}
     for key, low, high in (("lr", 1e-5, 1.0), ("weight_decay", 1e-7, 0.1), ("dropout", 0.0, 0.9)):
         if draw(st.booleans()):
-            ends = sorted(draw(st.lists(st.floats(low, high), min_size=2, max_size=2, unique=True)))
+            ends = sorted(draw(st.tuples(st.floats(low, high), st.floats(low, high)).filter(_has_room)))
             log = key != "dropout" and draw(st.booleans())
             space[key] = {"type": "float", "low": ends[0], "high": ends[1], "log": log}
     if draw(st.booleans()):

@@ -157,6 +157,9 @@ def _wanted(include: str | list[str]) -> dict[str, Any]:
     }
 
 
+TRANSFORMERS = {"Hiera", "Hugging Face", "MViT", "MViT v2", "TimeSformer", "Video Swin", "VideoMAE"}
+
+
 def _takes_a_clip(name: str) -> bool:
     return models.model_info(name).inputs == ("clip",)
 
@@ -167,7 +170,8 @@ def test_every_model_of_the_zoo_can_be_included_alone(name: str) -> None:
     assert not check_models(spec)
     assert set(spec.space) == set(models.search_space(name))
     lows = {key: parameter.extremes[0] for key, parameter in spec.space.items() if not parameter.when}
-    assert spec.trial_config(lows, number=0)["optimizer"] == ("adamw" if "swin" in name or "mvit" in name else "sgd")
+    attends = models.model_info(name).family in TRANSFORMERS
+    assert spec.trial_config(lows, number=0)["optimizer"] == ("adamw" if attends else "sgd")
 
 
 def test_any_two_families_of_one_optimizer_can_be_included_together() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hpo.errors import SpecError
 from hpo.spec import TrainingConfig, dump_spec, load_spec, parse_spec, stored_spec
+from hpo.spec.finalists import FinalistsConfig
 
 from .specs import VALID, spaces, with_change
 
@@ -64,6 +65,13 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         ("space/lr/low", 0.5, "space.lr", "`low` (0.5) must be less than `high` (0.3)"),
         ("space/lr/low", 0, "space.lr", "must start above 0"),
         ("space/lr/step", 0.1, "space.lr", "`log` and `step` exclude each other"),
+        (
+            "space/dropout",
+            {"type": "float", "low": 0, "high": 0.5, "step": 5e-324},
+            "space.dropout.step",
+            "leave it out",
+        ),
+        ("space/dropout", {"type": "float", "low": 0, "high": 0.5, "step": 4e-7}, "space.dropout.step", "1,000,000"),
         ("space/lr/high", 1e9, "space.lr.high", "less than or equal to 100"),
         ("space/dropout", {"type": "float", "low": 0, "high": 1}, "space.dropout.high", "less than 1"),
         ("space/clip.frames", {"type": "int", "low": 0, "high": 8}, "space.clip.frames.low", "greater than"),
@@ -275,3 +283,46 @@ def test_active_parameters_of_any_draw_are_a_point_of_the_space(space: dict[str,
 def test_a_point_outside_the_space_is_refused(params: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse_spec(VALID).check_params(params)
+
+
+def test_a_replicate_has_a_seed_of_its_own_even_if_base_sets_one() -> None:
+    fixed = parse_spec(with_change("task/base/seed", 11))
+    usual = parse_spec(VALID)
+    for number in range(3):
+        config = fixed.trial_config({}, number=number, is_replicate=True)
+        assert config["seed"] == usual.trial_config({}, number=number)["seed"]
+        assert {**config, "seed": 11} == fixed.trial_config({}, number=number)
+
+
+@pytest.mark.parametrize(
+    ("finalists", "path"),
+    [
+        ({"top": 1}, "finalists.top"),
+        ({"seeds": 0}, "finalists.seeds"),
+        ({"share": 0.6}, "finalists.share"),
+        ({"share": 0.016}, "finalists.share"),
+        ({"probability": 1.0}, "finalists.probability"),
+    ],
+)
+def test_finalists_that_cannot_be_trained_are_refused(finalists: dict[str, float], path: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(with_change("finalists", finalists))
+    assert [issue.path for issue in caught.value.issues] == [path]
+
+
+def test_a_seed_in_the_space_and_finalists_exclude_each_other() -> None:
+    raw = with_change("finalists", {})
+    raw["space"]["seed"] = {"type": "int", "low": 0, "high": 9}
+    with pytest.raises(SpecError, match="`seed` is a parameter of the space"):
+        parse_spec(raw)
+
+
+@pytest.mark.parametrize(("trials", "most"), [(None, 9), (60, 9), (20, 3), (7, 1), (6, 0), (1000, 9)])
+def test_finalists_are_at_most_a_share_of_the_trials(trials: int | None, most: int) -> None:
+    assert FinalistsConfig().most_of(trials) == most
+
+
+def test_a_spec_without_finalists_is_written_as_before() -> None:
+    assert "finalists" not in dump_spec(parse_spec(VALID))
+    with_them = parse_spec(with_change("finalists", {"top": 2}))
+    assert parse_spec(dump_spec(with_them)) == with_them

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import ValidationError
 
 from hpo.errors import SpecError
 from hpo.optimizer import create_optimizer
@@ -17,6 +18,7 @@ from hpo.results.export import Export, build_export, dump_export, load_export
 from hpo.results.ranking import scores
 from hpo.results.warm_start import taken_over
 from hpo.spec import METRICS, StudySpec, VideoTask, dump_spec, parse_spec, stored_spec
+from hpo.spec.tasks.video import DatasetConfig
 from hpo.trial import Decision, ParamValue, TrialRecord, TrialState
 
 from ..records import record_of, spec_with
@@ -222,3 +224,11 @@ def test_nothing_is_taken_over_from_another_kind() -> None:
     records = [record_of(1, TrialState.COMPLETED, params={"speed": 1.0}, metrics={"misses": 1.0})]
     assert len(taken_over(spec, spec, records)) == 1
     assert taken_over(spec, video, records) == []
+
+
+def test_a_trial_draws_its_groups_from_its_seed_where_the_study_says_so() -> None:
+    for said, drawn in (("trial", 11), (7, 7), (None, None)):
+        dataset = DatasetConfig.model_validate({"root": "/videos", "split_seed": said})
+        assert dataset.of_trial(11).split_seed == drawn
+    with pytest.raises(ValidationError, match="every trial has the same official validation list"):
+        DatasetConfig.model_validate({"root": "/videos", "split_seed": "trial", "validation": "official"})

@@ -343,3 +343,23 @@ def test_only_completed_trials_count_for_the_first_that_run_to_the_end(rule: dic
     others = [record_of(id, state, values=[0.5, 0.55, 0.6, 0.65]) for id in range(4, 10)]
     assert decide(spec, poor, [*DONE[:2], *others]) is Decision.CONTINUE
     assert decide(spec, poor, [*DONE, *others]) is Decision.STOP
+
+
+@pytest.mark.parametrize("rule", [rule for rule, _ in RULES] + [{"name": "curves", "pause": True}])
+def test_a_replicate_runs_to_its_end_and_is_no_rival(rule: dict[str, Any]) -> None:
+    spec = spec_with(epochs=EPOCHS, early_stopping={"startup_trials": 1, **rule})
+    ends = [[0.5 + 0.01 * number] * EPOCHS for number in range(6)]
+    others = [
+        record_of(number, TrialState.COMPLETED, values=curve, metrics={"val_top1": curve[-1]})
+        for number, curve in enumerate(ends)
+    ]
+    bad = record_of(9, values=[0.1] * 6)
+    assert decide(spec, replace(bad, replicate_of=3), others) is Decision.CONTINUE
+    best = record_of(7, TrialState.COMPLETED, values=[0.99] * EPOCHS, metrics={"val_top1": 0.99}, replicate_of=0)
+    paused = record_of(10, TrialState.PAUSED, values=[0.52] * 3)
+    assert promotions(spec, [*others, best, paused]) == promotions(spec, [*others, paused])
+    # As a trial of its own it would be the seventh that completes, and the rule would begin.
+    late = spec_with(epochs=EPOCHS, early_stopping={**rule, "startup_trials": 7})
+    assert decide(late, bad, [*others, best]) is Decision.CONTINUE
+    if rule["name"] in ("median", "threshold"):
+        assert decide(late, bad, [*others, replace(best, replicate_of=None)]) is Decision.STOP

@@ -43,6 +43,20 @@ def test_a_trial_waits_at_a_sixth_of_its_length_and_nowhere_else(epochs: int) ->
     assert decision is (Decision.PAUSE if epochs == RUNG else Decision.CONTINUE)
 
 
+@pytest.mark.parametrize("every", [2, 3, 4])
+def test_a_trial_that_is_not_validated_after_every_epoch_waits_after_the_first_validation(every: int) -> None:
+    values = dict(enumerate(_rising(0.5, EPOCHS), start=1))
+    pauses = []
+    for epochs in range(1, EPOCHS + 1):
+        seen = {
+            step: {"val_top1": values[step]} if step % every == 0 else {"train_loss": 1.0}
+            for step in range(1, epochs + 1)
+        }
+        record = replace(record_of(0), curve=seen, epochs_done=epochs)
+        pauses += [epochs] if decide(_spec(), record, []) is Decision.PAUSE else []
+    assert pauses == [every]
+
+
 def test_without_pausing_no_trial_waits() -> None:
     spec = _spec(early_stopping={"name": "curves"})
     assert decide(spec, record_of(0, values=_rising(0.5)), []) is Decision.CONTINUE

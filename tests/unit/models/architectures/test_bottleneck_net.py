@@ -6,11 +6,12 @@ import re
 from typing import Any
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 import models
 
-from ..oracles import assert_same_network, pytorchvideo, random_clip, randomise
+from ..oracles import TOLERANCE, assert_same_network, pytorchvideo, random_clip, randomise, relative_gap
 
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "csn_r101": ("csn", "create_csn", {"model_depth": 101, "stem_pool": nn.MaxPool3d}),
@@ -53,3 +54,21 @@ def test_time_and_space_are_divided_as_published(name: str, time: int) -> None:
     model = models.create_model(name, num_classes=2, width=4).eval()
     maps = model.get_submodule("path")(random_clip(1, 3, 16, 64, 64).float())
     assert maps.shape == (1, 128, 16 // time, 2, 2)
+
+
+def test_the_preserved_block_mixes_channels_before_the_depthwise_convolution() -> None:
+    model = models.create_model("csn_r152_ip", num_classes=3, width=8).double().eval()
+    block = model.get_submodule("path.stages.1.0")
+    randomise(block, seed=1)
+    state = {name.removeprefix("branch."): tensor for name, tensor in block.state_dict().items()}
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        moments = (state[f"{name}.running_mean"], state[f"{name}.running_var"])
+        return F.batch_norm(x, *moments, state[f"{name}.weight"], state[f"{name}.bias"], eps=1e-3)
+
+    x = random_clip(1, 32, 4, 6, 6)
+    y = F.relu(norm(F.conv3d(x, state["conv_a.weight"]), "norm_a"))
+    y = norm(F.conv3d(y, state["conv_b.mix.weight"]), "conv_b.norm")
+    y = F.conv3d(y, state["conv_b.depthwise.weight"], stride=2, padding=1, groups=16)
+    y = norm(F.conv3d(F.relu(norm(y, "norm_b")), state["conv_c.weight"]), "norm_c")
+    assert relative_gap(block.get_submodule("branch")(x), y) < TOLERANCE

@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+import models
+from models.layers.temporal_modules import NonLocal
+
 from ..oracles import random_clip, randomise
 from ..tiny import tiny
 
@@ -24,3 +27,20 @@ def test_with_partial_norm_all_norms_but_the_first_keep_their_statistics(name: s
         assert kept == [False] + [True] * (len(norms) - 1)
     assert all(norm.weight.grad is not None for norm in norms)
     assert not any(norm.training for norm in model.eval().modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "places"),
+    [
+        ("tsm_resnet50", "tsm", ["layer2.0", "layer2.2", "layer3.0", "layer3.2", "layer3.4"]),
+        ("tsn_resnet50", "ibm", ["layer2.1", "layer2.3", "layer3.1", "layer3.3", "layer3.5"]),
+        ("tam_resnet18", "tsm_dot_product", ["layer2.0", "layer3.0"]),
+    ],
+)
+def test_non_local_blocks_have_the_places_and_kind_of_their_program(name: str, form: str, places: list[str]) -> None:
+    with torch.device("meta"):
+        model = models.create_model(name, num_classes=2, non_local=True, non_local_form=form)
+    found = {key.removesuffix(".nl"): module for key, module in model.named_modules() if isinstance(module, NonLocal)}
+    assert list(found) == places
+    kinds = {"ibm": ("gaussian", "before"), "tsm": ("gaussian", "after"), "tsm_dot_product": ("dot_product", "after")}
+    assert {(module.kind, module.pool) for module in found.values()} == {kinds[form]}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import googlenet
 
@@ -83,6 +85,62 @@ def figure_3(state: dict[str, Tensor], clip: Tensor) -> Tensor:
     x = mixed(mixed(pool(x, (2, 2, 2), (2, 2, 2)), "5b"), "5c")
     x = F.avg_pool3d(x, (min(x.shape[2], 2), x.shape[3], x.shape[4]), stride=1)
     return F.conv3d(x, state["logits.conv3d.weight"], state["logits.conv3d.bias"]).mean((2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"without_t_stride": True}, {"pooling": "avg"}], ids=["strided", "all_frames", "avg"]
+)
+def test_ibms_form_is_the_program_of_the_study(options: dict[str, Any]) -> None:
+    model = tiny("i3d_ibm", width=16, **options)
+    randomise(model, seed=6)
+    model.double().eval()
+    clip = random_clip(2, 3, 9, 47, 47)
+    with torch.no_grad():
+        assert relative_gap(model(clip), ibm_program(model, clip, **options)) < 1e-10
+
+
+def ibm_program(
+    model: models.VideoModel, clip: Tensor, *, without_t_stride: bool = False, pooling: str = "max"
+) -> Tensor:
+    """Return the logits that IBM's I3D computes of weights under its names, those of GoogLeNet."""
+    ours, names = model.state_dict(), model.image_names()
+    state = {theirs: ours[name] for name, theirs in names.items()}
+    weight, bias = ours["logits.conv3d.weight"].flatten(1), ours["logits.conv3d.bias"]
+    t = 1 if without_t_stride else 2
+    pool = F.avg_pool3d if pooling == "avg" else F.max_pool3d
+
+    def unit(x: Tensor, name: str, padding: int = 0, stride: tuple[int, int, int] = (1, 1, 1)) -> Tensor:
+        x = F.conv3d(x, state[f"{name}.conv.weight"], stride=stride, padding=padding)
+        norm = [state[f"{name}.bn.{key}"] for key in ("running_mean", "running_var", "weight", "bias")]
+        return F.relu(F.batch_norm(x, norm[0], norm[1], norm[2], norm[3], eps=1e-3))
+
+    def mixed(x: Tensor, letter: str) -> Tensor:
+        name = f"inception{letter}"
+        three = unit(unit(x, f"{name}.branch2.0"), f"{name}.branch2.1", 1)
+        five = unit(unit(x, f"{name}.branch3.0"), f"{name}.branch3.1", 1)
+        pooled = unit(F.max_pool3d(x, 3, 1, 1, ceil_mode=True), f"{name}.branch4.1")
+        return torch.cat([unit(x, f"{name}.branch1"), three, five, pooled], 1)
+
+    x = pool(unit(clip, "conv1", 3, (1, 2, 2)), (1, 3, 3), (1, 2, 2), (0, 1, 1))
+    x = unit(unit(x, "conv2"), "conv3", 1)
+    for letters in (("3a", "3b"), ("4a", "4b", "4c", "4d", "4e"), ("5a", "5b")):
+        x = pool(x, 3, (t, 2, 2), 1)
+        for letter in letters:
+            x = mixed(x, letter)
+    return F.linear(x.mean((3, 4)).transpose(1, 2), weight, bias).mean(1)
+
+
+@pytest.mark.parametrize("name", ["i3d_inception", "i3d_ibm", "s3d", "s3d_g", "s3d_ibm"])
+def test_running_statistics_take_in_the_share_that_is_asked_for(name: str) -> None:
+    for options, share in (({}, 0.1), ({"norm_momentum": 0.25}, 0.25)):
+        model = tiny(name, **options)
+        norm = next(module for module in model.modules() if isinstance(module, nn.BatchNorm3d))
+        seen: list[Tensor] = []
+        norm.register_forward_hook(lambda *call, seen=seen: seen.append(call[1][0]))
+        with torch.no_grad():
+            model(random_clip(2, 3, 8, 32, 32).float())
+        assert isinstance(norm.running_mean, Tensor)
+        torch.testing.assert_close(norm.running_mean, share * seen[0].mean((0, 2, 3, 4)))
 
 
 def test_frames_at_the_ends_weigh_half() -> None:

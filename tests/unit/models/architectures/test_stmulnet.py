@@ -56,6 +56,14 @@ def test_parameter_count(classes: int, two_nets: int) -> None:
     assert sum(p.numel() for p in seed.parameters()) == two_nets + 2 * (64 + TEMPORAL_50 + 960)
 
 
+def test_without_a_bias_in_the_stem_a_stream_is_the_published_resnet_and_temporal_convolutions() -> None:
+    published = torchvision_models.ResNet50_Weights.IMAGENET1K_V1.meta["num_params"]
+    for bias, stem in ((False, 0), (True, 64)):
+        with torch.device("meta"):
+            model = models.create_model("stmulnet_r50", num_classes=1000, flow_channels=3, stem_bias=bias)
+        assert sum(p.numel() for p in model.parameters()) == 2 * (published + TEMPORAL_50 + stem)
+
+
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 def test_streams_have_torchvisions_names(depth: int) -> None:
     with torch.device("meta"):

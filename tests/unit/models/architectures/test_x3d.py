@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
+from torch import nn
 
 import models
 
@@ -14,11 +16,15 @@ from ..oracles import assert_same_network, pytorchvideo, random_clip, randomise
 @pytest.mark.filterwarnings("ignore:'saved_variables' is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     # With an unlucky seed a gate's few hidden units are all off, and its weights get no gradient to compare.
-    ("name", "depth_factor", "seed"),
-    [("x3d_s", 2.2, 5), pytest.param("x3d_l", 5.0, 1, marks=pytest.mark.slow)],
+    ("name", "depth_factor", "seed", "options"),
+    [
+        ("x3d_s", 2.2, 5, {}),
+        ("x3d_s", 2.2, 5, {"shortcut_norm": True, "project_norm": True}),
+        pytest.param("x3d_l", 5.0, 1, {}, marks=pytest.mark.slow),
+    ],
 )
-def test_same_network_as_pytorchvideo(name: str, depth_factor: float, seed: int) -> None:
-    ours = models.create_model(name, num_classes=5, dropout=0.0)
+def test_same_network_as_pytorchvideo(name: str, depth_factor: float, seed: int, options: dict[str, Any]) -> None:
+    ours = models.create_model(name, num_classes=5, dropout=0.0, **options)
     randomise(ours, seed=seed)
     theirs = pytorchvideo("x3d").create_x3d(
         input_clip_length=4,
@@ -27,7 +33,11 @@ def test_same_network_as_pytorchvideo(name: str, depth_factor: float, seed: int)
         dropout_rate=0.0,
         depth_factor=depth_factor,
         head_activation=None,
+        head_bn_lin5_on=bool(options),
     )
+    if options:
+        # PySlowFast builds the same network with a norm in this shortcut.
+        theirs.blocks[1].res_blocks[0].branch1_norm = nn.BatchNorm3d(24)
     names = {key: their_name(key) for key in ours.state_dict()}
     theirs.load_state_dict({names[key]: tensor for key, tensor in ours.state_dict().items()}, strict=True)
     ours.double()
@@ -46,6 +56,7 @@ def their_name(ours: str) -> str:
         "widen.conv": "blocks.5.pool.pre_conv",
         "widen.norm": "blocks.5.pool.pre_norm",
         "project.conv": "blocks.5.pool.post_conv",
+        "project.norm": "blocks.5.pool.post_norm",
         "head": "blocks.5.proj",
     }
     layer, _, tensor = ours.rpartition(".")

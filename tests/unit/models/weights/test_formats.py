@@ -377,6 +377,38 @@ def test_matconvnet_file_for_a_frame_model_keeps_a_head_of_other_classes(tmp_pat
     torch.testing.assert_close(ours.state_dict()["conv1.weight"], net.state_dict()["conv1.weight"])
 
 
+@pytest.mark.parametrize("channels", [3, 6])
+@pytest.mark.parametrize("biased", [True, False])
+def test_matconvnet_file_is_identified_and_its_first_bias_changes_nothing(
+    channels: int, biased: bool, tmp_path: Path
+) -> None:
+    net = image_resnet50(5, channels=channels)
+    if not biased:
+        net.get_submodule("conv1").register_parameter("bias", None)
+    path = tmp_path / "net.mat"
+    savemat(path, {"net": as_matlab(net, resnet_names(projections_first=True))})
+    identity = models.identify_weights(path)
+    image, stream = identity.fits
+    assert (identity.layout, identity.num_classes) == ("MatConvNet", 5)
+    assert "by their order" in identity.notes[0]
+    assert (image.model, image.in_channels) == ("resnet50", channels)
+    assert (stream.model, stream.stream) == ("stmulnet_r50", "spatial" if channels == 3 else "temporal")
+    assert stream.options.get("stem_bias", True) is biased
+    assert any("temporal_conv" in name for name in stream.reset)
+
+    # The network without the bias, and the stream with it, compute the same as the file's.
+    clip = random_clip(1, channels, 1, 32, 32)
+    net.double().eval()
+    frames = models.create_model("resnet50", num_classes=5, in_channels=channels, weights=path).double().eval()
+    with torch.no_grad():
+        assert relative_gap(frames(clip), net(clip[:, :, 0])) < 1e-4
+    whole = models.create_model("stmulnet_r50", num_classes=5, flow_channels=channels)
+    part = stream.stream or ""
+    models.load_weights(whole, path, stream=part)
+    bias = whole.state_dict()[f"{part}.conv1.bias"]
+    torch.testing.assert_close(bias, net.state_dict()["conv1.bias"].float() if biased else torch.zeros(64))
+
+
 def test_matconvnet_file_that_does_not_fit_is_named(tmp_path: Path) -> None:
     content = as_matlab(image_resnet50(5), resnet_names(projections_first=True))
     savemat(tmp_path / "net.mat", {"net": content})

@@ -51,6 +51,17 @@ def test_every_tensor_is_taken(source: models.VideoModel, path: Path, kind: type
         assert torch.equal(model.state_dict()[key], tensor), key
 
 
+def test_a_created_model_says_what_was_loaded(source: models.VideoModel, path: Path, tmp_path: Path) -> None:
+    report = make(5, weights=path).weights_reports[None]
+    assert set(report.reset) == {"head.weight", "head.bias"}
+    assert set(report.loaded) | set(report.reset) == set(source.state_dict())
+    assert make().weights_reports == {}
+    pair = models.create_model("two_stream_resnet18", num_classes=2, width=4)
+    torch.save(pair.get_submodule("flow").state_dict(), tmp_path / "flow.pt")
+    loaded = models.create_model("two_stream_resnet18", num_classes=2, width=4, weights={"flow": tmp_path / "flow.pt"})
+    assert list(loaded.weights_reports) == ["flow"]
+
+
 @pytest.mark.parametrize("classes", [1, 3, 7])
 def test_other_classes_reset_the_classifier_and_keep_the_body(
     source: models.VideoModel, path: Path, classes: int

@@ -7,16 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import torch
 
 from workers.checkpoints.contents import Identity, load, newest_usable, writer
-from workers.checkpoints.folder import ResumePoint, TrialFolder
+from workers.checkpoints.folder import ResumePoint, TrialFolder, run_of
 from workers.errors import CheckpointError, CheckpointWriteError
 
 from ..tiny import tiny_config
 
+STUDY = UUID("5f0c7a3e-9d1b-4c55-8a52-0123456789ab")
 IDENTITY = Identity(config=tiny_config(), epochs=9, dataset_version="v1", class_names=("a", "b"))
 
 
@@ -35,11 +37,32 @@ def _resumed_epoch(folder: TrialFolder) -> int | None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> TrialFolder:
-    return TrialFolder.of(tmp_path, study_id=3, trial_id=14, attempt=1)
+    return TrialFolder.of(tmp_path, study=STUDY, trial_id=14, attempt=1, run=run_of(STUDY))
 
 
-def test_the_folder_is_named_by_ids(folder: TrialFolder, tmp_path: Path) -> None:
-    assert folder.path == tmp_path / "3" / "14"
+def test_the_folder_and_the_files_are_named_by_the_uuid_of_the_study(folder: TrialFolder, tmp_path: Path) -> None:
+    assert folder.path == tmp_path / "5f0c7a3e-9d1b-4c55-8a52-0123456789ab" / "14"
+    assert _save(folder, 2).name.startswith("a0001-e0002-b0000000-r5f0c7a3e9d1b-")
+    assert folder.write_final(writer(_state(2))).name.startswith("final-a0001-r5f0c7a3e9d1b-")
+    assert folder.write_best(writer(_state(2)), epoch=2).name.startswith("best-e0002-a0001-r5f0c7a3e9d1b-")
+
+
+@pytest.mark.parametrize("run", ["", "0123456789ab"], ids=["an earlier release", "another run"])
+def test_only_files_of_the_own_run_are_removed_or_resumed_from(folder: TrialFolder, run: str) -> None:
+    other = TrialFolder(folder.path, attempt=1, run=run)
+    kept = [_save(other, 7), _save(other, 8), other.write_final(writer(_state(8)))]
+    kept.append(other.write_best(writer(_state(8)), epoch=8))
+    for name in ("best.pt", "final.pt", ".notes.tmp", "a0001-e0003.pt"):
+        kept.append(folder.path / name)
+        kept[-1].write_bytes(b"a person's")
+    for epoch in (1, 2, 3):
+        _save(folder, epoch)
+        folder.write_best(writer(_state(epoch)), epoch=epoch)
+    assert [point.epoch for point in folder.resume_points()] == [3, 2]
+    final = folder.write_final(writer(_state(3)))
+    folder.remove_resume_points()
+    best = next(path for path in folder.path.iterdir() if path.name.startswith("best-e0003-"))
+    assert sorted(folder.path.iterdir()) == sorted([*kept, final, best])
 
 
 def test_a_checkpoint_comes_back_as_it_was_and_carries_its_configuration(folder: TrialFolder) -> None:
@@ -62,7 +85,7 @@ def test_points_of_a_later_attempt_are_newer_than_what_an_earlier_attempt_still_
     folder: TrialFolder, tmp_path: Path
 ) -> None:
     _save(folder, 7)
-    second = TrialFolder.of(tmp_path, study_id=3, trial_id=14, attempt=2)
+    second = TrialFolder.of(tmp_path, study=STUDY, trial_id=14, attempt=2, run=run_of(STUDY))
     mine = [_save(second, 3), _save(second, 4)]
     _save(folder, 8)
     assert [point.path for point in second.resume_points()] == mine[::-1]
@@ -122,8 +145,6 @@ def test_files_that_are_not_ours_are_left_alone(folder: TrialFolder) -> None:
     final = folder.write_final(writer(_state(1)))
     folder.remove_resume_points()
     assert sorted(folder.path.iterdir()) == sorted([final, stranger])
-    folder.clear()
-    assert list(folder.path.iterdir()) == [stranger]
 
 
 def test_a_file_that_runs_code_when_loaded_is_refused(tmp_path: Path) -> None:
@@ -147,7 +168,7 @@ def test_a_file_that_is_not_a_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "3").write_text("a file in the way")
-    folder = TrialFolder.of(tmp_path, study_id=3, trial_id=1, attempt=1)
+    folder = TrialFolder.of(tmp_path, study=3, trial_id=1, attempt=1, run="")
     with pytest.raises(CheckpointWriteError, match=r"cannot be written \(Not a directory\); check the folder"):
         _save(folder, 1)
 

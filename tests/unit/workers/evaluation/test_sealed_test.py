@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from data import ClipLoader, Dataset, DatasetSpec, open_dataset
+from hpo.errors import SetupError
 from workers.checkpoints.contents import writer
 from workers.checkpoints.folder import TrialFolder
 from workers.device.detection import Device, cpu_device
@@ -19,6 +21,7 @@ from workers.errors import CheckpointError
 from workers.evaluation import sealed_test
 from workers.evaluation.sealed_test import FinalScore, evaluate_final
 from workers.training.inputs import clip_spec
+from workers.training.memory_plan import MemoryPlan
 from workers.training.reproducibility import Runtime
 from workers.training.scoring import Score, score
 from workers.training.trainer import Trainer, final_state
@@ -137,6 +140,43 @@ def test_breaking_the_seal_is_recorded_with_its_reason(checkpoint: Path, videos:
     assert (entry["reason"], entry["clips"]) == ("the last word", TEST_VIDEOS)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"text",
+        b"PK\x03\x04 cut short",
+        pickle.dumps({"format": 1, "model": print}),
+        {"format": 1},
+        {"format": 1, "config": 3, "class_names": None, "dataset_version": [], "model": "weights"},
+        {"format": 1, "config": {"lr": "no"}, "class_names": [], "dataset_version": "v", "model": {}},
+        [1, 2],
+        7,
+    ],
+    ids=["empty", "text", "zip", "code", "no parts", "other kinds", "configuration", "list", "number"],
+)
+def test_a_file_that_is_not_a_checkpoint_of_ours_is_a_sentence(
+    tmp_path: Path, videos: Path, own_cache: Path, content: object
+) -> None:
+    path = tmp_path / "best.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"best\.pt") as caught:
+        evaluated(path, videos, own_cache)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", [{}, {"weight": 3}, {1: torch.ones(1)}])
+def test_other_weights_than_those_of_the_model_are_a_sentence(
+    trainer: Trainer, tmp_path: Path, videos: Path, own_cache: Path, model: dict[Any, Any]
+) -> None:
+    path = saved(tmp_path, trainer, model=model)
+    with pytest.raises(CheckpointError, match="does not have the weights of the model that it names"):
+        evaluated(path, videos, own_cache)
+
+
 def test_weights_for_other_classes_are_refused_and_the_seal_holds(
     trainer: Trainer, videos: Path, own_cache: Path, tmp_path: Path
 ) -> None:
@@ -156,23 +196,95 @@ class _PreparedError(Exception):
     """Ends an evaluation where its process has been set up."""
 
 
-@pytest.mark.parametrize("started", [False, True])
-def test_a_gpu_is_the_only_one_that_the_process_sees(
-    checkpoint: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: bool
-) -> None:
-    seen: list[Runtime] = []
+class Cuda:
+    """`torch.cuda` of a process that sees four GPUs; nothing runs on them."""
 
-    def prepare(runtime: Runtime) -> None:
-        seen.append(runtime)
+    uuids = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, started: bool) -> None:
+        self.current: list[int] = []
+        self.runtimes: list[Runtime] = []
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: started)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(self.uuids))
+        monkeypatch.setattr(torch.cuda, "set_device", self.current.append)
+        monkeypatch.setattr(sealed_test, "gpu_uuid", lambda index: self.uuids[index])
+        monkeypatch.setattr(sealed_test, "prepare", self._prepare)
+
+    def _prepare(self, runtime: Runtime) -> None:
+        self.runtimes.append(runtime)
         raise _PreparedError
 
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
-    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: started)
-    monkeypatch.setattr(sealed_test, "prepare", prepare)
-    gpu = Device(kind="cuda", label="cuda:1", threads=5, visible="3", bf16=True, deterministic=True)
+
+def _evaluate(checkpoint: Path, videos: Path, cache_dir: Path, device: Device) -> None:
+    evaluate_final(checkpoint, DatasetSpec(root=str(videos)), cache_dir=cache_dir, device=device, reason="x")
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_each_gpu_of_one_process_is_the_one_asked_for(
+    checkpoint: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: bool
+) -> None:
+    cuda = Cuda(monkeypatch, started=started)
+    for uuid in ("GPU-d", "GPU-b"):
+        gpu = Device(kind="cuda", label="cuda:0", threads=5, uuid=uuid, bf16=True, deterministic=True)
+        with pytest.raises(_PreparedError):
+            _evaluate(checkpoint, videos, tmp_path, gpu)
+    assert [runtime.device for runtime in cuda.runtimes] == [torch.device("cuda", 3), torch.device("cuda", 1)]
+    assert cuda.current == [3, 1]
+    assert cuda.runtimes[0] == Runtime(device=torch.device("cuda", 3), threads=5, bf16=True, deterministic=True)
+    assert os.environ["CUDA_DEVICE_ORDER"] == ("FASTEST_FIRST" if started else "PCI_BUS_ID")
+
+
+def test_a_gpu_that_the_process_does_not_see_is_refused(
+    checkpoint: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Cuda(monkeypatch, started=True)
+    gpu = Device(kind="cuda", label="cuda:5", threads=1, uuid="GPU-e")
+    with pytest.raises(SetupError, match="this process does not see cuda:5; evaluate in a new process"):
+        _evaluate(checkpoint, videos, tmp_path, gpu)
+
+
+def test_a_part_of_a_gpu_is_the_only_device_that_the_process_sees(
+    checkpoint: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = Cuda(monkeypatch, started=False)
+    gpu = Device(kind="cuda", label="cuda:1", threads=1, uuid="MIG-b", visible="MIG-b")
     with pytest.raises(_PreparedError):
-        evaluate_final(checkpoint, DatasetSpec(root=str(videos)), cache_dir=tmp_path, device=gpu, reason="x")
-    assert seen == [Runtime(device=torch.device("cuda"), threads=5, bf16=True, deterministic=True)]
-    expected = ("0,1,2,3", "FASTEST_FIRST") if started else ("3", "PCI_BUS_ID")
-    assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"]) == expected
+        _evaluate(checkpoint, videos, tmp_path, gpu)
+    assert cuda.runtimes[0].device == torch.device("cuda")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-b"
+
+
+@pytest.fixture
+def averaged(dataset: Dataset, runtime: Runtime) -> Trainer:
+    """A trained model whose evaluated tensors are others than those of training."""
+    trainer = Trainer(tiny_config(precise_bn=True, ema=0.5), epochs=1, dataset=dataset, runtime=runtime)
+    trainer.run(interrupted=lambda: False, epoch_done=lambda _: None)
+    return trainer
+
+
+def test_a_resume_point_is_scored_with_what_was_validated(
+    averaged: Trainer, videos: Path, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = TrialFolder(tmp_path, attempt=1).write_resume_point(writer(averaged.state()), epoch=1, batch=0)
+    scored: list[dict[str, torch.Tensor]] = []
+
+    def see(model: torch.nn.Module, *_: object, **__: object) -> Score:
+        scored.append({name: value.clone() for name, value in model.state_dict().items()})
+        return Score(top1=0.5, top5=1.0, loss=1.0, videos=TEST_VIDEOS)
+
+    monkeypatch.setattr(sealed_test, "score", see)
+    evaluated(point, videos, cache_dir)
+    with averaged.evaluated_model():
+        expected = averaged.model.state_dict()
+        assert all(torch.equal(scored[0][name], value) for name, value in expected.items())
+    assert not torch.equal(scored[0]["head.weight"], averaged.model.get_classifier().weight)
+
+
+@pytest.mark.parametrize(("evaluation_batch", "at_once"), [(3, 3), (64, 8)])
+def test_no_more_clips_are_computed_at_once_than_fitted_in_training(evaluation_batch: int, at_once: int) -> None:
+    plan = MemoryPlan(batch_size=8, micro_batch=8, evaluation_batch=evaluation_batch)
+    config = tiny_config(batch_size=8)
+    assert sealed_test._clips_at_once({"memory_plan": plan.to_state()}, config) == at_once
+    assert sealed_test._clips_at_once({}, config) == 8  # of an earlier release

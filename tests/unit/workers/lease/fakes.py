@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from hpo.protocol import ClaimRequest, FinishRequest, Lease, Measurement, ReleaseRequest, ReportRequest
+from hpo.protocol import (
+    ClaimRequest,
+    FinishRequest,
+    Lease,
+    LoadedWeights,
+    LogRequest,
+    Measurement,
+    Progress,
+    ReleaseRequest,
+    ReportRequest,
+    Tensors,
+)
 from hpo.trial import Decision
 from workers.lease.client import ApiClient, NoWork
 from workers.lease.inbox import Inbox, Message
@@ -64,6 +75,22 @@ def started(**changes: Any) -> Started:
     """Return the event that training begins, from the beginning if nothing else is said."""
     fields: dict[str, Any] = {"epoch": 0, "batch": 0, "epochs": EPOCHS, "checkpoint": None, "measurements": []}
     return Started(**{**fields, **changes})
+
+
+def loaded_weights(**changes: Any) -> LoadedWeights:
+    """Return what a training started from."""
+    none = Tensors(count=0, first=[])
+    fields: dict[str, Any] = {
+        "source": "k400.pth",
+        "sha256": "1" * 64,
+        "layout": "PySlowFast",
+        "loaded": 318,
+        "adapted": none,
+        "reset": Tensors(count=2, first=["head.bias", "head.weight"]),
+        "kept": none,
+        "dropped": none,
+    }
+    return LoadedWeights(**{**fields, **changes})
 
 
 def epoch_done(step: int) -> EpochDone:
@@ -186,6 +213,8 @@ class FakeReporter(Reporter):
         self.calls: list[str] = []
         self.reports: list[tuple[list[int], str | None, int | None]] = []
         """Steps, checkpoint and peak memory of each report."""
+        self.weights: list[LoadedWeights] | None = None
+        self.progress: list[Progress] = []
         self.last: list[FinishRequest | ReleaseRequest] = []
 
     def start(self) -> None:
@@ -193,6 +222,12 @@ class FakeReporter(Reporter):
 
     def report(self, measurements: list[Measurement], *, checkpoint: str | None, peak: int | None = None) -> None:
         self.reports.append(([each.step for each in measurements], checkpoint, peak))
+
+    def show(self, progress: Progress) -> None:
+        self.progress.append(progress)
+
+    def report_weights(self, weights: list[LoadedWeights]) -> None:
+        self.weights = weights
 
     def deliver(self, last: FinishRequest | ReleaseRequest) -> None:
         self.last.append(last)
@@ -227,6 +262,10 @@ class FakeApi(ApiClient):
         self.calls: list[ReportRequest | FinishRequest | ReleaseRequest] = []
         """All calls about trials, those that failed included."""
         self.trial_ids: set[int] = set()
+        self.parts: list[LogRequest] = []
+        """Parts of logs, those that were not taken included."""
+        self.log_answers: deque[Exception | None] = deque()
+        """Answers to them: an error, or None; after that each is taken."""
         self.during_report: Callable[[], None] | None = None
         """Called once, while a report is under way."""
 
@@ -254,6 +293,12 @@ class FakeApi(ApiClient):
 
     def release(self, trial_id: int, request: ReleaseRequest) -> None:
         self._end(trial_id, request)
+
+    def append_log(self, trial_id: int, request: LogRequest) -> None:
+        self.trial_ids.add(trial_id)
+        self.parts.append(request)
+        if self.log_answers and (answer := self.log_answers.popleft()) is not None:
+            raise answer
 
     def _end(self, trial_id: int, request: FinishRequest | ReleaseRequest) -> None:
         self._note(trial_id, request)

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 import pytest
 
 from hpo.errors import AuthenticationError, HpoError, PermissionDeniedError, SetupError, StaleLeaseError
-from hpo.protocol import ClaimRequest, FinishRequest, Lease, ReleaseRequest, ReportRequest, WorkerInfo
-from hpo.trial import Decision
+from hpo.protocol import (
+    STUDY_HEADER,
+    ClaimRequest,
+    FinishRequest,
+    Lease,
+    LogRequest,
+    Progress,
+    ReleaseRequest,
+    ReportRequest,
+    WorkerInfo,
+)
+from hpo.trial import Decision, Fault
 from workers.errors import ApiRefusedError, ApiUnavailableError
 from workers.lease.client import ApiClient, NoWork
 
-from .fakes import LEASE_ID, make_lease, measurement
+from .fakes import LEASE_ID, loaded_weights, make_lease, measurement
 
 CLAIM = ClaimRequest(worker=WorkerInfo(name="w", host="h", pid=1, device="cpu"), lease_id=LEASE_ID, study="demo")
 REPORT = ReportRequest(attempt=1, lease_id=LEASE_ID, measurements=[measurement(1)], checkpoint="/c/e1.pt")
@@ -24,24 +37,27 @@ RELEASE = ReleaseRequest(attempt=1, lease_id=LEASE_ID, reason="drained")
 
 
 class Api:
-    """Answers every request with the same response, and keeps the requests."""
+    """Answers requests with these responses, the last one again and again, and keeps the requests."""
 
-    def __init__(self, response: httpx.Response | Exception) -> None:
-        self._response = response
+    def __init__(self, *responses: httpx.Response | Exception) -> None:
+        self._responses = list(responses)
         self.requests: list[httpx.Request] = []
         self.client = ApiClient("http://api/", "hpo_t", transport=httpx.MockTransport(self._handle))
 
     def _handle(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        if isinstance(self._response, Exception):
-            raise self._response
-        return self._response
+        response = self._responses.pop(0) if len(self._responses) > 1 else self._responses[0]
+        if isinstance(response, Exception):
+            raise response
+        return response
 
 
 Call = Callable[[ApiClient], Any]
 CLAIMING: Call = lambda client: client.claim(CLAIM)  # noqa: E731 - one of four of a kind
 REPORTING: Call = lambda client: client.report(9, REPORT)  # noqa: E731 - three calls side by side
 FINISHING: Call = lambda client: client.finish(9, FINISH)  # noqa: E731 - three calls side by side
+FAULTY = ReleaseRequest(attempt=1, lease_id=LEASE_ID, reason="crashed", fault=Fault.STORAGE, message="full")
+GIVING_BACK: Call = lambda client: client.release(9, FAULTY)  # noqa: E731 - as the other calls
 RELEASING: Call = lambda client: client.release(9, RELEASE)  # noqa: E731 - three calls side by side
 ABOUT_A_TRIAL = [REPORTING, FINISHING, RELEASING]
 ALL = [CLAIMING, *ABOUT_A_TRIAL]
@@ -68,6 +84,7 @@ def _error(response: httpx.Response | Exception, call: Call) -> HpoError:
         (REPORTING, "/v1/trials/9/reports", REPORT, httpx.Response(200, json={"decision": "continue"})),
         (FINISHING, "/v1/trials/9/finish", FINISH, httpx.Response(200, json={})),
         (RELEASING, "/v1/trials/9/release", RELEASE, httpx.Response(200, json={})),
+        (GIVING_BACK, "/v1/trials/9/release", FAULTY, httpx.Response(200, json={})),
     ],
 )
 def test_each_call_posts_its_message_with_the_token(
@@ -79,7 +96,69 @@ def test_each_call_posts_its_message_with_the_token(
     assert (request.method, request.url.path) == ("POST", path)
     assert request.headers["Authorization"] == "Bearer hpo_t"
     assert request.headers["Content-Type"] == "application/json"
-    assert json.loads(request.content) == body.model_dump(mode="json")
+    # An API of an earlier release refuses a field that it does not know.
+    unused = {name: True for name in ("fault", "weights", "progress") if not getattr(body, name, None)}
+    unsaid = {"worker": {"start_id"}} if isinstance(body, ClaimRequest) else {}
+    assert json.loads(request.content) == body.model_dump(mode="json", exclude={**unused, **unsaid})
+
+
+def test_an_api_that_knows_no_faults_gets_the_trial_back_without(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    refused = _problem("invalid-spec", 422, "fault: extra inputs are not permitted")
+    api = Api(refused, httpx.Response(204))
+    api.client.release(9, FAULTY)
+    first, second = (json.loads(request.content) for request in api.requests)
+    assert first["fault"] == "storage"
+    assert second == {name: value for name, value in first.items() if name != "fault"}
+    with pytest.raises(ApiRefusedError):
+        Api(refused, refused).client.release(9, FAULTY)
+
+
+def test_an_api_that_knows_no_start_ids_is_asked_without() -> None:
+    request = CLAIM.model_copy(update={"worker": CLAIM.worker.model_copy(update={"start_id": "a7"})})
+    refused = _problem("invalid-spec", 422, "worker.start_id: extra inputs are not permitted")
+    api = Api(refused, httpx.Response(204))
+    for _ in range(2):
+        assert isinstance(api.client.claim(request), NoWork)
+    first, *others = (json.loads(sent.content) for sent in api.requests)
+    assert first["worker"].pop("start_id") == "a7"
+    assert others == [first, first], "it is left out at once the second time"
+    with pytest.raises(ApiRefusedError):
+        Api(refused, refused).client.claim(request)
+
+
+def test_a_quarantine_is_an_answer_without_a_trial_that_says_why() -> None:
+    reason = "the disk is full (Übung, 100 %)"
+    headers = {"Retry-After": "30", "Worker-Quarantine": quote(reason)}
+    assert CLAIMING(Api(httpx.Response(204, headers=headers)).client) == NoWork(retry_after=30, quarantine=reason)
+
+
+def test_what_a_trial_starts_from_is_sent_where_there_is_something() -> None:
+    api = Api(httpx.Response(200, json={"decision": "continue"}))
+    weighted = REPORT.model_copy(update={"weights": [loaded_weights()]})
+    api.client.report(9, weighted)
+    assert json.loads(api.requests[0].content) == weighted.model_dump(mode="json", exclude={"progress"})
+
+
+def test_an_api_that_knows_no_progress_gets_the_report_without_and_later_ones_at_once() -> None:
+    refused = _problem("invalid-spec", 422, "progress: extra inputs are not permitted")
+    accepted = httpx.Response(200, json={"decision": "stop"})
+    api = Api(refused, accepted, accepted)
+    shown = REPORT.model_copy(update={"progress": Progress(stage="preparing", done=1, total=2)})
+    assert [api.client.report(9, shown), api.client.report(9, shown)] == [Decision.STOP] * 2
+    first, second, third = (json.loads(request.content) for request in api.requests)
+    assert first == shown.model_dump(mode="json", exclude={"weights"})
+    assert second == third == REPORT.model_dump(mode="json", exclude={"weights", "progress"})
+
+
+def test_a_report_that_is_refused_without_its_progress_too_is_refused() -> None:
+    shown = REPORT.model_copy(update={"progress": Progress(stage="preparing", done=1, total=2)})
+    refused = _problem("invalid-spec", 422, "metrics: not numbers")
+    api = Api(refused, refused, httpx.Response(200, json={"decision": "stop"}))
+    with pytest.raises(ApiRefusedError, match="not numbers"):
+        api.client.report(9, shown)
+    api.client.report(9, shown)
+    assert "progress" in json.loads(api.requests[-1].content), "it was not to blame"
 
 
 def test_a_claim_returns_the_lease() -> None:
@@ -163,7 +242,13 @@ def test_a_trial_that_is_not_this_workers_any_more_is_a_stale_lease(call: Call, 
     assert str(error) == "the detail"
 
 
-@pytest.mark.parametrize("response", GONE)
+def test_a_lease_id_that_was_good_for_a_claim_is_stale() -> None:
+    error = _error(_problem("stale-lease", 409), CLAIMING)
+    assert isinstance(error, StaleLeaseError)
+    assert str(error) == "the detail"
+
+
+@pytest.mark.parametrize("response", [answer for answer in GONE if b"stale-lease" not in answer.content])
 def test_a_claim_that_is_refused_has_no_lease_to_lose(response: httpx.Response) -> None:
     error = _error(response, CLAIMING)
     assert isinstance(error, ApiRefusedError)
@@ -190,3 +275,24 @@ def test_an_address_that_is_not_one_is_a_mistake_of_set_up() -> None:
         client.claim(CLAIM)
     with pytest.raises(SetupError, match="is not the address of an API"):
         ApiClient("http://host:port", "hpo_t")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [httpx.Response(404, json={"detail": "Not Found"}), _problem("stale-lease", 409), _problem("not-found", 404)],
+)
+def test_an_api_that_does_not_take_a_log_refuses_it_and_the_lease_stays(answer: httpx.Response) -> None:
+    api = Api(answer)
+    part = LogRequest(attempt=1, lease_id=LEASE_ID, start=3, stop=6, text="abc")
+    with pytest.raises(ApiRefusedError):
+        api.client.append_log(9, part)
+    [request] = api.requests
+    assert (request.url.path, json.loads(request.content)) == ("/v1/trials/9/log", part.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("study", [None, "of a proxy", "5f0c7a3e-9d1b-4c55-8a52-0123456789ab"])
+def test_a_lease_has_the_uuid_of_its_study_from_a_header(study: str | None) -> None:
+    headers = {} if study is None else {STUDY_HEADER: study}
+    response = httpx.Response(200, content=make_lease().to_json(), headers=headers)
+    lease = CLAIMING(Api(response).client)
+    assert lease == make_lease(study_uuid=UUID(study) if study and "-" in study else None)

@@ -7,17 +7,28 @@ import queue
 import random
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from hpo.errors import AuthenticationError, PermissionDeniedError, StaleLeaseError
-from hpo.protocol import FinishRequest, Lease, Measurement, ReleaseRequest, ReportRequest
+from hpo.protocol import FinishRequest, Lease, Measurement, Progress, ReleaseRequest, ReportRequest
 from hpo.trial import Decision
 from workers.errors import ApiRefusedError, ApiUnavailableError
-from workers.lease.reporter import MEASUREMENTS_PER_REPORT, Answer, Decided, Delivered, LeaseLost, Reporter, Unanswered
+from workers.lease.attempt_log import AttemptLog
+from workers.lease.reporter import (
+    LOG_SECONDS,
+    MEASUREMENTS_PER_REPORT,
+    Answer,
+    Decided,
+    Delivered,
+    LeaseLost,
+    Reporter,
+    Unanswered,
+)
 
-from .fakes import HEARTBEAT_SECONDS, LEASE_ID, Clock, FakeApi, make_lease, measurement
+from .fakes import HEARTBEAT_SECONDS, LEASE_ID, Clock, FakeApi, loaded_weights, make_lease, measurement
 
 T = TypeVar("T")
 FINISH = FinishRequest(attempt=1, lease_id=LEASE_ID, outcome="completed", metrics={"val_top1": 0.4})
@@ -55,12 +66,19 @@ class ScriptedCondition(threading.Condition):
 class Bench:
     """A reporter that is not started, and what it does when its loop runs."""
 
-    def __init__(self, api: FakeApi, lease: Lease) -> None:
+    def __init__(self, api: FakeApi, lease: Lease, log: Path | None = None) -> None:
         self.api = api
         self.answers: list[Answer] = []
         clock = Clock()
         self.condition = ScriptedCondition(clock)
-        self.reporter = Reporter(api, lease, self.answers.append, condition=self.condition, clock=clock)
+        self.reporter = Reporter(
+            api,
+            lease,
+            self.answers.append,
+            log=None if log is None else AttemptLog(log),
+            condition=self.condition,
+            clock=clock,
+        )
 
     def measured(self, *steps: int) -> Callable[[], None]:
         """Return the step that these epochs are reported."""
@@ -122,6 +140,47 @@ def test_a_measurement_is_sent_at_once_with_its_checkpoint() -> None:
         )
     ]
     assert bench.answers == [Decided(decision=Decision.STOP, epoch=1)]
+
+
+def test_what_the_training_started_from_is_sent_at_once_and_once() -> None:
+    bench = _bench(reports=[AWAY])
+    bench.run(lambda: bench.reporter.report_weights([loaded_weights()]), bench.measured(1), _nothing)
+    first, again, last = bench.api.calls
+    weights_alone = ReportRequest(attempt=2, lease_id=LEASE_ID, weights=[loaded_weights()])
+    measured = {"checkpoint": "/c/e1.pt", "peak_memory_bytes": 1001, "measurements": [measurement(1)]}
+    assert bench.condition.waits[0] == (HEARTBEAT_SECONDS, True)
+    assert first == weights_alone
+    assert again == weights_alone.model_copy(update=measured)
+    assert last == ReportRequest(attempt=2, lease_id=LEASE_ID, checkpoint="/c/e1.pt", peak_memory_bytes=1001), (
+        "the third is a heartbeat"
+    )
+
+
+def test_what_the_training_started_from_is_sent_before_the_result() -> None:
+    bench = _bench()
+    bench.reporter.report_weights([loaded_weights()])
+    bench.reporter.deliver(FINISH)
+    bench.run()
+    assert [type(call) for call in bench.api.calls] == [ReportRequest, FinishRequest]
+
+
+def test_the_newest_progress_goes_with_the_next_report_and_seldom() -> None:
+    bench = _bench(reports=[Decision.CONTINUE, AWAY])
+    points = [Progress(stage="preparing", done=done, total=9) for done in range(5)]
+
+    def seen(*which: int) -> None:
+        for place in which:
+            bench.reporter.show(points[place])
+
+    def measured_soon() -> None:
+        seen(3)
+        bench.measured(1)()
+
+    bench.run(lambda: seen(0, 1), lambda: seen(2), _nothing, measured_soon, lambda: seen(4), _nothing, _nothing)
+    sent = [(call.progress, len(call.measurements)) for call in bench.api.calls if isinstance(call, ReportRequest)]
+    # The second is lost and its progress sent again; the fourth comes too soon, and what follows it is newer.
+    assert sent == [(points[1], 0), (points[2], 0), (points[2], 0), (None, 1), (points[4], 0), (None, 0), (None, 0)]
+    assert bench.condition.waits[0] == (HEARTBEAT_SECONDS, False), "it does not hasten a report"
 
 
 def test_what_was_sent_is_not_sent_again_and_heartbeats_keep_naming_the_newest_checkpoint() -> None:
@@ -305,3 +364,74 @@ def test_a_reporter_that_is_closed_sends_nothing_more() -> None:
     late: list[Measurement] = [measurement(1)]
     reporter.report(late, checkpoint=None)
     assert api.calls == []
+
+
+# ---------------------------------------------------------------- the log of the attempt
+
+
+class Printed:
+    """A log that grows."""
+
+    def __init__(self, folder: Path, *, answers: Iterable[Exception | None] = ()) -> None:
+        self.path = folder / "log"
+        api = FakeApi()
+        api.log_answers.extend(answers)
+        self.bench = Bench(api, make_lease(attempt=2), self.path)
+
+    def line(self) -> None:
+        """Print a line of 4 bytes."""
+        with self.path.open("a") as file:
+            file.write("abc\n")
+
+    @property
+    def sent(self) -> list[tuple[int, int]]:
+        """Where the parts begin and end."""
+        return [(part.start, part.stop) for part in self.bench.api.parts]
+
+
+def test_the_log_is_sent_with_heartbeats_every_half_minute_and_its_rest_before_the_result(tmp_path: Path) -> None:
+    printed = Printed(tmp_path)
+    bench = printed.bench
+    assert LOG_SECONDS == 2 * HEARTBEAT_SECONDS
+    seen: list[list[tuple[int, int]]] = []
+
+    def step() -> None:
+        seen.append(printed.sent)
+        printed.line()
+
+    bench.run(step, step, step, step, step, bench.deliver(FINISH))
+    # The log is looked at after 30 and 60 s.
+    assert seen == [[], [], [(0, 8)], [(0, 8)], [(0, 8), (8, 16)]]
+    assert printed.sent == [(0, 8), (8, 16), (16, 20)]
+    assert {(part.attempt, part.lease_id) for part in bench.api.parts} == {(2, LEASE_ID)}
+    assert bench.api.calls[-1] == FINISH
+    assert bench.answers[-1] == Delivered()
+
+
+@pytest.mark.parametrize("refusal", [ApiRefusedError("404 Not Found"), StaleLeaseError("not yours")])
+def test_an_api_that_takes_no_logs_is_asked_once(tmp_path: Path, refusal: Exception) -> None:
+    printed = Printed(tmp_path, answers=[refusal])
+    printed.bench.run(printed.line, _nothing, _nothing, _nothing, printed.bench.deliver(RELEASE))
+    assert printed.sent == [(0, 4)]
+    assert printed.bench.api.calls[-1] == RELEASE
+    assert printed.bench.answers == [*[Decided(decision=Decision.CONTINUE, epoch=0)] * 4, Delivered()]
+
+
+def test_a_log_that_could_not_be_sent_while_training_is_sent_later(tmp_path: Path) -> None:
+    printed = Printed(tmp_path, answers=[AWAY])
+    printed.bench.run(printed.line, _nothing, _nothing, _nothing)
+    assert printed.sent == [(0, 4), (0, 4)]
+    assert printed.bench.answers == [Decided(decision=Decision.CONTINUE, epoch=0)] * 4
+
+
+@pytest.mark.usefixtures("no_jitter")
+@pytest.mark.parametrize(("failures", "sent"), [(1, 2), (2, 3), (3, 3), (9, 3)])
+def test_the_end_of_a_log_is_sent_three_times_at_most_and_then_the_result(
+    tmp_path: Path, failures: int, sent: int
+) -> None:
+    printed = Printed(tmp_path, answers=[AWAY] * failures)
+    printed.line()
+    printed.bench.run(printed.bench.deliver(FINISH), _nothing, _nothing)
+    assert printed.sent == [(0, 4)] * sent
+    assert printed.bench.api.calls == [FINISH]
+    assert printed.bench.answers == [*[Unanswered()] * min(failures, 2), Delivered()]

@@ -6,19 +6,22 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from hpo.errors import AuthenticationError
 from hpo.protocol import FinishRequest, Lease, ReleaseRequest
-from hpo.trial import Decision, FailureKind
+from hpo.trial import Decision, FailureKind, Fault
 from workers.checkpoints.folder import TrialFolder, Writable
 from workers.lease.inbox import Message, Shutdown
+from workers.lease.log_lines import progress_of
 from workers.lease.reporter import Decided, Delivered, LeaseLost, Unanswered
 from workers.lease.trial_run import DRAIN_SECONDS, EXIT_SECONDS, HAND_IN_SECONDS, TIME_LIMIT_GRACE_SECONDS, TrialRun
 from workers.process.child import ProcessExited
-from workers.process.messages import Command, Failed, Interrupted, Job, Note, WorkerFault
+from workers.process.messages import Alive, Command, Failed, Interrupted, Job, Note, Preparation, WorkerFault
 
+from ..tiny import PROGRESS
 from .fakes import (
     LEASE_ID,
     Clock,
@@ -27,6 +30,7 @@ from .fakes import (
     ScriptedInbox,
     epoch_done,
     finished,
+    loaded_weights,
     make_lease,
     measurement,
     started,
@@ -117,6 +121,29 @@ def _write(file: Writable) -> None:
 # ---------------------------------------------------------------- the usual course
 
 
+def test_progress_is_logged_every_half_minute(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    preparation = Preparation(stage="decoding", done=3, total=12, seconds_left=None)
+    preparing: list[Message | float] = [20.0, Alive(is_training=False, steps=3, progress=preparation)]
+    line = "trial 3 of demo: data set: decoding [#####---------------] 3/12 videos"
+    play(*preparing * 4, started(), finished(), EXITED)  # after 40 s and after 80 s
+    steady = [message for message in caplog.messages if "data set" in message]
+    caplog.clear()
+    # After 40 s; after 80 s an epoch was over 20 s ago.
+    play(*preparing * 3, started(), epoch_done(1), CONTINUE, *preparing, finished(), EXITED)
+    interrupted = [message for message in caplog.messages if "data set" in message]
+    assert (steady, interrupted) == ([line] * 2, [line])
+
+
+def test_every_sign_of_progress_is_there_for_the_next_heartbeat(play: Play) -> None:
+    preparation = Preparation(stage="decoding", done=3, total=12, seconds_left=None)
+    preparing = Alive(is_training=False, steps=3, progress=preparation)
+    training = Alive(is_training=True, steps=4, progress=PROGRESS)
+    played = play(preparing, started(), Alive(is_training=True, steps=3), training, finished(), EXITED)
+    assert played.reporter.progress == [progress_of(preparation), progress_of(PROGRESS)]
+    assert played.reporter.progress[1].clips_per_second == PROGRESS.clips_per_second
+
+
 def test_a_trial_is_trained_reported_and_finished(play: Play) -> None:
     played = play(started(), epoch_done(1), CONTINUE, epoch_done(2), CONTINUE, finished(), EXITED)
     assert played.child.job == played.job
@@ -136,6 +163,16 @@ def test_a_trial_is_trained_reported_and_finished(play: Play) -> None:
     assert played.reporter.calls == ["start", "close"]
     assert played.child.patience == [EXIT_SECONDS, 0.0]
     assert played.run.fatal is None
+
+
+def test_what_a_trial_starts_from_is_reported_and_logged(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    note = "the file is of TSM, which tsn computes only with shift = true"
+    played = play(started(weights=[loaded_weights(notes=[note])]), finished())
+    assert played.reporter.weights == [loaded_weights(notes=[note])]
+    said = "starts from k400.pth (SHA-256 111111111111): 318 tensors loaded, 2 reset; " + note
+    assert f"trial 3 of demo: {said}" in caplog.messages
+    assert play(started(), finished()).reporter.weights is None
 
 
 def test_the_run_takes_messages_of_its_own_lease_and_lets_the_process_send_under_it(play: Play) -> None:
@@ -210,8 +247,15 @@ def test_a_result_is_handed_in_and_the_resume_points_are_removed(play: Play, tmp
     assert final.exists()
 
 
-@pytest.mark.parametrize("last", [INTERRUPTED, WorkerFault(message="the disk is full")])
-def test_a_trial_that_is_given_back_keeps_its_resume_points(play: Play, tmp_path: Path, last: Any) -> None:
+@pytest.mark.parametrize(
+    "last",
+    [
+        INTERRUPTED,
+        WorkerFault(fault=Fault.STORAGE, message="the disk is full"),
+        Failed(failure_kind=FailureKind.OOM, message="did not fit"),  # a larger GPU may continue it
+    ],
+)
+def test_a_trial_that_may_go_on_elsewhere_keeps_its_resume_points(play: Play, tmp_path: Path, last: Any) -> None:
     folder = TrialFolder(tmp_path / "trial", attempt=1)
     point = folder.write_resume_point(_write, epoch=1, batch=0)
     play(last)
@@ -276,9 +320,10 @@ def test_a_failure_without_a_message_is_a_result_too(play: Play) -> None:
 
 
 def test_a_fault_of_the_machine_gives_the_trial_back_as_crashed(play: Play) -> None:
-    played = play(started(), epoch_done(1), WorkerFault(message="the disk is full"))
+    played = play(started(), epoch_done(1), WorkerFault(fault=Fault.STORAGE, message="the disk is full"))
     release = played.release
     assert (release.reason, release.message, release.checkpoint) == ("crashed", "the disk is full", "/c/e1.pt")
+    assert release.fault is Fault.STORAGE
 
 
 @pytest.mark.parametrize(
@@ -314,13 +359,18 @@ def test_decisions_after_the_end_of_training_change_nothing(play: Play) -> None:
 
 def test_an_error_of_the_run_leaves_neither_process_nor_thread_behind(play: Play, tmp_path: Path) -> None:
     clock = Clock()
-    inbox = ScriptedInbox(clock, [started()])
+
+    class BrokenInbox(ScriptedInbox):
+        def get(self, *, lease_id: UUID | None, timeout_seconds: float | None) -> Message | None:
+            raise ZeroDivisionError
+
+    inbox = BrokenInbox(clock, [])
     child, reporter = FakeChild(), FakeReporter(inbox.put)
     lease = make_lease()
     folder = TrialFolder(tmp_path, attempt=1)
     job = play(finished()).job
     run = TrialRun(lease, job=job, child=child, folder=folder, reporter=reporter, inbox=inbox, clock=clock)
-    with pytest.raises(AssertionError, match="wait for ever"):
+    with pytest.raises(ZeroDivisionError):
         run.run()
     assert child.patience == [0.0]
     assert reporter.calls == ["start", "close"]
@@ -425,5 +475,33 @@ def test_the_time_limit_does_not_lengthen_a_drain(play: Play) -> None:
 
 
 def test_without_a_time_limit_an_epoch_may_last_for_ever(play: Play) -> None:
-    played = play(started(), 1e9, epoch_done(1), finished())
+    batches: list[Message | float] = []
+    for steps in range(100):
+        batches += [Alive(is_training=True, steps=steps), 290.0, Alive(is_training=True, steps=steps), 290.0]
+    played = play(started(), *batches, epoch_done(1), finished())
     assert played.finish.outcome == "completed"
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ([1e9], "gave no sign of life for"),
+        ([started(), Alive(is_training=True, steps=1), 1e9], "gave no sign of life for"),
+        ([started(), *[Alive(is_training=True, steps=1), 250.0] * 6], "no batch was trained for"),
+        ([*[Alive(is_training=False, steps=1), 250.0] * 200], "the preparation of the data set stood still for"),
+    ],
+)
+def test_a_process_that_hangs_is_killed_and_the_trial_given_back(
+    play: Play, script: list[Message | float], said: str
+) -> None:
+    played = play(*script)
+    assert (played.release.reason, played.release.fault) == ("crashed", Fault.HANG)
+    assert said in (played.release.message or "")
+    assert played.child.patience[0] == 0.0
+    assert played.run.fault is Fault.HANG
+
+
+def test_a_result_that_waits_for_the_api_is_no_hang(play: Play) -> None:
+    played = play(started(), finished(), 1e6, Delivered(), unavailable=True)
+    assert [type(last) for last in played.reporter.last] == [FinishRequest]
+    assert played.run.fault is None

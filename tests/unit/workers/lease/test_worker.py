@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,26 @@ from uuid import UUID
 
 import pytest
 
-from hpo.errors import AuthenticationError
+from hpo.errors import AuthenticationError, StaleLeaseError
 from hpo.protocol import FinishRequest, Lease, ReleaseRequest, WorkerInfo
+from hpo.spec.checkpoints import CheckpointPolicy
+from hpo.trial import FailureKind, Fault
+from workers.checkpoints.folder import run_of
 from workers.device.detection import Device
-from workers.errors import ApiRefusedError, ApiUnavailableError
+from workers.errors import ApiRefusedError, ApiUnavailableError, MachineError
 from workers.lease.client import NoWork
 from workers.lease.inbox import Inbox, Message
+from workers.lease.watchdog import Patience
 from workers.lease.worker import Worker, WorkerConfig
-from workers.process.messages import Command, Interrupted
+from workers.process.child import Child, ProcessExited
+from workers.process.messages import Command, Failed, Interrupted, WorkerFault
 
 from .fakes import Clock, FakeApi, FakeChild, FakeStandby, Reply, finished, make_lease, started
 
 INFO = WorkerInfo(name="w", host="h", pid=1, device="cpu")
 AWAY = ApiUnavailableError("the API is away")
+ENDLESS = Patience(starting_seconds=1e9, silent_seconds=1e9, step_seconds=1e9)
+"""A clock that moves when the worker waits must not make a training process hang."""
 PATIENCE_SECONDS = 30.0
 """How long a test waits for the thread of a reporter before it fails."""
 
@@ -40,10 +48,13 @@ class ClockInbox(Inbox):
         self.during_wait: Callable[[], None] = lambda: None
 
     def get(self, *, lease_id: UUID | None, timeout_seconds: float | None) -> Message | None:
-        if timeout_seconds is None:
-            message = super().get(lease_id=lease_id, timeout_seconds=PATIENCE_SECONDS)
-            assert message is not None, "the worker would wait for ever"
-            return message
+        if timeout_seconds is None or timeout_seconds > PATIENCE_SECONDS * 10:
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while time.monotonic() < deadline:  # a late message about another trial ends a wait early
+                message = super().get(lease_id=lease_id, timeout_seconds=PATIENCE_SECONDS)
+                if message is not None:
+                    return message
+            raise AssertionError("the worker would wait for ever")
         self.waits.append(timeout_seconds)
         self.during_wait()
         if self._messages.empty():
@@ -62,16 +73,27 @@ class Bench:
         self.worker = Worker(
             WorkerConfig(
                 info=INFO,
-                device=Device(kind="cuda", label="cuda:1", threads=3, bf16=True, deterministic=True),
+                device=Device(kind="cuda", label="cuda:1", threads=3, bf16=True, deterministic=True, memory_share=0.5),
                 checkpoint_dir=folder / "checkpoints",
                 cache_dir=folder / "cache",
-                **config,
+                **{"patience": ENDLESS, **config},
             ),
             api,
             standby=self.standby,
             inbox=self.inbox,
+            check=self._check,
+            clean_up=lambda: self.cleaned_before_claims.append(len(api.claimed)),
             clock=self.clock,
         )
+        self.problem: str | None = None
+        """What a check of the device finds."""
+        self.checked: list[Device] = []
+        self.cleaned_before_claims: list[int] = []
+        """How many claims there were at each cleanup."""
+
+    def _check(self, device: Device) -> str | None:
+        self.checked.append(device)
+        return self.problem
 
     @property
     def lease_ids(self) -> list[UUID]:
@@ -120,26 +142,41 @@ def test_trials_run_one_after_another_up_to_the_limit(make: Make) -> None:
     assert {(request.worker, request.study) for request in bench.api.claimed} == {(INFO, "demo")}
     # A process gets ready while the claim is under way and while a trial runs, but not after the last one.
     assert bench.standby.calls == ["prepare", "take", "prepare", "prepare", "take", "close"]
+    assert bench.cleaned_before_claims == [0, 1]
 
 
 def test_the_job_carries_the_lease_and_the_device(make: Make, tmp_path: Path) -> None:
     child = _trained()
-    lease = make_lease(attempt=2, checkpoint="/c/old.pt", epochs_done=2)
-    make(child, api=FakeApi(claims=[lease]), max_trials=1).worker.run()
+    lease = make_lease(attempt=2, checkpoint="/c/old.pt", epochs_done=2, weights={"a.pth": "1" * 64})
+    lease = lease.model_copy(update={"checkpoints": CheckpointPolicy(best=True, every=2)})
+    roots = (tmp_path / "weights",)
+    bench = make(child, api=FakeApi(claims=[lease]), max_trials=1, weights_roots=roots, tensorboard=True)
+    bench.worker.run()
     assert child.job is not None
     assert child.job.model_dump(exclude={"task"}) == {
         "config": {"lr": 0.01},
         "stop_after": None,
+        "run": run_of(bench.lease_ids[0]),
         "folder": tmp_path / "checkpoints" / "5" / "9",
         "attempt": 2,
         "resume": True,
         "checkpoint": "/c/old.pt",
         "epochs_reported": 2,
+        "checkpoint_roots": [tmp_path / "checkpoints"],
+        "data_roots": None,
+        "for_others": True,
         "cache_dir": tmp_path / "cache",
+        "weights_roots": [tmp_path / "weights"],
+        "weights": {"a.pth": "1" * 64},
         "device": "cuda",
         "threads": 3,
         "bf16": True,
         "deterministic": True,
+        "pulse_seconds": 5.0,
+        "memory_share": 0.5,
+        "memory_plan": None,
+        "tensorboard": True,
+        "checkpoints": {"last": True, "best": True, "every": 2, "stopped": True, "quota_gb": None},
     }
     assert child.job.task == lease.task
     assert child.log == tmp_path / "checkpoints" / "5" / "9" / "attempt-0002.log"
@@ -164,13 +201,22 @@ def test_a_claim_whose_reply_may_be_lost_is_repeated_with_the_same_lease_id(
     assert caplog.messages[:2] == ["the API is away; trying again", "the API answers again"]
 
 
-def test_after_an_answer_without_a_trial_the_lease_id_is_a_new_one(make: Make) -> None:
+def test_a_lease_id_is_kept_until_it_was_good_for_a_claim(make: Make) -> None:
+    # A late copy of a claim that was answered without a trial takes one under this id: the next claim finds it.
     idle = NoWork(retry_after=1.0)
-    bench = make(_trained(), api=FakeApi(claims=[idle, AWAY, idle, make_lease()]), max_trials=1)
+    api = FakeApi(claims=[idle, AWAY, idle, make_lease(), make_lease()])
+    bench = make(_trained(), _trained(), api=api, max_trials=2)
     bench.worker.run()
-    first, second, third, fourth = bench.lease_ids
-    assert second == third
-    assert len({first, second, fourth}) == 3
+    *before, after = bench.lease_ids
+    assert len(set(before)) == 1
+    assert after not in before
+
+
+def test_a_claim_whose_lease_was_lost_with_its_reply_is_sent_again_with_a_new_lease_id(make: Make) -> None:
+    bench = make(_trained(), api=FakeApi(claims=[AWAY, StaleLeaseError("over"), make_lease()]), max_trials=1)
+    bench.worker.run()
+    first, second, third = bench.lease_ids
+    assert first == second != third
 
 
 @pytest.mark.usefixtures("no_jitter")
@@ -253,6 +299,85 @@ def test_a_lost_lease_does_not_end_the_worker(make: Make) -> None:
     assert isinstance(api.calls[-1], FinishRequest)
 
 
+# ---------------------------------------------------------------- faults of the machine
+
+
+def _failing(fault: Fault) -> FakeChild:
+    return FakeChild(started(), WorkerFault(fault=fault, message="it failed"))
+
+
+def test_a_gpu_that_fails_its_check_ends_the_worker_after_the_trial_is_given_back(make: Make) -> None:
+    api = FakeApi(claims=[make_lease()])
+    bench = make(_failing(Fault.DEVICE), FakeChild(), api=api)
+    bench.problem = "the GPU is lost"
+    with pytest.raises(MachineError, match=r"^the GPU is lost; the trial was given back .* repair cuda:1"):
+        bench.worker.run()
+    [release] = api.calls
+    assert isinstance(release, ReleaseRequest)
+    assert (release.reason, release.fault) == ("crashed", Fault.DEVICE)
+    assert bench.standby.calls[-1] == "close"
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_a_device_is_checked_after_every_fault_that_may_be_its(make: Make, fault: Fault) -> None:
+    bench = make(_failing(fault), _trained(), api=FakeApi(claims=[make_lease(), make_lease(trial_id=10)]), max_trials=2)
+    bench.worker.run()
+    others = {Fault.STORAGE, Fault.FILES, Fault.SYSTEM}
+    assert [device.label for device in bench.checked] == ([] if fault in others else ["cuda:1"])
+    assert isinstance(bench.api.calls[-1], FinishRequest), "a device that is found well has the next trial"
+
+
+def test_a_process_that_dies_is_a_reason_to_check_the_device(make: Make) -> None:
+    bench = make(FakeChild(started(), ProcessExited(returncode=-9)), api=FakeApi(claims=[make_lease()]), max_trials=1)
+    bench.worker.run()
+    assert len(bench.checked) == 1
+
+
+def test_results_and_failures_of_trials_are_no_reason(make: Make) -> None:
+    failed = FakeChild(started(), Failed(failure_kind=FailureKind.ERROR, message="a bug"))
+    bench = make(_trained(), failed, api=FakeApi(claims=[make_lease(), make_lease(trial_id=10)]), max_trials=2)
+    bench.worker.run()
+    assert bench.checked == []
+
+
+def test_a_trial_goes_back_if_no_process_can_be_started_for_it(make: Make) -> None:
+    bench = make(api=FakeApi(claims=[make_lease(checkpoint="/c/old.pt")]))
+
+    def take() -> Child:
+        raise MachineError("no training process can be started (the disk is full)")
+
+    bench.standby.take = take  # type: ignore[method-assign]  # a machine that fails between two calls
+    with pytest.raises(MachineError, match="the disk is full"):
+        bench.worker.run()
+    [release] = bench.api.calls
+    assert isinstance(release, ReleaseRequest)
+    assert (release.reason, release.fault, release.checkpoint) == ("crashed", Fault.SYSTEM, "/c/old.pt")
+
+
+def test_a_trial_goes_back_if_its_folder_cannot_be_written(make: Make) -> None:
+    class Unassigned(FakeChild):
+        def assign(self, *_: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+    bench = make(Unassigned(), _trained(), api=FakeApi(claims=[make_lease(), make_lease(trial_id=10)]), max_trials=2)
+    bench.worker.run()
+    release, result = bench.api.calls
+    assert isinstance(release, ReleaseRequest)
+    assert (release.reason, release.fault) == ("crashed", Fault.STORAGE)
+    assert "No space left" in (release.message or "")
+    assert isinstance(result, FinishRequest)
+
+
+def test_a_quarantine_and_its_end_are_logged_once_each(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    shut = NoWork(retry_after=1.0, quarantine="storage: the disk is full")
+    bench = make(_trained(), api=FakeApi(claims=[shut, shut, NoWork(retry_after=1.0), make_lease()]), max_trials=1)
+    bench.worker.run()
+    said = "the API gives this worker no trial: storage: the disk is full; `hpo workers release w` ends that"
+    assert caplog.messages.count(said) == 1
+    assert caplog.messages.count("this worker may have trials again") == 1
+
+
 # ---------------------------------------------------------------- signals
 
 
@@ -286,6 +411,43 @@ def test_a_signal_during_a_trial_drains_it_and_no_other_is_claimed(tmp_path: Pat
     assert standby.calls[-1] == "close"
 
 
+def test_a_job_names_what_may_be_read_and_who_reads_what_it_says(make: Make, tmp_path: Path) -> None:
+    child = FakeChild(started(), finished())
+    roots = {"checkpoint_roots": (Path("/shared"),), "data_roots": (Path("/data"),)}
+    make(child, api=FakeApi(claims=[make_lease()]), max_trials=1, **roots).worker.run()
+    job = child.job
+    assert job is not None
+    assert (job.checkpoint_roots, job.data_roots) == ([tmp_path / "checkpoints", Path("/shared")], [Path("/data")])
+    assert job.for_others
+
+
+STUDY = UUID("5f0c7a3e-9d1b-4c55-8a52-0123456789ab")
+OLD = "/old/1/7/a0001-e0002-b0000000-0123456789abcdef.pt"
+
+
+@pytest.mark.parametrize(
+    ("changes", "folder", "run"),
+    [
+        ({"study_uuid": STUDY}, str(STUDY), "5f0c7a3e9d1b"),
+        ({"study_uuid": STUDY, "checkpoint": OLD, "attempt": 2}, str(STUDY), "5f0c7a3e9d1b"),
+        ({}, "7", None),
+        ({"checkpoint": OLD, "attempt": 2}, "7", ""),
+    ],
+    ids=["uuid", "uuid after an upgrade", "older API", "older API, older checkpoint"],
+)
+def test_checkpoints_are_named_by_the_study_for_good(
+    make: Make, tmp_path: Path, changes: dict[str, Any], folder: str, run: str | None
+) -> None:
+    child = FakeChild(started(), finished())
+    lease = make_lease(study_id=7, trial_id=9, **changes)
+    bench = make(child, api=FakeApi(claims=[lease]), max_trials=1)
+    bench.worker.run()
+    job = child.job
+    assert job is not None
+    of_the_lease = run_of(bench.lease_ids[0])
+    assert (job.folder, job.run) == (tmp_path / "checkpoints" / folder / "9", of_the_lease if run is None else run)
+
+
 def test_a_signal_during_a_wait_ends_the_worker_at_once(make: Make) -> None:
     bench = make(api=FakeApi(claims=[NoWork(retry_after=60.0)]))
     bench.inbox.during_wait = bench.terminate
@@ -302,6 +464,19 @@ def test_a_signal_during_a_claim_ends_the_worker_without_a_wait(make: Make, repl
     bench = make(api=FakeApi(claims=[claim]))
     bench.worker.run()
     assert bench.inbox.waits == []
+
+
+@pytest.mark.parametrize("refusal", [StaleLeaseError(), ApiRefusedError("the API refused it")])
+def test_a_release_that_is_refused_while_the_signal_arrives_does_not_fail_the_worker(
+    make: Make, refusal: Exception
+) -> None:
+    def claim() -> Lease:
+        bench.terminate()
+        return make_lease()
+
+    bench = make(api=FakeApi(claims=[claim], endings=[refusal]))
+    bench.worker.run()
+    assert len(bench.api.calls) == 1
 
 
 @pytest.mark.parametrize("answers", [True, False])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import queue
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import IO
 
 import pytest
 
-from workers.process.child import Child, ProcessExited
+from hpo.trial import Fault
+from workers.device.detection import cpu_device
+from workers.errors import MachineError
+from workers.process.child import KILL_SECONDS, Child, ProcessExited, StandbyProcess
 from workers.process.messages import Command, Event, Job, Note
 
 from ..tiny import tiny_task
@@ -107,6 +111,34 @@ def test_a_command_to_a_process_that_has_ended_is_dropped(tmp_path: Path) -> Non
     child.end()
 
 
+def test_a_process_that_cannot_be_started_is_the_machines_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the place of the folder")
+    standby = StandbyProcess(cpu_device(threads=1), tmp_path / "file")
+    with pytest.raises(MachineError, match=r"^no training process can be started .* check the disk of "):
+        standby.prepare()
+
+
+def test_a_process_that_cannot_be_killed_is_left_behind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It waits for a disk that is gone."""
+
+    class Undying(FakeProcess):
+        def kill(self) -> None:
+            pass
+
+    (tmp_path / "log").touch()
+    process = Undying()
+    Child(process, io.StringIO(), tmp_path / "log").end()
+    assert process.timeouts == [0.0, KILL_SECONDS]
+    assert "does not end although it was killed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"), [(-signal.SIGBUS, Fault.STORAGE), (-9, Fault.PROCESS), (1, Fault.PROCESS)]
+)
+def test_a_process_that_could_not_read_a_mapped_file_died_of_its_disk(status: int, fault: Fault) -> None:
+    assert ProcessExited(returncode=status).fault is fault
+
+
 def test_a_process_is_killed_when_patience_is_over(tmp_path: Path) -> None:
     process = FakeProcess()
     log = tmp_path / "log"
@@ -115,7 +147,7 @@ def test_a_process_is_killed_when_patience_is_over(tmp_path: Path) -> None:
     was_alive = child.alive
     child.end(patience_seconds=7.0)
     assert (was_alive, child.alive) == (True, False)
-    assert process.timeouts == [7.0, None]
+    assert process.timeouts == [7.0, KILL_SECONDS]
     assert process.returncode == -9
     assert not log.exists(), "without a job there is nothing to read in it"
 

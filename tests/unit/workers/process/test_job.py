@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from data import DatasetError
+from data import DatasetError, DatasetNotFoundError, DatasetSpec
 from hpo.spec import TrainingConfig
-from hpo.trial import FailureKind
+from hpo.spec.checkpoints import CheckpointPolicy
+from hpo.trial import FailureKind, Fault
 from models import ModelError
 from workers.checkpoints.contents import Identity, load, writer
-from workers.checkpoints.folder import TrialFolder
-from workers.errors import DivergedError, TimeLimitError
+from workers.checkpoints.folder import TrialFolder, Writer, run_in
+from workers.errors import CheckpointError, CheckpointWriteError, DivergedError, TimeLimitError, TornUpdateError
 from workers.process import job as job_module
 from workers.process.job import ANSWER_SECONDS, run_job
 from workers.process.messages import (
+    Alive,
     Command,
     EpochDone,
     Event,
@@ -30,11 +37,16 @@ from workers.process.messages import (
     Job,
     LastEvent,
     Note,
+    Preparation,
     Started,
     WorkerFault,
 )
 from workers.process.pipes import EventPipe, Mailbox
+from workers.process.pulse import Pulse
+from workers.training.curve_files import METRICS_NAME, CurveFiles
 from workers.training.epoch import EpochResult
+from workers.training.memory_plan import MemoryPlan
+from workers.training.starting_weights import WeightsFolders
 
 from ..tiny import tiny_config, tiny_task
 
@@ -48,14 +60,27 @@ class FakeTrainer:
     """Counts batches and epochs as the trainer does; `before_batch` is called with the position before each batch."""
 
     before_batch: Callable[[int, int], None]
+    steps = 0
+    progress = None
+    is_validated = True
 
     def __init__(
-        self, config: TrainingConfig, *, epochs: int, dataset: Any, runtime: Any, time_limit_seconds: float | None
+        self,
+        config: TrainingConfig,
+        *,
+        epochs: int,
+        dataset: Any,
+        runtime: Any,
+        time_limit_seconds: float | None,
+        weights: WeightsFolders,
+        plan: MemoryPlan | None,
     ) -> None:
+        self.plan = plan or MemoryPlan.whole(4, evaluation_batch=4)
         self.epochs = epochs
         self.precision = "fp32"
+        self.weights = ()
         self.identity = Identity(config=config, epochs=epochs, dataset_version=dataset.version, class_names=("a", "b"))
-        self.epoch = self.batch = 0
+        self.epoch = self.batch = self.steps = 0
         self.curve: list[EpochResult] = []
 
     def run(self, *, interrupted: Callable[[], bool], epoch_done: Callable[[EpochResult], None]) -> bool:
@@ -64,11 +89,22 @@ class FakeTrainer:
                 if interrupted():
                     return False
                 type(self).before_batch(self.epoch, self.batch)
+                self.tried(self.epoch, self.batch)
                 self.batch += 1
             self.curve.append(_result(self.epoch + 1))
             self.epoch, self.batch = self.epoch + 1, 0
             epoch_done(self.curve[-1])
         return True
+
+    def smaller_plan(self, problem: str) -> MemoryPlan:
+        return replace(self.plan, micro_batch=self.plan.micro_batch // 2)
+
+    def tried(self, epoch: int, batch: int) -> None:
+        """Be replaced by a test that looks at the plan of a batch."""
+
+    def validate_last_epoch(self) -> None:
+        assert (self.batch, self.is_validated) == (0, False)
+        self.curve[-1] = EpochResult(epoch=self.epoch, metrics={"val_top1": 0.99}, seconds=2.0)
 
     def state(self) -> dict[str, Any]:
         return _state(self.identity, epoch=self.epoch, batch=self.batch)
@@ -220,22 +256,124 @@ def test_videos_that_are_left_out_are_logged(bench: Bench, caplog: pytest.LogCap
 
 def test_memory_that_is_not_known_is_not_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_module, "peak_memory_bytes", lambda _: 0)
-    assert bench.run().peak_memory_bytes is None
+    last = bench.run()
+    assert isinstance(last, Finished)
+    assert last.peak_memory_bytes is None
+
+
+def test_the_plan_of_memory_is_recorded_and_that_of_the_run_to_repeat_is_followed(bench: Bench) -> None:
+    plan = MemoryPlan(batch_size=4, micro_batch=2, evaluation_batch=4, checkpointing=True, peak_bytes=9)
+    first = bench.run()
+    assert isinstance(first, Finished)
+    assert first.environment["memory_plan"]["micro_batch"] == 4
+    again = bench.run(memory_plan={**plan.to_state(), "of_a_later_release": 1})
+    assert isinstance(again, Finished)
+    assert MemoryPlan.from_state(again.environment["memory_plan"]) == plan
+
+
+@pytest.mark.parametrize(("at", "epoch"), [((0, 1), 0), ((2, 1), 2)])
+def test_after_a_torn_update_a_run_continues_from_its_newest_checkpoint_in_smaller_parts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, at: tuple[int, int], epoch: int
+) -> None:
+    left = iter([TornUpdateError("memory ran out in the optimizer")])
+    plans: list[int] = []
+
+    def before_batch(trainer: FakeTrainer, where: int, batch: int) -> None:
+        plans.append(trainer.plan.micro_batch)
+        if (where, batch) == at and (error := next(left, None)) is not None:
+            raise error
+
+    monkeypatch.setattr(FakeTrainer, "tried", before_batch, raising=False)
+    last = bench.run()
+    assert isinstance(last, Finished)
+    assert [(started.epoch, started.batch) for started in bench.of(Started)] == [(0, 0), (epoch, 0)]
+    assert [event.measurement.step for event in bench.of(EpochDone)] == [1, 2, 3, 4]
+    torn = plans.index(2)
+    assert set(plans[:torn]) == {4}
+    assert set(plans[torn:]) == {2}
+    assert last.environment["memory_plan"]["micro_batch"] == 2
+
+
+def _epochs_of(folder: Path) -> list[tuple[int, float]]:
+    """Return the epochs of the file of metrics, and the accuracy of each."""
+    lines = map(json.loads, (folder / METRICS_NAME).read_text().splitlines())
+    return [(line["epoch"], line["val_top1"]) for line in lines]
+
+
+def test_the_curve_is_kept_as_lines_and_a_resumed_run_repeats_none(bench: Bench) -> None:
+    bench.run({3: Command(action="drain")})
+    assert _epochs_of(bench.folder) == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    newest = TrialFolder(bench.folder, attempt=1).resume_points()[0]
+    _damage(newest.path)  # so that it resumes from the second epoch
+    bench.run({3: Command(action="drain")}, resume=True, attempt=2)
+    assert bench.of(Started)[0].epoch == 2
+    assert _epochs_of(bench.folder) == [(1, 0.1), (2, 0.2), (3, 0.3)]
+
+
+def test_the_last_line_is_the_result(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeTrainer, "is_validated", False)
+    last = bench.run({2: Command(action="stop")})
+    assert isinstance(last, Finished)
+    assert _epochs_of(bench.folder) == [(1, 0.1), (2, 0.99)]
+    assert last.metrics == {"val_top1": 0.99}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_event_files_are_written_where_they_are_asked_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    wanted: list[bool] = []
+
+    class Asked(CurveFiles):
+        def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+            wanted.append(tensorboard)
+            super().__init__(folder)
+
+    monkeypatch.setattr(job_module, "CurveFiles", Asked)
+    bench.run(tensorboard=asked)
+    assert wanted == [asked]
 
 
 # ---------------------------------------------------------------- resuming
 
 
-def test_the_first_attempt_neither_resumes_nor_keeps_what_an_earlier_trial_left(bench: Bench) -> None:
+def test_the_first_attempt_neither_resumes_from_nor_removes_what_another_run_left(bench: Bench) -> None:
     points = [bench.point(attempt=1, epoch=2), bench.point(attempt=3, epoch=3)]
     final = TrialFolder(bench.folder, attempt=1).write_final(writer(_state(bench.identity, epoch=4, batch=0)))
     log = bench.folder / "attempt-0001.log"
     log.write_text("printed by this process")
-    bench.run({1: Command(action="drain")}, resume=False)
+    exported = bench.folder / "best.pt"
+    exported.write_bytes(b"the winner of a study")
+    bench.run({1: Command(action="drain")}, resume=False, run="0123456789ab")
     [started] = bench.of(Started)
     assert (started.epoch, started.batch, started.checkpoint, started.measurements) == (0, 0, None, [])
-    assert not any(path.exists() for path in [*points, final])
-    assert log.exists()
+    assert all(path.exists() for path in [*points, final, exported, log])
+
+
+def test_a_reference_of_the_api_leads_only_to_folders_of_checkpoints(bench: Bench, tmp_path: Path) -> None:
+    study = "5f0c7a3e-9d1b-4c55-8a52-0123456789ab"
+    points = [bench.point(attempt=1, epoch=1, folder=tmp_path / root / study / "7") for root in ("ours", "theirs")]
+    named = f"/on/another/worker/{study}/7/{points[0].name}"
+    for roots, epoch in (([tmp_path / "ours"], 1), ([], 0), ([tmp_path / "absent"], 0)):
+        bench.run(resume=True, attempt=2, checkpoint=named, checkpoint_roots=roots, run="0123456789ab")
+        assert [started.epoch for started in bench.of(Started)] == [epoch]
+        for path in bench.folder.iterdir():
+            path.unlink()
+    bench.run(resume=True, attempt=2, checkpoint=str(points[1]), checkpoint_roots=[tmp_path / "ours" / "none"])
+    assert [started.epoch for started in bench.of(Started)] == [0], "it is there, but nobody named that folder"
+
+
+def test_a_run_that_is_resumed_in_its_own_folder_goes_on_under_its_name(bench: Bench) -> None:
+    old = TrialFolder(bench.folder, attempt=1, run="aaaaaaaaaaaa")
+    state = writer(_state(bench.identity, epoch=1, batch=0))
+    path = old.write_resume_point(state, epoch=1, batch=0)
+    stranger = TrialFolder(bench.folder, attempt=1, run="bbbbbbbbbbbb").write_resume_point(state, epoch=2, batch=0)
+    bench.run(resume=True, checkpoint=str(path), run="cccccccccccc")
+    [started] = bench.of(Started)
+    assert (started.epoch, started.checkpoint) == (1, str(path))
+    names = [path.name for path in bench.folder.iterdir() if path.suffix == ".pt" and path != stranger]
+    assert {run_in(name) for name in names} == {"aaaaaaaaaaaa"}
+    assert stranger.exists()
 
 
 def test_a_later_attempt_resumes_from_the_newest_point(bench: Bench) -> None:
@@ -372,6 +510,82 @@ def test_a_stop_within_an_epoch_ends_with_the_weights_of_the_last_whole_epoch(
     assert (state["epoch"], state["batch"]) == (2, 0)
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_weights_of_the_best_epoch_are_kept_beside_the_last(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    monkeypatch.setattr(job_module, "is_best", lambda curve: len(curve) in (1, 3))
+    last = bench.run(config=tiny_config(keep_best_epoch=keep).to_flat())
+    assert isinstance(last, Finished)
+    assert last.checkpoint is not None
+    assert load(Path(last.checkpoint))["epoch"] == EPOCHS
+    best = sorted(bench.folder.glob("best-*"))
+    assert [path.name[:16] for path in best] == (["best-e0003-a0001"] if keep else [])
+    for path in best:
+        assert load(path)["epoch"] == 3
+        assert "optimizer" not in load(path)
+        _damage(path)
+        with pytest.raises(CheckpointError, match="damaged"):
+            load(path)
+
+
+@pytest.mark.parametrize(("validated", "kept"), [(True, [2, 4]), (False, [])])
+def test_the_weights_that_the_study_wants_are_kept_beside_the_last(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, validated: bool, kept: list[int]
+) -> None:
+    monkeypatch.setattr(job_module, "is_best", lambda curve: len(curve) == 3)
+    monkeypatch.setattr(FakeTrainer, "is_validated", validated)
+    assert EPOCHS == 4
+    last = bench.run(checkpoints=CheckpointPolicy(best=True, every=2))
+    assert isinstance(last, Finished)
+    assert [path.name[:16] for path in bench.folder.glob("best-*")] == ["best-e0003-a0001"]
+    nth = sorted(bench.folder.glob("epoch-*"))
+    assert [load(path)["epoch"] for path in nth] == kept
+    bench.run(checkpoints=CheckpointPolicy(every=2), attempt=2, resume=False)
+    assert [int(path.name[7:11]) for path in sorted(bench.folder.glob("epoch-*"))] == kept
+    for path in nth:
+        assert not path.exists() or "optimizer" not in load(path)
+
+
+def test_the_best_epoch_is_kept_before_the_point_that_a_later_attempt_continues_from(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = TrialFolder.write_best
+
+    def full(folder: TrialFolder, write: Writer, *, epoch: int) -> Path:
+        if epoch == 2 and folder.attempt == 1:
+            raise CheckpointWriteError("no space left")
+        return written(folder, write, epoch=epoch)
+
+    monkeypatch.setattr(job_module, "is_best", lambda curve: len(curve) == 2)
+    monkeypatch.setattr(TrialFolder, "write_best", full)
+    config = tiny_config(keep_best_epoch=True).to_flat()
+    assert isinstance(bench.run(config=config), WorkerFault)
+    assert isinstance(bench.run(config=config, attempt=2, resume=True), Finished)
+    assert [path.name[:16] for path in bench.folder.glob("best-*")] == ["best-e0002-a0002"]
+
+
+def test_a_validation_after_a_stop_may_find_the_best_epoch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeTrainer, "is_validated", False)
+    monkeypatch.setattr(FakeTrainer, "before_batch", _stop_at(bench, (2, 1)))
+    monkeypatch.setattr(job_module, "is_best", lambda curve: curve[-1].metrics["val_top1"] == 0.99)
+    bench.run(config=tiny_config(keep_best_epoch=True).to_flat())
+    assert [path.name[:16] for path in bench.folder.glob("best-*")] == ["best-e0002-a0001"]
+
+
+@pytest.mark.parametrize("position", [(2, 0), (2, 1)])
+def test_a_stop_where_the_last_epoch_was_not_validated_ends_with_a_validation(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, position: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(FakeTrainer, "is_validated", False)
+    monkeypatch.setattr(FakeTrainer, "before_batch", _stop_at(bench, position))
+    last = bench.run()
+    assert isinstance(last, Finished)
+    assert (last.outcome, last.metrics) == ("stopped", {"val_top1": 0.99})
+    assert last.checkpoint is not None
+    assert (load(Path(last.checkpoint))["epoch"], load(Path(last.checkpoint))["batch"]) == (2, 0)
+
+
 def test_a_stop_within_an_epoch_whose_start_point_is_damaged_keeps_only_the_metrics(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -422,13 +636,14 @@ def test_a_checkpoint_that_cannot_be_written_is_the_machines_fault(
 ) -> None:
     def put_a_file_in_the_place_of_the_folder(epoch: int, batch: int) -> None:
         if (epoch, batch) == (0, 0):
+            shutil.rmtree(bench.folder)
             bench.folder.write_text("not a folder")
 
     monkeypatch.setattr(FakeTrainer, "before_batch", put_a_file_in_the_place_of_the_folder)
     last = bench.run()
     assert isinstance(last, WorkerFault)
+    assert last.fault is Fault.STORAGE
     assert "cannot be written" in last.message
-    assert last.dataset_version == "v1"
 
 
 @pytest.mark.parametrize(
@@ -469,15 +684,61 @@ def test_a_configuration_that_cannot_be_read_is_not_valid(bench: Bench) -> None:
     assert (last.dataset_version, last.environment, bench.events) == (None, {}, [])
 
 
-def test_a_data_set_that_is_not_there_is_not_valid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_that_is_not_as_the_study_says_is_not_valid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def open_dataset(*_: Any, **__: Any) -> None:
-        raise DatasetError("there is no folder /videos")
+        raise DatasetError("the list names a class twice")
 
     monkeypatch.setattr(job_module, "open_dataset", open_dataset)
     last = bench.run()
     assert isinstance(last, Failed)
-    assert (last.failure_kind, last.message) == (FailureKind.INVALID, "there is no folder /videos")
+    assert (last.failure_kind, last.message) == (FailureKind.INVALID, "the list names a class twice")
     assert last.dataset_version is None
+
+
+def test_a_data_set_that_is_not_there_is_the_machines_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_dataset(*_: Any, **__: Any) -> None:
+        raise DatasetNotFoundError("there is no folder /videos")
+
+    monkeypatch.setattr(job_module, "open_dataset", open_dataset)
+    assert bench.run() == WorkerFault(fault=Fault.FILES, message="there is no folder /videos")
+
+
+@pytest.mark.parametrize("place", ["the log", "the files of the curve"])
+def test_a_disk_that_is_full_anywhere_is_the_machines_fault(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Also where nothing about it can be printed any more, since the log is on that disk."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target, name = (job_module, "_print") if place == "the log" else (CurveFiles, "add")
+    monkeypatch.setattr(target, name, full)
+    message = "this machine failed, not the trial (OSError: [Errno 28] No space left on device)"
+    assert bench.run() == WorkerFault(fault=Fault.STORAGE, message=message)
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_an_error_that_may_be_one_of_memory_is_decided_by_the_memory_of_the_device(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, short: bool
+) -> None:
+    asked: list[torch.device] = []
+
+    def memory_was_short(device: torch.device) -> bool:
+        asked.append(device)
+        return short
+
+    monkeypatch.setattr(job_module, "memory_was_short", memory_was_short)
+    error = RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR")
+    monkeypatch.setattr(FakeTrainer, "before_batch", _raising(error))
+    last = bench.run()
+    assert asked == [torch.device("cpu")]
+    if short:
+        assert isinstance(last, Failed)
+        assert last.failure_kind is FailureKind.OOM
+    else:
+        assert isinstance(last, WorkerFault)
+        assert last.fault is Fault.KERNEL
 
 
 def test_a_model_that_cannot_be_built_is_not_valid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -538,22 +799,56 @@ def test_warnings_of_any_library_reach_the_worker_as_notes(
     assert "the disk is slow" in capsys.readouterr().err, "it stands in the log of the trial too"
 
 
-def test_the_preparation_of_the_data_set_is_followed_every_five_seconds(
+def test_signs_of_life_follow_the_preparation_and_then_the_trainer(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 100.0
+    alive: list[Alive] = []
+    pulses: list[Pulse] = []
+
+    class StillPulse(Pulse):
+        """Sends nothing by itself."""
+
+        def __init__(self, events: EventPipe, *, seconds: float) -> None:
+            super().__init__(events, seconds=3600.0)
+            pulses.append(self)
 
     def open_dataset(*_: Any, progress: Callable[[str, int, int], None], **__: Any) -> SimpleNamespace:
-        nonlocal now
-        for done in range(1, 13):
-            now += 1.0
-            progress("decoding", done, 12)
+        progress("decoding", 3, 12)
+        alive.append(pulses[0]._alive())
         return bench.dataset
 
-    monkeypatch.setattr(job_module, "time", SimpleNamespace(monotonic=lambda: now))
+    def before_batch(trainer: FakeTrainer, epoch: int, batch: int) -> None:
+        if (epoch, batch) == (0, 1):
+            trainer.steps = 2
+            alive.append(pulses[0]._alive())
+
+    monkeypatch.setattr(job_module, "Pulse", StillPulse)
     monkeypatch.setattr(job_module, "open_dataset", open_dataset)
+    monkeypatch.setattr(FakeTrainer, "tried", before_batch)
     bench.run()
-    assert bench.of(Note) == [
-        Note(text="data set: decoding 5 of 12 videos"),
-        Note(text="data set: decoding 10 of 12 videos"),
+    assert alive == [
+        Alive(
+            is_training=False,
+            steps=1,
+            progress=Preparation(stage="decoding", done=3, total=12, seconds_left=None),
+        ),
+        Alive(is_training=True, steps=2),
     ]
+
+
+@pytest.mark.parametrize(("said", "opened"), [("trial", [3, 4, 3]), (7, [7, 7, 7]), (None, [None, None, None])])
+def test_the_seed_of_a_trial_draws_its_held_out_groups_where_the_study_says_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, said: object, opened: list[object]
+) -> None:
+    seen: list[object] = []
+
+    def open_dataset(spec: DatasetSpec, **_: object) -> SimpleNamespace:
+        seen.append(spec.split_seed)
+        return bench.dataset
+
+    monkeypatch.setattr(job_module, "open_dataset", open_dataset)
+    dataset = {"root": "/videos", "short_side": 32, "split_seed": said}
+    task = tiny_task(Path("/videos"), epochs=EPOCHS, dataset=dataset)
+    for seed in (3, 4, 3):
+        bench.run(config=tiny_config(seed=seed).to_flat(), task=task)
+    assert seen == opened

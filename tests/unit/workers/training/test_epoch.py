@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from data import Dataset
 from workers.errors import TimeLimitError
 from workers.training import epoch
-from workers.training.epoch import EpochResult, Stopwatch, curve_from_state, curve_to_state, epoch_metrics
+from workers.training.epoch import EpochResult, Stopwatch, curve_from_state, curve_to_state, epoch_metrics, is_best
+from workers.training.memory import MainMemory
 from workers.training.metrics import Sums
 from workers.training.reproducibility import Runtime
 from workers.training.scoring import Score
@@ -122,7 +123,8 @@ def test_validation_counts_towards_the_epoch_but_not_towards_the_training_rate(
 
 
 def test_each_metric_is_what_its_name_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epoch, "peak_memory_bytes", lambda device: 3 * 2**29)
+    memory = MainMemory()
+    monkeypatch.setattr(memory, "peak_bytes", lambda: 3 * 2**29)
     logits = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
     labels = torch.tensor([0, 1, 1])
     training = Sums(CPU)
@@ -131,7 +133,7 @@ def test_each_metric_is_what_its_name_says(monkeypatch: pytest.MonkeyPatch) -> N
         training,
         Score(top1=0.25, top5=0.75, loss=1.5, videos=4),
         model=nn.Linear(999, 1001),
-        device=CPU,
+        memory=memory,
         training_seconds=2.0,
         epoch_seconds=5.0,
     )
@@ -140,10 +142,12 @@ def test_each_metric_is_what_its_name_says(monkeypatch: pytest.MonkeyPatch) -> N
         "val_top1": 0.25,
         "val_top5": 0.75,
         "val_loss": 1.5,
+        "val_clips": 4.0,
         "train_top1": 2 / 3,
         "peak_memory_gib": 1.5,
         "parameters_millions": 1.001,
         "epoch_seconds": 5.0,
+        "validation_seconds": 3.0,
         "clips_per_second": 1.5,
     }
 
@@ -154,3 +158,13 @@ def test_a_curve_comes_back_from_plain_values() -> None:
         EpochResult(epoch=2, metrics={}, seconds=4.0),
     ]
     assert curve_from_state(curve_to_state(curve)) == curve
+
+
+@pytest.mark.parametrize(
+    ("values", "best"), [([0.1], True), ([0.1, 0.3, 0.2], False), ([0.1, 0.3, 0.3], False), ([0.3, None, 0.4], True)]
+)
+def test_the_best_epoch_is_the_first_of_the_highest_share(values: list[float | None], best: bool) -> None:
+    rows = [{} if value is None else {"val_top1": value} for value in values]
+    curve = [EpochResult(epoch=n, metrics=row, seconds=1.0) for n, row in enumerate(rows, start=1)]
+    assert is_best(curve) == best
+    assert not is_best([*curve, EpochResult(epoch=9, metrics={"train_loss": 1.0}, seconds=1.0)])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from data import ClipBatch, ClipLoader, Dataset, DatasetSpec, open_dataset
 from hpo.spec import TrainingConfig
+from models import WeightsUnavailableError
 from workers.training import trainer as trainer_module
 from workers.training.inputs import clip_spec
 from workers.training.precision import choose_precision
@@ -139,6 +140,8 @@ def _options_of_the_model(runs: Runs) -> None:
 def _dropout(runs: Runs) -> None:
     assert runs.trainer(dropout=0.7).model.dropout.p == 0.7
     assert update(runs, dropout=0.7).loss != update(runs, dropout=0.0).loss
+    cards = {name: runs.trainer(model=name, dropout="card").model.dropout.p for name in ("slowfast_r18", "r3d_18")}
+    assert cards == {"slowfast_r18": 0.5, "r3d_18": 0.0}
 
 
 @reaches("batch_size")
@@ -193,6 +196,92 @@ def _warmup_fraction(runs: Runs) -> None:
     assert update(runs, warmup_fraction=1 / 3).length() == pytest.approx(update(runs).length() / 3, rel=1e-4)
 
 
+@reaches("warmup_start_share")
+def _warmup_start_share(runs: Runs) -> None:
+    settings: dict[str, Any] = {"warmup_fraction": 1 / 3, "warmup_start_share": 0.5}
+    assert update(runs, **settings).length() == pytest.approx(update(runs).length() * 2 / 3, rel=1e-4)
+
+
+@reaches("min_lr_share")
+def _min_lr_share(runs: Runs) -> None:
+    # Update 3 of 6 is in the middle between the highest rate and the lowest.
+    found = update(runs, number=3, min_lr_share=0.5).length()
+    assert found == pytest.approx(0.75 * update(runs).length(), rel=1e-4)
+
+
+@reaches("lr_gamma")
+def _lr_gamma(runs: Runs) -> None:
+    found = update(runs, number=4, schedule="step", lr_gamma=0.5).length()
+    assert found == pytest.approx(update(runs).length() / 4, rel=1e-4), "a step at updates 2 and 4"
+
+
+@reaches("lr_step")
+def _lr_step(runs: Runs) -> None:
+    found = update(runs, number=4, schedule="step", lr_gamma=0.5, lr_step=0.5).length()
+    assert found == pytest.approx(update(runs).length() / 2, rel=1e-4), "a step at update 3"
+
+
+@reaches("lr_milestones")
+def _lr_milestones(runs: Runs) -> None:
+    settings: dict[str, Any] = {"schedule": "multistep", "lr_gamma": 0.5}
+    halves = {text: update(runs, number=3, lr_milestones=text, **settings).length() for text in ("0.4, 0.5", "0.6")}
+    assert halves["0.4, 0.5"] == pytest.approx(update(runs).length() / 4, rel=1e-4)
+    assert halves["0.6"] == pytest.approx(update(runs).length(), rel=1e-4)
+
+
+@reaches("lr_scaling")
+def _lr_scaling(runs: Runs) -> None:
+    linear = update(runs, lr_scaling="linear").length()
+    assert linear == pytest.approx(update(runs).length() * runs.config().batch_size / 64, rel=1e-4)
+
+
+@reaches("lr_batch_size")
+def _lr_batch_size(runs: Runs) -> None:
+    linear = update(runs, lr_scaling="linear", lr_batch_size=2).length()
+    assert linear == pytest.approx(update(runs).length() * runs.config().batch_size / 2, rel=1e-4)
+
+
+@reaches("decay_tables")
+def _decay_tables(runs: Runs) -> None:
+    options: dict[str, Any] = {"model": "swin3d_t", "model.width": 32, "weight_decay": 5.0}
+    for value in (True, False):
+        trainer = runs.trainer(decay_tables=value, **options)
+        (table, *_) = (p for n, p in trainer.model.named_parameters() if n.endswith("relative_position_bias_table"))
+        assert group_of(trainer, table)["weight_decay"] == (5.0 if value else 0.0)
+
+
+def _trained(runs: Runs, *, epochs: int = 1, **changes: Any) -> set[str]:
+    """Return the names of the parameters that a run has changed."""
+    trainer = runs.trainer(epochs=epochs, **changes)
+    before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
+    trainer.run(interrupted=lambda: False, epoch_done=lambda _: None)
+    return {name for name, value in before.items() if not torch.equal(value, trainer.model.get_parameter(name))}
+
+
+@reaches("freeze")
+def _freeze(runs: Runs) -> None:
+    assert _trained(runs, freeze="backbone") == {"head.weight", "head.bias"}
+
+
+@reaches("unfreeze_every")
+def _unfreeze_every(runs: Runs) -> None:
+    names = _trained(runs, epochs=2, freeze="backbone", unfreeze_every=1)
+    assert {name.rpartition("stages.")[2][:1] for name in names} == {"h", "3"}, "the head and the last stage"
+
+
+@reaches("batch_norm")
+def _batch_norm(runs: Runs) -> None:
+    assert {name for name in _trained(runs) if "norm" in name}
+    assert not {name for name in _trained(runs, batch_norm="freeze") if "norm" in name}
+
+
+@reaches("layer_decay")
+def _layer_decay(runs: Runs) -> None:
+    plain, slower = update(runs), update(runs, layer_decay=0.5)
+    for name, depth in (("head.weight", 0), ("slow.stages.3.1.branch.conv_b.weight", 1), ("slow.stem.conv.weight", 5)):
+        torch.testing.assert_close(slower.moved(name), 0.5**depth * plain.moved(name), rtol=1e-3, atol=1e-6)
+
+
 @reaches("label_smoothing")
 def _label_smoothing(runs: Runs) -> None:
     found = update(runs, label_smoothing=0.4)
@@ -222,6 +311,47 @@ def _bias_lr_multiplier(runs: Runs) -> None:
     head = found.trainer.model.get_classifier()
     assert group_of(found.trainer, head.bias)["lr"] == pytest.approx(3 * LR)
     assert group_of(found.trainer, head.weight)["lr"] == LR
+
+
+@reaches("ema")
+def _ema(runs: Runs) -> None:
+    found = {}
+    for value in (0.0, 0.5):
+        trainer = runs.trainer(epochs=1, ema=value)
+        trainer.run(interrupted=lambda: False, epoch_done=lambda _: None)
+        found[value] = trainer.state()["evaluated"]["average"]
+    assert not found[0.0]
+    assert not torch.equal(found[0.5]["head.weight"], trainer.model.get_classifier().weight)
+
+
+@reaches("precise_bn")
+def _precise_bn(runs: Runs) -> None:
+    found = {}
+    for value in (False, True):
+        trainer = runs.trainer(epochs=1, precise_bn=value)
+        trainer.run(interrupted=lambda: False, epoch_done=lambda _: None)
+        found[value] = trainer.state()["evaluated"]["statistics"]
+    assert not found[False]
+    assert all(not torch.equal(value, trainer.model.get_buffer(name)) for name, value in found[True].items())
+
+
+@reaches("weights")
+def _weights(runs: Runs) -> None:
+    with pytest.raises(WeightsUnavailableError, match=r"no weights file 'start\.pth'"):
+        runs.trainer(weights="start.pth")
+
+
+@reaches("validate_every")
+def _validate_every(runs: Runs) -> None:
+    trainer = runs.trainer(epochs=3, validate_every=2)
+    trainer.run(interrupted=lambda: False, epoch_done=lambda _: None)
+    assert ["val_top1" in result.metrics for result in trainer.curve] == [False, True, True]
+
+
+@reaches("keep_best_epoch")
+def _keep_best_epoch(runs: Runs) -> None:
+    # The job that runs a trainer reads it there: tests/unit/workers/process/test_job.py.
+    assert runs.trainer(keep_best_epoch=True).identity.config.keep_best_epoch
 
 
 @reaches("precision")
@@ -297,6 +427,30 @@ def _clip(setting: str, value: Any, *, given: dict[str, Any] | None = None, chan
 _clip("clip.frames", 16, changes={"frames": 16})
 _clip("clip.stride", 2, given={"clip.frames": 4}, changes={"stride": 2})
 _clip("clip.size", 32, changes={"size": 32})
+
+
+@reaches("clip.test_size")
+def _test_size(runs: Runs) -> None:
+    plain, larger = runs.trainer(), runs.trainer(**{"clip.test_size": 32})
+    assert _same(_train(plain.loaders.train), _train(larger.loaders.train))
+    assert {clips.shape[-1] for clips in _tensors(larger.loaders.validation) if clips.ndim == 5} == {32}
+    larger.run(interrupted=lambda: larger.epoch == 1, epoch_done=lambda _: None)
+    assert math.isfinite(larger.curve[0].metrics["val_loss"])
+
+
+@reaches("test_pooling")
+def _test_pooling(runs: Runs) -> None:
+    sizes = {"clip.size": 32, "clip.test_size": 96}
+    whole, positions = (runs.trainer(**sizes, test_pooling=name) for name in ("global", "fully_convolutional"))
+    clip = torch.randn(1, 3, 8, 96, 96)
+    with torch.no_grad():
+        whole_map = whole.model.eval()(clip).softmax(1)
+        positions_of_32 = positions.model.eval()(clip).softmax(1)
+        whole.model.score_positions(32)
+        assert torch.equal(positions_of_32, whole.model(clip).softmax(1))
+    assert not torch.equal(positions_of_32, whole_map)
+
+
 _clip("clip.sampling", "segments", given={"clip.frames": 4}, changes={"sampling": "segments"})
 _clip("clip.gap", 3, given={**IMAGES, "model.seq_len": 2, "clip.frames": 4}, changes={"gap": 3})
 _clip("clip.padding", "last", given={"clip.frames": 16}, changes={"padding": "last"})
@@ -335,7 +489,10 @@ _augment("saturation", 0.5)
 _augment("hue", 0.5)
 _augment("randaugment_n", 3)
 _augment("randaugment_m", 2.0, given={"randaugment_n": 3})
+_augment("randaugment_noise", 3.0, given={"randaugment_n": 3})
+_augment("randaugment_interpolation", "bicubic", given={"randaugment_n": 3})
 _augment("erase", 1.0)
+_augment("repeats", 2)
 _augment("mixup_alpha", 1.0)
 _augment("cutmix_alpha", 1.0)
 _augment("mixup_prob", 0.0, given=BOTH_MIXES)
@@ -348,4 +505,4 @@ def test_it_reaches_the_run(setting: str, runs: Runs) -> None:
 
 
 def test_no_setting_is_without_a_check() -> None:
-    assert set(CHECKS) == {*TrainingConfig().to_flat(), ANY_OPTION}
+    assert set(CHECKS) == {*TrainingConfig.all_defaults(), ANY_OPTION}

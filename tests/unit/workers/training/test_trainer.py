@@ -181,3 +181,43 @@ def test_the_process_is_set_up_for_equal_results(dataset: Dataset, runtime: Runt
     _trainer(dataset, runtime)
     assert torch.get_num_threads() == runtime.threads
     assert torch.are_deterministic_algorithms_enabled()
+
+
+VALIDATED = ("val_top1", "val_top5", "val_loss", "val_clips")
+
+
+def test_epochs_between_validations_measure_all_but_the_validation(dataset: Dataset, runtime: Runtime) -> None:
+    always = _trainer(dataset, runtime, epochs=5, precise_bn=True, ema=0.5)
+    assert _run(always)
+    seldom = _trainer(dataset, runtime, epochs=5, precise_bn=True, ema=0.5, validate_every=2)
+    assert _run(seldom)
+    for epoch, (every, some) in enumerate(zip(_curve(always), _curve(seldom), strict=True), start=1):
+        measured = set(every) if epoch in (2, 4, 5) else set(every) - set(VALIDATED)
+        assert some == {name: every[name] for name in measured}, epoch
+    assert [result.metrics["validation_seconds"] > 0.01 for result in seldom.curve] == [False, True, False, True, True]
+    assert seldom.is_validated
+    states = [trainer.state()["evaluated"]["statistics"] for trainer in (always, seldom)]
+    assert all(torch.equal(states[1][name], value) for name, value in states[0].items())
+
+
+def test_a_run_that_ends_between_validations_is_validated_as_if_it_always_was(
+    dataset: Dataset, runtime: Runtime
+) -> None:
+    settings: dict[str, Any] = {"epochs": 5, "precise_bn": True, "ema": 0.5}
+    always = _trainer(dataset, runtime, **settings)
+    assert not _run(always, stop_at=3 * BATCHES)
+    seldom = _trainer(dataset, runtime, **settings, validate_every=2)
+    assert not _run(seldom, stop_at=3 * BATCHES)
+    assert not seldom.is_validated
+    state = _stored(seldom.state())
+    assert state["evaluated"]["statistics"] == {}, "those of the second epoch are not of these weights"
+    resumed = _trainer(dataset, runtime, **settings, validate_every=2)
+    resumed.plan = seldom.plan
+    resumed.load_state(state)
+    for trainer in (seldom, resumed):
+        trainer.validate_last_epoch()
+        assert trainer.is_validated
+        assert _curve(trainer)[-1] == _curve(always)[-1]
+        found, expected = (one.state()["evaluated"]["statistics"] for one in (trainer, always))
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+        assert trainer.curve[-1].seconds == trainer.curve[-1].metrics["epoch_seconds"]

@@ -1,4 +1,4 @@
-"""The process against scikit-learn, plain linear algebra and BoTorch."""
+"""The process against scikit-learn and plain linear algebra."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern
 from sklearn.gaussian_process.kernels import Kernel as StockKernel
 
-from hpo.optimizer.bayes.fit import Evidence, fit, hyperparameters
+from hpo.optimizer.bayes.fit import Evidence, fit, hyperparameters, noise_centre
 from hpo.optimizer.bayes.gp import (
-    Conditioned,
     Hyperparameters,
     Process,
     safe_cholesky,
@@ -42,12 +41,10 @@ def _process(kernel: Kernel = matern) -> Process:
 def test_the_posterior_is_that_of_scikit_learn(kernel: Kernel, stock: StockKernel) -> None:
     other = GaussianProcessRegressor(ConstantKernel(1.7) * stock, alpha=HYPER.noise + EXTRA, optimizer=None)
     prior = 0.3 - 0.4 * POINTS[:, 4]
-    mean, covariance = other.fit(POINTS[:, :4], TARGETS - prior).predict(QUERY[:, :4], return_cov=True)
+    mean, sd = other.fit(POINTS[:, :4], TARGETS - prior).predict(QUERY[:, :4], return_std=True)
     mean += 0.3 - 0.4 * QUERY[:, 4]
-    found = _process(kernel).joint(QUERY)
-    assert np.allclose(found[0][0], mean)
-    assert np.allclose(found[1][0], covariance)
-    assert np.allclose(_process(kernel).marginal(QUERY), (found[0][0], np.diag(covariance)))
+    assert np.allclose(_process(kernel).marginal(QUERY), (mean, sd**2))
+    assert np.allclose(_process(kernel).mean(QUERY), mean)
 
 
 def test_members_equal_separate_processes() -> None:
@@ -56,50 +53,10 @@ def test_members_equal_separate_processes() -> None:
     )
     both = Process(POINTS, TARGETS, EXTRA, COLUMNS, [HYPER, other])
     alone = [Process(POINTS, TARGETS, EXTRA, COLUMNS, [hyper]) for hyper in (HYPER, other)]
-    assert np.allclose(both.joint(QUERY)[1], np.concatenate([process.joint(QUERY)[1] for process in alone]))
-    normals = RNG.standard_normal((2, 4, 3))
-    together = Conditioned(both, QUERY[:3], normals).predict(QUERY[3:])
-    apart = [
-        Conditioned(process, QUERY[:3], normals[[place]]).predict(QUERY[3:]) for place, process in enumerate(alone)
-    ]
-    assert np.allclose(together.means, np.concatenate([prediction.means for prediction in apart]))
-    assert np.allclose(together.variances, np.concatenate([prediction.variances for prediction in apart]))
     means, variances = zip(*(process.marginal(QUERY) for process in alone), strict=True)
     mixed = np.mean(means, axis=0), np.mean(variances, axis=0) + np.var(means, axis=0)
     assert np.allclose(both.marginal(QUERY), mixed)
     assert np.allclose(both.mean(QUERY), mixed[0])
-
-
-def test_samples_at_a_base_are_noiseless_observations() -> None:
-    base = QUERY[:3]
-    given = Conditioned(_process(), base, RNG.standard_normal((1, 5, 3)))
-    predicted = given.predict(QUERY[3:])
-    mean, covariance = (part[0] for part in _process().joint(QUERY))
-    inside = np.linalg.inv(covariance[:3, :3])
-    for drawn, means in zip(given.samples[0], predicted.means[0], strict=True):
-        assert np.allclose(means, mean[3:] + covariance[3:, :3] @ inside @ (drawn - mean[:3]), atol=1e-5)
-    left = covariance[3:, 3:] - covariance[3:, :3] @ inside @ covariance[:3, 3:]
-    assert np.allclose(predicted.variances[0], np.diag(left), atol=1e-6)
-    many = Conditioned(_process(), base, RNG.standard_normal((1, 20000, 3))).samples[0]
-    assert np.allclose(np.cov(many.T), covariance[:3, :3], atol=0.02)
-
-
-def test_the_gradient_of_a_prediction() -> None:
-    process = Process(POINTS, TARGETS, EXTRA, COLUMNS, [HYPER, replace(HYPER, outputscale=0.4, kernel=gaussian)])
-    given = Conditioned(process, QUERY[:3], RNG.standard_normal((2, 5, 3)))
-    by_means, by_variances = RNG.standard_normal((2, 5, 6)), RNG.standard_normal((2, 6))
-
-    def value(points: np.ndarray) -> np.ndarray:
-        predicted = given.predict(points)
-        means, variances = by_means * predicted.means, by_variances * predicted.variances
-        return np.asarray(means.sum(axis=(0, 1)) + variances.sum(axis=0))
-
-    points = QUERY[3:]
-    found = given.predict(points).pull_back(by_means, by_variances)
-    for column in range(5):
-        step = np.zeros(5)
-        step[column] = 1e-6
-        assert np.allclose(found[:, column], (value(points + step) - value(points - step)) / 2e-6, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", [matern, gaussian])
@@ -135,6 +92,14 @@ def test_a_fit_separates_noise_from_signal_and_relevant_from_irrelevant_paramete
     assert quiet.lengthscales[0] < 0.5 * quiet.lengthscales[1:].min()
 
 
+def test_more_noise_is_expected_where_most_outcomes_have_an_error_of_their_own() -> None:
+    trainings, exact = noise_centre(np.array([0.01, 0.02, 0.0])), noise_centre(np.array([0.01, 0.0, 0.0]))
+    assert trainings > exact
+    points, targets = POINTS[:3], np.zeros(3)
+    centres = [Evidence(points, targets, known, COLUMNS).centre for known in (np.full(3, 0.01), np.zeros(3))]
+    assert centres[0] - centres[1] == pytest.approx([0, 0, 0, 0, trainings - exact, 0, 0])
+
+
 def test_a_fit_is_at_a_maximum() -> None:
     evidence = Evidence(POINTS, TARGETS, EXTRA, COLUMNS)
     found = fit(evidence)
@@ -149,7 +114,7 @@ def test_a_fit_is_at_a_maximum() -> None:
 def test_repeated_configurations_can_be_factored() -> None:
     points = np.repeat(POINTS[:4], 5, axis=0)
     process = Process(points, np.tile(TARGETS[:5], 4), np.zeros(20), COLUMNS, [HYPER])
-    assert np.isfinite(process.joint(points)[0]).all()
+    assert np.isfinite(process.marginal(points)).all()
     factor = safe_cholesky(np.ones((3, 3)))
     assert np.allclose(factor @ factor.T, 1.0, atol=1e-6)
     with pytest.raises(np.linalg.LinAlgError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -185,6 +186,61 @@ def test_trials_that_ran_count_and_others_do_not() -> None:
 
 
 # ---------------------------------------------------------------- as a weight of the acquisition
+
+
+def test_every_lost_attempt_counts_against_its_machine() -> None:
+    points = _points(3)
+    records = [
+        record_of(0, TrialState.COMPLETED, values=[0.5], params=points[0], worker="b", lost_on=("a",)),
+        record_of(
+            1, TrialState.FAILED, params=points[1], failure_kind=FailureKind.LOST, worker="c", lost_on=("a", "a", "c")
+        ),
+        record_of(2, TrialState.FAILED, params=points[2], failure_kind=FailureKind.ERROR, worker="b", lost_on=("a",)),
+        record_of(3, TrialState.RUNNING, params=points[2], worker="b", lost_on=("c",)),
+    ]
+    assert [(seen.params, seen.failed, seen.machine) for seen in evidence_of(records)] == [
+        (points[0], True, "a"),
+        (points[0], False, "b"),
+        (points[1], True, "a"),
+        (points[1], True, "a"),
+        (points[1], True, "c"),
+        (points[2], True, "a"),
+        (points[2], True, "b"),
+        (points[2], True, "c"),
+    ]
+
+
+def test_a_machine_that_loses_the_first_attempts_is_seen_although_others_finish_the_trials() -> None:
+    points = _points(8)
+    others = [
+        record_of(id, TrialState.COMPLETED, values=[0.5], params=params, worker="b", lost_on=("a",))
+        for id, params in enumerate(points[:6])
+    ]
+    failed = record_of(6, TrialState.FAILED, params=points[6], failure_kind=FailureKind.ERROR, worker="a")
+    blamed, blind = (
+        runnability(SPEC, [*trials, failed]) for trials in (others, [replace(record, lost_on=()) for record in others])
+    )
+    assert blamed is not None
+    assert blind is not None
+    assert blamed.of(points[6]) > blind.of(points[6]), "a machine that fails everything explains this failure too"
+
+
+def test_the_same_evidence_about_the_same_space_is_computed_once() -> None:
+    points = _points(4)
+    ran = [record_of(id, TrialState.COMPLETED, values=[0.5], params=points[id], worker="a") for id in (0, 1)]
+    failed = record_of(2, TrialState.FAILED, params=points[2], failure_kind=FailureKind.ERROR, worker="a")
+    first = runnability(SPEC, [*ran, failed])
+    assert first is not None
+    same = spec_with(space=SPACE, optimizer={"seed": 7})
+    longer = replace(ran[0], curve={1: {"val_top1": 0.4}, 2: {"val_top1": 0.6}})
+    assert runnability(same, [longer, ran[1], failed]) is first, "how well a trial does is no matter here"
+    assert first.of(points[3]) == RunnabilityModel(Space(SPEC), evidence_of([*ran, failed])).of(points[3])
+    wider = spec_with(space={**SPACE, "dropout": {"type": "float", "low": 0.0, "high": 0.7}})
+    elsewhere = replace(failed, worker="b")
+    explained = runnability(SPEC, [*ran, failed], frozenset({2}))
+    others = (runnability(wider, [*ran, failed]), runnability(SPEC, [*ran, elsewhere]), explained)
+    assert all(other is not first for other in others)
+    assert explained is None
 
 
 def test_gradients_are_those_of_the_probabilities() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hpo.optimizer.bayes.kernels import DISTANCE_FROM_MIDDLE
 from hpo.optimizer.bayes.space import Space
 from hpo.optimizer.cube import decode
+from hpo.trial import Params
 
 from ...records import spec_with
 from ...spec.specs import spaces
@@ -66,11 +67,12 @@ def test_every_row_is_a_configuration(raw: dict[str, Any], seed: int) -> None:
             key for key in params if key in {axis.key for axis in space.axes}
         }
         for place, axis in enumerate(space.axes):
-            for coordinate in axis.neighbours(float(row[place])) if not axis.is_continuous else []:
+            coordinates = axis.coordinates[:6]
+            for coordinate in coordinates:
                 changed = row.copy()
                 changed[place] = coordinate
                 spec.check_params(space.decode(changed))
-                assert axis.value(coordinate) != axis.value(float(row[place]))
+            assert len({axis.value(float(coordinate)) for coordinate in coordinates}) == min(axis.count, 6)
 
 
 def test_inactive_parameters_do_not_change_distances() -> None:
@@ -147,17 +149,22 @@ def test_the_order_of_choices_and_the_direction_of_a_range_do_not_matter() -> No
         assert np.allclose(*gaps)
 
 
-@given(raw=spaces(), seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
-def test_pulled_back_gradients_match_finite_differences(raw: dict[str, Any], seed: int) -> None:
-    space = Space(spec_with(space=raw))
-    rng = np.random.default_rng(seed)
-    rows = space.from_unit(rng.random((3, space.dimensions)))
-    outer = rng.standard_normal(space.embed(rows).shape)
-    found = space.pull_back(rows, outer)
-    for place, axis in enumerate(space.axes):
-        step = np.zeros(space.dimensions)
-        step[place] = 0.0 if axis.is_categorical else 1e-6
-        # Ordinal parents switch their children at half way between two values only.
-        change = ((space.embed(rows + step) - space.embed(rows - step)) * outer).sum(axis=1) / 2e-6
-        assert np.allclose(found[:, place], change, atol=1e-6)
+@pytest.mark.parametrize("given_values", [{}, {"model.alpha": 8}])
+def test_rows_that_break_a_rule_get_allowed_values_and_the_others_stay(given_values: Params) -> None:
+    raw = {
+        "lr": {"type": "float", "low": 1e-4, "high": 0.1, "log": True},
+        "weight_decay": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},
+        "model.alpha": {"type": "ordinal", "choices": [2, 4, 8]},
+    }
+    spec = spec_with(space=raw, rules=["lr <= weight_decay * 5", "model.alpha <= 4 or lr <= 0.001"])
+    space = Space(spec)
+    rows = np.random.default_rng(1).random((40, 3))
+    rows[:, 2] = 1.0 if given_values else np.floor(rows[:, 2] * 3) / 2
+    before = space.allows(rows)
+    assert before.tolist() == [spec.allows(space.decode(row)) for row in rows]
+    moved = space.with_allowed(rows, given_values)
+    assert 0 < before.sum() < 40
+    assert space.allows(moved).all()
+    assert np.array_equal(moved[before], rows[before])
+    assert given_values.items() <= space.decode(moved[0]).items()
+    assert len(np.unique(moved, axis=0)) == 40

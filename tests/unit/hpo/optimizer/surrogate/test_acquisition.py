@@ -18,7 +18,7 @@ from hpo.optimizer.surrogate.embedding import Embedding
 from hpo.optimizer.surrogate.ensemble import EnsembleGP
 
 from ...records import spec_with
-from ..bayes import stock
+from . import stock
 
 SPEC = spec_with(
     space={name: {"type": "float", "low": 0.1, "high": 0.9} for name in ("lr", "dropout")},
@@ -42,7 +42,6 @@ def _metrics(*, members: int = 1) -> tuple[list[Metric], list[EnsembleGP]]:
             params={},
             values={name: float(values[place]) for name, values in VALUES.items()},
             sds=dict.fromkeys(VALUES, 0.0),
-            is_pending=False,
         )
         for place in range(len(ROWS))
     ]

@@ -1,4 +1,4 @@
-"""The ensemble against a stock Gaussian process for each member."""
+"""The ensemble against a stock Gaussian process for each member, and against the process in numpy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hpo.optimizer.bayes.gp import Hyperparameters
+from hpo.optimizer.bayes.gp import Hyperparameters, Process
 from hpo.optimizer.bayes.kernels import gaussian, matern
 from hpo.optimizer.bayes.space import Space
 from hpo.optimizer.surrogate import ensemble
@@ -15,7 +15,7 @@ from hpo.optimizer.surrogate.embedding import Embedding
 from hpo.optimizer.surrogate.ensemble import EnsembleGP
 
 from ...records import spec_with
-from ..bayes import stock
+from . import stock
 
 SPACE = Space(spec_with(space={name: {"type": "float", "low": 0.1, "high": 0.9} for name in ("lr", "dropout")}))
 RNG = np.random.default_rng(3)
@@ -69,6 +69,15 @@ def test_every_member_is_the_stock_posterior(sign: float) -> None:
             means[place], sign * (expected.mean.detach() - _trend(hyper, QUERY)), atol=1e-7, rtol=0
         )
         torch.testing.assert_close(covariances[place], expected.covariance_matrix.detach(), atol=1e-7, rtol=0)
+
+
+def test_the_mixture_is_that_of_the_process_that_predictions_are_read_from() -> None:
+    process = Process(SPACE.embed(ROWS), TARGETS, NOISE, SPACE.columns, HYPERS)
+    posterior = _ensemble().posterior(QUERY[:, None])
+    mean, variance = process.marginal(SPACE.embed(QUERY.numpy()))
+    np.testing.assert_allclose(posterior.mixture_mean.detach()[:, 0, 0].numpy(), mean, atol=1e-7)
+    np.testing.assert_allclose(posterior.mixture_variance.detach()[:, 0, 0].numpy(), variance, atol=1e-7)
+    np.testing.assert_allclose(process.mean(SPACE.embed(QUERY.numpy())), mean)
 
 
 def test_rows_that_a_batch_shares_change_nothing() -> None:

@@ -17,7 +17,7 @@ from hpo.optimizer.surrogate.search import best_of, deterministic, search
 from hpo.optimizer.surrogate.terms import cost_term, rules_term, weight_term
 
 from ...records import spec_with
-from ..bayes import stock
+from . import stock
 
 RAW: dict[str, Any] = {
     "model": {"type": "categorical", "choices": ["a", "b", "c"]},

@@ -1,0 +1,131 @@
+"""`hpo models weights`: what a file of weights is, which models it fits, and what a model would take from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from .app import one_sentence_errors, out, settings_of
+from .model_check import parsed_options
+from .models import group
+from .studies import AsJson
+
+if TYPE_CHECKING:
+    from models import WeightsIdentity, WeightsReport
+
+_NAMES_SHOWN = 8
+
+
+@group.command()
+def weights(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A file, or what task.base.weights takes: a name in a folder of weights, torchvision:NAME, hf:REPO.",
+            show_default=False,
+        ),
+    ],
+    *,
+    model: Annotated[str | None, typer.Option(help="Load it into this model, and say how.", show_default=False)] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", help="An option of the model, as NAME=VALUE; may be repeated."),
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="Classes of the model (default: those of the file).", show_default=False)
+    ] = None,
+    stream: Annotated[str | None, typer.Option(help="Stream of a two-stream model.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a weights file is, before any trial uses it: its layout, network and classes, and the models it fits."""
+    from models import ModelError, identify_weights
+    from models.weights.digest import sha256_of
+
+    with one_sentence_errors(ModelError):
+        path = _path(context, source)
+        found = identify_weights(path)
+        report = None
+        if model is not None:
+            report = _loaded(path, model, parsed_options(options or []), classes or found.num_classes or 1, stream)
+    digest = sha256_of(path)
+    if as_json:
+        typer.echo(json.dumps(_document(found, digest, report), default=str))
+        return
+    _print_identity(found, digest)
+    if model is None:
+        _print_fits(found)
+    elif report is not None:
+        _print_report(model, report)
+
+
+def _path(context: typer.Context, source: str) -> Path:
+    from models import find_weights
+
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    settings = settings_of(context)
+    return find_weights(source, settings.weights_roots, downloads=settings.cache_dir / "weights")
+
+
+def _loaded(path: Path, name: str, options: dict[str, Any], classes: int, stream: str | None) -> WeightsReport:
+    """Return the report of loading the file into a new model; the model is not kept."""
+    from models import create_model, load_weights
+
+    return load_weights(create_model(name, num_classes=classes, **options), path, stream=stream)
+
+
+def _document(found: WeightsIdentity, digest: str, report: WeightsReport | None) -> dict[str, Any]:
+    loading = {} if report is None else {"loading": asdict(report)}
+    return {**asdict(found), "sha256": digest, **loading}
+
+
+def _print_identity(found: WeightsIdentity, digest: str) -> None:
+    classes = "" if found.num_classes is None else f", {found.num_classes} classes"
+    network = f"{found.network}, " if found.network else ""
+    size = f"{found.tensors} tensors, {found.parameters / 1e6:.1f} M values"
+    out.print(f"{found.path}: {network}layout: {found.layout}{classes}, {size}")
+    out.print(f"SHA-256 {digest}")
+    for note in found.notes:
+        out.print(note)
+
+
+def _print_fits(found: WeightsIdentity) -> None:
+    if not found.fits:
+        out.print("It fits no model as it is; `--model NAME` says what does not fit.")
+        return
+    table = Table("model", "options", "stream", "channels", "reset with other classes")
+    for fit in found.fits:
+        options = ", ".join(f"{name}={value}" for name, value in fit.options.items())
+        table.add_row(fit.model, options, fit.stream or "", str(fit.in_channels), _shown(fit.reset))
+    out.print(table)
+    if found.left_over:
+        out.print(f"not needed: {_shown(found.left_over)}")
+
+
+def _print_report(model: str, report: WeightsReport) -> None:
+    table = Table("tensors", "number", "names", title=f"into {model}")
+    for words, names in (
+        ("loaded", report.loaded),
+        ("of these adapted in shape", report.adapted),
+        ("drawn anew, for other classes", report.reset),
+        ("drawn anew, not in the file", report.kept),
+        ("of the file, not needed", report.dropped),
+    ):
+        table.add_row(words, str(len(names)), _shown(names))
+    out.print(table)
+    for note in report.notes:
+        out.print(note)
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more

@@ -1,0 +1,67 @@
+"""`hpo report`, `hpo importance`: what a study shows about its parameters, for a person."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ..errors import ConflictError, SetupError
+from .app import app, out, settings_of
+from .studies import AsJson, Name, client_of
+
+
+@app.command()
+def report(
+    context: typer.Context,
+    name: Name,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; NAME.html without it.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a study as one HTML file: the answer, what matters, how far to believe it, and what failed."""
+    with client_of(settings_of(context)) as client:
+        from plotly.offline import get_plotlyjs
+
+        from ..report.findings import find
+        from ..report.material import read
+        from ..report.page import render
+
+        material = read(client, name)
+    page = render(material, find(material), get_plotlyjs())
+    file = Path(f"{name}.html") if output is None else output
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"{file} cannot be written ({error.strerror})") from error
+    out.print(f"wrote {file}: open it in a browser")
+
+
+@app.command()
+def importance(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Show which parameters matter for the objectives of a study, and in which direction."""
+    with client_of(settings_of(context)) as client:
+        from ..optimizer.generator import GeneratorError
+        from ..optimizer.insight import Insight
+        from ..report.material import read
+
+        material = read(client, name)
+    try:
+        insight = Insight(material.spec, material.records)
+        found = {metric: insight.importances(metric) for metric in material.objectives}
+    except GeneratorError as error:
+        raise ConflictError(f"study {name}: {error}") from error
+    if as_json:
+        typer.echo(json.dumps({metric: [asdict(row) for row in rows] for metric, rows in found.items()}))
+        return
+    for metric, rows in found.items():
+        table = Table("parameter", f"share of {metric}", "direction")
+        for row in rows:
+            table.add_row(row.parameter, f"{row.share:.0%}", row.direction(metric))
+        out.print(table)
+    out.print(f"by a model of {insight.used} trials; `hpo report {name}` shows how far it can be believed")

@@ -1,0 +1,69 @@
+"""`hpo trial show`: one trial of a study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+import yaml
+
+from ..activity import progress_line, stored_progress
+from ..protocol import LoadedWeights
+from .app import app, out, settings_of
+from .studies import AsJson, Name, client_of
+
+group = typer.Typer(no_args_is_help=True, help="Show a trial.")
+app.add_typer(group, name="trial")
+
+
+@group.command()
+def show(
+    context: typer.Context,
+    name: Name,
+    number: Annotated[int, typer.Argument(help="Number of the trial.", min=0, show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Show one trial: its state, how far it is, metrics and parameters, and the weights that it started from."""
+    with client_of(settings_of(context)) as client:
+        found = client.trial(name, number)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    kind = f" ({found['failure_kind']})" if found["failure_kind"] else ""
+    attempts = f", attempt {found['attempt']}" if found["attempt"] > 1 else ""
+    worker = f", on {found['worker']}" if found["worker"] else ""
+    out.print(f"trial {number}: {found['state']}{kind}, {found['epochs_done']} epochs{attempts}{worker}")
+    if (progress := stored_progress(found.get("progress"))) is not None:
+        out.print(progress_line(progress))
+    if found["failure_message"]:
+        out.print(found["failure_message"].partition("\n")[0])
+    if found.get("waits_for"):
+        out.print(f"waits: {found['waits_for']}")
+    metrics = found["metrics"] or found["last_metrics"] or {}
+    if metrics:
+        out.print(", ".join(f"{metric} {value:.4g}" for metric, value in metrics.items()))
+    out.print(yaml.safe_dump(dict(found["params"]), sort_keys=False), end="")
+    for loaded in found["weights"]:
+        for line in weights_lines(LoadedWeights.model_validate(loaded)):
+            out.print(line)
+
+
+def weights_lines(loaded: LoadedWeights) -> Iterator[str]:
+    """Yield lines about the weights that a trial started from."""
+    stream = f" ({loaded.stream})" if loaded.stream else ""
+    network = f", {loaded.network}" if loaded.network else ""
+    yield f"weights{stream}: {loaded.source}, SHA-256 {loaded.sha256}, layout: {loaded.layout}{network}"
+    yield f"  {loaded.loaded} tensors loaded"
+    groups = {
+        "adapted in shape": loaded.adapted,
+        "drawn anew, for other classes": loaded.reset,
+        "drawn anew, not in the file": loaded.kept,
+        "of the file, not needed": loaded.dropped,
+    }
+    for words, tensors in groups.items():
+        if tensors.count:
+            more = ", ..." if tensors.count > len(tensors.first) else ""
+            yield f"  {tensors.count} {words}: {', '.join(tensors.first)}{more}"
+    yield from (f"  {note}" for note in loaded.notes)

@@ -1,0 +1,170 @@
+"""The sentences of a report: the study, its answer, and what a person should know before believing it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from typing import Final
+
+from ..answer.estimates import is_share
+from ..answer.power import few_clips
+from ..optimizer.insight import CrossValidation
+from ..results.outcome import final_metrics, gain
+from ..spec import FloatParameter, IntParameter, StudySpec
+from ..spec.values import unit_of
+from ..trial import TrialRecord, TrialState
+from .material import Material
+from .scales import shown
+
+PREDICTS_WELL: Final = 0.5
+PREDICTS: Final = 0.1
+"""Below this share of explained variance Ax calls a metric unpredictable."""
+_AT_THE_END: Final = 0.03
+"""A value this close to an end of its range, as a share of it, suggests a wider range."""
+_MANY_FAILURES: Final = 0.2
+_STARTUPS: Final = ("sobol", "prior")
+
+
+def study(material: Material) -> str:
+    """Return the study in a paragraph."""
+    found, spec = material.study, material.spec
+    goals = " and ".join(f"{objective.direction} {objective.metric}" for objective in spec.objectives)
+    limits = ", ".join(f"{one.metric} {one.relation} {one.bound:g}" for one in spec.constraints)
+    counts = ", ".join(f"{count} {state}" for state, count in found["trial_counts"].items() if count) or "none yet"
+    epochs = sum(record.epochs_done for record in material.records)
+    stopped = [record for record in material.records if record.state is TrialState.STOPPED]
+    state = found["state"] + (f" ({found['state_reason']})" if found["state_reason"] else "")
+    sentences = [
+        f"The study is to {goals}{f' with {limits}' if limits else ''}.",
+        f"State: {state}.",
+        f"Trials: {counts}.",
+        f"Epochs trained: {epochs:,}, at most {spec.task.epochs} per trial.",
+        f"GPU hours: {_hours(found['gpu_hours_spent'])}.",
+    ]
+    if stopped:
+        saved = found["gpu_hours_saved"]
+        spared = f", which saved about {_hours(saved)} GPU hours" if saved > 0 else ""
+        rule = "" if spec.early_stopping.name == "none" else f" by {spec.early_stopping.name}"
+        sentences.append(f"Stopped early{rule}: {counted(stopped, 'trial')}{spared}.")
+    sentences.append(f"Optimizer: {spec.optimizer.name}, over {counted(spec.space, 'parameter')}.")
+    return " ".join(sentences)
+
+
+def counted(things: Sized, name: str) -> str:
+    """Return how many there are, such as `1 trial` or `3 trials`."""
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _hours(value: float) -> str:
+    return f"{value:.2f}" if value >= 1 or value == 0 else f"{value:.2g}"
+
+
+def prediction(metric: str, found: CrossValidation) -> str:
+    """Return how far the model of a metric can be believed."""
+    explained = found.explained
+    share = f"{max(explained, 0.0):.0%} of the variance between trials that it has not seen"
+    if explained >= PREDICTS_WELL:
+        return f"The model of {metric} predicts {share} (R² {explained:.2f}): it can be believed."
+    if explained >= PREDICTS:
+        return f"The model of {metric} predicts {share} (R² {explained:.2f}): take it as a hint, not as a finding."
+    return (
+        f"The model of {metric} predicts no better than the average of the trials (R² {explained:.2f}): do not believe"
+        " importances, slices and contours of this metric yet."
+    )
+
+
+def checks(material: Material, validations: Mapping[str, CrossValidation]) -> list[str]:
+    """Return what a person should know before believing the answer or deciding what to try next."""
+    return [
+        *_clear(material),
+        *(prediction(metric, found) for metric, found in validations.items()),
+        *_beyond_startup(material),
+        *_constraints(material),
+        *_at_ends(material),
+        *_failures(material),
+        *_clips(material),
+    ]
+
+
+def _clear(material: Material) -> Iterator[str]:
+    evidence = material.evidence
+    if evidence is None:
+        yield "No trial has a result that keeps the constraints, so there is no best configuration yet."
+    elif evidence.configurations > 1 and not evidence.is_clear:
+        yield (
+            f"Which configuration is the best is not clear (probability {evidence.probability_best:.0%}):"
+            f" `hpo finalists {material.name}` trains the leaders again."
+        )
+
+
+def _beyond_startup(material: Material) -> Iterator[str]:
+    """Compare what the model proposed with the start-up, by the mean of the last values."""
+    ended = [record for record in material.ended if record.replicate_of is None]
+    start = [record for record in ended if (record.generator or "").startswith(_STARTUPS)]
+    later = [record for record in ended if (record.generator or "").startswith(material.spec.optimizer.name)]
+    if len(start) < 2 or len(later) < 2 or material.spec.optimizer.name in _STARTUPS:
+        return
+    objective = material.spec.objectives[0]
+    means = [_mean(group, objective.metric) for group in (start, later)]
+    better = gain(objective, means[1]) > gain(objective, means[0])
+    verdict = "the search has learned" if better else "the search has not learned anything yet"
+    yield (
+        f"The {len(later)} proposals of the optimizer ended at {means[1]:.3g} on average, the {len(start)} trials of"
+        f" the start-up at {means[0]:.3g}: {verdict}."
+    )
+
+
+def _mean(records: Sequence[TrialRecord], metric: str) -> float:
+    return sum(final_metrics(record)[metric] for record in records) / len(records)
+
+
+def _constraints(material: Material) -> Iterator[str]:
+    for constraint in material.spec.constraints:
+        values = [final_metrics(r)[constraint.metric] for r in material.ended if constraint.metric in final_metrics(r)]
+        if values:
+            kept = sum(constraint.violation(value) <= 0 for value in values)
+            rule = f"{constraint.metric} {constraint.relation} {constraint.bound:g}"
+            advice = "" if kept else ": the limit may be impossible in this space"
+            yield f"{kept} of {counted(values, 'trial')} end with {rule}{advice}."
+
+
+def _at_ends(material: Material) -> Iterator[str]:
+    """Name the parameters whose best value lies at an end of its range."""
+    for name, value in (material.best or {}).items():
+        end = end_of_range(material.spec, name, value)
+        if end is not None:
+            place = f"The best {name}, {shown(value)}, lies at the {end} end of its range"
+            yield f"{place}: a wider range may hold better ones."
+
+
+def end_of_range(spec: StudySpec, name: str, value: bool | int | float | str) -> str | None:
+    """Return `lower` or `upper` where a value of a range lies at that end; None elsewhere and for choices."""
+    parameter = spec.space.get(name)
+    if not isinstance(parameter, FloatParameter | IntParameter):
+        return None
+    if value in (parameter.low, parameter.high):
+        return "lower" if value == parameter.low else "upper"
+    place = unit_of(parameter, value)
+    if isinstance(parameter, IntParameter) or _AT_THE_END < place < 1 - _AT_THE_END:
+        return None
+    return "lower" if place <= _AT_THE_END else "upper"
+
+
+def _failures(material: Material) -> Iterator[str]:
+    failed, over = len(material.failed), len(material.failed) + len(material.ended)
+    if failed and failed > _MANY_FAILURES * over:
+        yield f"{failed} of {over} ended trials failed ({failures(material)}): see the last section."
+
+
+def failures(material: Material) -> str:
+    """Return the numbers of failures by kind, such as `3 oom, 1 lost`."""
+    kinds = Counter(str(record.failure_kind) for record in material.failed)
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+
+
+def _clips(material: Material) -> Iterator[str]:
+    evidence = material.evidence
+    if evidence is not None and evidence.clips is not None and is_share(material.spec, material.metric):
+        sentence = few_clips(material.metric, evidence.clips)
+        if sentence is not None:
+            yield sentence[0].upper() + sentence[1:] + "."

@@ -1,0 +1,255 @@
+"""Keep the marks of trials (`hpo.stopping.standing`), and count those of the other trials of a study.
+
+The marks of a trial are written in the transaction that changes its record. A study that was made before there were
+marks gets them when they are first needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping, TextClause, text
+
+from ..errors import UnusableStudyError
+from ..results.outcome import settled
+from ..spec import StudySpec
+from ..spec.study import AshaStopping, HyperbandStopping
+from ..stopping.standing import COMPLETED, EPOCH, PEAK, has_marks, judge, marks_of
+from ..stopping.study_curves import StudyCurves
+from ..trial import Decision, TrialRecord, TrialState
+from . import study_curves
+from .study_row import parsed
+from .trials import curve_of, metrics_of
+
+_CHUNK: Final = 500
+"""Trials that are read at once where the marks of a whole study are made."""
+
+_READ: Final = """
+SELECT trial.id, trial.number, trial.state, trial.metrics, trial.attempt, trial.replicate_of, trial.study_id,
+       study.marked, study.fault, study.uuid, study.spec::text AS spec,
+       (SELECT COALESCE(jsonb_object_agg(step::text, measurement.metrics ORDER BY measurement.attempt), '{}')
+        FROM measurement WHERE measurement.trial_id = trial.id) AS curve
+FROM trial JOIN study ON study.id = trial.study_id
+WHERE trial.id = ANY(:ids) {condition}
+ORDER BY trial.id
+"""
+_RECORDS: Final = text(_READ.replace("{condition}", ""))
+# Where there is no rule, curves are not read.
+_WITH_RULE: Final = text(_READ.replace("{condition}", "AND study.spec #>> '{early_stopping,name}' <> 'none'"))
+_WRITE: Final = text("""
+WITH new AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(CAST(:marks AS jsonb)) AS new (board text, place int, value float8, own float8)
+), gone AS (
+    DELETE FROM mark
+    WHERE trial_id = :trial_id
+      AND NOT EXISTS (SELECT FROM new WHERE new.board = mark.board AND new.place = mark.place)
+)
+INSERT INTO mark (study_id, trial_id, board, place, value, own)
+SELECT :study_id, :trial_id, new.board, new.place, new.value, new.own FROM new
+ON CONFLICT (trial_id, board, place) DO UPDATE SET value = excluded.value, own = excluded.own
+WHERE mark.value <> excluded.value OR mark.own IS DISTINCT FROM excluded.own
+""")
+_LOCK: Final = text("SELECT id FROM trial WHERE study_id = :study_id ORDER BY id FOR NO KEY UPDATE")
+_IS_MARKED: Final = text("SELECT marked FROM study WHERE id = :study_id")
+_LOCK_STUDY: Final = text("SELECT marked FROM study WHERE id = :study_id FOR NO KEY UPDATE")
+_MARKED: Final = text("UPDATE study SET marked = true WHERE id = :study_id")
+_UNMARKED: Final = text("""
+UPDATE study SET marked = false WHERE marked AND id IN (SELECT study_id FROM trial WHERE id = ANY(:ids))
+""")
+
+_COUNT: Final = text("""
+SELECT count(*) FROM (
+    SELECT FROM mark WHERE study_id = :study_id AND board = :board AND place = 0 AND value >= :least AND trial_id <> :id
+    LIMIT :most
+) AS found
+""")
+_BEST: Final = text("""
+SELECT value FROM mark WHERE study_id = :study_id AND board = :board AND place = 0 AND trial_id <> :id
+ORDER BY value DESC LIMIT 1
+""")
+_ABOVE: Final = text("""
+SELECT count(*) AS others, count(*) FILTER (WHERE value > :value) AS better
+FROM mark WHERE study_id = :study_id AND board = :board AND place = :place AND trial_id <> :id
+""")
+_AROUND: Final = text("""
+WITH there AS MATERIALIZED (
+    SELECT count(*) AS others
+    FROM mark WHERE study_id = :study_id AND board = :board AND place = :place AND trial_id <> :id
+)
+SELECT there.others, ARRAY(
+    SELECT value FROM mark WHERE study_id = :study_id AND board = :board AND place = :place AND trial_id <> :id
+    ORDER BY value
+    OFFSET floor(GREATEST(there.others - 1, 0) * CAST(:share AS float8))::bigint LIMIT 2
+) AS near
+FROM there
+""")
+# One bar per rung, for all paused trials there: each counts among the trials at its rung, and is above itself in none.
+_PROMOTABLE: Final = text("""
+WITH rung AS MATERIALIZED (
+    SELECT board, place, count(*) AS trials
+    FROM mark WHERE study_id = :study_id AND board NOT IN ('completed', 'peak', 'epoch')
+    GROUP BY board, place
+), bar AS MATERIALIZED (
+    SELECT rung.board, rung.place,
+           (SELECT value FROM mark
+            WHERE mark.study_id = :study_id AND mark.board = rung.board AND mark.place = rung.place
+            ORDER BY value DESC OFFSET GREATEST(rung.trials / :reduction, 1) - 1 LIMIT 1) AS value
+    FROM rung
+), best AS MATERIALIZED (
+    SELECT max(value) AS value FROM mark WHERE study_id = :study_id AND board = 'peak' AND place = 0
+)
+SELECT trial.id,
+       EXISTS (SELECT FROM mark WHERE mark.trial_id = trial.id AND mark.own <> mark.value) AS is_special,
+       EXISTS (SELECT FROM mark, best
+               WHERE mark.trial_id = trial.id AND mark.board = 'peak' AND mark.own >= best.value)
+       OR NOT EXISTS (SELECT FROM mark JOIN bar ON bar.board = mark.board AND bar.place = mark.place
+                      WHERE mark.trial_id = trial.id AND mark.own < bar.value) AS is_allowed
+FROM trial
+WHERE trial.study_id = :study_id AND trial.state = 'paused' AND trial.replicate_of IS NULL
+ORDER BY trial.number
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """A trial as the stopping rule sees it, with the spec of its study."""
+
+    study_id: int
+    study_uuid: UUID
+    spec: StudySpec
+    record: TrialRecord
+    """Its number, state, curve and final metrics; it has no parameters."""
+    is_marked: bool
+    """Whether the marks of its study are complete."""
+    fault: str | None
+    """What is wrong with its study, as `study_fault` keeps it."""
+
+
+class StoredRivals:
+    """The marks of all trials of a study but one, in the store."""
+
+    def __init__(self, connection: Connection, own: Own) -> None:
+        self._connection = connection
+        self._own = own
+        self._values = {"study_id": own.study_id, "id": own.record.id}
+
+    def completed(self, *, most: int, with_result: bool = False) -> int:
+        """Return how many are completed, or `most` if they are more; only those with a result if asked."""
+        found = self._execute(_COUNT, board=COMPLETED, least=float(with_result), most=most)
+        return int(found["count"])
+
+    def best(self) -> float | None:
+        """Return the best value that any of them has shown; None before there is one."""
+        found = self._connection.execute(_BEST, {**self._values, "board": PEAK}).scalar_one_or_none()
+        return None if found is None else float(found)
+
+    def above(self, board: str, place: int, value: float) -> tuple[int, int]:
+        """Return how many have a mark there, and how many of these are greater than `value`."""
+        found = self._execute(_ABOVE, board=board, place=place, value=value)
+        return int(found["others"]), int(found["better"])
+
+    def around(self, place: int, share: float) -> tuple[int, Sequence[float]]:
+        """Return how many values there are after epoch `place`, and those that the percentile lies between."""
+        found = self._execute(_AROUND, board=EPOCH, place=place, share=share)
+        return int(found["others"]), [float(value) for value in found["near"]]
+
+    def curves(self) -> StudyCurves:
+        """Return the curves of all trials of the study."""
+        own = self._own
+        return study_curves.read(self._connection, own.study_id, own.study_uuid, own.spec)
+
+    def _execute(self, query: TextClause, **values: Any) -> RowMapping:
+        return self._connection.execute(query, {**self._values, **values}).mappings().one()
+
+
+def own(connection: Connection, trial_id: int) -> Own | None:
+    """Return a trial as the stopping rule sees it; None if it was deleted."""
+    return next(_read(connection, _RECORDS, [trial_id]), None)
+
+
+def refresh(connection: Connection, trial_ids: Sequence[int]) -> list[Own]:
+    """Write the marks of trials whose records have just changed, and return those whose rule may have some.
+
+    The rows of the trials must be locked. Without a spec that can be read there are none: what was measured counts
+    nevertheless, and the study is marked anew once it can.
+    """
+    try:
+        found = list(_read(connection, _WITH_RULE, trial_ids))
+    except UnusableStudyError:
+        connection.execute(_UNMARKED, {"ids": list(trial_ids)})
+        return []
+    for one in found:
+        if has_marks(one.spec):
+            _write(connection, one)
+    return found
+
+
+def complete(connection: Connection, study_id: int) -> None:
+    """Write the marks of all trials of a study that was made before there were marks; nothing where they are kept."""
+    for query in (_IS_MARKED, _LOCK_STUDY):  # of two that find them missing, one writes them
+        if connection.execute(query, {"study_id": study_id}).scalar_one_or_none() is not False:
+            return
+    # What is read after the locks is what is true until the commit.
+    ids = list(connection.execute(_LOCK, {"study_id": study_id}).scalars())
+    for start in range(0, len(ids), _CHUNK):
+        refresh(connection, ids[start : start + _CHUNK])
+    connection.execute(_MARKED, {"study_id": study_id})
+
+
+def promotable(connection: Connection, study_id: int, spec: StudySpec) -> list[int]:
+    """Return the ids of the paused trials that the rule would let continue by what is known now, by number.
+
+    The marks of the study must be complete, and its rule must be one with rungs.
+    """
+    rule = spec.early_stopping
+    if not isinstance(rule, AshaStopping | HyperbandStopping):
+        raise ValueError(f"trials of the rule {rule.name} are not promoted by marks")
+    of_study = {"study_id": study_id, "id": 0, "board": COMPLETED, "least": 0.0, "most": rule.startup_trials}
+    is_asked = connection.execute(_COUNT, of_study).scalar_one() >= rule.startup_trials
+    rows = connection.execute(_PROMOTABLE, {"study_id": study_id, "reduction": rule.reduction}).all()
+    # A mean over the last epochs leaves out other epochs where the trial itself is judged: it is compared by itself.
+    special = [row.id for row in rows if row.is_special and is_asked]
+    decisions = {
+        found.record.id: judge(spec, found.record, StoredRivals(connection, found))
+        for found in _read(connection, _RECORDS, special)
+    }
+    known = {trial_id: decision is Decision.CONTINUE for trial_id, decision in decisions.items()}
+    return [row.id for row in rows if not is_asked or known.get(row.id, row.is_allowed)]
+
+
+def _write(connection: Connection, found: Own) -> None:
+    marks = json.dumps([asdict(mark) for mark in marks_of(found.spec, found.record)], allow_nan=False)
+    connection.execute(_WRITE, {"study_id": found.study_id, "trial_id": found.record.id, "marks": marks})
+
+
+def _read(connection: Connection, query: TextClause, trial_ids: Sequence[int]) -> Iterator[Own]:
+    if not trial_ids:
+        return
+    for row in connection.execute(query, {"ids": list(trial_ids)}).mappings():
+        try:
+            spec = parsed(row["spec"])
+        except ValueError as error:
+            raise UnusableStudyError(study_id=row["study_id"]) from error
+        record = TrialRecord(
+            id=row["id"],
+            number=row["number"],
+            state=TrialState(row["state"]),
+            params={},
+            curve=curve_of(row["curve"]),
+            metrics=metrics_of(row["metrics"]),
+            attempt=row["attempt"],
+            replicate_of=row["replicate_of"],
+        )
+        known = settled(record, spec.last_epochs)
+        yield Own(
+            study_id=row["study_id"],
+            study_uuid=row["uuid"],
+            spec=spec,
+            record=known,
+            is_marked=row["marked"],
+            fault=row["fault"],
+        )

@@ -1,0 +1,215 @@
+"""A whole service in small: Postgres, API, optimizer, a bad network and workers, and what kills them one by one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from sqlalchemy import text
+
+from hpo.errors import StoreUnavailableError
+from hpo.spec import parse_spec
+from hpo.store import Database, EmbeddedPostgres, migrate, studies, tokens
+
+from . import history, processes
+from .processes import EPOCHS, KEY, LEASE_SECONDS, Mutant
+from .proxy import Network, network
+
+WORKERS = 5
+QUIET_SECONDS = 120.0
+"""Within this time after the last kill every trial has ended."""
+_OPEN = text("SELECT count(*) FROM study WHERE finished_at IS NULL")
+_SPEC = {
+    "name": "chaos",
+    "objectives": [{"metric": "val_top1"}],
+    "task": {"dataset": {"root": "/data"}, "epochs": EPOCHS},
+    "space": {"lr": {"type": "float", "low": 1e-4, "high": 1.0, "log": True}},
+    "optimizer": {"name": "random"},
+    "retry": {"attempts": 100},
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What happened, and what was broken."""
+
+    kills: Counter[str]
+    messages: Counter[str]
+    trials: int
+    violations: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.trials} trials; kills {dict(self.kills)}; messages {dict(self.messages)}; {self.violations[:5]}"
+
+
+class Rig:
+    """The processes; every one that dies is started again."""
+
+    def __init__(self, folder: Path, url: str, port: int, mutant: Mutant | None, seed: int) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([processes.__name__])
+        self._folder, self._url, self._port, self._mutant = folder, url, port, mutant
+        self.random = random.Random(seed)  # noqa: S311 - no secret
+        self.database = Database(url, pool_size=2)
+        self.kills: Counter[str] = Counter()
+        self.network: Network | None = None
+        self.token = ""
+        self._made = 0
+        self.running: dict[str, ForkServerProcess] = {}
+        self._stopped: dict[str, float] = {}
+
+    def start(self, name: str) -> None:
+        """Start the process of a name."""
+        self._made += 1
+        if name == "api":
+            process = self._context.Process(target=processes.serve, args=(self._url, self._port, self._mutant))
+        elif name == "optimizer":
+            process = self._context.Process(target=processes.optimize, args=(self._url,))
+        else:
+            assert self.network is not None
+            address = f"http://127.0.0.1:{self.network.server_address[1]}"
+            log = self._folder / f"{name}-{self._made:04d}.log"
+            process = self._context.Process(target=processes.work, args=(address, self.token, log, self._made))
+        process.start()
+        self.running[name] = process
+
+    def kill(self, name: str) -> None:
+        """Kill a process and start it again."""
+        process = self.running[name]
+        self._stopped.pop(name, None)
+        process.kill()
+        process.join()
+        self.kills[name.partition("-")[0]] += 1
+        self.start(name)
+
+    def freeze(self, name: str) -> None:
+        """Stop a worker for longer than its lease: it wakes up as a zombie."""
+        if name not in self._stopped:
+            os.kill(self.running[name].pid or 0, signal.SIGSTOP)
+            self._stopped[name] = time.monotonic() + self.random.uniform(2.0, 3.5) * LEASE_SECONDS
+            self.kills["zombie"] += 1
+
+    def wake(self, *, everybody: bool = False) -> None:
+        """Let those go on whose time is over."""
+        for name, until in list(self._stopped.items()):
+            if everybody or time.monotonic() >= until:
+                del self._stopped[name]
+                os.kill(self.running[name].pid or 0, signal.SIGCONT)
+
+    def crash_postgres(self, data: Path) -> None:
+        """Kill the database; it is started again by who runs it."""
+        with suppress(OSError, ValueError, IndexError):
+            os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+            self.kills["postgres"] += 1
+
+    def end(self) -> None:
+        """End every process."""
+        self.wake(everybody=True)
+        for process in self.running.values():
+            process.kill()
+            process.join()
+        self.database.close()
+
+    def insist(self, ask: Callable[[Database], int]) -> int:
+        """Return an answer of the database, through its outages."""
+        while True:
+            try:
+                return ask(self.database)
+            except StoreUnavailableError:
+                time.sleep(0.1)
+
+    def open_studies(self) -> int:
+        """Return how many studies have not ended, 0 or 1: one ends with the last trial of its budget."""
+
+        def ask(database: Database) -> int:
+            with database.transaction() as connection:
+                return int(
+                    connection.execute(text("SELECT count(*) FROM study WHERE finished_at IS NULL")).scalar_one()
+                )
+
+        return self.insist(ask)
+
+
+def run(*, seconds: float, seed: int, mutant: Mutant | None = None, pause: float = 0.4) -> Report:
+    """Let chaos reign for some seconds, wait until every trial has ended, and return what was broken."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(_folder())
+        # What is committed is written, since Postgres is killed; a failure of power is not part of this.
+        postgres = EmbeddedPostgres(folder / "postgres", options={"fsync": "off", "max_connections": "100"})
+        url = stack.enter_context(postgres)
+        migrate(url)
+        port = _free_port()
+        rig = Rig(folder, url, port, mutant, seed)
+        stack.callback(rig.end)
+        with rig.database.transaction() as connection:
+            budget = max(20, int(seconds * 1.5))
+            studies.create(connection, parse_spec({**_SPEC, "budget": {"trials": budget}}), actor="chaos")
+            rig.token = tokens.create(connection, name="chaos", scopes=["worker"], key=KEY)
+        rig.network = stack.enter_context(network(port, seed))
+        workers = [f"worker-{number}" for number in range(WORKERS)]
+        for name in ("api", "optimizer", *workers):
+            rig.start(name)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and rig.open_studies():
+            _trouble(rig, workers, folder / "postgres" / "data")
+            time.sleep(rig.random.uniform(0.2, 1.8) * pause)
+        rig.network.calm.set()
+        rig.wake(everybody=True)
+        violations = [] if _is_quiet(rig) else [f"trials have not ended {QUIET_SECONDS:.0f} s after the last kill"]
+        rig.end()
+        with Database(url).transaction() as connection:
+            trials = int(connection.execute(text("SELECT count(*) FROM trial")).scalar_one())
+            violations += history.violations(connection, history.read(folder))
+        return Report(kills=rig.kills, messages=rig.network.met, trials=trials, violations=violations)
+
+
+def _trouble(rig: Rig, workers: list[str], data: Path) -> None:
+    rig.wake()
+    drawn = rig.random.random()
+    if drawn < 0.3:
+        rig.kill(rig.random.choice(workers))
+    elif drawn < 0.75:
+        rig.freeze(rig.random.choice(workers))
+    elif drawn < 0.87:
+        rig.kill("api")
+    elif drawn < 0.94:
+        rig.kill("optimizer")
+    else:
+        rig.crash_postgres(data)
+
+
+def _is_quiet(rig: Rig) -> bool:
+    deadline = time.monotonic() + QUIET_SECONDS
+    while rig.open_studies():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="hpo-chaos-"))
+    made.chmod(0o711)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

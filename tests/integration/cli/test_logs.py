@@ -1,0 +1,87 @@
+"""`hpo logs STUDY TRIAL`: the log of an attempt, once and while it grows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ..api.service import Service, claim_body, fence
+from .conftest import Command
+
+
+class Worker:
+    """Holds a lease, and sends what it prints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._at = 0
+        service.suggest(service.create())
+        self.claim()
+
+    def claim(self) -> None:
+        """Claim the trial, perhaps again."""
+        self._at = 0
+        self._lease = self._post("/v1/leases", claim_body())
+
+    def prints(self, line: str) -> None:
+        """Send a line."""
+        start, self._at = self._at, self._at + len(line)
+        self._post(self._path("log"), {**fence(self._lease), "start": start, "stop": self._at, "text": line})
+
+    def fails(self) -> None:
+        """Hand in a failure."""
+        end = {**fence(self._lease), "outcome": "failed", "failure_kind": "error", "failure_message": "no"}
+        self._post(self._path("finish"), end)
+
+    def drains(self) -> None:
+        """Give the trial back."""
+        self._post(self._path("release"), {**fence(self._lease), "reason": "drained"})
+
+    def _path(self, what: str) -> str:
+        return f"/v1/trials/{self._lease['trial_id']}/{what}"
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        with self._service.http("worker") as http:
+            answer = http.post(path, json=body).raise_for_status()
+            return answer.json() if answer.content else None
+
+
+def test_the_log_of_an_attempt_that_has_ended_is_printed_as_it_is(service: Service, hpo: Command) -> None:
+    worker = Worker(service)
+    waiting = hpo(service, "logs", "demo", "0", scope="read")
+    worker.prints("loss [bold]:smile:\n")
+    worker.drains()
+    worker.claim()
+    worker.prints("the second\n")
+    worker.fails()
+    first, last = hpo(service, "logs", "demo", "0", "--attempt", "1"), hpo(service, "logs", "demo", "0")
+    assert (waiting.code, waiting.out, "has sent nothing yet" in waiting.err) == (0, "", True)
+    assert (first.out, last.out) == ("loss [bold]:smile:\n", "the second\n")
+    assert first.err == "trial 0, attempt 1, on w1\nthe attempt has ended: drained\n"
+    assert last.err == "trial 0, attempt 2, on w1\nthe attempt has ended: failed\n"
+    missing = hpo(service, "logs", "demo", "0", "--attempt", "3")
+    assert (missing.code, missing.err) == (3, "error: trial 0 has no attempt 3: it has 2\n")
+
+
+def test_a_log_is_followed_until_its_attempt_ends(
+    service: Service, hpo: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(service)
+    worker.prints("one\n")
+    meanwhile = [lambda: worker.prints("two\n"), lambda: None, lambda: worker.prints("three\n"), worker.fails]
+    pauses = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        meanwhile.pop(0)()
+
+    monkeypatch.setattr("hpo.cli.logs.time.sleep", sleep)
+    said = hpo(service, "logs", "demo", "0", "--follow")
+    assert (said.code, said.out, pauses) == (0, "one\ntwo\nthree\n", [5.0] * 4)
+    assert "the attempt has ended: failed" in said.err
+
+
+def test_an_attempt_needs_a_trial(service: Service, hpo: Command) -> None:
+    said = hpo(service, "logs", "demo", "--attempt", "1")
+    assert (said.code, "give its number after the name of the study" in said.err) == (1, True)

@@ -1,0 +1,7 @@
+"""The bench of the worker's tests, with an API that looks for expired leases all the time."""
+
+from __future__ import annotations
+
+from ..workers.conftest import bench, service, videos
+
+__all__ = ["bench", "service", "videos"]

@@ -1,0 +1,112 @@
+"""Ending studies holds no lock longer than it must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from hpo.service import finishing
+from hpo.service.finishing import end_finished_studies
+from hpo.store import Database
+from hpo.store.studies import StudyRow
+from hpo.trial import StudyState
+
+from ..store import world
+from .test_finalists import searched
+
+PAUSING = {"name": "asha", "min_epochs": 1, "reduction": 2, "startup_trials": 0, "pause": True}
+
+
+def idle(database: Database) -> None:
+    world.make_study(database)
+
+
+def full(database: Database) -> None:
+    world.suggest(database, world.make_study(database, budget={"trials": 1}))
+    world.must_claim(database)
+
+
+def ending(database: Database) -> None:
+    """Make a study whose GPU hours are used up by a trial that has not heard of it yet."""
+    world.suggest(database, world.make_study(database, budget={"gpu_hours": 1e-6}), 2)
+    world.report(database, world.must_claim(database), world.measurement(1, 0.5, 9.0))
+
+
+def holding(database: Database) -> None:
+    """Make a study in which one trial is paused by the stopping rule while another runs."""
+    world.suggest(database, world.make_study(database, early_stopping=PAUSING, budget={"trials": 2}), 2)
+    held, other = world.must_claim(database), world.must_claim(database)
+    for lease, value in ((held, 0.25), (other, 0.75)):
+        world.report(database, lease, world.measurement(1, value))
+    world.release(database, held, "paused", checkpoint="/c")
+
+
+def racing(database: Database) -> None:
+    searched(database)
+
+
+@pytest.mark.parametrize("make", [idle, full, ending, holding, racing])
+def test_a_study_in_which_nothing_is_to_do_is_not_locked(database: Database, make: Callable[[Database], None]) -> None:
+    make(database)
+    end_finished_studies(database)
+    before = world.study_row(database)
+    with database.transaction() as other:
+        other.execute(text("SELECT id FROM study FOR UPDATE"))
+        other.execute(text("SELECT id FROM trial FOR UPDATE"))
+        # Whoever waits for a lock here gets none for 20 s, and then an error.
+        assert end_finished_studies(database) == []
+    assert world.study_row(database).counts == before.counts
+
+
+def test_a_study_is_free_while_the_next_one_is_settled(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("first", "second"):
+        study = world.make_study(database, name, budget={"trials": 1})
+        world.suggest(database, study)
+        world.finish(database, world.must_claim(database, study))
+    settle = finishing._settle
+
+    def settle_and_look(connection: Connection, found: StudyRow) -> bool:
+        has_ended = settle(connection, found)
+        if found.name == "second":
+            with database.transaction() as other:
+                other.execute(text("SELECT id FROM study WHERE name = 'first' FOR UPDATE NOWAIT"))
+            assert world.study_row(database, "first").state is StudyState.COMPLETED
+        return has_ended
+
+    monkeypatch.setattr(finishing, "_settle", settle_and_look)
+    assert end_finished_studies(database) == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"budget": {"trials": 1}},
+        {"budget": {"trials": 9, "target": {"val_top1": 0.4}}},
+        {"budget": {"trials": 9, "gpu_hours": 1e-9}},
+        {"budget": {"trials": 9}, "space": {"lr": {"type": "categorical", "choices": [0.001]}}},
+    ],
+    ids=["trials", "target", "hours", "space"],
+)
+def test_the_result_that_ends_a_study_ends_it_at_once(database: Database, change: dict[str, Any]) -> None:
+    study = world.make_study(database, **change)
+    world.suggest(database, study, 1)
+    world.finish(database, world.must_claim(database))
+    assert finishing.end_study_after_result(database, study.id)
+    assert world.study_row(database).state is StudyState.COMPLETED
+
+
+def test_a_result_among_many_settles_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = world.make_study(database)
+    other = world.make_study(database, "other", early_stopping=PAUSING)
+    world.suggest(database, study, 2)
+    world.suggest(database, other, 2)
+    world.finish(database, world.must_claim(database))
+    settled: list[int] = []
+    monkeypatch.setattr(finishing, "end_study_if_finished", lambda _, study_id: settled.append(study_id))
+    finishing.end_study_after_result(database, study.id)
+    assert not settled
+    finishing.end_study_after_result(database, other.id)
+    assert settled == [other.id], "it may have promoted a paused trial"
