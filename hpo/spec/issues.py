@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import SpecIssue
-from .optimizer import OptimizerConfig
-from .parameters import AnyParameter, Prior
-from .study import BudgetConfig, Constraint, EarlyStopping, Objective, RetryConfig, StudySpec
+from .parameters import AnyParameter
+from .study import EarlyStopping, StudySpec
 from .tasks import DEFAULT_KIND, KINDS
+from .tasks.task import TaskConfig
 from .wording import complaint
 
 Location = tuple[str | int, ...]
@@ -26,14 +26,6 @@ def _by_tag(union: Any, discriminator: str) -> dict[str, type[BaseModel]]:
 
 _KINDS: Final = _by_tag(AnyParameter, "type")
 _RULES: Final = _by_tag(EarlyStopping, "name")
-_SECTIONS: Final[dict[str, type[BaseModel]]] = {
-    "objectives": Objective,
-    "constraints": Constraint,
-    "optimizer": OptimizerConfig,
-    "budget": BudgetConfig,
-    "retry": RetryConfig,
-    "prior": Prior,
-}
 _VALUE_TYPES: Final = {"bool_type", "int_type", "float_type", "string_type"}
 
 
@@ -110,9 +102,9 @@ def _items(count: int) -> str:
 def _no_mapping(found: ErrorDetails) -> str:
     given = found["input"]
     names = _names(found)
-    is_section = names[:1] == ["task"] or (names and names[-1] in (*_SECTIONS, "early_stopping"))
+    is_section = names[:1] != ["space"] or names[-1] == "prior"
     model = _model_at(names) if is_section else None
-    if not isinstance(given, str | int | float) or model is None:
+    if not isinstance(given, str | int | float) or model is None or model is StudySpec:
         return f"must be a mapping of fields, but it is {given!r}"
     fields = model.model_fields
     likely = next((name for name, field in fields.items() if field.is_required()), next(iter(fields)))
@@ -137,26 +129,51 @@ def _names(found: ErrorDetails) -> list[str]:
 
 
 def _model_at(names: Sequence[str]) -> type[BaseModel] | None:
-    if names[:1] == ["early_stopping"]:
-        return _RULES[names[1]] if len(names) > 1 and names[1] in _RULES else _RULES["none"]
-    if names[:1] == ["task"]:
-        kind = names[1] if len(names) > 1 and names[1] in KINDS else DEFAULT_KIND
-        return _field_model(KINDS[kind], names[2:])
-    for part in reversed(names):
-        if part in _SECTIONS:
-            return _SECTIONS[part]
-        if part in _KINDS:
-            return _KINDS[part]
-    return StudySpec
+    """Return the model of the section at a path of pydantic's, by following the fields from the whole spec.
+
+    None where what stands there has no fields, such as a number.
+    """
+    found: tuple[type[BaseModel], ...] = (StudySpec,)
+    is_key = False
+    for name in names:
+        tagged = tuple(model for model in found if name in _tags_of(model))
+        if is_key:
+            is_key = False
+        elif tagged:
+            found = tagged
+        else:
+            annotation = next((a for model in found if (a := _annotation(model, name)) is not None), None)
+            found = () if annotation is None else tuple(_models_in(annotation))
+            is_key = _is_mapping(annotation)
+    return found[0] if found else None
 
 
-def _field_model(model: type[BaseModel], names: Sequence[str]) -> type[BaseModel] | None:
-    """Return the model of the field to which `names` lead from `model`; None where it is none."""
-    if not names:
-        return model
-    field = model.model_fields.get(names[0])
-    inner = None if field is None else field.annotation
-    return _field_model(inner, names[1:]) if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+def _annotation(model: type[BaseModel], name: str) -> Any:
+    """Return what a field of this name holds; None if there is none."""
+    field = model.model_fields.get(name)
+    return None if field is None else field.annotation
+
+
+def _tags_of(model: type[BaseModel]) -> tuple[str, ...]:
+    """Return the words by which pydantic tells a model from its alternatives, such as `asha`."""
+    annotations = (_annotation(model, field) for field in ("type", "name", "kind"))
+    return tuple(word for one in annotations if get_origin(one) is Literal for word in get_args(one))
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models that a field of this type may hold, also within lists, mappings and alternatives."""
+    if annotation is TaskConfig:
+        yield KINDS[DEFAULT_KIND]
+        yield from (model for kind, model in KINDS.items() if kind != DEFAULT_KIND)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    else:
+        for inner in get_args(annotation):
+            yield from _models_in(inner)
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return get_origin(annotation) in (dict, Mapping)
 
 
 _SENTENCES: Final[Mapping[str, Callable[[ErrorDetails, Mapping[str, Any]], str]]] = {

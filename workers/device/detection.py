@@ -15,14 +15,14 @@ from typing import Any, Literal
 from hpo.errors import SetupError
 from hpo.installation import child_environment, python_command
 
+from .main_memory import total_bytes
+
 _PROBE_CODE = "from workers.device.gpu_probe import main; main()"
 _PROBE_TIMEOUT_SECONDS = 300.0
 """The first import of PyTorch from a network file system takes minutes."""
 _NVIDIA_DEVICES = Path("/dev")
 _WRONG = "computes convolutions wrongly; do not train on it"
 _SHORT_ID_LENGTH = len("GPU-") + 8
-_CONTAINER_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""Bytes, or the word `max`."""
 _ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 """The name of today first; PyTorch reads the older one too."""
 _ALLOCATOR = "expandable_segments:True"
@@ -78,7 +78,7 @@ class Device:
 
 def cpu_device(*, threads: int | None = None) -> Device:
     """Return this machine's CPU; `threads` defaults to OMP_NUM_THREADS, or to the number of cores."""
-    return Device(kind="cpu", label="cpu", threads=threads or _default_threads(), memory_bytes=_memory_bytes())
+    return Device(kind="cpu", label="cpu", threads=threads or _default_threads(), memory_bytes=total_bytes())
 
 
 def gpu_device(index: int, *, threads: int | None = None, deterministic: bool = False) -> Device:
@@ -213,13 +213,3 @@ def _run_probe(environment: dict[str, str], *arguments: str) -> str:
 def _default_threads() -> int:
     given = os.environ.get("OMP_NUM_THREADS", "")
     return int(given) if given.isdigit() and int(given) > 0 else len(os.sched_getaffinity(0))
-
-
-def _memory_bytes() -> int:
-    """Return the main memory of the machine, or of the container if that is less."""
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        limit = _CONTAINER_MEMORY_LIMIT.read_text(encoding="ascii").strip()
-    except OSError:
-        return physical
-    return min(physical, int(limit)) if limit.isdigit() else physical

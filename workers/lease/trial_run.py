@@ -8,6 +8,7 @@ thread, which decides. What ends a trial, and what the API is told:
     pause decided, SIGTERM        -> release(paused | drained)
     fault of the machine          -> release(crashed) with what was wrong
     process killed, or it hangs   -> release(crashed)
+    killed for its main memory    -> finish(failed), where it trains on the CPU
     cancelled                     -> release(drained), which ends a cancelled trial
     lease lost                    -> nothing: another worker may own the trial
 """
@@ -25,6 +26,7 @@ from hpo.protocol import FinishRequest, Lease, Progress, ReleaseRequest
 from hpo.trial import Decision, FailureKind, Fault
 
 from ..checkpoints.folder import TrialFolder
+from ..device.main_memory import Shortage
 from ..process.child import Child, ProcessExited
 from ..process.messages import Alive, Command, EpochDone, Failed, Finished, Interrupted, Job, Note, Started, WorkerFault
 from .inbox import Inbox, Message, Shutdown
@@ -246,7 +248,12 @@ class TrialRun:
             return
         self._end_training()
         tail = self._child.log_tail()
-        self._give_back(exited.fault, f"{exited}\n{tail}" if tail else str(exited))
+        message = f"{exited}\n{tail}" if tail else str(exited)
+        if exited.shortage is Shortage.ITSELF and self._job.device == "cpu":
+            failed = Failed(failure_kind=FailureKind.OOM, message=message, peak_memory_bytes=exited.peak_bytes)
+            self._finish_failed(failed.failure_kind, failed.message, failed)
+        else:
+            self._give_back(exited.fault, message)
 
     def _give_back(self, fault: Fault, message: str) -> None:
         self.fault = fault

@@ -20,6 +20,7 @@ from hpo.installation import python_command
 from hpo.trial import Fault
 
 from ..device.detection import Device
+from ..device.main_memory import MemoryWatch, Shortage
 from ..errors import MachineError
 from .messages import EVENTS, Command, Event, Job, Note
 
@@ -28,6 +29,11 @@ KILL_SECONDS = 60.0
 _LOG_TAIL_BYTES = 2000
 _log = logging.getLogger(__name__)
 _numbers = count(1)
+_HELD = {
+    Shortage.OTHERS: "; other processes of this machine held more of it than this one",
+    Shortage.ITSELF: ", most of it of this process",
+    Shortage.UNKNOWN: "",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,19 +41,25 @@ class ProcessExited:
     """The training process ended."""
 
     returncode: int
+    shortage: Shortage | None = None
+    """Of main memory, if the kernel ended the process for that."""
+    peak_bytes: int | None = None
+    """The most main memory that the process held; known where it had taken most of it."""
 
     @property
     def fault(self) -> Fault:
         """What may be wrong with the machine."""
+        if self.shortage is Shortage.OTHERS:
+            return Fault.SYSTEM
         # The kernel sends SIGBUS where a file in memory cannot be read from its disk.
         return Fault.STORAGE if self.returncode == -signal.SIGBUS else Fault.PROCESS
 
     def __str__(self) -> str:
         if self.returncode >= 0:
             return f"the training process ended with status {self.returncode} without a result"
-        name = signal.Signals(-self.returncode).name
-        hint = "; the kernel does that when memory runs out" if name == "SIGKILL" else ""
-        return f"the training process was killed by {name}{hint}"
+        if self.shortage is not None:
+            return f"the kernel ended the training process because main memory was full{_HELD[self.shortage]}"
+        return f"the training process was killed by {signal.Signals(-self.returncode).name}"
 
 
 class Child:
@@ -57,6 +69,7 @@ class Child:
         self._process = process
         self._events = events
         self._listener: threading.Thread | None = None
+        self._memory = MemoryWatch()
         self.log = log
 
     @classmethod
@@ -155,7 +168,9 @@ class Child:
                 except ValidationError:
                     # A process that is killed while it writes leaves half a line.
                     deliver(Note(text=f"an incomplete message from the training process: {line[:200]!r}", warning=True))
-        deliver(ProcessExited(returncode=self._process.wait()))
+        returncode = self._process.wait()
+        shortage = self._memory.shortage() if returncode == -signal.SIGKILL else None
+        deliver(ProcessExited(returncode=returncode, shortage=shortage, peak_bytes=self._memory.peak_bytes))
 
 
 class StandbyProcess:

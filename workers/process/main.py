@@ -13,6 +13,7 @@ import sys
 
 from data.errors import hide_contents
 
+from ..device.main_memory import let_kernel_end_this_first
 from .messages import Job
 from .pipes import EventPipe, Mailbox
 
@@ -22,6 +23,7 @@ def main() -> None:
     # The worker decides what a signal means; a terminal or Slurm sends it to every process of the group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    let_kernel_end_this_first()
     events = EventPipe(int(sys.argv[1]))
     from .job import run_job, warm_up  # imports torch, which takes seconds: signals are ignored before it
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from hpo.errors import SpecError
-from hpo.spec import TrainingConfig, dump_spec, load_spec, parse_spec, stored_spec
+from hpo.spec import StudySpec, TrainingConfig, dump_spec, load_spec, parse_spec, stored_spec
 from hpo.spec.finalists import FinalistsConfig
 
 from .specs import VALID, spaces, with_change
@@ -97,6 +99,12 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         ("constraints", [{"metric": "val_loss", "max": 3}], "constraints[0].max", "known: metric, relation, bound"),
         ("constraints", ["val_loss <= 1", "val_loss >= 2"], "constraints[0]", "at most 1 and at least 2"),
         ("constraints", ["val_top1 >= 80"], "constraints[0]", "a share from 0 to 1"),
+        ("checkpoints", {"bst": True}, "checkpoints.bst", "did you mean 'best'"),
+        ("checkpoints", {"keep": 3}, "checkpoints.keep", "known: last, best, every, stopped, quota_gb"),
+        ("finalists", {"sedes": 3}, "finalists.sedes", "did you mean 'seeds'"),
+        ("finalists", 3, "finalists", "a mapping, such as {top: 3}"),
+        ("task/base/clip", {"framse": 8}, "task.base.clip.framse", "did you mean"),
+        ("space/lr/prior", {"center": 0.01, "name": "x"}, "space.lr.prior.name", "known: center, confidence"),
         ("objectives", ["val_top1"], "objectives[0]", "a mapping, such as {metric: val_top1}"),
         ("objectives/0/noise_sd", 1.5, "objectives[0].noise_sd", "a share from 0 to 1"),
         ("objectives", [{"metric": m} for m in ("val_top1",) * 5], "objectives", "at most 4 items, not 5"),
@@ -326,3 +334,33 @@ def test_a_spec_without_finalists_is_written_as_before() -> None:
     assert "finalists" not in dump_spec(parse_spec(VALID))
     with_them = parse_spec(with_change("finalists", {"top": 2}))
     assert parse_spec(dump_spec(with_them)) == with_them
+
+
+def sections(model: type[BaseModel], path: str, value: Any) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield the path of each model in a spec, and which it is, by the value that was read."""
+    yield path, model
+    for name in model.model_fields:
+        inner = getattr(value, name)
+        parts = inner.items() if isinstance(inner, dict) else enumerate(inner) if isinstance(inner, list) else ()
+        for key, one in ((f"{name}/{key}", one) for key, one in [*parts]) if parts else ((name, inner),):
+            if isinstance(one, BaseModel):
+                yield from sections(type(one), f"{path}/{key}", one)
+
+
+def test_a_wrong_field_of_any_section_is_answered_with_the_fields_of_that_section() -> None:
+    """Also of sections that do not exist today."""
+    whole = {**VALID, "checkpoints": {"best": True}, "finalists": {"top": 2}, "constraints": ["val_loss <= 2"]}
+    whole["early_stopping"] = {"name": "asha"}
+    spec = parse_spec(whole)
+    found = [one for one in sections(StudySpec, "", spec) if "/base" not in one[0]]
+    assert len(found) > 10
+    for path, model in found:
+        document = json.loads(json.dumps(dump_spec(spec)))
+        place = document
+        for part in path.split("/")[1:]:
+            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        place["zzzz"] = 1
+        with pytest.raises(SpecError) as caught:
+            parse_spec(document)
+        message = next(issue.message for issue in caught.value.issues if issue.path.endswith("zzzz"))
+        assert message == f"there is no field 'zzzz' here; known: {', '.join(model.model_fields)}", path

@@ -16,6 +16,7 @@ import torch
 from hpo.errors import SetupError
 from workers.device import detection
 from workers.device.detection import Device, check_device, cpu_device, gpu_device, has_nvidia_gpu, list_gpus
+from workers.device.main_memory import total_bytes
 
 
 def test_the_children_of_a_cpu_worker_see_no_gpu_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,16 +67,8 @@ def test_threads_follow_the_environment_unless_given(monkeypatch: pytest.MonkeyP
         assert cpu_device().threads == len(os.sched_getaffinity(0))
 
 
-@pytest.mark.parametrize(("limit", "share"), [("max", 1.0), ("{quarter}", 0.25), (None, 1.0), ("{double}", 1.0)])
-def test_memory_of_a_cpu_is_that_of_the_machine_or_of_the_container(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, share: float
-) -> None:
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 * 4
-    file = tmp_path / "memory.max"
-    if limit is not None:
-        file.write_text(limit.format(quarter=physical // 4, double=2 * physical) + "\n")
-    monkeypatch.setattr(detection, "_CONTAINER_MEMORY_LIMIT", file)
-    assert cpu_device(threads=1).memory_bytes == int(share * physical)
+def test_memory_of_a_cpu_is_that_of_the_machine() -> None:
+    assert cpu_device(threads=1).memory_bytes == total_bytes()
 
 
 def test_a_gpu_beyond_the_visible_ones_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
@@ -14,6 +14,7 @@ from hpo.errors import AuthenticationError
 from hpo.protocol import FinishRequest, Lease, ReleaseRequest
 from hpo.trial import Decision, FailureKind, Fault
 from workers.checkpoints.folder import TrialFolder, Writable
+from workers.device.main_memory import Shortage
 from workers.lease.inbox import Message, Shutdown
 from workers.lease.log_lines import progress_of
 from workers.lease.reporter import Decided, Delivered, LeaseLost, Unanswered
@@ -48,7 +49,14 @@ class Played:
     """A run that is over, and everything around it."""
 
     def __init__(
-        self, script: tuple[Message | float, ...], *, lease: Lease, folder: Path, printed: str, unavailable: bool
+        self,
+        script: tuple[Message | float, ...],
+        *,
+        lease: Lease,
+        folder: Path,
+        printed: str,
+        unavailable: bool,
+        device: Literal["cpu", "cuda"],
     ) -> None:
         self.clock = Clock()
         self._began = self.clock.now
@@ -63,7 +71,7 @@ class Played:
             attempt=lease.attempt,
             resume=False,
             cache_dir=folder,
-            device="cpu",
+            device=device,
             threads=1,
         )
         self.run = TrialRun(
@@ -105,10 +113,19 @@ def play(tmp_path: Path) -> Play:
     """Run one trial over messages; a float among them is a time in seconds in which none arrives."""
 
     def run(
-        *script: Message | float, lease: Lease | None = None, printed: str = "", unavailable: bool = False
+        *script: Message | float,
+        lease: Lease | None = None,
+        printed: str = "",
+        unavailable: bool = False,
+        device: Literal["cpu", "cuda"] = "cpu",
     ) -> Played:
         return Played(
-            script, lease=lease or make_lease(), folder=tmp_path / "trial", printed=printed, unavailable=unavailable
+            script,
+            lease=lease or make_lease(),
+            folder=tmp_path / "trial",
+            printed=printed,
+            unavailable=unavailable,
+            device=device,
         )
 
     return run
@@ -329,7 +346,7 @@ def test_a_fault_of_the_machine_gives_the_trial_back_as_crashed(play: Play) -> N
 @pytest.mark.parametrize(
     ("returncode", "printed", "message"),
     [
-        (-9, "", "the training process was killed by SIGKILL; the kernel does that when memory runs out"),
+        (-9, "", "the training process was killed by SIGKILL"),
         (-11, "Fatal", "the training process was killed by SIGSEGV\nFatal"),
         (3, "", "the training process ended with status 3 without a result"),
     ],
@@ -340,6 +357,27 @@ def test_a_process_that_ends_without_a_result_crashed_and_its_last_words_are_kep
     played = play(started(), epoch_done(1), ProcessExited(returncode=returncode), printed=printed)
     release = played.release
     assert (release.reason, release.message, release.checkpoint) == ("crashed", message, "/c/e1.pt")
+
+
+FULL = ProcessExited(returncode=-9, shortage=Shortage.ITSELF, peak_bytes=7_000)
+
+
+def test_a_process_that_took_all_main_memory_did_not_fit(play: Play) -> None:
+    played = play(started(), epoch_done(1), FULL, printed="Killed")
+    assert (played.finish.outcome, played.finish.failure_kind) == ("failed", FailureKind.OOM)
+    assert played.finish.peak_memory_bytes == 7_000
+    assert played.finish.failure_message == f"{FULL}\nKilled"
+    assert played.run.fault is None
+
+
+def test_beside_a_gpu_the_optimizer_does_not_learn_of_main_memory(play: Play) -> None:
+    played = play(started(), epoch_done(1), FULL, device="cuda")
+    assert (played.release.reason, played.release.fault) == ("crashed", Fault.PROCESS)
+
+
+def test_a_process_that_the_kernel_ended_for_others_is_given_back_without_a_retry(play: Play) -> None:
+    played = play(started(), epoch_done(1), ProcessExited(returncode=-9, shortage=Shortage.OTHERS))
+    assert (played.release.reason, played.release.fault) == ("crashed", Fault.SYSTEM)
 
 
 @pytest.mark.parametrize("fatal", [None, AuthenticationError("the token is not known")])

@@ -15,6 +15,7 @@ import pytest
 
 from hpo.trial import Fault
 from workers.device.detection import cpu_device
+from workers.device.main_memory import MemoryWatch, Shortage
 from workers.errors import MachineError
 from workers.process.child import KILL_SECONDS, Child, ProcessExited, StandbyProcess
 from workers.process.messages import Command, Event, Job, Note
@@ -73,12 +74,40 @@ def _job(folder: Path) -> Job:
     ("returncode", "text"),
     [
         (0, "the training process ended with status 0 without a result"),
-        (-9, "the training process was killed by SIGKILL; the kernel does that when memory runs out"),
+        (-9, "the training process was killed by SIGKILL"),
         (-15, "the training process was killed by SIGTERM"),
     ],
 )
 def test_the_end_of_a_process_is_described(returncode: int, text: str) -> None:
     assert str(ProcessExited(returncode=returncode)) == text
+
+
+@pytest.mark.parametrize(
+    ("shortage", "fault", "words"),
+    [
+        (Shortage.OTHERS, Fault.SYSTEM, "was full; other processes of this machine held more of it than this one"),
+        (Shortage.ITSELF, Fault.PROCESS, "was full, most of it of this process"),
+        (Shortage.UNKNOWN, Fault.PROCESS, "main memory was full"),
+    ],
+)
+def test_a_process_that_the_kernel_ended_is_a_fault_of_the_machine_if_others_held_the_memory(
+    shortage: Shortage, fault: Fault, words: str
+) -> None:
+    exited = ProcessExited(returncode=-9, shortage=shortage)
+    assert (exited.fault, str(exited).endswith(words)) == (fault, True)
+
+
+@pytest.mark.parametrize("returncode", [-9, -11])
+def test_a_killed_process_is_asked_about_memory_only_after_sigkill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, returncode: int
+) -> None:
+    monkeypatch.setattr(MemoryWatch, "shortage", lambda _: Shortage.OTHERS)
+    (tmp_path / "standby.log").touch()
+    child = Child(FakeProcess(returncode=returncode), io.StringIO(), tmp_path / "standby.log")
+    delivered: queue.Queue[Event | ProcessExited] = queue.Queue()
+    child.assign(_job(tmp_path), tmp_path / "attempt-0001.log", delivered.put)
+    shortage = Shortage.OTHERS if returncode == -9 else None
+    assert delivered.get(timeout=PATIENCE_SECONDS) == ProcessExited(returncode=returncode, shortage=shortage)
 
 
 def test_events_are_delivered_in_order_half_a_line_as_a_warning_and_the_end_last(tmp_path: Path) -> None:
