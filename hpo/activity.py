@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from .protocol import Progress
 
+FORGOTTEN_SECONDS: Final = 24 * 3600.0
+"""A worker that was not heard of for so long is only counted."""
 _STEPS: Final = {
     "scan": "reading the videos",
     "prepare": "decoding",
@@ -69,8 +71,12 @@ def time_left(progress: Progress) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as a person says it: `40 s`, `3 min` or `2 h 5 min`."""
+    """Return a time as a person says it: `40 s`, `3 min`, `2 h 5 min` or `3 days`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes / (24 * 60):.0f} days"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from optuna.trial import FrozenTrial
 
@@ -13,10 +13,15 @@ from hpo.answer import Answer
 from hpo.answer.evidence import evidence_of_winner
 from hpo.optuna_view.storage import StudyView, visible_records
 from hpo.optuna_view.trials import Distributions, distributions, frozen_trial
+from hpo.plain_text import plain
 from hpo.service import importance
-from hpo.store import Database, answers, studies, trials, workers
+from hpo.store import Database, answers, quarantine, studies, trials, workers
 from hpo.store.workers import WorkerRow
 from hpo.trial import StudyState, TrialState
+
+MOST_REASONS: Final = 3
+"""Of quarantines that are shown; the page of the workers has all."""
+REASON_CHARACTERS: Final = 300
 
 
 def best_of(found: Answer) -> str:
@@ -26,11 +31,23 @@ def best_of(found: Answer) -> str:
 
 
 def _of_workers(heard: Sequence[WorkerRow], state: StudyState) -> dict[str, str]:
-    """Return what is worth knowing of the workers of a study: those in quarantine, while it is active."""
+    """Return what is worth knowing of the workers of a study: those in quarantine and why, while it is active."""
     shut = [row for row in heard if row.quarantined_at is not None or row.host_quarantined_at is not None]
     if state is not StudyState.ACTIVE or not shut:
         return {}
-    return {"workers": f"{len(shut)} of {len(heard)} in quarantine; the page /workers of this server says why"}
+    reasons = list(dict.fromkeys(_why(row) for row in shut))
+    more = [f"{len(reasons) - MOST_REASONS} more"] if len(reasons) > MOST_REASONS else []
+    why = "; ".join([*reasons[:MOST_REASONS], *more])
+    return {"workers": f"{len(shut)} of {len(heard)} in quarantine: {why}. The page /workers says how to end it"}
+
+
+def _why(row: WorkerRow) -> str:
+    """Return why a worker, or all workers of its host, get no trials."""
+    if row.host_fault is not None:
+        why = quarantine.host_sentence(row.host, row.host_fault, row.host_fault_message)
+    else:
+        why = f"{row.name}: {quarantine.sentence(row.fault or '', row.fault_message, row.faults)}"
+    return plain(why if len(why) <= REASON_CHARACTERS else f"{why[:REASON_CHARACTERS]}...")
 
 
 class DatabaseSource:

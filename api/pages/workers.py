@@ -11,7 +11,7 @@ from typing import Final
 
 from fastapi.responses import HTMLResponse
 
-from hpo.activity import duration, measured, place, stored_progress, time_left
+from hpo.activity import FORGOTTEN_SECONDS, duration, measured, place, stored_progress, time_left
 from hpo.plain_text import plain
 from hpo.protocol import Progress
 from hpo.store.waiting import MissingFiles
@@ -21,8 +21,6 @@ from .frame import page
 
 PATH: Final = "/workers"
 REFRESH_SECONDS: Final = 10
-FORGOTTEN_SECONDS: Final = 24 * 3600.0
-"""A worker that was not heard of for so long is only counted."""
 _ORDER: Final = ("quarantine", "trains", "waits", "silent")
 _SHOWN: Final = {"quarantine": "in quarantine", "trains": "trains", "waits": "waits", "silent": "silent"}
 _COUNTED: Final = {"quarantine": "in quarantine", "trains": "training", "waits": "waiting", "silent": "silent"}

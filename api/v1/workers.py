@@ -48,6 +48,8 @@ class Worker(BaseModel):
     """The one study that it asks for; null when it takes any."""
     first_seen: datetime
     last_seen: datetime
+    seconds_since_seen: float
+    """By the clock of the database."""
     alive: bool
     """Whether it was heard of within the last minute."""
     trial_id: int | None

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ..activity import progress_line, stored_progress
+from ..activity import FORGOTTEN_SECONDS, duration, progress_line, stored_progress
 from ..errors import SetupError
 from .app import app, out, settings_of
 from .studies import AsJson, client_of
@@ -21,7 +21,12 @@ app.add_typer(group, name="workers")
 
 
 @group.callback(invoke_without_command=True)
-def list_workers(context: typer.Context, as_json: AsJson = False) -> None:
+def list_workers(
+    context: typer.Context,
+    *,
+    show_all: Annotated[bool, typer.Option("--all", help="Also those not heard of for a day.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """List the workers, how far their trials are, and which get no trials because their machines failed."""
     if context.invoked_subcommand is not None:
         return
@@ -30,13 +35,19 @@ def list_workers(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(found))
         return
-    table = Table("worker", "host", "device", "last seen", "state")
-    for worker in found:
+    shown = [worker for worker in found if show_all or not is_forgotten(worker)]
+    if not found:
+        out.print("no worker was heard of yet: start one with `hpo-worker --gpu 0`, or `hpo-worker --cpu`")
+        return
+    table = Table("worker", "host", "device", "last heard of", "state")
+    for worker in sorted(shown, key=lambda worker: (not worker["alive"], age_of(worker))):
         device = worker.get("gpu_name") or worker["device"]
-        table.add_row(worker["name"], worker["host"], device, str(worker["last_seen"]), state_of(worker))
+        table.add_row(worker["name"], worker["host"], device, f"{duration(age_of(worker))} ago", state_of(worker))
     out.print(table)
-    for line in hosts_in_quarantine(found):
+    for line in hosts_in_quarantine(shown):
         out.print(line)
+    if len(shown) < len(found):
+        out.print(f"not shown: {len(found) - len(shown)} not heard of for a day (--all)")
 
 
 @group.command()
@@ -54,6 +65,19 @@ def release(
         client.release_workers(name=name, host=host)
     whose = f"worker {name}" if host is None else f"the workers of {host}"
     out.print(f"{whose} may have trials again")
+
+
+def age_of(worker: dict[str, Any]) -> float:
+    """Return for how many seconds a worker was not heard of; an API of an earlier release leaves that to our clock."""
+    seconds = worker.get("seconds_since_seen")
+    if seconds is None:
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(worker["last_seen"])).total_seconds()
+    return max(0.0, float(seconds))
+
+
+def is_forgotten(worker: dict[str, Any]) -> bool:
+    """Return whether a worker was not heard of for so long that it hardly comes back, and is not in quarantine."""
+    return age_of(worker) > FORGOTTEN_SECONDS and worker.get("quarantined_at") is None
 
 
 def hosts_in_quarantine(found: Sequence[dict[str, Any]]) -> list[str]:

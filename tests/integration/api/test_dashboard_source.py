@@ -97,13 +97,16 @@ def test_how_far_a_running_trial_is_and_workers_in_quarantine_are_attributes(
     )
     run(
         database,
-        "UPDATE worker SET faults = 2, fault = 'device', faulty_since = now(), faulted_at = now(), "
-        "quarantined_at = now(), quarantined_until = now()",
+        "UPDATE worker SET faults = 2, fault = 'device', fault_message = E'ECC\\x1b[2J error', faulty_since = now(), "
+        "faulted_at = now(), quarantined_at = now(), quarantined_until = now()",
     )
     storage = StudyStorage(DatabaseSource(database))
     shown = {trial.number: trial.user_attrs.get("progress") for trial in storage.get_all_trials(study.id)}
     assert shown == {0: None, 1: None, 2: None, 4: "data set: reading the videos 1/4 videos", 5: None}
-    workers = "1 of 1 in quarantine; the page /workers of this server says why"
+    workers = (
+        "1 of 1 in quarantine: w0: 2 faults in a row, the last one of its GPU: ECC\\x1b[2J error. The page /workers "
+        "says how to end it"
+    )
     assert storage.get_study_user_attrs(study.id)["workers"] == workers
     with database.transaction() as connection:
         studies.set_state(connection, "study", StudyState.PAUSED, actor="test")

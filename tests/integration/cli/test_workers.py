@@ -96,6 +96,24 @@ def test_a_host_in_quarantine_is_one_line_and_released_by_its_name(service: Serv
     assert [hpo(service, "workers", "release", *names).code for names in ((), ("sick", "--host", "here"))] == [1, 1]
 
 
+def test_those_that_live_come_first_and_those_of_yesterday_are_counted(service: Service, hpo: Command) -> None:
+    assert hpo(service, "workers").out.startswith("no worker was heard of yet: start one with ")
+    service.suggest(service.create(), 6)
+    for name in ("old", "silent", "well"):
+        with service.http("worker") as http:
+            http.post("/v1/leases", json=claim_body(name)).raise_for_status()
+    run(service.database, "UPDATE worker SET last_seen = last_seen - interval '26 h' WHERE name = 'old'")
+    run(service.database, "UPDATE worker SET last_seen = last_seen - interval '7 min' WHERE name = 'silent'")
+    said = hpo(service, "workers").out
+    assert said.index(" well ") < said.index(" silent ")
+    assert "old" not in said.replace("--all", "")
+    assert said.splitlines()[-1] == "not shown: 1 not heard of for a day (--all)"
+    assert " 7 min ago" in _row(hpo, service, "silent")
+    assert " s ago" in _row(hpo, service, "well")
+    (row,) = [line for line in hpo(service, "workers", "--all").out.splitlines() if " old " in line]
+    assert " 26 h 0 min ago" in row
+
+
 def test_a_worker_that_was_not_heard_for_a_while_is_silent() -> None:
     from hpo.cli.workers import state_of
 

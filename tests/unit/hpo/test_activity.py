@@ -21,6 +21,8 @@ TRAINING: dict[str, Any] = {"stage": "training", "done": 120, "total": 300, "epo
         (5300.0, "88 min"),
         (5400.0, "1 h 30 min"),
         (90000.0, "25 h 0 min"),
+        (172_740.0, "47 h 59 min"),
+        (172_800.0, "2 days"),
     ],
 )
 def test_a_time_is_said_as_a_person_says_it(seconds: float, words: str) -> None:
