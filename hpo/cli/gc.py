@@ -36,10 +36,9 @@ def gc(
 ) -> None:
     """Remove what nobody needs of the checkpoint files on this machine, and show what stays and why.
 
-    What goes: partial files of dead attempts, what ended trials do not continue from, weights that the policy of a
-    study gives up, and everything of deleted studies. Workers do the same every ten minutes.
+    What goes: partial files and logs of dead processes, what ended trials do not continue from, weights that the policy
+    of a study gives up, and everything of deleted studies. Workers do the same every ten minutes.
     """
-    from workers.checkpoints.stored import earlier_studies
     from workers.lease.cleanup import clean
     from workers.lease.client import ApiClient
 
@@ -58,17 +57,35 @@ def gc(
                         _print(report, dry_run=dry_run)
             except OSError as error:
                 raise SetupError(f"{root} cannot be read ({error.strerror}): check --checkpoint-root") from error
+    logs = 0 if study is not None else sum(_standby_logs(root, dry_run=dry_run) for root in roots)
     if as_json:
         typer.echo(json.dumps([_document(report) for report in found]))
         return
+    _print_rest(roots, found, logs, study=study, dry_run=dry_run)
+
+
+def _standby_logs(root: Path, *, dry_run: bool) -> int:
+    """Remove logs of processes that died before they had a trial, and return how many there were."""
+    from workers.checkpoints.standby_logs import abandoned_logs, remove_abandoned_logs
+
+    return len(abandoned_logs(root)) if dry_run else remove_abandoned_logs(root)
+
+
+def _print_rest(roots: list[Path], found: list[StudyReport], logs: int, *, study: str | None, dry_run: bool) -> None:
+    """Say what there is beside the files of studies."""
+    from workers.checkpoints.stored import earlier_studies
+
     if not found:
         whose = f" of a study {study}" if study else ""
         out.print(f"there are no files{whose} in {', '.join(map(str, roots))}")
+    if logs:
+        out.print(f"{'can go' if dry_run else 'removed'}: {counted(logs, 'log')} of standby processes that died")
     for root in roots:
         if study is None and (earlier := earlier_studies(root)):
+            folders = "a folder" if len(earlier) == 1 else f"{len(earlier)} folders"
             out.print(
-                f"{root} also has {len(earlier)} folders of releases up to 0.2.0, which do not say whose they are: "
-                "look at them yourself",
+                f"{root} also has {folders} of releases up to 0.2.0 ({', '.join(earlier)}). The name does not say "
+                "which service it is of, so that you decide: look at docs/checkpoints.md, then `rm -r`"
             )
 
 

@@ -20,6 +20,7 @@ from hpo.errors import HpoError
 from hpo.protocol import FilesReply, FilesRequest, Keep, RemovalsRequest, TrialFiles
 
 from ..checkpoints.folder import FileKind
+from ..checkpoints.standby_logs import remove_abandoned_logs
 from ..checkpoints.stored import (
     Removed,
     StoredFile,
@@ -249,6 +250,7 @@ class WorkerCleanup:
         if self._clock() < self._next:
             return
         self._next = self._clock() + EVERY_SECONDS
+        remove_abandoned_logs(self._root)
         try:
             for report in clean(self._root, self._service):
                 if report.removed_bytes:

@@ -10,7 +10,6 @@ import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import IO, Self
 
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from hpo.installation import python_command
 from hpo.trial import Fault
 
+from ..checkpoints.standby_logs import open_standby_log
 from ..device.detection import Device
 from ..device.main_memory import MemoryWatch, Shortage
 from ..errors import MachineError
@@ -28,7 +28,6 @@ _CHILD_CODE = "from workers.process.main import main; main()"
 KILL_SECONDS = 60.0
 _LOG_TAIL_BYTES = 2000
 _log = logging.getLogger(__name__)
-_numbers = count(1)
 _HELD = {
     Shortage.OTHERS: "; other processes of this machine held more of it than this one",
     Shortage.ITSELF: ", most of it of this process",
@@ -76,10 +75,10 @@ class Child:
     def start(cls, device: Device, folder: Path) -> Self:
         """Return a new process that imports PyTorch and waits; until it has a job it prints to a file in `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        log = folder / f".standby-{os.getpid()}-{next(_numbers)}.log"
+        log, output = open_standby_log(folder)
         read, write = os.pipe()
         try:
-            with log.open("wb") as output:
+            with output:
                 process = subprocess.Popen(
                     python_command(_CHILD_CODE, str(write)),
                     stdin=subprocess.PIPE,

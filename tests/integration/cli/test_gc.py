@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,20 @@ def test_gc_shows_what_goes_and_why_removes_it_and_keeps_the_best(
     assert [export["checkpoint"] for export in exports] == [None, f"/elsewhere/{ids[1]}/{FINAL}"]
 
 
+def test_gc_removes_logs_of_processes_that_died_before_they_had_a_trial(
+    service: Service, hpo: Command, tmp_path: Path
+) -> None:
+    left = tmp_path / "checkpoints" / ".standby-4711-1-locked.log"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    os.utime(left, (0, 0))
+    assert "can go: 1 log of standby processes that died" in hpo(service, "gc", "--dry-run").out
+    assert hpo(service, "gc", "--study", "other").code == 0
+    assert left.exists()
+    assert "removed: 1 log of standby processes that died" in hpo(service, "gc").out
+    assert not left.exists()
+
+
 def test_gc_of_one_study_and_other_roots(service: Service, hpo: Command, tmp_path: Path) -> None:
     study, ids = make_study(service)
     fill(tmp_path / "share", study, ids)
@@ -68,7 +83,10 @@ def test_gc_of_one_study_and_other_roots(service: Service, hpo: Command, tmp_pat
     assert nothing.out == f"there are no files of a study other in {tmp_path}/share\n"
     found = hpo(service, "gc", "--study", "demo", "--checkpoint-root", tmp_path / "share", "--json").json
     assert [report["files"] for report in found] == [2]
-    assert "1 folders of releases up to 0.2.0" in hpo(service, "gc", "--checkpoint-root", tmp_path / "share").out
+    assert (
+        "share also has a folder of releases up to 0.2.0 (3). The name does not say"
+        in hpo(service, "gc", "--checkpoint-root", tmp_path / "share").out
+    )
     assert hpo(service, "gc", "--checkpoint-root", tmp_path / "share", scope="read").code == 5
 
 

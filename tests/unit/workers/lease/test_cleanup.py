@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -240,8 +241,12 @@ def test_a_worker_cleans_up_at_once_and_then_not_too_often(tmp_path: Path) -> No
     service = Service(verdict(7, Keep.NOTHING))
     clean_up = WorkerCleanup(tmp_path, service, clock=clock)
     put(tmp_path, FINAL)
+    log = tmp_path / ".standby-4711-1-locked.log"
+    log.touch()
+    os.utime(log, (0, 0))
     clean_up()
     assert left(tmp_path) == set()
+    assert not log.exists()
     put(tmp_path, FINAL)
     clock.now += EVERY_SECONDS - 1
     clean_up()
