@@ -26,7 +26,7 @@ from .config import ApiConfig
 from .dashboard.mount import DashboardRoute
 from .rate import RateLimiter
 from .state import ApiState, FileRemoval, SpecCheck
-from .v1 import best, checkpoints, events, health, identity, leases, logs, studies, tokens, trials, workers
+from .v1 import best, checkpoints, events, health, identity, leases, logs, openings, studies, tokens, trials, workers
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -81,7 +81,7 @@ def create_app(
     )
     app.state.hpo = state
     problems.install(app)
-    v1 = (studies, trials, logs, best, events, leases, checkpoints, workers, tokens, health, identity)
+    v1 = (studies, trials, logs, best, events, leases, checkpoints, workers, openings, tokens, health, identity)
     for resource in (*v1, login, workers_page):
         app.include_router(resource.router)
     app.add_middleware(Gate, state=state)

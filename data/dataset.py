@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .errors import CacheError, InvalidSpecError, SplitError
+from .errors import InvalidSpecError, SplitError
 from .index.records import ClipRecord, Index, Problem
+from .index.seal import SealLog, digest_of_test_list
 from .index.splits import Split, make_split
 from .preparation.prepare import prepare
 from .progress import Progress
@@ -40,7 +40,8 @@ class Dataset:
         self.index = index
         self._split = split
         self.stores = dict(stores)
-        self._unsealed_log = unsealed_log
+        self.seal = SealLog(unsealed_log)
+        """Every opening of test lists prepared in this cache."""
         self._usable = {clip.id: clip for clip in index.usable}
 
     @property
@@ -61,6 +62,15 @@ class Dataset:
     def version(self) -> str:
         """Hash of the index: to be recorded with whatever is trained on this data."""
         return self.index.hash
+
+    @property
+    def test_list(self) -> str:
+        """Identity of the test list: the same wherever the videos lie."""
+        return digest_of_test_list(self.index.clips, self._split.number)
+
+    def earlier_openings(self) -> list[dict[str, Any]]:
+        """Return the openings of this test list that this cache knows, the oldest first (`SealLog`)."""
+        return self.seal.openings(test_list=self.test_list, version=self.version, split=self._split.number)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -175,6 +185,7 @@ class Dataset:
         crops: int = 1,
         prefetch: int | None = None,
         readers: int | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> ClipLoader:
         """Return a loader of all test videos, and break the seal; see `unseal_test`."""
         from .clips.loader import ClipLoader  # imports torch
@@ -185,7 +196,7 @@ class Dataset:
         )  # refuses views before the seal is broken
         return ClipLoader(
             self.stores,
-            self.unseal_test(reason=reason),
+            self.unseal_test(reason=reason, about=about),
             rows,
             batch_size=batch_size,
             device=device,
@@ -193,8 +204,11 @@ class Dataset:
             readers=readers,
         )
 
-    def unseal_test(self, *, reason: str) -> tuple[ClipRecord, ...]:
+    def unseal_test(self, *, reason: str, about: Mapping[str, Any] | None = None) -> tuple[ClipRecord, ...]:
         """Return the usable clips of the test list, and record that and why it was opened.
+
+        Args:
+            about: what else the record says, such as the `id` of the opening.
 
         Raises:
             InvalidSpecError: the reason is empty.
@@ -207,18 +221,17 @@ class Dataset:
         if not clips:
             named = "has no usable" if self._split.test else "names no"
             raise SplitError(f"split {self._split.number} of {self.spec.root} {named} test clips; none can be scored")
-        entry = {
-            "time": time.time(),
-            "version": self.version,
-            "split": self._split.number,
-            "clips": len(clips),
-            "reason": reason,
-        }
-        try:
-            with self._unsealed_log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-        except OSError as error:
-            raise CacheError(f"opening the test list cannot be recorded: {error}") from error
+        self.seal.append(
+            {
+                "time": time.time(),
+                "version": self.version,
+                "split": self._split.number,
+                "test_list": self.test_list,
+                "clips": len(clips),
+                "reason": reason,
+                **(about or {}),
+            }
+        )
         _log.warning("test list of split %d opened: %s", self._split.number, reason)
         return clips
 

@@ -19,6 +19,7 @@ else:
         datasets,
         demo,
         doctor,
+        evaluate,
         finalists,
         gc,
         guesses,

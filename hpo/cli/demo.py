@@ -197,7 +197,7 @@ def _print_changes(found: Sequence[dict[str, Any]], seen: dict[int, str]) -> Non
 
 
 def _conclude(client: Client, settings: Settings, study: dict[str, Any], took: float) -> None:
-    from .train import print_evaluation
+    from .evaluate import print_evaluation
 
     state = client.study(study["name"])
     out.print(leaderboard(client.trials(study["name"]), study["spec"], answer_of(client, study["name"])))
@@ -208,7 +208,7 @@ def _conclude(client: Client, settings: Settings, study: dict[str, Any], took: f
     checkpoint = write_export(client.export(study["name"]), best_file, [settings.checkpoint_dir])
     if checkpoint is None:
         raise HpoError(f"the best trial has no checkpoint: see the workers' logs in {settings.home}")
-    print_evaluation(best_file, settings)
+    print_evaluation(best_file, settings, again=True)  # the data are generated: nobody is misled
     out.print(f"[bold]Dashboard[/]  {escape(client.login_link())}   (logs in once)", markup=True)
     out.print(f"To come back later: hpo --home {settings.home} serve")
 

@@ -201,6 +201,18 @@ class Client:
         """
         self._send("POST", "/v1/workers/release", json={"name": name} if host is None else {"host": host})
 
+    def openings(self, test_list: str) -> list[Json]:
+        """Return the openings of a sealed test list, the oldest first."""
+        return self._list("/v1/openings", params={"test_list": test_list})
+
+    def keep_opening(self, opening: Mapping[str, Any]) -> None:
+        """Keep an opening of a sealed test list, or what it found; a repeat changes nothing.
+
+        Raises:
+            ConflictError: the id is that of another list's opening.
+        """
+        self._send("POST", "/v1/openings", json=dict(opening))
+
     def health(self) -> Json:
         """Return the state of the service; needs no token, and works also while the database cannot be reached."""
         answer = self._connection.send("GET", "/v1/health")

@@ -168,6 +168,8 @@ def load_export(path: Path) -> Export:
     Raises:
         SpecError: the file is missing, unreadable, or not an export that this version understands; names each field.
     """
+    if path.is_fifo() or path.is_char_device():  # reading could wait for ever
+        raise SpecError([SpecIssue(path=str(path), message="is a pipe or a device, not an export file")])
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

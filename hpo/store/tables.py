@@ -375,6 +375,31 @@ host_quarantine = Table(
     CheckConstraint("faults >= 0", name="faults_check"),
 )
 
+test_opening = Table(
+    "test_opening",
+    metadata,
+    # A sealed test list was opened. It belongs to no study: deleting the study does not seal the list again.
+    Column("id", Uuid, primary_key=True),
+    Column("test_list", Text, nullable=False),
+    Column("split", Integer, nullable=False),
+    Column("dataset_version", Text, nullable=False),
+    Column("opened_at", _time(), nullable=False),
+    Column("videos", Integer),
+    Column("reason", Text, nullable=False),
+    # SHA-256 of the file that was scored; NULL where a release up to 0.2.0 recorded the opening.
+    Column("checkpoint", Text),
+    Column("host", Text, nullable=False, server_default=text("''")),
+    Column("score", JSONB),
+    Column("actor", Text, nullable=False),
+    Column("recorded_at", _time(), nullable=False, server_default=NOW),
+    CheckConstraint("test_list ~ '^[0-9a-f]{32}$'", name="test_list_check"),
+    CheckConstraint("checkpoint ~ '^[0-9a-f]{64}$'", name="checkpoint_check"),
+    CheckConstraint("split >= 1", name="split_check"),
+    CheckConstraint("videos >= 1", name="videos_check"),
+    CheckConstraint("jsonb_typeof(score) = 'object'", name="score_check"),
+)
+Index("test_opening_list_idx", test_opening.c.test_list, test_opening.c.opened_at)
+
 event = Table(
     "event",
     metadata,

@@ -41,6 +41,19 @@ def find(reference: str, roots: Sequence[Path]) -> Path | None:
     return next((path for path in paths if path.is_file() and not path.is_symlink()), None)
 
 
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a checkpoint: its identity, whatever it is called.
+
+    Raises:
+        CheckpointError: it cannot be read, or is a pipe, a device or a folder.
+    """
+    try:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"the checkpoint {path} cannot be read ({error.strerror})") from error
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy a checkpoint that `find` has found, once its content was checked; the copy has the mode of the source.
 

@@ -57,6 +57,8 @@ NEEDS: Final[dict[tuple[str, str], str]] = {
     ("POST", "/v1/checkpoints/removals"): "worker",
     ("GET", "/v1/workers"): "read",
     ("POST", "/v1/workers/release"): "admin",
+    ("GET", "/v1/openings"): "read",
+    ("POST", "/v1/openings"): "admin",
     ("GET", "/v1/tokens"): "admin",
     ("POST", "/v1/tokens"): "admin",
     ("DELETE", "/v1/tokens/{token_id}"): "admin",

@@ -12,7 +12,7 @@ from hpo.spec import METRICS
 from hpo.trial import StudyState
 from tests.unit.workers.tiny import without_timing
 from workers.device.detection import cpu_device
-from workers.evaluation.sealed_test import evaluate_final
+from workers.evaluation.sealed_test import FinalTest, Opening
 from workers.retrain import TrainingResult
 
 from .bench import EPOCHS, GOOD, Bench, wait_until
@@ -50,14 +50,14 @@ def test_a_whole_study_and_the_same_digits_outside_it(bench: Bench, reference: T
 
 def test_final_weights_are_scored_on_the_sealed_test_list(bench: Bench, reference: TrainingResult) -> None:
     progress: list[tuple[int, int]] = []
-    score = evaluate_final(
+    test = FinalTest.prepare(
         reference.checkpoint,
         DatasetSpec(root=str(bench.videos), short_side=32),
         cache_dir=reference.checkpoint.parents[1] / "cache",
         device=cpu_device(threads=1),
-        reason="a test of the scoring",
-        clips=2,
-        crops=3,
+    )
+    score = test.score(
+        Opening(reason="a test of the scoring", clips=2, crops=3),
         progress=lambda done, total: progress.append((done, total)),
     )
     assert (score.videos, score.clips, score.crops, score.chance) == (8, 2, 3, 0.5)

@@ -1,8 +1,7 @@
-"""`hpo train` and `hpo evaluate`: which device is used, and that the test list is opened once."""
+"""`hpo train`: which device is used, and what is compared with the export."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from hpo.cli import train
 from hpo.cli.app import app
+from hpo.cli.exported import device_of
 from hpo.errors import SetupError, SpecError
 from hpo.results.export import Export, build_export, dump_export, load_export
 from hpo.spec import parse_spec
@@ -63,85 +62,9 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [*map(str, arguments)])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """What an evaluation finds."""
-
-    top1: float = 0.75
-    interval: tuple[float, float] = (0.5, 0.875)
-    videos: int = 40
-    clips: int = 10
-    crops: int = 1
-    chance: float = 0.25
-    same_dataset: bool = True
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Every opening of the sealed test list."""
-    openings: list[dict[str, Any]] = []
-
-    def evaluate_final(checkpoint: Path, _dataset: object, **options: Any) -> Score:
-        openings.append({"checkpoint": checkpoint, **options})
-        return Score(clips=options["clips"], crops=options["crops"], same_dataset=len(openings) == 1)
-
-    monkeypatch.setattr("workers.evaluation.sealed_test.evaluate_final", evaluate_final)
-    return openings
-
-
-def test_the_test_list_stays_sealed_without_the_word_final(tmp_path: Path, opened: list[dict[str, Any]]) -> None:
-    result = run("evaluate", _export(tmp_path))
-    assert isinstance(result.exception, SetupError)
-    assert "--final" in str(result.exception)
-    assert opened == []
-
-
-def test_the_test_list_is_opened_once_and_the_score_kept(tmp_path: Path, opened: list[dict[str, Any]]) -> None:
-    file = _export(tmp_path)
-    first = run("--home", tmp_path, "evaluate", file, "--final", "--cpu", "--clips", "4", "--crops", "3")
-    assert first.exit_code == 0, first.exception
-    assert "top-1 0.750 (95 % interval 0.500 to 0.875) on 40 sealed videos, 4 clips x 3 crops" in first.output
-    (opening,) = opened
-    assert opening["checkpoint"] == tmp_path / "best.pt", "beside the file, wherever that was moved"
-    assert opening["reason"] == "final evaluation of trial 7 of study slowfast-ucf101"
-    second = run("evaluate", file, "--final")
-    assert len(opened) == 1
-    kept = json.loads((tmp_path / "best.final.json").read_text())
-    assert f"The test list was opened on {kept['at']}; score it once more with --again." in second.output
-    assert first.output.splitlines()[-1] == second.output.splitlines()[-1]
-
-
-def test_the_score_of_another_trial_that_was_in_the_file_is_not_shown(
-    tmp_path: Path, opened: list[dict[str, Any]]
-) -> None:
-    file = _export(tmp_path)
-    run("evaluate", file, "--final", "--cpu")
-    file.write_text(file.read_text().replace("trial: 7", "trial: 8"))
-    run("evaluate", file, "--final", "--cpu")
-    assert [opening["reason"].split(" of study")[0] for opening in opened] == [
-        "final evaluation of trial 7",
-        "final evaluation of trial 8",
-    ]
-
-
-def test_scoring_again_says_when_the_data_set_has_changed(tmp_path: Path, opened: list[dict[str, Any]]) -> None:
-    file = _export(tmp_path)
-    run("evaluate", file, "--final", "--cpu")
-    again = run("evaluate", file, "--final", "--cpu", "--again")
-    assert len(opened) == 2
-    assert "files were added, changed or" in again.output
-
-
-def test_an_export_without_a_checkpoint_cannot_be_scored(tmp_path: Path, opened: list[dict[str, Any]]) -> None:
-    result = run("evaluate", _export(tmp_path, checkpoint=None), "--final", "--cpu")
-    assert "`hpo train" in str(result.exception)
-    assert (opened, list(tmp_path.glob("*.json"))) == ([], [])
-
-
-@pytest.mark.parametrize("command", [("train",), ("evaluate", "--final")])
-def test_a_file_that_is_not_an_export_is_refused(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_file_that_is_not_an_export_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("name: x\n")
-    result = run(*command, tmp_path / "study.yaml")
+    result = run("train", tmp_path / "study.yaml")
     assert isinstance(result.exception, SpecError)
     assert "is not an export" in str(result.exception)
 
@@ -167,7 +90,7 @@ def test_without_a_wish_the_device_is_the_one_of_the_trial(
     )
     exported = load_export(_export(tmp_path, **environment))
     assert isinstance(exported, Export)
-    assert train._device(exported, **asked) == expected
+    assert device_of(exported, **asked) == expected
 
 
 def test_a_cpu_and_a_gpu_at_once_are_refused(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from workers.checkpoints.contents import writer
 from workers.checkpoints.folder import TrialFolder
 from workers.device.detection import Device, cpu_device
 from workers.errors import CheckpointError
-from workers.evaluation import sealed_test
-from workers.evaluation.sealed_test import FinalScore, evaluate_final
+from workers.evaluation import model, runtime, sealed_test
+from workers.evaluation.sealed_test import FinalScore, FinalTest, Opening
 from workers.training.inputs import clip_spec
 from workers.training.memory_plan import MemoryPlan
 from workers.training.reproducibility import Runtime
@@ -58,9 +58,9 @@ def own_cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def evaluated(checkpoint: Path, videos: Path, cache_dir: Path, **options: Any) -> FinalScore:
-    given = {"reason": "a test", "clips": 2, "crops": 3, **options}
-    return evaluate_final(checkpoint, tiny_task(videos).dataset, cache_dir=cache_dir, device=CPU, **given)
+def evaluated(checkpoint: Path, videos: Path, cache_dir: Path, *, progress: Any = None, **options: Any) -> FinalScore:
+    test = FinalTest.prepare(checkpoint, tiny_task(videos).dataset, cache_dir=cache_dir, device=CPU)
+    return test.score(Opening(**{"reason": "a test", "clips": 2, "crops": 3, **options}), progress=progress)
 
 
 def test_the_score_is_that_of_the_mean_probability_of_the_views(
@@ -209,8 +209,8 @@ class Cuda:
         monkeypatch.setattr(torch.cuda, "is_initialized", lambda: started)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: len(self.uuids))
         monkeypatch.setattr(torch.cuda, "set_device", self.current.append)
-        monkeypatch.setattr(sealed_test, "gpu_uuid", lambda index: self.uuids[index])
-        monkeypatch.setattr(sealed_test, "prepare", self._prepare)
+        monkeypatch.setattr(runtime, "gpu_uuid", lambda index: self.uuids[index])
+        monkeypatch.setattr(model, "prepare", self._prepare)
 
     def _prepare(self, runtime: Runtime) -> None:
         self.runtimes.append(runtime)
@@ -218,7 +218,7 @@ class Cuda:
 
 
 def _evaluate(checkpoint: Path, videos: Path, cache_dir: Path, device: Device) -> None:
-    evaluate_final(checkpoint, DatasetSpec(root=str(videos)), cache_dir=cache_dir, device=device, reason="x")
+    FinalTest.prepare(checkpoint, DatasetSpec(root=str(videos)), cache_dir=cache_dir, device=device)
 
 
 @pytest.mark.parametrize("started", [False, True])
@@ -286,5 +286,5 @@ def test_a_resume_point_is_scored_with_what_was_validated(
 def test_no_more_clips_are_computed_at_once_than_fitted_in_training(evaluation_batch: int, at_once: int) -> None:
     plan = MemoryPlan(batch_size=8, micro_batch=8, evaluation_batch=evaluation_batch)
     config = tiny_config(batch_size=8)
-    assert sealed_test._clips_at_once({"memory_plan": plan.to_state()}, config) == at_once
-    assert sealed_test._clips_at_once({}, config) == 8  # of an earlier release
+    assert model._clips_at_once({"memory_plan": plan.to_state()}, config) == at_once
+    assert model._clips_at_once({}, config) == 8  # of an earlier release

@@ -1,0 +1,31 @@
+"""What the commands on an exported configuration share: their arguments, and the device that they use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import SetupError
+from ..results.export import Export
+
+if TYPE_CHECKING:
+    from workers.device.detection import Device
+
+File = Annotated[Path, typer.Argument(help="Export file that `hpo export` wrote.", show_default=False)]
+Gpu = Annotated[int | None, typer.Option("--gpu", min=0, help="Use this GPU.", show_default=False)]
+Cpu = Annotated[bool, typer.Option("--cpu", help="Use the CPU.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: as recorded).", show_default=False)]
+
+
+def device_of(exported: Export, *, gpu: int | None = None, cpu: bool = False, threads: int | None = None) -> Device:
+    """Return the requested device, else the kind that the trial ran on, with its number of threads."""
+    from workers.device.detection import cpu_device, gpu_device
+
+    if cpu and gpu is not None:
+        raise SetupError("--gpu and --cpu are both given: choose one of them")
+    threads = threads or exported.environment.get("threads")
+    if gpu is not None or (not cpu and exported.environment.get("device") == "cuda"):
+        return gpu_device(gpu or 0, threads=threads, deterministic=bool(exported.environment.get("deterministic")))
+    return cpu_device(threads=threads)

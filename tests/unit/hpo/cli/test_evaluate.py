@@ -1,0 +1,156 @@
+"""`hpo evaluate` without a service: the test list is opened once, and a score belongs to its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.errors import ConflictError, HpoError, SetupError, SpecError
+
+from .exports import Bench
+
+FINAL = ("--final", "--cpu", "--clips", "2")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A bench whose frames are prepared once."""
+    return Bench.make(tmp_path_factory.mktemp("evaluate"))
+
+
+@pytest.fixture
+def bench(shared: Bench) -> Bench:
+    """The same, with its test list sealed."""
+    shared.home.mkdir(exist_ok=True)
+    (shared.home / "cache" / "unsealed.jsonl").unlink(missing_ok=True)
+    return shared
+
+
+def _openings(bench: Bench) -> list[dict[str, Any]]:
+    log = bench.home / "cache" / "unsealed.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def _record(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.with_suffix(".final.json").read_text()))
+
+
+def test_the_test_list_stays_sealed_without_the_word_final(bench: Bench, tmp_path: Path) -> None:
+    result = bench.run("evaluate", bench.export(tmp_path / "best.yaml"))
+    assert isinstance(result.exception, SetupError)
+    assert "--final" in str(result.exception)
+    assert _openings(bench) == []
+
+
+def test_the_test_list_is_opened_once_and_the_score_kept(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "best.yaml")
+    first = bench.run("evaluate", file, *FINAL, "--crops", "3")
+    assert first.exit_code == 0, first.exception
+    assert "on 8 sealed videos, 2 clips x 3 crops each; chance is 0.500" in first.output
+    assert f"recorded in {bench.home / 'cache' / 'unsealed.jsonl'} alone" in first.stderr
+    opening, score = _openings(bench)
+    assert opening["reason"] == "final evaluation of trial 7 of study tiny"
+    assert (score["id"], score["score"]["top1"]) == (opening["id"], _record(file)["top1"])
+    assert opening["checkpoint"] == _record(file)["checkpoint"]
+    second = bench.run("evaluate", file, *FINAL)
+    assert f"The test list was opened on {_record(file)['at']}" in second.stdout
+    assert first.stdout.splitlines()[-1] == second.stdout.splitlines()[-1]
+    assert len(_openings(bench)) == 2
+
+
+def test_a_score_is_that_of_the_checkpoint_not_of_the_file_name(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "best.yaml")
+    bench.run("evaluate", file, *FINAL)
+    before = _record(file)
+    bench.export(file, weights=1)  # of the same trial of a study of the same name, made anew
+    refused = bench.run("evaluate", file, *FINAL)
+    assert isinstance(refused.exception, ConflictError)
+    assert "was opened once before" in str(refused.exception)
+    assert f"final evaluation of trial 7 of study tiny: top-1 {before['top1']:.3f}" in str(refused.exception)
+    again = bench.run("evaluate", file, *FINAL, "--again")
+    assert again.exit_code == 0, again.exception
+    assert "was opened once before" in again.stderr
+    assert _record(file)["checkpoint"] != before["checkpoint"]
+
+
+def test_a_checkpoint_is_known_under_another_name(bench: Bench, tmp_path: Path) -> None:
+    one, two = bench.export(tmp_path / "one.yaml"), tmp_path / "two.yaml"
+    bench.run("evaluate", one, *FINAL)
+    two.write_text(one.read_text())
+    result = bench.run("evaluate", two, *FINAL)
+    assert "The test list was opened on" in result.stdout
+    assert _record(two)["top1"] == _record(one)["top1"]
+    assert len(_openings(bench)) == 2
+
+
+def test_the_same_list_seen_by_another_study_is_told(bench: Bench, tmp_path: Path) -> None:
+    bench.run("evaluate", bench.export(tmp_path / "a.yaml", study="first"), *FINAL)
+    other = bench.run("evaluate", bench.export(tmp_path / "b.yaml", study="second", weights=2), *FINAL)
+    assert isinstance(other.exception, ConflictError)
+    assert "study first" in str(other.exception)
+
+
+def test_an_interrupted_evaluation_is_repeated_without_a_word(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "best.yaml")
+    bench.run("evaluate", file, *FINAL)
+    log = bench.home / "cache" / "unsealed.jsonl"
+    log.write_text(log.read_text().splitlines()[0] + "\n")
+    file.with_suffix(".final.json").unlink()
+    assert bench.run("evaluate", file, *FINAL).exit_code == 0
+
+
+def test_what_an_earlier_release_recorded_counts(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "best.yaml")
+    bench.run("evaluate", file, *FINAL)
+    log = bench.home / "cache" / "unsealed.jsonl"
+    opening = json.loads(log.read_text().splitlines()[0])
+    old = {name: opening[name] for name in ("time", "version", "split", "clips", "reason")}
+    log.write_text(json.dumps(old) + "\n")
+    file.with_suffix(".final.json").write_text(json.dumps({"study": "tiny", "trial": 7, "top1": 1.0}))
+    result = bench.run("evaluate", file, *FINAL)
+    assert isinstance(result.exception, ConflictError), "whose score is beside the file, nobody knows"
+
+
+def test_an_export_without_a_checkpoint_cannot_be_scored(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "best.yaml")
+    file.write_text(file.read_text().replace("checkpoint: best.pt", "checkpoint: null"))
+    assert "`hpo train" in str(bench.run("evaluate", file, *FINAL).exception)
+    assert _openings(bench) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut short", None], ids=["empty", "text", "cut", "pipe"])
+def test_a_file_that_is_no_checkpoint_is_a_sentence(bench: Bench, tmp_path: Path, content: bytes | None) -> None:
+    file = bench.export(tmp_path / "best.yaml")
+    file.with_suffix(".pt").unlink()
+    if content is None:
+        os.mkfifo(file.with_suffix(".pt"))
+    else:
+        file.with_suffix(".pt").write_bytes(content)
+    result = bench.run("evaluate", file, *FINAL)
+    assert isinstance(result.exception, HpoError)
+    assert "best.pt" in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert _openings(bench) == []
+
+
+@pytest.mark.parametrize("content", [b"name: x\n", b"\xff\xfe", b"", None], ids=["study", "bytes", "empty", "pipe"])
+def test_a_file_that_is_no_export_is_a_sentence(bench: Bench, tmp_path: Path, content: bytes | None) -> None:
+    if content is None:
+        os.mkfifo(tmp_path / "best.yaml")
+    else:
+        (tmp_path / "best.yaml").write_bytes(content)
+    result = bench.run("evaluate", tmp_path / "best.yaml", *FINAL)
+    assert isinstance(result.exception, SpecError)
+    assert "best.yaml" in str(result.exception)
+
+
+def test_a_damaged_record_is_a_sentence(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "best.yaml")
+    file.with_suffix(".final.json").write_text("{")
+    result = bench.run("evaluate", file, *FINAL)
+    assert isinstance(result.exception, SetupError)
+    assert "move it away" in str(result.exception)
