@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arrays import Indices
 from ..errors import InvalidSpecError
 from ..index.records import ClipRecord
 from ..stores.protocol import FrameStore
@@ -172,6 +173,11 @@ class ClipLoader:
 
     def __iter__(self) -> Iterator[ClipBatch]:
         return self.batches(0)
+
+    def shown(self, id_: str) -> Indices:
+        """Return the first and the last frame (or flow field) that each view of a video shows, (views, 2)."""
+        frames = [row.readings[0].indices for row in self._rows.rows(id_, self._stores, 0)]
+        return np.array([(view.min(), view.max()) for view in frames], np.intp)
 
     def batches(self, epoch: int, start_batch: int = 0) -> Iterator[ClipBatch]:
         """Yield the batches of an epoch from number `start_batch`, as if from the beginning.

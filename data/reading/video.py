@@ -105,6 +105,28 @@ def decode_frames(
         yield cast("ByteArray", picture.to_ndarray())
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoLength:
+    """How long a video is."""
+
+    frames: int
+    """That decode."""
+    fps: float
+    """0 if the file does not say it."""
+
+
+def video_length(path: Path) -> VideoLength:
+    """Return the length of a video, whose frames are decoded but not converted: headers may claim too many.
+
+    Raises:
+        VideoError: the file is not a video or cannot be decoded to its end.
+    """
+    with _opened(path) as container:
+        rate = container.streams.video[0].average_rate
+        count = sum(1 for _ in _decoded(container, path))
+    return VideoLength(frames=count, fps=float(rate) if rate is not None else 0.0)
+
+
 def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> VideoFacts:
     """Return the facts about the frames `start` to `end` of a video, decoded once without converting them.
 

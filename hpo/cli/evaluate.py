@@ -1,11 +1,11 @@
-"""`hpo evaluate`: score an exported checkpoint on the sealed test list."""
+"""`hpo evaluate`: score an exported checkpoint on the sealed test list, or on the validation list."""
 
 from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,14 +15,26 @@ import typer
 from ..errors import SetupError
 from ..results.export import Export, load_export
 from ..settings import Settings
-from ..spec import VideoTask
 from .app import app, err, one_sentence_errors, out, settings_of
 from .datasets import progress_bar
-from .exported import Cpu, File, Gpu, Threads, device_of
+from .exported import Cpu, File, Gpu, Threads, checkpoint_of, device_of, video_task_of
+from .measured import measuring, print_measures
 from .seal import Seal
 
 if TYPE_CHECKING:
     from workers.device.detection import Device
+    from workers.evaluation.sealed_test import Views
+
+Clips = Annotated[int, typer.Option(help="Clips per video, evenly spaced.", min=1)]
+Crops = Annotated[int, typer.Option(help="Crops of each clip: 1, 3, 5 or 10 (see docs/clips.md).")]
+AgainOption = Annotated[bool, typer.Option("--again", help="Open it although it was opened before.")]
+ScoresFile = Annotated[
+    Path | None,
+    typer.Option("--scores", help="Write the scores of every clip and video to this JSON file.", show_default=False),
+]
+ConfusionFile = Annotated[
+    Path | None, typer.Option("--confusion", help="Draw the confusion matrix into this PNG file.", show_default=False)
+]
 
 
 @app.command()
@@ -31,72 +43,131 @@ def evaluate(
     file: File,
     *,
     final: Annotated[bool, typer.Option("--final", help="Open the sealed test list.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Open it although it was opened before.")] = False,
-    clips: Annotated[int, typer.Option(help="Clips per video, evenly spaced.", min=1)] = 10,
-    crops: Annotated[int, typer.Option(help="Crops of each clip: 1, 3, 5 or 10 (see docs/clips.md).")] = 1,
+    validation: Annotated[bool, typer.Option("--validation", help="Score the validation list instead.")] = False,
+    again: AgainOption = False,
+    clips: Clips = 10,
+    crops: Crops = 1,
+    scores: ScoresFile = None,
+    confusion: ConfusionFile = None,
     gpu: Gpu = None,
     cpu: Cpu = False,
     threads: Threads = None,
 ) -> None:
     """Score an exported checkpoint on the test list, which no trial of the study has seen."""
-    if not final:
+    if final == validation:
         raise SetupError(
-            "the test list is sealed for the final evaluation of one configuration: add --final to open it "
-            "(`hpo export` shows the validation score)"
+            "the test list is sealed for the final evaluation of one configuration: add --final to open it, or "
+            "--validation to score the validation list"
         )
     exported = load_export(file)
-    device = device_of(exported, gpu=gpu, cpu=cpu, threads=threads)
-    print_evaluation(file, settings_of(context), device=device, views=(clips, crops), again=again)
+    evaluation = _Evaluation(
+        file=file,
+        exported=exported,
+        settings=settings_of(context),
+        device=device_of(exported, gpu=gpu, cpu=cpu, threads=threads),
+        clips=clips,
+        crops=crops,
+        scores=scores,
+        confusion=confusion,
+    )
+    if validation:
+        evaluation.validate()
+    else:
+        evaluation.test(again=again)
 
 
-def print_evaluation(
-    file: Path,
-    settings: Settings,
-    *,
-    device: Device | None = None,
-    views: tuple[int, int] = (10, 1),
-    again: bool = False,
-) -> None:
+def print_evaluation(file: Path, settings: Settings, *, again: bool = False) -> None:
     """Score the checkpoint of an export on the sealed test list, once, and keep the score beside the file.
-
-    `views` are the number of clips per video and of crops per clip.
 
     Raises:
         ConflictError: the list was opened before, and `again` is not set.
         HpoError: the checkpoint or the data set cannot be used.
     """
-    from workers.checkpoints.reference import sha256_of
-
     exported = load_export(file)
-    checkpoint = _checkpoint_of(file, exported)
-    digest = sha256_of(checkpoint)
-    record = file.with_suffix(".final.json")
-    score = None if again else _kept(record, digest)
-    if score is None:
-        score, is_new = _score(exported, checkpoint, digest, settings, device=device, views=views, again=again)
-        record.write_text(json.dumps(score, indent=2) + "\n")
-    else:
-        is_new = False
-    if not is_new:
-        out.print(f"The test list was opened on {score['at']}; score it once more with --again.")
-    low, high = score["interval"]
-    out.print(
-        f"Test        top-1 {score['top1']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {score['videos']} sealed "
-        f"videos, {score['clips']} clips x {score.get('crops', 1)} crops each; chance is {score['chance']:.3f}"
-    )
-    if not score["same_dataset"]:
-        err.print("the data set differs from the one used for training: files were added, changed or removed since")
+    _Evaluation(file=file, exported=exported, settings=settings, device=device_of(exported)).test(again=again)
 
 
-def _checkpoint_of(file: Path, exported: Export) -> Path:
-    if not isinstance(exported.task, VideoTask):
-        raise SetupError(f"{file} is of a task of the kind {exported.task.kind!r}; only video models can be scored")
-    if exported.checkpoint is None:
-        raise SetupError(f"{file} does not name a checkpoint: make one with `hpo train {file}`")
-    return file.parent / exported.checkpoint
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Evaluation:
+    """What is scored, how, and what is written."""
+
+    file: Path
+    exported: Export
+    settings: Settings
+    device: Device
+    clips: int = 10
+    crops: int = 1
+    scores: Path | None = None
+    confusion: Path | None = None
+
+    @property
+    def views(self) -> Views:
+        from workers.evaluation.sealed_test import Views
+
+        return Views(clips=self.clips, crops=self.crops)
+
+    def validate(self) -> None:
+        """Print the measures on the validation list."""
+        from data import DatasetError
+        from models import ModelError
+        from workers.evaluation.sealed_test import Evaluation
+
+        checkpoint, task = checkpoint_of(self.file, self.exported), video_task_of(self.file, self.exported)
+        measured = measuring(self.scores, self.confusion)
+        with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
+            opened = Evaluation.prepare(checkpoint, task.dataset, cache_dir=self.settings.cache_dir, device=self.device)
+            scores = opened.validation(self.views, progress=lambda done, total: bar("validation videos", done, total))
+        print_measures("Validation", {**measured(scores), **self._about(opened.same_dataset)})
+
+    def test(self, *, again: bool) -> None:
+        """Print the measures on the test list: those known of this checkpoint, or new ones."""
+        from workers.checkpoints.reference import sha256_of
+
+        checkpoint = checkpoint_of(self.file, self.exported)
+        digest = sha256_of(checkpoint)
+        record = self.file.with_suffix(".final.json")
+        score, is_new = (None if again else _kept(record, digest)), False
+        if score is None:
+            score, is_new = self._score(checkpoint, digest, again=again)
+            record.write_text(json.dumps(score, indent=2) + "\n")
+        if not is_new:
+            out.print(f"The test list was opened on {score['at']}; score it once more with --again.")
+            if self.scores or self.confusion:
+                err.print("no file was written: only the score is kept, not what it is made of")
+        print_measures("Test", score)
+
+    def _score(self, checkpoint: Path, digest: str, *, again: bool) -> tuple[dict[str, Any], bool]:
+        """Return a score and whether it is new: it is an earlier one where the same checkpoint was scored before."""
+        from data import DatasetError
+        from models import ModelError
+        from workers.evaluation.sealed_test import Evaluation, Opening
+
+        trial, study = self.exported.trial, self.exported.study
+        which = {"study": study, "trial": trial, "checkpoint": digest}
+        task = video_task_of(self.file, self.exported)
+        measured = measuring(self.scores, self.confusion)
+        with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
+            test = Evaluation.prepare(checkpoint, task.dataset, cache_dir=self.settings.cache_dir, device=self.device)
+            seal = Seal(test.dataset, self.settings)
+            known = None if again else seal.score_of(digest)
+            if known is not None and known.score is not None:
+                return {"at": _time(known.opened_at), **which, **known.score}, False
+            if not again:
+                seal.require_whole(digest)
+            reason = f"final evaluation of trial {trial} of study {study}"
+            opened = seal.opening(reason=reason, checkpoint=digest, host=socket.gethostname())
+            about = {"id": str(opened.id), "checkpoint": digest, "host": opened.host}
+            opening = Opening(reason=reason, about=about)
+            scores = test.test(opening, self.views, progress=lambda done, total: bar("test videos", done, total))
+        found = {**measured(scores), **self._about(test.same_dataset), "dataset_version": test.dataset.version}
+        seal.keep_score(opened, {name: value for name, value in found.items() if name not in ("classes", "table")})
+        return {"at": _time(datetime.now(UTC)), **which, **found}, True
+
+    def _about(self, same_dataset: bool) -> dict[str, Any]:
+        return {"clips": self.clips, "crops": self.crops, "same_dataset": same_dataset}
 
 
-def _kept(record: Path, checkpoint: str) -> dict[str, Any] | None:
+def _kept(record: Path, checkpoint: str) -> Mapping[str, Any] | None:
     """Return the score of a checkpoint that is kept beside the export; None if it is that of another one."""
     try:
         kept = json.loads(record.read_text(encoding="utf-8"))
@@ -107,41 +178,5 @@ def _kept(record: Path, checkpoint: str) -> dict[str, Any] | None:
     return kept if isinstance(kept, dict) and kept.get("checkpoint") == checkpoint else None
 
 
-def _score(
-    exported: Export,
-    checkpoint: Path,
-    digest: str,
-    settings: Settings,
-    *,
-    device: Device | None,
-    views: tuple[int, int],
-    again: bool,
-) -> tuple[dict[str, Any], bool]:
-    """Return a score and whether it is new: it is an earlier one where the same checkpoint was scored before."""
-    from data import DatasetError
-    from models import ModelError
-    from workers.evaluation.sealed_test import FinalTest, Opening
-
-    assert isinstance(exported.task, VideoTask)  # noqa: S101 - `_checkpoint_of` refuses others
-    which = {"study": exported.study, "trial": exported.trial, "checkpoint": digest}
-    with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
-        test = FinalTest.prepare(
-            checkpoint, exported.task.dataset, cache_dir=settings.cache_dir, device=device or device_of(exported)
-        )
-        seal = Seal(test.dataset, settings)
-        known = None if again else seal.score_of(digest)
-        if known is not None and known.score is not None:
-            return {"at": known.opened_at.isoformat(timespec="seconds"), **which, **known.score}, False
-        if not again:
-            seal.require_whole(digest)
-        reason = f"final evaluation of trial {exported.trial} of study {exported.study}"
-        opened = seal.opening(reason=reason, checkpoint=digest, host=socket.gethostname())
-        about = {"id": str(opened.id), "checkpoint": digest, "host": opened.host}
-        opening = Opening(reason=reason, clips=views[0], crops=views[1], about=about)
-        score = asdict(test.score(opening, progress=_on(bar, "test videos")))
-        seal.keep_score(opened, score)
-    return {"at": datetime.now(UTC).isoformat(timespec="seconds"), **which, **score}, True
-
-
-def _on(bar: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:
-    return lambda done, total: bar(stage, done, total)
+def _time(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import SetupError
 from ..results.export import Export
+from ..spec import VideoTask
 
 if TYPE_CHECKING:
     from workers.device.detection import Device
@@ -29,3 +30,26 @@ def device_of(exported: Export, *, gpu: int | None = None, cpu: bool = False, th
     if gpu is not None or (not cpu and exported.environment.get("device") == "cuda"):
         return gpu_device(gpu or 0, threads=threads, deterministic=bool(exported.environment.get("deterministic")))
     return cpu_device(threads=threads)
+
+
+def video_task_of(file: Path, exported: Export) -> VideoTask:
+    """Return the task of an export of a video model.
+
+    Raises:
+        SetupError: it is of another kind.
+    """
+    if not isinstance(exported.task, VideoTask):
+        raise SetupError(f"{file} is of a task of the kind {exported.task.kind!r}; only video models can be scored")
+    return exported.task
+
+
+def checkpoint_of(file: Path, exported: Export) -> Path:
+    """Return the checkpoint of an export, which lies beside it.
+
+    Raises:
+        SetupError: it names none.
+    """
+    video_task_of(file, exported)
+    if exported.checkpoint is None:
+        raise SetupError(f"{file} does not name a checkpoint: make one with `hpo train {file}`")
+    return file.parent / exported.checkpoint

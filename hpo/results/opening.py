@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from ..protocol import Message
 
@@ -25,6 +26,14 @@ Score = Annotated[
 ]
 
 
+def _utc(at: datetime) -> datetime:
+    """Return a time in the zone that every database takes."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{at} is before or after all times that can be kept") from None
+
+
 class Opening(Message):
     """`POST /v1/openings`: a test list was opened, or what the opening with this id has found."""
 
@@ -34,7 +43,7 @@ class Opening(Message):
     """Identity of the list: of its split, and the ids and classes of its videos."""
     split: Annotated[int, Field(ge=1, le=2**31 - 1)]
     dataset_version: Annotated[str, Field(min_length=1, max_length=200)]
-    opened_at: AwareDatetime
+    opened_at: Annotated[AwareDatetime, AfterValidator(_utc)]
     videos: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     reason: Annotated[str, Field(min_length=1, max_length=1000)]
     checkpoint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None

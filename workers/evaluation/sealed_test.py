@@ -1,67 +1,50 @@
-"""Score final weights on the sealed test list: `hpo evaluate --final`."""
+"""Score final weights on the sealed test list, or on the validation list, which no seal protects."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import binomtest
-
-from data import ClipBatch, Dataset, DatasetSpec, open_dataset
+from data import ClipLoader, Dataset, DatasetSpec, open_dataset
 
 from ..device.detection import Device
 from ..errors import CheckpointError
 from ..training.inputs import clip_spec
-from ..training.scoring import score
 from .model import TrainedModel
+from .views import Progress, Scores, scores_of
 
 DEFAULT_CLIPS = 10
 """Clips per video, evenly spaced: the usual number of temporal views (SlowFast, ICCV 2019)."""
-Progress = Callable[[int, int], None]
-"""Called with the number of videos scored so far and of all videos."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FinalScore:
-    """The score on the test list of one split."""
+class Views:
+    """How a video is seen: `clips` evenly spaced clips in `crops` crops each, whose softmax outputs are averaged."""
 
-    top1: float
-    top5: float
-    interval: tuple[float, float]
-    """95 % score interval of `top1` (Wilson, 1927)."""
-    videos: int
-    clips: int
-    crops: int
-    """`clips` times `crops` views of each video were averaged."""
-    chance: float
-    """Top-1 of guessing: one over the number of classes."""
-    dataset_version: str
-    same_dataset: bool
-    """Whether the data set has not changed since the training."""
+    clips: int = DEFAULT_CLIPS
+    crops: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """Why a test list is opened, and how its videos are seen."""
+    """Why the test list is opened."""
 
     reason: str
-    clips: int = DEFAULT_CLIPS
-    crops: int = 1
     about: Mapping[str, Any] = field(default_factory=dict)
     """What else the record of the opening says, such as its `id`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FinalTest:
-    """A checkpoint and the data set whose test list it is to be scored on, the seal still whole."""
+class Evaluation:
+    """A checkpoint and the data set that it is to be scored on, the seal of its test list still whole."""
 
     model: TrainedModel
     dataset: Dataset
 
     @classmethod
-    def prepare(cls, checkpoint: Path, dataset: DatasetSpec, *, cache_dir: Path, device: Device) -> FinalTest:
+    def prepare(cls, checkpoint: Path, dataset: DatasetSpec, *, cache_dir: Path, device: Device) -> Evaluation:
         """Open checkpoint and data set. Sets the thread count of this process.
 
         Raises:
@@ -77,50 +60,29 @@ class FinalTest:
             )
         return cls(model=model, dataset=opened)
 
-    def score(self, opening: Opening, *, progress: Progress | None = None) -> FinalScore:
-        """Break the seal, for a reason that is recorded, and return the score.
+    @property
+    def same_dataset(self) -> bool:
+        """Whether the data set has not changed since the training."""
+        return self.dataset.version == self.model.dataset_version
 
-        The softmax outputs of a video's views, `clips` evenly spaced clips in `crops` crops each, are averaged.
-        """
-        model = self.model
-        loader = self.dataset.test_loader(
-            reason=opening.reason,
-            clip=clip_spec(model.config),
-            batch_size=model.config.batch_size,
-            device=model.runtime.device,
-            views=opening.clips,
-            crops=opening.crops,
-            about=opening.about,
-        )
-        result = score(
-            model.module,
-            loader,
-            device=model.runtime.device,
-            precision=model.precision,
-            most_clips=model.most_clips,
-            each=None if progress is None else _counting(progress, loader.num_clips),
-        )
-        right = round(result.top1 * result.videos)
-        wilson = binomtest(right, result.videos).proportion_ci(method="wilson")
-        return FinalScore(
-            top1=result.top1,
-            top5=result.top5,
-            interval=(float(wilson.low), float(wilson.high)),
-            videos=result.videos,
-            clips=opening.clips,
-            crops=opening.crops,
-            chance=1 / self.dataset.num_classes,
-            dataset_version=self.dataset.version,
-            same_dataset=self.dataset.version == model.dataset_version,
-        )
+    def test(self, opening: Opening, views: Views, *, progress: Progress | None = None) -> Scores:
+        """Break the seal of the test list, for a reason that is recorded, and return the scores of its videos."""
+        loader = self.dataset.test_loader(reason=opening.reason, about=opening.about, **self._seen(views))
+        return self._scores(loader, views, progress)
 
+    def validation(self, views: Views, *, progress: Progress | None = None) -> Scores:
+        """Return the scores of the validation videos."""
+        return self._scores(self.dataset.validation_loader(**self._seen(views)), views, progress)
 
-def _counting(progress: Progress, total: int) -> Callable[[ClipBatch], None]:
-    done = 0
+    def _seen(self, views: Views) -> dict[str, Any]:
+        return {
+            "clip": clip_spec(self.model.config),
+            "batch_size": self.model.config.batch_size,
+            "device": self.model.runtime.device,
+            "views": views.clips,
+            "crops": views.crops,
+        }
 
-    def each(batch: ClipBatch) -> None:
-        nonlocal done
-        done += len(batch.ids)
-        progress(done, total)
-
-    return each
+    def _scores(self, loader: ClipLoader, views: Views, progress: Progress | None) -> Scores:
+        records = {clip.id: clip for clip in self.dataset.index.usable}
+        return scores_of(self.model, loader, records, crops=views.crops, progress=progress)

@@ -55,13 +55,25 @@ def score(
             for batch in batches:
                 if each is not None:
                     each(batch)
-                with autocast(precision, device):
-                    logits = torch.cat([model(clips) for clips in _parts(batch.clips, most_clips)])
-                scores = _over_views(logits.float(), batch.views)
+                logits = logits_of(model, batch, device=device, precision=precision, most_clips=most_clips)
+                scores = _over_views(logits, batch.views)
                 sums.add(F.cross_entropy(scores, batch.labels), scores, batch.labels)
     finally:
         model.train(training)
     return Score(top1=sums.top1, top5=sums.top5, loss=sums.loss, videos=sums.samples)
+
+
+def logits_of(
+    model: nn.Module, batch: ClipBatch, *, device: torch.device, precision: Precision, most_clips: int | None = None
+) -> Tensor:
+    """Return float32 (N * views, classes): what `model` says of each view of a batch.
+
+    Args:
+        most_clips: clips that the model sees at once, where a batch has more.
+    """
+    with autocast(precision, device):
+        logits = torch.cat([model(clips) for clips in _parts(batch.clips, most_clips)])
+    return logits.float()
 
 
 def _parts(clips: Clips, most: int | None) -> Iterator[Clips]:

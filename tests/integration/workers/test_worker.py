@@ -12,7 +12,8 @@ from hpo.spec import METRICS
 from hpo.trial import StudyState
 from tests.unit.workers.tiny import without_timing
 from workers.device.detection import cpu_device
-from workers.evaluation.sealed_test import FinalTest, Opening
+from workers.evaluation.measures import measure
+from workers.evaluation.sealed_test import Evaluation, Opening, Views
 from workers.retrain import TrainingResult
 
 from .bench import EPOCHS, GOOD, Bench, wait_until
@@ -50,20 +51,22 @@ def test_a_whole_study_and_the_same_digits_outside_it(bench: Bench, reference: T
 
 def test_final_weights_are_scored_on_the_sealed_test_list(bench: Bench, reference: TrainingResult) -> None:
     progress: list[tuple[int, int]] = []
-    test = FinalTest.prepare(
+    test = Evaluation.prepare(
         reference.checkpoint,
         DatasetSpec(root=str(bench.videos), short_side=32),
         cache_dir=reference.checkpoint.parents[1] / "cache",
         device=cpu_device(threads=1),
     )
-    score = test.score(
-        Opening(reason="a test of the scoring", clips=2, crops=3),
+    scores = test.test(
+        Opening(reason="a test of the scoring"),
+        Views(clips=2, crops=3),
         progress=lambda done, total: progress.append((done, total)),
     )
-    assert (score.videos, score.clips, score.crops, score.chance) == (8, 2, 3, 0.5)
-    assert score.interval[0] <= score.top1 <= score.interval[1]
-    assert math.isclose(score.top1 * 8, round(score.top1 * 8))
-    assert score.same_dataset
+    found = measure(scores)
+    assert scores.clips.shape == (8, 2, 2)
+    assert found.interval.low <= found.top1 <= found.interval.high
+    assert math.isclose(found.top1 * 8, round(found.top1 * 8))
+    assert test.same_dataset
     assert progress[-1] == (8, 8)
     record = (reference.checkpoint.parents[1] / "cache" / "unsealed.jsonl").read_text()
     assert "a test of the scoring" in record

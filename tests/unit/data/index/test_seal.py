@@ -11,7 +11,7 @@ from data.errors import CacheError
 from data.index.records import ListedClip
 from data.index.seal import SealLog, digest_of_test_list
 
-KNOWN = {"test_list": "a" * 32, "version": "v", "split": 1}
+KNOWN: dict[str, Any] = {"test_list": "a" * 32, "version": "v", "split": 1}
 
 
 def _listed(id_: str, side: Any, *, split: int = 1, of: str = "Run") -> ListedClip:

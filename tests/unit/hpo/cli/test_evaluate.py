@@ -148,6 +148,48 @@ def test_a_file_that_is_no_export_is_a_sentence(bench: Bench, tmp_path: Path, co
     assert "best.yaml" in str(result.exception)
 
 
+def test_every_measure_is_printed_and_kept(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "best.yaml")
+    scores, picture = tmp_path / "scores.json", tmp_path / "confusion.png"
+    result = bench.run("evaluate", file, *FINAL, "--scores", scores, "--confusion", picture)
+    assert result.exit_code == 0, result.exception
+    kept, written = _record(file), json.loads(scores.read_text())
+    for name in ("top-3", "top-5", "mean error", "mAP", "mean over classes", "SlideLeft", "SlideRight"):
+        assert name in result.stdout
+    assert kept["table"]["v-top1"] == kept["top1"] == written["table"]["v-top1"]
+    assert [one["name"] for one in kept["classes"]] == written["classes"] == ["SlideLeft", "SlideRight"]
+    assert len(written["videos"]) == kept["videos"] == sum(map(sum, written["confusion"]))
+    right = [video["prediction"] == video["label"] for video in written["videos"].values()]
+    assert sum(right) / len(right) == kept["top1"]
+    assert {len(video["frames"]) for video in written["videos"].values()} == {2}
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert _openings(bench)[1]["score"]["mean_average_precision"] == kept["mean_average_precision"]
+
+
+def test_the_validation_list_needs_no_seal(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "best.yaml")
+    result = bench.run("evaluate", file, "--validation", "--cpu", "--clips", "1", "--scores", tmp_path / "v.json")
+    assert result.exit_code == 0, result.exception
+    assert "Validation  top-1" in result.stdout
+    assert "on 4 videos" in result.stdout
+    assert len(json.loads((tmp_path / "v.json").read_text())["videos"]) == 4
+    assert _openings(bench) == []
+    assert not file.with_suffix(".final.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "words"),
+    [("--scores", "none/s.json", "there is no folder"), ("--confusion", "picture.txt", "end in .png")],
+)
+def test_files_that_cannot_be_written_are_refused_before_the_seal_breaks(
+    bench: Bench, tmp_path: Path, option: str, name: str, words: str
+) -> None:
+    result = bench.run("evaluate", bench.export(tmp_path / "best.yaml"), *FINAL, option, tmp_path / name)
+    assert isinstance(result.exception, SetupError)
+    assert words in str(result.exception)
+    assert _openings(bench) == []
+
+
 def test_a_damaged_record_is_a_sentence(bench: Bench, tmp_path: Path) -> None:
     file = bench.export(tmp_path / "best.yaml")
     file.with_suffix(".final.json").write_text("{")

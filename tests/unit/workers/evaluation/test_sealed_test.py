@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import pickle
 from pathlib import Path
@@ -12,26 +11,26 @@ from typing import Any
 import pytest
 import torch
 
-from data import ClipLoader, Dataset, DatasetSpec, open_dataset
+from data import ClipBatch, Dataset, DatasetSpec, open_dataset
 from hpo.errors import SetupError
 from workers.checkpoints.contents import writer
 from workers.checkpoints.folder import TrialFolder
 from workers.device.detection import Device, cpu_device
 from workers.errors import CheckpointError
-from workers.evaluation import model, runtime, sealed_test
-from workers.evaluation.sealed_test import FinalScore, FinalTest, Opening
+from workers.evaluation import model, runtime, views
+from workers.evaluation.measures import measure
+from workers.evaluation.sealed_test import Evaluation, Opening, Views
+from workers.evaluation.views import Scores
 from workers.training.inputs import clip_spec
 from workers.training.memory_plan import MemoryPlan
 from workers.training.reproducibility import Runtime
-from workers.training.scoring import Score, score
+from workers.training.scoring import logits_of, score
 from workers.training.trainer import Trainer, final_state
 
 from ..tiny import tiny_config, tiny_task
 
 CPU = cpu_device(threads=1)
 TEST_VIDEOS = 8
-Z = 1.959963984540054
-"""Two-sided 95 % quantile of the normal distribution."""
 
 
 @pytest.fixture
@@ -58,9 +57,17 @@ def own_cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def evaluated(checkpoint: Path, videos: Path, cache_dir: Path, *, progress: Any = None, **options: Any) -> FinalScore:
-    test = FinalTest.prepare(checkpoint, tiny_task(videos).dataset, cache_dir=cache_dir, device=CPU)
-    return test.score(Opening(**{"reason": "a test", "clips": 2, "crops": 3, **options}), progress=progress)
+def prepared(checkpoint: Path, videos: Path, cache_dir: Path) -> Evaluation:
+    return Evaluation.prepare(checkpoint, tiny_task(videos).dataset, cache_dir=cache_dir, device=CPU)
+
+
+def evaluated(
+    checkpoint: Path, videos: Path, cache_dir: Path, *, reason: str = "a test", progress: Any = None, **seen: int
+) -> Scores:
+    opening = Opening(reason=reason, about={"id": "1"})
+    return prepared(checkpoint, videos, cache_dir).test(
+        opening, Views(**{"clips": 2, "crops": 3, **seen}), progress=progress
+    )
 
 
 def test_the_score_is_that_of_the_mean_probability_of_the_views(
@@ -71,17 +78,38 @@ def test_the_score_is_that_of_the_mean_probability_of_the_views(
     trainer.model.eval()
     opened = open_dataset(tiny_task(videos).dataset, cache_dir=own_cache)
     loader = opened.test_loader(reason="check", clip=clip_spec(trainer.config), batch_size=6, views=2, crops=3)
-    right = 0
-    for batch in loader:
+    for number, batch in enumerate(loader):
         assert isinstance(batch.clips, torch.Tensor)
         with torch.no_grad():
-            mean = trainer.model(batch.clips).softmax(1).mean(0)
-        right += int(mean.argmax() == batch.labels[0])
-    assert (found.top1, found.top5, found.videos) == (right / TEST_VIDEOS, 1.0, TEST_VIDEOS)
-    assert (found.clips, found.crops, found.chance) == (2, 3, 0.5)
-    assert found.dataset_version == trainer.identity.dataset_version
-    assert found.same_dataset
+            every = trainer.model(batch.clips).softmax(1)
+        assert found.ids[number : number + 1] == batch.ids
+        assert found.labels[number] == batch.labels[0]
+        torch.testing.assert_close(torch.from_numpy(found.clips[number]), every.view(2, 3, 2).mean(1))
+        torch.testing.assert_close(torch.from_numpy(found.videos[number]), every.mean(0).double())
+    assert found.clips.shape == (TEST_VIDEOS, 2, 2)
+    assert found.class_names == opened.class_names
+    groups = {clip.id: clip.group for clip in opened.index.clips}
+    assert found.groups == tuple(groups[id_] for id_ in found.ids)
     assert progress == [(done, TEST_VIDEOS) for done in range(1, TEST_VIDEOS + 1)]  # the views of one fill a batch
+
+
+def test_each_clip_says_which_frames_it_shows(checkpoint: Path, videos: Path, cache_dir: Path) -> None:
+    test = prepared(checkpoint, videos, cache_dir)
+    found = test.test(Opening(reason="a test"), Views(clips=3, crops=3))
+    for id_, frames in zip(found.ids, found.frames, strict=True):
+        length = test.dataset.stores["rgb"].shape(id_)[0]
+        assert frames.tolist() == [[start, start + 7] for start in (0, round((length - 8) / 2), length - 8)]
+
+
+def test_the_validation_list_is_scored_without_a_seal(
+    trainer: Trainer, checkpoint: Path, videos: Path, own_cache: Path
+) -> None:
+    test = prepared(checkpoint, videos, own_cache)
+    found = test.validation(Views(clips=1))
+    loader = test.dataset.validation_loader(clip=clip_spec(trainer.config), batch_size=4)
+    expected = score(trainer.model, loader, device=torch.device("cpu"), precision=test.model.precision)
+    assert (measure(found).top1, len(found.ids)) == (expected.top1, expected.videos)
+    assert not (own_cache / "unsealed.jsonl").exists()
 
 
 def test_progress_counts_the_videos_of_a_batch(checkpoint: Path, videos: Path, cache_dir: Path) -> None:
@@ -92,45 +120,24 @@ def test_progress_counts_the_videos_of_a_batch(checkpoint: Path, videos: Path, c
     assert progress == [(4, TEST_VIDEOS), (8, TEST_VIDEOS)]
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """Return both solutions p of (right / n - p)^2 = Z^2 p (1 - p) / n (Wilson, 1927)."""
-    a, b, c = 1 + Z * Z / n, -(2 * right / n + Z * Z / n), (right / n) ** 2
-    root = math.sqrt(b * b - 4 * a * c)
-    return (-b - root) / (2 * a), (-b + root) / (2 * a)
-
-
-@pytest.mark.parametrize("right", range(TEST_VIDEOS + 1))
-def test_the_interval_is_wilsons(
-    checkpoint: Path, videos: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, right: int
-) -> None:
-    score = Score(top1=right / TEST_VIDEOS, top5=1.0, loss=1.0, videos=TEST_VIDEOS)
-    monkeypatch.setattr(sealed_test, "score", lambda *_, **__: score)
-    low, high = evaluated(checkpoint, videos, cache_dir).interval
-    assert (low, high) == pytest.approx(wilson(right, TEST_VIDEOS), abs=1e-12)
-    assert {type(low), type(high)} == {float}
-    assert (low == 0) == (right == 0)
-    assert (high == 1) == (right == TEST_VIDEOS)
-
-
 def test_the_weights_of_the_checkpoint_are_scored_on_all_views(
     trainer: Trainer, checkpoint: Path, videos: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored: list[dict[str, torch.Tensor]] = []
-    views: list[int] = []
+    seen: list[int] = []
 
-    def see(model: torch.nn.Module, loader: ClipLoader, **options: Any) -> Score:
-        batches = list(loader)
-        scored.append(model.state_dict())
-        views.extend(batch.views for batch in batches)
+    def see(module: torch.nn.Module, batch: ClipBatch, **options: Any) -> torch.Tensor:
+        scored.append(module.state_dict())
+        seen.append(batch.views)
         assert options["most_clips"] == trainer.config.batch_size  # more do not fit where the model was trained
-        return score(model, batches, **options)
+        return logits_of(module, batch, **options)
 
-    monkeypatch.setattr(sealed_test, "score", see)
+    monkeypatch.setattr(views, "logits_of", see)
     torch.manual_seed(99)  # a model that is built now has other weights
     evaluated(checkpoint, videos, cache_dir)
     expected = trainer.model.state_dict()
     assert all(torch.equal(scored[0][name], value) for name, value in expected.items())
-    assert set(views) == {2 * 3}
+    assert set(seen) == {2 * 3}
 
 
 def test_breaking_the_seal_is_recorded_with_its_reason(checkpoint: Path, videos: Path, own_cache: Path) -> None:
@@ -189,7 +196,8 @@ def test_weights_for_other_classes_are_refused_and_the_seal_holds(
 def test_a_data_set_that_changed_since_is_reported(
     trainer: Trainer, videos: Path, cache_dir: Path, tmp_path: Path
 ) -> None:
-    assert not evaluated(saved(tmp_path, trainer, dataset_version="before"), videos, cache_dir).same_dataset
+    assert not prepared(saved(tmp_path, trainer, dataset_version="before"), videos, cache_dir).same_dataset
+    assert prepared(saved(tmp_path / "same", trainer), videos, cache_dir).same_dataset
 
 
 class _PreparedError(Exception):
@@ -218,7 +226,7 @@ class Cuda:
 
 
 def _evaluate(checkpoint: Path, videos: Path, cache_dir: Path, device: Device) -> None:
-    FinalTest.prepare(checkpoint, DatasetSpec(root=str(videos)), cache_dir=cache_dir, device=device)
+    Evaluation.prepare(checkpoint, DatasetSpec(root=str(videos)), cache_dir=cache_dir, device=device)
 
 
 @pytest.mark.parametrize("started", [False, True])
@@ -270,11 +278,11 @@ def test_a_resume_point_is_scored_with_what_was_validated(
     point = TrialFolder(tmp_path, attempt=1).write_resume_point(writer(averaged.state()), epoch=1, batch=0)
     scored: list[dict[str, torch.Tensor]] = []
 
-    def see(model: torch.nn.Module, *_: object, **__: object) -> Score:
-        scored.append({name: value.clone() for name, value in model.state_dict().items()})
-        return Score(top1=0.5, top5=1.0, loss=1.0, videos=TEST_VIDEOS)
+    def see(module: torch.nn.Module, batch: ClipBatch, **_: object) -> torch.Tensor:
+        scored.append({name: value.clone() for name, value in module.state_dict().items()})
+        return torch.zeros(len(batch.ids) * batch.views, 2)
 
-    monkeypatch.setattr(sealed_test, "score", see)
+    monkeypatch.setattr(views, "logits_of", see)
     evaluated(point, videos, cache_dir)
     with averaged.evaluated_model():
         expected = averaged.model.state_dict()

@@ -1,0 +1,102 @@
+"""What an evaluation has measured: printed for people, and written to files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.table import Column, Table
+
+from ..errors import SetupError
+from .app import err, out
+
+if TYPE_CHECKING:
+    from workers.evaluation.views import Scores
+
+_WORST: Final = 30
+"""How many classes are printed at most: those that are recognised worst."""
+
+
+def measuring(scores: Path | None, confusion: Path | None) -> Callable[[Scores], dict[str, Any]]:
+    """Return the function that measures scores and writes the files; whether these can be written is known before.
+
+    The measures are `chance`, those of `Measures.summary`, the seed trainings' `table`, and the `classes`.
+
+    Raises:
+        SetupError: a file cannot be written.
+    """
+    for path in filter(None, (scores, confusion)):
+        if not path.absolute().parent.is_dir():
+            raise SetupError(f"{path} cannot be written: there is no folder {path.absolute().parent}")
+    if confusion is not None and confusion.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise SetupError(f"{confusion} is no picture's name: let it end in .png")
+
+    def write(found: Scores) -> dict[str, Any]:
+        from workers.evaluation.confusion_picture import draw_confusion, write_picture
+        from workers.evaluation.measures import class_table, measure
+        from workers.evaluation.views import frame_document
+
+        measures = measure(found)
+        summary = {"chance": 1 / len(found.class_names), **measures.summary()}
+        details = {"table": measures.table(), "classes": class_table(measures)}
+        if scores is not None:
+            document = {**frame_document(found), "table": measures.table(), "confusion": measures.confusion.tolist()}
+            _write(scores, json.dumps(document, indent=1).encode())
+        if confusion is not None:
+            picture = draw_confusion(measures.confusion, found.class_names)
+            _write(confusion, write_picture(picture, confusion.suffix))
+        return {**summary, **details}
+
+    return write
+
+
+def print_measures(part: str, score: Mapping[str, Any]) -> None:
+    """Print the measures on a part of the data set; those that an earlier release kept are fewer."""
+    low, high = score["interval"]
+    out.print(
+        f"{part:<12}top-1 {score['top1']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {score['videos']} "
+        f"{'sealed ' * (part == 'Test')}videos, {score['clips']} clips x {score.get('crops', 1)} crops each; "
+        f"chance is {score['chance']:.3f}"
+    )
+    if score.get("effective_videos", score["videos"]) < 0.9 * score["videos"]:
+        out.print(
+            f"            the videos come from {score['sources']} sources, so they say as much as "
+            f"{score['effective_videos']:.0f} of different sources: hence the width of the interval"
+        )
+    if "mean_average_precision" in score:
+        named = {"top-3": "top3", "top-5": "top5", "mean error": "mean_error", "mAP": "mean_average_precision"}
+        named |= {"mean over classes": "mean_class_accuracy", "single clips, top-1": "clip_top1"}
+        out.print("            " + ", ".join(f"{name} {score[key]:.3f}" for name, key in named.items()))
+    if score.get("classes"):
+        _print_classes(score["classes"])
+    if not score["same_dataset"]:
+        err.print("the data set differs from the one used for training: files were added, changed or removed since")
+
+
+def _print_classes(classes: list[dict[str, Any]]) -> None:
+    known = [one for one in classes if one["videos"]]
+    shown = sorted(known, key=lambda one: (one["recall"], one["name"]))[:_WORST]
+    table = Table(
+        "class",
+        Column("videos", justify="right"),
+        Column("recognised", justify="right"),
+        Column("precision", justify="right"),
+        Column("AP", justify="right"),
+        "mostly mistaken for",
+        title=None if len(shown) == len(known) else f"the {len(shown)} of {len(known)} classes recognised worst",
+    )
+    for one in shown:
+        shares = [one[name] for name in ("recall", "precision", "average_precision")]
+        texts = ("-" if share is None else f"{share:.3f}" for share in shares)
+        table.add_row(one["name"], str(one["videos"]), *texts, one["mistaken_for"] or "")
+    out.print(table)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written ({error.strerror})") from error
+    out.print(f"wrote {path}")
