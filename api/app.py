@@ -112,8 +112,7 @@ def _to_dashboard() -> RedirectResponse:
 
 
 def _storage(database: Database) -> BaseStorage:
-    from hpo.optuna_view.storage import StudyStorage
-
+    from .dashboard.sampling import SampledStorage
     from .dashboard.source import DatabaseSource
 
-    return StudyStorage(DatabaseSource(database))
+    return SampledStorage(DatabaseSource(database))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib
 import logging
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from a2wsgi import WSGIMiddleware
@@ -25,13 +25,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
+    from .sampling import Plot
+
 log = logging.getLogger(__name__)
 
 PREFIXES: Final = ("/dashboard", "/api", "/static", "/csv", "/artifacts", "/favicon.ico", "/incompatible-rdb-schema")
 SAFE_METHODS: Final = ("GET", "HEAD")
-CONTOUR_LIMIT: Final = 2_000
-"""Trials times parameters. A contour plot is a grid of trials x trials for every pair of parameters:
-at 1,000 trials of 10 parameters it would be a gigabyte of JSON."""
 POLICY: Final = "; ".join(
     (
         "default-src 'self'",
@@ -46,7 +45,6 @@ POLICY: Final = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-_CONTOUR = re.compile(r"^/api/studies/(\d+)/plot/contour/?$")
 # Its sampler for preferential optimization, which this service does not offer, is all that needs torch.
 _NEEDS_TORCH = "optuna_dashboard.preferential.samplers.gp"
 
@@ -73,7 +71,7 @@ class Dashboard:
     def __init__(self, make_storage: Callable[[], BaseStorage]) -> None:
         self._make_storage = make_storage
         self._lock = threading.Lock()
-        self._loaded: tuple[ASGIApp, BaseStorage] | None = None
+        self._loaded: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -85,46 +83,29 @@ class Dashboard:
             )
             await answer(scope, receive, send)
             return
-        application, storage = await to_thread.run_sync(self._load)
-        if refusal := await to_thread.run_sync(_refuse_contour, scope["path"], storage):
-            await JSONResponse({"reason": refusal}, status_code=422)(scope, receive, send)
-            return
-        await application(_with_encoding(scope), receive, _guarded(send))
+        application = await to_thread.run_sync(self._load)
+        # Not before the first request: it is what needs Optuna.
+        from .sampling import plot_of
 
-    def _load(self) -> tuple[ASGIApp, BaseStorage]:
+        with plot_of(scope["path"]) as plot:
+            reply = _guarded(send) if plot is None else _noted(_guarded(send), plot)
+            await application(_with_encoding(scope), receive, reply)
+
+    def _load(self) -> ASGIApp:
         with self._lock:
             if self._loaded is None:
-                storage = self._make_storage()
                 with _blocked(_NEEDS_TORCH):
                     package = importlib.import_module("optuna_dashboard")
-                application: Any = package.wsgi(storage)
+                application: Any = package.wsgi(self._make_storage())
                 # Errors reach our handlers (an outage is a 503) instead of becoming Bottle's own page.
                 application.catchall = False
-                bridge = cast(ASGIApp, WSGIMiddleware(application))
-                self._loaded = (bridge, storage)
+                self._loaded = cast(ASGIApp, WSGIMiddleware(application))
             return self._loaded
 
 
 def is_dashboard(path: str) -> bool:
     """Return whether a path belongs to the dashboard."""
     return any(path == prefix or path.startswith(prefix + "/") for prefix in PREFIXES)
-
-
-def _refuse_contour(path: str, storage: BaseStorage) -> str | None:
-    found = _CONTOUR.match(path)
-    if found is None:
-        return None
-    try:
-        trials = storage.get_all_trials(int(found[1]), deepcopy=False)
-    except KeyError:
-        return None
-    parameters = len({name for trial in trials for name in trial.params})
-    if len(trials) * parameters <= CONTOUR_LIMIT:
-        return None
-    return (
-        f"A contour plot of {len(trials)} trials with {parameters} parameters is too large to draw"
-        f" (trials x parameters is at most {CONTOUR_LIMIT}); use the slice or rank plot."
-    )
 
 
 def _with_encoding(scope: Scope) -> Scope:
@@ -141,6 +122,31 @@ def _guarded(send: Send) -> Send:
         await send(message)
 
     return guarded
+
+
+def _noted(send: Send, plot: Plot) -> Send:
+    """Hold a plot back until it is whole, and let its title say what it shows."""
+    from .sampling import with_note
+
+    start: Message = {}
+    parts: list[bytes] = []
+
+    async def noted(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start":
+            start = message
+            return
+        parts.append(message.get("body", b""))
+        if message.get("more_body", False):
+            return
+        body = b"".join(parts)
+        if start["status"] == HTTPStatus.OK:
+            body = with_note(body, plot)
+            MutableHeaders(raw=start["headers"])["content-length"] = str(len(body))
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+    return noted
 
 
 @contextmanager

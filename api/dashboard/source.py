@@ -17,7 +17,7 @@ from hpo.plain_text import plain
 from hpo.service import importance
 from hpo.store import Database, answers, quarantine, studies, trials, workers
 from hpo.store.workers import WorkerRow
-from hpo.trial import StudyState, TrialState
+from hpo.trial import StudyState, TrialRecord, TrialState
 
 MOST_REASONS: Final = 3
 """Of quarantines that are shown; the page of the workers has all."""
@@ -48,6 +48,11 @@ def _why(row: WorkerRow) -> str:
     else:
         why = f"{row.name}: {quarantine.sentence(row.fault or '', row.fault_message, row.faults)}"
     return plain(why if len(why) <= REASON_CHARACTERS else f"{why[:REASON_CHARACTERS]}...")
+
+
+def _end(record: TrialRecord) -> tuple[int, TrialState, datetime | None]:
+    """Return what identifies a finished trial: a late result may still replace a failure."""
+    return record.id, record.state, record.finished_at
 
 
 class DatabaseSource:
@@ -98,21 +103,25 @@ class DatabaseSource:
         ]
 
     def frozen_trials(self, study: StudyView) -> Sequence[FrozenTrial]:
-        """Read the trials of a study and translate those that are not known to be finished."""
-        with self._database.transaction() as connection:
-            records = visible_records(trials.records(connection, study.id))
+        """Read the trials of a study, with curves those that are not known to be finished, and translate these."""
         with self._lock:
             known = self._distributions.setdefault(study.id, distributions(study.spec))
             finished = self._finished.setdefault(study.id, {})
-            found = []
-            for record in records:
-                self._study_of[record.id] = study.id
-                # A late result may still replace a failure, so the end is part of what identifies a finished trial.
-                end = (record.id, record.state, record.finished_at)
-                trial = finished.get(end) or frozen_trial(study.spec, record, known)
-                if record.state.is_terminal:
-                    finished[end] = trial
-                found.append(trial)
+            kept = dict(finished)
+        with self._database.transaction() as connection:
+            outlines = visible_records(trials.outlines(connection, study.id))
+            missing = [outline.id for outline in outlines if _end(outline) not in kept]
+            read = {record.id: record for record in trials.by_ids(connection, missing)}
+        found = []
+        for outline in outlines:
+            record = read.get(outline.id, outline)
+            trial = kept.get(_end(record)) or frozen_trial(study.spec, record, known)
+            if record.state.is_terminal:
+                kept[_end(record)] = trial
+            found.append(trial)
+        with self._lock:
+            finished.update(kept)
+            self._study_of.update((record.id, study.id) for record in outlines)
         return found
 
     def study_id_of(self, trial_id: int) -> int:

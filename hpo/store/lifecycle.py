@@ -391,6 +391,7 @@ def release(connection: Connection, trial_id: int, request: ReleaseRequest, *, t
         most_faults=MOST_FAULTS,
         tried_seconds=TRIED_SECONDS,
         alive_seconds=workers.ALIVE_SECONDS,
+        large_seconds=LARGE_SECONDS,
         **_backoff(),
     ).one_or_none()
     if row is None:

@@ -552,7 +552,18 @@ WITH owned AS MATERIALIZED (
                                WHERE untried.name <> ALL (array_agg(streak.worker)) AND untried.quarantined_at IS NULL
                                  AND NOT EXISTS (SELECT FROM host_quarantine AS sick WHERE sick.host = untried.host)
                                  AND untried.last_seen > clock_timestamp() - make_interval(secs => :alive_seconds)
-                                 AND (untried.study IS NULL OR untried.study = study.name)) AS is_enough,
+                                 AND (untried.study IS NULL OR untried.study = study.name)
+                                 -- `claim` gives it what is too large for it once no larger worker is heard of.
+                                 AND ((trial.required_memory_bytes <= untried.memory_bytes) IS NOT FALSE
+                                      OR NOT EXISTS (SELECT FROM worker AS large
+                                                     WHERE large.memory_bytes >= trial.required_memory_bytes
+                                                       AND large.quarantined_at IS NULL
+                                                       AND NOT EXISTS (SELECT FROM host_quarantine AS sick
+                                                                       WHERE sick.host = large.host)
+                                                       AND large.last_seen > clock_timestamp()
+                                                                             - make_interval(secs => :large_seconds)
+                                                       AND (large.study IS NULL OR large.study = study.name)))
+                              ) AS is_enough,
                'no machine could train it: ' || string_agg(format('%s faults of %s (%s)', streak.faults, streak.worker,
                                                                  streak.kinds), ', ' ORDER BY streak.worker)
                    || COALESCE('; the last one: ' || split_part(:message, E'\n', 1), '')

@@ -28,15 +28,19 @@ from .trials import curve_of, metrics_of
 _CHUNK: Final = 500
 """Trials that are read at once where the marks of a whole study are made."""
 
+# A trial whose marks could not be made has one of the board `stale`: its row is locked, and the study's comes before.
+_COMPLETE: Final = """
+study.marked AND NOT EXISTS (SELECT FROM mark WHERE mark.study_id = study.id AND mark.board = 'stale')
+""".strip()
 _READ: Final = """
 SELECT trial.id, trial.number, trial.state, trial.metrics, trial.attempt, trial.replicate_of, trial.study_id,
-       study.marked, study.fault, study.uuid, study.spec::text AS spec,
+       {is_marked} AS marked, study.fault, study.uuid, study.spec::text AS spec,
        (SELECT COALESCE(jsonb_object_agg(step::text, measurement.metrics ORDER BY measurement.attempt), '{}')
         FROM measurement WHERE measurement.trial_id = trial.id) AS curve
 FROM trial JOIN study ON study.id = trial.study_id
 WHERE trial.id = ANY(:ids) {condition}
 ORDER BY trial.id
-"""
+""".replace("{is_marked}", _COMPLETE)
 _RECORDS: Final = text(_READ.replace("{condition}", ""))
 # Where there is no rule, curves are not read.
 _WITH_RULE: Final = text(_READ.replace("{condition}", "AND study.spec #>> '{early_stopping,name}' <> 'none'"))
@@ -54,11 +58,13 @@ ON CONFLICT (trial_id, board, place) DO UPDATE SET value = excluded.value, own =
 WHERE mark.value <> excluded.value OR mark.own IS DISTINCT FROM excluded.own
 """)
 _LOCK: Final = text("SELECT id FROM trial WHERE study_id = :study_id ORDER BY id FOR NO KEY UPDATE")
-_IS_MARKED: Final = text("SELECT marked FROM study WHERE id = :study_id")
-_LOCK_STUDY: Final = text("SELECT marked FROM study WHERE id = :study_id FOR NO KEY UPDATE")
+_IS_MARKED: Final = text("SELECT {is_marked} FROM study WHERE id = :study_id".replace("{is_marked}", _COMPLETE))
+_LOCK_STUDY: Final = text(f"{_IS_MARKED.text} FOR NO KEY UPDATE")
 _MARKED: Final = text("UPDATE study SET marked = true WHERE id = :study_id")
-_UNMARKED: Final = text("""
-UPDATE study SET marked = false WHERE marked AND id IN (SELECT study_id FROM trial WHERE id = ANY(:ids))
+_STALE: Final = text("""
+INSERT INTO mark (study_id, trial_id, board, place, value)
+SELECT study_id, id, 'stale', 0, 0 FROM trial WHERE id = ANY(:ids)
+ON CONFLICT DO NOTHING
 """)
 
 _COUNT: Final = text("""
@@ -175,12 +181,13 @@ def refresh(connection: Connection, trial_ids: Sequence[int]) -> list[Own]:
     """Write the marks of trials whose records have just changed, and return those whose rule may have some.
 
     The rows of the trials must be locked. Without a spec that can be read there are none: what was measured counts
-    nevertheless, and the study is marked anew once it can.
+    nevertheless, and the study is marked anew once it can. The row of the study is not touched: whoever locks both
+    locks that first.
     """
     try:
         found = list(_read(connection, _WITH_RULE, trial_ids))
     except UnusableStudyError:
-        connection.execute(_UNMARKED, {"ids": list(trial_ids)})
+        connection.execute(_STALE, {"ids": list(trial_ids)})
         return []
     for one in found:
         if has_marks(one.spec):
@@ -189,7 +196,7 @@ def refresh(connection: Connection, trial_ids: Sequence[int]) -> list[Own]:
 
 
 def complete(connection: Connection, study_id: int) -> None:
-    """Write the marks of all trials of a study that was made before there were marks; nothing where they are kept."""
+    """Write the marks of all trials of a study where some were never made; nothing where they are kept."""
     for query in (_IS_MARKED, _LOCK_STUDY):  # of two that find them missing, one writes them
         if connection.execute(query, {"study_id": study_id}).scalar_one_or_none() is not False:
             return

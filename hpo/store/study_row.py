@@ -155,7 +155,7 @@ class StudyRow:
     generator_owner: str | None = None
     """The optimizer process that serves the study, or served it last."""
     fault: str | None = None
-    """What of the service fails with this study, as a sentence; None where nothing does."""
+    """What of the service fails with this study, a sentence on a line for each part; None where nothing does."""
 
     has_no_optimizer: bool = False
     """Whether no optimizer process holds the study, although it had time to begin."""
@@ -164,7 +164,7 @@ class StudyRow:
     def degraded(self) -> str | None:
         """What is wrong with the study, or what it lacks, as a sentence without a full stop; None if nothing is."""
         if self.fault is not None:
-            return self.fault
+            return "; ".join(self.fault.splitlines())
         return NO_OPTIMIZER if self.has_no_optimizer and self.is_searching else None
 
     @property

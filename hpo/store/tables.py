@@ -110,7 +110,7 @@ study = Table(
     Column("uuid", Uuid, nullable=False, unique=True, server_default=text("gen_random_uuid()")),
     # Every trial has its rows in `mark`; a study of an earlier release gets them when they are first needed.
     Column("marked", Boolean, nullable=False, server_default=text("false")),
-    # What of the service fails with this study, as a sentence; NULL where nothing does.
+    # What of the service fails with this study, a sentence on a line for each part; NULL where nothing does.
     Column("fault", Text),
     CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_check"),
     CheckConstraint("jsonb_typeof(spec) = 'object' AND spec ->> 'name' = name", name="spec_check"),

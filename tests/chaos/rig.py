@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from hpo.errors import StoreUnavailableError
 from hpo.spec import parse_spec
@@ -28,9 +28,17 @@ from .processes import EPOCHS, KEY, LEASE_SECONDS, Mutant
 from .proxy import Network, network
 
 WORKERS = 5
-QUIET_SECONDS = 120.0
-"""Within this time after the last kill every trial has ended."""
+PATIENCE_SECONDS = 120.0
+"""After the last kill no longer than this passes before another trial ends, until all have. How fast is not judged."""
+_ENDLESS = 100_000
+_ENDED = text("SELECT count(*) FROM trial WHERE finished_at IS NOT NULL")
 _OPEN = text("SELECT count(*) FROM study WHERE finished_at IS NULL")
+# No trial begins any more but those that are there: the study ends with the last of them.
+_LAST_ORDERS = text("UPDATE study SET spec = jsonb_set(spec, '{budget,trials}', to_jsonb(GREATEST(live_trials, 1)))")
+_LEFT = text("""
+SELECT state || CASE WHEN held THEN ' (held)' ELSE '' END AS state, count(*) AS trials, min(number) AS first
+FROM trial WHERE finished_at IS NULL GROUP BY 1 ORDER BY 1
+""")
 _SPEC = {
     "name": "chaos",
     "objectives": [{"metric": "val_top1"}],
@@ -130,16 +138,34 @@ class Rig:
             except StoreUnavailableError:
                 time.sleep(0.1)
 
-    def open_studies(self) -> int:
-        """Return how many studies have not ended, 0 or 1: one ends with the last trial of its budget."""
+    def count(self, query: TextClause) -> int:
+        """Return the number that a query asks for."""
 
         def ask(database: Database) -> int:
             with database.transaction() as connection:
-                return int(
-                    connection.execute(text("SELECT count(*) FROM study WHERE finished_at IS NULL")).scalar_one()
-                )
+                return int(connection.execute(query).scalar_one())
 
         return self.insist(ask)
+
+    def end_the_study(self) -> list[str]:
+        """Let all trials end in peace; return a sentence if they do not."""
+
+        def ask(database: Database) -> int:
+            with database.transaction() as connection:
+                return connection.execute(_LAST_ORDERS).rowcount
+
+        self.insist(ask)
+        ended, since = 0, time.monotonic()
+        while self.count(_OPEN):
+            now_ended, now = self.count(_ENDED), time.monotonic()
+            if now_ended > ended:
+                ended, since = now_ended, now
+            elif now - since > PATIENCE_SECONDS:
+                with self.database.transaction() as connection:
+                    left = [f"{row.trials} {row.state}, the first {row.first}" for row in connection.execute(_LEFT)]
+                return [f"no trial has ended for {PATIENCE_SECONDS:.0f} s after the last kill; left are {left}"]
+            time.sleep(0.2)
+        return []
 
 
 def run(*, seconds: float, seed: int, mutant: Mutant | None = None, pause: float = 0.4) -> Report:
@@ -154,20 +180,19 @@ def run(*, seconds: float, seed: int, mutant: Mutant | None = None, pause: float
         rig = Rig(folder, url, port, mutant, seed)
         stack.callback(rig.end)
         with rig.database.transaction() as connection:
-            budget = max(20, int(seconds * 1.5))
-            studies.create(connection, parse_spec({**_SPEC, "budget": {"trials": budget}}), actor="chaos")
+            studies.create(connection, parse_spec({**_SPEC, "budget": {"trials": _ENDLESS}}), actor="chaos")
             rig.token = tokens.create(connection, name="chaos", scopes=["worker"], key=KEY)
         rig.network = stack.enter_context(network(port, seed))
         workers = [f"worker-{number}" for number in range(WORKERS)]
         for name in ("api", "optimizer", *workers):
             rig.start(name)
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and rig.open_studies():
+        while time.monotonic() < deadline:
             _trouble(rig, workers, folder / "postgres" / "data")
             time.sleep(rig.random.uniform(0.2, 1.8) * pause)
         rig.network.calm.set()
         rig.wake(everybody=True)
-        violations = [] if _is_quiet(rig) else [f"trials have not ended {QUIET_SECONDS:.0f} s after the last kill"]
+        violations = rig.end_the_study()
         rig.end()
         with Database(url).transaction() as connection:
             trials = int(connection.execute(text("SELECT count(*) FROM trial")).scalar_one())
@@ -188,15 +213,6 @@ def _trouble(rig: Rig, workers: list[str], data: Path) -> None:
         rig.kill("optimizer")
     else:
         rig.crash_postgres(data)
-
-
-def _is_quiet(rig: Rig) -> bool:
-    deadline = time.monotonic() + QUIET_SECONDS
-    while rig.open_studies():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from api.dashboard import mount as dashboard
+from api.dashboard import sampling
 from hpo.store import Database
 
 from .service import Service, serving
@@ -108,18 +108,25 @@ def test_the_root_leads_to_the_dashboard(empty_service: Service) -> None:
         assert http.get("/").headers["location"] == "/dashboard"
 
 
-def test_a_contour_plot_that_would_be_a_gigabyte_is_refused(
+def test_a_plot_of_a_large_study_shows_a_sample_and_says_so(
     past_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with past_service.http("read") as http:
         identity = http.get("/api/studies").json()["study_summaries"][0]["study_id"]
-        assert http.get(f"/api/studies/{identity}/plot/contour").status_code == 200
-        monkeypatch.setattr(dashboard, "CONTOUR_LIMIT", 19)
-        for path in (f"/api/studies/{identity}/plot/contour", f"/api/studies/{identity}/plot/contour/"):
-            refused = http.get(path)
-            assert refused.status_code == 422
-            assert "10 trials with 2 parameters" in refused.json()["reason"]
-        assert http.get(f"/api/studies/{identity}/plot/slice").status_code == 200
+        whole = http.get(f"/api/studies/{identity}/plot/rank").json()
+        monkeypatch.setattr(sampling, "most_trials", lambda kind, _: {"timeline": 4}.get(kind, 2))
+        for kind, title in (
+            ("contour", "Contour Plot: 2 of 5 trials, evenly spread"),
+            ("rank", "Rank (Objective Value): 2 of 5 trials, evenly spread"),
+            ("timeline", "Timeline Plot: 4 of 10 trials, evenly spread"),
+        ):
+            for path in (f"/api/studies/{identity}/plot/{kind}", f"/api/studies/{identity}/plot/{kind}/"):
+                plot = http.get(path)
+                assert plot.json()["layout"]["title"]["text"] == title, path
+                assert int(plot.headers["content-length"]) == len(plot.content)
+        assert "of 5 trials" not in str(whole["layout"]["title"])
+        assert len(http.get(f"/api/studies/{identity}").json()["trials"]) == 10, "the tables have all"
+        assert http.get(f"/api/studies/{identity}/plot/nothing").status_code == 404
 
 
 def test_it_can_be_left_out(database: Database) -> None:

@@ -11,7 +11,7 @@ from hpo.answer.evidence import evidence_of_winner
 from hpo.optimizer import create_optimizer
 from hpo.optuna_view.storage import StudyStorage
 from hpo.optuna_view.trials import frozen_trial
-from hpo.store import Database, answers, lifecycle, studies
+from hpo.store import Database, answers, lifecycle, studies, trials
 from hpo.store.studies import StudyRow
 from hpo.trial import FailureKind, StudyState, Suggestion
 
@@ -125,7 +125,12 @@ def test_finished_trials_are_translated_once_and_running_ones_each_time(
         return frozen_trial(*args, **named)  # type: ignore[arg-type]  # passed through
 
     monkeypatch.setattr("api.dashboard.source.frozen_trial", spy)
+    with_curves: list[int] = []
+    by_ids = trials.by_ids
+    monkeypatch.setattr(trials, "by_ids", lambda found, ids: with_curves.extend(ids) or by_ids(found, ids))
     again = storage.get_all_trials(study.id, deepcopy=False)
+    numbers = {trial._trial_id: trial.number for trial in again}
+    assert [numbers[trial_id] for trial_id in with_curves] == [4, 5], "of the others no curve is read again"
     assert translated == [4, 5]
     assert [a is b for a, b in zip(first, again, strict=True)] == [True, True, True, False, False]
 

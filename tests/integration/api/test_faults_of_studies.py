@@ -12,7 +12,8 @@ from sqlalchemy import text
 from hpo.optimizer.ask_tell import Optimizer
 from hpo.service import decision, fallback, finishing
 from hpo.spec import StudySpec
-from hpo.store import Database
+from hpo.store import Database, study_fault
+from hpo.store.study_fault import Part
 
 from .service import Service, claim_body, finished, measured, serving
 
@@ -210,3 +211,35 @@ def test_a_study_that_cannot_be_settled_says_so_until_it_can(
     assert caplog.text.count("could not be settled") == 1
     assert finishing.end_finished_studies(service.database) == [BROKEN]
     assert [kind for kind, _ in events(service)][-2:] == ["study.completed", "study.fault_over"]
+
+
+def test_parts_that_fail_by_turns_are_said_once_each(service: Service) -> None:
+    study_id = service.create()
+
+    def note(part: Part, error: Exception) -> bool:
+        return study_fault.note_apart(service.database, study_id, part, error)
+
+    def over(part: Part) -> None:
+        with service.database.transaction() as connection:
+            fault = connection.execute(text("SELECT fault FROM study")).scalar_one()
+            study_fault.over(connection, study_id, fault, part)
+
+    news = [
+        note(part, DefectError(f"{part.name.lower()} at trial {turn}"))
+        for turn in range(3)
+        for part in (Part.STOPPING, Part.OPTIMIZER)
+    ]
+    assert news == [True, True, False, False, False, False]
+    assert note(Part.STOPPING, ValueError("another class")), "is another fault"
+    with service.http() as http:
+        assert http.get("/v1/studies/demo").json()["degraded"] == (
+            "the optimizer cannot propose configurations: DefectError: optimizer at trial 2; "
+            "the stopping rule cannot decide: ValueError: another class"
+        )
+        over(Part.OPTIMIZER)
+        over(Part.SETTLING)
+        degraded = http.get("/v1/studies/demo").json()["degraded"]
+        assert degraded == "the stopping rule cannot decide: ValueError: another class"
+        over(Part.STOPPING)
+        assert http.get("/v1/studies/demo").json()["degraded"] is None
+    assert [kind for kind, _ in events(service, "demo")] == ["study.fault"] * 3 + ["study.fault_over"] * 2

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
+from hpo.protocol import ReportRequest
 from hpo.spec import StudySpec
 from hpo.stopping.decide import decide, promotions
 from hpo.stopping.standing import judge, marks_of
@@ -222,6 +223,30 @@ def test_a_study_of_an_earlier_release_gets_its_marks_once(database: Database) -
         connection.exec_driver_sql("DELETE FROM mark")
         marks.complete(connection, study.id)
         assert not _stored(connection, study), "they are complete already"
+
+
+def test_a_report_of_an_unreadable_study_waits_for_nobody_and_is_marked_later(database: Database) -> None:
+    study = make_study(database, **_spec_changes(RULES[2], "maximize", 1))
+    suggest(database, study, 2)
+    lease = must_claim(database, study)
+    run(database, "UPDATE study SET spec = spec || '{\"of_a_later_release\": 1}'")
+    with database.transaction() as other:
+        # As whoever completes the marks: the study first, and then it would wait for the trial of the report.
+        other.exec_driver_sql("SELECT FROM study FOR NO KEY UPDATE")
+        with database.transaction() as connection:
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
+            request = ReportRequest(attempt=1, lease_id=lease.lease_id, measurements=[measurement(1, 0.9)])
+            lifecycle.report(connection, lease.trial_id, request)
+    run(database, "UPDATE study SET spec = spec - 'of_a_later_release'")
+    with database.transaction() as connection:
+        own = marks.own(connection, lease.trial_id)
+        assert own is not None
+        assert not own.is_marked
+        marks.complete(connection, study.id)
+        assert _stored(connection, study) == _computed(connection, study, study.spec) != {}
+        connection.exec_driver_sql("DELETE FROM mark")
+        marks.complete(connection, study.id)
+        assert not _stored(connection, study), "they are complete now"
 
 
 def test_a_model_of_curves_is_kept_until_the_study_has_grown(

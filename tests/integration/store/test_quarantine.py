@@ -159,11 +159,11 @@ def test_machines_that_complete_nothing_fail_no_trial_at_once(database: Database
     assert record(database, lease.trial_id).state is TrialState.SUGGESTED
 
 
-def tried(database: Database, study: StudyRow, faults: int, hosts: int, *, hours: float) -> Lease:
+def tried(database: Database, study: StudyRow, faults: int, hosts: int, *, hours: float, **fields: Any) -> Lease:
     """Let a trial meet faults of disks over some hours, in turn on a worker of each host; return its last lease."""
     for number in range(faults):
         run(database, "UPDATE worker SET quarantined_at = NULL, quarantined_until = NULL")
-        lease = must_claim(database, study, name=f"w{number % hosts}", host=f"h{number % hosts}")
+        lease = must_claim(database, study, name=f"w{number % hosts}", host=f"h{number % hosts}", **fields)
         run(database, _EARLIER, seconds=3600 * hours / (faults - 1))
         fail(database, lease, Fault.STORAGE, "the disk is full\nmore")
     return lease
@@ -207,6 +207,29 @@ def test_fewer_faults_or_faults_of_one_host_never_fail_a_trial(
         run(database, "UPDATE worker SET study = NULL")
     tried(database, study, faults, hosts, hours=hours)
     assert record(database, trial.id).state is TrialState.SUGGESTED
+
+
+@pytest.mark.parametrize("larger_are", ["alive", "in quarantine"])
+def test_a_worker_that_is_too_small_for_a_trial_counts_where_it_may_get_it(database: Database, larger_are: str) -> None:
+    study = make_study(database, retry={"attempts": 0})
+    (trial,) = suggest(database, study)
+    claim(database, make_study(database, "other"), name=WELL, memory_bytes=8)
+    run(database, "UPDATE worker SET study = NULL")
+    run(database, "UPDATE trial SET required_memory_bytes = 16")
+    lease = tried(database, study, lifecycle.MOST_FAULTS, 2, hours=25, memory_bytes=16)
+    run(database, "UPDATE worker SET quarantined_at = NULL, quarantined_until = NULL")
+    lease = must_claim(database, study, name="w0", host="h0", memory_bytes=16)
+    run(database, _EARLIER, seconds=3600)
+    if larger_are == "in quarantine":
+        run(
+            database,
+            "UPDATE worker SET quarantined_at = faulted_at, quarantined_until = faulted_at WHERE name <> :well",
+            well=WELL,
+        )
+    fail(database, lease, Fault.STORAGE)
+    assert record(database, trial.id).state is (TrialState.FAILED if larger_are == "alive" else TrialState.SUGGESTED)
+    if larger_are != "alive":
+        assert must_claim(database, study, name=WELL, memory_bytes=8).trial_id == trial.id
 
 
 def test_a_cancelled_trial_ends_whatever_failed(database: Database) -> None:
