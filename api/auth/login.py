@@ -60,7 +60,7 @@ def log_in_by_link(request: Request, state: State, code: str | None = None) -> R
             owner = tokens.redeem(connection, code, state.config.key).parent_id
             session = _new_session(connection, state, name="dashboard link", owner=owner)
     except AuthenticationError:
-        error = "This link was used already or is too old. Log in with the token, or make a new link."
+        error = "This link was used already or is too old. Log in with the token, or with a new link of `hpo login`."
         return _refused(request, state, error)
     return _welcome(request, state, session)
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from sqlalchemy import Connection
 
 from hpo.answer.evidence import evidence_of_winner
 from hpo.errors import SpecError
 from hpo.optimizer.importance import Trend
-from hpo.protocol import RemovedFiles
+from hpo.protocol import Message, RemovedFiles
 from hpo.results.evidence import Evidence
-from hpo.service import importance, notices
+from hpo.service import importance, notices, reopening
 from hpo.service.finishing import end_finished_studies
 from hpo.spec import StudySpec
 from hpo.spec.configurations import count_configurations
 from hpo.spec.finalists import FinalistsConfig
 from hpo.spec.paths import relative_paths
-from hpo.store import answers, earlier, finalists, studies
+from hpo.store import answers, budgets, earlier, finalists, studies
 from hpo.store.studies import StudyRow
 from hpo.trial import ParamValue, StudyState, TrialState
 
@@ -131,12 +131,38 @@ class FinalistsRequest(FinalistsConfig):
     """Begin now: what searches and still runs ends with what it has measured, nothing new is searched."""
 
 
+class BudgetChanges(Message):
+    """Limits of a study that change; what is not named stays, null takes a limit away."""
+
+    trials: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = None
+    gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    wall_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    target: dict[str, Annotated[float, Field(allow_inf_nan=False)]] | None = None
+    max_failed: Annotated[StrictInt, Field(ge=1)] | None = None
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The limits that were named, as a budget has them."""
+        return {
+            name: {} if value is None and name == "target" else value
+            for name, value in self.model_dump(exclude_unset=True).items()
+        }
+
+
+class StudyChanges(Message):
+    """What of a study changes."""
+
+    budget: BudgetChanges = BudgetChanges()
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"budget": {"trials": 80}}]})
+
+
 class StudyDetail(StudySummary):
     """A study with its spec."""
 
     id: int
     revision: int
-    """Always 1, since the spec of a study does not change."""
+    """Grows with every change of the budget, the only part of a spec that can change."""
     spec: StudySpec
     configurations: int | None
     """How many configurations the space has; null where it has continuous parameters, or too many to count."""
@@ -188,6 +214,23 @@ def get_study(state: State, _: Reader, name: StudyName) -> StudyDetail:
     """Show a study with its spec, its progress and its best value."""
     with state.database.transaction() as connection:
         return _detail(connection, studies.get(connection, name))
+
+
+@router.patch("/{name}", responses=responses(404, 409), operation_id="edit_study")
+def edit_study(state: State, who: Admin, name: StudyName, changes: StudyChanges) -> StudyDetail:
+    """Change the budget of a study that has not ended; nothing else of a spec can change."""
+    with state.database.transaction() as connection:
+        budgets.change_budget(connection, name, changes.budget.named, actor=who.name)
+    end_finished_studies(state.database)
+    with state.database.transaction() as connection:
+        return _detail(connection, studies.get(connection, name))
+
+
+@router.post("/{name}/reopen", responses=responses(404, 409), operation_id="reopen_study")
+def reopen_study(state: State, who: Admin, name: StudyName, changes: StudyChanges) -> StudyDetail:
+    """Let a study that has ended, or was stopped, search on; its budget needs room, which `changes` may give it."""
+    with state.database.transaction() as connection:
+        return _detail(connection, reopening.reopen(connection, name, changes.budget.named, actor=who.name))
 
 
 @router.post("/{name}/pause", responses=responses(404, 409), operation_id="pause_study")
@@ -253,7 +296,7 @@ def _detail(connection: Connection, study: StudyRow) -> StudyDetail:
     return StudyDetail(
         **_fields(connection, study),
         id=study.id,
-        revision=1,
+        revision=study.revision,
         spec=study.spec,
         configurations=count_configurations(study.spec),
         importance=_importance(connection, study),

@@ -33,6 +33,7 @@ else:
         results,
         serve,
         studies,
+        study_changes,
         tokens,
         train,
         trial,

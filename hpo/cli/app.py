@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from .. import errors
 from ..installation import check_installation
 from ..plain_text import plain
 from ..settings import Settings
+from .root_options import in_front
 
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (errors.SpecError, 2),
@@ -32,7 +34,6 @@ app = typer.Typer(
     name="hpo",
     help="Find the best video model that your GPU-hours can buy.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -58,6 +59,12 @@ out = PlainConsole(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 err = PlainConsole(stderr=True)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"video-hpo {version('video-hpo')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     context: typer.Context,
@@ -70,6 +77,9 @@ def _options(
     token_file: Annotated[
         Path | None, typer.Option("--token-file", help="File that holds the API token.", show_default=False)
     ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     context.obj = Settings.load(home=home, url=url, token_file=token_file)
 
@@ -107,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     try:
         check_installation()
-        app(args=None if arguments is None else list(arguments))
+        app(args=in_front(sys.argv[1:] if arguments is None else arguments))
     except errors.HpoError as error:
         print_error(error)
         raise SystemExit(exit_code(error)) from None

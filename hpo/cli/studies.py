@@ -13,13 +13,14 @@ from rich.table import Table
 
 from ..activity import progress_line, stored_progress
 from ..client.http import Client
+from ..errors import HpoError
 from ..results.evidence import Evidence
 from ..service.notices import DataNotSeenError
 from ..settings import Settings
 from ..spec import StudySpec, dump_spec, load_spec, stored_spec
 from ..spec.paths import with_absolute_paths
 from .app import app, out, settings_of
-from .files import print_deletion
+from .files import counted, print_deletion
 from .spec_check import search_fragment, validation_clips, with_models
 
 group = typer.Typer(no_args_is_help=True, help="Create and control studies.")
@@ -27,8 +28,20 @@ app.add_typer(group, name="study")
 
 _RUNNING_SHOWN = 16
 """Running trials of which a study is shown with a line each."""
-Name = Annotated[str, typer.Argument(help="Name of the study.", show_default=False)]
+
+
+def _known_names(incomplete: str) -> list[str]:
+    """Return the names of studies that begin like this, for the completion of the shell; none without a service."""
+    try:
+        with client_of(Settings.load()) as client:
+            return [study["name"] for study in client.studies() if study["name"].startswith(incomplete)]
+    except HpoError:
+        return []  # a shell that completes a word has no place for a sentence
+
+
+Name = Annotated[str, typer.Argument(help="Name of the study.", show_default=False, autocompletion=_known_names)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def client_of(settings: Settings) -> Client:
@@ -104,28 +117,32 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 def pause(context: typer.Context, name: Name) -> None:
     """Pause a study: its running trials write a checkpoint and pause."""
     with client_of(settings_of(context)) as client:
-        _print_state(client.pause_study(name))
+        print_state(client.pause_study(name))
 
 
 @group.command()
 def resume(context: typer.Context, name: Name) -> None:
     """Resume a paused study."""
     with client_of(settings_of(context)) as client:
-        _print_state(client.resume_study(name))
+        print_state(client.resume_study(name))
 
 
 @group.command()
-def stop(context: typer.Context, name: Name) -> None:
+def stop(context: typer.Context, name: Name, yes: Yes = False) -> None:
     """Stop a study: running trials end with the results they have, and no new ones begin."""
     with client_of(settings_of(context)) as client:
-        _print_state(client.stop_study(name))
+        running = client.study(name)["trial_counts"].get("running", 0)
+        if not yes:
+            end = f" and end its {counted(running, 'running trial')}" if running else ""
+            typer.confirm(f"Stop study {name}{end}?", abort=True)
+        print_state(client.stop_study(name))
 
 
 @group.command()
 def delete(
     context: typer.Context,
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Delete a study with its trials, their curves and their checkpoints."""
     if not yes:
@@ -228,5 +245,6 @@ def earlier_of(study: dict[str, Any]) -> list[str]:
     return [f"learns from {count} trials of {name}" for name, count in study["earlier_trials"].items()]
 
 
-def _print_state(study: dict[str, Any]) -> None:
+def print_state(study: dict[str, Any]) -> None:
+    """Print in which state a study is now."""
     out.print(f"study {study['name']} is {state_of(study)}")

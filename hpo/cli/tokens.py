@@ -1,4 +1,4 @@
-"""`hpo token`: show, create, list and revoke API tokens."""
+"""`hpo token` and `hpo login`: API tokens, and links that log a browser in."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ from .studies import AsJson, client_of
 
 group = typer.Typer(no_args_is_help=True, help="Show, create, list and revoke API tokens.")
 app.add_typer(group, name="token")
+
+
+@app.command()
+def login(context: typer.Context) -> None:
+    """Print a new link to the dashboard; it logs a browser in once, for as long as your token is valid."""
+    with client_of(settings_of(context)) as client:
+        typer.echo(client.login_link())
 
 
 @group.command()

@@ -1,4 +1,4 @@
-"""`hpo trial show`: one trial of a study."""
+"""`hpo trial`: show, cancel and retry one trial of a study."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from ..protocol import LoadedWeights
 from .app import app, out, settings_of
 from .studies import AsJson, Name, client_of
 
-group = typer.Typer(no_args_is_help=True, help="Show a trial.")
+group = typer.Typer(no_args_is_help=True, help="Show, cancel and retry a trial.")
 app.add_typer(group, name="trial")
+
+Number = Annotated[int, typer.Argument(help="Number of the trial.", min=0, show_default=False)]
 
 
 @group.command()
 def show(
     context: typer.Context,
     name: Name,
-    number: Annotated[int, typer.Argument(help="Number of the trial.", min=0, show_default=False)],
+    number: Number,
     as_json: AsJson = False,
 ) -> None:
     """Show one trial: its state, how far it is, metrics and parameters, and the weights that it started from."""
@@ -48,6 +50,23 @@ def show(
     for loaded in found["weights"]:
         for line in weights_lines(LoadedWeights.model_validate(loaded)):
             out.print(line)
+
+
+@group.command()
+def cancel(context: typer.Context, name: Name, number: Number) -> None:
+    """Cancel a trial: one that runs ends at its next heartbeat and keeps what it has measured."""
+    with client_of(settings_of(context)) as client:
+        found = client.cancel_trial(name, number)
+    ends = "; it ends at its next heartbeat" if found["state"] == "running" else ""
+    out.print(f"trial {number} is {found['state']}{ends}")
+
+
+@group.command()
+def retry(context: typer.Context, name: Name, number: Number) -> None:
+    """Train the configuration of a trial again, as a new trial with another seed; the old one stays as it is."""
+    with client_of(settings_of(context)) as client:
+        added = client.replicate_trial(name, number)
+    out.print(f"trial {added['number']} trains the configuration of trial {number} again")
 
 
 def weights_lines(loaded: LoadedWeights) -> Iterator[str]:

@@ -97,6 +97,26 @@ class Client:
         """Stop a study for good and return it as it is afterwards."""
         return self._object("POST", _of(name, "stop"))
 
+    def edit_study(self, name: str, **budget: Any) -> Json:
+        """Change the budget of a study that has not ended, and return it as it is afterwards.
+
+        `budget` are `trials`, `gpu_hours`, `wall_hours`, `target` and `max_failed`; None takes a limit away.
+
+        Raises:
+            SpecError: names what is wrong with the budget.
+            ConflictError: the study has ended, or has more trials than the new limit.
+        """
+        return self._object("PATCH", _of(name), json={"budget": budget})
+
+    def reopen_study(self, name: str, **budget: Any) -> Json:
+        """Let a study that has ended or was stopped search on, with its budget changed as in `edit_study`.
+
+        Raises:
+            SpecError: names what is wrong with the budget.
+            ConflictError: the study has not ended, or would end again at once.
+        """
+        return self._object("POST", _of(name, "reopen"), json={"budget": budget})
+
     def train_finalists(self, name: str, **wanted: Any) -> Json:
         """Have the best configurations of a study trained again, and return the study as it is afterwards.
 
@@ -239,7 +259,7 @@ class Client:
 
     # ---------------------------------------------------------------- inside
 
-    def _object(self, method: Literal["GET", "POST", "DELETE"], path: str, **request: Any) -> Json:
+    def _object(self, method: Literal["GET", "POST", "PATCH", "DELETE"], path: str, **request: Any) -> Json:
         return dict(self._send(method, path, **request).json())
 
     def _list(self, path: str, **request: Any) -> list[Json]:

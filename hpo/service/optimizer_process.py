@@ -175,7 +175,15 @@ class _Loop:
 def _looks(study: StudyRow) -> object:
     """Return what of a study decides whether a suggestion is missing or stale."""
     counts = tuple(sorted(study.counts.items()))
-    return counts, study.held, study.replicates, study.enqueued, len(study.guesses), study.generator_owner
+    return (
+        study.spec.budget,
+        counts,
+        study.held,
+        study.replicates,
+        study.enqueued,
+        len(study.guesses),
+        study.generator_owner,
+    )
 
 
 def _alive(connection: Connection) -> object:

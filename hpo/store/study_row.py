@@ -115,6 +115,8 @@ class StudyRow:
     """No other study has it, also in another database."""
     name: str
     spec: StudySpec
+    revision: int = 1
+    """Grows with every change of the spec."""
     state: StudyState
     state_reason: str | None
     """One sentence for a person: why it was paused or has ended."""
@@ -306,6 +308,7 @@ def _read_row(row: RowMapping) -> StudyRow:
         generator_owner=row["generator_owner"],
         fault=row["fault"],
         spec=stored_spec(row["spec"]),
+        revision=int(row["revision"]),
         state=StudyState(row["state"]),
         budget_reached_at=row["budget_reached_at"],
         too_many_failed=row["too_many_failed"],

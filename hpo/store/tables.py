@@ -112,6 +112,8 @@ study = Table(
     Column("marked", Boolean, nullable=False, server_default=text("false")),
     # What of the service fails with this study, a sentence on a line for each part; NULL where nothing does.
     Column("fault", Text),
+    # Grows with every change of the spec.
+    Column("revision", Integer, nullable=False, server_default=text("1")),
     CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_check"),
     CheckConstraint("jsonb_typeof(spec) = 'object' AND spec ->> 'name' = name", name="spec_check"),
     CheckConstraint(_one_of("state", StudyState), name="state_check"),
@@ -121,6 +123,7 @@ study = Table(
     ),
     CheckConstraint("live_trials BETWEEN 0 AND next_number", name="count_check"),
     CheckConstraint("generation >= 0", name="generation_check"),
+    CheckConstraint("revision >= 1", name="revision_check"),
     CheckConstraint("(generator_owner IS NULL) = (generator_expires_at IS NULL)", name="generator_check"),
     CheckConstraint("jsonb_typeof(guesses) = 'array'", name="guesses_check"),
     CheckConstraint("jsonb_typeof(finalists) = 'object'", name="finalists_check"),

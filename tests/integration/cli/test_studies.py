@@ -131,7 +131,7 @@ def test_what_hours_went_into_and_a_small_space_are_shown(service: Service, hpo:
 def test_a_study_is_paused_resumed_stopped_and_deleted(service: Service, hpo: Command) -> None:
     service.create()
     for verb, state in (("pause", "paused"), ("resume", "active"), ("stop", "stopped")):
-        said = hpo(service, "study", verb, "demo")
+        said = hpo(service, "study", verb, "demo", *_yes(verb))
         assert (said.code, said.out.splitlines()[0].split(" (")[0]) == (0, f"study demo is {state}")
     assert hpo(service, "study", "resume", "demo").code == 4, "a stopped study has ended"
     deleted = hpo(service, "study", "delete", "demo", "--yes")
@@ -139,8 +139,23 @@ def test_a_study_is_paused_resumed_stopped_and_deleted(service: Service, hpo: Co
     assert hpo(service, "study", "list", "--json").json == []
 
 
-def test_deleting_asks_first(service: Service, hpo: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    service.create()
+def _yes(verb: str) -> list[str]:
+    return ["--yes"] if verb in ("stop", "delete") else []
+
+
+@pytest.mark.parametrize(
+    ("verb", "question"),
+    [
+        ("delete", "Delete study demo with all its trials and their checkpoints?"),
+        ("stop", "Stop study demo and end its 1 running trial?"),
+    ],
+)
+def test_what_cannot_be_undone_asks_first(
+    service: Service, hpo: Command, monkeypatch: pytest.MonkeyPatch, verb: str, question: str
+) -> None:
+    service.suggest(service.create(), 1)
+    with service.http() as http:
+        http.post("/v1/leases", json=claim_body()).raise_for_status()
     asked = []
 
     def confirm(question: str, *, abort: bool) -> None:
@@ -148,9 +163,9 @@ def test_deleting_asks_first(service: Service, hpo: Command, monkeypatch: pytest
         raise KeyboardInterrupt
 
     monkeypatch.setattr("typer.confirm", confirm)
-    assert hpo(service, "study", "delete", "demo").code == 130
-    assert asked == [("Delete study demo with all its trials and their checkpoints?", True)]
-    assert len(hpo(service, "study", "list", "--json").json) == 1
+    assert hpo(service, "study", verb, "demo").code == 130
+    assert asked == [(question, True)]
+    assert [study["state"] for study in hpo(service, "study", "list", "--json").json] == ["active"]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +174,10 @@ def test_deleting_asks_first(service: Service, hpo: Command, monkeypatch: pytest
         ("study", "show", "deom"),
         ("study", "pause", "deom"),
         ("study", "resume", "deom"),
-        ("study", "stop", "deom"),
+        ("study", "stop", "deom", "--yes"),
+        ("study", "edit", "deom", "--trials", "9"),
+        ("study", "reopen", "deom"),
+        ("study", "clone", "deom", "other"),
         ("study", "delete", "deom", "--yes"),
         ("study", "enqueue", "deom", "lr=0.1"),
         ("trials", "deom"),
@@ -178,7 +196,7 @@ def test_an_unknown_study_is_exit_code_3(past_service: Service, hpo: Command, co
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "stop", "delete"])
 def test_steering_needs_more_than_a_token_to_read(past_service: Service, hpo: Command, verb: str) -> None:
-    said = hpo(past_service, "study", verb, "demo", *(["--yes"] if verb == "delete" else []), scope="read")
+    said = hpo(past_service, "study", verb, "demo", *_yes(verb), scope="read")
     assert said.code == 5
     assert said.err.startswith("error: ")
     assert hpo(past_service, "study", "show", "demo", "--json").json["state"] == "active"

@@ -1,0 +1,99 @@
+"""Changing the budget of a study, and giving one that has ended more to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, text, update
+
+from ..errors import ConflictError, SpecError
+from ..spec import StudySpec, dump_spec
+from ..spec.issues import issues_of
+from ..trial import StudyState
+from . import events
+from .study_row import StudyRow, get, get_by_id
+from .study_state import lock, move
+from .tables import study
+
+_KEEP_FROM_SAVINGS: Final = text("""
+UPDATE trial SET cancel_requested = true
+FROM study
+WHERE study.id = :study_id AND trial.study_id = study.id AND trial.state = 'stopped'
+  AND trial.finished_at >= LEAST(study.budget_reached_at, study.search_ended_at,
+                                 CASE WHEN study.state = 'stopped' THEN study.state_changed_at END)
+""")
+"""What ended because the study did was not stopped early: nothing was saved, also once the study goes on."""
+
+
+def change_budget(connection: Connection, name: str, changes: Mapping[str, Any], *, actor: str) -> StudyRow:
+    """Give a study that has not ended other limits: `changes` are fields of its budget, None for no limit.
+
+    Raises:
+        NotFoundError: there is no such study.
+        SpecError: names what is wrong with the budget.
+        ConflictError: the study has ended or is ending, or has more trials than the new limit.
+    """
+    lock(connection, name)
+    found = get(connection, name)
+    if found.finished_at is not None:
+        raise ConflictError(f"the study {name!r} has ended; `hpo study reopen {name}` gives it more to do")
+    if found.state is StudyState.STOPPED or found.budget_reached_at is not None:
+        raise ConflictError(f"the study {name!r} is ending; reopen it when its last trials have ended")
+    if found.race is not None:
+        raise ConflictError(f"the finalists of {name!r} are being trained; reopen it when they are done")
+    _write(connection, found, changes, actor=actor)
+    return get_by_id(connection, found.id)
+
+
+def open_again(connection: Connection, name: str, changes: Mapping[str, Any], *, actor: str) -> StudyRow:
+    """Let a study that has ended search on, with the budget changed as in `change_budget`.
+
+    Raises:
+        NotFoundError: there is no such study.
+        SpecError: names what is wrong with the budget.
+        ConflictError: the study has not ended, or has more trials than the new limit.
+    """
+    lock(connection, name)
+    found = get(connection, name)
+    if found.finished_at is None:
+        hint = "it is ending; try again when its last trials have ended"
+        if found.state is not StudyState.STOPPED and found.budget_reached_at is None:
+            hint = f"`hpo study edit {name}` changes its budget"
+        raise ConflictError(f"the study {name!r} has not ended: {hint}")
+    _write(connection, found, changes, actor=actor)
+    connection.execute(_KEEP_FROM_SAVINGS, {"study_id": found.id})
+    connection.execute(
+        update(study)
+        .where(study.c.id == found.id)
+        # In the statement of the state: the tables know no ended study that is active.
+        .values(
+            state=StudyState.ACTIVE,
+            finished_at=None,
+            budget_reached_at=None,
+            too_many_failed=False,
+            search_ended_at=None,
+            race=None,
+        )
+    )
+    move(connection, found.id, StudyState.ACTIVE, None, actor)
+    return get_by_id(connection, found.id)
+
+
+def _write(connection: Connection, found: StudyRow, changes: Mapping[str, Any], *, actor: str) -> None:
+    document = dump_spec(found.spec)
+    budget = {**document["budget"], **changes}
+    try:
+        spec = StudySpec.model_validate({**document, "budget": budget})
+    except ValidationError as error:
+        raise SpecError(issues_of(error)) from error
+    limit = spec.budget.trials
+    if limit is not None and limit < found.live_trials:
+        raise ConflictError(f"the study {found.name!r} has {found.live_trials} trials already, more than {limit}")
+    if spec.budget == found.spec.budget:
+        return
+    values = {"spec": dump_spec(spec), "revision": study.c.revision + 1}
+    connection.execute(update(study).where(study.c.id == found.id).values(values))
+    detail = {"budget": {key: budget[key] for key in changes}}
+    events.append(connection, found.id, None, "study.edited", actor, detail)
