@@ -100,7 +100,9 @@ def _column(values: Sequence[Any]) -> Any:
 
 def _parse(content: dict[str, Any]) -> Index:
     columns = {name: _values(name, column) for name, column in content["columns"].items()}
-    measured = [Measurement(**row) for row in _rows(columns, _MEASURED, "measured.")]
+    # What measurements did not have when the file was written has its default.
+    present = [name for name in _MEASURED if f"measured.{name}" in columns]
+    measured = [Measurement(**row) for row in _rows(columns, present, "measured.")]
     columns["measured"] = measured
     clips = [ClipRecord(**row) for row in _rows(columns, (*_LISTED, "measured"))]
     return Index(

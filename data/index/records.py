@@ -86,6 +86,8 @@ class Measurement:
     frames_hash: str = ""
     """Hash of the decoded frames: equal for two clips with the same pictures. It is not part of the index's hash,
     because another decoder may round differently."""
+    turned: str = ""
+    """How the frames of a video are turned to be shown, see `reading.turning`; empty if they are stored upright."""
     note: str = ""
     """A clause that says what is wrong with the video; empty if it is usable."""
 
@@ -135,6 +137,10 @@ class Index:
             record = _as_dict(clip)
             # The wording of a decoder's errors and its rounding may change with its version.
             del record["measured"]["note"], record["measured"]["frames_hash"]
+            # What few clips have is part of the version only where it is, so that other sets keep theirs.
+            for name in _OPTIONAL_FIELDS:
+                if not record["measured"][name]:
+                    del record["measured"][name]
             records.append(record)
         content = {"format": INDEX_FORMAT, "classes": self.class_names, "clips": records}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -189,4 +195,5 @@ def _as_dict(clip: ClipRecord) -> dict[str, Any]:
 
 
 _RECORD_FIELDS = tuple(field.name for field in fields(ClipRecord))
+_OPTIONAL_FIELDS = ("turned",)
 _MEASURED_FIELDS = tuple(field.name for field in fields(Measurement))

@@ -1,13 +1,12 @@
 """Sequential decoding of videos with PyAV.
 
-Frames are numbered in the order in which the decoder returns them. Timestamps and header counts are
-ignored: in MPEG-4 AVI files with B-frames, timestamps are out of order and counts too high.
+Frames are numbered in the order in which the decoder returns them, and turned as the file says. Timestamps and header
+counts do not number them: in MPEG-4 AVI files with B-frames, timestamps are out of order and counts too high.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,10 @@ from ..clip_status import Status
 from ..errors import DISK_ERRORS, DiskError, VideoError
 from ..index.listing import is_pipe_or_device
 from ..index.records import Measurement
+from .endings import cut_short
 from .frames_hash import FramesHash
+from .soundness import Promise, Tally, slack_frames, video_fault
+from .turning import UPRIGHT, Turn
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -42,10 +44,6 @@ _OPEN_OPTIONS = {
 
 _BRIGHTNESS_FIRST = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"})
 
-# Headers of valid AVI files count one frame too many (HMDB51); with a larger difference the file is cut.
-_HEADER_SLACK_FRAMES = 2
-_HEADER_SLACK_SHARE = 0.05
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoFacts:
@@ -60,6 +58,12 @@ class VideoFacts:
     """Number of frames in the container's header; 0 if it has none."""
     frames_hash: str
     """Hash of the brightness of all frames, see `frames_hash`."""
+    damaged: int
+    """How many of the frames the decoder marks as corrupt."""
+    turn: Turn
+    """How the frames lie in the file."""
+    promise: Promise
+    tally: Tally
 
 
 def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
@@ -83,7 +87,8 @@ def decode_frames(
 ) -> Iterator[ByteArray]:
     """Yield the frames `start` to `end` (exclusive) of a video as RGB arrays (H, W, 3), in decode order.
 
-    All frames have the size of the first one, scaled down to `short_side` by area averaging.
+    Frames are turned and mirrored as the file's display matrix says. All have the size of the first one, scaled down to
+    `short_side` by area averaging.
 
     Args:
         keep: numbers, counted from `start`, of the frames to yield; None for all.
@@ -93,16 +98,16 @@ def decode_frames(
     """
     reformatter = VideoReformatter()
     size: tuple[int, int] | None = None
-    method = Interpolation.BILINEAR
+    method, turn = Interpolation.BILINEAR, UPRIGHT
     for number, frame in enumerate(islice(_raw_frames(path), start, end)):
         if size is None:
-            size = scaled_size(frame.width, frame.height, short_side)
+            size, turn = scaled_size(frame.width, frame.height, short_side), Turn.of(frame)
             if size != (frame.width, frame.height):
                 method = Interpolation.AREA
         if keep is not None and number not in keep:
             continue
         picture = reformatter.reformat(frame, width=size[0], height=size[1], format="rgb24", interpolation=method)
-        yield cast("ByteArray", picture.to_ndarray())
+        yield np.ascontiguousarray(turn.apply(cast("ByteArray", picture.to_ndarray())))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,25 +138,31 @@ def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> Vide
     Raises:
         VideoError: the file is not a video or cannot be decoded to its end.
     """
-    width = height = n_frames = 0
-    shown = FramesHash()
+    width = height = n_frames = damaged = 0
+    shown, tally, turn = FramesHash(), Tally(), UPRIGHT
     with _opened(path) as container:
         stream = container.streams.video[0]
         rate = stream.average_rate
-        codec, header_frames = stream.codec_context.name, stream.frames
-        for frame in islice(_decoded(container, path), start, end):
+        promise = Promise.of(container, stream)
+        for frame in islice(_decoded(container, path, tally), start, end):
             if n_frames == 0:
-                width, height = frame.width, frame.height
-            shown.update(_brightness(frame))
+                turn = Turn.of(frame)
+                width, height = turn.size(frame.width, frame.height)
+            shown.update(turn.apply(_brightness(frame)))
             n_frames += 1
+            damaged += frame.is_corrupt
     return VideoFacts(
         n_frames=n_frames,
         width=width,
         height=height,
         fps=float(rate) if rate is not None else 0.0,
-        codec=codec,
-        header_frames=header_frames,
+        codec=promise.codec,
+        header_frames=promise.frames,
         frames_hash=shown.hexdigest(),
+        damaged=damaged,
+        turn=turn,
+        promise=promise,
+        tally=tally,
     )
 
 
@@ -166,7 +177,7 @@ def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Meas
     try:
         if path.stat().st_size == 0:
             return Measurement(status="empty", note="the file has no bytes")
-        sha1, cut = _segment_sha1(path, start, end), _cut_short(path)
+        sha1, cut = _segment_sha1(path, start, end), cut_short(path)
     except OSError as error:
         if error.errno in DISK_ERRORS:
             raise DiskError(f"{path} cannot be read: {error.strerror}; check the disk or the mount") from error
@@ -176,9 +187,7 @@ def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Meas
     except VideoError as error:
         status: Status = "truncated" if cut else "corrupt"
         return Measurement(status=status, sha1=sha1, note=cut or str(error))
-    # The header counts of the whole file do not matter for a segment.
-    whole = start == 0 and end is None
-    fault = _fault(facts, cut) if whole else frames_fault(facts.n_frames, start, end)
+    fault = _fault(facts, cut, start, end)
     if fault is not None:
         return Measurement(status=fault[0], sha1=sha1, note=fault[1])
     return Measurement(
@@ -190,6 +199,7 @@ def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Meas
         codec=facts.codec,
         sha1=sha1,
         frames_hash=facts.frames_hash,
+        turned=facts.turn.name,
     )
 
 
@@ -200,24 +210,22 @@ def frames_fault(n_frames: int, start: int, end: int | None, *, least: int = MIN
     """
     if n_frames == 0:
         return ("truncated", f"it has no frame {start}") if start else ("corrupt", "no frame can be decoded")
-    if end is not None and end - start - n_frames > _slack(end - start):
+    if end is not None and end - start - n_frames > slack_frames(end - start):
         return "truncated", f"{n_frames} of the {end - start} listed frames are there"
     if n_frames < least:
         return "short", f"only {n_frames} frame decodes; a clip needs {least}"
     return None
 
 
-def _fault(facts: VideoFacts, cut: str | None) -> tuple[Status, str] | None:
+def _fault(facts: VideoFacts, cut: str | None, start: int, end: int | None) -> tuple[Status, str] | None:
     """Return what is wrong with a video that decodes, or None."""
-    if facts.n_frames and cut is not None:
-        return "truncated", cut
-    if facts.n_frames and facts.header_frames - facts.n_frames > _slack(facts.header_frames):
-        return "truncated", f"{facts.n_frames} of {facts.header_frames} frames decode"
-    return frames_fault(facts.n_frames, 0, None)
-
-
-def _slack(claimed: int) -> float:
-    return max(_HEADER_SLACK_FRAMES, _HEADER_SLACK_SHARE * claimed)
+    if facts.n_frames and end is None:
+        fault = video_fault(facts.promise, facts.tally, cut)
+        if fault is not None:
+            return fault
+    elif facts.damaged:  # what lies around a segment does not matter
+        return "corrupt", f"{facts.damaged} of {facts.n_frames} frames are damaged"
+    return frames_fault(facts.n_frames, start, end)
 
 
 def _brightness(frame: VideoFrame) -> ByteArray:
@@ -250,29 +258,34 @@ def _opened(path: Path) -> Iterator[InputContainer]:
         yield container
 
 
-def _decoded(container: InputContainer, path: Path) -> Iterator[VideoFrame]:
+def _decoded(container: InputContainer, path: Path, tally: Tally | None = None) -> Iterator[VideoFrame]:
+    """Yield the frames; with a tally, all streams are read, and what was read is counted."""
     count = 0
     try:
-        for frame in container.decode(video=0):
+        for frame in container.decode(video=0) if tally is None else _counted(container, tally):
             count += 1
             yield frame
     except av.FFmpegError as error:
         raise VideoError(f"{path} cannot be decoded after frame {count}: {_reason(error)}") from error
+    except IndexError as error:  # PyAV does not know a stream that damage made the demuxer see
+        raise VideoError(f"{path} cannot be decoded after frame {count}: another stream begins there") from error
+
+
+def _counted(container: InputContainer, tally: Tally) -> Iterator[VideoFrame]:
+    shown = container.streams.video[0]
+    for packet in container.demux():
+        if packet.stream is not shown:
+            if packet.stream.type == "audio":
+                tally.read(packet)
+            continue
+        tally.read(packet)
+        for frame in shown.decode(packet):
+            tally.show(frame)
+            yield frame
 
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
-
-
-def _cut_short(path: Path) -> str | None:
-    """Return a clause with the number of bytes that an AVI file lacks by its RIFF header, or None."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(12)
-    if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"AVI ":
-        return None
-    claimed = struct.unpack("<I", head[4:8])[0] + 8
-    return f"the file ends {claimed - size} bytes early" if size < claimed else None
 
 
 def _segment_sha1(path: Path, start: int, end: int | None) -> str:

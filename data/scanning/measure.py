@@ -26,7 +26,7 @@ from ..reading.video import MIN_FRAMES, frames_fault, measure_video
 FLOW_SLACK_PAIRS = 1
 """Number of pairs that listed flow may lack: some tools leave out the last one, which is then repeated."""
 
-_MEMORY_FORMAT = 2
+_MEMORY_FORMAT = 3
 _SAMPLED_FILES = 8
 
 
