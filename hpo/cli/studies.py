@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,8 @@ from ..errors import HpoError
 from ..results.evidence import Evidence
 from ..service.notices import DataNotSeenError
 from ..settings import Settings
-from ..spec import StudySpec, dump_spec, load_spec, stored_spec
+from ..spec import StudySpec, dump_spec, load_spec, parse_spec, stored_spec
+from ..spec.load import decode
 from ..spec.paths import with_absolute_paths
 from .app import app, out, settings_of
 from .files import counted, print_deletion
@@ -53,12 +55,23 @@ def client_of(settings: Settings) -> Client:
 @group.command()
 def create(
     context: typer.Context,
-    spec_file: Annotated[Path, typer.Argument(help="Study spec, YAML or JSON.", show_default=False)],
+    spec_file: Annotated[
+        Path, typer.Argument(help="Study spec, YAML or JSON; - reads it from standard input.", show_default=False)
+    ],
+    only_check: Annotated[
+        bool, typer.Option("--check", help="Say what the study would be, and store nothing; needs no service.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a study spec and create the study. A relative path in it is one of the current folder."""
-    spec = with_absolute_paths(load_spec(spec_file, search_fragment), Path.cwd())
-    with_models(spec)
+    spec = with_absolute_paths(_read_spec(spec_file), Path.cwd())
+    checked = with_models(spec)
+    if only_check:
+        from .preview import preview
+
+        for line in preview(checked):
+            out.print(line)
+        return
     with client_of(settings_of(context)) as client:
         study = client.create_study(dump_spec(spec))
     if study["few_clips"] is None:  # the lists may be on this machine alone
@@ -70,6 +83,12 @@ def create(
     for line in [*earlier_of(study), *size_of(study), *warnings_of(study)]:
         out.print(line)
     out.print(f"study {study['name']} is active; start a worker with `hpo-worker --gpu 0` (or --cpu)")
+
+
+def _read_spec(file: Path) -> StudySpec:
+    if str(file) != "-":
+        return load_spec(file, search_fragment)
+    return parse_spec(decode(sys.stdin.read(), source="standard input"), search_fragment)
 
 
 @group.command("list")
