@@ -20,7 +20,7 @@ from ..index.groups import source_group
 from ..index.label_maps import checked_names, in_order
 from ..index.listing import Listing, find_folder, matching_files, read_json, require_folder, safe_path, whole_number
 from ..index.records import FlowFiles, ListedClip, Subset
-from ..reading.media import FrameNames, frame_names
+from ..reading.media import flow_names, frame_names
 
 _LIST_NAME = re.compile(r"annot(\d+)\.json")
 _LIST_FOLDERS = ("annotations", "")
@@ -102,44 +102,35 @@ def _label(entry: Any, n_classes: int, where: str) -> int:
     return label - 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Layout:
-    """The names of frames and flow images, read from the first clip on disk."""
-
-    frames: FrameNames
-    flow: FrameNames | None
-    """None if `flows/` has no flow of this clip."""
-
-    @classmethod
-    def of(cls, root: Path, frames: str, flow: str) -> _Layout:
-        horizontal = root / "flows" / "u" / flow
-        both = horizontal.is_dir() and (root / "flows" / "v" / flow).is_dir()
-        return cls(frames=frame_names(root / frames), flow=frame_names(horizontal) if both else None)
-
-    def flow_files(self, flow: str) -> FlowFiles | None:
-        if self.flow is None or not self.flow.frame:
-            return None
-        place = flow.replace("%", "%%")
-        return FlowFiles(x=f"flows/u/{place}/{self.flow.frame}", y=f"flows/v/{place}/{self.flow.frame}")
+def _flow_files(root: Path, frames: Path, below: str) -> FlowFiles | None:
+    """Return the flow of a clip, or None if `flows/` has none."""
+    x, y = root / "flows" / "u" / below, root / "flows" / "v" / below
+    if not (x.is_dir() and y.is_dir()):
+        return None
+    names = flow_names(x, y, frames)
+    if names is None:
+        return None
+    place = below.replace("%", "%%")
+    return FlowFiles(x=f"flows/u/{place}/{names[0]}", y=f"flows/v/{place}/{names[1]}", first=names[2])
 
 
 def _resolve(root: Path, images: Path, class_names: tuple[str, ...], drafts: dict[str, _Draft]) -> Listing:
-    layout: _Layout | None = None
-    clips = []
+    clips, first_names = [], ""
     for name, draft in drafts.items():
         class_name = class_names[draft.label]
         below = next((p for p in (name, f"{class_name}/{name}") if (images / p).is_dir()), name)
         path = f"{images.name}/{below}"
-        if layout is None and (root / path).is_dir():
-            layout = _Layout.of(root, path, below)
+        is_there = (root / path).is_dir()
+        names = frame_names(root / path).frame if is_there else first_names
+        first_names = first_names or names
         id_ = f"{class_name}/{name}"
         clips.append(
             ListedClip(
                 id=id_,
                 path=path,
                 kind="frames",
-                frame_name=layout.frames.frame if layout else "",
-                flow=layout.flow_files(below) if layout else None,
+                frame_name=names,
+                flow=_flow_files(root, root / path, below) if is_there else None,
                 label=draft.label,
                 class_name=class_name,
                 group=source_group(class_name, name) or id_,

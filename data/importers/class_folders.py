@@ -2,7 +2,7 @@
 
     <Class>/clip.avi                             a video
     <Class>/<clip>/00001.jpg                     a folder of frames
-    <Class>/picture.jpg                          an image: a clip of one frame
+    <Class>/picture.jpg                          an image: a clip of one frame, in a class without videos and frames
 
     training/<Class>/...                         the same with the sides as folders: `training` or `train`,
     validation/<Class>/...                       `validation` or `val`, `test` or `testing`
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
@@ -24,9 +24,11 @@ from ..index.groups import source_group
 from ..index.label_maps import find_class_list, read_class_list
 from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, find_folder, official_sides, require_folder
 from ..index.records import ListedClip, Subset
-from ..reading.media import FrameNames, Medium, frame_names, holds_frames
+from ..reading.media import FrameNames, Medium, frame_names, holds_frames, is_thumbnail
 
 _PARENTS = ("videos", "frames", "images", "")
+_NO_CLASSES = frozenset({*_PARENTS, "annotations", "lists", "splits", "labels"})
+"""Folders beside class folders that are expected to hold something else."""
 _SIDES = {
     "train": ("training", "train"),
     "validation": ("validation", "val", "valid"),
@@ -97,12 +99,27 @@ def _has_clips(folder: Path) -> bool:
 def _classes_in(folder: Path) -> Iterator[str]:
     """Yield the names of the folders that hold clips, in order."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir() and not entry.name.startswith(".") and any(_clips_of(Path(entry.path), "")):
+        if entry.is_dir() and not entry.name.startswith(".") and _found_in(Path(entry.path), "").clips:
             yield entry.name
 
 
-def _clips_of(folder: Path, below: str) -> Iterator[Medium]:
-    """Yield the clips in one class folder, in the order of their names."""
+@dataclass(kw_only=True, slots=True)
+class _Found:
+    """What one class folder holds."""
+
+    clips: list[Medium]
+    unused: list[str]
+    """Paths of media that are no clips: pictures beside videos, and what lies in deeper folders."""
+
+
+def _found_in(folder: Path, below: str) -> _Found:
+    """Return the clips in one class folder, in the order of their names.
+
+    A picture is a clip only where there are no videos and no folders of frames: beside them it is a thumbnail.
+    """
+    media: list[Medium] = []
+    pictures: list[Medium] = []
+    unused: list[str] = []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         path = f"{below}{entry.name}"
         suffix = PurePosixPath(entry.name).suffix.lower()
@@ -110,11 +127,20 @@ def _clips_of(folder: Path, below: str) -> Iterator[Medium]:
             continue
         if entry.is_dir():
             if holds_frames(Path(entry.path)):
-                yield Medium(path=path, kind="frames")
+                media.append(Medium(path=path, kind="frames"))
+            else:
+                unused += [f"{path}/{name}" for name in sorted(os.listdir(entry.path)) if _is_medium(name)]
         elif suffix in VIDEO_SUFFIXES:
-            yield Medium(path=path, kind="video")
+            media.append(Medium(path=path, kind="video"))
         elif suffix in IMAGE_SUFFIXES:
-            yield Medium(path=path, kind="image")
+            pictures.append(Medium(path=path, kind="image"))
+    shown = [] if media else [medium for medium in pictures if not is_thumbnail(medium.path)]
+    unused += [medium.path for medium in pictures if medium not in shown]
+    return _Found(clips=media or shown, unused=unused)
+
+
+def _is_medium(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES
 
 
 @dataclass(slots=True)
@@ -123,18 +149,21 @@ class _Builder:
 
     root: Path
     labels: dict[str, int]
-    names: FrameNames | None = None
+    unused: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    """Pictures in folders of frames that are no frames."""
 
     def clips(self, folder: Path, side: Subset, *, prefix: str) -> Iterator[ListedClip]:
         for class_name in _classes_in(folder):
             path = folder / class_name
-            for medium in _clips_of(path, path.relative_to(self.root).as_posix() + "/"):
+            found = _found_in(path, path.relative_to(self.root).as_posix() + "/")
+            self.unused += found.unused
+            for medium in found.clips:
                 yield self._clip(medium, class_name, side, prefix)
 
     def _clip(self, medium: Medium, class_name: str, side: Subset, prefix: str) -> ListedClip:
-        if medium.kind == "frames" and self.names is None:
-            self.names = frame_names(self.root / medium.path)
-        names = self.names if medium.kind == "frames" and self.names else FrameNames()
+        names = frame_names(self.root / medium.path) if medium.kind == "frames" else FrameNames()
+        self.extra += [f"{medium.path}/{name}" for name in names.extra]
         id_ = f"{prefix}{class_name}/{medium.stem}"
         return ListedClip(
             id=id_,
@@ -156,7 +185,25 @@ def _listing(root: Path, folders: dict[Path, Subset], notes: tuple[str, ...]) ->
     for folder, side in folders.items():
         prefix = f"{folder.name}/" if len(folders) > 1 else ""
         clips.extend(builder.clips(folder, side, prefix=prefix))
-    return Listing(class_names=class_names, clips=tuple(clips), notes=notes)
+    return Listing(class_names=class_names, clips=tuple(clips), notes=(*notes, *_unused(root, folders, builder)))
+
+
+def _unused(root: Path, folders: dict[Path, Subset], builder: _Builder) -> Iterator[str]:
+    """Yield a note on each kind of thing that is there and is no clip."""
+    if builder.unused:
+        count, first = len(builder.unused), builder.unused[0]
+        yield f"{count} pictures or deeper files beside clips are not used, e.g. {first}"
+    if builder.extra:
+        yield f"{len(builder.extra)} pictures in folders of frames are no frames, e.g. {builder.extra[0]}"
+    for folder in folders:
+        used = set(_classes_in(folder))
+        others = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+        empty = sorted(name for name in others if name not in used and (folder != root or name not in _NO_CLASSES))
+        if empty:
+            yield f"{len(empty)} folders hold no clips and are no classes, e.g. {empty[0]} of {folder}"
+        loose = sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and _is_medium(entry.name))
+        if loose:
+            yield f"{len(loose)} files lie in no class folder and are not used, e.g. {loose[0]} of {folder}"
 
 
 def _class_names(

@@ -11,7 +11,7 @@ from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
 from ..index.label_maps import find_class_list, read_class_list
 from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, matching_files, official_sides
-from ..index.records import FlowFiles, ListedClip, Subset
+from ..index.records import ListedClip, Subset
 from ..reading.media import FrameNames, ListedPaths, frame_names
 
 MAX_UNNAMED_CLASSES = 10_000
@@ -98,7 +98,7 @@ class _Builder:
     frames: bool = False
     """Whether a missing path counts as a folder of frames."""
     _found: ListedPaths = field(init=False)
-    _names: FrameNames | None = field(init=False, default=None)
+    _names: dict[str, FrameNames] = field(init=False, default_factory=dict)
     _clips: dict[str, tuple[Entry, dict[int, Subset]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -137,7 +137,8 @@ class _Builder:
         kind = medium.kind if medium else ("frames" if self.frames else "video")
         names, flow = FrameNames(), None
         if kind == "frames":
-            names, flow = self._frame_names(path, there=medium is not None)
+            names = self._frame_names(path, there=medium is not None)
+            flow = names.flow_files(path)
         class_name = self.class_names[entry.labels[0]]
         return ListedClip(
             id=id_,
@@ -155,11 +156,11 @@ class _Builder:
             official=tuple(sorted(sides.items())),
         )
 
-    def _frame_names(self, path: str, *, there: bool) -> tuple[FrameNames, FlowFiles | None]:
-        if self._names is None and there:
-            self._names = frame_names(self.root / path)
-        names = self._names or FrameNames()
-        return names, names.flow_files(path)
+    def _frame_names(self, path: str, *, there: bool) -> FrameNames:
+        """Return the names in a folder, read once for all its segments; those of the first folder for a missing one."""
+        if there and path not in self._names:
+            self._names[path] = frame_names(self.root / path)
+        return self._names.get(path) or next(iter(self._names.values()), FrameNames())
 
 
 def _class_names(root: Path, entries: Iterable[Entry]) -> tuple[str, ...]:

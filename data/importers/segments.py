@@ -63,7 +63,6 @@ class SegmentedVideos:
     untrimmed: bool
     """Whether a file named by the id alone is the whole video, which segments are cut out of."""
     _rates: dict[str, float | None] = field(default_factory=dict)
-    _names: FrameNames | None = None
 
     @cached_property
     def _media(self) -> MediaByName:
@@ -79,7 +78,7 @@ class SegmentedVideos:
                 first, end = self._cut(segment, medium)
         if medium is None:
             return None
-        names = self._frame_names(medium)
+        names = frame_names(self.root / medium.path) if medium.kind == "frames" else FrameNames()
         return ListedClip(
             id=f"{segment.label}/{segment.stem}",
             path=medium.path,
@@ -93,13 +92,6 @@ class SegmentedVideos:
             group=_group(segment),
             official=((1, side),),
         )
-
-    def _frame_names(self, medium: Medium) -> FrameNames:
-        if medium.kind != "frames":
-            return FrameNames()
-        if self._names is None:
-            self._names = frame_names(self.root / medium.path)
-        return self._names
 
     def _cut(self, segment: Segment, medium: Medium) -> tuple[int, int | None]:
         if segment.start is None or segment.end is None:

@@ -6,7 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import DatasetFormatError
@@ -16,8 +16,14 @@ from ..index.records import FlowFiles, Kind
 _SEARCH_DEPTH = 4
 """Levels of folders below the root that are searched."""
 _PEEK_ENTRIES = 32
-"""Entries of a folder that are read to see whether it holds frames."""
+"""Surplus of pictures at which the rest of a folder is not looked at to see whether it holds frames."""
 _NUMBERED = re.compile(r"^(.*?)(\d+)(_[xy])?(\.\w+)$")
+_THUMBNAILS = frozenset({"folder", "thumb", "thumbs", "thumbnail", "cover", "poster", "preview", "albumart"})
+_FLOW_PREFIXES = {
+    **{f"{name}{axis}_": axis for name in ("flow_", "flow", "") for axis in "xy"},
+    **{f"{name}{axis}_": {"u": "x", "v": "y"}[axis] for name in ("flow_", "") for axis in "uv"},
+}
+"""What stands before the number of a flow image, and its axis."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,12 +73,23 @@ def media_below(root: Path, below: str = "", depth: int = _SEARCH_DEPTH) -> Iter
 
 
 def holds_frames(folder: Path) -> bool:
-    """Return whether images are among the first entries of a folder."""
+    """Return whether a folder is one of frames: it holds more pictures than videos, thumbnails not counted."""
+    pictures = videos = 0
     with os.scandir(folder) as entries:
-        for _, entry in zip(range(_PEEK_ENTRIES), entries, strict=False):
-            if PurePosixPath(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
-                return True
-    return False
+        for entry in entries:
+            suffix = PurePosixPath(entry.name).suffix.lower()
+            if suffix in VIDEO_SUFFIXES:
+                videos += 1
+            elif suffix in IMAGE_SUFFIXES and not is_thumbnail(entry.name) and entry.is_file():
+                pictures += 1
+                if pictures - videos > _PEEK_ENTRIES:
+                    break
+    return pictures > videos
+
+
+def is_thumbnail(name: str) -> bool:
+    """Return whether a picture shows a folder or a film in a file manager or a player, and is no content."""
+    return PurePosixPath(name).stem.lower() in _THUMBNAILS
 
 
 class MediaByName:
@@ -126,52 +143,131 @@ class FrameNames:
     """Empty if the names have no pattern: then all images count, in natural order."""
     flow_x: str = ""
     flow_y: str = ""
+    first_flow: int = 1
+    """Number of the first flow image."""
+    extra: tuple[str, ...] = ()
+    """Pictures in the folder that are neither frames nor flow."""
 
     def flow_files(self, folder: str) -> FlowFiles | None:
         """Return the flow in the same `folder` as the frames, or None."""
         if not self.flow_x:
             return None
         place = folder.replace("%", "%%")
-        return FlowFiles(x=f"{place}/{self.flow_x}", y=f"{place}/{self.flow_y}")
+        return FlowFiles(x=f"{place}/{self.flow_x}", y=f"{place}/{self.flow_y}", first=self.first_flow)
 
 
 def frame_names(folder: Path) -> FrameNames:
     """Return the patterns of the names of frames and flow images in `folder`.
 
     Known are `img_00001.jpg` with `flow_x_00001.jpg` (TSN, mmaction2), `00001.jpg` with `00001_x.jpg` (IBM),
-    `frame000001.jpg`, and any other prefix before the number.
+    `frame000001.jpg`, and any other prefix before the number, padded or not. Of several series of pictures the one with
+    more than half of all is that of the frames. Flow has its own numbers: many tools count it from 0.
 
     Raises:
-        DatasetFormatError: the folder also holds flow, and the frames do not have exactly one pattern.
+        DatasetFormatError: the folder also holds flow, and no series of frames stands out.
     """
-    patterns: dict[str, int] = defaultdict(int)
-    for name in os.listdir(folder):
-        if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
-            patterns[_pattern(name)] += 1
-    flow = sorted(name for name in patterns if _flow_of(name))
-    x = next((name for name in flow if _flow_of(name) == "x"), "")
-    y = next((name for name in flow if _flow_of(name) == "y"), "")
-    frames = [name for name in patterns if name not in flow]
-    if not (x and y):
-        x = y = ""
-    if len(frames) != 1 and flow:
-        raise DatasetFormatError(f"{folder} mixes flow images with frames of several names; put them into two folders")
-    if len(frames) != 1:
-        return FrameNames()
-    return FrameNames(frame=frames[0], flow_x=x, flow_y=y)
+    series = _series_in(folder)
+    known = {axis: found for found in series.values() if (axis := found.axis)}
+    flow = known if {"x", "y"} <= set(known) else {}
+    frames = [found for found in series.values() if not found.axis]
+    n_frames = sum(len(found.numbers) for found in frames)
+    main = max(frames, key=lambda found: len(found.numbers), default=None)
+    if main is None or main.loose or 2 * len(main.numbers) <= n_frames:
+        if known and (main is None or len(frames) > 1):
+            raise DatasetFormatError(
+                f"{folder} mixes flow images with frames of several names, or has no frames; put frames and flow into "
+                "two folders"
+            )
+        if main is None or not flow:
+            return FrameNames()
+    extra = [name for found in frames if found is not main for name in found.names]
+    is_plain = not extra and not flow
+    frame = "" if is_plain and main.varies else main.pattern
+    if not flow:
+        return FrameNames(frame=frame, extra=tuple(sorted(extra)))
+    return FrameNames(
+        frame=frame,
+        flow_x=flow["x"].pattern,
+        flow_y=flow["y"].pattern,
+        first_flow=_first_flow(folder, main, flow["x"], flow["y"]),
+        extra=tuple(sorted(extra)),
+    )
 
 
-def _pattern(name: str) -> str:
-    found = _NUMBERED.match(name)
-    if found is None:
-        return ""
-    prefix, number, axis, suffix = found[1].replace("%", "%%"), found[2], found[3] or "", found[4]
-    return f"{prefix}%0{len(number)}d{axis}{suffix}"
+def flow_names(x: Path, y: Path, frames: Path) -> tuple[str, str, int] | None:
+    """Return the patterns of horizontal and vertical flow in folders of their own, and the number of the first pair.
+
+    Raises:
+        DatasetFormatError: their numbers do not begin where flow of these frames can.
+    """
+    across, down, shown = (_longest_series(place) for place in (x, y, frames))
+    if across is None or down is None:
+        return None
+    return across.pattern, down.pattern, _first_flow(x, shown, across, down)
 
 
-def _flow_of(pattern: str) -> str:
-    """Return `x` or `y` for a pattern of flow images, else an empty string."""
-    for axis in ("x", "y"):
-        if pattern.startswith(f"flow_{axis}_") or f"d_{axis}." in pattern:
-            return axis
-    return ""
+@dataclass(kw_only=True, slots=True)
+class _Series:
+    """Pictures of one folder with the same text before and after their numbers."""
+
+    prefix: str
+    ending: str
+    numbers: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    widths: set[int] = field(default_factory=set)
+    padded: set[int] = field(default_factory=set)
+    """Widths of the numbers with a zero in front."""
+    loose: bool = False
+    """Whether these are the pictures without a number."""
+
+    @property
+    def axis(self) -> str:
+        """Return `x` or `y` for flow images, else an empty string."""
+        if self.loose:
+            return ""
+        return self.ending[1] if self.ending[:2] in ("_x", "_y") else _FLOW_PREFIXES.get(self.prefix.lower(), "")
+
+    @property
+    def varies(self) -> bool:
+        """Return whether some numbers have more digits than others."""
+        return len(self.widths) > 1
+
+    @property
+    def pattern(self) -> str:
+        width = min(self.padded or self.widths) if self.padded or not self.varies else 0
+        number = f"%0{width}d" if width else "%d"
+        return self.prefix.replace("%", "%%") + number + self.ending.replace("%", "%%")
+
+
+def _series_in(folder: Path) -> dict[tuple[str, str], _Series]:
+    series: dict[tuple[str, str], _Series] = {}
+    for name in sorted(os.listdir(folder)):
+        if PurePosixPath(name).suffix.lower() not in IMAGE_SUFFIXES or name.startswith("."):
+            continue
+        found = _NUMBERED.match(name)
+        key = ("", "") if found is None else (found[1], (found[3] or "") + found[4])
+        one = series.setdefault(key, _Series(prefix=key[0], ending=key[1], loose=found is None))
+        one.names.append(name)
+        one.numbers.append(int(found[2]) if found else 0)
+        if found:
+            one.widths.add(len(found[2]))
+            if found[2].startswith("0") and len(found[2]) > 1:
+                one.padded.add(len(found[2]))
+    return series
+
+
+def _longest_series(folder: Path) -> _Series | None:
+    numbered = (series for series in _series_in(folder).values() if not series.loose)
+    return max(numbered, key=lambda series: len(series.numbers), default=None)
+
+
+def _first_flow(folder: Path, frames: _Series | None, x: _Series, y: _Series) -> int:
+    """Return the number of the first pair of flow images: 0, 1 or the number of the first frame."""
+    first = min(x.numbers)
+    possible = {0, 1} | ({min(frames.numbers)} if frames and frames.numbers else set())
+    if first != min(y.numbers) or first not in possible:
+        raise DatasetFormatError(
+            f"{folder}: flow begins with number {first} in x and {min(y.numbers)} in y, and the frames do not: "
+            "its first images are missing; add them, or remove the flow"
+        )
+    return first

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
 from typing import Self
 
 from ..errors import DatasetFormatError, VideoError
 
 _NUMBER = re.compile(r"(?<!%)((?:%%)*)%(?:0?(\d+))?d")
 _DIGITS = re.compile(r"(\d+)")
+_LEAST_STRIDED = 4
+"""Fewest frames that show a stride: with less, a larger step is rather a missing frame."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,10 +67,23 @@ def in_order(names: Iterable[str], pattern: str) -> list[str]:
         return ordered
     parsed = Pattern.parse(pattern)
     numbers = sorted(number for name in names if (number := parsed.number(name)) is not None)
+    step = stride(numbers)
     for number, following in pairwise(numbers):
-        if following != number + 1:
-            raise _missing(parsed.name(number + 1), parsed.name(number), parsed.name(following))
+        if following != number + step:
+            raise _missing(parsed.name(number + step), parsed.name(number), parsed.name(following))
     return [parsed.name(number) for number in numbers]
+
+
+def stride(numbers: Sequence[int]) -> int:
+    """Return k for ascending numbers of frames of which every k-th was kept, such as 1, 6, 11; 1 for others."""
+    return _usual_step(numbers) or 1 if len(numbers) >= _LEAST_STRIDED else 1
+
+
+def _usual_step(numbers: Sequence[int]) -> int:
+    """Return the step between most of the ascending numbers, 0 if there is none."""
+    steps = Counter(following - number for number, following in pairwise(numbers))
+    step, count = steps.most_common(1)[0] if steps else (0, 0)
+    return step if 2 * count > len(numbers) - 1 else 0
 
 
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:
@@ -79,17 +94,26 @@ def natural_key(name: str) -> tuple[tuple[int, str], ...]:
 
 
 def _require_unbroken(ordered: list[str]) -> None:
-    """Check that names which count up by one have no gap; other names are not checked."""
+    """Check that names which count up by one have no gap, and that no number has two names with different text."""
     split = [_DIGITS.split(name) for name in ordered]
+    named: dict[int, str] = {}
+    for name, parts in zip(ordered, split, strict=True):
+        if len(parts) == 3:
+            before = named.setdefault(int(parts[1]), name)
+            if before != name:
+                raise VideoError(
+                    f"{before} and {name} are two frames of one number: put each series into its own folder"
+                )
     if len(ordered) < 3 or any(len(parts) < 3 for parts in split):
         return
     if len({(*parts[:-2], parts[-1]) for parts in split}) > 1:
         return
-    steps = [int(b[-2]) - int(a[-2]) for a, b in pairwise(split)]
-    if median(steps) == 1 and max(steps) > 1:
-        at = next(i for i, step in enumerate(steps) if step > 1)
-        number = str(int(split[at][-2]) + 1).zfill(len(split[at][-2]))
-        raise _missing("".join((*split[at][:-2], number, split[at][-1])), ordered[at], ordered[at + 1])
+    numbers = [int(parts[-2]) for parts in split]
+    step = _usual_step(numbers)
+    for at, (number, following) in enumerate(pairwise(numbers)):
+        if following > number + step and step > 0:
+            absent = str(number + step).zfill(len(split[at][-2]))
+            raise _missing("".join((*split[at][:-2], absent, split[at][-1])), ordered[at], ordered[at + 1])
 
 
 def _missing(name: str, before: str, after: str) -> VideoError:
