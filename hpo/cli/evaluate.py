@@ -129,7 +129,7 @@ class _Evaluation:
         score, is_new = (None if again else _kept(record, digest)), False
         if score is None:
             score, is_new = self._score(checkpoint, digest, again=again)
-            record.write_text(json.dumps(score, indent=2) + "\n")
+            _write(record, score)
         if not is_new:
             out.print(f"The test list was opened on {score['at']}; score it once more with --again.")
             if self.scores or self.confusion:
@@ -165,6 +165,13 @@ class _Evaluation:
 
     def _about(self, same_dataset: bool) -> dict[str, Any]:
         return {"clips": self.clips, "crops": self.crops, "same_dataset": same_dataset}
+
+
+def _write(record: Path, score: Mapping[str, Any]) -> None:
+    try:
+        record.write_text(json.dumps(score, indent=2) + "\n")
+    except OSError as error:
+        err.print(f"{record} cannot be written ({error.strerror}): the score is in the record of the openings alone")
 
 
 def _kept(record: Path, checkpoint: str) -> Mapping[str, Any] | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,13 +23,20 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: 
 
 def device_of(exported: Export, *, gpu: int | None = None, cpu: bool = False, threads: int | None = None) -> Device:
     """Return the requested device, else the kind that the trial ran on, with its number of threads."""
+    return device_like(exported.environment, gpu=gpu, cpu=cpu, threads=threads)
+
+
+def device_like(
+    environment: Mapping[str, Any], *, gpu: int | None = None, cpu: bool = False, threads: int | None = None
+) -> Device:
+    """Return the requested device, else the kind that is recorded in the environment of a run."""
     from workers.device.detection import cpu_device, gpu_device
 
     if cpu and gpu is not None:
         raise SetupError("--gpu and --cpu are both given: choose one of them")
-    threads = threads or exported.environment.get("threads")
-    if gpu is not None or (not cpu and exported.environment.get("device") == "cuda"):
-        return gpu_device(gpu or 0, threads=threads, deterministic=bool(exported.environment.get("deterministic")))
+    threads = threads or environment.get("threads")
+    if gpu is not None or (not cpu and environment.get("device") == "cuda"):
+        return gpu_device(gpu or 0, threads=threads, deterministic=bool(environment.get("deterministic")))
     return cpu_device(threads=threads)
 
 

@@ -45,6 +45,10 @@ class Scores:
         """Return the same videos with other probabilities."""
         return replace(self, clips=clips)
 
+    def with_frames(self, frames: NDArray[np.int64]) -> Self:
+        """Return the same scores with other places of their clips."""
+        return replace(self, frames=frames)
+
 
 def scores_of(
     model: TrainedModel,

@@ -1,0 +1,208 @@
+"""`hpo predict`: the classes of videos that belong to no data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.table import Column, Table
+
+from ..errors import HpoError, SetupError
+from ..results.export import load_export
+from .app import app, err, one_sentence_errors, out
+from .datasets import progress_bar
+from .evaluate import Clips, Crops
+from .exported import Cpu, Gpu, Threads, checkpoint_of, device_like, device_of, video_task_of
+
+if TYPE_CHECKING:
+    from workers.device.detection import Device
+    from workers.evaluation.predict import Prediction, Predictor
+
+_TOP: Final = 5
+"""How many classes are printed and written of a video."""
+_CHECKPOINT_SUFFIX: Final = ".pt"
+_USUAL_SHORT_SIDE: Final = 128
+"""`short_side` of a data set that does not say another."""
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="Export file, or a checkpoint of ours (.pt).", show_default=False)],
+    videos: Annotated[
+        list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Videos, or folders of them.", show_default=False)
+    ],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")] = Path("result.json"),
+    timeline: Annotated[bool, typer.Option("--timeline", help="Say which class is seen when.")] = False,
+    window: Annotated[
+        float | None,
+        typer.Option(help="Seconds of a window of the time line (default: a clip's length).", min=0.01),
+    ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option("--video", help="Folder for copies of the videos with their classes on them.", show_default=False),
+    ] = None,
+    clips: Clips = 10,
+    crops: Crops = 1,
+    short_side: Annotated[
+        int | None,
+        typer.Option(help="Short side in pixels to which frames are scaled (default: as exported).", min=16),
+    ] = None,
+    gpu: Gpu = None,
+    cpu: Cpu = False,
+    threads: Threads = None,
+) -> None:
+    """Predict the classes of videos, in bounded memory however long they are."""
+    paths = _found(videos)
+    _require_writable(output)
+    source = _source(model, gpu=gpu, cpu=cpu, threads=threads)
+    predictor = _predictor(source, short_side=short_side, views=(clips, crops), window=window)
+    entries = [_predicted(path, predictor, timeline=timeline, copies=video) for path in paths]
+    document = {"model": str(model), "classes": list(predictor.model.class_names), "results": entries}
+    output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _print_results(entries)
+    out.print(f"wrote {output}")
+    failed = [str(entry["error"]) for entry in entries if "error" in entry]
+    if failed:
+        raise HpoError(f"{len(failed)} of {len(paths)} videos could not be predicted: {'; '.join(failed[:5])}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """Where the model comes from, and how its frames were prepared."""
+
+    checkpoint: Path
+    device: Device
+    short_side: int
+    most_frames: int | None
+
+
+def _source(model: Path, *, gpu: int | None, cpu: bool, threads: int | None) -> _Source:
+    if model.suffix == _CHECKPOINT_SUFFIX:
+        device = device_like({}, gpu=gpu, cpu=cpu, threads=threads)
+        err.print(f"a checkpoint alone does not say how frames were prepared: short side {_USUAL_SHORT_SIDE} is taken")
+        return _Source(checkpoint=model, device=device, short_side=_USUAL_SHORT_SIDE, most_frames=None)
+    exported = load_export(model)
+    dataset = video_task_of(model, exported).dataset
+    return _Source(
+        checkpoint=checkpoint_of(model, exported),
+        device=device_of(exported, gpu=gpu, cpu=cpu, threads=threads),
+        short_side=dataset.short_side,
+        most_frames=dataset.most_frames,
+    )
+
+
+def _predictor(source: _Source, *, short_side: int | None, views: tuple[int, int], window: float | None) -> Predictor:
+    from data import DatasetError
+    from models import ModelError
+    from workers.evaluation.model import TrainedModel
+    from workers.evaluation.predict import Predictor
+    from workers.evaluation.sealed_test import Views
+
+    with one_sentence_errors(DatasetError, ModelError):
+        return Predictor.of(
+            TrainedModel.open(source.checkpoint, source.device),
+            short_side=short_side or source.short_side,
+            views=Views(clips=views[0], crops=views[1]),
+            window_seconds=window,
+            most_frames=source.most_frames,
+        )
+
+
+def _found(given: Sequence[Path]) -> list[Path]:
+    """Return the videos that are given, and those in folders in the order of their names.
+
+    Raises:
+        SetupError: a folder has none, or there is no such file.
+    """
+    from data.index.listing import VIDEO_SUFFIXES
+
+    found: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+            if not inside:
+                raise SetupError(f"{path} has no videos ({', '.join(sorted(VIDEO_SUFFIXES))})")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise SetupError(f"there is no file {path}")
+    return found
+
+
+def _require_writable(output: Path) -> None:
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise SetupError(f"{output} cannot be written: name a file in a folder that exists")
+
+
+def _predicted(path: Path, predictor: Predictor, *, timeline: bool, copies: Path | None) -> dict[str, Any]:
+    """Return the entry of one video; with an `error` where it cannot be decoded."""
+    from data import DatasetError
+    from workers.evaluation.annotate import write_annotated
+
+    try:
+        with progress_bar() as bar:
+            found = predictor.predict(
+                path, timeline=timeline or copies is not None, progress=_on(bar, f"{path.name}, frames")
+            )
+            entry = _entry(found, predictor.model.class_names)
+            if copies is not None:
+                entry["copy"] = str(write_annotated(found, copies, progress=_on(bar, f"{path.name}, copy")))
+    except DatasetError as error:
+        return {"video": str(path), "error": str(error)}
+    return entry
+
+
+def _entry(found: Prediction, names: Sequence[str]) -> dict[str, Any]:
+    best = found.scores.argsort()[::-1][:_TOP]
+    entry: dict[str, Any] = {
+        "video": str(found.path),
+        "class": names[int(best[0])],
+        "score": round(float(found.scores[best[0]]), 6),
+        "top": [{"class": names[int(place)], "score": round(float(found.scores[place]), 6)} for place in best],
+        "frames": found.frames,
+        "seconds": round(found.seconds, 3),
+        "took_seconds": round(found.took_seconds, 3),
+    }
+    if found.timeline:
+        entry["timeline"] = [
+            {
+                "start": round(part.start, 3),
+                "end": round(part.end, 3),
+                "class": part.label,
+                "score": round(part.score, 6),
+            }
+            for part in found.timeline
+        ]
+    return entry
+
+
+def _print_results(entries: Sequence[dict[str, Any]]) -> None:
+    table = Table("video", "class", Column("score", justify="right"), "then", Column("speed", justify="right"))
+    for entry in entries:
+        if "error" in entry:
+            table.add_row(entry["video"], "-", "-", "cannot be predicted", "-")
+            continue
+        others = ", ".join(f"{one['class']} {one['score']:.3f}" for one in entry["top"][1:3])
+        took = max(entry["took_seconds"], 1e-3)
+        speed = f"{entry['frames'] / took:.0f} frames/s, {entry['seconds'] / took:.1f} x real time"
+        table.add_row(entry["video"], entry["class"], f"{entry['score']:.3f}", others, speed)
+    out.print(table)
+    for entry in entries:
+        for part in entry.get("timeline", ()):
+            when = f"{_clock(part['start'])} to {_clock(part['end'])}"
+            out.print(f"{Path(entry['video']).name}  {when}  {part['class']} ({part['score']:.3f})")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes):d}:{rest:04.1f}"
+
+
+def _on(bar: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:
+    return lambda done, total: bar(stage, done, total)

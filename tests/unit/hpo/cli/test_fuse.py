@@ -1,0 +1,68 @@
+"""`hpo fuse`: two exports, weights from the validation list, and one opening of the test list."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hpo.errors import ConflictError, SetupError
+
+from .exports import Bench
+
+SEEN = ("--cpu", "--clips", "2")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A bench whose frames are prepared once."""
+    return Bench.make(tmp_path_factory.mktemp("fuse"))
+
+
+@pytest.fixture(scope="module")
+def streams(bench: Bench) -> tuple[Path, Path]:
+    """Two exports of different weights."""
+    folder = bench.videos.parent
+    return bench.export(folder / "rgb.yaml"), bench.export(folder / "other.yaml", trial=8, weights=3)
+
+
+def test_weights_are_chosen_on_validation_and_the_seal_holds(
+    bench: Bench, streams: tuple[Path, Path], tmp_path: Path
+) -> None:
+    result = bench.run("fuse", *streams, *SEEN, "--scores", tmp_path / "fused.json")
+    assert result.exit_code == 0, result.exception
+    assert "Validation  top-1" in result.stdout
+    assert "fused" in result.stdout
+    alone = [tmp_path / "one.json", tmp_path / "two.json"]
+    for file, written in zip(streams, alone, strict=True):
+        bench.run("evaluate", file, "--validation", *SEEN, "--scores", written)
+    rows = [json.loads(path.read_text()) for path in (tmp_path / "fused.json", *alone)]
+    assert rows[0]["table"]["v-top1"] >= max(row["table"]["v-top1"] for row in rows[1:])
+    assert not (bench.home / "cache" / "unsealed.jsonl").exists()
+
+
+def test_the_test_list_is_opened_once_for_all_streams(bench: Bench, streams: tuple[Path, Path], tmp_path: Path) -> None:
+    weighted = ("fuse", *streams, *SEEN, "--weights", "1,1.5")
+    result = bench.run(*weighted, "--final", "--scores", tmp_path / "fused.json")
+    assert result.exit_code == 0, result.exception
+    assert "on 8 sealed videos" in result.stdout
+    assert "0.40" in result.stdout
+    lines = [json.loads(line) for line in (bench.home / "cache" / "unsealed.jsonl").read_text().splitlines()]
+    assert len({line["id"] for line in lines}) == 1
+    assert "fusion of trial 7 of study tiny and trial 8 of study tiny by 1, 1.5" in lines[0]["reason"]
+    assert lines[-1]["score"]["top1"] == json.loads((tmp_path / "fused.json").read_text())["table"]["v-top1"]
+    refused = bench.run("evaluate", streams[0], "--final", *SEEN)
+    assert isinstance(refused.exception, ConflictError)
+    assert isinstance(bench.run(*weighted, "--final").exception, ConflictError)
+
+
+@pytest.mark.parametrize("weights", ["1", "1,x", "1,-1", "0,0", "1,nan", "1,inf"])
+def test_weights_that_are_none_are_refused(bench: Bench, streams: tuple[Path, Path], weights: str) -> None:
+    result = bench.run("fuse", *streams, "--weights", weights)
+    assert isinstance(result.exception, SetupError)
+    assert "2 numbers" in str(result.exception)
+
+
+def test_one_export_is_no_fusion(bench: Bench, streams: tuple[Path, Path]) -> None:
+    assert isinstance(bench.run("fuse", streams[0]).exception, SetupError)

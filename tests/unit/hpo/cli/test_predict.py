@@ -1,0 +1,87 @@
+"""`hpo predict`: files and folders in, a table and a JSON file out, broken videos named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.errors import HpoError, SetupError
+
+from .exports import Bench
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A bench whose frames are prepared once."""
+    return Bench.make(tmp_path_factory.mktemp("predict"))
+
+
+@pytest.fixture(scope="module")
+def best(bench: Bench) -> Path:
+    """An export with its checkpoint."""
+    return bench.export(bench.videos.parent / "best.yaml")
+
+
+def _videos(bench: Bench) -> list[Path]:
+    return sorted(bench.videos.rglob("*.avi"))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text()))
+
+
+def test_a_folder_is_predicted_into_a_file(bench: Bench, best: Path, tmp_path: Path) -> None:
+    some = tmp_path / "some"
+    some.mkdir()
+    for video in _videos(bench)[:3]:
+        (some / video.name).write_bytes(video.read_bytes())
+    result = bench.run("predict", best, some, "-o", tmp_path / "result.json", "--clips", "2", "--timeline")
+    assert result.exit_code == 0, result.exception
+    found = _read(tmp_path / "result.json")
+    assert found["classes"] == ["SlideLeft", "SlideRight"]
+    assert [Path(entry["video"]).name for entry in found["results"]] == [video.name for video in _videos(bench)[:3]]
+    for entry in found["results"]:
+        assert entry["class"] == entry["top"][0]["class"]
+        assert sum(one["score"] for one in entry["top"]) == pytest.approx(1, abs=1e-5)
+        assert entry["timeline"][-1]["end"] == pytest.approx(entry["seconds"], abs=1e-3)
+        assert entry["class"] in result.stdout
+    assert "x real time" in result.stdout
+    assert "0:00.0 to" in result.stdout
+
+
+def test_a_checkpoint_alone_says_what_is_taken_for_granted(bench: Bench, best: Path, tmp_path: Path) -> None:
+    video, output = _videos(bench)[0], tmp_path / "r.json"
+    alone = bench.run("predict", best.with_suffix(".pt"), video, "-o", output, "--cpu", "--short-side", "32")
+    assert alone.exit_code == 0, alone.exception
+    assert "does not say how frames were prepared" in alone.stderr
+    scores = _read(output)["results"][0]["top"]
+    bench.run("predict", best, video, "-o", output)
+    assert _read(output)["results"][0]["top"] == scores
+
+
+def test_a_broken_video_is_named_and_the_others_are_predicted(bench: Bench, best: Path, tmp_path: Path) -> None:
+    broken, output = tmp_path / "broken.avi", tmp_path / "r.json"
+    broken.write_bytes(b"RIFF")
+    result = bench.run("predict", best, broken, _videos(bench)[0], "-o", output, "--video", tmp_path / "copies")
+    assert isinstance(result.exception, HpoError)
+    assert "1 of 2 videos could not be predicted" in str(result.exception)
+    first, second = _read(output)["results"]
+    assert "cannot be opened" in first["error"]
+    assert Path(second["copy"]).is_file()
+
+
+@pytest.mark.parametrize(("name", "words"), [("missing.avi", "there is no file"), ("empty", "has no videos")])
+def test_nothing_to_predict_is_a_sentence(bench: Bench, best: Path, tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    result = bench.run("predict", best, tmp_path / name, "-o", tmp_path / "r.json")
+    assert isinstance(result.exception, SetupError)
+    assert words in str(result.exception)
+
+
+def test_a_file_that_cannot_be_written_is_known_at_once(bench: Bench, best: Path, tmp_path: Path) -> None:
+    result = bench.run("predict", best, _videos(bench)[0], "-o", tmp_path / "none" / "r.json")
+    assert isinstance(result.exception, SetupError)
+    assert "cannot be written" in str(result.exception)

@@ -1,0 +1,154 @@
+"""Predictions of files: those of an evaluation, a time line without gaps, and copies that play."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from data import Dataset, VideoError
+from data.arrays import ByteArray
+from data.reading.video import decode_frames, video_length
+from hpo.spec import TrainingConfig
+from workers.checkpoints.contents import writer
+from workers.device.detection import cpu_device
+from workers.errors import CheckpointError
+from workers.evaluation.annotate import write_annotated
+from workers.evaluation.model import TrainedModel
+from workers.evaluation.predict import Predictor, _joined
+from workers.evaluation.sealed_test import Evaluation, Views
+from workers.training.reproducibility import Runtime
+from workers.training.trainer import Trainer, final_state
+
+from ..tiny import tiny_config, tiny_task
+
+CPU = cpu_device(threads=1)
+
+
+@pytest.fixture
+def checkpoint(dataset: Dataset, runtime: Runtime, tmp_path: Path) -> Path:
+    """A model with random weights."""
+    trainer = Trainer(tiny_config(), epochs=1, dataset=dataset, runtime=runtime)
+    path = tmp_path / "model.pt"
+    with path.open("wb") as file:
+        writer(final_state(trainer.state()))(file)
+    return path
+
+
+@pytest.fixture
+def model(checkpoint: Path) -> TrainedModel:
+    """The same, opened."""
+    return TrainedModel.open(checkpoint, CPU)
+
+
+def write_video(path: Path, frames: list[ByteArray], fps: int = 10) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=fps)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def noise(count: int, *, height: int = 36, width: int = 48, seed: int = 0) -> list[ByteArray]:
+    draws = np.random.default_rng(seed)
+    return [draws.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(count)]
+
+
+@pytest.mark.parametrize("crops", [1, 3])
+def test_a_video_is_scored_as_in_an_evaluation(
+    checkpoint: Path, model: TrainedModel, videos: Path, cache_dir: Path, crops: int
+) -> None:
+    views, task = Views(clips=3, crops=crops), tiny_task(videos)
+    evaluation = Evaluation.prepare(checkpoint, task.dataset, cache_dir=cache_dir, device=CPU)
+    expected = evaluation.validation(views)
+    predictor = Predictor.of(model, short_side=task.dataset.short_side, views=views)
+    records = {clip.id: clip for clip in evaluation.dataset.index.clips}
+    for id_, scores in zip(expected.ids, expected.videos, strict=True):
+        found = predictor.predict(videos / records[id_].path)
+        # Prepared frames are stored with half the colour, those of a file are not.
+        np.testing.assert_allclose(found.scores, scores, atol=0.02)
+        timed = predictor.predict(videos / records[id_].path, timeline=True)
+        np.testing.assert_array_equal(timed.scores, found.scores)
+
+
+def test_a_time_line_has_no_gaps_and_says_what_windows_say(model: TrainedModel, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", noise(50))
+    predictor = Predictor.of(model, short_side=32, views=Views(clips=2))
+    found = predictor.predict(path, timeline=True)
+    assert (found.frames, found.fps, found.seconds) == (50, 10.0, 5.0)
+    starts = [segment.start for segment in found.timeline]
+    ends = [segment.end for segment in found.timeline]
+    assert (starts[0], ends[-1]) == (0.0, 5.0)
+    assert starts[1:] == ends[:-1]
+    labels = [segment.label for segment in found.timeline]
+    assert all(one != other for one, other in pairwise(labels))
+    frames = list(decode_frames(path, short_side=32))
+    alone = predictor._forward([frames[:8]])[0]
+    assert labels[0] == model.class_names[int(alone.argmax())]
+
+
+def test_equal_neighbours_are_one_stretch() -> None:
+    windows = [(0.0, 1.0, [0.9, 0.1]), (1.0, 2.0, [0.7, 0.3]), (2.0, 3.0, [0.2, 0.8]), (3.0, 3.5, [0.6, 0.4])]
+    found = list(_joined([(a, b, np.array(c, np.float32)) for a, b, c in windows], ("walk", "run"), 3.75))
+    assert [(one.start, one.end, one.label) for one in found] == [
+        (0.0, 2.0, "walk"),
+        (2.0, 3.0, "run"),
+        (3.0, 3.75, "walk"),
+    ]
+    assert [one.score for one in found] == pytest.approx([0.8, 0.8, 0.6])
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 9])
+def test_videos_shorter_than_a_clip_are_predicted(model: TrainedModel, tmp_path: Path, count: int) -> None:
+    path = write_video(tmp_path / "v.mp4", noise(count))
+    found = Predictor.of(model, short_side=32, views=Views(clips=2)).predict(path, timeline=True)
+    assert found.scores.sum() == pytest.approx(1, abs=1e-5)
+    assert found.timeline[-1].end == pytest.approx(count / 10)
+
+
+def test_frames_of_which_a_data_set_keeps_some_are_seen_so(model: TrainedModel, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", noise(64))
+    views = Views(clips=1)
+    kept = Predictor.of(model, short_side=32, views=views, most_frames=8).predict(path)
+    frames = list(decode_frames(path, short_side=32))
+    expected = Predictor.of(model, short_side=32, views=views)._forward([frames[4::8]])[0]
+    np.testing.assert_allclose(kept.scores, expected, atol=1e-6)
+
+
+def test_what_is_no_video_is_a_sentence(model: TrainedModel, tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").write_bytes(b"no video")
+    with pytest.raises(VideoError, match=r"v\.mp4 cannot be opened as a video"):
+        Predictor.of(model, short_side=32, views=Views()).predict(tmp_path / "v.mp4")
+
+
+def test_a_model_that_sees_flow_is_refused(model: TrainedModel) -> None:
+    config = TrainingConfig.from_flat({"model": "slow_r50", "clip.modality": "flow"})
+    flow = TrainedModel(
+        module=model.module,
+        config=config,
+        class_names=model.class_names,
+        dataset_version="v",
+        most_clips=1,
+        precision=model.precision,
+        runtime=model.runtime,
+    )
+    with pytest.raises(CheckpointError, match="optical flow"):
+        Predictor.of(flow, short_side=32, views=Views())
+
+
+def test_a_copy_plays_as_long_and_has_the_class_on_it(model: TrainedModel, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", [np.full((91, 121, 3), 200, np.uint8)] * 30)
+    found = Predictor.of(model, short_side=32, views=Views(clips=1)).predict(path, timeline=True)
+    copy = write_annotated(found, tmp_path / "copies")
+    assert copy == tmp_path / "copies" / "v.classes.mp4"
+    assert video_length(copy) == video_length(path)
+    first = next(decode_frames(copy))
+    assert first.shape[:2] == (90, 120)
+    assert first[:12].min() < 90, "shade, and letters on it"
+    assert first[40:80].min() > 170, "the picture below is as it was"

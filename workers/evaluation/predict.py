@@ -1,0 +1,236 @@
+"""Predict the class of videos that belong to no data set, in bounded memory however long they are.
+
+The score of a video is that of an evaluation: the mean over evenly spaced clips. To know where these lie, a video is
+decoded twice: its frames are counted, and then those that are needed kept. On the second way the windows of the time
+line pass by as well, `most_clips` of them at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data import ClipSpec, VideoError
+from data.clips.augment import Change
+from data.clips.crops import view_boxes
+from data.clips.pixels import rgb_clips
+from data.clips.sampling import evaluation_indices
+from data.preparation.prepare import kept_frames
+from data.reading.video import decode_frames, video_length
+
+from ..errors import CheckpointError
+from ..training.inputs import clip_spec
+from ..training.precision import autocast
+from .model import TrainedModel
+from .sealed_test import Views
+from .windows import Window, windows
+
+if TYPE_CHECKING:
+    from data.arrays import ByteArray
+
+_SEGMENT_WINDOW_SECONDS: Final = 2.0
+"""Length of a window of the time line for models that see segments of a whole video."""
+_USUAL_FPS: Final = 25.0
+"""Taken for videos that do not say their frame rate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A stretch of a video in which one class is the likeliest."""
+
+    start: float
+    end: float
+    """In seconds."""
+    label: str
+    score: float
+    """Its mean probability."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prediction:
+    """What a model says of one video."""
+
+    path: Path
+    frames: int
+    fps: float
+    scores: NDArray[np.float64]
+    """(C,): mean probability over the views."""
+    timeline: tuple[Segment, ...]
+    """From the beginning to the end, without gaps; empty if nobody asked for it."""
+    took_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Length of the video."""
+        return self.frames / self.fps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictor:
+    """A model that predicts files."""
+
+    model: TrainedModel
+    clip: ClipSpec
+    short_side: int
+    """To which frames are scaled down before a clip is cut out, as where the model was trained."""
+    views: Views
+    window_seconds: float | None = None
+    """Length of a window of the time line; by default that of a clip."""
+    most_frames: int | None = None
+    """How many frames of a video the data set of the training kept, evenly spaced; None for all."""
+
+    @classmethod
+    def of(
+        cls,
+        model: TrainedModel,
+        *,
+        short_side: int,
+        views: Views,
+        window_seconds: float | None = None,
+        most_frames: int | None = None,
+    ) -> Predictor:
+        """Return the predictor of a model.
+
+        Raises:
+            CheckpointError: the model needs optical flow, which a file does not have.
+        """
+        clip = clip_spec(model.config).for_evaluation()
+        if clip.inputs != ("rgb",):
+            raise CheckpointError(
+                f"{model.config.model} sees optical flow, which has to be prepared: put the videos into a data set and "
+                "score them with `hpo evaluate`"
+            )
+        return cls(
+            model=model,
+            clip=clip,
+            short_side=short_side,
+            views=views,
+            window_seconds=window_seconds,
+            most_frames=most_frames,
+        )
+
+    def predict(
+        self, path: Path, *, timeline: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> Prediction:
+        """Return what the model says of a video.
+
+        Args:
+            progress: called with the frames done so far and in all.
+
+        Raises:
+            data.VideoError: it cannot be decoded to its end.
+        """
+        began = time.perf_counter()
+        length = video_length(path)
+        if length.frames < 1:
+            raise VideoError(f"{path} has no frame that decodes")
+        fps = length.fps or _USUAL_FPS
+        shown = kept_frames(length.frames, self.most_frames)
+        views = [shown[view] for view in evaluation_indices(len(shown), self.clip, self.views.clips)]
+        kept = _Kept(frozenset(np.concatenate(views).tolist()))
+        numbers = range(length.frames) if timeline else sorted(kept.needed)
+        frames = decode_frames(path, short_side=self.short_side, keep=None if timeline else kept.needed)
+        passing = kept.passing(zip(numbers, frames, strict=False), length.frames, progress)
+        found = list(self._timeline(passing, fps)) if timeline else []
+        for _ in passing:
+            pass  # to the end, for the frames that are kept
+        clips = [[kept.frames[index] for index in view.tolist()] for view in views]
+        return Prediction(
+            path=path,
+            frames=length.frames,
+            fps=fps,
+            scores=np.concatenate(list(self._scored(clips))).mean(0, dtype=np.float64),
+            timeline=tuple(_joined(found, self.model.class_names, length.frames / fps)),
+            took_seconds=time.perf_counter() - began,
+        )
+
+    def _timeline(self, frames: Iterable[ByteArray], fps: float) -> Iterator[tuple[float, float, NDArray[np.float32]]]:
+        """Yield start and end in seconds, and the probabilities (C,), of every window."""
+        count = self._window_frames(fps)
+        cut = windows(frames, count, count)
+        while batch := list(islice(cut, max(1, self.model.most_clips // self.views.crops))):
+            scores = np.concatenate(list(self._scored([self._clip_of(window) for window in batch])))
+            for window, of_window in zip(batch, scores, strict=True):
+                yield window.start / fps, (window.start + len(window.frames)) / fps, of_window
+
+    def _window_frames(self, fps: float) -> int:
+        if self.window_seconds is not None:
+            return max(1, round(self.window_seconds * fps))
+        return self.clip.span if self.clip.sampling == "dense" else max(1, round(_SEGMENT_WINDOW_SECONDS * fps))
+
+    def _clip_of(self, window: Window) -> list[ByteArray]:
+        (indices,) = evaluation_indices(len(window.frames), self.clip, 1)
+        return [window.frames[index] for index in indices.tolist()]
+
+    def _scored(self, clips: Sequence[Sequence[ByteArray]]) -> Iterator[NDArray[np.float32]]:
+        """Yield the probabilities (N, C) of clips, the mean over their crops, as many at a time as fit."""
+        at_once = max(1, self.model.most_clips // self.views.crops)
+        for start in range(0, len(clips), at_once):
+            yield self._forward(clips[start : start + at_once])
+
+    def _forward(self, clips: Sequence[Sequence[ByteArray]]) -> NDArray[np.float32]:
+        model, crops = self.model, self.views.crops
+        height, width = clips[0][0].shape[:2]
+        boxes = view_boxes(height, width, crops, self.clip.crop_fraction)
+        changes = [Change(box=box, flip=flip) for box, flip in boxes]
+        cut = [
+            torch.from_numpy(
+                np.stack([frame[box.top : box.top + box.height, box.left : box.left + box.width] for frame in clip])
+            ).to(model.runtime.device)
+            for clip in clips
+            for box, _ in boxes
+        ]
+        pixels = rgb_clips(cut, changes * len(clips), self.clip)
+        with torch.inference_mode(), autocast(model.precision, model.runtime.device):
+            logits = torch.cat([model.module(part) for part in pixels.split(model.most_clips)])
+        scores = logits.float().softmax(1).view(len(clips), crops, -1).mean(1)
+        found: NDArray[np.float32] = scores.cpu().numpy()
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The frames of the clips, picked out of those that pass by."""
+
+    needed: frozenset[int]
+    frames: dict[int, ByteArray] = field(default_factory=dict)
+
+    def passing(
+        self, numbered: Iterable[tuple[int, ByteArray]], total: int, progress: Callable[[int, int], None] | None
+    ) -> Iterator[ByteArray]:
+        """Yield all frames, and keep those that are needed."""
+        for number, frame in numbered:
+            if number in self.needed:
+                self.frames[number] = frame
+            if progress is not None and number % 32 == 0:
+                progress(number, total)
+            yield frame
+
+
+def _joined(
+    found: Sequence[tuple[float, float, NDArray[np.float32]]], names: Sequence[str], seconds: float
+) -> Iterator[Segment]:
+    """Yield the stretches of equal classes; each window reaches to the next, and the last one to the end."""
+    stretch: list[NDArray[np.float32]] = []
+    start = 0.0
+    for place, (begin, _, scores) in enumerate(found):
+        if stretch and scores.argmax() != stretch[-1].argmax():
+            yield _segment(stretch, start, begin, names)
+            stretch, start = [], begin
+        stretch.append(scores)
+        if place == len(found) - 1:
+            yield _segment(stretch, start, seconds, names)
+
+
+def _segment(stretch: Sequence[NDArray[np.float32]], start: float, end: float, names: Sequence[str]) -> Segment:
+    label = int(stretch[-1].argmax())
+    score = float(np.mean([scores[label] for scores in stretch]))
+    return Segment(start=start, end=end, label=names[label], score=score)
