@@ -8,7 +8,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 from pydantic.json_schema import models_json_schema
 
 from hpo.results.export import Export
@@ -21,7 +20,9 @@ from hpo.store import Database
 from . import problems
 from .auth import login
 from .auth.gate import Gate
+from .browser import assets, docs, home, live, study
 from .browser import workers as workers_page
+from .browser.errors import ErrorPages
 from .config import ApiConfig
 from .dashboard.mount import DashboardRoute
 from .rate import RateLimiter
@@ -75,6 +76,7 @@ def create_app(
         version=version("video-hpo"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
         redirect_slashes=False,
@@ -82,12 +84,12 @@ def create_app(
     app.state.hpo = state
     problems.install(app)
     v1 = (studies, trials, logs, best, events, leases, checkpoints, workers, openings, tokens, health, identity)
-    for resource in (*v1, login, workers_page):
+    for resource in (*v1, login, assets, docs, home, live, study, workers_page):
         app.include_router(resource.router)
     app.add_middleware(Gate, state=state)
-    app.add_middleware(problems.LastResort)  # the outermost: the gate's own faults are covered too
+    app.add_middleware(problems.LastResort)  # the gate's own faults are covered too
+    app.add_middleware(ErrorPages)  # the outermost: whatever was wrong, a person sees a page
     if config.dashboard:
-        app.add_api_route("/", _to_dashboard, include_in_schema=False)
         app.router.routes.append(DashboardRoute(lambda: _storage(database)))
     return app
 
@@ -105,10 +107,6 @@ class _Application(FastAPI):
             schemas.pop("TaskConfig", None)  # the interface of all kinds of task is never a body; the kinds are
             document["components"]["schemas"] = schemas
         return super().openapi()
-
-
-def _to_dashboard() -> RedirectResponse:
-    return RedirectResponse("/dashboard")
 
 
 def _storage(database: Database) -> BaseStorage:

@@ -10,7 +10,7 @@ this machine (DNS rebinding) is refused, whatever its browser holds.
 from __future__ import annotations
 
 from collections.abc import Collection
-from http.cookies import CookieError, SimpleCookie
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -25,10 +25,12 @@ from hpo.store import tokens
 from hpo.store.tokens import TokenKind
 
 from ..dashboard.mount import is_dashboard
-from ..pages import workers as workers_page
+from ..pages import paths
 from ..pages.login import login_page
 from ..problems import of_error, of_status
 from ..state import ApiState
+from .cookies import session_of
+from .forms import is_of_another_site
 from .scopes import Principal
 
 OPEN: Final = frozenset({"/v1/health", "/v1/identity"})
@@ -79,11 +81,25 @@ class Gate:
             if kind.lower() != "bearer" or not token.strip():
                 raise AuthenticationError("the Authorization header must read `Bearer TOKEN`")
             return self._verify(token.strip(), kind="api")
-        # A cookie is sent by the browser, whoever made it ask: good for looking, never for changing.
         session = session_of(scope)
-        if session is not None and scope["method"] in ("GET", "HEAD"):
+        if session is None:
+            raise AuthenticationError
+        return self._of_session(scope, session)
+
+    def _of_session(self, scope: Scope, session: str) -> Principal:
+        """Return who a cookie stands for: on our pages its token's holder, everywhere else a reader."""
+        path, is_reading = scope["path"], scope["method"] in ("GET", "HEAD")
+        if paths.is_page(path):
+            # The form's own token is checked where its body is read (`forms.py`).
+            if not is_reading and is_of_another_site(scope):
+                raise AuthenticationError("another site sent this")
             return self._verify(session, kind="session")
-        raise AuthenticationError
+        # A cookie is sent by the browser, whoever made it ask: good for looking, never for changing. The dashboard
+        # changes nothing, and says so itself.
+        if not is_reading and not is_dashboard(path):
+            raise AuthenticationError
+        found = self._verify(session, kind="session")
+        return replace(found, token=replace(found.token, scopes=frozenset({"read"})))
 
     def _verify(self, token: str, *, kind: TokenKind) -> Principal:
         with self._state.database.transaction() as connection:
@@ -92,7 +108,7 @@ class Gate:
 
 def needs_principal(path: str) -> bool:
     """Return whether a path is closed to strangers."""
-    is_ours = path == "/v1" or path.startswith("/v1/") or path == workers_page.PATH
+    is_ours = path == "/v1" or path.startswith("/v1/") or paths.is_page(path)
     return path not in OPEN and (is_ours or is_dashboard(path))
 
 
@@ -108,32 +124,11 @@ def is_own(host: str, names: Collection[str]) -> bool:
     return True
 
 
-def cookie_name(scope: Scope) -> str:
-    """Return the name of the cookie that holds the session.
-
-    A browser sends a host's cookies to all of its ports. With the port in the name, two services on one machine keep a
-    session each.
-    """
-    try:
-        port = urlsplit("//" + Headers(scope=scope).get("host", "")).port
-    except ValueError:
-        port = None
-    return f"hpo_session_{port or (443 if scope['scheme'] == 'https' else 80)}"
-
-
-def session_of(scope: Scope) -> str | None:
-    """Return the session token of the request's cookie."""
-    name = cookie_name(scope)
-    try:
-        cookie = SimpleCookie(Headers(scope=scope).get("cookie", ""))
-    except CookieError:
-        return None
-    return cookie[name].value if name in cookie else None
-
-
 def _wants_page(scope: Scope) -> bool:
     path: str = scope["path"]
-    return path in ("/dashboard", workers_page.PATH) or path.startswith("/dashboard/")
+    is_seen = paths.is_page(path) or path == "/dashboard" or path.startswith("/dashboard/")
+    wants_events = "text/event-stream" in Headers(scope=scope).get("accept", "")
+    return is_seen and scope["method"] in ("GET", "HEAD") and not wants_events
 
 
 def _limited(receive: Receive) -> Receive:
@@ -156,7 +151,7 @@ def _with_headers(path: str, send: Send) -> Send:
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS:
                 headers[name] = value
-            if not path.startswith("/static/"):
+            if not path.startswith("/static/"):  # scripts and styles of the dashboard
                 headers.setdefault("Cache-Control", "no-store")
         await send(message)
 

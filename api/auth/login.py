@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Final
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
@@ -13,16 +12,16 @@ from sqlalchemy import Connection
 
 from hpo.errors import AuthenticationError
 from hpo.store import tokens
+from hpo.store.tokens import TokenRow
 
+from ..pages import paths
 from ..pages.login import login_page
 from ..problems import responses
 from ..state import ApiState, State
-from .gate import cookie_name, session_of
+from .cookies import cookie_name, session_of
+from .forms import Form, is_of_another_site
 from .scopes import BEARER, Admin
 from .secret import new_login_code
-
-HOME: Final = "/dashboard"
-MOST_FORM_BYTES: Final = 4_096
 
 router = APIRouter()
 
@@ -43,7 +42,7 @@ class LoginLink(BaseModel):
     operation_id="create_login_link",
 )
 def create_link(state: State, admin: Admin) -> LoginLink:
-    """Make a link to the dashboard that logs a browser in once, for reading, as long as your token is valid."""
+    """Make a link that logs a browser in once, as the holder of your token, as long as that is valid."""
     seconds = state.config.login_code_seconds
     with state.database.transaction() as connection:
         code = new_login_code(connection, state.config.key, owner=admin.token, seconds=seconds)
@@ -57,32 +56,23 @@ def log_in_by_link(request: Request, state: State, code: str | None = None) -> R
         return login_page(status=200)
     try:
         with state.database.transaction() as connection:
-            owner = tokens.redeem(connection, code, state.config.key).parent_id
-            session = _new_session(connection, state, name="dashboard link", owner=owner)
+            link = tokens.redeem(connection, code, state.config.key)
+            session = _new_session(connection, state, link, owner=link.parent_id)
     except AuthenticationError:
         error = "This link was used already or is too old. Log in with the token, or with a new link of `hpo login`."
         return _refused(request, state, error)
     return _welcome(request, state, session)
 
 
-async def _form(request: Request) -> dict[str, str]:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_FORM_BYTES:
-            return {}
-    return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
-
-
 @router.post("/login", include_in_schema=False)
-def log_in_by_token(request: Request, state: State, form: Annotated[dict[str, str], Depends(_form)]) -> Response:
+def log_in_by_token(request: Request, state: State, form: Form) -> Response:
     """Turn a token, typed into the form, into a session."""
-    if _is_of_another_site(request):
+    if is_of_another_site(request.scope):
         return login_page(status=403, error="Another site sent this. Log in here.")
     try:
         with state.database.transaction() as connection:
             row = tokens.verify(connection, form.get("token", "").strip(), state.config.key, kind="api")
-            session = _new_session(connection, state, name=row.name, owner=row.id)
+            session = _new_session(connection, state, row, owner=row.id)
     except AuthenticationError:
         return _refused(request, state, "That token is not known, or has expired.")
     return _welcome(request, state, session)
@@ -91,7 +81,7 @@ def log_in_by_token(request: Request, state: State, form: Annotated[dict[str, st
 @router.post("/logout", include_in_schema=False)
 def log_out(request: Request, state: State) -> Response:
     """End the session of this browser."""
-    if _is_of_another_site(request):
+    if is_of_another_site(request.scope):
         return login_page(status=403, error="Another site sent this. Log out here.")
     session = session_of(request.scope)
     answer = RedirectResponse("/login", status_code=303)
@@ -106,12 +96,12 @@ def log_out(request: Request, state: State) -> Response:
     return answer
 
 
-def _new_session(connection: Connection, state: ApiState, *, name: str, owner: int | None) -> str:
-    # A browser may look, whatever the token could do: what it needs of the service is the dashboard.
+def _new_session(connection: Connection, state: ApiState, of: TokenRow, *, owner: int | None) -> str:
+    # It may on our pages what its token may; the gate lets it only read everywhere else.
     return tokens.create(
         connection,
-        name=name,
-        scopes=["read"],
+        name=of.name,
+        scopes=of.scopes,
         key=state.config.key,
         kind="session",
         expires=timedelta(seconds=state.config.session_seconds),
@@ -120,21 +110,11 @@ def _new_session(connection: Connection, state: ApiState, *, name: str, owner: i
 
 
 def _welcome(request: Request, state: ApiState, session: str) -> Response:
-    answer = RedirectResponse(HOME, status_code=303)
+    answer = RedirectResponse(paths.HOME, status_code=303)
     settings: dict[str, Any] = {"httponly": True, "samesite": "strict", "secure": request.url.scheme == "https"}
     settings |= {"max_age": int(state.config.session_seconds), "path": "/"}
     answer.set_cookie(cookie_name(request.scope), session, **settings)
     return answer
-
-
-def _is_of_another_site(request: Request) -> bool:
-    site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        return site not in ("same-origin", "none")
-    # Browsers name no site to an address without TLS beyond this machine, but an origin; `null` is that of our own
-    # form, whose page has no referrer.
-    origin = request.headers.get("origin", "null")
-    return origin != "null" and urlsplit(origin).netloc != request.headers.get("host")
 
 
 def _refused(request: Request, state: ApiState, error: str) -> Response:

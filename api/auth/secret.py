@@ -62,9 +62,9 @@ def bootstrap_token(database: Database, key: bytes, token_file: Path, *, scope: 
 
 
 def create_login_link(database: Database, key: bytes, url: str, *, token: str, seconds: float = 3600.0) -> str:
-    """Return an address below `url` that logs a browser into the dashboard, once, within `seconds`.
+    """Return an address below `url` that logs a browser in, once, within `seconds`.
 
-    The session ends with `token`.
+    The session may on our pages what `token` may, and ends with it.
 
     Raises:
         AuthenticationError: `token` is not valid.
@@ -79,8 +79,8 @@ def new_login_code(connection: Connection, key: bytes, *, owner: TokenRow, secon
     """Make a code for `GET /login`, which is valid as long as the token `owner` is."""
     return tokens.create(
         connection,
-        name="login link",
-        scopes=["read"],
+        name=owner.name,
+        scopes=owner.scopes,
         key=key,
         kind="login",
         expires=timedelta(seconds=seconds),

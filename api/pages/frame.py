@@ -1,39 +1,98 @@
-"""What all pages share: plain HTML, no script, nothing from elsewhere, light or dark as the browser asks for."""
+"""What all pages share: the templates, the frame around them, and a policy that lets in only what this server sends.
+
+Templates escape what they show; characters that would reorder or hide what stands beside them become visible.
+"""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from html import escape
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
 
 from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">{refresh}
-<title>video-hpo: {title}</title><style>{style}</style></head>
-<body>
-{body}
-</body>
-</html>
-"""
+from hpo.activity import duration
+from hpo.plain_text import plain
+
+from . import assets, words
+
+POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
+    "ago": words.ago,
+    "count": words.count,
+    "duration": duration,
+    "hours": words.hours,
+    "moment": words.moment,
+    "percent": words.percent,
+    "shell": words.shell,
+    "shown": words.shown,
+    "size": words.size,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewer:
+    """Who looks at a page."""
+
+    name: str
+    may_steer: bool
+    """Whether the page has buttons for them."""
+    form_token: str
+    """What a form of the page carries, to show that the page is ours."""
+    has_dashboard: bool = True
+    """Whether there is a dashboard to link to."""
 
 
 def page(
-    body: str,
+    template: str,
     *,
-    title: str,
-    style: str,
-    refresh_seconds: int | None = None,
+    viewer: Viewer | None = None,
     status: int = 200,
-    headers: dict[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    policy: str = POLICY,
+    **context: Any,
 ) -> HTMLResponse:
-    """Return a page of this HTML, which the browser loads again after `refresh_seconds`, and its policy."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
-    refresh = "" if refresh_seconds is None else f'<meta http-equiv="refresh" content="{refresh_seconds}">'
-    html = _PAGE.format(body=body, title=escape(title), style=style, refresh=refresh)
+    """Return a page made from a template.
+
+    Args:
+        viewer: whose page it is; None where nobody is logged in.
+        context: what the template shows.
+    """
+    html = _environment().get_template(template).render(viewer=viewer, status=status, **context)
     return HTMLResponse(html, status_code=status, headers={"Content-Security-Policy": policy, **(headers or {})})
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        finalize=_finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(_FILTERS)
+    environment.globals["asset"] = assets.url
+    return environment
+
+
+def _finalize(value: Any) -> Any:
+    if value is None:
+        return ""
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value

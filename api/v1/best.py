@@ -20,9 +20,9 @@ from hpo.store.studies import StudyRow
 from hpo.trial import ParamValue, TrialRecord
 
 from ..auth.scopes import BEARER, Reader
+from ..names import StudyName
 from ..problems import responses
 from ..state import State
-from .names import StudyName
 from .trials import TrialDetail
 
 router = APIRouter(prefix="/v1/studies/{name}", tags=["results"], dependencies=[Depends(BEARER)])

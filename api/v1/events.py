@@ -19,9 +19,9 @@ from hpo.protocol import Progress
 from hpo.store import events, studies, tables, tokens, trials
 
 from ..auth.scopes import BEARER, Reader
+from ..names import StudyName
 from ..problems import responses
 from ..state import ApiState, State
-from .names import StudyName
 
 router = APIRouter(prefix="/v1/studies/{name}/events", tags=["events"], dependencies=[Depends(BEARER)])
 

@@ -27,9 +27,9 @@ from hpo.store import lifecycle, quarantine, study_fault, trials
 from hpo.trial import RESULT_STATES
 
 from ..auth.scopes import BEARER, Principal, WorkerOnly
+from ..names import TrialId
 from ..problems import responses
 from ..state import ApiState, State
-from .names import TrialId
 from .trials import Trial
 
 log = logging.getLogger(__name__)

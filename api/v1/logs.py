@@ -12,9 +12,9 @@ from hpo.protocol import LogRequest
 from hpo.store import logs, studies, trials
 
 from ..auth.scopes import BEARER, Reader, WorkerOnly
+from ..names import StudyName, TrialId, TrialNumber
 from ..problems import responses
 from ..state import State
-from .names import StudyName, TrialId, TrialNumber
 
 router = APIRouter(prefix="/v1", tags=["trials"], dependencies=[Depends(BEARER)])
 

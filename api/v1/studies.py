@@ -26,9 +26,9 @@ from hpo.store.studies import StudyRow
 from hpo.trial import ParamValue, StudyState, TrialState
 
 from ..auth.scopes import BEARER, Admin, Reader
+from ..names import StudyName
 from ..problems import responses
 from ..state import State
-from .names import StudyName
 from .spec_body import Spec, openapi_body
 
 _COUNTING_SECONDS: Final = 5.0

@@ -16,9 +16,9 @@ from hpo.store import finalists, lifecycle, studies, trials, waiting
 from hpo.trial import FailureKind, ParamValue, TrialRecord, TrialState
 
 from ..auth.scopes import BEARER, Admin, Reader
+from ..names import StudyName, TrialId, TrialNumber
 from ..problems import responses
 from ..state import State
-from .names import StudyName, TrialId, TrialNumber
 
 Value = Annotated[Any, WithJsonSchema({"anyOf": [{"type": t} for t in ("boolean", "integer", "number", "string")]})]
 """A value of a parameter. The space says in one sentence which it takes; four types would say it in four."""

@@ -58,6 +58,8 @@ def test_the_dashboard_as_a_person_sees_it(chromium: str, service: Service, shot
     with browsing(chromium, tmp_path / "profile") as page:
         _login_page(page, service, shots)
         page.open(create_login_link(service.database, KEY, service.url, token=service.tokens["admin"]))
+        page.wait_for("location.pathname === '/'")
+        page.open(f"{service.url}/dashboard")
         page.wait_for("location.pathname === '/dashboard' && document.body.innerText.includes('demo')")
         page.screenshot(shots / "studies.png")
         page.problems.clear()
@@ -83,6 +85,6 @@ def _login_page(page: Page, service: Service, shots: Path) -> None:
     page.evaluate("document.querySelector('#token').value = 'wrong'; document.forms[0].submit()")
     page.wait_for("document.body.innerText.includes('not known')")
     page.evaluate(f"document.querySelector('#token').value = {service.tokens['read']!r}; document.forms[0].submit()")
-    page.wait_for("location.pathname === '/dashboard' && document.body.innerText.includes('demo')")
+    page.wait_for("location.pathname === '/' && document.body.innerText.includes('demo')")
     assert not page.evaluate("document.cookie.includes('hpo_session')"), "scripts cannot read the session"
     page.send("Network.clearBrowserCookies")

@@ -66,7 +66,7 @@ def test_tokens_and_login_links(service: Service) -> None:
         (row,) = [row for row in client.tokens() if row["name"] == "gpu-1"]
         client.revoke_token(row["id"])
         link = client.login_link()
-    assert httpx.get(link).headers["location"] == "/dashboard"
+    assert httpx.get(link).headers["location"] == "/"
     with Client(service.url, made["token"]) as other, pytest.raises(AuthenticationError, match="hpo token show"):
         other.studies()
 

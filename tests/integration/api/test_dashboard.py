@@ -103,11 +103,6 @@ def test_nothing_can_be_changed_through_it(past_service: Service, scope: str) ->
         assert _rows(past_service.database) == before
 
 
-def test_the_root_leads_to_the_dashboard(empty_service: Service) -> None:
-    with empty_service.http(None) as http:
-        assert http.get("/").headers["location"] == "/dashboard"
-
-
 def test_a_plot_of_a_large_study_shows_a_sample_and_says_so(
     past_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,7 +43,7 @@ def test_a_link_logs_in_once(service: Service) -> None:
     assert link.startswith(service.url + "/login?code=hpo_")
     with _browser(service) as browser:
         answer = browser.get(link)
-        assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
         cookie = SimpleCookie(answer.headers["set-cookie"])[_cookie(service)]
         assert (cookie["httponly"], cookie["samesite"].lower(), cookie["path"]) == (True, "strict", "/")
         assert browser.get("/api/studies").json() == {"study_summaries": []}
@@ -82,7 +82,7 @@ def test_the_form_takes_a_token(service: Service) -> None:
         assert "not known" in wrong.text
         assert "<b>" not in wrong.text
         right = browser.post("/login", data={"token": f" {service.tokens['read']}\n"})
-        assert (right.status_code, right.headers["location"]) == (303, "/dashboard")
+        assert (right.status_code, right.headers["location"]) == (303, "/")
         assert browser.get("/dashboard").status_code == 200
         assert browser.post("/logout").headers["location"] == "/login"
         assert browser.get("/dashboard").status_code == 401

@@ -1,0 +1,84 @@
+"""Forms of our pages: they come from this server, and carry what only a page made for that session has.
+
+A browser sends the cookie of a session whoever made it ask. What changes something must therefore come from this
+site (`Sec-Fetch-Site`, `Origin`) and carry the session's own `form_token`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Annotated, Final
+from urllib.parse import parse_qs, urlsplit
+
+from fastapi import Depends, Request
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from hpo.errors import PermissionDeniedError
+
+from ..pages.frame import Viewer
+from ..state import State
+from .cookies import session_of
+from .scopes import Reader
+
+FIELD: Final = "form_token"
+MOST_FORM_BYTES: Final = 256 * 2**10
+
+
+def is_of_another_site(scope: Scope) -> bool:
+    """Return whether a page of another site has made the browser ask."""
+    headers = Headers(scope=scope)
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    # Browsers name no site to an address without TLS beyond this machine, but an origin; `null` is that of our own
+    # form, whose page has no referrer.
+    origin = headers.get("origin", "null")
+    return origin != "null" and urlsplit(origin).netloc != headers.get("host")
+
+
+def form_token(session: str, key: bytes) -> str:
+    """Return what the forms of a session's pages carry."""
+    return hmac.new(key, b"form of " + session.encode(), hashlib.sha256).hexdigest()
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Return the fields of a form, each with its first value; of one that is too long nothing."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_FORM_BYTES:
+            return {}
+    return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+
+
+Form = Annotated[dict[str, str], Depends(read_form)]
+
+
+async def _guarded(request: Request, state: State, form: Form) -> dict[str, str]:
+    session = session_of(request.scope)
+    if "authorization" in request.headers or session is None:
+        return form  # a program with its token: no other page can make it send that
+    expected = form_token(session, state.config.key)
+    if not hmac.compare_digest(form.get(FIELD, "").encode(), expected.encode()):
+        raise PermissionDeniedError("this form is of another session, or too old; load the page again")
+    return form
+
+
+GuardedForm = Annotated[dict[str, str], Depends(_guarded)]
+"""The fields of a form that came from a page of ours."""
+
+
+async def _viewer(request: Request, state: State, reader: Reader) -> Viewer:
+    session = session_of(request.scope)
+    return Viewer(
+        name=reader.name,
+        may_steer=reader.token.allows("admin"),
+        form_token="" if session is None else form_token(session, state.config.key),
+        has_dashboard=state.config.dashboard,
+    )
+
+
+Looking = Annotated[Viewer, Depends(_viewer)]
+"""Who looks at a page; the gate has let them through."""

@@ -1,0 +1,23 @@
+"""The page of all studies."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from hpo.store import answers, studies, workers
+
+from ..auth.forms import Looking
+from ..pages import paths
+from ..pages.home import home_page
+from ..state import State
+
+router = APIRouter()
+
+
+@router.get(paths.HOME, include_in_schema=False)
+def show_home(state: State, viewer: Looking) -> HTMLResponse:
+    """Show all studies, and what the workers do."""
+    with state.database.transaction() as connection:
+        found = studies.list_all(connection)
+        return home_page(found, answers.read_all(connection, found), workers.list_all(connection), viewer=viewer)

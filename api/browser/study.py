@@ -1,0 +1,105 @@
+"""The page of a study, and its buttons."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import yaml
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, RedirectResponse
+from sqlalchemy import Connection
+
+from hpo.service import importance, notices
+from hpo.service.finishing import end_finished_studies
+from hpo.spec.finalists import FinalistsConfig
+from hpo.store import answers, finalists, overview, studies, trials, waiting, workers
+from hpo.store.studies import StudyRow
+from hpo.trial import RESULT_STATES, StudyState, TrialState
+
+from ..auth.forms import GuardedForm, Looking
+from ..auth.scopes import Admin
+from ..names import StudyName
+from ..pages import paths
+from ..pages.curves import MOST_CURVES
+from ..pages.study import StudyMaterial, study_page
+from ..state import ApiState, State
+
+router = APIRouter(prefix="/studies/{name}", include_in_schema=False)
+
+MOST_ENDED: Final = 2_000
+"""Trials in the figure of the progress: the latest."""
+MOST_RUNNING: Final = 64
+MOST_WAITING: Final = 6
+MOST_NAMED: Final = 20
+"""Failures, and trials that were stopped, that are listed one by one."""
+MOST_EVENTS: Final = 40
+
+
+@router.get("")
+def show_study(state: State, viewer: Looking, name: StudyName) -> HTMLResponse:
+    """Show what a study has found, what runs, what it cost, and what comes next."""
+    with state.database.transaction() as connection:
+        material = _read(connection, studies.get(connection, name))
+    return study_page(material, now=datetime.now(UTC), viewer=viewer)
+
+
+def _read(connection: Connection, study: StudyRow) -> StudyMaterial:
+    answer = answers.read(connection, study)
+    first = max(sum(study.counts.values()) - MOST_ENDED, 0)
+    running = trials.page(connection, study.id, after=-1, states=[TrialState.RUNNING], limit=MOST_RUNNING)
+    with_curves = {r.id: r for r in trials.by_ids(connection, [r.id for r in running[:MOST_CURVES]])}
+    missing = waiting.missing_files(connection)
+    return StudyMaterial(
+        study=study,
+        answer=answer,
+        ended=trials.page(connection, study.id, after=first - 1, states=[*RESULT_STATES], limit=MOST_ENDED),
+        running=[with_curves.get(record.id, record) for record in running],
+        best=None if answer is None else trials.get(connection, study.id, answer.winner.chosen),
+        waiting=trials.page(connection, study.id, after=-1, states=[TrialState.SUGGESTED], limit=MOST_WAITING),
+        failed=overview.latest_ended(connection, study.id, TrialState.FAILED, limit=MOST_NAMED),
+        stopped=overview.latest_ended(connection, study.id, TrialState.STOPPED, limit=MOST_NAMED),
+        happenings=overview.latest_events(connection, study.id, limit=MOST_EVENTS),
+        importance=importance.last(connection, study.id),
+        few_clips=notices.few_clips_of(connection, study.id),
+        workers=workers.list_all(connection),
+        missing={
+            worker: found.message for worker, all_ in missing.items() for found in all_ if found.study == study.name
+        },
+        spec_text=yaml.safe_dump(
+            study.spec.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True
+        ),
+    )
+
+
+@router.post("/pause")
+def pause_study(state: State, who: Admin, name: StudyName, _: GuardedForm) -> RedirectResponse:
+    """Pause the study."""
+    return _moved(state, name, StudyState.PAUSED, actor=who.name)
+
+
+@router.post("/resume")
+def resume_study(state: State, who: Admin, name: StudyName, _: GuardedForm) -> RedirectResponse:
+    """Resume the study."""
+    return _moved(state, name, StudyState.ACTIVE, actor=who.name)
+
+
+@router.post("/stop")
+def stop_study(state: State, who: Admin, name: StudyName, _: GuardedForm) -> RedirectResponse:
+    """Stop the study for good."""
+    return _moved(state, name, StudyState.STOPPED, actor=who.name)
+
+
+@router.post("/finalists")
+def train_finalists(state: State, who: Admin, name: StudyName, form: GuardedForm) -> RedirectResponse:
+    """Have the best configurations trained again with fresh seeds."""
+    with state.database.transaction() as connection:
+        finalists.ask_for(connection, name, FinalistsConfig(), end_search="end_search" in form, actor=who.name)
+    end_finished_studies(state.database)
+    return RedirectResponse(paths.of_study(name), status_code=303)
+
+
+def _moved(state: ApiState, name: str, target: StudyState, *, actor: str) -> RedirectResponse:
+    with state.database.transaction() as connection:
+        studies.set_state(connection, name, target, actor=actor)
+    return RedirectResponse(paths.of_study(name), status_code=303)

@@ -1,0 +1,156 @@
+"""The page of a study: what it has found and how sure that is, what runs, what it cost, and what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from fastapi.responses import HTMLResponse
+
+from hpo.activity import stored_progress
+from hpo.answer import Answer
+from hpo.answer.evidence import evidence_of_winner
+from hpo.optimizer.importance import Importance, Trend
+from hpo.results.outcome import final_metrics
+from hpo.sentences import event_sentence
+from hpo.store.overview import Happening
+from hpo.store.studies import StudyRow
+from hpo.store.workers import WorkerRow
+from hpo.trial import RESULT_STATES, StudyState, TrialRecord
+
+from . import curves, paths
+from .frame import Viewer, page
+from .home import Budget, without_worker
+from .workers import Doing
+
+MOST_LEADERS: Final = 20
+MOST_IMPORTANCES: Final = 12
+_MESSAGE_CHARACTERS: Final = 2_000
+_LINE_CHARACTERS: Final = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyMaterial:
+    """What the store knows of a study, as far as the page shows it."""
+
+    study: StudyRow
+    answer: Answer | None
+    ended: Sequence[TrialRecord]
+    """Trials with a result, by number: the latest of them, without their curves."""
+    running: Sequence[TrialRecord]
+    """The running trials, by number, with their curves."""
+    best: TrialRecord | None
+    waiting: Sequence[TrialRecord]
+    """What the optimizer proposes next."""
+    failed: Sequence[TrialRecord]
+    stopped: Sequence[TrialRecord]
+    """The latest, the last one first."""
+    happenings: Sequence[Happening]
+    importance: Mapping[str, Any] | None
+    few_clips: str | None
+    workers: Sequence[WorkerRow]
+    missing: Mapping[str, str]
+    """What workers have not found for this study, by their names."""
+    spec_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """An event as the page shows it."""
+
+    at: datetime
+    sentence: str
+    trial: str | None
+    """The address of the trial that it is about."""
+
+    @classmethod
+    def of(cls, study: str, happening: Happening) -> Said:
+        """Put an event into words."""
+        event, number = happening.event, happening.number
+        return cls(
+            at=event.created_at,
+            sentence=event_sentence(event.kind, event.detail, number=number, actor=event.actor),
+            trial=None if number is None else paths.of_trial(study, number),
+        )
+
+
+def study_page(material: StudyMaterial, *, now: datetime, viewer: Viewer) -> HTMLResponse:
+    """Return the page."""
+    study, answer = material.study, material.answer
+    metric = study.spec.objectives[0].metric
+    best = None if answer is None else answer.winner.chosen
+    drawn = [*([material.best] if material.best is not None else []), *material.running]
+    return page(
+        "study.html",
+        viewer=viewer,
+        study=study,
+        address=paths.of_study(study.name),
+        metric=metric,
+        goals=[f"{objective.direction} {objective.metric}" for objective in study.spec.objectives],
+        budget=Budget.of(study),
+        answer=answer,
+        best=best,
+        evidence=None if answer is None else evidence_of_winner(answer).lines(),
+        leaders=[] if answer is None else answer.candidates[:MOST_LEADERS],
+        front=[] if answer is None else [candidate.chosen for candidate in answer.front],
+        running=[(record, _doing(record, now), _last(record, metric)) for record in material.running],
+        waiting=material.waiting,
+        failed=[(record, *_message(record)) for record in material.failed],
+        stopped=[(record, _last(record, metric)) for record in material.stopped],
+        said=[Said.of(study.name, happening) for happening in material.happenings],
+        importances=_importances(material.importance, metric),
+        importance_outcomes=None if material.importance is None else material.importance.get("outcomes"),
+        few_clips=material.few_clips,
+        no_worker=without_worker(study, material.workers),
+        missing=material.missing,
+        spec_text=material.spec_text,
+        curves=curves.curves(study.name, drawn, best=best, metric=metric),
+        progress=curves.progress(study.spec, study.name, material.ended),
+        may=_may(study),
+    )
+
+
+def _may(study: StudyRow) -> set[str]:
+    """Return which buttons make sense in the state of the study."""
+    if study.state is StudyState.ACTIVE:
+        return {"pause", "stop", "finalists"}
+    if study.state is StudyState.PAUSED:
+        return {"resume", "stop", "finalists"}
+    has_result = any(study.counts.get(state) for state in RESULT_STATES)
+    return {"finalists"} if has_result else set()
+
+
+def _doing(record: TrialRecord, now: datetime) -> Doing | None:
+    progress = stored_progress(record.progress)
+    if progress is None:
+        return None
+    return Doing.of(progress, (now - record.progress_at).total_seconds() if record.progress_at is not None else 0.0)
+
+
+def _last(record: TrialRecord, metric: str) -> float | None:
+    """Return the final value of a metric, or the one that the last epoch reported."""
+    if record.metrics is not None:
+        return final_metrics(record).get(metric)
+    step = record.last_step
+    return None if step is None else record.curve[step].get(metric)
+
+
+def _message(record: TrialRecord) -> tuple[str, str]:
+    """Return the last line of why a trial failed, which says what it was, and as much of all lines as is shown."""
+    text = (record.failure_message or "").strip()
+    last = text.splitlines()[-1] if text else "no message was given"
+    whole = text if len(text) <= _MESSAGE_CHARACTERS else f"… {text[-_MESSAGE_CHARACTERS:]}"
+    return last[:_LINE_CHARACTERS], whole
+
+
+def _importances(found: Mapping[str, Any] | None, metric: str) -> list[tuple[Importance, str]]:
+    """Return what matters most for a metric, with the direction in words; what a later release wrote is left out."""
+    rows = (found or {}).get("importances", {}).get(metric, [])
+    known = []
+    for row in rows[:MOST_IMPORTANCES]:
+        trend = None if row.get("trend") is None else Trend(row["trend"])
+        one = Importance(parameter=row["parameter"], share=float(row["share"]), trend=trend, at=row.get("at"))
+        known.append((one, one.direction(metric)))
+    return known

@@ -1,0 +1,275 @@
+"""What the pages say: the numbers of the store, in safe HTML, to those who may see it; and what their buttons do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from api.auth import create_login_link
+from api.pages import assets
+from hpo.store import Database, overview, studies
+from hpo.trial import StudyState
+
+from .service import KEY, Service, claim_body, fence, finished, measured, serving
+
+NASTY = "<img src=x onerror=alert(1)>"
+BROWSER = {"Accept": "text/html,application/xhtml+xml"}
+
+
+@contextmanager
+def _logged_in(service: Service, scope: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=30, headers=BROWSER) as browser:
+        browser.get(create_login_link(service.database, KEY, service.url, token=service.tokens[scope]))
+        yield browser
+
+
+@pytest.fixture
+def admin(service: Service) -> Iterator[httpx.Client]:
+    """A browser that an administrator has logged in."""
+    with _logged_in(service, "admin") as browser:
+        yield browser
+
+
+def _form_token(html: str) -> str:
+    found = re.search(r'name="form_token" value="([0-9a-f]{64})"', html)
+    assert found is not None, "the page has a form"
+    return found[1]
+
+
+def _text(html: str) -> str:
+    """Return what a person reads, with single spaces."""
+    return " ".join(re.sub(r"<[^>]+>", " ", re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)).split())
+
+
+def _figure(html: str, name: str) -> Any:
+    found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_the_numbers_of_the_pages_are_those_of_the_store(past_service: Service) -> None:
+    with past_service.http("read") as http:
+        best = http.get("/v1/studies/demo/best").json()
+        study = http.get("/v1/studies/demo").json()
+        answer = http.get("/v1/studies/demo/answer").json()
+        known = {trial["number"]: trial for trial in http.get("/v1/studies/demo/trials").json()["trials"]}
+        home, page = http.get("/").text, http.get("/studies/demo").text
+    believed = f"{best['evidence']['believed']:.4g}"
+    assert f"{believed} ± {best['evidence']['sd']:.2g} · trial {best['number']}" in _text(home)
+    assert "8 of 20 trials" in _text(home)
+    assert f"{believed} ± {best['evidence']['sd']:.2g} trial {best['number']}" in _text(page)
+    for place, one in enumerate(answer["configurations"], start=1):
+        estimate = one["estimates"]["val_top1"]
+        row = f"{place} {one['trials'][0]}" + (" stopped" if not one["completed"] else "")
+        assert f"{row} {estimate['believed']:.4g} ± {estimate['sd']:.2g} {estimate['observed']:.4g}" in _text(page)
+    assert study["trial_counts"]["stopped"] == 2
+    assert "2 trials, which saved about" in _text(page)
+    progress = _figure(page, "progress-data")
+    assert progress["numbers"] == [number for number, trial in known.items() if trial["metrics"]]
+    assert progress["values"] == [
+        pytest.approx(known[number]["metrics"]["val_top1"], rel=1e-5) for number in progress["numbers"]
+    ]
+    assert progress["best"] == [max(progress["values"][: place + 1]) for place in range(len(progress["values"]))]
+    curves = _figure(page, "curves-data")
+    assert {line["number"] for line in curves["groups"]["top1"]} == {best["number"], 8}
+    running = next(line for line in curves["groups"]["top1"] if line["number"] == 8)
+    assert (running["steps"], running["values"][-1]) == (
+        [1, 2, 3, 4],
+        pytest.approx(known[8]["last_metrics"]["val_top1"], rel=1e-5),
+    )
+    assert "trial 4 failed on worker-1: oom" in _text(page)
+    assert "CUDA out of memory" in page
+
+
+def test_what_others_wrote_is_text_on_every_page(service: Service, admin: httpx.Client) -> None:
+    study_id = service.create(name="demo")
+    service.suggest(study_id, 2)
+    with service.http("worker") as http:
+        lease = http.post("/v1/leases", json=claim_body(NASTY)).raise_for_status().json()
+        body = {"outcome": "failed", "failure_kind": "error", "failure_message": f"x\n{NASTY}\u202e</script>"}
+        url = f"/v1/trials/{lease['trial_id']}"
+        report = measured(lease, 1, 0.5, **{"val_</script><b>": 0.25})
+        http.post(f"{url}/reports", json=report)
+        http.post(f"{url}/finish", json={**fence(lease), **body}).raise_for_status()
+        http.post("/v1/leases", json=claim_body(NASTY)).raise_for_status()
+    for path in ("/", "/workers", "/studies/demo"):
+        html = admin.get(path).text
+        assert NASTY not in html, path
+        assert "\u202e" not in html, path
+        assert html.count("</script>") == html.count("<script"), path
+    assert "&lt;img src=x onerror=alert(1)&gt;" in admin.get("/studies/demo").text
+
+
+def test_every_page_lets_nothing_in_from_elsewhere(past_service: Service) -> None:
+    with past_service.http("read") as http:
+        for path in ("/", "/workers", "/studies/demo", "/login", "/docs", "/nonsense"):
+            answer = http.get(path, headers=BROWSER)
+            policy = answer.headers["content-security-policy"]
+            assert policy.startswith("default-src 'none'; script-src 'self';"), path
+            assert ("unsafe" in policy) == (path == "/docs")
+            assert not re.search(r"(?:src|href|action)=\"(?:https?:)?//", answer.text), path
+            assert not re.search(r"<script(?![^>]*(?: src=| type=\"application/json\"))", answer.text), path
+            assert " style=" not in answer.text, path
+            for asset in re.findall(r'"(/assets/[^"]+)"', answer.text):
+                found = http.get(asset)
+                assert (found.status_code, "immutable" in found.headers["cache-control"]) == (200, True), asset
+
+
+def test_the_files_of_the_pages_come_packed_or_plain(empty_service: Service) -> None:
+    with empty_service.http(None) as http:
+        for name in assets.names():
+            packed = http.get(f"/assets/{name}", headers={"accept-encoding": "gzip"})
+            plain = http.get(f"/assets/{name}", headers={"accept-encoding": "identity"})
+            assert packed.headers["content-encoding"] == "gzip"
+            assert "content-encoding" not in plain.headers
+            assert packed.content == plain.content == assets.read(name).content  # type: ignore[union-attr]
+            assert plain.headers["cache-control"] == "no-store", "its address does not name the content"
+        assert http.get("/assets/..%2Fframe.py").status_code == 404
+
+
+def test_there_is_a_hint_where_there_is_nothing(service: Service, admin: httpx.Client) -> None:
+    assert "There is no study yet" in _text(admin.get("/").text)
+    assert "hpo study create" in admin.get("/").text
+    service.create()
+    for path in ("/", "/studies/demo"):
+        assert "No worker is connected." in _text(admin.get(path).text), path
+    with service.http("worker") as http:
+        http.post("/v1/leases", json=claim_body())
+    for path in ("/", "/studies/demo"):
+        assert "No worker is connected." not in _text(admin.get(path).text), path
+
+
+def test_the_buttons_steer_the_study(service: Service, admin: httpx.Client) -> None:
+    service.complete(service.create(), 3)
+    for action, state in (("pause", "paused"), ("resume", "active"), ("finalists", "active"), ("stop", "stopped")):
+        html = admin.get("/studies/demo").text
+        assert f'action="/studies/demo/{action}"' in html
+        answer = admin.post(f"/studies/demo/{action}", data={"form_token": _form_token(html)})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/studies/demo")
+        with service.database.transaction() as connection:
+            assert studies.get(connection, "demo").state == state
+    with service.database.transaction() as connection:
+        found = studies.get(connection, "demo")
+        assert found.finalists is not None
+        actors = {one.event.actor for one in overview.latest_events(connection, found.id, limit=9)}
+    assert "admin of the test" in actors
+    html = admin.get("/studies/demo").text
+    assert not re.search(r'action="/studies/demo/(pause|resume|stop)"', html)
+    refused = admin.post("/studies/demo/resume", data={"form_token": _form_token(html)})
+    assert refused.status_code == 409
+    assert "the study &#39;demo&#39; is stopped and cannot become active" in refused.text
+
+
+def test_a_reader_sees_no_buttons_and_can_press_none(service: Service) -> None:
+    service.complete(service.create(), 2)
+    with _logged_in(service, "admin") as admin, _logged_in(service, "read") as reader:
+        token = _form_token(admin.get("/studies/demo").text)
+        html = reader.get("/studies/demo").text
+        assert re.findall(r'<form[^>]* action="([^"]*)"', html) == ["/logout"]
+        assert "form_token" not in html
+        for path in ("/studies/demo/pause", "/studies/demo/stop", "/workers/release"):
+            assert reader.post(path, data={"form_token": token}).status_code == 403
+    with service.database.transaction() as connection:
+        assert studies.get(connection, "demo").state == "active"
+
+
+def test_a_form_needs_its_own_session_and_this_site(service: Service, admin: httpx.Client) -> None:
+    service.create()
+    own = _form_token(admin.get("/studies/demo").text)
+    with _logged_in(service, "admin") as other:
+        foreign = _form_token(other.get("/studies/demo").text)
+    assert foreign != own
+    for data in ({}, {"form_token": ""}, {"form_token": foreign}):
+        assert admin.post("/studies/demo/pause", data=data).status_code == 403
+    for headers in (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://evil.example"},
+    ):
+        assert admin.post("/studies/demo/pause", data={"form_token": own}, headers=headers).status_code == 401
+    with service.database.transaction() as connection:
+        assert studies.get(connection, "demo").state == "active"
+    assert admin.post("/v1/studies/demo/pause", data={"form_token": own}).status_code == 401, "cookies open pages alone"
+    with service.http() as http:
+        assert http.post("/studies/demo/pause").status_code == 303, "a program needs its token, and no form"
+
+
+def test_a_worker_in_quarantine_is_released_from_its_page(service: Service, admin: httpx.Client) -> None:
+    service.suggest(service.create(), 4)
+    with service.http("worker") as http:
+        for _ in range(2):
+            lease = http.post("/v1/leases", json=claim_body("sick")).raise_for_status().json()
+            body = {**fence(lease), "reason": "crashed", "fault": "storage", "message": "full"}
+            http.post(f"/v1/trials/{lease['trial_id']}/release", json=body).raise_for_status()
+    html = admin.get("/workers").text
+    assert "in quarantine" in html
+    token = _form_token(html)
+    assert admin.post("/workers/release", data={"form_token": token}).status_code == 404
+    assert admin.post("/workers/release", data={"form_token": token, "name": "sick"}).status_code == 303
+    assert "in quarantine" not in admin.get("/workers").text
+
+
+def test_a_wrong_address_is_a_page_in_a_browser_and_a_problem_elsewhere(past_service: Service) -> None:
+    with past_service.http("read") as http:
+        for path in ("/nonsense", "/studies/nonsense", "/v1/studies/nonsense", "/studies/%00", "/assets/x"):
+            page = http.get(path, headers=BROWSER)
+            assert page.status_code == 404, path
+            assert page.headers["content-type"].startswith("text/html"), path
+            assert "There is no such page" in page.text
+            assert http.get(path).headers["content-type"].startswith("application/problem+json")
+        assert "did you mean &#39;demo&#39;?" in http.get("/studies/demos", headers=BROWSER).text
+        assert http.head("/nonsense", headers=BROWSER).status_code == 404
+    with past_service.http(None) as http:
+        refused = http.get("/v1/studies", headers=BROWSER)
+        assert (refused.status_code, 'href="/login"' in refused.text) == (401, True)
+        assert refused.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_the_pages_do_without_the_dashboard(database: Database) -> None:
+    with serving(database, dashboard=False) as service, service.http() as http:
+        assert 'href="/dashboard"' not in http.get("/").text
+
+
+@pytest.mark.parametrize("path", ["/live", "/studies/demo/live"])
+def test_an_open_page_hears_that_something_is_new(service: Service, path: str) -> None:
+    service.suggest(service.create(), 1)
+    with service.http("read") as http, http.stream("GET", path) as stream:
+        lines = stream.iter_lines()
+        first = next(line for line in lines if line.startswith("data:"))
+        with service.database.transaction() as connection:
+            studies.set_state(connection, "demo", StudyState.PAUSED, actor="test")
+        assert next(line for line in lines if line.startswith("data:")) != first
+
+
+def test_a_page_of_many_trials_is_bounded(service: Service) -> None:
+    study_id = service.create(budget={"trials": 90})
+    service.suggest(study_id, points=[{"lr": 0.001 * (place + 1), "dropout": 0.1} for place in range(30)])
+    with service.http() as http:
+        for place in range(25):
+            lease = http.post("/v1/leases", json=claim_body()).raise_for_status().json()
+            url = f"/v1/trials/{lease['trial_id']}"
+            http.post(f"{url}/reports", json=measured(lease, 1, 0.01 * place)).raise_for_status()
+            http.post(f"{url}/finish", json=finished(lease, 0.01 * place)).raise_for_status()
+        html = http.get("/studies/demo").text
+    assert html.count(" ± ") < 40
+    assert "The best 20 of 25 configurations;" in _text(html)
+    with service.database.transaction() as connection:
+        assert len(overview.latest_events(connection, study_id, limit=5)) == 5
+        assert all(one.event.kind != "trial.measured" for one in overview.latest_events(connection, study_id, limit=99))
+
+
+def test_the_last_failures_are_listed_with_the_end_of_their_messages(service: Service, admin: httpx.Client) -> None:
+    service.suggest(service.create(), 2)
+    message = "Trace:\n  line\nValueError: no clips"
+    with service.http("worker") as http:
+        lease = http.post("/v1/leases", json=claim_body()).raise_for_status().json()
+        end = {"outcome": "failed", "failure_kind": "error", "failure_message": message, **fence(lease)}
+        http.post(f"/v1/trials/{lease['trial_id']}/finish", json=end).raise_for_status()
+    text = _text(admin.get("/studies/demo").text)
+    assert "trial 0 error ValueError: no clips the whole message Trace: line ValueError: no clips" in text
