@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..cli.conftest import hpo
 from ..workers.conftest import bench, service, videos
 
-__all__ = ["bench", "service", "videos"]
+__all__ = ["bench", "hpo", "service", "videos"]

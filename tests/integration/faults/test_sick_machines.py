@@ -17,6 +17,8 @@ from hpo.store import quarantine, workers
 from hpo.store.workers import WorkerRow
 from hpo.trial import Fault
 
+from ..api.service import Service
+from ..cli.conftest import Command
 from ..workers.bench import GOOD, Bench, WorkerProcess, wait_until
 
 HOOK = Path(__file__).parent / "hook"
@@ -112,15 +114,28 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["/bin/umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_full_disk_is_that_machines(bench: Bench, full_disk: Path) -> None:
+def test_a_full_disk_is_that_machines_and_people_see_it(
+    bench: Bench, full_disk: Path, service: Service, hpo: Command
+) -> None:
+    """Two hosts: what they are called is played, the disk of one of them is full."""
     study = bench.study("full", [GOOD, GOOD], task=SHORT)
-    worker = bench.worker("--name", SICK, home=full_disk)
+    worker = bench.worker("--name", SICK, home=full_disk, variables=sick(PLAYED_HOST="node1"))
     assert_quarantined(bench, worker, Fault.STORAGE)
+    (shown,) = [line for line in hpo(service, "workers").out.splitlines() if f" {SICK} " in line]
+    assert " node1 " in shown
+    assert "in quarantine until " in shown
+    assert "2 faults in a row, the last: storage (" in shown
+    assert " has 0.0 GB free; free some, " in shown
+    with service.http("read") as http:
+        page = http.get("/workers").raise_for_status().text
+        attributes = http.get("/api/studies").raise_for_status().text
+    assert " has 0.0 GB free; free some, " in page
+    assert "1 of 1 in quarantine: sick: 2 faults in a row, the last one of its disk: " in attributes
     complete_with_another(bench, study)
 
 
 @pytest.mark.slow
-def test_a_data_set_that_one_machine_lacks_is_that_machines(bench: Bench) -> None:
+def test_a_data_set_that_one_machine_lacks_is_that_machines(bench: Bench, service: Service, hpo: Command) -> None:
     """Two machines with different folders under the same path: a relative one, which the API would refuse."""
     elsewhere = bench.home / "elsewhere"
     elsewhere.mkdir(parents=True)
@@ -128,7 +143,7 @@ def test_a_data_set_that_one_machine_lacks_is_that_machines(bench: Bench) -> Non
     study = bench.study("lacking", [GOOD] * 3, task=task)
     well = bench.worker("--name", WELL, "--max-trials", "3", home=bench.home / WELL, cwd=bench.videos.parent)
     wait_until(lambda: bench.trial(study).lease_worker == WELL)
-    bench.worker("--name", SICK, home=bench.home / SICK, cwd=elsewhere)
+    bench.worker("--name", SICK, home=bench.home / SICK, cwd=elsewhere, variables=sick(PLAYED_HOST="node1"))
     wait_until(lambda: bench.is_in(study, "completed")() and all(t.attempt for t in bench.trials(study)))
     wait_until(lambda: all_completed(bench, study))
     assert well.wait() == 0, well.said
@@ -137,6 +152,9 @@ def test_a_data_set_that_one_machine_lacks_is_that_machines(bench: Bench) -> Non
         missed = connection.execute(text("SELECT worker, fault FROM attempt WHERE fault IS NOT NULL")).all()
     assert missed == [(SICK, Fault.FILES)], "once"
     assert row(bench).faults == 0, "it may train other studies"
+    (shown,) = [line for line in hpo(service, "workers").out.splitlines() if " node1 " in line]
+    assert "waits; nothing of lacking until " in shown
+    assert "whose files it lacks (" in shown
 
 
 def test_a_training_that_is_stopped_is_noticed_and_trained_again(bench: Bench) -> None:

@@ -26,14 +26,14 @@ EPOCHS = 16
 GOOD = {"lr": 0.02, "weight_decay": 1e-4, "model.beta_inv": 4}
 
 
-def wait_until(holds: Callable[[], Any], what: str = "") -> Any:
+def wait_until(holds: Callable[[], Any], what: str = "", *, seconds: float = DEADLINE_SECONDS) -> Any:
     """Return the first true answer of `holds`."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := holds():
             return found
         time.sleep(0.02)
-    raise AssertionError(f"did not come about within {DEADLINE_SECONDS:.0f} s: {what or holds}")
+    raise AssertionError(f"did not come about within {seconds:.0f} s: {what or holds}")
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from data import Dataset
 from workers.errors import OutOfMemoryError
@@ -91,6 +92,40 @@ def _peaks(dataset: Dataset, runtime: Runtime) -> dict[tuple[int, bool], int]:
             trainer.training_step.update(next(iter(trainer.loaders.train)), number=0, micro_batch=clips)
         found[clips, checkpointing] = memory.peak_bytes()
     return found
+
+
+class Watched:
+    """What a model sees at each call: the shape of its clips, and whether a parameter has a gradient."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.shapes: dict[str, list[tuple[int, ...]]] = {"training": [], "validation": []}
+        self.with_gradients: list[bool] = []
+        self._model = trainer.model
+        trainer.model.register_forward_pre_hook(self._note)
+
+    def _note(self, _: nn.Module, arguments: tuple[Any, ...]) -> None:
+        self.shapes["training" if torch.is_grad_enabled() else "validation"].append(tuple(arguments[0].shape))
+        self.with_gradients.append(any(parameter.grad is not None for parameter in self._model.parameters()))
+
+
+def test_no_gradient_takes_memory_beside_the_activations(dataset: Dataset, runtime: Runtime) -> None:
+    """Neither those of the update before, nor any during a validation."""
+    trainer = _trainer(dataset, runtime, None)
+    watched = Watched(trainer)
+    assert _run(trainer)
+    assert len(watched.shapes["training"]) == 2 * 3
+    assert watched.shapes["validation"]
+    assert not any(watched.with_gradients)
+
+
+def test_the_batches_of_a_run_have_one_shape_however_clips_are_cut(dataset: Dataset, runtime: Runtime) -> None:
+    """So that no batch needs more memory than those that were tried."""
+    changes: dict[str, Any] = {"augment.mixup_alpha": 0.8, "augment.erase": 0.5, "augment.repeats": 2, "augment.crop": "random_resized"}
+    trainer = _trainer(dataset, runtime, None, **changes)
+    watched = Watched(trainer)
+    assert _run(trainer)
+    assert set(watched.shapes["training"]) == {(4, 3, 8, 24, 24)}
+    assert len({shape[1:] for shape in watched.shapes["validation"]}) == 1
 
 
 def test_at_each_limit_the_first_plan_that_fits_is_chosen(dataset: Dataset, runtime: Runtime) -> None:
