@@ -78,5 +78,13 @@ def _lines(text: str) -> str:
 def event_line(event: dict[str, Any]) -> str:
     """Return an event as a line: when, which trial, what, who, and the details."""
     trial = f"trial {event['trial_number']}" if event.get("trial_number") is not None else "study"
-    detail = " ".join(f"{key}={value}" for key, value in (event.get("detail") or {}).items() if value is not None)
+    known = {key: value for key, value in (event.get("detail") or {}).items() if value is not None}
+    detail = " ".join(f"{key}={_shown(value)}" for key, value in known.items())
     return f"{str(event['at'])[:19]} {trial:<9} {event['kind']:<12} {event.get('actor') or '':<16} {detail}"
+
+
+def _shown(value: Any) -> str:
+    """Return a detail for a person: four digits of a number, and metrics without quotes."""
+    if isinstance(value, dict):
+        return f"({', '.join(f'{key} {_shown(inner)}' for key, inner in value.items())})"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -85,3 +85,17 @@ def test_a_log_is_followed_until_its_attempt_ends(
 def test_an_attempt_needs_a_trial(service: Service, hpo: Command) -> None:
     said = hpo(service, "logs", "demo", "--attempt", "1")
     assert (said.code, "give its number after the name of the study" in said.err) == (1, True)
+
+
+def test_what_was_measured_is_printed_for_a_person() -> None:
+    from hpo.cli.logs import event_line
+
+    event = {
+        "at": "2026-11-29T07:06:26.123456+00:00",
+        "kind": "trial.measured",
+        "actor": "w1",
+        "trial_number": 3,
+        "detail": {"step": 2, "metrics": {"val_top1": 0.16666666666666666, "val_clips": 30.0}, "message": None},
+    }
+    line = "2026-11-29T07:06:26 trial 3   trial.measured w1               step=2 metrics=(val_top1 0.1667, val_clips 30)"
+    assert event_line(event) == line
