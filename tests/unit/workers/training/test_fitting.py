@@ -120,8 +120,8 @@ def test_no_gradient_takes_memory_beside_the_activations(dataset: Dataset, runti
 
 def test_the_batches_of_a_run_have_one_shape_however_clips_are_cut(dataset: Dataset, runtime: Runtime) -> None:
     """So that no batch needs more memory than those that were tried."""
-    changes: dict[str, Any] = {"augment.mixup_alpha": 0.8, "augment.erase": 0.5, "augment.repeats": 2, "augment.crop": "random_resized"}
-    trainer = _trainer(dataset, runtime, None, **changes)
+    changes: dict[str, Any] = {"mixup_alpha": 0.8, "erase": 0.5, "repeats": 2, "crop": "random_resized"}
+    trainer = _trainer(dataset, runtime, None, **{f"augment.{name}": value for name, value in changes.items()})
     watched = Watched(trainer)
     assert _run(trainer)
     assert set(watched.shapes["training"]) == {(4, 3, 8, 24, 24)}
