@@ -206,7 +206,8 @@ class _JobRun:
         assert trainer is not None  # noqa: S101 - the trainer is the caller
         self._keep_weights(trainer)  # before the resume point: what continues from that one does not come here again
         path = self._save(trainer)
-        _print(f"epoch {result.epoch}/{trainer.epochs}: {json.dumps(result.metrics)}")
+        measured = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
+        _print(f"epoch {result.epoch}/{trainer.epochs}: {measured}")
         self._curve_files.add(result)  # after the checkpoint: a run that is resumed from it has this epoch
         self.events.send(
             EpochDone(

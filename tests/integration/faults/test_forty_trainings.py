@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Row, text
 
-from hpo.store import lifecycle
+from hpo.store import lifecycle, quarantine_times
 from hpo.trial import Fault
 from tests.unit.workers.tiny import without_timing
 
@@ -40,6 +40,8 @@ def test_a_study_with_a_worker_that_falls_sick_equals_one_without_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifecycle, "BACKOFF_SECONDS", 0.0)
+    # On a slow machine its time would be over before the study ends, and it would try a trial.
+    monkeypatch.setattr(quarantine_times, "FIRST_SECONDS", quarantine_times.LONGEST_SECONDS)
     ecc = "RuntimeError('CUDA error: uncorrectable ECC error encountered')"
     compared = trained(bench, "two", {"a": {}, "b": {}})
     trials = trained(bench, "three", {"sick": sick(SICK_TRAINING=ecc, SICK_FROM="3"), "c": {}, "d": {}})
