@@ -526,6 +526,7 @@ def test_without_a_time_limit_an_epoch_may_last_for_ever(play: Play) -> None:
         ([1e9], "gave no sign of life for"),
         ([started(), Alive(is_training=True, steps=1), 1e9], "gave no sign of life for"),
         ([started(), *[Alive(is_training=True, steps=1), 250.0] * 6], "no batch was trained for"),
+        ([started(), *[Alive(is_training=True, steps=1), 5.0] * 300], "no batch was trained for"),
         ([*[Alive(is_training=False, steps=1), 250.0] * 200], "the preparation of the data set stood still for"),
     ],
 )
