@@ -14,7 +14,6 @@ of every side together, in alphabetical order.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -22,7 +21,16 @@ from pathlib import Path, PurePosixPath
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
 from ..index.label_maps import find_class_list, read_class_list
-from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, find_folder, official_sides, require_folder
+from ..index.listing import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Listing,
+    entries_of,
+    find_folder,
+    is_folder,
+    official_sides,
+    require_folder,
+)
 from ..index.records import ListedClip, Subset
 from ..reading.media import FrameNames, Medium, frame_names, holds_frames, is_thumbnail
 
@@ -98,8 +106,8 @@ def _has_clips(folder: Path) -> bool:
 
 def _classes_in(folder: Path) -> Iterator[str]:
     """Yield the names of the folders that hold clips, in order."""
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir() and not entry.name.startswith(".") and _found_in(Path(entry.path), "").clips:
+    for entry in entries_of(folder):
+        if is_folder(entry) and not entry.name.startswith(".") and _found_in(Path(entry.path), "").clips:
             yield entry.name
 
 
@@ -120,16 +128,20 @@ def _found_in(folder: Path, below: str) -> _Found:
     media: list[Medium] = []
     pictures: list[Medium] = []
     unused: list[str] = []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    for entry in entries_of(folder):
         path = f"{below}{entry.name}"
         suffix = PurePosixPath(entry.name).suffix.lower()
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if is_folder(entry):
             if holds_frames(Path(entry.path)):
                 media.append(Medium(path=path, kind="frames"))
             else:
-                unused += [f"{path}/{name}" for name in sorted(os.listdir(entry.path)) if _is_medium(name)]
+                unused += [
+                    f"{path}/{name}"
+                    for name in sorted(each.name for each in entries_of(entry.path))
+                    if _is_medium(name)
+                ]
         elif suffix in VIDEO_SUFFIXES:
             media.append(Medium(path=path, kind="video"))
         elif suffix in IMAGE_SUFFIXES:
@@ -197,11 +209,11 @@ def _unused(root: Path, folders: dict[Path, Subset], builder: _Builder) -> Itera
         yield f"{len(builder.extra)} pictures in folders of frames are no frames, e.g. {builder.extra[0]}"
     for folder in folders:
         used = set(_classes_in(folder))
-        others = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+        others = [entry.name for entry in entries_of(folder) if is_folder(entry) and not entry.name.startswith(".")]
         empty = sorted(name for name in others if name not in used and (folder != root or name not in _NO_CLASSES))
         if empty:
             yield f"{len(empty)} folders hold no clips and are no classes, e.g. {empty[0]} of {folder}"
-        loose = sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and _is_medium(entry.name))
+        loose = sorted(entry.name for entry in entries_of(folder) if _is_medium(entry.name) and not is_folder(entry))
         if loose:
             yield f"{len(loose)} files lie in no class folder and are not used, e.g. {loose[0]} of {folder}"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
-from ..index.listing import Listing, read_lines, require_folder, safe_path, whole_number
-from .lists import PEEK_LINES, Entry, NamedList, find_lists, listing_of
+from ..index.listing import Listing, require_folder, safe_path, whole_number
+from .lists import PEEK_LINES, Entry, NamedList, find_lists, list_lines, listing_of
 
 NAME = re.compile(r"(?:mini_)?(?P<side>train|val|test)(?P<split>)\.txt", re.IGNORECASE)
 
@@ -47,7 +47,7 @@ def claims(path: Path) -> Literal["no", "perhaps", "certainly"]:
     """
     if NAME.fullmatch(path.name) is None:
         return "no"
-    lines = [line for _, line in read_lines(path)[:PEEK_LINES]]
+    lines = [line for _, line in list_lines(path)[:PEEK_LINES]]
     rows = [fields for line in lines if (fields := _fields_of(line)) is not None and len(fields[1]) >= 3]
     if not rows or len(rows) < len(lines) or any(not 1 <= start <= end for _, (start, end, *_) in rows):
         return "no"
@@ -70,7 +70,7 @@ def _fields_of(line: str) -> tuple[str, tuple[int, ...]] | None:
 
 def _read_list(named: NamedList) -> list[tuple[int, Entry]]:
     entries = []
-    for number, line in read_lines(named.path):
+    for number, line in list_lines(named.path):
         where = f"{named.path}:{number}"
         read = _fields_of(line)
         if read is None or len(read[1]) < (2 if named.side == "test" else 3):

@@ -16,7 +16,16 @@ from pathlib import Path
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
 from ..index.label_maps import find_class_list, read_class_list
-from ..index.listing import FileTree, Listing, matching_files, parent_of_classes, read_lines, require_folder, safe_path
+from ..index.listing import (
+    FileTree,
+    Listing,
+    is_video_name,
+    matching_files_anywhere,
+    parent_of_classes,
+    read_lines,
+    require_folder,
+    safe_path,
+)
 from ..index.records import ListedClip, Subset
 
 _VIDEO_FOLDERS = ("videos", "hmdb51_org", "hmdb51", "")
@@ -56,7 +65,7 @@ def is_hmdb51(root: Path) -> bool:
 
 
 def _find_lists(root: Path) -> dict[tuple[str, int], Path]:
-    return {(match[1], int(match[2])): path for match, path in matching_files(root, _LIST_FOLDERS, _LIST_NAME)}
+    return {(match[1], int(match[2])): path for match, path in matching_files_anywhere(root, _LIST_FOLDERS, _LIST_NAME)}
 
 
 def _class_names(root: Path, lists: dict[tuple[str, int], Path]) -> tuple[str, ...]:
@@ -75,8 +84,7 @@ def _read_list(path: Path) -> list[tuple[str, Subset | None]]:
     read: dict[str, Subset | None] = {}
     for number, line in read_lines(path):
         where = f"{path}:{number}"
-        file, _, code = line.rpartition(" ")
-        file = file.strip()
+        file, code = line.rsplit(maxsplit=1) if len(line.split()) > 1 else ("", line)
         if code not in _SIDES or not file:
             raise DatasetFormatError(f"{where}: {quoted(line)} is not '<file> <0, 1 or 2>'")
         if "/" in safe_path(file, where):
@@ -94,7 +102,7 @@ def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[tuple[str, s
     labels = {name: label for label, name in enumerate(class_names)}
     clips, unnamed = [], 0
     for (class_name, file), sides in drafts.items():
-        stem = file.rpartition(".")[0] or file
+        stem = file.rpartition(".")[0] if is_video_name(file) else file
         listed = f"{class_name}/{file}"
         group = source_group(class_name, stem)
         unnamed += group is None

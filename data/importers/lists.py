@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
-from ..index.label_maps import find_class_list, read_class_list
-from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, matching_files, official_sides
+from ..index.label_maps import find_class_list, first_number, read_class_list
+from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, matching_files, official_sides, read_lines
 from ..index.records import ListedClip, Subset
 from ..reading.media import FrameNames, ListedPaths, frame_names
 
@@ -23,6 +23,49 @@ MEDIA_FOLDERS = (
     *("videos", "videos_train", "videos_val", "videos_test"),
     *("rawframes", "rawframes_train", "rawframes_val", "rawframes_test", "frames", "images"),
 )
+_COMMENT = re.compile(r"(?:#|//)(?:\s|$)|#(?!\S*\.\w)")
+_WORDS = re.compile(r"[,;\s]+")
+_COLUMNS = frozenset(
+    [
+        "path",
+        "file",
+        "filename",
+        "file_name",
+        "filepath",
+        "file_path",
+        "name",
+        "id",
+        "tag",
+        "target",
+        "category",
+        "video",
+        "video_id",
+        "video_path",
+        "video_name",
+        "clip",
+        "clip_path",
+        "clip_name",
+        "label",
+        "labels",
+        "label_id",
+        "class",
+        "class_id",
+        "class_name",
+        "frames",
+        "n_frames",
+        "num_frames",
+        "total_frames",
+        "start",
+        "end",
+        "offset",
+        "start_frame",
+        "end_frame",
+    ]
+)
+"""Names of columns in the first line of lists."""
+MEDIA_SUFFIXES = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES))
+"""A regular expression of all suffixes."""
+_MEDIUM = re.compile(rf'\.(?:{MEDIA_SUFFIXES})(?=["\s,;]|$)', re.IGNORECASE)
 _SIDES = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 
 
@@ -50,6 +93,10 @@ class Entry:
     segment: str = ""
     """Suffix of the id that distinguishes the segments of one path."""
 
+    def counted_from(self, first: int) -> Entry:
+        """Return the entry with labels from 0, where `first` is the number of the first class."""
+        return replace(self, labels=tuple(label - first for label in self.labels))
+
 
 def find_lists(root: Path, pattern: re.Pattern[str]) -> list[NamedList]:
     """Return the lists with names that match `pattern` (groups `side` and `split`), of the first folder that has any.
@@ -68,25 +115,53 @@ def find_lists(root: Path, pattern: re.Pattern[str]) -> list[NamedList]:
     return [NamedList(path=path, side=side, split=split) for (split, side), path in sorted(found.items())]
 
 
-def listing_of(root: Path, lists: Mapping[NamedList, Sequence[tuple[int, Entry]]], *, frames: bool) -> Listing:
+def list_lines(path: Path) -> list[tuple[int, str]]:
+    """Return (line number, text) of the lines of a list, without comments and without a line of column names."""
+    lines = [(number, line) for number, line in read_lines(path) if not _COMMENT.match(line)]
+    if lines and is_header(lines[0][1]):
+        return lines[1:]
+    return lines
+
+
+def is_header(line: str) -> bool:
+    """Return whether a line consists of names of columns."""
+    words = [word.strip('"').lower() for word in _WORDS.split(line.strip())]
+    return len(words) > 1 and all(word in _COLUMNS for word in words)
+
+
+def looks_listed(line: str) -> bool:
+    """Return whether a line of text names a video, an image or a class folder's file, as lists do."""
+    return _MEDIUM.search(line) is not None
+
+
+def listing_of(
+    root: Path,
+    lists: Mapping[NamedList, Sequence[tuple[int, Entry]]],
+    *,
+    frames: bool,
+    class_names: tuple[str, ...] = (),
+) -> Listing:
     """Return the listing of the entries of lists, given as (line number, entry) of every line.
 
     Args:
         frames: whether a missing path counts as a folder of frames.
+        class_names: names of the labels, where the lists themselves hold them.
 
     Raises:
         DatasetNotFoundError: none of the listed paths exists.
         DatasetFormatError: the lists contradict each other, or have no train side.
     """
+    first, remarks = (0, ()) if class_names else _first_label(root, (e for lines in lists.values() for _, e in lines))
+    lists = {named: [(number, entry.counted_from(first)) for number, entry in lines] for named, lines in lists.items()}
     entries = {named: [entry for _, entry in lines] for named, lines in lists.items()}
     sides, notes = _official(entries)
-    names = _class_names(root, (entry for named in sides for entry in entries[named]))
+    names = class_names or _class_names(root, [entry for named in sides for entry in entries[named]], first)
     builder = _Builder(root=root, class_names=names, frames=frames)
     for named, side in sides.items():
         for number, entry in lists[named]:
             if entry.labels:
                 builder.add(entry, split=named.split, side=side, where=f"{named.path}:{number}")
-    return builder.listing(notes)
+    return builder.listing((*notes, *remarks))
 
 
 @dataclass(kw_only=True)
@@ -99,7 +174,7 @@ class _Builder:
     """Whether a missing path counts as a folder of frames."""
     _found: ListedPaths = field(init=False)
     _names: dict[str, FrameNames] = field(init=False, default_factory=dict)
-    _clips: dict[str, tuple[Entry, dict[int, Subset]]] = field(init=False, default_factory=dict)
+    _clips: dict[str, tuple[Entry, str, dict[int, tuple[Subset, str]]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._found = ListedPaths(self.root, MEDIA_FOLDERS)
@@ -111,13 +186,21 @@ class _Builder:
             DatasetFormatError: it contradicts another line.
         """
         id_ = _without_suffix(entry.path) + entry.segment
-        known, sides = self._clips.setdefault(id_, (entry, {}))
+        known, line, sides = self._clips.setdefault(id_, (entry, where, {}))
+        if known.path != entry.path:
+            raise DatasetFormatError(
+                f"{where}: {quoted(entry.path)} and {quoted(known.path)} of {line} differ in their suffix only: "
+                "rename one of them, or leave one out"
+            )
         if known != entry:
             raise DatasetFormatError(
-                f"{where}: {quoted(id_)} is listed with other labels or frames elsewhere; make them agree"
+                f"{where}: {quoted(id_)} is listed with other labels or frames in {line}; make them agree"
             )
-        if sides.setdefault(split, side) != side:
-            raise DatasetFormatError(f"{where}: {quoted(id_)} is on two sides of split {split}; leave it on one")
+        before, first_line = sides.setdefault(split, (side, where))
+        if before != side:
+            raise DatasetFormatError(
+                f"{where}: {quoted(id_)} is on two sides of split {split}, also in {first_line}; leave it on one"
+            )
 
     def listing(self, notes: Iterable[str]) -> Listing:
         """Return the listing of all entries added.
@@ -125,7 +208,10 @@ class _Builder:
         Raises:
             DatasetNotFoundError: none of their paths exists.
         """
-        clips = [self._clip(id_, entry, sides) for id_, (entry, sides) in self._clips.items()]
+        clips = [
+            self._clip(id_, entry, {split: side for split, (side, _) in sides.items()})
+            for id_, (entry, _, sides) in self._clips.items()
+        ]
         if clips and not any((self.root / clip.path).exists() for clip in clips):
             tried = ", ".join(f"{name}/" for name in MEDIA_FOLDERS)
             raise DatasetNotFoundError(f"{self.root} has no {clips[0].path}, nor any other listed path; tried {tried}")
@@ -163,7 +249,23 @@ class _Builder:
         return self._names.get(path) or next(iter(self._names.values()), FrameNames())
 
 
-def _class_names(root: Path, entries: Iterable[Entry]) -> tuple[str, ...]:
+def _first_label(root: Path, entries: Iterable[Entry]) -> tuple[int, tuple[str, ...]]:
+    """Return 1 if the labels of all lists count from 1, else 0, and a note on it.
+
+    They do if none is 0 and the highest is the number of classes, or the class list itself numbers from 1.
+    """
+    used = {label for entry in entries for label in entry.labels}
+    if not used or 0 in used:
+        return 0, ()
+    class_list = find_class_list(root, LIST_FOLDERS)
+    if class_list is None:
+        counts = len(used) > 1 and used == set(range(1, len(used) + 1))
+    else:
+        counts = max(used) == len(read_class_list(class_list)) or first_number(class_list) == 1
+    return (1, ("labels of the lists count from 1",)) if counts else (0, ())
+
+
+def _class_names(root: Path, entries: Sequence[Entry], first: int) -> tuple[str, ...]:
     """Return the names of the labels: from a class list, else from the class folders of the paths, else the numbers.
 
     Folders name the classes if each label has exactly one folder and each folder exactly one label.
@@ -182,11 +284,13 @@ def _class_names(root: Path, entries: Iterable[Entry]) -> tuple[str, ...]:
     if class_list is not None:
         names = read_class_list(class_list)
         if count > len(names):
-            raise DatasetFormatError(f"label {count - 1} is listed, but {class_list} names {len(names)} classes from 0")
+            raise DatasetFormatError(
+                f"label {count - 1 + first} is listed, but {class_list} names {len(names)} classes from {first}"
+            )
         return names
     if count > MAX_UNNAMED_CLASSES:
         raise DatasetFormatError(f"label {count - 1} is listed in {root}, and nothing names it; add label_map.txt")
-    return _folder_names(folders) or tuple(str(label) for label in range(count))
+    return _folder_names(folders) or tuple(str(label + first) for label in range(count))
 
 
 def _official(lists: Mapping[NamedList, Sequence[Entry]]) -> tuple[dict[NamedList, Subset], tuple[str, ...]]:

@@ -1,31 +1,57 @@
 """Lists of paths and labels, as mmaction2, PySlowFast and many others write them.
 
     Archery/v_Archery_g01_c01.avi 2              path and label: a video, an image or a folder of frames
+    Archery/v_Archery_g01_c01.avi,Archery        the same with the name of the class
     Archery/v_Archery_g01_c01 130 2              path, number of frames, label: a folder of frames
     Archery/v_Archery_g01_c01 20 130 2           path, frames before the first, number of frames, label
 
 Lists are called `train.txt`, `kinetics400_val_list_videos.txt`, `ucf101_train_split_2_rawframes.txt`,
 `trainlist01.csv` and the like, and are in the root, `annotations/`, `lists/` or `splits/`. Columns are separated
-by spaces, tabs or commas. Labels count from 0. Paths start at the root or at one of the folders that mmaction2
+by spaces, tabs, commas or semicolons; lines that begin with `# ` and names of columns are skipped. Labels count
+from 0, or from 1 if the lists show it. Paths start at the root or at one of the folders that mmaction2
 uses (`videos/`, `videos_train/`, `rawframes/`, ...). A number of frames without an offset is ignored.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
-from ..index.listing import Listing, read_lines, require_folder, safe_path, whole_number
+from ..index.label_maps import find_class_list, read_class_list
+from ..index.listing import (
+    Listing,
+    is_video_name,
+    require_folder,
+    safe_path,
+    whole_number,
+)
 from . import frame_lists
-from .lists import PEEK_LINES, Entry, NamedList, find_lists, listing_of
+from .lists import (
+    LIST_FOLDERS,
+    MEDIA_SUFFIXES,
+    PEEK_LINES,
+    Entry,
+    NamedList,
+    find_lists,
+    list_lines,
+    listing_of,
+    looks_listed,
+)
 
 NAME = re.compile(
     r"(?!(?:train|test)list\d+\.txt)(?:.*[_-])?(?P<side>train|val|valid|validation|test)(?:_?list)?(?:_?split)?_?(?P<split>\d{0,2})"
-    r"(?:_list)?(?:_(?:videos?|rawframes|frames|images|rgb))?\.(?:txt|csv|list)",
+    r"(?:_list)?(?:_?(?:videos?|videofolder|rawframes|frames|images|rgb))?\.(?:txt|csv|list)",
     re.IGNORECASE,
 )
-_SEPARATOR = re.compile(r"[,\s]+")
+_SEPARATOR = re.compile(r"[,;\s]+")
+_BETWEEN = ",; \t"
+_POINT_ZERO = re.compile(r"(?<=\d)\.0+$")
+_FILE_AND_TEXT = re.compile(
+    rf'^(?P<path>.*?\.(?:{MEDIA_SUFFIXES})"?)(?:\s*[,;\t]\s*|\s+)(?P<name>\S.*)$', re.IGNORECASE
+)
 MAX_TRAILING_NUMBERS = 3
 
 
@@ -40,62 +66,139 @@ def read_path_lists(root: Path) -> Listing:
     named = find_lists(root, NAME)
     if not named:
         raise DatasetNotFoundError(f"{root} has no list of paths and labels such as train.txt; add it")
-    lists = {each: _read_list(each) for each in named}
+    rows = {each: read_rows(each.path) for each in named}
+    names = _names_in(root, [row for each in rows.values() for row in each])
+    lists = {each: [_entry(each, row, names) for row in rows[each]] for each in named}
     frames = any(entry.end is not None for lines in lists.values() for _, entry in lines)
-    return listing_of(root, lists, frames=frames)
+    return listing_of(root, lists, frames=frames, class_names=names)
 
 
 def is_path_lists(root: Path) -> bool:
-    """Return whether there is a train list of paths and labels that is not certainly one of `frame_lists`."""
+    """Return whether there is a train list of paths and labels that is not certainly one of `frame_lists`.
+
+    A list in which some lines are not valid is recognised too: reading it names the line.
+    """
     train = [named.path for named in find_lists(root, NAME) if named.side == "train"]
     if not train or frame_lists.claims(train[0]) == "certainly":
         return False
-    lines = read_lines(train[0])[:PEEK_LINES]
-    return bool(lines) and all(_numbers(line) for _, line in lines)
+    lines = list_lines(train[0])[:PEEK_LINES]
+    if lines and "youtube_id" in lines[0][1]:  # the columns of Kinetics
+        return False
+    listed = sum(bool(_numbers(line)) or looks_listed(line) for _, line in lines)
+    return bool(lines) and 2 * listed > len(lines)
 
 
-def trailing_numbers(path: Path) -> list[tuple[int, str, tuple[int, ...]]]:
-    """Return (line number, path, numbers after it) of each line, with the same count of numbers (0 to 3) for all.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One line of a list, split into its columns."""
+
+    number: int
+    """Of the line, from 1."""
+    path: str
+    numbers: tuple[int, ...] = ()
+    """Up to three after the path; the last is the label."""
+    name: str = ""
+    """The class as text, in lists without numbers."""
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the lines of a list, with the same count of numbers (0 to 3) for all.
 
     Raises:
-        DatasetFormatError: a line has no path.
+        DatasetFormatError: a line has no path, several labels, or others than the lines around it.
     """
-    lines = [(number, line, _numbers(line)) for number, line in read_lines(path)]
-    count = min((len(numbers) for _, _, numbers in lines), default=0)
-    split = []
-    for number, line, numbers in lines:
-        rest = line
-        for _ in range(count):
-            rest = rest.rstrip(", \t")
-            rest = rest[: len(rest) - len(_SEPARATOR.split(rest)[-1])]
-        rest = rest.rstrip(", \t").strip('"')
-        if not rest:
-            raise DatasetFormatError(f"{path}:{number}: {quoted(line)} has no path")
-        split.append((number, rest, numbers[len(numbers) - count :]))
-    return split
+    lines = list_lines(path)
+    found = [_numbers(line) for _, line in lines]
+    count = min(map(len, found), default=0)
+    if count == 0 and any(found):
+        numbered = next(number for (number, _), numbers in zip(lines, found, strict=True) if numbers)
+        number, line = next(at for at, numbers in zip(lines, found, strict=True) if not numbers)
+        raise DatasetFormatError(
+            f"{path}:{number}: {quoted(line)} has no label that is a number from 0, as line {numbered} has"
+        )
+    if count == 0:
+        return [_named_row(path, number, line) for number, line in lines]
+    rows = [_numbered_row(path, number, line, count) for number, line in lines]
+    _require_single_labels(path, rows)
+    return rows
+
+
+def _numbered_row(path: Path, number: int, line: str, count: int) -> Row:
+    rest = line
+    for _ in range(count):
+        rest = rest.rstrip(_BETWEEN)
+        rest = rest[: len(rest) - len(_SEPARATOR.split(rest)[-1])]
+    rest = rest.rstrip(_BETWEEN).strip('"')
+    if not rest:
+        raise DatasetFormatError(f"{path}:{number}: {quoted(line)} has no path")
+    numbers = _numbers(line)
+    if len(numbers) > count and looks_listed(rest.partition(" ")[0]) and _numbers(rest):
+        raise DatasetFormatError(
+            f"{path}:{number}: {quoted(line)} has {len(numbers)} numbers, and other lines have {count}: a clip has one "
+            "label here; several labels are read from frame_lists only"
+        )
+    return Row(number=number, path=rest, numbers=numbers[len(numbers) - count :])
+
+
+def _require_single_labels(path: Path, rows: Sequence[Row]) -> None:
+    """Check that the first of two numbers after a video's file is a count of frames and not another label."""
+    two = [row for row in rows if len(row.numbers) == 2 and is_video_name(row.path)]
+    highest = max((row.numbers[1] for row in two), default=0)
+    for row in two:
+        if row.numbers[0] <= highest:
+            raise DatasetFormatError(
+                f"{path}:{row.number}: {row.numbers[0]} may be a number of frames or a further label of {row.path}: "
+                "write one label for a video, and no number of frames"
+            )
+
+
+def _named_row(path: Path, number: int, line: str) -> Row:
+    """Return a line whose class is text: after the suffix of the file, else after the last separator."""
+    found = _FILE_AND_TEXT.match(line)
+    if found is not None:
+        if found["name"].lstrip("+-").replace(".", "").isnumeric():
+            raise DatasetFormatError(f"{path}:{number}: {quoted(line)} has no label that is a number from 0")
+        return Row(number=number, path=found["path"].strip('" '), name=found["name"].strip('" '))
+    listed, mark, name = next((parts for mark in "\t;," if (parts := line.rpartition(mark))[1]), (line, "", ""))
+    if not listed.strip():
+        raise DatasetFormatError(f"{path}:{number}: {quoted(line)} has no path")
+    return Row(number=number, path=listed.strip('" ') if mark else line.strip('" '), name=name.strip('" '))
+
+
+def _names_in(root: Path, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the names of classes in lists that hold them, in the order of the class list or of the alphabet."""
+    named = sorted({row.name for row in rows if row.name})
+    if not named:
+        return ()
+    class_list = find_class_list(root, LIST_FOLDERS)
+    return tuple(named) if class_list is None else read_class_list(class_list)
 
 
 def _numbers(line: str) -> tuple[int, ...]:
     numbers: list[int] = []
-    for word in reversed(_SEPARATOR.split(line)):
-        number = whole_number(word)
+    for word in reversed(_SEPARATOR.split(line)[1:]):  # the first is the path, which may be a number too
+        number = whole_number(_POINT_ZERO.sub("", word.strip('"')))
         if number is None or len(numbers) == MAX_TRAILING_NUMBERS:
             break
         numbers.insert(0, number)
     return tuple(numbers)
 
 
-def _read_list(named: NamedList) -> list[tuple[int, Entry]]:
-    entries = []
-    for number, listed, numbers in trailing_numbers(named.path):
-        where = f"{named.path}:{number}"
-        path = safe_path(listed, where)
-        if not numbers and named.side != "test":
-            raise DatasetFormatError(f"{where}: {quoted(listed)} has no label")
-        if len(numbers) == MAX_TRAILING_NUMBERS:
-            offset, count, label = numbers
-            entry = Entry(path=path, labels=(label,), start=offset, end=offset + count, segment=f"@{offset}+{count}")
-        else:
-            entry = Entry(path=path, labels=numbers[-1:])
-        entries.append((number, entry))
-    return entries
+def _entry(named: NamedList, row: Row, names: Sequence[str]) -> tuple[int, Entry]:
+    where = f"{named.path}:{row.number}"
+    path, numbers = safe_path(row.path, where), row.numbers
+    if not numbers and not row.name and named.side != "test":
+        raise DatasetFormatError(f"{where}: {quoted(row.path)} has no label")
+    if row.name:
+        if row.name not in names:
+            raise DatasetFormatError(f"{where}: class {quoted(row.name)} is not in the class list; add it")
+        return row.number, Entry(path=path, labels=(names.index(row.name),))
+    if names and numbers:
+        raise DatasetFormatError(
+            f"{where}: {numbers[-1]} is a number, and other lists name their classes; use one kind"
+        )
+    if len(numbers) == MAX_TRAILING_NUMBERS:
+        offset, count, label = numbers
+        segment = f"@{offset}+{count}"
+        return row.number, Entry(path=path, labels=(label,), start=offset, end=offset + count, segment=segment)
+    return row.number, Entry(path=path, labels=numbers[-1:])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from ..errors import DatasetFormatError, DatasetNotFoundError, UnknownDatasetError
+from ..errors import DatasetError, DatasetFormatError, DatasetNotFoundError, UnknownDatasetError
 from ..index.listing import Listing, require_folder
 from . import (
     activitynet,
@@ -21,6 +21,7 @@ from . import (
     something,
     ucf101,
 )
+from .unread import unread_lists
 
 Importer = Callable[[Path], Listing]
 
@@ -90,6 +91,8 @@ def recognise(root: Path) -> str:
         raise DatasetNotFoundError(
             f"{root} is not in a known layout: name the layout that it should have to see what is missing: {known}"
         )
+    if found[0] in _WITHOUT_LISTS:
+        _require_all_lists_read(root)
     if len(found) > 1:
         raise DatasetFormatError(f"{root} can be read as {' and as '.join(found)}: name the right layout")
     return found[0]
@@ -101,6 +104,33 @@ def _is(name: str, root: Path) -> bool:
     except DatasetFormatError:
         # Lists that contradict this layout may be valid in another. Naming the layout shows the error.
         return False
+
+
+def _require_all_lists_read(root: Path) -> None:
+    """Check that no list lies beside class folders: without it, clips of its test side would be trained on."""
+    unread = unread_lists(root)
+    if not unread:
+        return
+    reasons = []
+    for name, layout in LAYOUTS.items():
+        if name not in _WITHOUT_LISTS:
+            try:
+                layout.read(root)
+            except DatasetError as error:
+                reasons.append(str(error))
+    near = [reason for place in (unread[0], unread[0].parent) for reason in reasons if str(place) in reason]
+    raise DatasetFormatError(
+        f"{unread[0]} looks like a list of clips but cannot be read ({near[0] if near else 'its form is not known'}): "
+        "mend it, or name the layout class_folders or training_validation to leave it out"
+    )
+
+
+def lists_left_out(name: str, root: Path) -> tuple[str, ...]:
+    """Return a note on the lists that a layout without lists does not read."""
+    unread = unread_lists(root) if name in _WITHOUT_LISTS else []
+    if not unread:
+        return ()
+    return (f"{len(unread)} files look like lists of clips and are not read as {name}, e.g. {unread[0]}",)
 
 
 def resolved(name: str, root: Path) -> str:

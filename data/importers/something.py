@@ -3,6 +3,7 @@
     something-something-v2-train.json            [{"id": "78687", "template": "Holding [something]", ...}, ...]
     something-something-v2-labels.json           {"Holding something": "0", ...}
     something-something-v1-train.csv             100218;Something falling like a rock
+    jester-v1-train.csv, jester-v1-labels.csv    the same of Jester
     20bn-something-something-v2/78687.webm       or a folder of frames 78687/00001.jpg
 
 Lists may also be called `train.json`, `validation.json`, `labels.json`. A template without its brackets is the
@@ -22,8 +23,10 @@ from ..index.listing import Listing, matching_files, read_json, read_lines, requ
 from .segments import Segment, SegmentedVideos, segments_listing
 
 _LIST_FOLDERS = ("", "annotations", "labels")
-_LIST_NAME = re.compile(r"(?:something-something-v[12]-)?(train|validation|test)\.(?:json|csv)")
-_LABELS_NAME = re.compile(r"(?:something-something-v[12]-labels\.(?:json|csv)|labels\.json|.*sthv[12]_label_map\.txt)")
+_LIST_NAME = re.compile(r"(?:(?:something-something-v[12]|jester-v1)-)?(train|validation|test)\.(?:json|csv)")
+_LABELS_NAME = re.compile(
+    r"(?:(?:something-something-v[12]|jester-v1)-labels\.(?:json|csv)|labels\.json|.*sthv[12]_label_map\.txt)"
+)
 _BRACKETS = re.compile(r"[\[\]]")
 
 

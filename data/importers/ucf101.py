@@ -14,12 +14,12 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import DatasetError, DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
-from ..index.label_maps import read_class_list
+from ..index.label_maps import first_number, read_class_list
 from ..index.listing import (
     FileTree,
     Listing,
     find_case_insensitive,
-    matching_files,
+    matching_files_anywhere,
     parent_of_classes,
     read_lines,
     require_folder,
@@ -51,10 +51,10 @@ def read_ucf101(root: Path) -> Listing:
     """
     require_folder(root)
     lists, class_file = _find_lists(root)
-    class_names = read_class_list(class_file)
+    class_names, first = read_class_list(class_file), first_number(class_file)
     drafts: dict[str, _Draft] = {}
     for (split, side), path in sorted(lists.items()):
-        _read_list(path, split=split, side=side, class_names=class_names, drafts=drafts)
+        _read_list(path, split=split, side=side, classes=(class_names, 1 if first is None else first), drafts=drafts)
     return _resolve(root, class_names, drafts)
 
 
@@ -69,7 +69,7 @@ def is_ucf101(root: Path) -> bool:
 
 
 def _find_lists(root: Path) -> tuple[dict[tuple[int, Subset], Path], Path]:
-    found = matching_files(root, _LIST_FOLDERS, _LIST_NAME)
+    found = matching_files_anywhere(root, _LIST_FOLDERS, _LIST_NAME)
     if not found:
         raise DatasetNotFoundError(
             f"{root} has no trainlistNN.txt; put the official lists into {root / 'ucfTrainTestlist'}"
@@ -90,9 +90,11 @@ def _read_list(
     *,
     split: int,
     side: Subset,
-    class_names: tuple[str, ...],
+    classes: tuple[tuple[str, ...], int],
     drafts: dict[str, _Draft],
 ) -> None:
+    """Read one list into `drafts`; `classes` are their names, and the number of the first in the class list."""
+    class_names, first = classes
     labels = {name.lower(): label for label, name in enumerate(class_names)}
     for number, line in read_lines(path):
         where = f"{path}:{number}"
@@ -103,9 +105,9 @@ def _read_list(
         own = labels.get(folder.lower())
         if own is None:
             raise DatasetFormatError(f"{where}: class {quoted(folder)} is not in the class list")
-        if label is not None and label != own + 1:
+        if label is not None and label != own + first:
             raise DatasetFormatError(
-                f"{where}: label {label} is not that of {quoted(folder)} in the class list, {own + 1}"
+                f"{where}: label {label} is not that of {quoted(folder)} in the class list, {own + first}"
             )
         listed = f"{folder}/{name}"
         draft = drafts.get(listed.lower())
@@ -118,9 +120,9 @@ def _read_list(
 
 def _split_line(line: str) -> tuple[str, int | None]:
     """Return the file, which may contain spaces, and the label after it, or None without one."""
-    file, _, last = line.rpartition(" ")
-    label = whole_number(last)
-    return (line, None) if label is None or not file else (file.strip(), label)
+    words = line.rsplit(maxsplit=1)
+    label = whole_number(words[-1])
+    return (line, None) if label is None or len(words) == 1 else (words[0], label)
 
 
 def _resolve(root: Path, class_names: tuple[str, ...], drafts: dict[str, _Draft]) -> Listing:

@@ -16,7 +16,16 @@ from typing import Any
 from ..errors import DatasetFormatError, quoted
 from .listing import find_case_insensitive, find_folder, read_json, read_lines, whole_number
 
-NAMES = ("classInd.txt", "classInd", "classes.txt", "class_names.txt", "labels.txt", "labels.json", "categories.txt")
+NAMES = (
+    "classInd.txt",
+    "classInd",
+    "classes.txt",
+    "class_names.txt",
+    "labels.txt",
+    "labels.json",
+    "categories.txt",
+    "category.txt",
+)
 _LABEL_MAP = re.compile(r"(?:.*[_-])?(?:label_?map.*\.txt|labels\.json)", re.IGNORECASE)
 _NUMBERED = re.compile(r"^([0-9]{1,9})\s+(\S.*)$")
 _FOLDERS = ("", "annotations")
@@ -53,6 +62,20 @@ def read_class_list(path: Path) -> tuple[str, ...]:
     """
     in_json = path.suffix.lower() == ".json"
     return checked_names(path, _from_json(path, read_json(path)) if in_json else _from_lines(path))
+
+
+def first_number(path: Path) -> int | None:
+    """Return the number of the first class in a list that numbers its classes, or None in a list of names alone."""
+    if path.suffix.lower() == ".json":
+        content = read_json(path)
+        if not isinstance(content, dict):
+            return None
+        numbers = [
+            number for pair in content.items() for text in pair if (number := whole_number(str(text))) is not None
+        ]
+        return min(numbers, default=None)
+    found = [_NUMBERED.match(line) for _, line in read_lines(path)]
+    return min((int(match[1]) for match in found if match), default=None)
 
 
 def checked_names(path: Path, names: Iterable[str]) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,9 +15,15 @@ from typing import Any
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from .records import ListedClip, Subset
 
-VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v"})
+VIDEO_SUFFIXES = frozenset(
+    {
+        *(".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v", ".flv", ".wmv", ".asf"),
+        *(".gif", ".3gp", ".3g2", ".ts", ".m2ts", ".mts", ".ogv", ".ogg", ".vob", ".divx"),
+    }
+)
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _WHOLE = re.compile(r"[0-9]{1,9}")
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -47,15 +54,16 @@ def is_pipe_or_device(path: Path) -> bool:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a list, without a byte order mark.
+    """Return the text of a list, UTF-8 or marked as UTF-16, without its byte order mark.
 
     Raises:
-        DatasetFormatError: the file is not UTF-8 text, or no file at all.
+        DatasetFormatError: the file is other text, or no file at all.
     """
     if is_pipe_or_device(path):
         raise DatasetFormatError(f"{path} is a pipe or a device, not a file; replace the list")
+    content = path.read_bytes()
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return content.decode("utf-16" if content.startswith(_UTF16_MARKS) else "utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise DatasetFormatError(f"{path} is not UTF-8 text ({error}); replace the list") from None
 
@@ -131,7 +139,7 @@ def find_case_insensitive(folder: Path, name: str) -> Path | None:
     names = os.listdir(folder)
     if name in names:
         return exact
-    matches = sorted(entry for entry in names if entry.lower() == name.lower())
+    matches = sorted(entry for entry in names if spelling(entry) == spelling(name))
     return folder / matches[0] if matches else None
 
 
@@ -149,11 +157,50 @@ def matching_files(root: Path, folders: Iterable[str], pattern: re.Pattern[str])
     for name in folders:
         folder = find_folder(root, name)
         if folder is not None:
-            entries = ((pattern.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
-            found = [(match, path) for match, path in entries if match is not None and path.is_file()]
+            found = _matches(folder, pattern)
             if found:
                 return found
     return []
+
+
+def matching_files_anywhere(
+    root: Path, folders: Iterable[str], pattern: re.Pattern[str]
+) -> list[tuple[re.Match[str], Path]]:
+    """Return the same as `matching_files`, or of the first other folder up to three deep, as archives unpack."""
+    return matching_files(root, folders, pattern) or next(
+        (found for folder in folders_below(root) if (found := _matches(folder, pattern))), []
+    )
+
+
+def _matches(folder: Path, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
+    entries = ((pattern.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
+    return [(match, path) for match, path in entries if match is not None and path.is_file()]
+
+
+def folders_below(root: Path, depth: int = 3) -> Iterator[Path]:
+    """Yield the folders below `root`, each before those in it; what cannot be read is left out."""
+    for entry in entries_of(root):
+        if not entry.name.startswith(".") and is_folder(entry):
+            yield Path(entry.path)
+            if depth > 1:
+                yield from folders_below(Path(entry.path), depth - 1)
+
+
+def entries_of(folder: Path | str) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder in the order of their names; none of a folder that may not be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except PermissionError:
+        return []
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder; a link that leads in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def parent_of_classes(root: Path, folders: Iterable[str], class_names: Sequence[str]) -> Path:
@@ -173,23 +220,54 @@ def parent_of_classes(root: Path, folders: Iterable[str], class_names: Sequence[
 
 
 class FileTree:
-    """The files in the folders of a folder, found by path without regard to case."""
+    """The files in the folders of a folder, found by path without regard to case and Unicode form.
+
+    A folder in a folder of the same name (`brush_hair/brush_hair/`, as archives unpack) counts as one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._spelled: dict[str, str] = {}
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if entry.is_dir():
-                for file in sorted(os.listdir(entry.path)):
-                    relative = f"{entry.name}/{file}"
-                    self._spelled.setdefault(relative.lower(), relative)
+        self._by_stem: dict[str, set[str]] = {}
+        for entry in entries_of(folder):
+            if is_folder(entry):
+                self._add(entry.name, Path(entry.path))
+                inner = Path(entry.path) / entry.name
+                if inner.is_dir():
+                    self._add(f"{entry.name}/{entry.name}", inner)
         self._exact = frozenset(self._spelled.values())
 
+    def _add(self, below: str, folder: Path) -> None:
+        for file in entries_of(folder):
+            relative = f"{below}/{file.name}"
+            listed = f"{below.partition('/')[0]}/{file.name}"
+            self._spelled.setdefault(spelling(listed), relative)
+            if is_video_name(file.name):
+                self._by_stem.setdefault(spelling(os.path.splitext(listed)[0]), set()).add(relative)
+
     def find(self, relative: str) -> str | None:
-        """Return the path below the folder in its spelling on disk, or None."""
+        """Return the path below the folder in its spelling on disk, or None.
+
+        A list may leave out the suffix of a video or have another one, if the folder has one video of that name.
+        """
         if relative in self._exact:
             return relative
-        return self._spelled.get(relative.lower())
+        known = self._spelled.get(spelling(relative))
+        if known is not None:
+            return known
+        stem = os.path.splitext(relative)[0] if is_video_name(relative) else relative
+        named = self._by_stem.get(spelling(stem), set())
+        return next(iter(named)) if len(named) == 1 else None
 
     def videos(self) -> frozenset[str]:
         """Return the paths of all video files, by their suffix."""
-        return frozenset(path for path in self._exact if os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES)
+        return frozenset(path for path in self._exact if is_video_name(path))
+
+
+def is_video_name(name: str) -> bool:
+    """Return whether a name has the suffix of a video, in any case."""
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def spelling(name: str) -> str:
+    """Return a text that two names share if they differ in case or in their Unicode form only."""
+    return unicodedata.normalize("NFC", name).lower()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import DatasetFormatError
-from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, entries_of, is_folder
 from ..index.records import FlowFiles, Kind
 
 _SEARCH_DEPTH = 4
@@ -57,11 +58,11 @@ def media_below(root: Path, below: str = "", depth: int = _SEARCH_DEPTH) -> Iter
     A folder that holds images is a folder of frames, and is not searched further.
     """
     folders = []
-    for entry in sorted(os.scandir(root / below), key=lambda entry: entry.name):
+    for entry in entries_of(root / below):
         path = f"{below}/{entry.name}" if below else entry.name
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if is_folder(entry):
             folders.append(path)
         elif PurePosixPath(entry.name).suffix.lower() in VIDEO_SUFFIXES:
             yield Medium(path=path, kind="video")
@@ -75,15 +76,14 @@ def media_below(root: Path, below: str = "", depth: int = _SEARCH_DEPTH) -> Iter
 def holds_frames(folder: Path) -> bool:
     """Return whether a folder is one of frames: it holds more pictures than videos, thumbnails not counted."""
     pictures = videos = 0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            suffix = PurePosixPath(entry.name).suffix.lower()
-            if suffix in VIDEO_SUFFIXES:
-                videos += 1
-            elif suffix in IMAGE_SUFFIXES and not is_thumbnail(entry.name) and entry.is_file():
-                pictures += 1
-                if pictures - videos > _PEEK_ENTRIES:
-                    break
+    for entry in entries_of(folder):
+        suffix = PurePosixPath(entry.name).suffix.lower()
+        if suffix in VIDEO_SUFFIXES:
+            videos += 1
+        elif suffix in IMAGE_SUFFIXES and not is_thumbnail(entry.name):
+            pictures += entry.is_file()
+            if pictures - videos > _PEEK_ENTRIES:
+                break
     return pictures > videos
 
 
@@ -92,13 +92,18 @@ def is_thumbnail(name: str) -> bool:
     return PurePosixPath(name).stem.lower() in _THUMBNAILS
 
 
+def _has_no_bytes(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == 0
+
+
 class MediaByName:
     """The media below a root by their names without folder and suffix."""
 
     def __init__(self, root: Path) -> None:
+        self._root = root
         self._named: defaultdict[str, list[Medium]] = defaultdict(list)
         for medium in media_below(root):
-            self._named[medium.stem].append(medium)
+            self._named[unicodedata.normalize("NFC", medium.stem)].append(medium)
 
     def find(self, stems: Sequence[str], *, folder: str = "") -> Medium | None:
         """Return the medium named by the first of `stems` that exists, or None.
@@ -107,7 +112,9 @@ class MediaByName:
             folder: of several media of one name, the one in a folder of this name is returned, else the first.
         """
         for stem in stems:
-            named = self._named.get(stem)
+            named = self._named.get(unicodedata.normalize("NFC", stem), [])
+            # A file without bytes, left by a failed download, must not hide a good one.
+            named = [medium for medium in named if not _has_no_bytes(self._root / medium.path)] or named
             if named:
                 wanted = folder.replace(" ", "_")
                 inside = (m for m in named if PurePosixPath(m.path).parent.name.replace(" ", "_") == wanted)
@@ -119,12 +126,18 @@ class ListedPaths:
     """Finds the media that lists name, when their paths may start in one of several folders."""
 
     def __init__(self, root: Path, folders: Sequence[str]) -> None:
-        """Search the root itself, then `folders` below it."""
+        """Search the root itself, then `folders` below it, then its other folders."""
         self._root = root
-        self._folders = ["", *(name for name in folders if (root / name).is_dir())]
+        known = [name for name in folders if (root / name).is_dir()]
+        others = [entry.name for entry in entries_of(root) if entry.name not in known and is_folder(entry)]
+        self._folders = ["", *known, *(name for name in others if not name.startswith("."))]
 
     def find(self, listed: str) -> Medium | None:
-        """Return the medium at the path `listed` in one of the folders, or None."""
+        """Return the medium at the path `listed` in one of the folders, in either Unicode form, or None."""
+        forms = dict.fromkeys((listed, *(unicodedata.normalize(form, listed) for form in ("NFC", "NFD"))))
+        return next((found for form in forms if (found := self._at(form)) is not None), None)
+
+    def _at(self, listed: str) -> Medium | None:
         for position, folder in enumerate(self._folders):
             path = f"{folder}/{listed}" if folder else listed
             kind = kind_of(self._root / path)

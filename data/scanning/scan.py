@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from ..errors import CacheError, DatasetFormatError, DatasetNotFoundError
-from ..importers.registry import AUTO, importer, resolved
+from ..importers.registry import AUTO, importer, lists_left_out, resolved
 from ..index.file import write_index
 from ..index.groups import regroup
 from ..index.listing import Listing
@@ -88,6 +88,7 @@ def read_listing(root: Path, name: str, group_pattern: str | None = None) -> tup
     except OSError as error:
         raise DatasetNotFoundError(f"{root} cannot be read: {error}") from error
     _require_text(root, listing)
+    listing = replace(listing, notes=(*listing.notes, *lists_left_out(name, root)))
     return name, listing if group_pattern is None else regroup(listing, group_pattern)
 
 
