@@ -42,11 +42,11 @@ _MODEL: Final[Mapping[str, Any]] = {
 }
 PRETRAINING: Final[Mapping[str, Any]] = {**_MODEL, "lr": 0.1, "batch_size": 16, "augment.flip": 0.0}
 TRAINING: Final[Mapping[str, Any]] = {**_MODEL, "batch_size": 8, "augment.scale_min": 0.8}
-_FILE: Final = "motion.pth"
+MOTION_FILE: Final = "motion.pth"
 ARMS: Final[Mapping[str, Mapping[str, Any]]] = {
     "from scratch": {},
-    "from motion": {"weights": _FILE},
-    "from motion, backbone frozen": {"weights": _FILE, "freeze": "backbone"},
+    "from motion": {"weights": MOTION_FILE},
+    "from motion, backbone frozen": {"weights": MOTION_FILE, "freeze": "backbone"},
 }
 RATES: Final = (0.02, 0.06, 0.18)
 _PRETRAINING_EPOCHS: Final = 40
@@ -68,7 +68,7 @@ def pretrain(folder: Path) -> float:
     trainer = _trainer(spec, PRETRAINING, folder, epochs=_PRETRAINING_EPOCHS)
     _run(trainer)
     with trainer.evaluated_model():
-        torch.save(trainer.model.state_dict(), folder / _FILE)
+        torch.save(trainer.model.state_dict(), folder / MOTION_FILE)
     return trainer.curve[-1].metrics["val_top1"]
 
 

@@ -21,7 +21,9 @@ def recognise(state: State, path: Path) -> tuple[str, Reading]:
     for layout in all_layouts():
         try:
             reading = layout.read(state)
-        except (IndexError, KeyError, WeightsError) as error:
+        except KeyError as error:
+            raise WeightsError(f"{path} has names of {layout.name}, but lacks the tensor {error.args[0]}") from error
+        except (IndexError, RuntimeError, WeightsError) as error:
             raise WeightsError(
                 f"{path} has names of {layout.name}, but not the tensors of such a file in their shapes ({error})"
             ) from error

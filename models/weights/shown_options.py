@@ -76,6 +76,17 @@ def _mvit(state: State) -> Shown:
     if places is not None:
         shown["table_size"] = 4 * math.isqrt(places.shape[0])
         shown["table_frames"] = 2 * state["pos_encoding.temporal_pos"].shape[0]
+    if "blocks.0.attn.rel_pos_h" in state:
+        # One entry for each distance, forwards and backwards, between patches of 4 pixels and of 2 frames.
+        shown["table_size"] = 2 * (state["blocks.0.attn.rel_pos_h"].shape[0] + 1)
+        shown["table_frames"] = state["blocks.0.attn.rel_pos_t"].shape[0] + 1
+    return shown
+
+
+def _hiera(state: State) -> Shown:
+    shown: Shown = {"width": state["patch_embed.proj.weight"].shape[0]}
+    shown["table_size"] = 4 * math.isqrt(state["pos_embed_spatial"].shape[1])
+    shown["table_frames"] = 2 * state["pos_embed_temporal"].shape[1]
     return shown
 
 
@@ -152,7 +163,7 @@ _BY_ARCHITECTURE: dict[str, Callable[[State], Shown]] = {
     "c3d": _c3d,
     "mvit": _mvit,
     "video_vit": _width("patch_embed.proj.weight"),
-    "hiera": _width("patch_embed.proj.weight"),
+    "hiera": _hiera,
     "timesformer": _width("patch_embed.proj.weight"),
     "i3d_inception": _width("Conv3d_1a_7x7.conv3d.weight"),
 }

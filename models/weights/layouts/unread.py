@@ -13,7 +13,6 @@ _PROGRAMS: tuple[tuple[str, str, str], ...] = (
     (r"(text_model|vision_model)\.", "CLIP", "Hugging Face's transformers"),
     (r"(visual\.transformer|transformer)\.resblocks\.0\.", "CLIP", "OpenCLIP"),
     (r"(patch_embed1|blocks1\.0)\.", "UniFormer", "Sense-X/UniFormer"),
-    (r"pos_embed_spatial$", "Hiera", "facebookresearch/hiera"),
     (r"blocks\.b0_l0\.", "MoViNet", "Atze00/MoViNet-pytorch"),
     (r"(inception_3a_1x1|conv1_7x7_s2)\.", "BN-Inception", "timm or tsn-pytorch"),
     (r"down_blocks\.0\.", "a diffusion model", "Hugging Face's diffusers"),

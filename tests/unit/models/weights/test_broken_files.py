@@ -100,7 +100,7 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "infinite.pth": (lambda: saved({"fc.weight": torch.tensor([1e300], dtype=torch.float64)}), "more than float32"),
     "complex.pth": (lambda: saved({"fc.weight": torch.ones(2, dtype=torch.complex64)}), r"plain numbers \(complex64"),
     "meta.pth": (lambda: saved({"fc.weight": torch.ones(2, device="meta")}), r"plain numbers \(float32 on meta"),
-    "cut_mmaction.pth": (cut_mmaction, "has names of MMAction2, but not the tensors of such a file"),
+    "cut_mmaction.pth": (cut_mmaction, "has names of MMAction2, but lacks the tensor backbone.fast"),
     "twice.pth": (twice, "base_model.layer1.0.conv1.weight and base_model.layer1.0.conv1.net.weight are one tensor"),
     "nan.mat": (lambda: matconvnet(np.full((3, 3, 3, 4), np.nan)), "its tensor first holds NaN"),
     "words.mat": (lambda: matconvnet("words"), "its layer first holds <U5, not numbers"),

@@ -51,6 +51,7 @@ _WRAPPERS: dict[str, Callable[[State], Any]] = {
     "pyslowfast": of_pyslowfast,
 }
 _STRIDES = {"stem_temporal_stride": 2, "stem_pool_temporal_stride": 2}
+_SMALL_TABLES = {"table_frames": 4, "table_size": 64}
 _MMACTION, _MIT = "MMAction2", "MIT's temporal-shift-module"
 # Of each list: the layout, the network, and the models that it fits with the options to set.
 EXPECTED: dict[str, tuple[str, str, list[tuple[str, dict[str, Any]]]]] = {
@@ -134,6 +135,9 @@ EXPECTED |= {
         "X3D",
         [(model, {"shortcut_norm": True}) for model in ("x3d_m", "x3d_s", "x3d_xs")],
     ),
+    "pyslowfast-mvit-b": ("PySlowFast's MViT", "MViT", [("mvit_v1_b", _SMALL_TABLES)]),
+    "pyslowfast-mvitv2-s": ("PySlowFast's MViT", "MViT v2", [("mvit_v2_s", _SMALL_TABLES)]),
+    "pyslowfast-mvitv2-b": ("PySlowFast's MViT", "MViT v2", [("mvit_v2_b", _SMALL_TABLES)]),
     "pyslowfast-i3d-r50-nl": ("PySlowFast", "ResNet of one path", [("i3d_r50", {"non_local": "softmax"})]),
 }
 # Which of the fits is the network that the list's logits are of, where names do not tell.
@@ -141,6 +145,8 @@ _FIT = {"ibm-tam-b5-max-resnet18": 1, "mmaction-x3d-m": 0}
 _SLOW = (
     "mmaction-csn-r101",
     "mmaction-mvit-s",
+    "pyslowfast-mvit-b",
+    "pyslowfast-mvitv2-b",
     "mmaction-i3d-r50-nl",
     "mmaction-slowfast-r50-8x8",
     "ibm-s3d-dw",
