@@ -65,6 +65,11 @@ class VideoModel(nn.Module, ABC):
         return (self.classifier_name,)
 
     @property
+    def input_parts(self) -> dict[str, str]:
+        """Return the submodule of each input, by the names of the card, in a model of several streams; else nothing."""
+        return {}
+
+    @property
     def layer_names(self) -> tuple[tuple[str, ...], ...]:
         """Names of the modules and parameters of each layer of the backbone, in the order of computation.
 

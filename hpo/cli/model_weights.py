@@ -17,7 +17,7 @@ from .models import group
 from .studies import AsJson
 
 if TYPE_CHECKING:
-    from models import WeightsIdentity, WeightsReport
+    from models import WeightsFit, WeightsIdentity, WeightsReport
 
 _NAMES_SHOWN = 8
 
@@ -42,7 +42,9 @@ def weights(
     classes: Annotated[
         int | None, typer.Option(min=1, help="Classes of the model (default: those of the file).", show_default=False)
     ] = None,
-    stream: Annotated[str | None, typer.Option(help="Stream of a two-stream model.", show_default=False)] = None,
+    stream: Annotated[
+        str | None, typer.Option(help="Stream of a two-stream model: rgb or flow.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a weights file is, before any trial uses it: its layout, network and classes, and the models it fits."""
@@ -54,7 +56,7 @@ def weights(
         found = identify_weights(path)
         report = None
         if model is not None:
-            report = _loaded(path, model, parsed_options(options or []), classes or found.num_classes or 1, stream)
+            report = _loaded(found, model, parsed_options(options or []), classes, stream)
     digest = sha256_of(path)
     if as_json:
         typer.echo(json.dumps(_document(found, digest, report), default=str))
@@ -67,20 +69,38 @@ def weights(
 
 
 def _path(context: typer.Context, source: str) -> Path:
-    from models import find_weights
+    from models import WeightsError, find_weights
 
     path = Path(source).expanduser()
     if path.exists():
         return path
+    if path.is_absolute():
+        raise WeightsError(f"the weights file {path} does not exist")
     settings = settings_of(context)
     return find_weights(source, settings.weights_roots, downloads=settings.cache_dir / "weights")
 
 
-def _loaded(path: Path, name: str, options: dict[str, Any], classes: int, stream: str | None) -> WeightsReport:
+def _loaded(
+    found: WeightsIdentity, name: str, options: dict[str, Any], classes: int | None, stream: str | None
+) -> WeightsReport:
     """Return the report of loading the file into a new model; the model is not kept."""
-    from models import create_model, load_weights
+    from models import WeightsError, create_model, load_weights
 
-    return load_weights(create_model(name, num_classes=classes, **options), path, stream=stream)
+    model = create_model(name, num_classes=classes or found.num_classes or 1, **options)
+    if stream is not None and not model.input_parts:
+        raise WeightsError(f"{name} has one stream: leave out --stream")
+    part = model.input_parts.get(stream, stream) if stream else None
+    try:
+        return load_weights(model, found.path, stream=part)
+    except WeightsError as error:
+        hints = [hint for fit in found.fits if fit.model == name and (hint := _hint(fit, options, stream))]
+        raise WeightsError(f"{error}; it fits with {hints[0]}") if hints else error from None
+
+
+def _hint(fit: WeightsFit, options: dict[str, Any], stream: str | None) -> str:
+    """Return what was not given, of what the file needs to fit the model."""
+    words = [f"-o {key}={value}" for key, value in fit.options.items() if options.get(key) != value]
+    return " ".join(words + ([f"--stream {fit.input}"] if fit.input not in (None, stream) else []))
 
 
 def _document(found: WeightsIdentity, digest: str, report: WeightsReport | None) -> dict[str, Any]:
@@ -105,7 +125,7 @@ def _print_fits(found: WeightsIdentity) -> None:
     table = Table("model", "options", "stream", "channels", "reset with other classes")
     for fit in found.fits:
         options = ", ".join(f"{name}={value}" for name, value in fit.options.items())
-        table.add_row(fit.model, options, fit.stream or "", str(fit.in_channels), _shown(fit.reset))
+        table.add_row(fit.model, options, fit.input or "", str(fit.in_channels), _shown(fit.reset))
     out.print(table)
     if found.left_over:
         out.print(f"not needed: {_shown(found.left_over)}")

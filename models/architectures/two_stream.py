@@ -63,6 +63,11 @@ class TwoStreamModel(VideoModel):
         """Return (N, num_features): the first stream's vector, then the second's."""
         return torch.cat(self.stream_features(self.both(clip)), dim=1)
 
+    @property
+    def input_parts(self) -> dict[str, str]:
+        """Return the stream of each input."""
+        return dict(zip(self.info.inputs, self.streams, strict=True))
+
     def both(self, clip: Clips) -> tuple[Tensor, Tensor]:
         """Return the pair of clips; raise InvalidClipError for anything else."""
         if isinstance(clip, Tensor) or len(clip) != 2:

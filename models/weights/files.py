@@ -75,13 +75,26 @@ def read_state(path: Path) -> dict[str, Tensor]:
     content = _guarded(_READERS[kind], path)
     state = _unwrapped(content)
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} does not contain a state dict: it must map names to tensors")
+        raise WeightsError(
+            f"{path} does not contain a state dict, which maps names to tensors, but {_described(state)}: "
+            "save one with torch.save(model.state_dict(), path)"
+        )
     plain = {str(name): tensor for name, tensor in state.items()}
     while prefix := next((one for one in _PREFIXES if all(name.startswith(one) for name in plain)), None):
         plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}
     for name, tensor in plain.items():
         _check_tensor(path, name, tensor)
     return plain
+
+
+def _described(content: object) -> str:
+    """Return a few words on what a file holds instead of tensors by name."""
+    if isinstance(content, Tensor):
+        return "one tensor"
+    if not isinstance(content, Mapping):
+        return f"an object of the type {type(content).__name__}"
+    others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    return f"other things as well, such as {others[0]!r}" if others else "nothing"
 
 
 def _check_tensor(path: Path, name: str, tensor: Tensor) -> None:
@@ -136,10 +149,12 @@ def _guarded(read: Callable[[Path], Any], path: Path) -> Any:
     except Exception as error:
         # Depending on its bytes, a damaged file can make a reader raise any error.
         code = re.search(r"GLOBAL (\S+) was not an allowed global|(\S+) is not allowed in a weights file", str(error))
-        why = f", since it names {code[1] or code[2]}, which could run code" if code else ""
+        why = f"since it names {code[1] or code[2]}, which could run code; " if code else ""
+        what = f"{why}save one with torch.save(model.state_dict(), path)"
+        if not code:
+            what = "probably because it is cut short or damaged: copy or download it again"
         raise WeightsError(
-            f"{path} cannot be read as a state dict of tensors ({type(error).__name__}){why}; "
-            "save one with torch.save(model.state_dict(), path)"
+            f"{path} cannot be read as a state dict of tensors ({type(error).__name__}), {what}"
         ) from error
 
 
@@ -166,10 +181,12 @@ def _read_torch(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _read_arrays(path: Path) -> dict[str, Tensor]:
+def _read_arrays(path: Path) -> object:
     """Return the arrays of a pickle: Caffe2's blobs, or Paddle's, which may be pairs of an inner name and an array."""
     with path.open("rb") as file:
         content = _ArrayUnpickler(file).load()
+    if not isinstance(content, Mapping):
+        return content
     blobs = content.get("blobs", content)
     arrays = {str(name): value[1] if isinstance(value, tuple) else value for name, value in blobs.items()}
     return {

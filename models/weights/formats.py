@@ -37,7 +37,7 @@ def format_of(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(_PEEK_BYTES)
     if not start:
-        raise _unreadable(path, "it is empty")
+        raise _unreadable(path, "it is empty: copy or download it again")
     if start.startswith(_ZIP):
         return _format_of_zip(path)
     kind = _kind(start, path.suffix)
@@ -65,11 +65,18 @@ def _what(start: bytes, suffix: str) -> str:
     for beginning, what in _OTHERS:
         if start.startswith(beginning):
             return what
-    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
-        return "it is a text"
+    if _is_text(start):
+        return "it is a text: name the file of the weights themselves"
     if suffix == ".onnx":
         return f"it is a graph of ONNX, which is not read: {_SAVE}"
     return f"it is not a file of PyTorch, safetensors, Caffe2, Paddle or MATLAB: {_SAVE}"
+
+
+def _is_text(start: bytes) -> bool:
+    """Return whether a file that begins with `start` is a text in UTF-8; its last letter may be cut."""
+    text = start.decode("utf-8", errors="ignore")
+    is_utf8 = len(start) - len(text.encode()) < 4
+    return is_utf8 and all(letter.isprintable() or letter in "\t\n\r" for letter in text)
 
 
 def _format_of_zip(path: Path) -> str:

@@ -36,6 +36,8 @@ class WeightsFit:
     """Channels of the clip (of flow, in a stream of flow)."""
     stream: str | None
     """The part of a two-stream model that the file belongs to; None for the whole model."""
+    input: str | None
+    """The input of that part, ``"rgb"`` or ``"flow"``, as a study names it."""
     reset: tuple[str, ...]
     """The model's names of the tensors that stay new with another number of classes, or that the file lacks."""
 
@@ -209,6 +211,7 @@ def _fit(candidate: Candidate, reading: Reading) -> _Found | None:
         options={name: value for name, value in options.items() if defaults[name] != value},
         in_channels=channels,
         stream=candidate.stream,
+        input=next((name for name, part in model.input_parts.items() if part == candidate.stream), None),
         reset=tuple(sorted(name for name in own if name.startswith((*heads, *absent)))),
     )
     taken = frozenset(name.removeprefix(prefix) for name in prefixed.keys() & own.keys())

@@ -78,10 +78,9 @@ def _wanted(model: VideoModel, config: TrainingConfig) -> Iterator[tuple[str, St
 
 
 def _part(model: VideoModel, stream: Stream) -> str:
-    parts: Mapping[str, str] = dict(zip(model.info.inputs, getattr(model, "streams", ()), strict=False))
-    if stream not in parts:
+    if stream not in model.input_parts:
         raise WeightsError(f"{model.name} has one stream: name its weights as `weights`, not `weights.{stream}`")
-    return parts[stream]
+    return model.input_parts[stream]
 
 
 def _load(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,9 +56,24 @@ def test_what_does_not_fit_or_is_no_weights_file_is_one_sentence(tmp_path: Path,
     torch.save([1, 2], tmp_path / "list.pth")
     for arguments, words in (
         ([file, "--model", "slowfast_r18"], "does not fit slowfast_r18"),
+        ([file, "--model", "slowfast_r18", "-o", "alpha=4"], "it fits with -o width=8"),
+        ([file, "--model", "slowfast_r18", "-o", "width=8", "--stream", "rgb"], "has one stream: leave out --stream"),
         ([tmp_path / "list.pth"], "does not contain a state dict"),
+        ([tmp_path / "absent.pth"], "absent.pth does not exist"),
         (["absent.pth"], "has no weights file 'absent.pth'"),
     ):
         said = run(tmp_path, *arguments)
         assert said.exit_code == 1
         assert words in str(said.exception)
+
+
+def test_the_streams_of_a_model_are_named_as_in_a_study(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"width": 8, "flow_channels": 4}
+    state = create_model("stmulnet_r18", num_classes=3, **options).state_dict()
+    flow = {name.removeprefix("temporal."): tensor for name, tensor in state.items() if name.startswith("temporal.")}
+    torch.save(flow, tmp_path / "flow.pth")
+    into = ["--model", "stmulnet_r18", *(f"-o{name}={value}" for name, value in options.items()), "--classes", "3", "--json"]
+    loading = json.loads(run(tmp_path, tmp_path / "flow.pth", *into, "--stream", "flow").output)["loading"]
+    assert set(loading["loaded"]) == {f"temporal.{name}" for name in flow}
+    said = run(tmp_path, tmp_path / "flow.pth", *into, "--stream", "sound")
+    assert "has no part 'sound'" in str(said.exception)

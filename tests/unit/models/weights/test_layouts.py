@@ -205,10 +205,10 @@ def test_a_stream_of_the_multiplier_network_names_its_part_and_options(tmp_path:
         "pool_order": "space_first",
         "head_relu": True,
     }
-    for stream, channels in (("spatial", 3), ("temporal", 20)):
+    for stream, of, channels in (("spatial", "rgb", 3), ("temporal", "flow", 20)):
         identity = models.identify_weights(write(f"mbiparva-multiplier-{stream}", tmp_path))
         (fit,) = identity.fits
-        assert (fit.model, fit.stream, fit.in_channels) == ("stmulnet_r50", stream, channels)
+        assert (fit.model, fit.stream, fit.input, fit.in_channels) == ("stmulnet_r50", stream, of, channels)
         assert fit.options == options
         assert fit.reset == (f"{stream}.fc.bias", f"{stream}.fc.weight")
 

@@ -122,7 +122,7 @@ def test_a_missing_bias_of_the_same_classes_is_a_misfit(path: Path) -> None:
         make(weights=path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not weights", b"\x80\x02N."], ids=["empty", "text", "pickle"])
+@pytest.mark.parametrize("content", [b"", b"not weights", b"\x80\x02N"], ids=["empty", "text", "pickle"])
 def test_an_unreadable_file_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "broken.pt"
     file.write_bytes(content)
