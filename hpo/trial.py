@@ -156,6 +156,8 @@ class EarlierTrial:
     """The name of the earlier study."""
     params: Params
     metrics: Metrics
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """The SHA-256 of each file of weights that it started from, by its source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

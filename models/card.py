@@ -193,6 +193,8 @@ class ModelInfo:
     fixed: tuple[tuple[str, Value], ...] = ()
     """Arguments of the builder that define this model and cannot be changed."""
     rules: tuple[Divides, ...] = ()
+    clip_options: tuple[str, ...] = ()
+    """Hyperparameters, of ``frames`` and ``size``, that must be those of the clip: the model takes no other one."""
     dropout: float = 0.5
     """Default dropout probability before the classifier."""
     inputs: tuple[str, ...] = ("clip",)

@@ -89,6 +89,12 @@ def check_clip_of(info: ModelInfo, hparams: Mapping[str, Value], *, frames: int,
         raise InvalidClipError(f"{info.name} needs at least {info.min_frames} frames, the clip has {frames}")
     if size < info.min_size:
         raise InvalidClipError(f"{info.name} needs at least {info.min_size} pixels a side, the clip has {size}")
+    for option, given, unit in (("frames", frames, "frames"), ("size", size, "pixels a side")):
+        if option in info.clip_options and hparams[option] != given:
+            raise InvalidClipError(
+                f"{info.name} takes clips of {hparams[option]} {unit} with these options, the clip has {given}: "
+                f"set model.{option} to clip.{option}"
+            )
     for rule in info.rules:
         problem = rule.broken_by({**hparams, "frames": frames})
         if problem:

@@ -70,6 +70,8 @@ def smallest_clip(info: ModelInfo, values: Mapping[str, Value]) -> tuple[int, in
     from models import InvalidClipError
     from models.catalogue import check_clip_of
 
+    if set(info.clip_options) == {"frames", "size"}:
+        return int(values["frames"]), int(values["size"])
     for frames in range(info.min_frames, info.clip.frames + 1):
         try:
             check_clip_of(info, values, frames=frames, size=info.min_size)

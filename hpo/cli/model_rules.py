@@ -36,14 +36,26 @@ def demands(spec: StudySpec, model: str) -> Iterator[Demand]:
             statement = f"{_term(spec, info, rule.divisor, known)} divides {_term(spec, info, rule.of, known)}"
             words = f"{rule.divisor} must divide {rule.of}"
             yield from _needed(spec, info, Demand(rule=statement, words=words, is_of_clip=of_clip))
-    for name, least in (("frames", info.min_frames), ("size", info.min_size)):
-        words = f"clip.{name} must be at least {least}"
-        statement = f"{_term(spec, info, name, known)} >= {least}"
+    for words, statement in _of_clip(spec, info, known):
         yield from _needed(spec, info, Demand(rule=statement, words=words, is_of_clip=True))
+
+
+def _of_clip(spec: StudySpec, info: ModelInfo, known: Mapping[str, Value]) -> Iterator[tuple[str, str]]:
+    """Yield what a model demands of clips, in words and as a rule."""
+    for name, least in (("frames", info.min_frames), ("size", info.min_size)):
+        yield f"clip.{name} must be at least {least}", f"{_term(spec, info, name, known)} >= {least}"
+    for name in info.clip_options:
+        statement = f"{_option(spec, info, name, known)} == {_term(spec, info, name, known)}"
+        yield f"model.{name} must be clip.{name}", statement
     size = _term(spec, info, "test_size", known)
-    words = f"clip.test_size must be 0 or at least {info.min_size}"
-    statement = f"({size} == 0 or {size} >= {info.min_size})"
-    yield from _needed(spec, info, Demand(rule=statement, words=words, is_of_clip=True))
+    if "size" in info.clip_options:
+        yield (
+            "clip.test_size must be 0 or model.size",
+            f"({size} == 0 or {size} == {_option(spec, info, 'size', known)})",
+        )
+    else:
+        least = info.min_size
+        yield f"clip.test_size must be 0 or at least {least}", f"({size} == 0 or {size} >= {least})"
 
 
 def rulebook_of(spec: StudySpec, model: str) -> Rulebook:
@@ -69,9 +81,19 @@ def _needed(spec: StudySpec, info: ModelInfo, demand: Demand) -> Iterator[Demand
 def _term(spec: StudySpec, info: ModelInfo, name: str, known: Mapping[str, Value]) -> str:
     """Return how a rule writes a number of the model, or of its clip."""
     is_of_clip = name in ("frames", "size", "test_size")
-    key = f"clip.{name}" if is_of_clip else f"model.{name}"
-    otherwise = getattr(TrainingConfig().clip, name) if is_of_clip else known[name]
-    otherwise = spec.task.base.get(key, otherwise)
+    if not is_of_clip:
+        return _option(spec, info, name, known)
+    return _setting(spec, info, f"clip.{name}", getattr(TrainingConfig().clip, name))
+
+
+def _option(spec: StudySpec, info: ModelInfo, name: str, known: Mapping[str, Value]) -> str:
+    """Return how a rule writes an option of the model."""
+    return _setting(spec, info, f"model.{name}", known[name])
+
+
+def _setting(spec: StudySpec, info: ModelInfo, key: str, default: object) -> str:
+    is_of_clip = key.startswith("clip.")
+    otherwise = spec.task.base.get(key, default)
     parameter = spec.space.get(key)
     if parameter is None:
         return key if key in spec.task.base or is_of_clip else _written(otherwise)

@@ -29,7 +29,12 @@ def taken_over(spec: StudySpec, earlier: StudySpec, records: Sequence[TrialRecor
         return []
     fixed = {**earlier.task.defaults(), **earlier.task.base}
     found = [
-        EarlierTrial(study=earlier.name, params=params, metrics=metrics)
+        EarlierTrial(
+            study=earlier.name,
+            params=params,
+            metrics=metrics,
+            weights={str(loaded["source"]): str(loaded["sha256"]) for loaded in record.weights},
+        )
         for record in records
         if record.state is TrialState.COMPLETED
         and (metrics := _metrics(spec, record))

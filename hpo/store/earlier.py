@@ -32,9 +32,11 @@ def find(connection: Connection, spec: StudySpec) -> list[Found]:
     """Look up the studies that `spec` starts from, and what they say about its space.
 
     Raises:
-        SpecError: there is no study of one of the names.
+        SpecError: there is no study of one of the names, or two of them started from different files of one name.
     """
-    found, issues = [], []
+    found: list[Found] = []
+    issues = []
+    first: dict[str, tuple[str, str]] = {}
     for place, name in enumerate(spec.optimizer.warm_start):
         try:
             source = get(connection, name)
@@ -42,6 +44,14 @@ def find(connection: Connection, spec: StudySpec) -> list[Found]:
             issues.append(SpecIssue(path=f"optimizer.warm_start[{place}]", message=str(error)))
             continue
         taken = taken_over(spec, source.spec, as_expected(spec, source.spec, trials.records(connection, source.id)))
+        for weights, digest in {file for trial in taken for file in trial.weights.items()}:
+            study, known = first.setdefault(weights, (name, digest))
+            if digest != known:
+                message = (
+                    f"its trials started from the weights {weights!r} with the SHA-256 {digest}, those of {study!r} "
+                    f"from {known} under the same name: leave one of the two studies out"
+                )
+                issues.append(SpecIssue(path=f"optimizer.warm_start[{place}]", message=message))
         found.append(Found(study=name, taken=taken, completed=source.counts.get(TrialState.COMPLETED, 0)))
     if issues:
         raise SpecError(issues)
@@ -58,6 +68,7 @@ def keep(connection: Connection, study_id: int, found: Sequence[Found], *, actor
             "source": trial.study,
             "params": dict(trial.params),
             "metrics": dict(trial.metrics),
+            "weights": dict(trial.weights) or None,
         }
         for place, trial in enumerate(taken)
     ]
@@ -80,6 +91,7 @@ def read(connection: Connection, study_id: int) -> list[EarlierTrial]:
             study=row["source"],
             params=row["params"],
             metrics={name: float(value) for name, value in row["metrics"].items()},
+            weights=row["weights"] or {},
         )
         for row in connection.execute(query).mappings()
     ]

@@ -281,9 +281,12 @@ earlier_trial = Table(
     Column("source", Text, nullable=False),
     Column("params", JSONB, nullable=False),
     Column("metrics", JSONB, nullable=False),
+    # The SHA-256 of each file that the trial started from, by its source.
+    Column("weights", JSONB(none_as_null=True)),
     CheckConstraint("place >= 0", name="place_check"),
     CheckConstraint("jsonb_typeof(params) = 'object'", name="params_check"),
     CheckConstraint(_numbers("metrics"), name="metrics_check"),
+    CheckConstraint("jsonb_typeof(weights) = 'object'", name="weights_check"),
 )
 
 measurement = Table(

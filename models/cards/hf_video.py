@@ -37,6 +37,7 @@ CARDS = (
             ),
         ),
         rules=(Divides(divisor="head_width", of="width"),),
+        clip_options=("frames", "size"),
         dropout=0.0,
         min_frames=2,
         min_size=16,

@@ -310,8 +310,14 @@ class VideoTask(TaskConfig, _OnVideos):
     @classmethod
     def _named_weights(cls, value: Any) -> Any:
         # Written flat, an empty mapping would vanish, and trials would start from scratch without a word.
-        if isinstance(value, dict) and value.get("weights") == {}:
+        weights = value.get("weights") if isinstance(value, dict) else None
+        if weights == {}:
             raise ValueError("`weights: {}` names no weights: write `weights: none`, or name those of rgb or flow")
+        for stream, source in weights.items() if isinstance(weights, dict) else ():
+            if source == {}:
+                raise ValueError(
+                    f"`weights: {{{stream}: {{}}}}` names no weights of {stream}: write a source, or leave {stream} out"
+                )
         return value
 
     @property

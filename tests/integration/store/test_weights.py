@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from hpo.errors import ConflictError
+from hpo.errors import ConflictError, SpecError
 from hpo.protocol import LoadedWeights, Tensors
-from hpo.store import Database, events
+from hpo.store import Database, earlier, events, studies
 
 from .world import finish, make_study, measurement, must_claim, record, report, suggest
 
@@ -70,3 +70,45 @@ def test_a_study_without_weights_asks_for_none(database: Database) -> None:
     suggest(database, study)
     lease = must_claim(database)
     assert '"weights":' not in lease.to_json()
+
+
+def test_trials_that_are_learned_from_say_which_bytes_are_wanted(database: Database) -> None:
+    old = make_study(database, "old", task=TASK)
+    suggest(database, old)
+    lease = must_claim(database, old)
+    report(database, lease, weights=[loaded()])
+    finish(database, lease, metrics={"val_top1": 0.5})
+    study = make_study(database, task=TASK, optimizer={"warm_start": ["old"]})
+    with database.transaction() as connection:
+        assert [trial.weights for trial in earlier.read(connection, study.id)] == [{"k400.pth": ONE}]
+        studies.delete(connection, "old", actor="test")
+    suggest(database, study)
+    new = must_claim(database, study)
+    assert new.weights == {"k400.pth": ONE}
+    with pytest.raises(ConflictError, match=rf"or of one that it learns from, started from {ONE}"):
+        report(database, new, weights=[loaded(OTHER)])
+    report(database, new, weights=[loaded()])
+
+
+def test_trials_without_weights_that_are_learned_from_ask_for_none(database: Database) -> None:
+    old = make_study(database, "old")
+    suggest(database, old)
+    finish(database, must_claim(database, old), metrics={"val_top1": 0.5})
+    study = make_study(database, task=TASK, optimizer={"warm_start": ["old"]})
+    suggest(database, study)
+    assert must_claim(database, study).weights == {}
+
+
+def test_two_earlier_studies_of_different_files_of_one_name_are_refused(database: Database) -> None:
+    for name, sha256 in (("old", ONE), ("older", OTHER)):
+        study = make_study(database, name, task=TASK)
+        suggest(database, study)
+        lease = must_claim(database, study)
+        report(database, lease, weights=[loaded(sha256)])
+        finish(database, lease, metrics={"val_top1": 0.5})
+    with pytest.raises(SpecError) as caught:
+        make_study(database, task=TASK, optimizer={"warm_start": ["old", "older"]})
+    (issue,) = caught.value.issues
+    assert issue.path == "optimizer.warm_start[1]"
+    assert f"SHA-256 {OTHER}, those of 'old' from {ONE}" in issue.message
+    make_study(database, task=TASK, optimizer={"warm_start": ["old"]})

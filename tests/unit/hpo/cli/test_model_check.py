@@ -125,4 +125,5 @@ def test_wrong_options_are_one_sentence() -> None:
 
 def test_the_smallest_clip_keeps_the_rules_of_the_card() -> None:
     assert smallest_clip(model_info("slowfast_r18"), {"alpha": 8, "beta_inv": 8, "width": 64}) == (8, 16)
+    assert smallest_clip(model_info("hf_video"), {"frames": 4, "size": 32}) == (4, 32)
     assert smallest_clip(model_info("videomae_vit_s"), {"head_width": 64, "width": 384}) == (2, 16)

@@ -63,7 +63,8 @@ def _studies(draw: st.DrawFn) -> StudySpec:
     space: dict[str, Any] = {} if len(names) == 1 else {"model": {"type": "categorical", "choices": names}}
     space["nesterov"] = {"type": "categorical", "choices": [False, True]}
     mentioned = {option for name in names for r in models.model_info(name).rules for option in (r.divisor, r.of)}
-    keys = {f"model.{option}" for option in mentioned - {"frames"}} | {"clip.frames", "clip.size"}
+    mentioned = (mentioned - {"frames"}) | {option for name in names for option in models.model_info(name).clip_options}
+    keys = {f"model.{option}" for option in mentioned} | {"clip.frames", "clip.size"}
     for key in sorted(keys):
         owners, how = _owners(key, names), draw(st.sampled_from(["base", "space", "conditional", "absent"]))
         ends = _range(key, owners) if owners else None
@@ -130,6 +131,24 @@ def test_clips_that_a_model_is_scored_on_are_not_smaller_than_it_takes() -> None
         size for size in (0, least - 1, least) if spec.rulebook.broken({"lr": 0.01, "clip.test_size": size}) is None
     ]
     assert allowed == [0, least]
+
+
+def test_a_model_of_one_size_gets_clips_of_that_size() -> None:
+    base = {"model": "hf_video", "model.frames": 8, "clip.frames": 8, "model.size": 32, "clip.size": 32}
+    assert with_models(_spec(base, {})).model_rules == []
+    for key in ("frames", "size"):
+        for place in ("model", "clip"):
+            with pytest.raises(
+                SpecError, match=rf"hf_video: model\.{key} must be clip\.{key}, and nothing in"
+            ) as caught:
+                with_models(_spec({**base, f"{place}.{key}": 16}, {}))
+            assert [issue.path for issue in caught.value.issues] == ["task.base.clip"]
+    with pytest.raises(SpecError, match=r"hf_video: clip\.test_size must be 0 or model\.size"):
+        with_models(_spec({**base, "clip.test_size": 48}, {}))
+    searched = {"clip.frames": {"type": "ordinal", "choices": [4, 8]}}
+    spec = with_models(_spec(base, searched))
+    assert spec.model_rules == ['if model == "hf_video" then model.frames == clip.frames']
+    assert [frames for frames in (4, 8) if spec.allows({"lr": 0.01, "clip.frames": frames})] == [8]
 
 
 def test_an_included_range_never_offers_what_a_fixed_setting_excludes() -> None:

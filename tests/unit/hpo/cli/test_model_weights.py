@@ -72,7 +72,14 @@ def test_the_streams_of_a_model_are_named_as_in_a_study(tmp_path: Path) -> None:
     state = create_model("stmulnet_r18", num_classes=3, **options).state_dict()
     flow = {name.removeprefix("temporal."): tensor for name, tensor in state.items() if name.startswith("temporal.")}
     torch.save(flow, tmp_path / "flow.pth")
-    into = ["--model", "stmulnet_r18", *(f"-o{name}={value}" for name, value in options.items()), "--classes", "3", "--json"]
+    into = [
+        "--model",
+        "stmulnet_r18",
+        *(f"-o{name}={value}" for name, value in options.items()),
+        "--classes",
+        "3",
+        "--json",
+    ]
     loading = json.loads(run(tmp_path, tmp_path / "flow.pth", *into, "--stream", "flow").output)["loading"]
     assert set(loading["loaded"]) == {f"temporal.{name}" for name in flow}
     said = run(tmp_path, tmp_path / "flow.pth", *into, "--stream", "sound")

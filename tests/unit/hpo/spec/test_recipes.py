@@ -54,6 +54,8 @@ def test_a_recipe_says_from_which_weights_it_starts_in_a_line_that_a_study_takes
 def test_empty_weights_are_refused() -> None:
     with pytest.raises(SpecError, match=r"`weights: \{\}` names no weights"):
         _parse({"base": {"weights": {}}})
+    with pytest.raises(SpecError, match=r"`weights: \{rgb: \{\}\}` names no weights of rgb"):
+        _parse({"base": {"weights": {"rgb": {}, "flow": "flow.pth"}}})
 
 
 @pytest.mark.parametrize("name", list_recipes())
