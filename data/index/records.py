@@ -88,6 +88,8 @@ class Measurement:
     because another decoder may round differently."""
     turned: str = ""
     """How the frames of a video are turned to be shown, see `reading.turning`; empty if they are stored upright."""
+    flow_sha1: str = ""
+    """Hash of the bytes of the listed flow of a clip; empty without such flow."""
     note: str = ""
     """A clause that says what is wrong with the video; empty if it is usable."""
 
@@ -195,5 +197,5 @@ def _as_dict(clip: ClipRecord) -> dict[str, Any]:
 
 
 _RECORD_FIELDS = tuple(field.name for field in fields(ClipRecord))
-_OPTIONAL_FIELDS = ("turned",)
+_OPTIONAL_FIELDS = ("turned", "flow_sha1")
 _MEASURED_FIELDS = tuple(field.name for field in fields(Measurement))

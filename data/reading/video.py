@@ -177,7 +177,7 @@ def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Meas
     try:
         if path.stat().st_size == 0:
             return Measurement(status="empty", note="the file has no bytes")
-        sha1, cut = _segment_sha1(path, start, end), cut_short(path)
+        sha1, cut = segment_sha1(path, start, end), cut_short(path)
     except OSError as error:
         if error.errno in DISK_ERRORS:
             raise DiskError(f"{path} cannot be read: {error.strerror}; check the disk or the mount") from error
@@ -288,7 +288,8 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _segment_sha1(path: Path, start: int, end: int | None) -> str:
+def segment_sha1(path: Path, start: int, end: int | None) -> str:
+    """Return the hash of a file's bytes, different for each segment."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False))
     if start or end is not None:

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
 
@@ -17,16 +17,16 @@ from ..errors import DISK_ERRORS, DiskError, VideoError
 from ..index.records import ListedClip, Measurement
 from ..parallel import in_threads
 from ..progress import Progress
-from ..reading.clip_frames import flow_folder, flow_paths, pictures
+from ..reading.clip_frames import flow_folder, flow_paths, pictures, read_file
 from ..reading.frames_hash import FramesHash
 from ..reading.images import decode_image, image_codec
 from ..reading.lmdb_frames import data_file
-from ..reading.video import MIN_FRAMES, frames_fault, measure_video
+from ..reading.video import MIN_FRAMES, frames_fault, measure_video, segment_sha1
 
 FLOW_SLACK_PAIRS = 1
 """Number of pairs that listed flow may lack: some tools leave out the last one, which is then repeated."""
 
-_MEMORY_FORMAT = 3
+_MEMORY_FORMAT = 4
 _SAMPLED_FILES = 8
 
 
@@ -42,6 +42,7 @@ class Measurements:
         self._path = path
         self._write_lock = Lock()
         self._known: dict[str, Measurement] = {}
+        self._forgotten: frozenset[str] = frozenset()
         self.read()
 
     def read(self) -> None:
@@ -53,10 +54,16 @@ class Measurements:
     def _read_line(self, line: bytes) -> None:
         try:
             entry = json.loads(line)
-            if entry["format"] == _MEMORY_FORMAT:
+            if entry["format"] == _MEMORY_FORMAT and entry["key"] not in self._forgotten:
                 self._known[entry["key"]] = Measurement(**entry["measured"])
         except (ValueError, KeyError, TypeError):
             return  # the line was being written when its process was killed
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Measure these again; the results of others that were measured before do not count."""
+        self._forgotten = frozenset(keys)
+        for key in self._forgotten:
+            self._known.pop(key, None)
 
     def get(self, key: str) -> Measurement | None:
         return self._known.get(key)
@@ -87,13 +94,17 @@ def measure_all(
     memory: Measurements,
     *,
     progress: Progress | None = None,
+    every_byte: bool = False,
 ) -> dict[str, Measurement]:
     """Return the measurements of all clips below `root`, by id; only clips that are not in `memory` are decoded.
 
-    If all are known, nothing is locked or written. Otherwise one process decodes, and others that ask at the same
-    time wait for its results.
+    With `every_byte`, all files are read, and those that hold other bytes than were measured are decoded again. If all
+    are known, nothing is locked or written. Otherwise one process decodes, and others that ask at the same time wait
+    for its results.
     """
     keys = {clip: _key(root, clip) for clip in clips}
+    if every_byte:
+        memory.forget(key for clip, key in keys.items() if key is not None and _is_stale(root, clip, memory.get(key)))
     found = {clip.id: measure_clip(root, clip) for clip, key in keys.items() if key is None}
     if _recall(keys, memory, found):
         with memory.exclusive():
@@ -105,6 +116,10 @@ def measure_all(
                 if progress is not None:
                     progress("scan", done + 1, len(unknown))
     return found
+
+
+def _is_stale(root: Path, clip: ListedClip, known: Measurement | None) -> bool:
+    return known is not None and not unchanged(root, clip, known)
 
 
 def measure_clip(root: Path, clip: ListedClip) -> Measurement:
@@ -123,7 +138,50 @@ def measure_clip(root: Path, clip: ListedClip) -> Measurement:
     if n_pairs < measured.n_frames - 1 - FLOW_SLACK_PAIRS:
         note = f"its flow has {n_pairs} pairs of images for {measured.n_frames} frames"
         return Measurement(status="truncated", sha1=measured.sha1, note=note)
-    return measured
+    try:
+        return replace(measured, flow_sha1=_flow_sha1(root, clip, measured.n_frames, decoded=True))
+    except VideoError as error:
+        return Measurement(status=error.status, sha1=measured.sha1, note=f"its flow is damaged: {error}")
+
+
+def unchanged(root: Path, clip: ListedClip, measured: Measurement) -> bool:
+    """Return whether a clip's files still hold the bytes that were measured, after reading all of them.
+
+    Sizes and times, which are compared else, are the same where a disk or a copy damaged a file in place.
+    """
+    if measured.status != "ok":
+        return False
+    try:
+        if clip.kind == "video":
+            sha1 = segment_sha1(root / clip.path, clip.start, clip.end)
+        else:
+            digest = hashlib.sha1(usedforsecurity=False)
+            for picture in pictures(clip, root):
+                digest.update(picture.content)
+            sha1 = digest.hexdigest()
+        flow = "" if clip.flow is None else _flow_sha1(root, clip, measured.n_frames, decoded=False)
+    except (OSError, VideoError):
+        return False
+    return (sha1, flow) == (measured.sha1, measured.flow_sha1)
+
+
+def _flow_sha1(root: Path, clip: ListedClip, n_frames: int, *, decoded: bool) -> str:
+    """Return the hash of the listed flow of a clip.
+
+    Args:
+        decoded: whether to check that every image decodes, too.
+
+    Raises:
+        VideoError: an image cannot be read or decoded.
+    """
+    digest = hashlib.sha1(usedforsecurity=False)
+    for pair in flow_paths(clip, root)[:n_frames]:
+        for path in pair:
+            content = read_file(path)
+            digest.update(content)
+            if decoded:
+                decode_image(content, str(path), colour=False)
+    return digest.hexdigest()
 
 
 def _measure_pictures(root: Path, clip: ListedClip) -> Measurement:

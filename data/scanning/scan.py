@@ -24,6 +24,7 @@ def scan(
     group_pattern: str | None = None,
     memory: Path | None = None,
     progress: Progress | None = None,
+    every_byte: bool = False,
 ) -> Index:
     """Return the index of a data set, decoding every clip once.
 
@@ -32,6 +33,7 @@ def scan(
         name: its layout, see `importers.registry.LAYOUTS`; `auto` recognises it.
         group_pattern: see `groups.regroup`.
         memory: file with the results of earlier scans, so that only new clips are decoded.
+        every_byte: whether to notice files that changed without another size or time; reads all of them.
 
     Raises:
         DatasetError: the folder cannot be read in this layout. A broken video is not an error: it is
@@ -41,7 +43,7 @@ def scan(
 
     root = Path(root).expanduser()
     name, listing = read_listing(root, name, group_pattern)
-    measured = measure_all(root, listing.clips, Measurements(memory), progress=progress)
+    measured = measure_all(root, listing.clips, Measurements(memory), progress=progress, every_byte=every_byte)
     inherited = [field.name for field in fields(ListedClip)]
     clips = [
         ClipRecord(**{key: getattr(clip, key) for key in inherited}, measured=measured[clip.id])
@@ -57,6 +59,7 @@ def scan_into(
     name: str = AUTO,
     group_pattern: str | None = None,
     progress: Progress | None = None,
+    every_byte: bool = False,
 ) -> Index:
     """Return the index of a data set, using the scan results that all users of `cache_dir` share; see `scan`.
 
@@ -69,7 +72,12 @@ def scan_into(
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         return scan(
-            root, name=name, group_pattern=group_pattern, memory=cache_dir / f"scan-{key}.jsonl", progress=progress
+            root,
+            name=name,
+            group_pattern=group_pattern,
+            memory=cache_dir / f"scan-{key}.jsonl",
+            progress=progress,
+            every_byte=every_byte,
         )
     except OSError as error:
         raise CacheError(f"{cache_dir} cannot be used for the cache: {error}") from error

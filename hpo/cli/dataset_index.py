@@ -27,23 +27,27 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it.", show_default=False)]
 
 
-def _scanned(context: typer.Context, root: Path, name: str, group_pattern: str | None) -> Index:
+def _scanned(
+    context: typer.Context, root: Path, name: str, group_pattern: str | None, *, every_byte: bool = False
+) -> Index:
     """Return the index of a scan, with a progress bar; results are cached, also for `prepare` and for workers."""
     from data import DatasetError
     from data.scanning.scan import scan_into
 
     cache_dir = settings_of(context).cache_dir
     with one_sentence_errors(DatasetError), progress_bar() as bar:
-        return scan_into(cache_dir, root, name=name, group_pattern=group_pattern, progress=bar)
+        return scan_into(cache_dir, root, name=name, group_pattern=group_pattern, progress=bar, every_byte=every_byte)
 
 
-def _known(context: typer.Context, root: Path, name: str, group_pattern: str | None) -> Index:
+def _known(
+    context: typer.Context, root: Path, name: str, group_pattern: str | None, *, every_byte: bool = False
+) -> Index:
     """Return the index that `scan` wrote, or that of a folder after scanning it."""
     from data import DatasetError
     from data.index.file import read_index
 
     if not root.is_file():
-        return _scanned(context, root, name, group_pattern)
+        return _scanned(context, root, name, group_pattern, every_byte=every_byte)
     with one_sentence_errors(DatasetError):
         return read_index(root)
 
@@ -76,7 +80,7 @@ def check(
     """Decode every clip once and report its content and all problems; exits with 1 if there are any."""
     from data.scanning.report import check as check_index
 
-    report = check_index(_known(context, root, name, group_pattern))
+    report = check_index(_known(context, root, name, group_pattern, every_byte=True))
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:
