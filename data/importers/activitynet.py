@@ -5,14 +5,15 @@
      "classes": {name: 0, ...}}
 
 A segment is the trimmed file with its seconds in the name (`<id>_000012_000022.mp4`), or is cut out of the whole video
-(`<id>.mp4`, `v_<id>.mp4`) at the frame rate in its header. An entry without a segment is the whole video or folder of
-frames of that name, at any depth up to four. Two segments of one video are two clips.
+(`<id>.mp4`, `v_<id>.mp4`) at the frame rate in its header, or by its timestamps if the rate varies. An entry without
+a segment is the whole video or folder of frames of that name, at any depth up to four. Two segments of one video are
+two clips. Segments that are all `[1, frames + 1]`, as 3D-ResNets writes them, are whole trimmed clips.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def read_activitynet(root: Path) -> Listing:
     content = read_json(lists[0])
     if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
         raise DatasetFormatError(f"{lists[0]} has no 'database' that maps ids to videos")
-    segments = [s for key, entry in content["database"].items() for s in _segments(lists[0], key, entry)]
+    whole = _counts_frames(content["database"].values())
+    segments = [s for key, entry in content["database"].items() for s in _segments(lists[0], key, entry, whole=whole)]
     there = [segment for segment in segments if segment is not None]
     unavailable = len(segments) - len(there)
     notes = [f"{unavailable} videos are listed as not available"] if unavailable else []
@@ -74,8 +76,22 @@ def _has_database(path: Path) -> bool:
         return b'"database"' in head or (len(head) == _HEAD_BYTES and b'"database"' in file.read())
 
 
-def _segments(path: Path, key: str, entry: Any) -> Iterator[Segment | None]:
-    """Yield the segments of one video; None for a video that the list marks as not available."""
+def _counts_frames(entries: Iterable[Any]) -> bool:
+    """Return whether all segments are `[1, frames + 1]`, as 3D-ResNets writes them of trimmed clips: no seconds."""
+    found = [entry.get("annotations") if isinstance(entry, dict) else None for entry in entries]
+    segments = [one.get("segment") if isinstance(one, dict) else None for one in found]
+    return bool(segments) and all(
+        isinstance(each, list) and len(each) == 2 and each[0] == 1 and all(isinstance(number, int) for number in each)
+        for each in segments
+    )
+
+
+def _segments(path: Path, key: str, entry: Any, *, whole: bool) -> Iterator[Segment | None]:
+    """Yield the segments of one video; None for a video that the list marks as not available.
+
+    Args:
+        whole: whether segments are those of trimmed clips, counted in frames.
+    """
     where = f"{path}: database.{key}"
     if not isinstance(entry, dict):
         raise DatasetFormatError(f"{where} is not a mapping")
@@ -89,7 +105,7 @@ def _segments(path: Path, key: str, entry: Any) -> Iterator[Segment | None]:
     for annotation in annotations if isinstance(annotations, list) else [annotations]:
         if not isinstance(annotation, dict):
             raise DatasetFormatError(f"{where}: annotations are not mappings")
-        start, end = _seconds(annotation.get("segment"), where)
+        start, end = (None, None) if whole else _seconds(annotation.get("segment"), where)
         yield Segment(
             video=video,
             start=start,
@@ -97,6 +113,7 @@ def _segments(path: Path, key: str, entry: Any) -> Iterator[Segment | None]:
             label=str(annotation.get("label") or ""),
             side=side,
             frames_per_second=_rate(entry),
+            where=where,
         )
 
 

@@ -84,6 +84,7 @@ def _segment(row: dict[str, str | None], path: Path, where: str) -> Segment:
         end=_seconds(row["time_end"], where),
         label=(row.get("label") or "").strip(),
         side=side_of(row.get("split") or _side_in_name(path), where),
+        where=where,
     )
 
 

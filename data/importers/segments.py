@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +22,10 @@ _SIDE_NAMES = {
 }
 
 
+_SAME_RATE = 1e-3
+"""Largest difference of a header's average and base rate at which frames are taken to be evenly spaced."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
     """One entry of a list: seconds of a video and their class."""
@@ -34,6 +40,8 @@ class Segment:
     """`train`, `validation` or `test`."""
     frames_per_second: float | None = None
     """From the list; needed for frames that are already extracted."""
+    where: str = ""
+    """File and line or key, for messages."""
 
     @property
     def stem(self) -> str:
@@ -41,6 +49,11 @@ class Segment:
         if self.start is None or self.end is None:
             return self.video
         return f"{self.video}_{int(self.start):06d}_{int(self.end):06d}"
+
+    @property
+    def exact_stem(self) -> str:
+        """The same with milliseconds."""
+        return f"{self.video}_{self.start or 0:.3f}_{self.end or 0:.3f}"
 
 
 def side_of(name: str, where: str) -> str:
@@ -62,15 +75,20 @@ class SegmentedVideos:
     root: Path
     untrimmed: bool
     """Whether a file named by the id alone is the whole video, which segments are cut out of."""
-    _rates: dict[str, float | None] = field(default_factory=dict)
+    _clocks: dict[str, Clock | None] = field(default_factory=dict)
 
     @cached_property
     def _media(self) -> MediaByName:
         return MediaByName(self.root)
 
-    def clip(self, segment: Segment, label: int, side: Subset) -> ListedClip | None:
-        """Return the clip of a segment, or None if neither it nor its video exists."""
-        medium = self._media.find([segment.stem], folder=segment.label)
+    def clip(self, segment: Segment, label: int, side: Subset, *, exact: bool = False) -> ListedClip | None:
+        """Return the clip of a segment, or None if neither it nor its video exists.
+
+        Args:
+            exact: whether another segment begins and ends in the same seconds: then the id has fractions of seconds,
+                and a trimmed file, whose name has none, may be that of the other.
+        """
+        medium = None if exact else self._media.find([segment.stem], folder=segment.label)
         first, end = 0, None
         if medium is None and (self.untrimmed or segment.start is None):
             medium = self._media.find([segment.video, f"v_{segment.video}"], folder=segment.label)
@@ -80,7 +98,7 @@ class SegmentedVideos:
             return None
         names = frame_names(self.root / medium.path) if medium.kind == "frames" else FrameNames()
         return ListedClip(
-            id=f"{segment.label}/{segment.stem}",
+            id=f"{segment.label}/{segment.exact_stem if exact else segment.stem}",
             path=medium.path,
             kind=medium.kind,
             frame_name=names.frame,
@@ -97,19 +115,20 @@ class SegmentedVideos:
         if segment.start is None or segment.end is None:
             return 0, None
         if medium.kind == "video":
-            if medium.path not in self._rates:
-                self._rates[medium.path] = frame_rate(self.root / medium.path)
-            rate = self._rates[medium.path]
+            if medium.path not in self._clocks:
+                self._clocks[medium.path] = Clock.of(self.root / medium.path)
+            clock = self._clocks[medium.path]
+        elif segment.frames_per_second is None:
+            raise DatasetFormatError(
+                f"{self.root / medium.path} holds frames of the whole video {segment.video}, but the list has no "
+                "frames per second: give the trimmed frames or the videos"
+            )
         else:
-            rate = segment.frames_per_second
-            if rate is None:
-                raise DatasetFormatError(
-                    f"{self.root / medium.path} holds frames of the whole video {segment.video}, but the list has no "
-                    "frames per second: give the trimmed frames or the videos"
-                )
-        if rate is None:  # it cannot be read as a video; decoding will report that
+            clock = Clock(rate=segment.frames_per_second)
+        if clock is None:  # it cannot be read as a video; decoding will report that
             return 0, None
-        return round(segment.start * rate), max(round(segment.end * rate), round(segment.start * rate) + 1)
+        first = clock.frame_at(segment.start)
+        return first, max(clock.frame_at(segment.end), first + 1)
 
 
 def _group(segment: Segment) -> str:
@@ -131,18 +150,28 @@ def segments_listing(
     labelled = [segment for segment in segments if segment.label]
     sides, remarks = official_sides({segment.side for segment in labelled})
     labels = {name: label for label, name in enumerate(class_names)}
-    clips: dict[str, ListedClip] = {}
+    clips: dict[str, tuple[ListedClip, Segment]] = {}
+    spans: dict[tuple[str, str], set[tuple[float | None, float | None]]] = defaultdict(set)
+    for segment in labelled:
+        spans[segment.label, segment.stem].add((segment.start, segment.end))
     missing: list[str] = []
     for segment in labelled:
         if segment.label not in labels:
             raise DatasetFormatError(
                 f"class {quoted(segment.label)} of {segment.stem} is not in the class list; add it"
             )
-        clip = videos.clip(segment, labels[segment.label], sides[segment.side])
+        exact = len(spans[segment.label, segment.stem]) > 1
+        clip = videos.clip(segment, labels[segment.label], sides[segment.side], exact=exact)
         if clip is None:
             missing.append(segment.stem)
-        elif clips.setdefault(clip.id, clip).official != clip.official:
-            raise DatasetFormatError(f"{clip.id} is listed on two sides; leave it on one")
+            continue
+        before, other = clips.setdefault(clip.id, (clip, segment))
+        if before.official != clip.official:
+            raise DatasetFormatError(
+                f"{segment.where or videos.root}: {clip.id} is listed on two sides, also in {other.where}; "
+                "leave it on one"
+            )
+    _require_one_label(videos.root, clips.values())
     if not clips:
         raise DatasetNotFoundError(f"{videos.root} has none of the {len(labelled)} listed videos, e.g. {missing[:1]}")
     all_notes = [*notes, *remarks]
@@ -150,19 +179,62 @@ def segments_listing(
         all_notes.append(f"{len(missing)} of {len(labelled)} listed clips are missing, e.g. {missing[0]}")
     if len(labelled) < len(segments):
         all_notes.append(f"{len(segments) - len(labelled)} listed clips have no label and are left out")
-    return Listing(class_names=tuple(class_names), clips=tuple(clips.values()), notes=tuple(all_notes))
+    found = tuple(clip for clip, _ in clips.values())
+    return Listing(class_names=tuple(class_names), clips=found, notes=tuple(all_notes))
 
 
-def frame_rate(path: Path) -> float | None:
-    """Return the average frames per second in a video's header, or None if there is none."""
-    if is_pipe_or_device(path):
-        return None
-    import av  # lists can be read without FFmpeg unless a whole video must be cut
+def _require_one_label(root: Path, clips: Iterable[tuple[ListedClip, Segment]]) -> None:
+    """Check that no part of a video is listed under two classes."""
+    named: dict[tuple[str, int, int | None], Segment] = {}
+    for clip, segment in clips:
+        other = named.setdefault((clip.path, clip.start, clip.end), segment)
+        if other.label != segment.label:
+            raise DatasetFormatError(
+                f"{segment.where or root}: {clip.path} is listed as {quoted(segment.label)}, and as "
+                f"{quoted(other.label)} in {other.where}; a clip has one label"
+            )
 
-    try:
-        with av.open(str(path.absolute()), metadata_errors="replace") as container:
-            streams = container.streams.video
-            rate = streams[0].average_rate if streams else None
-    except (av.FFmpegError, OSError):
-        return None
-    return float(rate) if rate else None
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clock:
+    """When the frames of a video are shown."""
+
+    rate: float = 0.0
+    """Frames per second, constant; 0 if they are not."""
+    times: tuple[float, ...] = ()
+    """Seconds of each frame, in a video whose rate varies."""
+
+    @classmethod
+    def of(cls, path: Path) -> Clock | None:
+        """Return the clock of a video, or None if it cannot be read.
+
+        Only where the rates in its header differ, the whole file is read for its timestamps.
+        """
+        if is_pipe_or_device(path):
+            return None
+        import av  # lists can be read without FFmpeg unless a whole video must be cut
+
+        try:
+            with av.open(str(path.absolute()), metadata_errors="replace") as container:
+                if not container.streams.video:
+                    return None
+                stream = container.streams.video[0]
+                average, base = float(stream.average_rate or 0), float(stream.base_rate or 0)
+                if average and abs(base / average - 1) < _SAME_RATE:
+                    return cls(rate=average)
+                packets = (packet for packet in container.demux(stream) if not packet.is_discard)
+                times = sorted(float(p.pts * p.time_base) for p in packets if p.pts is not None)
+        except (av.FFmpegError, OSError):
+            return None
+        if len(times) < 2 and not average:
+            return None
+        return cls(times=tuple(time - times[0] for time in times)) if len(times) > 1 else cls(rate=average)
+
+    def frame_at(self, seconds: float) -> int:
+        """Return the number of the frame whose time is the nearest."""
+        if self.rate:
+            return round(seconds * self.rate)
+        after = bisect_left(self.times, seconds)
+        if after == 0 or after == len(self.times):
+            return after
+        return after if self.times[after] - seconds < seconds - self.times[after - 1] else after - 1
