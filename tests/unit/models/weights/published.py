@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,14 +29,14 @@ class Published:
     shapes: dict[str, tuple[int, ...]]
     comments: dict[str, str] = field(default_factory=dict)
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self, *, is_off: bool = False) -> dict[str, Tensor]:
         """Return the filled tensors, in float32."""
-        return {name: filled(name, shape) for name, shape in self.shapes.items()}
+        return {name: filled(name, shape, is_off=is_off) for name, shape in self.shapes.items()}
 
-    def clip(self) -> Tensor:
+    def clip(self, *, is_off: bool = False) -> Tensor:
         """Return the clip (N, C, T, H, W) of the list, in float64."""
         shape = [int(size) for size in self.comments["clip"].split("x")]
-        return waves(math.prod(shape), 0.7).reshape(shape)
+        return waves(math.prod(shape), 0.7, is_off=is_off).reshape(shape)
 
     def logits(self) -> Tensor:
         """Return what the other program computed for the clip, (N, classes) in float64."""
@@ -62,12 +63,12 @@ def read_published(name: str) -> Published:
     return Published(name=name, shapes=shapes, comments=comments)
 
 
-def filled(name: str, shape: tuple[int, ...]) -> Tensor:
+def filled(name: str, shape: tuple[int, ...], *, is_off: bool = False) -> Tensor:
     """Return a tensor for a name: scales and variances around one, means and biases around zero, kernels by fan-in."""
     if name.endswith(("num_batches_tracked", "relative_position_index")):
         return torch.zeros(shape, dtype=torch.int64)
     step = 0.1 + sum(ord(letter) * (place % 7 + 1) for place, letter in enumerate(name)) % 997 / 500
-    values = waves(math.prod(shape), step)
+    values = waves(math.prod(shape), step, is_off=is_off)
     if name.endswith(("running_var", "weight")) and len(shape) == 1:
         values = 1 + 0.4 * values
     elif len(shape) > 1:
@@ -77,10 +78,15 @@ def filled(name: str, shape: tuple[int, ...]) -> Tensor:
     return values.reshape(shape).float()
 
 
-def waves(count: int, step: float) -> Tensor:
-    """Return `count` numbers from -1 to 1 without a visible pattern, in float64."""
-    places = torch.arange(1, count + 1, dtype=torch.float64)
-    return torch.sin(places * places.sqrt() * step)
+def waves(count: int, step: float, *, is_off: bool = False) -> Tensor:
+    """Return `count` numbers from -1 to 1 without a visible pattern, in float64.
+
+    The other programs computed with square roots of PyTorch. Some are off by one unit in the last place, not the
+    same ones on every processor, which the sine of such large numbers shows in its 8th digit. With `is_off` all are.
+    """
+    places = np.arange(1, count + 1, dtype=np.float64)
+    roots = np.sqrt(places)
+    return torch.from_numpy(np.sin(places * (np.nextafter(roots, np.inf) if is_off else roots) * step))
 
 
 def _expanded(pattern: str) -> list[str]:
