@@ -18,6 +18,8 @@ _STEPS: Final = {
     "wait": "waiting for another process",
 }
 """The steps of a preparation, as `data` names them."""
+_MOST_DIGITS: Final = 1e6
+"""From here on, a loss is written with an exponent: the largest number has 309 digits."""
 
 
 def stored_progress(stored: Mapping[str, Any] | None) -> Progress | None:
@@ -56,7 +58,7 @@ def step_of(progress: Progress) -> str:
 def measured(progress: Progress) -> str:
     """Return what an epoch has measured so far, as `loss 1.2345, lr 0.01, 85 clips/s, ...`, as far as it is known."""
     parts = (
-        ("loss {:.4f}", progress.loss),
+        ("loss {:.4f}" if abs(progress.loss or 0) < _MOST_DIGITS else "loss {:.4g}", progress.loss),
         ("lr {:.3g}", progress.learning_rate),
         ("{:.3g} clips/s", progress.clips_per_second),
         ("{:.0f} % waiting for data", None if progress.waiting is None else 100 * progress.waiting),

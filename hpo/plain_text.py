@@ -12,7 +12,9 @@ from typing import Final
 
 _STEERING: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but for tab and line end
-    "\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # invisible, reordering, line ends
+    "\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # invisible
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb"  # invisible, reordering, line ends
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
     "\ud800-\udfff]"  # halves of characters, which no encoding can print
 )
 
@@ -28,13 +30,9 @@ def plain(text: str) -> str:
 class PlainFormatter(logging.Formatter):
     """Formats lines of a log: nothing in them steers the terminal, or looks like a line of its own."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line; those that follow in the same message are indented."""
-        return super().formatMessage(record).replace("\n", "\n    ")
-
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line with its traceback."""
-        return plain(super().format(record))
+        """Return the line; those that follow in the same record, such as its traceback, are indented."""
+        return plain(super().format(record)).replace("\n", "\n    ")
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -294,6 +294,9 @@ class LogRequest(Fence):
     def _is_a_part(self) -> Self:
         if not 0 < self.stop - self.start <= LOG_PART_BYTES:
             raise ValueError(f"a part of a log has from 1 to {LOG_PART_BYTES} bytes")
+        # Otherwise a byte of a log could hold 64 KiB of text, and its end, which is kept, gigabytes.
+        if len(self.text) > self.stop - self.start:
+            raise ValueError(f"{self.stop - self.start} bytes of a log cannot be {len(self.text)} characters")
         return self
 
 

@@ -32,10 +32,10 @@ def is_of_another_site(scope: Scope) -> bool:
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")
-    # Browsers name no site to an address without TLS beyond this machine, but an origin; `null` is that of our own
-    # form, whose page has no referrer.
-    origin = headers.get("origin", "null")
-    return origin != "null" and urlsplit(origin).netloc != headers.get("host")
+    # Browsers name no site to an address without TLS beyond this machine, but an origin; `null` is that of a page which
+    # hides its own. A program that is no browser names neither, and has no session that could be taken.
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")
 
 
 def form_token(session: str, key: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The gate before every route: nothing under /v1, no page and no dashboard is reached without a token or a session.
+"""The gate before every route: none is reached without a token or a session, but for the few that are named here.
 
 It stands before the body is read, so a stranger learns neither which studies exist nor how a body is judged. What is
 open is listed here; everything new is closed until somebody adds it.
@@ -33,12 +33,14 @@ from .cookies import session_of
 from .forms import is_of_another_site
 from .scopes import Principal
 
-OPEN: Final = frozenset({"/v1/health", "/v1/identity"})
+OPEN: Final = frozenset({"/v1/health", "/v1/identity", "/login", "/logout", "/docs", "/openapi.json"})
+OPEN_BELOW: Final = ("/assets/", "/problems/")
+"""Scripts and styles, and the explanations of errors: they say nothing about this service."""
 MOST_BODY_BYTES: Final = 8 * 2**20
 HEADERS: Final = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
-    ("Referrer-Policy", "no-referrer"),
+    ("Referrer-Policy", "same-origin"),  # without any, the browser would not say whose form it sends
     ("Cross-Origin-Opener-Policy", "same-origin"),
 )
 
@@ -108,8 +110,7 @@ class Gate:
 
 def needs_principal(path: str) -> bool:
     """Return whether a path is closed to strangers."""
-    is_ours = path == "/v1" or path.startswith("/v1/") or paths.is_page(path)
-    return path not in OPEN and (is_ours or is_dashboard(path))
+    return path not in OPEN and not path.startswith(OPEN_BELOW)
 
 
 def is_own(host: str, names: Collection[str]) -> bool:

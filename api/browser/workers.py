@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from hpo.errors import NotFoundError
-from hpo.store import quarantine, waiting, workers
+from hpo.store import quarantine, studies, waiting, workers
 
 from ..auth.forms import GuardedForm, Looking
 from ..auth.scopes import Admin
@@ -21,11 +21,13 @@ router = APIRouter()
 
 @router.get(paths.WORKERS, include_in_schema=False)
 def show_workers(state: State, viewer: Looking) -> HTMLResponse:
-    """Show what every worker does, and which get no trials and why."""
+    """Show what every worker does, which get no trials and why, and what studies lack."""
     with state.database.transaction() as connection:
         rows = workers.list_all(connection)
         missing = waiting.missing_files(connection)
-    return workers_page(rows, missing, now=datetime.now(UTC), viewer=viewer)
+        unfinished = studies.list_unfinished(connection)
+    degraded = {study.name: study.degraded for study in unfinished if study.degraded is not None}
+    return workers_page(rows, missing, now=datetime.now(UTC), viewer=viewer, degraded=degraded)
 
 
 @router.post(f"{paths.WORKERS}/release", include_in_schema=False)

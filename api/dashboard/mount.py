@@ -22,6 +22,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from . import csv_files
+
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
@@ -86,6 +88,7 @@ class Dashboard:
         application = await to_thread.run_sync(self._load)
         # Not before the first request: it is what needs Optuna.
         from .sampling import plot_of
+        send = csv_files.with_harmless_cells(send) if scope["path"].startswith(csv_files.PREFIX) else send
 
         with plot_of(scope["path"]) as plot:
             reply = _guarded(send) if plot is None else _noted(_guarded(send), plot)

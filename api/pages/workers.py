@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 from fastapi.responses import HTMLResponse
@@ -62,8 +63,13 @@ def workers_page(
     *,
     now: datetime,
     viewer: Viewer,
+    degraded: Mapping[str, str] = MappingProxyType({}),
 ) -> HTMLResponse:
-    """Return the page; `missing` are the files that workers have not found, by their names."""
+    """Return the page.
+
+    `missing` are the files that workers have not found, by their names; `degraded` says by study what it lacks, such as
+    an optimizer.
+    """
     kept = [row for row in rows if row.seconds_since_seen < FORGOTTEN_SECONDS or row.quarantined_at is not None]
     shown = [_shown(row, missing.get(row.name, ()), now) for row in kept]
     shown.sort(key=lambda one: (_ORDER.index(one.state), one.row.host, one.row.name))
@@ -77,6 +83,7 @@ def workers_page(
         silent=silent[:MOST_SILENT],
         silent_count=len(silent),
         forgotten=len(rows) - len(kept),
+        degraded=degraded,
     )
 
 

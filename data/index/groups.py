@@ -8,6 +8,7 @@ RATRACE_wave_f_nm_np1_fr_goo_37              the film RATRACE, in all classes (H
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -46,6 +47,8 @@ def has_groups(clips: Iterable[ListedClip]) -> bool:
 
 PATTERN_SECONDS = 30.0
 """How long a pattern may be searched in all ids. Some take longer than the universe is old."""
+_NEEDED = ("PATH", "LD_LIBRARY_PATH")
+"""All that this process gets of our environment, which may hold secrets."""
 _SEARCH = """
 import json, re, sys
 pattern, ids = json.load(sys.stdin)
@@ -70,6 +73,7 @@ def _found(pattern: str, ids: Sequence[str]) -> list[str | None]:
             input=json.dumps([pattern, list(ids)]),
             capture_output=True,
             text=True,
+            env={name: os.environ[name] for name in _NEEDED if name in os.environ},
             timeout=PATTERN_SECONDS,
             check=True,
         )

@@ -19,6 +19,8 @@ FlowKind = Literal["none", "listed", "dis", "farneback", "tvl1", "raft"]
 _SHARE: Final = re.compile(r"([1-9]\d{0,3})of([1-9]\d{0,3})")
 _KEPT: Final = re.compile(r"all|uniform:[1-9]\d{0,5}")
 
+LONGEST_PATTERN: Final = 1000
+"""Characters of a regular expression: compiling one takes longer, the longer it is, and nothing interrupts that."""
 ANY_SPLIT: Final = 99
 """Stands for a layout whose lists may describe any number of splits."""
 LAYOUTS: Final[Mapping[str, int]] = MappingProxyType(
@@ -119,7 +121,7 @@ class SplitSpec(Spec):
 class DatasetSpec(SplitSpec, _Source):
     """Where the videos are, which of them train, validate and stay sealed, and how they are prepared."""
 
-    group_pattern: Annotated[str, Field(min_length=1)] | None = None
+    group_pattern: Annotated[str, Field(min_length=1, max_length=LONGEST_PATTERN)] | None = None
     """Regular expression that finds a clip's source in its id, where the names are not those of a known set."""
     short_side: Annotated[StrictInt, Field(ge=16)] = 128
     """Height or width, whichever is less, of the prepared frames in pixels; smaller videos keep their size."""
@@ -167,7 +169,7 @@ class DatasetSpec(SplitSpec, _Source):
     def _compiles(cls, pattern: str | None) -> str | None:
         try:
             re.compile(pattern or "")
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
         return pattern
 

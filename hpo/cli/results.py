@@ -18,7 +18,7 @@ from ..results.export import Export, dump_export
 from ..spec import StudySpec, stored_spec
 from ..trial import TrialState
 from .app import app, err, out, settings_of
-from .studies import AsJson, Name, client_of
+from .studies import AsJson, Name, client_of, warn_if_degraded
 
 if TYPE_CHECKING:
     from ..results.ranking import Result
@@ -34,6 +34,7 @@ def trials(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(found))
         return
     out.print(leaderboard(found, study["spec"], answer))
+    warn_if_degraded(study)
 
 
 @app.command()
@@ -44,8 +45,9 @@ def best(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
         if as_json:
             typer.echo(json.dumps(found))
             return
-        spec, answer = client.study(name)["spec"], client.answer(name)
+        study, answer = client.study(name), client.answer(name)
         front = [trial for trial in client.trials(name) if trial["number"] in answer["front"]]
+    spec = study["spec"]
     metrics = ", ".join(f"{metric} {value:.4g}" for metric, value in found["metrics"].items())
     out.print(f"trial {found['number']}: {metrics}")
     for line in Evidence.model_validate(found["evidence"]).lines():
@@ -60,6 +62,7 @@ def best(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
         )
         out.print(f"and as good in the others; `hpo export {name} --trial NUMBER` writes any of them.")
         out.print(leaderboard(front, spec, answer))
+    warn_if_degraded(study)
 
 
 @app.command()
@@ -72,7 +75,8 @@ def export(
     """Write the best configuration to a file, with its checkpoint beside it."""
     settings = settings_of(context)
     with client_of(settings) as client:
-        document = client.export(name, trial=trial)
+        document, study = client.export(name, trial=trial), client.study(name)
+    warn_if_degraded(study)
     write_export(document, output, settings.checkpoint_roots)
 
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -231,7 +231,9 @@ def _run_uvicorn(application: FastAPI, listener: socket.socket, listening: Liste
     import uvicorn
 
     options = listening.uvicorn_options()
-    config = uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=5, **options)
+    # Without `log_config` it writes through our handler, which lets nothing in a line steer the terminal.
+    logs: dict[str, Any] = {"log_level": "warning", "log_config": None, "access_log": False}
+    config = uvicorn.Config(application, timeout_graceful_shutdown=5, **logs, **options)
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -21,7 +21,7 @@ from ..settings import Settings
 from ..spec import StudySpec, dump_spec, load_spec, parse_spec, stored_spec
 from ..spec.load import decode
 from ..spec.paths import with_absolute_paths
-from .app import app, out, settings_of
+from .app import app, err, out, settings_of
 from .files import counted, print_deletion
 from .spec_check import search_fragment, validation_clips, with_models
 
@@ -248,6 +248,12 @@ def warnings_of(study: dict[str, Any]) -> list[str]:
     evidence = study["best"]["evidence"] if study["best"] else {}
     sentence = study["few_clips"] or few_clips_of(stored_spec(study["spec"]), evidence.get("clips"))
     return degraded if sentence is None else [*degraded, f"note: {sentence}"]
+
+
+def warn_if_degraded(study: dict[str, Any]) -> None:
+    """Say beside a result what its study lacks at the moment, such as an optimizer."""
+    if study.get("degraded"):
+        err.print(f"{study['name']}: warning: {study['degraded']}")
 
 
 def finalists_of(study: dict[str, Any]) -> str:

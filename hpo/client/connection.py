@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Connection:
                 base_url=self.url,
                 headers=headers,
                 timeout=timeout,
-                trust_env=trust_env and not is_loopback(httpx.URL(self.url).host),
+                trust_env=trust_env and not is_this_machine(httpx.URL(self.url).host),
                 verify=True if ca_file is None else _trusting(ca_file),
                 transport=transport,
             )
@@ -96,13 +97,31 @@ class Connection:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host of an address is this machine, as its text says."""
+    """Return whether a host of an address is this machine and no other can reach it there, as its text says."""
     if host.rstrip(".").lower() == "localhost":
         return True
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
+def is_this_machine(host: str) -> bool:
+    """Return whether a host of an address is this machine, also where others reach it: by its name, or `0.0.0.0`."""
+    name, address = host.rstrip(".").lower(), _address(host)
+    if is_loopback(host) or name.endswith(".localhost") or name == socket.gethostname().lower():
+        return True
+    return address is not None and address.is_unspecified
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an address as the system reads it, which takes `127.1` and `0x7f000001` too; None for a name."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        found = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        except (OSError, UnicodeError):
+            return None
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def _trusting(ca_file: Path) -> ssl.SSLContext:

@@ -28,6 +28,9 @@ PATH: Final = "/v1/identity"
 NONCE_CHARACTERS: Final = 64
 _SECONDS: Final = 5.0
 """How long the answer may take."""
+_IN_THE_CLEAR: Final = frozenset({"connection.connect_tcp.complete"})
+_OVER_TLS: Final = frozenset({"connection.start_tls.complete", "proxy.start_tls.complete"})
+"""Events of httpcore after which a connection takes requests."""
 _READ_BYTES: Final = 4_096
 _MOST_BYTES: Final = 65_536
 
@@ -59,6 +62,7 @@ class Challenge:
     def __init__(self, url: str, server_file: Path) -> None:
         self._url = url
         self._server_file = server_file
+        self._ready = _OVER_TLS if url.startswith("https:") else _IN_THE_CLEAR
 
     def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         """Watch a request of httpcore; it is ended when its new connection leads to a stranger.
@@ -66,7 +70,7 @@ class Challenge:
         Raises:
             UnreachableError: the proof was wrong, or nothing is served from the data directory.
         """
-        if event != "connection.connect_tcp.complete":
+        if event not in self._ready:
             return
         stream: Stream = info["return_value"]
         try:

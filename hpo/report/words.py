@@ -23,6 +23,8 @@ _AT_THE_END: Final = 0.03
 """A value this close to an end of its range, as a share of it, suggests a wider range."""
 _MANY_FAILURES: Final = 0.2
 _STARTUPS: Final = ("sobol", "prior")
+_WITHOUT_OPTIMIZER: Final = "(fallback)"
+"""How the generators end of which trials are claimed when no optimizer is there."""
 
 
 def study(material: Material) -> str:
@@ -76,6 +78,7 @@ def prediction(metric: str, found: CrossValidation) -> str:
 def checks(material: Material, validations: Mapping[str, CrossValidation]) -> list[str]:
     """Return what a person should know before believing the answer or deciding what to try next."""
     return [
+        *_degraded(material),
         *_clear(material),
         *(prediction(metric, found) for metric, found in validations.items()),
         *_beyond_startup(material),
@@ -84,6 +87,18 @@ def checks(material: Material, validations: Mapping[str, CrossValidation]) -> li
         *_failures(material),
         *_clips(material),
     ]
+
+
+def _degraded(material: Material) -> Iterator[str]:
+    """Say what the study lacks, and how much of it was not proposed by the optimizer that its spec names."""
+    if sentence := material.study.get("degraded"):
+        yield f"{sentence[0].upper()}{sentence[1:]}."
+    made_up = [record for record in material.records if (record.generator or "").endswith(_WITHOUT_OPTIMIZER)]
+    if made_up:
+        yield (
+            f"Quasi-random points, handed out while no optimizer served the study: {len(made_up)} of"
+            f" {counted(material.records, 'trial')}."
+        )
 
 
 def _clear(material: Material) -> Iterator[str]:

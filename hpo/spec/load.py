@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import yaml
 from pydantic import ValidationError
@@ -17,6 +17,9 @@ from .include import Fragments, resolve_include
 from .issues import issues_of
 from .recipes import resolve_recipe
 from .study import StudySpec
+
+_MOST_VALUES: Final = 1_000_000
+"""What a file may stand for; without references, a spec of 256 KiB has fewer."""
 
 
 def parse_spec(raw: object, fragments: Fragments | None = None) -> StudySpec:
@@ -76,13 +79,17 @@ def decode(text: str, *, source: str = "", form: Literal["yaml", "json"] = "yaml
     """
     loader = _SpecLoader if aliases else _PlainLoader
     try:
-        return json.loads(text) if form == "json" else yaml.load(text, Loader=loader)  # noqa: S506 - SafeLoaders
+        found = json.loads(text) if form == "json" else yaml.load(text, Loader=loader)  # noqa: S506 - SafeLoaders
     except RecursionError as error:
         raise SpecError([SpecIssue(path=source, message="is nested too deeply")]) from error
     except (yaml.YAMLError, ValueError) as error:
         kind = "JSON" if form == "json" else "YAML or JSON"
         reason = " ".join(str(error).split())
         raise SpecError([SpecIssue(path=source, message=f"is not valid {kind}: {reason}")]) from error
+    if aliases and _values_up_to(_MOST_VALUES, found) > _MOST_VALUES:
+        message = f"stands for more than {_MOST_VALUES} values, by references (*name) to references, or to itself"
+        raise SpecError([SpecIssue(path=source, message=message)])
+    return found
 
 
 def dump_spec(spec: StudySpec) -> dict[str, Any]:
@@ -96,6 +103,19 @@ def dump_spec(spec: StudySpec) -> dict[str, Any]:
     if spec.budget.max_failed is None:
         del document["budget"]["max_failed"]
     return document
+
+
+def _values_up_to(most: int, document: object) -> int:
+    """Count what a document holds, references as often as they stand there, until there are more than `most`."""
+    count, left = 0, [document]
+    while left and count <= most:
+        count += 1
+        match left.pop():
+            case dict() as inner:
+                left += inner.values()
+            case list() as inner:
+                left += inner
+    return count
 
 
 class _SpecLoader(yaml.SafeLoader):

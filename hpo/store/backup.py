@@ -17,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 
 from ..errors import ConflictError, SetupError
+from ..installation import child_environment
 from .database import Database
 from .migrate import known_revisions
 from .server_programs import last_lines, wheel
@@ -119,7 +120,7 @@ def _run(command: Sequence[str], environment: dict[str, str], output: int | None
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if output is None else output,
         stderr=subprocess.PIPE,
-        env={**os.environ, "LC_ALL": "C", **environment},
+        env={**child_environment(), "LC_ALL": "C", **environment},
         check=False,
     )
     if done.returncode != 0:

@@ -18,7 +18,9 @@ FROM trial WHERE id = :trial_id
 FOR KEY SHARE
 """)
 _APPEND: Final = text("""
-INSERT INTO log_part (trial_id, attempt, start, stop, text) VALUES (:trial_id, :attempt, :start, :stop, :text)
+INSERT INTO log_part (trial_id, attempt, start, stop, text)
+SELECT :trial_id, :attempt, :start, :stop, :text
+WHERE NOT EXISTS (SELECT FROM log_part WHERE trial_id = :trial_id AND attempt = :attempt AND stop > :start)
 ON CONFLICT DO NOTHING
 """)
 _FORGET: Final = text("""
@@ -51,6 +53,9 @@ class AttemptLog:
 
 def append(connection: Connection, trial_id: int, request: LogRequest, *, token: int | None = None) -> None:
     """Keep a part of a log, once, and forget what lies `LOG_KEPT_BYTES` before its end.
+
+    Only what lies behind everything that is kept is added: a repeat changes nothing, and parts that overlap, or come
+    from the end to the beginning, do not make more of a log than it may have.
 
     Raises:
         StaleLeaseError: the trial has another owner now.

@@ -19,11 +19,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import SetupError
+from ..installation import child_environment
 
 _ACCOUNT = "pgserver"
 _MAJOR = "18"
 _SYSTEM = ("/usr/lib/postgresql/{}", "/usr/pgsql-{}", "/opt/homebrew/opt/postgresql@{}")
 """Where systems keep the programs of one major version."""
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+"""All that Postgres' programs need of ours."""
 _REMEDY = "choose another data directory with HPO_HOME (such as /var/lib/video-hpo), or set DATABASE_URL"
 
 
@@ -104,7 +107,7 @@ class Programs:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+                env=_ENVIRONMENT,
                 user=None if account is None else account.pw_uid,
                 group=None if account is None else account.pw_gid,
                 extra_groups=None if account is None else [],
@@ -123,7 +126,8 @@ class Programs:
 def _version(binaries: Path) -> tuple[int, str]:
     """Return the exit status of `postgres --version`, and its last word: `16.14`."""
     try:
-        done = subprocess.run([str(binaries / "postgres"), "--version"], capture_output=True, text=True, check=False)
+        command = [str(binaries / "postgres"), "--version"]
+        done = subprocess.run(command, env=_ENVIRONMENT, capture_output=True, text=True, check=False)
     except OSError:
         return 1, ""
     return done.returncode, (done.stdout.split() or [""])[-1]
@@ -163,7 +167,7 @@ def _ensure_account() -> pwd.struct_passwd:
         pass
     command = ["useradd", "--system", "--no-create-home", "--home-dir", "/", "--shell", "/usr/sbin/nologin", _ACCOUNT]
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        subprocess.run(command, env=child_environment(), check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise SetupError(
             f"Postgres cannot run as root, and the system user {_ACCOUNT!r} for it cannot be made ({error}); "

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -48,6 +50,8 @@ _IGNORED = (
 )
 # Prefixes that wrappers of a model add to all of its names.
 _PREFIXES = ("module.", "model.", "_orig_mod.")
+# A tensor may repeat the numbers that a file holds of it (`expand`), but not fill the memory with them.
+_REPEATED_BYTES = 2**24
 # Suffixes of Caffe2's solver state and counters, which are not weights.
 _NOT_WEIGHTS = ("_momentum", "lr", "model_iter")
 
@@ -103,6 +107,11 @@ def _check_tensor(path: Path, name: str, tensor: Tensor) -> None:
         what = f"{tensor.dtype} on {tensor.device}, {tensor.layout}".replace("torch.", "")
         raise WeightsError(
             f"{path} cannot be read: its tensor {name} is not of plain numbers ({what}); save the model in float32"
+        )
+    held = tensor.untyped_storage().nbytes()
+    if tensor.numel() * tensor.element_size() > max(held, _REPEATED_BYTES):
+        raise WeightsError(
+            f"{path} is damaged: its tensor {name} of {tuple(tensor.shape)} has {held} bytes in the file"
         )
     if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
         raise WeightsError(f"{path} is damaged: its tensor {name} holds NaN or infinity, or more than float32 can hold")
@@ -169,6 +178,9 @@ class _Ignored(dict[Any, Any]):
 
 
 def _read_torch(path: Path) -> object:
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:  # before PyTorch 1.6 files were none
+        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+            raise ValueError("it holds more than its size, as no file of torch.save does")
     # Many checkpoints also hold a best score as a NumPy number, or the arguments of the program.
     numpy_core = np._core  # type: ignore[attr-defined]  # private, but the names in the files
     known: list[Any] = [argparse.Namespace, np.dtype, np.ndarray, np.dtypes.Float64DType, np.dtypes.Float32DType]
@@ -226,7 +238,7 @@ def _unwrapped(content: object) -> object:
 def _array_globals() -> dict[str, Any]:
     numpy_core = np._core  # type: ignore[attr-defined]  # private, but what pickled arrays name
     multiarray: dict[str, Any] = {
-        "_reconstruct": numpy_core.multiarray._reconstruct,
+        "_reconstruct": _empty_array,
         "scalar": numpy_core.multiarray.scalar,
     }
     known: dict[str, Any] = {
@@ -255,6 +267,16 @@ class _ArrayUnpickler(pickle.Unpickler):
         if full not in self._known:
             raise pickle.UnpicklingError(f"{full} is not allowed in a weights file")
         return self._known[full]
+
+
+def _empty_array(kind: type, shape: tuple[int, ...], dtype: object) -> np.ndarray[Any, Any]:
+    """Return what NumPy's `_reconstruct` does: the array that its numbers are put into afterwards, always an empty one.
+
+    A file of a few bytes could ask for one that fills the memory.
+    """
+    if kind is not np.ndarray or shape != (0,):
+        raise pickle.UnpicklingError(f"an array begins empty, not of the shape {shape}")
+    return np.ndarray((0,), np.int8)
 
 
 def _latin1(text: str, encoding: str) -> bytes:

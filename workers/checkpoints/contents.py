@@ -7,6 +7,7 @@ final file holds the weights and what is needed to use them. Both carry the conf
 from __future__ import annotations
 
 import logging
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,8 @@ def load(path: Path) -> dict[str, Any]:
         CheckpointError: it cannot be read, is damaged, or is not one of ours.
     """
     verify(path)
+    if _is_packed(path):
+        raise CheckpointError(f"the checkpoint {path} holds more than its size: it was not written by video-hpo")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file that nobody of us wrote can make PyTorch fail in any way
@@ -80,6 +83,15 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of this version of video-hpo")
     return state
+
+
+def _is_packed(path: Path) -> bool:
+    """Return whether a file says that it holds more bytes than it has: a small one could fill the memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(member.file_size for member in archive.infolist()) > path.stat().st_size
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return False  # whether it can be read at all, PyTorch says
 
 
 def newest_usable(paths: Iterable[Path], identity: Identity) -> tuple[Path, dict[str, Any]] | None:

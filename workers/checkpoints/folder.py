@@ -294,14 +294,15 @@ def digest_in(name: str) -> str | None:
     return None if found is None else found["digest"]
 
 
-def open_file(path: Path) -> BufferedReader:
-    """Open a checkpoint for reading.
+def open_file(path: Path, *, follow: bool = True) -> BufferedReader:
+    """Open a checkpoint for reading; without `follow` a link in its place is refused.
 
     Raises:
         CheckpointError: it is a pipe, a device or a folder.
         OSError: it cannot be opened.
     """
-    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - the caller closes it; Path has no opener
+    opener = _without_waiting if follow else _without_following
+    file = open(path, "rb", opener=opener)  # noqa: SIM115 - the caller closes it; Path has no opener
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise CheckpointError(f"{path} is a pipe or a device, not a checkpoint")
@@ -311,6 +312,11 @@ def open_file(path: Path) -> BufferedReader:
 def _without_waiting(path: str, flags: int) -> int:
     """Open without waiting for another program to write into a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _without_following(path: str, flags: int) -> int:
+    """Open without waiting, and no link."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def verify(path: Path) -> None:

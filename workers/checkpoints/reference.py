@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import zipfile
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
@@ -24,6 +23,7 @@ from ..errors import CheckpointError
 from .folder import DIGEST_BYTES, digest_in, open_file, run_in
 
 _STUDY: Final = re.compile(r"^(\d{1,18}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$", re.ASCII)
+_READ_AND_WRITE: Final = 0o666
 _TRIAL: Final = re.compile(r"^\d{1,18}$", re.ASCII)
 
 
@@ -57,14 +57,16 @@ def sha256_of(path: Path) -> str:
 def copy(source: Path, target: Path) -> None:
     """Copy a checkpoint that `find` has found, once its content was checked; the copy has the mode of the source.
 
+    But nobody may run it, and it runs as nobody: a worker's file could be a program that is a checkpoint too.
+
     Raises:
         CheckpointError: it is not a checkpoint of ours: damaged, or of another form.
         OSError: it cannot be read, or the copy not be written.
     """
     aside = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
-    with open_file(source) as file:
+    with open_file(source, follow=False) as file:
         _check(file, source)
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        mode = os.fstat(file.fileno()).st_mode & _READ_AND_WRITE
         try:
             with open(aside, "xb", opener=_private) as written:
                 shutil.copyfileobj(file, written)

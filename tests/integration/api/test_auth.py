@@ -110,6 +110,24 @@ def test_every_route_is_in_the_table(database: Database, service: Service) -> No
     assert set(_routes(application.router.routes)) == set(NEEDS)
 
 
+def test_what_nobody_has_named_is_closed(empty_service: Service) -> None:
+    """A route that is added tomorrow needs a token until somebody says otherwise."""
+    with empty_service.http(None) as http:
+        for path in (
+            "/new",
+            "/new/page",
+            "/v2/studies",
+            "/V1/studies",
+            "//v1/studies",
+            "/workers/x",
+            "/login/x",
+            "/docs/x",
+        ):
+            assert (path, http.get(path).status_code) == (path, 401)
+    with empty_service.http("read") as http:
+        assert http.get("/new").status_code == 404
+
+
 def test_the_page_on_security_shows_the_same_table() -> None:
     page = (Path(__file__).resolve().parents[3] / "docs" / "security.md").read_text()
     rows = re.findall(r"^\| `([A-Z]+) (/\S*)` \| (\w+) \|$", page, re.MULTILINE)
@@ -245,7 +263,7 @@ def test_answers_carry_the_headers_that_keep_browsers_careful(empty_service: Ser
             headers = http.get(path).headers
             assert headers["x-content-type-options"] == "nosniff"
             assert headers["x-frame-options"] == "DENY"
-            assert headers["referrer-policy"] == "no-referrer"
+            assert headers["referrer-policy"] == "same-origin"
             assert headers["cache-control"] == "no-store"
 
 

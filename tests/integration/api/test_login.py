@@ -123,6 +123,7 @@ ANOTHER_SITE: list[dict[str, str]] = [
     {"Sec-Fetch-Site": "cross-site", "Origin": "null"},
     {"Sec-Fetch-Site": "same-site"},
     {"Origin": "http://evil.example"},
+    {"Origin": "null"},  # of a page that hides its address
 ]
 
 
@@ -137,7 +138,13 @@ def test_another_site_can_neither_log_a_browser_in_nor_out(service: Service, hea
         assert browser.get("/v1/studies").status_code == 200
 
 
-@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "same-origin", "Origin": "null"}, {"Origin": "null"}, {}])
+def test_a_browser_says_whose_form_ours_is(service: Service) -> None:
+    """By the standard of `fetch`, the origin of a form is hidden where its page asks for no referrer."""
+    with _browser(service) as browser:
+        assert browser.get("/login").headers["referrer-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "same-origin", "Origin": "null"}, {}])
 def test_our_own_form_logs_in(service: Service, headers: dict[str, str]) -> None:
     with _browser(service) as browser:
         own = headers or {"Origin": service.url}

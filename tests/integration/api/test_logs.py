@@ -51,6 +51,18 @@ def test_only_the_end_of_a_long_log_is_kept(service: Service, http: httpx.Client
     assert kept["text"] == "".join(digit * LOG_PART_BYTES for digit in "4567")
 
 
+def test_what_is_kept_of_a_log_is_bounded_whatever_its_worker_says(service: Service, http: httpx.Client) -> None:
+    lease = _lease(service, http)
+    far = 2**50
+    # A byte of the log that is 64 KiB of text; parts that overlap; parts from the end to the beginning.
+    sent = [_send(http, lease, place, "é" * LOG_PART_BYTES, stop=place + 1) for place in range(3)]
+    sent += [_send(http, lease, place, "b" * LOG_PART_BYTES) for place in range(8)]
+    sent += [_send(http, lease, far - place * LOG_PART_BYTES, "c" * LOG_PART_BYTES) for place in range(8)]
+    assert sent == 3 * [422] + 16 * [204]
+    kept = _read(http)
+    assert (kept["text"], kept["stop"]) == ("c" * LOG_PART_BYTES, far + LOG_PART_BYTES)
+
+
 @pytest.mark.parametrize("other", [{"lease_id": str(uuid4())}, {"attempt": 2}])
 def test_nobody_else_writes_into_a_log(service: Service, http: httpx.Client, other: dict[str, Any]) -> None:
     lease = _lease(service, http)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 
 import pytest
@@ -45,6 +47,27 @@ def test_no_command_hands_it_on(service: Service, hpo: Command) -> None:
     for command in shows:
         said = hpo(service, *command[:2], *command[2:], "--json") if command[0] != "logs" else said
         assert STEERING.search(said.out) is None, command
+
+
+FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(1)", "\t=1", " =1", "a\n=1\x1b[2J", "\r=1"]
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_table_for_a_spreadsheet_holds_no_formula_of_a_worker(service: Service, name: str) -> None:
+    service.suggest(service.create())
+    with service.http("worker") as http:
+        lease = http.post("/v1/leases", json=claim_body(name)).raise_for_status().json()
+        body = measured(lease, 1, 0.5)
+        body["measurements"][0]["metrics"][name] = -1.5
+        http.post(f"/v1/trials/{lease['trial_id']}/reports", json=body).raise_for_status()
+        answer = http.get("/csv/1").raise_for_status()
+    assert len(answer.content) == int(answer.headers["content-length"])
+    rows = list(csv.reader(io.StringIO(answer.text, newline="")))
+    cells = [cell for row in rows for cell in row]
+    assert rows[0][:3] == ["Number", "State", "val_top1"]
+    assert "-1.5" in cells
+    assert not [cell for cell in cells if STEERING.search(cell)]
+    assert not [cell for cell in cells if re.match(r"\s*[=+@\t-]", cell) and cell != "-1.5"]
 
 
 @pytest.mark.parametrize("command", [("best",), ("study", "show"), ("trials",)])

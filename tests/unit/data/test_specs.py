@@ -76,6 +76,12 @@ def _dataset(**fields: Any) -> DatasetSpec:
         (lambda: _dataset(folds=1), "folds is 1; it must be greater than or equal to 2"),
         (lambda: _dataset(folds=3, fold=4), "fold: fold 4 is not one of the 3 `folds`"),
         (lambda: _dataset(group_pattern="("), "group_pattern: '(' is not a regular expression: "),
+        (
+            lambda: _dataset(group_pattern="a{99999999999}"),
+            "group_pattern: 'a{99999999999}' is not a regular expression: the repetition",
+        ),
+        (lambda: _dataset(group_pattern="(" * 500 + ")" * 500), "group_pattern: '(((("),
+        (lambda: _dataset(group_pattern="a" * 1001), "group_pattern is 'aaaaaaaa"),
         (lambda: _dataset(validation="some"), "validation is 'some'; it must be 'groups', 'kfold', 'official' or 'ran"),
         (lambda: SplitSpec(fold=6), "fold: fold 6 is not one of the 5 `folds`"),
     ],

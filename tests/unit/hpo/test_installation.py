@@ -53,6 +53,22 @@ def test_no_process_is_started_with_python_in_another_way(package: str) -> None:
     }.get(package, set())
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_process_gets_our_whole_environment(package: str) -> None:
+    """Whoever starts one says what it gets: `child_environment`, or the few variables that it needs."""
+    calls = [
+        (str(path.relative_to(ROOT)), node)
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if isinstance(node.func.value, ast.Name) and node.func.value.id in ("subprocess", "multiprocessing")
+    ]
+    for path, call in calls:
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert "env" in given, f"{path}:{call.lineno} starts a process with our whole environment"
+        assert "os.environ," not in given["env"], f"{path}:{call.lineno}"
+
+
 def test_no_secret_is_in_the_environment_of_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HPO_SECRET", "HPO_TOKEN", "DATABASE_URL", "HPO_HOME"):
         monkeypatch.setenv(name, "x")

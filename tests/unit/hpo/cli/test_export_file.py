@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,26 @@ def test_what_is_not_a_whole_checkpoint_is_not_copied(tmp_path: Path, damage: An
     with pytest.raises(CheckpointError, match=sentence):
         write_export(_document(str(trained)), output, [tmp_path])
     assert list(output.parent.iterdir()) == []
+
+
+def test_the_copy_is_no_program_whatever_a_worker_has_made_of_its_file(tmp_path: Path) -> None:
+    """A zip archive may begin with a program: with its mode, the copy would be one that runs as its owner."""
+    trained = _checkpoint(tmp_path / "worker")
+    trained.chmod(0o6755)
+    copied = write_export(_document(str(trained)), tmp_path / "out" / "best.yaml", [tmp_path / "worker"])
+    assert copied is not None
+    assert stat.S_IMODE(copied.stat().st_mode) == 0o644
+
+
+def test_a_link_that_takes_the_place_of_a_checkpoint_is_not_followed(tmp_path: Path) -> None:
+    trained = _checkpoint(tmp_path / "worker")
+    found = reference.find(str(trained), [tmp_path / "worker"])
+    assert found is not None
+    trained.rename(tmp_path / "elsewhere.pt")
+    trained.symlink_to(tmp_path / "elsewhere.pt")
+    with pytest.raises(OSError, match="symbolic link"):
+        reference.copy(found, tmp_path / "copy.pt")
+    assert not (tmp_path / "copy.pt").exists()
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hpo.client.connection import Connection
+from hpo.client.connection import Connection, is_loopback
 from hpo.client.problems import UnreachableError
 from hpo.errors import SetupError, StoreUnavailableError
 
@@ -82,7 +83,11 @@ def test_a_timeout_has_a_message_of_its_own() -> None:
     assert caught.value.reason == "ReadTimeout", "an error without a text is known by its class"
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://127.1.2.3:1", "http://localhost:1", "http://[::1]:1"])
+OURS = ["127.0.0.1", "127.1.2.3", "localhost", "[::1]", "[::ffff:127.0.0.1]", "127.1", "0x7f000001", "2130706433"]
+OURS += ["0.0.0.0", "[::]", "a.localhost", socket.gethostname()]  # noqa: S104 - asked, not listened to
+
+
+@pytest.mark.parametrize("url", [f"http://{host}:1" for host in OURS])
 def test_a_proxy_never_sees_what_stays_on_this_machine(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Nothing listens at port 1; a proxy that is asked would answer."""
     with (
@@ -92,6 +97,15 @@ def test_a_proxy_never_sees_what_stays_on_this_machine(monkeypatch: pytest.Monke
     ):
         connection.send("GET", "/v1/studies")
     assert seen == []
+
+
+LOOPBACK = {"127.1": True, "::ffff:127.0.0.1": True, "0.0.0.0": False, "::": False, "10.0.0.1": False}  # noqa: S104
+LOOPBACK |= {socket.gethostname(): False, "localhost.example": False, "": False, "1.2.3.4.5": False}
+
+
+@pytest.mark.parametrize(("host", "is_ours_alone"), LOOPBACK.items())
+def test_only_what_no_other_machine_reaches_is_loopback(host: str, is_ours_alone: bool) -> None:
+    assert is_loopback(host) is is_ours_alone
 
 
 def test_a_proxy_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:

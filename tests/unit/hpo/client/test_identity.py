@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from hpo.client.identity import proof
 from hpo.client.problems import UnreachableError
 from hpo.errors import StoreUnavailableError
 
+CERTIFICATE = Path(__file__).resolve().parents[3] / "integration" / "api" / "tls" / "certificate.pem"
 KEY = "of this data directory"
 Answer = Callable[["Program", str], bytes]
 
@@ -93,9 +95,14 @@ STRANGERS: dict[str, Answer] = {
 
 
 @contextmanager
-def running(answer: Answer) -> Iterator[Program]:
+def running(answer: Answer, *, over_tls: bool = False) -> Iterator[Program]:
     """Run a program until the block ends."""
     with Program(answer) as program:
+        if over_tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(CERTIFICATE, CERTIFICATE.with_name("key.pem"))
+            program.socket = context.wrap_socket(program.socket, server_side=True)
+            program.url = program.url.replace("http", "https")
         thread = threading.Thread(target=partial(program.serve_forever, poll_interval=0.01))
         thread.start()
         try:
@@ -110,7 +117,7 @@ def connected(program: Program, home: Path, *, served: str | None = None) -> Ite
     """Yield a connection whose data directory names the program, or `served`."""
     file = home / "server.json"
     file.write_text(json.dumps({"url": served or program.url, "key": KEY}))
-    connection = Connection(program.url, "hpo_t", timeout=10.0, server_file=file)
+    connection = Connection(program.url, "hpo_t", timeout=10.0, server_file=file, ca_file=CERTIFICATE)
     try:
         yield connection
     finally:
@@ -128,6 +135,19 @@ def test_the_service_proves_itself_once_for_each_connection_and_over_it(tmp_path
     assert len(set(program.clients[:4])) == len(set(program.clients[4:])) == 1
     assert program.tokens == ["Bearer hpo_t"] * 4
     assert len(set(program.nonces)) == 2, "an answer cannot be used again"
+
+
+def test_over_tls_it_proves_itself_too(tmp_path: Path) -> None:
+    with running(honest, over_tls=True) as program, connected(program, tmp_path) as connection:
+        assert connection.send("GET", "/v1/studies").json() == []
+    assert (program.paths, program.tokens) == (["/v1/identity", "/v1/studies"], ["Bearer hpo_t"])
+    with (
+        running(STRANGERS["has another key"], over_tls=True) as program,
+        connected(program, tmp_path) as connection,
+        pytest.raises(UnreachableError, match="is not the service of"),
+    ):
+        connection.send("GET", "/v1/studies")
+    assert (program.paths, program.tokens) == (["/v1/identity"], [])
 
 
 @pytest.mark.parametrize("stranger", STRANGERS)

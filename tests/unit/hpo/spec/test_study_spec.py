@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,24 @@ def test_all_errors_of_a_spec_are_reported_together() -> None:
 def test_a_spec_that_is_not_a_mapping_of_fields_is_refused(raw: object) -> None:
     with pytest.raises(SpecError):
         parse_spec(raw)
+
+
+REFERENCES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+REFERENCES += "".join(f"{new}: &{new} [{', '.join(10 * [f'*{old}'])}]\n" for old, new in pairwise("abcdefghi"))
+
+
+@pytest.mark.parametrize("text", [REFERENCES, "a: &a [*a]\n", "a: &a {b: *a}\n"], ids=["many", "itself", "in itself"])
+def test_a_few_lines_do_not_stand_for_gigabytes(tmp_path: Path, text: str) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(SpecError, match=r"study\.yaml: stands for more than 1000000 values, by references"):
+        load_spec(tmp_path / "study.yaml")
+
+
+def test_references_are_fine_in_a_file_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(f"{yaml.safe_dump(VALID)}notes: &x [1, 2]\nmore: [*x, *x]\n")
+    with pytest.raises(SpecError) as caught:
+        load_spec(tmp_path / "study.yaml")
+    assert {issue.path for issue in caught.value.issues} == {"notes", "more"}
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -168,6 +169,27 @@ def test_code_in_a_pickle_is_never_run(bomb: Bomb, tmp_path: Path, monkeypatch: 
     with pytest.raises(models.WeightsError, match=r"bomb\.pkl cannot be read .*UnpicklingError"):
         make("slow_r50", weights=tmp_path / "bomb.pkl")
     assert not (tmp_path / "exploded").exists()
+
+
+def test_a_small_pickle_cannot_ask_for_an_array_that_fills_the_memory(tmp_path: Path) -> None:
+    array = Bomb(np._core.multiarray._reconstruct, np.ndarray, (10**10,), b"b")  # type: ignore[attr-defined]  # as NumPy
+    (tmp_path / "bomb.pkl").write_bytes(pickle.dumps({"blobs": {"conv1_w": array}}))
+    with pytest.raises(models.WeightsError, match=r"bomb\.pkl cannot be read .*UnpicklingError"):
+        make("slow_r50", weights=tmp_path / "bomb.pkl")
+
+
+@pytest.mark.parametrize("how", ["packed", "repeated"])
+def test_a_small_checkpoint_cannot_fill_the_memory(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pth"
+    if how == "repeated":
+        torch.save({"a": torch.zeros(1).expand(10**5, 10**5)}, path)
+    else:
+        torch.save({"a": torch.zeros(100_000)}, tmp_path / "whole.pth")
+        with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(path, "w") as small:
+            for member in whole.infolist():
+                small.writestr(member.filename, whole.read(member), zipfile.ZIP_DEFLATED)
+    with pytest.raises(models.WeightsError, match=r"bomb\.pth (is damaged: its tensor a|cannot be read)"):
+        make("slow_r50", weights=path)
 
 
 # ---- PyTorchVideo

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -156,6 +157,16 @@ def test_a_file_that_runs_code_when_loaded_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"trap\.pt cannot be read"):
         load(tmp_path / "trap.pt")
     assert not (tmp_path / "sprung").exists()
+
+
+def test_a_small_file_cannot_fill_the_memory(tmp_path: Path) -> None:
+    torch.save({"format": 1, "model": torch.zeros(100_000)}, tmp_path / "whole.pt")
+    with zipfile.ZipFile(tmp_path / "whole.pt") as whole, zipfile.ZipFile(tmp_path / "small.pt", "w") as small:
+        for member in whole.infolist():
+            small.writestr(member.filename, whole.read(member), zipfile.ZIP_DEFLATED)
+    assert load(tmp_path / "whole.pt")["format"] == 1
+    with pytest.raises(CheckpointError, match=r"small\.pt holds more than its size"):
+        load(tmp_path / "small.pt")
 
 
 def test_a_file_that_is_not_a_checkpoint_is_named(tmp_path: Path) -> None:
