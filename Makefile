@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow chaos coverage mutants lint format bench bench-service bench-loader bench-zoo bench-optimizer constraints constraints-lowest docker-requirements audit release clean
+.PHONY: help install demo test test-slow chaos coverage mutants lint format bench bench-service bench-loader bench-zoo bench-optimizer constraints constraints-lowest docker-requirements docker-digests audit release clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -89,9 +89,11 @@ docker-requirements: $(STAMP)  ## Write docker/requirements.txt anew: the versio
 	   --python-platform x86_64-manylinux_2_28 --constraint constraints.txt pyproject.toml -; } > docker/requirements.txt.new \
 	   && mv docker/requirements.txt.new docker/requirements.txt
 
+docker-digests:  ## Write docker/.env, which pins the images by the digests that their tags have now; needs a registry, and crane or docker
+	@docker/digests.sh
+
 audit: $(STAMP)  ## Ask a database of known vulnerabilities about the pinned versions; needs a network
-	$(BIN)/uv tool run --quiet $(AUDITOR) --requirement constraints.txt --no-deps --disable-pip --progress-spinner off \
-	  --vulnerability-service osv
+	@$(BIN)/python .ci/audit.py $(BIN)/uv $(AUDITOR)
 
 release: $(STAMP)  ## Check, build, commit and tag a version that CHANGELOG.md describes (VERSION=0.2.0)
 	$(BIN)/python .ci/release.py $(VERSION)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -73,11 +75,48 @@ def test_the_volumes_belong_to_the_user_of_the_image() -> None:
     (made,) = (line for line in DOCKERFILE if "install -d -o hpo -g hpo -m 0700" in line)
     folders = {place for service in ("service", "worker") for place in _volumes(service).values()}
     assert folders == set(re.findall(r"/home/\S+", made))
-    assert "USER hpo" in DOCKERFILE
+    assert "USER 1000" in DOCKERFILE
+    assert any("useradd" in line and "--uid 1000 hpo" in line for line in DOCKERFILE)
 
 
 def test_the_port_is_published_on_the_host_alone() -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES["service"]["ports"])
+
+
+DIGESTS = CHECKOUT / "docker" / "digests.sh"
+
+
+def _digests(tmp_path: Path, crane: str | None) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """Run the script on a copy of its folder with a `crane` that does as is said, and no docker."""
+    shutil.copytree(DIGESTS.parent, tmp_path / "docker", ignore=shutil.ignore_patterns("secrets", ".env"))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sh", "sed", "sort", "tee", "dirname"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    if crane is not None:
+        (programs / "crane").write_text(f"#!/bin/sh\n{crane}\n")
+        (programs / "crane").chmod(0o755)
+    command = [str(programs / "sh"), str(tmp_path / "docker" / "digests.sh")]
+    done = subprocess.run(command, env={"PATH": str(programs)}, capture_output=True, text=True, check=False)
+    return done, tmp_path / "docker" / ".env"
+
+
+def test_every_image_of_the_compose_file_is_pinned_by_the_script(tmp_path: Path) -> None:
+    done, written = _digests(tmp_path, f'echo "$1 $2" >> {tmp_path}/asked; echo sha256:{"0" * 64}')
+    assert done.returncode == 0, done.stderr
+    images = {"POSTGRES_IMAGE": SERVICES["postgres"]["image"], **COMPOSE["x-ours"]["build"]["args"]}
+    tags = {name: value.partition(":-")[2].removesuffix("}") for name, value in images.items()}
+    assert dict(line.split("=") for line in written.read_text().splitlines()[1:]) == {
+        name: f"{tag}@sha256:{'0' * 64}" for name, tag in tags.items()
+    }
+    assert sorted((tmp_path / "asked").read_text().splitlines()) == sorted(f"digest {tag}" for tag in tags.values())
+    assert f"ARG PYTHON_IMAGE={tags['PYTHON_IMAGE']}" in DOCKERFILE
+
+
+@pytest.mark.parametrize("crane", [None, "exit 1", "echo none"])
+def test_nothing_is_pinned_to_what_nobody_has_said(tmp_path: Path, crane: str | None) -> None:
+    done, written = _digests(tmp_path, crane)
+    assert (done.returncode, written.exists()) == (1, False)
 
 
 def test_packages_are_installed_by_hash_in_the_tested_versions() -> None:

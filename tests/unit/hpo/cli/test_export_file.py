@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import stat
 import zipfile
 from pathlib import Path
@@ -141,6 +142,21 @@ def test_the_copy_is_no_program_whatever_a_worker_has_made_of_its_file(tmp_path:
     copied = write_export(_document(str(trained)), tmp_path / "out" / "best.yaml", [tmp_path / "worker"])
     assert copied is not None
     assert stat.S_IMODE(copied.stat().st_mode) == 0o644
+
+
+def test_what_changes_while_it_is_copied_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = _checkpoint(tmp_path / "worker")
+    copy = shutil.copyfileobj
+
+    def change_and_copy(source: Any, target: Any) -> None:
+        with trained.open("r+b") as file:  # after it was checked
+            file.write(b"other bytes")
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfileobj", change_and_copy)
+    with pytest.raises(CheckpointError, match="is damaged: its content does not match its name"):
+        write_export(_document(str(trained)), tmp_path / "out" / "best.yaml", [tmp_path / "worker"])
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_link_that_takes_the_place_of_a_checkpoint_is_not_followed(tmp_path: Path) -> None:
