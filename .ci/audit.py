@@ -44,7 +44,7 @@ def _ask(uv: str, auditor: str) -> list[dict[str, Any]]:
     """Return what is known of each pinned version."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
-        command = [uv, "tool", "run", "--quiet", auditor, f"--requirement={PINS}", *OPTIONS, FORM, f"--output={report}"]
+        command = [uv, "tool", "run", "--quiet", auditor, f"--requirement={PINS}", *OPTIONS, f"--output={report}"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=MOST_SECONDS, check=False)
         except subprocess.TimeoutExpired:

@@ -88,8 +88,8 @@ class Dashboard:
         application = await to_thread.run_sync(self._load)
         # Not before the first request: it is what needs Optuna.
         from .sampling import plot_of
-        send = csv_files.with_harmless_cells(send) if scope["path"].startswith(csv_files.PREFIX) else send
 
+        send = csv_files.with_harmless_cells(send) if scope["path"].startswith(csv_files.PREFIX) else send
         with plot_of(scope["path"]) as plot:
             reply = _guarded(send) if plot is None else _noted(_guarded(send), plot)
             await application(_with_encoding(scope), receive, reply)
