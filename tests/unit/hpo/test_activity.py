@@ -37,7 +37,12 @@ def test_what_is_not_known_is_left_out() -> None:
 
 
 def test_no_number_of_a_worker_fills_the_screen() -> None:
-    largest = {"loss": -1.7e308, "learning_rate": 1.7e308, "clips_per_second": 1.7e308, "memory_bytes": 2**63 - 1}
+    largest: dict[str, Any] = {
+        "loss": -1.7e308,
+        "learning_rate": 1.7e308,
+        "clips_per_second": 1.7e308,
+        "memory_bytes": 2**63 - 1,
+    }
     assert len(progress_line(Progress(**TRAINING, **largest, seconds_left=1))) < 120
 
 

@@ -151,12 +151,15 @@ def test_what_changes_while_it_is_copied_is_not_copied(tmp_path: Path, monkeypat
     def change_and_copy(source: Any, target: Any) -> None:
         with trained.open("r+b") as file:  # after it was checked
             file.write(b"other bytes")
+        modes.append(stat.S_IMODE(os.fstat(target.fileno()).st_mode))
         copy(source, target)
 
+    modes: list[int] = []
     monkeypatch.setattr(shutil, "copyfileobj", change_and_copy)
     with pytest.raises(CheckpointError, match="is damaged: its content does not match its name"):
         write_export(_document(str(trained)), tmp_path / "out" / "best.yaml", [tmp_path / "worker"])
     assert list((tmp_path / "out").iterdir()) == []
+    assert modes == [0o600], "until it is whole, nobody else reads it"
 
 
 def test_a_link_that_takes_the_place_of_a_checkpoint_is_not_followed(tmp_path: Path) -> None:
