@@ -56,14 +56,14 @@ def _does_not_fit(connection: Connection, lease: Lease, token: int) -> object:
     return lifecycle.finish(connection, lease.trial_id, FinishRequest.model_validate(body), token=token)
 
 
-def _release(connection: Connection, lease: Lease, token: int) -> object:
+def _release(connection: Connection, lease: Lease, token: int) -> None:
     request = ReleaseRequest.model_validate({**_fence(lease), "reason": "drained"})
-    return lifecycle.release(connection, lease.trial_id, request, token=token)
+    lifecycle.release(connection, lease.trial_id, request, token=token)
 
 
-def _log(connection: Connection, lease: Lease, token: int) -> object:
+def _log(connection: Connection, lease: Lease, token: int) -> None:
     request = LogRequest.model_validate({**_fence(lease), "start": 0, "stop": 1, "text": "x"})
-    return logs.append(connection, lease.trial_id, request, token=token)
+    logs.append(connection, lease.trial_id, request, token=token)
 
 
 CALLS: Final[dict[str, Call]] = {
