@@ -8,8 +8,7 @@ from ..service.notices import DataNotSeenError
 from ..spec import StudySpec
 from ..spec.configurations import count_configurations
 from .files import counted
-from .spec_check import validation_clips
-from .studies import few_clips_of
+from .spec_check import few_clips_of, validation_clips
 
 _SHOWN = 3
 """How many of the first configurations are shown."""

@@ -223,3 +223,12 @@ def _misfits(spec: StudySpec, model: str) -> list[SpecIssue]:
     where = "space" if {"clip.frames", "clip.size", "clip.test_size"} & set(spec.space) else "task.base"
     options = (path for path, _ in _options(spec, model).values())
     return [SpecIssue(path=f"{where}.clip" if demand.is_of_clip else next(options, "task.base.model"), message=message)]
+
+
+def few_clips_of(spec: StudySpec, clips: int | None) -> str | None:
+    """Return what so many validation clips cannot show, None where they are enough."""
+    from ..answer.estimates import is_share
+    from ..answer.power import few_clips
+
+    metric = spec.objectives[0].metric
+    return None if clips is None or not is_share(spec, metric) else few_clips(metric, clips)

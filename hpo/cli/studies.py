@@ -23,7 +23,7 @@ from ..spec.load import decode
 from ..spec.paths import with_absolute_paths
 from .app import app, err, out, settings_of
 from .files import counted, print_deletion
-from .spec_check import search_fragment, validation_clips, with_models
+from .spec_check import few_clips_of, search_fragment, validation_clips, with_models
 
 group = typer.Typer(no_args_is_help=True, help="Create and control studies.")
 app.add_typer(group, name="study")
@@ -230,15 +230,6 @@ def best_of(study: dict[str, Any]) -> list[str]:
         return []
     evidence = Evidence.model_validate(best["evidence"])
     return [f"best: trial {best['number']}", *(f"  {line}" for line in evidence.lines())]
-
-
-def few_clips_of(spec: StudySpec, clips: int | None) -> str | None:
-    """Return what so many validation clips cannot show, None where they are enough."""
-    from ..answer.estimates import is_share
-    from ..answer.power import few_clips
-
-    metric = spec.objectives[0].metric
-    return None if clips is None or not is_share(spec, metric) else few_clips(metric, clips)
 
 
 def warnings_of(study: dict[str, Any]) -> list[str]:
