@@ -94,6 +94,20 @@ def _peaks(dataset: Dataset, runtime: Runtime) -> dict[tuple[int, bool], int]:
     return found
 
 
+def test_a_plan_fits_beside_the_state_of_the_optimizer(dataset: Dataset, runtime: Runtime) -> None:
+    """The optimizer allocates it in the first update; what is short of memory in the second is known before the run."""
+    trainer = _trainer(dataset, runtime, LimitedMemory())
+
+    def refuse(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if torch.is_grad_enabled() and trainer.recipe.optimizer.state and len(arguments[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    trainer.model.register_forward_pre_hook(refuse)
+    assert _run(trainer)
+    assert trainer.plan is not None
+    assert (trainer.plan.micro_batch, trainer.plan.since_update) == (2, 0)
+
+
 class Watched:
     """What a model sees at each call: the shape of its clips, and whether a parameter has a gradient."""
 
