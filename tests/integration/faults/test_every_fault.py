@@ -6,7 +6,11 @@ One worker takes a trial for each fault, and another one trains what was given b
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -136,3 +140,23 @@ def test_two_jobs_that_see_one_gpu_each_are_two_workers_and_memory_finds_the_lar
     ]
     assert claimed == ["node7:GPU-aaaaaaaa"], "the other one is too small"
     assert bench.trial(study).state == "suggested", "this machine has no GPU: the trial waits for another"
+
+
+def test_doctor_numbers_gpus_as_workers_do_and_names_one_without_kernels(bench: Bench) -> None:
+    """On the bus the small card comes first; CUDA by itself would put the large one first."""
+    cards = [
+        {"name": "Tesla T4", "memory_bytes": 16 * 2**30, "uuid": "GPU-bbbbbbbb-0000"},
+        {"name": "NVIDIA A100", "memory_bytes": 80 * 2**30, "uuid": "GPU-aaaaaaaa-0000"},
+        {"name": "Tesla P100", "memory_bytes": 12 * 2**30, "problem": "PyTorch has no kernels for it (sm_60)"},
+    ]
+    variables = sick(PLAYED_CARDS=json.dumps(cards), PLAYED_HOST="node7")
+    hpo = [str(Path(sys.executable).with_name("hpo")), "--home", str(bench.home), "--url", bench.url, "doctor"]
+    said = subprocess.run(hpo, env={**os.environ, **variables}, check=False, capture_output=True, text=True)
+    assert [line.split(maxsplit=2)[2] for line in said.stdout.splitlines() if " gpu " in line] == [
+        "0: Tesla T4, 16 GiB (hpo-worker --gpu 0)",
+        "1: NVIDIA A100, 80 GiB (hpo-worker --gpu 1)",
+        "2: Tesla P100, 12 GiB (PyTorch has no kernels for it (sm_60))",
+    ], said.stderr
+    first = bench.worker("--exit-when-idle", "0", device=("--gpu", "0"), variables=variables)
+    assert first.wait() == 0, first.said
+    assert "worker node7:GPU-bbbbbbbb on cuda:0 (Tesla T4, 16 GiB" in first.said

@@ -6,6 +6,7 @@ SICK_UPDATES=JSON          a list; the place of a trial's fault in it is its wei
                            more than `fits` clips raises `error`; `short` says whether memory of the GPU was short
 SICK_PROBE=JSON            what the probe of a GPU answers from its second call on; at first all is well
 PLAYED_GPU=JSON            what the probe answers, beside what a GPU that is well does
+PLAYED_CARDS=JSON          the GPUs that PyTorch sees, as the bus numbers them; CUDA itself puts the largest first
 PLAYED_HOST=NAME           what the machine is called
 """
 
@@ -105,11 +106,26 @@ def make_probe_sick(module: Any) -> None:
     module._run_probe = probe
 
 
+def play_cards(module: Any) -> None:
+    """Let PyTorch see GPUs in the order, and as many of them, as the environment says."""
+    cards = json.loads(os.environ["PLAYED_CARDS"])
+    if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        cards.sort(key=lambda card: -card["memory_bytes"])
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        cards = [cards[int(place)] for place in os.environ["CUDA_VISIBLE_DEVICES"].split(",")]
+    facts = [{**WELL, **card} for card in cards]
+    module._driver_problem = lambda: None
+    module._facts = lambda device: facts[device.index]
+    module._checked = lambda: facts[0]
+    module.torch.cuda.device_count = lambda: len(facts)
+
+
 CHANGES: dict[str, tuple[frozenset[str], Callable[[Any], None]]] = {
     "workers.training.trainer": (frozenset({"SICK_TRAINING"}), make_training_sick),
     "workers.training.step": (frozenset({"SICK_UPDATES"}), make_updates_sick),
     "workers.training.faults": (frozenset({"SICK_UPDATES"}), make_memory_short),
     "workers.device.detection": (frozenset({"SICK_PROBE", "PLAYED_GPU"}), make_probe_sick),
+    "workers.device.gpu_probe": (frozenset({"PLAYED_CARDS"}), play_cards),
 }
 
 
