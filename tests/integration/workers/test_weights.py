@@ -20,7 +20,17 @@ from workers.training.reproducibility import seed_everything
 from .bench import GOOD, Bench
 
 SEED = {"seed": 11}
-FROM_FILE = {key: value for key, value in {**BASE, **SEED, "weights": "start.pth"}.items() if key not in GOOD}
+FINE_TUNED: dict[str, object] = {
+    "weights": "start.pth",
+    "freeze": 1,
+    "unfreeze_every": 1,
+    "batch_norm": "freeze_all_but_first",
+    "layer_decay": 0.5,
+    "head_lr_multiplier": 2.0,
+    "ema": 0.6,
+    "precise_bn": True,
+}
+FROM_FILE = {key: value for key, value in {**BASE, **SEED, **FINE_TUNED}.items() if key not in GOOD}
 
 
 def start_file(root: Path, name: str = "start.pth", *, seed: int = 5) -> Path:
@@ -67,9 +77,9 @@ def test_every_trial_starts_from_its_file(bench: Bench, tmp_path: Path) -> None:
     assert worker.wait() == 0, worker.said
     (trial,) = bench.trials(study)
     assert trial.state == "completed", trial.failure_message
-    again = trained(bench, tmp_path / "again", weights="start.pth")
+    again = trained(bench, tmp_path / "again", **FINE_TUNED)
     assert without_timing(again.metrics) == without_timing(trial.metrics)
-    from_scratch = trained(bench, tmp_path / "scratch")
+    from_scratch = trained(bench, tmp_path / "scratch", **{**FINE_TUNED, "weights": "none"})
     assert from_scratch.metrics["val_loss"] != again.metrics["val_loss"]
     assert "starts from start.pth (SHA-256" in worker.said
     log = (Path(trial.checkpoint).parent / "attempt-0001.log").read_text()
@@ -78,11 +88,12 @@ def test_every_trial_starts_from_its_file(bench: Bench, tmp_path: Path) -> None:
     assert (loaded["source"], loaded["sha256"]) == ("start.pth", sha256_of(path))
 
     exported = export(bench, "fine")
+    assert {key: exported.config[key] for key in FINE_TUNED} == FINE_TUNED
     assert [used.sha256 for used in exported.weights] == [sha256_of(path)]
     wanted = {used.source: used.sha256 for used in exported.weights}
     start_file(bench.home / "weights", seed=6)
     with pytest.raises(TrainingFailedError, match=r"start\.pth of this machine has the SHA-256 .* put that file there"):
-        trained(bench, tmp_path / "other", expected=wanted, weights="start.pth")
+        trained(bench, tmp_path / "other", expected=wanted, **FINE_TUNED)
 
 
 def test_a_worker_with_another_file_of_that_name_does_not_train(bench: Bench) -> None:
