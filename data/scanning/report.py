@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import InvalidSpecError, SplitError
@@ -120,8 +120,43 @@ def check(index: Index) -> CheckReport:
         clips_per_class={name: per_class[name] for name in index.class_names},
         groups_per_class={name: len(groups[name]) for name in index.class_names},
         splits=tuple(_count(index, number) for number in index.splits),
-        notes=index.notes,
+        notes=(*index.notes, *_contradictions(index, by_content.values()), *_unused(index)),
     )
+
+
+def _contradictions(index: Index, same: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield a note on each pair of equal videos in two classes, or on two sides of a split."""
+    clips = {clip.id: clip for clip in index.usable}
+    for ids in same:
+        first, *others = (clips[id_] for id_ in ids)
+        for other in others:
+            if other.label != first.label:
+                yield f"{first.id} and {other.id} are the same video in two classes: remove one"
+            shared = dict(first.official)
+            if any(shared.get(number, side) != side for number, side in other.official):
+                yield f"{first.id} and {other.id} are the same video on two sides of a split: remove one"
+
+
+def _unused(index: Index) -> Iterator[str]:
+    """Yield a note on each kind of clip and class that no training or test uses."""
+    listed = {clip.class_name for clip in index.clips}
+    absent = [name for name in index.class_names if name not in listed]
+    broken = sorted(listed - {clip.class_name for clip in index.usable})
+    nowhere = [clip.id for clip in index.clips if not clip.official]
+    for what, found in (
+        ("classes have no clip", absent),
+        ("classes have no usable clip", broken),
+        ("clips are on no official split", nowhere),
+    ):
+        if found:
+            yield f"{len(found)} {what}, e.g. {found[0]}"
+    for number in index.splits:
+        by_side: defaultdict[str, set[str]] = defaultdict(set)
+        for clip in index.usable:
+            by_side[clip.subset(number) or ""].add(clip.class_name)
+        only_tested = sorted((by_side["test"] | by_side["validation"]) - by_side["train"])
+        if only_tested:
+            yield f"{len(only_tested)} classes are not on the train list of split {number}, e.g. {only_tested[0]}"
 
 
 def stats(index: Index) -> Stats:
