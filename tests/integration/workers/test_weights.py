@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from workers.training.reproducibility import seed_everything
 from .bench import GOOD, Bench
 
 SEED = {"seed": 11}
-FINE_TUNED: dict[str, object] = {
+FINE_TUNED: dict[str, Any] = {
     "weights": "start.pth",
     "freeze": 1,
     "unfreeze_every": 1,
