@@ -20,7 +20,7 @@ from hpo.store import Database
 from . import problems
 from .auth import login
 from .auth.gate import Gate
-from .browser import assets, docs, home, live, study
+from .browser import assets, docs, home, live, study, trial
 from .browser import workers as workers_page
 from .browser.errors import ErrorPages
 from .config import ApiConfig
@@ -84,7 +84,7 @@ def create_app(
     app.state.hpo = state
     problems.install(app)
     v1 = (studies, trials, logs, best, events, leases, checkpoints, workers, openings, tokens, health, identity)
-    for resource in (*v1, login, assets, docs, home, live, study, workers_page):
+    for resource in (*v1, login, assets, docs, home, live, study, trial, workers_page):
         app.include_router(resource.router)
     app.add_middleware(Gate, state=state)
     app.add_middleware(problems.LastResort)  # the gate's own faults are covered too

@@ -87,6 +87,55 @@ def test_the_numbers_of_the_pages_are_those_of_the_store(past_service: Service) 
     assert "CUDA out of memory" in page
 
 
+def test_a_trial_stands_beside_the_best_one(past_service: Service) -> None:
+    with past_service.http("read") as http:
+        best = http.get("/v1/studies/demo/best").json()
+        seventh = http.get("/v1/studies/demo/trials/6").json()
+        html, of_best = http.get("/studies/demo/trials/6").text, http.get(f"/studies/demo/trials/{best['number']}").text
+        failed, waiting = http.get("/studies/demo/trials/4").text, http.get("/studies/demo/trials/9").text
+        assert http.get("/studies/demo/trials/77").status_code == 404
+    for name in ("lr", "dropout"):
+        assert f"{name} {seventh['params'][name]:.4g} {best['params'][name]:.4g}" in _text(html)
+    assert f"val_top1 {seventh['metrics']['val_top1']:.4g}" in _text(html)
+    assert "4 of 10" in _text(html)
+    assert "/c/6.pt" in html
+    assert "3.11" in html
+    assert "trial 6 was stopped early" in _text(html)
+    curves = _figure(html, "curves-data")["groups"]["top1"]
+    assert [(line["number"], line["best"]) for line in curves] == [(6, False), (best["number"], True)]
+    assert curves[0]["values"] == [
+        pytest.approx(seventh["curve"][str(step)]["val_top1"], rel=1e-5) for step in (1, 2, 3, 4)
+    ]
+    assert "the best so far" in of_best
+    assert "It failed: oom CUDA out of memory" in _text(failed)
+    assert "No worker has begun it." in _text(waiting)
+
+
+def test_the_buttons_of_a_trial(service: Service, admin: httpx.Client) -> None:
+    study_id = service.create()
+    service.complete(study_id, 1)
+    service.suggest(study_id, points=[{"lr": 0.2, "dropout": 0.2}])
+    token = _form_token(admin.get("/studies/demo/trials/0").text)
+    again = admin.post("/studies/demo/trials/0/replicate", data={"form_token": token})
+    assert again.headers["location"] == "/studies/demo/trials/2"
+    assert "trains trial 0 again" in _text(admin.get("/studies/demo/trials/2").text)
+    assert admin.post("/studies/demo/trials/1/cancel", data={"form_token": token}).status_code == 303
+    with service.http("read") as http:
+        assert http.get("/v1/studies/demo/trials/1").json()["state"] == "withdrawn"
+
+
+def test_the_log_of_a_trial_is_text(service: Service, admin: httpx.Client) -> None:
+    service.suggest(service.create(), 1)
+    with service.http("worker") as http:
+        lease = http.post("/v1/leases", json=claim_body()).raise_for_status().json()
+        part = f"epoch 1\r{NASTY}\n"
+        body = {**fence(lease), "start": 0, "stop": len(part), "text": part}
+        http.post(f"/v1/trials/{lease['trial_id']}/log", json=body).raise_for_status()
+    html = admin.get("/studies/demo/trials/0").text
+    assert NASTY not in html
+    assert "epoch 1\n&lt;img src=x onerror=alert(1)&gt;" in html
+
+
 def test_what_others_wrote_is_text_on_every_page(service: Service, admin: httpx.Client) -> None:
     study_id = service.create(name="demo")
     service.suggest(study_id, 2)
@@ -98,7 +147,7 @@ def test_what_others_wrote_is_text_on_every_page(service: Service, admin: httpx.
         http.post(f"{url}/reports", json=report)
         http.post(f"{url}/finish", json={**fence(lease), **body}).raise_for_status()
         http.post("/v1/leases", json=claim_body(NASTY)).raise_for_status()
-    for path in ("/", "/workers", "/studies/demo"):
+    for path in ("/", "/workers", "/studies/demo", "/studies/demo/trials/0", "/studies/demo/trials/1"):
         html = admin.get(path).text
         assert NASTY not in html, path
         assert "\u202e" not in html, path
@@ -108,7 +157,7 @@ def test_what_others_wrote_is_text_on_every_page(service: Service, admin: httpx.
 
 def test_every_page_lets_nothing_in_from_elsewhere(past_service: Service) -> None:
     with past_service.http("read") as http:
-        for path in ("/", "/workers", "/studies/demo", "/login", "/docs", "/nonsense"):
+        for path in ("/", "/workers", "/studies/demo", "/studies/demo/trials/0", "/login", "/docs", "/nonsense"):
             answer = http.get(path, headers=BROWSER)
             policy = answer.headers["content-security-policy"]
             assert policy.startswith("default-src 'none'; script-src 'self';"), path
