@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from http import HTTPStatus
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from a2wsgi import WSGIMiddleware
 from anyio import to_thread
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -51,6 +56,16 @@ POLICY: Final = "; ".join(
 _NEEDS_TORCH = "optuna_dashboard.preferential.samplers.gp"
 
 
+ROOT: Final = "/dashboard"
+_FRONT: Final = re.compile(r"/api/studies/(\d+)/plot/pareto_front/?")
+_PAGES: Final = re.compile(
+    r"/dashboard(/studies/\d+(/(analytics|note|preference-history|smartSelection|trialTable|trials))?|/compare-studies)?/?"
+)
+"""The pages that its script draws; it leaves any other blank."""
+_HEAD: Final = '<link rel="stylesheet" href="/assets/dashboard.css"><script defer src="/assets/dashboard.js"></script>'
+_LINK: Final = '<a class="video-hpo" href="/" title="This dashboard shows, and changes nothing">\u2190 video-hpo</a>'
+
+
 class DashboardRoute(BaseRoute):
     """Send the paths of the dashboard, and no others, to it."""
 
@@ -73,7 +88,7 @@ class Dashboard:
     def __init__(self, make_storage: Callable[[], BaseStorage]) -> None:
         self._make_storage = make_storage
         self._lock = threading.Lock()
-        self._loaded: ASGIApp | None = None
+        self._loaded: tuple[ASGIApp, BaseStorage] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -85,7 +100,13 @@ class Dashboard:
             )
             await answer(scope, receive, send)
             return
-        application = await to_thread.run_sync(self._load)
+        if scope["path"] == ROOT or scope["path"].startswith(f"{ROOT}/"):
+            await _page(scope["path"])(scope, receive, send)
+            return
+        application, storage = await to_thread.run_sync(self._load)
+        if (refusal := await to_thread.run_sync(_no_front, scope["path"], storage)) is not None:
+            await JSONResponse({"reason": refusal}, status_code=422)(scope, receive, send)
+            return
         # Not before the first request: it is what needs Optuna.
         from .sampling import plot_of
 
@@ -94,16 +115,43 @@ class Dashboard:
             reply = _guarded(send) if plot is None else _noted(_guarded(send), plot)
             await application(_with_encoding(scope), receive, reply)
 
-    def _load(self) -> ASGIApp:
+    def _load(self) -> tuple[ASGIApp, BaseStorage]:
         with self._lock:
             if self._loaded is None:
                 with _blocked(_NEEDS_TORCH):
                     package = importlib.import_module("optuna_dashboard")
-                application: Any = package.wsgi(self._make_storage())
+                storage = self._make_storage()
+                application: Any = package.wsgi(storage)
                 # Errors reach our handlers (an outage is a 503) instead of becoming Bottle's own page.
                 application.catchall = False
-                self._loaded = cast(ASGIApp, WSGIMiddleware(application))
+                self._loaded = (cast(ASGIApp, WSGIMiddleware(application)), storage)
             return self._loaded
+
+
+def _no_front(path: str, storage: BaseStorage) -> str | None:
+    """Return why a study has no plot of its front, if that is what is asked for; Optuna would fail on it."""
+    found = _FRONT.fullmatch(path)
+    try:
+        count = 2 if found is None else len(storage.get_study_directions(int(found[1])))
+    except KeyError:
+        return None
+    return None if count in (2, 3) else f"a front is drawn of 2 or 3 objectives; this study has {count}"
+
+
+def _page(path: str) -> HTMLResponse:
+    """Return the page that its script fills, with a way back to ours and without buttons that are refused."""
+    if _PAGES.fullmatch(path) is None:
+        raise HTTPException(404)
+    return HTMLResponse(_index(), headers={"Content-Security-Policy": POLICY})
+
+
+@cache
+def _index() -> str:
+    found = find_spec("optuna_dashboard")  # without loading it
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError("optuna_dashboard is not installed")
+    text = (Path(found.submodule_search_locations[0]) / "index.html").read_text(encoding="utf-8")
+    return text.replace("</head>", f"{_HEAD}</head>").replace("</body>", f"{_LINK}</body>")
 
 
 def is_dashboard(path: str) -> bool:

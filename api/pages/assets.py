@@ -13,6 +13,8 @@ FOLDER: Final = Path(__file__).parent / "assets"
 PREFIX: Final = "/assets/"
 _FILES: Final = {
     "charts.js": "charts.js",
+    "dashboard.css": "dashboard.css",
+    "dashboard.js": "dashboard.js",
     "docs.js": "docs.js",
     "icon.svg": "icon.svg",
     "live.js": "live.js",

@@ -9,10 +9,11 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from api.auth import create_login_link
 from api.dashboard import sampling
 from hpo.store import Database
 
-from .service import Service, serving
+from .service import KEY, Service, serving
 
 WRITING = [
     ("POST", "/api/studies"),
@@ -85,6 +86,33 @@ def test_every_page_and_plot_answers(past_service: Service) -> None:
         assert http.get("/favicon.ico").status_code == 200
         assert http.get(f"/dashboard/studies/{identity}").status_code == 200
         assert http.get("/api/studies/987654321").status_code == 404
+
+
+def test_a_plot_that_a_study_cannot_have_is_refused_with_the_reason(past_service: Service) -> None:
+    with past_service.http("read") as http:
+        identity = http.get("/api/studies").json()["study_summaries"][0]["study_id"]
+        refused = http.get(f"/api/studies/{identity}/plot/pareto_front")
+    assert refused.status_code == 422
+    assert "objectives" in refused.json()["reason"]
+
+
+def test_its_pages_lead_back_and_others_do_not_exist(past_service: Service) -> None:
+    with past_service.http("read") as http:
+        for path in ("/dashboard", "/dashboard/", "/dashboard/studies/1/trials", "/dashboard/compare-studies"):
+            page = http.get(path)
+            assert (page.status_code, 'class="video-hpo" href="/"' in page.text) == (200, True), path
+        for path in ("/dashboard/nonsense", "/dashboard/studies/x", "/dashboard/studies/1/nonsense"):
+            missing = http.get(path, headers={"accept": "text/html"})
+            assert (missing.status_code, "There is no such page" in missing.text) == (404, True), path
+            assert http.get(path).headers["content-type"] == "application/problem+json", path
+
+
+def test_a_browser_is_told_that_it_changes_nothing(past_service: Service) -> None:
+    link = create_login_link(past_service.database, KEY, past_service.url, token=past_service.tokens["admin"])
+    with httpx.Client(base_url=past_service.url, timeout=30) as browser:
+        browser.get(link)
+        refused = browser.put("/api/studies/1/note", json={"version": 1, "body": "x"})
+    assert (refused.status_code, "read-only" in refused.json()["reason"]) == (405, True)
 
 
 @pytest.mark.parametrize("scope", ["read", "worker", "admin"])
