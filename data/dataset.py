@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,14 @@ class Dataset:
         self.seal = SealLog(unsealed_log)
         """Every opening of test lists prepared in this cache."""
         self._usable = {clip.id: clip for clip in index.usable}
+
+    def with_validation_trained(self) -> Dataset:
+        """Return the data set whose validation videos train as well, for a last refit.
+
+        Its validation scores say nothing.
+        """
+        split = replace(self._split, fit=self._split.fit + self._split.validation)
+        return Dataset(self.spec, self.index, split, self.stores, self.seal.path)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -90,7 +99,6 @@ class Dataset:
         batch_size: int,
         seed: int,
         device: torch.device | str = "cpu",
-        include_validation: bool = False,
         drop_last: bool = False,
         prefetch: int | None = None,
         readers: int | None = None,
@@ -98,17 +106,15 @@ class Dataset:
         """Return a loader of random clips of the fit videos, one of each per epoch.
 
         Args:
-            include_validation: train on the validation videos as well, for a last refit.
             drop_last: leave out a last batch that is not full; one of a single video always is.
         """
         from .clips.loader import ClipLoader  # imports torch
         from .clips.plan import TrainingRows
 
-        ids = self._split.fit + (self._split.validation if include_validation else ())
         rows = TrainingRows(clip=clip, augment=augment or AugmentSpec(), seed=seed)
         return ClipLoader(
             self.stores,
-            self._clips(ids),
+            self._clips(self._split.fit),
             rows,
             batch_size=batch_size,
             device=device,

@@ -52,6 +52,7 @@ def train_export(
     weights: Mapping[str, str] | None = None,
     stop_after: int | None = None,
     resume: bool = False,
+    refit: bool = False,
     memory_plan: Mapping[str, Any] | None = None,
     progress: Callable[[Event], None] | None = None,
 ) -> TrainingResult:
@@ -66,6 +67,7 @@ def train_export(
         stop_after: epochs after which to end, of the `task.epochs` that the schedule is planned for: the `epochs_done`
             of a trial that was stopped early.
         resume: continue the run that last wrote a checkpoint in `folder`, such as one that Ctrl-C ended.
+        refit: train on the validation videos as well; validation metrics say nothing then.
         memory_plan: the `memory_plan` of the environment that the run to repeat recorded: this run computes its batches
             in the same parts, if they fit.
         progress: called with every event: `Note`, `Alive` (every second), `Started`, `EpochDone`, and the last one.
@@ -82,6 +84,7 @@ def train_export(
         attempt=1,
         run=run_of(uuid4()),
         resume=resume,
+        refit=refit,
         checkpoint=_newest(folder) if resume else None,
         cache_dir=cache_dir,
         weights_roots=list(weights_roots),

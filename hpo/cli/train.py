@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import ValidationError
 
-from ..results.export import load_export
+from ..errors import SetupError
+from ..results.export import Export, dump_export, load_export
 from ..results.outcome import settled_metrics
 from .app import app, one_sentence_errors, out, settings_of
-from .exported import Cpu, File, Gpu, Threads, device_of
+from .exported import Cpu, File, Gpu, Threads, device_of, video_task_of
 from .training_bar import training_bar
+
+if TYPE_CHECKING:
+    from workers.retrain import TrainingResult
 
 WeightsRoot = Annotated[
     list[Path] | None,
@@ -32,18 +37,32 @@ def train(
     threads: Threads = None,
     weights_root: WeightsRoot = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in the folder.")] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Train on the validation videos as well, before the final test.")
+    ] = False,
+    epochs: Annotated[
+        int | None, typer.Option(help="Train for so many epochs (default: as exported).", min=1, show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Another seed (default: as exported).", min=0, max=2**31 - 1, show_default=False)
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Where the data set is (default: as exported).", show_default=False)
+    ] = None,
 ) -> None:
     """Train an exported configuration again and compare its score with the exported one.
 
-    On the CPU of the machine that trained it, the two scores are equal to the last digit.
+    On the CPU of the machine that trained it, the two scores are equal to the last digit. With --epochs or --seed it is
+    another training, and the scores differ.
     """
     from data import DatasetError
     from models import ModelError
     from workers.retrain import train_export
 
-    exported = load_export(file)
+    original = load_export(file)
+    exported = _changed(file, original, epochs=epochs, seed=seed, root=root)
     device = device_of(exported, gpu=gpu, cpu=cpu, threads=threads)
-    folder = output or file.with_suffix(".train")
+    folder = output or file.with_suffix(".refit" if refit else ".train")
     settings = settings_of(context)
     out.print(f"training trial {exported.trial} of {exported.study} on {device.label}, {device.threads} thread(s)")
     with one_sentence_errors(DatasetError, ModelError), training_bar() as show:
@@ -55,14 +74,58 @@ def train(
             cache_dir=settings.cache_dir,
             weights={used.source: used.sha256 for used in exported.weights},
             weights_roots=[root.expanduser().absolute() for root in weights_root or settings.weights_roots],
-            stop_after=exported.epochs_done if exported.state == "stopped" else None,
+            stop_after=exported.epochs_done if exported.state == "stopped" and epochs is None else None,
             resume=resume,
+            refit=refit,
             memory_plan=exported.environment.get("memory_plan"),
             progress=show,
         )
+    if refit:
+        out.print("validation videos were trained on, so no validation score is shown")
+        out.print(f"wrote {_refitted(file, exported, result)}: score it with `hpo evaluate FILE --final`")
+    else:
+        _compare(exported, result, is_other=seed is not None or epochs is not None)
+    out.print(f"checkpoint: {result.checkpoint}")
+
+
+def _compare(exported: Export, result: TrainingResult, *, is_other: bool) -> None:
     found = settled_metrics(result.metrics, result.curve, exported.last_epochs)
     for metric, value in exported.objectives.items():
         again = found[metric]
         verdict = "the same" if again == value else f"exported: {value!r}"
+        if is_other:
+            verdict = f"exported, of another training: {value!r}"
         out.print(f"{metric} = {again!r} ({verdict})")
-    out.print(f"checkpoint: {result.checkpoint}")
+
+
+def _refitted(file: Path, exported: Export, result: TrainingResult) -> Path:
+    """Write an export with the new checkpoint beside that, and return its path.
+
+    Its metrics are those before the refit.
+    """
+    checkpoint = Path(result.checkpoint)
+    target = checkpoint.with_name(file.name)
+    document = exported.model_copy(update={"checkpoint": checkpoint.name, "environment": result.environment})
+    target.write_text(dump_export(document, form="json" if file.suffix == ".json" else "yaml"))
+    return target
+
+
+def _changed(file: Path, exported: Export, *, epochs: int | None, seed: int | None, root: Path | None) -> Export:
+    """Return an export with other epochs, another seed, or its data set in another place.
+
+    Raises:
+        SetupError: the task has no data set, or the configuration does not fit so many epochs.
+    """
+    document = exported.model_dump(mode="json")
+    if epochs is not None:
+        document["task"]["epochs"] = epochs
+    if seed is not None:
+        document["seed"] = document["config"]["seed"] = seed
+    if root is not None:
+        video_task_of(file, exported)
+        document["task"]["dataset"]["root"] = str(root.expanduser().absolute())
+    try:
+        return Export.model_validate(document)
+    except ValidationError as error:
+        reasons = "; ".join(str(one["msg"]) for one in error.errors())
+        raise SetupError(f"{file} cannot be trained so: {reasons}") from error

@@ -101,6 +101,8 @@ class _JobRun:
             cache_dir=job.cache_dir,
             progress=self.pulse.prepared,
         )
+        if job.refit:
+            dataset = dataset.with_validation_trained()
         self._dataset = dataset
         if dataset.problems:
             first = dataset.problems[0]

@@ -29,6 +29,8 @@ class Job(Message):
     """End after this number of the planned epochs: to train a trial again that was stopped early."""
     folder: Path
     """Where its checkpoints go."""
+    refit: bool = False
+    """Whether the validation videos train as well."""
     attempt: int
     run: str = ""
     """The run in the names of its checkpoints."""

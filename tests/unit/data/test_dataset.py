@@ -65,8 +65,10 @@ def test_an_opened_set_has_classes_version_and_loaders(tiny: Dataset) -> None:
     train = tiny.train_loader(clip=CLIP, augment=AugmentSpec(), batch_size=3, seed=0)
     assert (train.num_clips, len(train)) == (8, 3)
     assert tiny.validation_loader(clip=CLIP, batch_size=3).num_clips == 8
-    refit = tiny.train_loader(clip=CLIP, batch_size=3, seed=0, include_validation=True)
-    assert refit.num_clips == 16
+    refit = tiny.with_validation_trained()
+    assert refit.train_loader(clip=CLIP, batch_size=3, seed=0).num_clips == refit.num_fit == 16
+    assert refit.validation_loader(clip=CLIP, batch_size=3).num_clips == 8
+    assert (tiny.num_fit, refit.version, refit.test_list) == (8, tiny.version, tiny.test_list)
 
 
 def test_statistics_are_of_fit_clips_as_a_validation_sees_them_in_orders_of_their_own(tiny: Dataset) -> None:

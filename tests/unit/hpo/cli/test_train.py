@@ -18,6 +18,7 @@ from hpo.trial import Params, TrialRecord, TrialState
 from workers.device import detection
 
 from ..spec.specs import VALID
+from .exports import Bench
 
 PARAMS: Params = {"lr": 0.01, "weight_decay": 1e-05, "model": "slowfast_r50_4x16", "model.alpha": 8}
 
@@ -136,3 +137,45 @@ def test_training_again_is_compared_with_the_export(
     assert (list(asked["weights_roots"]), asked["weights"]) == ([tmp_path / "weights"], {"k400.pth": "1" * 64})
     run("--home", tmp_path, "train", tmp_path / "best.yaml", "--cpu", "--threads", "1", "--weights-root", tmp_path)
     assert asked["weights_roots"] == [tmp_path]
+
+
+def test_another_training_is_told_from_a_repetition(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Done:
+        metrics: dict[str, float]
+        curve: dict[int, dict[str, float]]
+        checkpoint: str = "/c/last.pt"
+
+    def train_export(config: dict[str, Any], task: Any, **options: Any) -> Done:
+        asked.append((config, task, options))
+        return Done(metrics={"val_top1": 0.5}, curve={1: {"val_top1": 0.5}})
+
+    monkeypatch.setattr("workers.retrain.train_export", train_export)
+    file = _export(tmp_path)
+    common = ("--home", tmp_path, "train", file, "--cpu", "--threads", "1")
+    same = run(*common, "--root", tmp_path / "videos")
+    other = run(*common, "--epochs", "7", "--seed", "42")
+    assert "val_top1 = 0.5 (the same)" in same.output
+    assert "val_top1 = 0.5 (exported, of another training: 0.5)" in other.output
+    (moved, at, _), (config, task, options) = asked
+    original = load_export(file)
+    assert (moved, at.dataset.root) == (original.config, str(tmp_path / "videos"))
+    assert (task.epochs, config["seed"], options["stop_after"]) == (7, 42, None)
+    assert {**config, "seed": original.seed} == original.config
+    assert task.dataset == original.task.dataset  # type: ignore[attr-defined] # it is of videos
+
+
+def test_a_refit_trains_on_the_validation_videos_and_can_be_evaluated(tmp_path: Path) -> None:
+    bench = Bench.make(tmp_path)
+    file = bench.export(tmp_path / "best.yaml")
+    seen = bench.run("train", file, "--refit", "--cpu", "--threads", "1", "--epochs", "1")
+    assert seen.exit_code == 0, seen.exception
+    assert "no validation score is shown" in seen.stdout
+    assert "val_top1 =" not in seen.stdout
+    refitted = load_export(tmp_path / "best.refit" / "best.yaml")
+    assert refitted.checkpoint is not None
+    assert refitted.objectives == load_export(file).objectives
+    scored = bench.run("evaluate", tmp_path / "best.refit" / "best.yaml", "--final", "--cpu", "--clips", "1")
+    assert scored.exit_code == 0, scored.exception
