@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 import yaml
@@ -18,10 +18,13 @@ from ..results.export import Export, dump_export
 from ..spec import StudySpec, stored_spec
 from ..trial import TrialState
 from .app import app, err, out, settings_of
+from .model_files import check_formats, write_model_files
 from .studies import AsJson, Name, client_of, warn_if_degraded
 
 if TYPE_CHECKING:
     from ..results.ranking import Result
+
+EXPORT_SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
 @app.command()
@@ -68,16 +71,27 @@ def best(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 @app.command()
 def export(
     context: typer.Context,
-    name: Name,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="Name of the study, or an export file.", show_default=False)
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("best.yaml"),
     trial: Annotated[int | None, typer.Option(help="Number of the trial; the best one without it.")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Write the model too, as onnx, torch-export or safetensors.", show_default=False),
+    ] = None,
 ) -> None:
     """Write the best configuration to a file, with its checkpoint beside it."""
+    check_formats(formats or [])
+    if formats and Path(name).suffix in EXPORT_SUFFIXES and Path(name).is_file():
+        write_model_files(Path(name), formats)
+        return
     settings = settings_of(context)
     with client_of(settings) as client:
         document, study = client.export(name, trial=trial), client.study(name)
     warn_if_degraded(study)
-    write_export(document, output, settings.checkpoint_roots)
+    if write_export(document, output, settings.checkpoint_roots) is not None and formats:
+        write_model_files(output, formats)
 
 
 def write_export(document: dict[str, Any], output: Path, roots: Sequence[Path]) -> Path | None:
