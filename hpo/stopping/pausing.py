@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ..results.outcome import final_metrics
@@ -23,6 +23,18 @@ from .curves import expected_ends, places_of
 
 _PAUSE_SHARE: Final = 1 / 6
 """Trials pause at the first rung from this share of their epochs on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """What has been spent on the trials of a study, withdrawn ones and replicates left out."""
+
+    begun: int
+    """Trials that have reported an epoch, or failed: these have had their places in the budget."""
+    explored: int
+    """Epochs up to the rung where trials pause."""
+    finished: int
+    """Epochs beyond it; those that run there will take all that is left of them."""
 
 
 def must_pause(spec: StudySpec, rule: CurvesStopping, trial: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:
@@ -43,39 +55,45 @@ def resumable(
     spec: StudySpec, rule: CurvesStopping, paused: Sequence[TrialRecord], records: Sequence[TrialRecord]
 ) -> list[int]:
     """Return the ids of those of the `paused` trials of a study, none of them hopeless, that continue now."""
-    if _are_all_begun(spec, records):
+    effort = _effort(spec, rule, records)
+    if are_all_begun(spec, effort):
         return [trial.id for trial in paused]
-    return [_best(spec, rule, paused, records)] if paused and _may_finish_one(spec, rule, records) else []
+    return [_best(spec, rule, paused, records)] if paused and may_finish_one(spec, rule, effort) else []
+
+
+def pause_rung(spec: StudySpec, rule: CurvesStopping) -> int:
+    """Return the epoch at or after which trials pause, the last one where there is none before."""
+    return next(place for place in places_of(spec, rule) if place >= _PAUSE_SHARE * spec.task.epochs)
+
+
+def may_finish_one(spec: StudySpec, rule: CurvesStopping, effort: Effort) -> bool:
+    """Return whether one more trial may continue without more epochs being spent beyond the rung than up to it."""
+    return effort.finished + spec.task.epochs - pause_rung(spec, rule) <= effort.explored
+
+
+def are_all_begun(spec: StudySpec, effort: Effort) -> bool:
+    """Return whether no other trial will begin: as many have as the budget allows."""
+    return spec.budget.trials is not None and effort.begun >= spec.budget.trials
 
 
 def _first_at_rung(spec: StudySpec, rule: CurvesStopping, trial: TrialRecord) -> int | None:
     """Return the first measured step at or after the rung, where a trial pauses; None for the last epoch."""
-    rung = _rung(spec, rule)
+    rung = pause_rung(spec, rule)
     return min((step for step in trial.curve if rung <= step < spec.task.epochs), default=None)
 
 
-def _rung(spec: StudySpec, rule: CurvesStopping) -> int:
-    return next(place for place in places_of(spec, rule) if place >= _PAUSE_SHARE * spec.task.epochs)
-
-
-def _may_finish_one(spec: StudySpec, rule: CurvesStopping, records: Sequence[TrialRecord]) -> bool:
-    """Return whether one more trial may continue without more epochs being spent beyond the rung than up to it."""
-    rung = _rung(spec, rule)
+def _effort(spec: StudySpec, rule: CurvesStopping, records: Sequence[TrialRecord]) -> Effort:
+    rung = pause_rung(spec, rule)
     done = [record.last_step or 0 for record in records]
-    explored = sum(min(epochs, rung) for epochs in done)
-    # Those that run beyond the rung will take all that is left of them.
     ends = (
         spec.task.epochs if record.state is TrialState.RUNNING and epochs >= rung else epochs
         for record, epochs in zip(records, done, strict=True)
     )
-    finished = sum(max(end - rung, 0) for end in ends)
-    return finished + spec.task.epochs - rung <= explored
-
-
-def _are_all_begun(spec: StudySpec, records: Sequence[TrialRecord]) -> bool:
-    # What failed has had its place in the budget: no other trial comes instead.
-    begun = sum(record.last_step is not None or record.state is TrialState.FAILED for record in records)
-    return spec.budget.trials is not None and begun >= spec.budget.trials
+    return Effort(
+        begun=sum(record.last_step is not None or record.state is TrialState.FAILED for record in records),
+        explored=sum(min(epochs, rung) for epochs in done),
+        finished=sum(max(end - rung, 0) for end in ends),
+    )
 
 
 def _best(spec: StudySpec, rule: CurvesStopping, paused: Sequence[TrialRecord], records: Sequence[TrialRecord]) -> int:

@@ -6,8 +6,7 @@ the record changes. A rule then asks how many marks of other trials are better t
 
 `judge` decides exactly as `decide` does from whole curves, but for the rule `curves`, which also needs a model of all
 curves of the study: in a large study that is of a moment before (`study_curves`). There are no marks with several
-objectives or constraints, where which trial is better depends on all trials that have reported the same step, and none
-for `curves` with pauses, where it depends on all paused trials.
+objectives or constraints, where which trial is better depends on all trials that have reported the same step.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from ..trial import Decision, TrialRecord, TrialState
 from .curve_model import Curve
 from .decide import finite_curve, gain_curve, has_result, is_due, peaks, value_curve
 from .halving import bracket_of, judged_rungs, rungs_of, value_at
+from .pausing import Effort, are_all_begun, is_at_pause, may_finish_one, pause_rung
 from .simple_rules import between, patience_stops, threshold_stops
 from .study_curves import StudyCurves
 
@@ -81,6 +81,14 @@ class Rivals(Protocol):
         """Return the curves of all trials of the study, for the rule `curves`."""
         ...
 
+    def effort(self, rung: int) -> Effort:
+        """Return what was spent on the others, for the rule `curves` where trials pause at `rung`."""
+        ...
+
+    def paused_ends(self, own: Curve) -> tuple[float, Sequence[tuple[float, int]]]:
+        """Return the expected end of a curve, and those of all other paused trials with their numbers."""
+        ...
+
 
 def rung_board(bracket: int) -> str:
     """Return the board of the values at the rungs of a bracket; more is better."""
@@ -90,8 +98,7 @@ def rung_board(bracket: int) -> str:
 def has_marks(spec: StudySpec) -> bool:
     """Return whether the rule of a study decides by marks."""
     is_plain = len(spec.objectives) == 1 and not spec.constraints
-    rule = spec.early_stopping
-    return is_plain and not isinstance(rule, NoStopping) and not (isinstance(rule, CurvesStopping) and rule.pause)
+    return is_plain and not isinstance(spec.early_stopping, NoStopping)
 
 
 def marks_of(spec: StudySpec, record: TrialRecord) -> list[Mark]:
@@ -122,11 +129,12 @@ def judge(spec: StudySpec, trial: TrialRecord, rivals: Rivals) -> Decision:
     rule = spec.early_stopping
     if trial.replicate_of is not None or isinstance(rule, NoStopping):
         return Decision.CONTINUE
-    if not is_due(spec, trial, measured) or rivals.completed(most=rule.startup_trials) < rule.startup_trials:
-        return Decision.CONTINUE
-    if not _stops(spec, measured, rivals) or _leads(spec, measured, rivals):
-        return Decision.CONTINUE
-    return Decision.PAUSE if getattr(rule, "pause", False) else Decision.STOP
+    is_asked = is_due(spec, trial, measured) and rivals.completed(most=rule.startup_trials) >= rule.startup_trials
+    if is_asked and _stops(spec, measured, rivals) and not _leads(spec, measured, rivals):
+        return Decision.PAUSE if getattr(rule, "pause", False) else Decision.STOP
+    if isinstance(rule, CurvesStopping) and trial.last_step == measured.last_step:
+        return Decision.PAUSE if _must_pause(spec, rule, measured, rivals) else Decision.CONTINUE
+    return Decision.CONTINUE
 
 
 def is_outside(reduction: int, others: int, better: int) -> bool:
@@ -174,6 +182,24 @@ def _stops(spec: StudySpec, measured: TrialRecord, rivals: Rivals) -> bool:
             is_known = rivals.completed(most=needed, with_result=True) >= needed
             return is_known and _is_outside_percentile(spec, percentile, value_curve(spec, measured), rivals)
     return False
+
+
+def _must_pause(spec: StudySpec, rule: CurvesStopping, measured: TrialRecord, rivals: Rivals) -> bool:
+    """Return whether a trial has come to where trials pause, and is not the one that continues at once."""
+    if not is_at_pause(spec, rule, measured):
+        return False
+    step, rung, others = max(measured.curve), pause_rung(spec, rule), rivals.effort(pause_rung(spec, rule))
+    effort = Effort(
+        begun=others.begun + 1,
+        explored=others.explored + min(step, rung),
+        finished=others.finished + max(step - rung, 0),
+    )
+    if are_all_begun(spec, effort):
+        return False
+    if not may_finish_one(spec, rule, effort):
+        return True
+    own, waiting = rivals.paused_ends(gain_curve(spec, measured))
+    return any((end, -number) > (own, -measured.number) for end, number in waiting)
 
 
 def _is_outside_percentile(spec: StudySpec, percentile: float, own: Curve, rivals: Rivals) -> bool:

@@ -17,9 +17,12 @@ from sqlalchemy import Connection, RowMapping, TextClause, text
 from ..errors import UnusableStudyError
 from ..results.outcome import settled
 from ..spec import StudySpec
-from ..spec.study import AshaStopping, HyperbandStopping
+from ..spec.study import AshaStopping, CurvesStopping, HyperbandStopping
+from ..stopping.curve_model import Curve
+from ..stopping.decide import is_due
+from ..stopping.pausing import Effort, are_all_begun, may_finish_one, pause_rung
 from ..stopping.standing import COMPLETED, EPOCH, PEAK, has_marks, judge, marks_of
-from ..stopping.study_curves import StudyCurves
+from ..stopping.study_curves import StudyCurves, Waiting
 from ..trial import Decision, TrialRecord, TrialState
 from . import study_curves
 from .study_row import parsed
@@ -120,6 +123,14 @@ ORDER BY trial.number
 """)
 
 
+_UUID: Final = text("SELECT uuid FROM study WHERE id = :study_id")
+_LEADING: Final = text("""
+SELECT trial_id FROM mark
+WHERE study_id = :study_id AND board = 'peak' AND place = 0 AND value = own
+  AND value >= (SELECT max(value) FROM mark WHERE study_id = :study_id AND board = 'peak' AND place = 0)
+""")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Own:
     """A trial as the stopping rule sees it, with the spec of its study."""
@@ -168,6 +179,20 @@ class StoredRivals:
         own = self._own
         return study_curves.read(self._connection, own.study_id, own.study_uuid, own.spec)
 
+    def effort(self, rung: int) -> Effort:
+        """Return what was spent on the others where trials pause at `rung`."""
+        own = self._own
+        return study_curves.effort(self._connection, own.study_id, own.spec, rung, but=own.record.id)
+
+    def paused_ends(self, own: Curve) -> tuple[float, Sequence[tuple[float, int]]]:
+        """Return the expected end of a curve, and those of all other paused trials with their numbers."""
+        curves, record = self.curves(), self._own.record
+        found = study_curves.waiting(self._connection, self._own.study_id, self._own.spec, curves)
+        others = [trial for trial in found if trial.number != record.number]
+        asked = Waiting(key=(record.id, record.attempt, max(own)), number=record.number, curve=own)
+        *ends, own_end = curves.expected_ends([*others, asked])
+        return own_end, [(end, trial.number) for end, trial in zip(ends, others, strict=True)]
+
     def _execute(self, query: TextClause, **values: Any) -> RowMapping:
         return self._connection.execute(query, {**self._values, **values}).mappings().one()
 
@@ -213,10 +238,11 @@ def promotable(connection: Connection, study_id: int, spec: StudySpec) -> list[i
     The marks of the study must be complete, and its rule must be one with rungs.
     """
     rule = spec.early_stopping
+    if isinstance(rule, CurvesStopping):
+        return _resumable(connection, study_id, spec, rule)
     if not isinstance(rule, AshaStopping | HyperbandStopping):
         raise ValueError(f"trials of the rule {rule.name} are not promoted by marks")
-    of_study = {"study_id": study_id, "id": 0, "board": COMPLETED, "least": 0.0, "most": rule.startup_trials}
-    is_asked = connection.execute(_COUNT, of_study).scalar_one() >= rule.startup_trials
+    is_asked = _is_asked(connection, study_id, rule.startup_trials)
     rows = connection.execute(_PROMOTABLE, {"study_id": study_id, "reduction": rule.reduction}).all()
     # A mean over the last epochs leaves out other epochs where the trial itself is judged: it is compared by itself.
     special = [row.id for row in rows if row.is_special and is_asked]
@@ -226,6 +252,46 @@ def promotable(connection: Connection, study_id: int, spec: StudySpec) -> list[i
     }
     known = {trial_id: decision is Decision.CONTINUE for trial_id, decision in decisions.items()}
     return [row.id for row in rows if not is_asked or known.get(row.id, row.is_allowed)]
+
+
+def _resumable(connection: Connection, study_id: int, spec: StudySpec, rule: CurvesStopping) -> list[int]:
+    """Return the ids of the trials that continue under the rule `curves`; mostly none, and no curve is read."""
+    effort = study_curves.effort(connection, study_id, spec, pause_rung(spec, rule))
+    is_last = are_all_begun(spec, effort)
+    if not is_last and not may_finish_one(spec, rule, effort):
+        return []
+    uuid = connection.execute(_UUID, {"study_id": study_id}).scalar_one()
+    curves = study_curves.read(connection, study_id, uuid, spec)
+    found = study_curves.waiting(connection, study_id, spec, curves)
+    ends = {trial.key: end for trial, end in zip(found, curves.expected_ends(found), strict=True)}
+    leading = set(connection.execute(_LEADING, {"study_id": study_id}).scalars())
+    is_asked = _is_asked(connection, study_id, rule.startup_trials)
+    asked = [trial for trial in found if is_asked and _is_due(spec, trial, curves.curve_of(trial))]
+    behind = {trial.key for trial, is_out in zip(asked, curves.are_hopeless(asked), strict=True) if is_out}
+    candidates = [trial for trial in found if trial.key not in behind or trial.key[0] in leading]
+    if is_last or not candidates:
+        return [trial.key[0] for trial in candidates]
+    return [max(candidates, key=lambda trial: (ends[trial.key], -trial.number)).key[0]]
+
+
+def _is_due(spec: StudySpec, trial: Waiting, curve: Curve) -> bool:
+    """Return whether the rule may stop a paused trial, as far as its own curve says."""
+    trial_id, attempt, epochs_done = trial.key
+    metric = spec.objectives[0].metric
+    record = TrialRecord(
+        id=trial_id,
+        number=trial.number,
+        state=TrialState.PAUSED,
+        params={},
+        curve={step: {metric: value} for step, value in curve.items()},
+        attempt=attempt,
+    )
+    return record.last_step == epochs_done and is_due(spec, record, record)
+
+
+def _is_asked(connection: Connection, study_id: int, startup_trials: int) -> bool:
+    values = {"study_id": study_id, "id": 0, "board": COMPLETED, "least": 0.0, "most": startup_trials}
+    return bool(connection.execute(_COUNT, values).scalar_one() >= startup_trials)
 
 
 def _write(connection: Connection, found: Own) -> None:

@@ -7,17 +7,18 @@ import struct
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from ..results.outcome import gain
 from ..spec import StudySpec
 from ..spec.study import CurvesStopping
 from ..stopping.curve_model import Curve
 from ..stopping.curves import places_of
-from ..stopping.study_curves import StudyCurves
+from ..stopping.pausing import Effort
+from ..stopping.study_curves import StudyCurves, Waiting
 
 EXACT_TRIALS: Final = 50
 """Up to so many trials, every decision is made from what is known at its moment."""
@@ -29,8 +30,10 @@ _SIZE: Final = text("""
 SELECT count(*) FILTER (WHERE epochs_done > 0) AS begun, COALESCE(sum(epochs_done), 0) AS epochs
 FROM trial WHERE study_id = :study_id AND replicate_of IS NULL
 """)
-_CURVES: Final = text("""
-SELECT trial.state = 'completed' AS is_completed, trial.metrics ? :metric AS has_result, curve.steps, curve.values
+# The part `{which}` says of which trials.
+_READ: Final = """
+SELECT trial.id, trial.number, trial.state = 'completed' AS is_completed, trial.metrics ? :metric AS has_result,
+       curve.steps, curve.values
 FROM trial
 CROSS JOIN LATERAL (
     SELECT string_agg(int4send(step), ''::bytea ORDER BY step, attempt) AS steps,
@@ -38,8 +41,25 @@ CROSS JOIN LATERAL (
                AS values
     FROM measurement WHERE measurement.trial_id = trial.id
 ) AS curve
-WHERE trial.study_id = :study_id AND trial.replicate_of IS NULL AND trial.epochs_done > 0
+WHERE {which}
 ORDER BY trial.number
+"""
+_CURVES: Final = text(
+    _READ.format(which="trial.study_id = :study_id AND trial.replicate_of IS NULL AND trial.epochs_done > 0")
+)
+_SOME_CURVES: Final = text(_READ.format(which="trial.id = ANY(:ids)"))
+_PAUSED: Final = text("""
+SELECT id, number, attempt, epochs_done FROM trial
+WHERE study_id = :study_id AND state = 'paused' AND replicate_of IS NULL
+ORDER BY number
+""")
+_EFFORT: Final = text("""
+SELECT count(*) FILTER (WHERE epochs_done > 0 OR state = 'failed') AS begun,
+       COALESCE(sum(LEAST(epochs_done, :rung)), 0) AS explored,
+       COALESCE(sum(GREATEST(CASE WHEN state = 'running' AND epochs_done >= :rung THEN :epochs ELSE epochs_done END
+                             - :rung, 0)), 0) AS finished
+FROM trial
+WHERE study_id = :study_id AND replicate_of IS NULL AND state <> 'withdrawn' AND id IS DISTINCT FROM :but
 """)
 
 
@@ -69,19 +89,47 @@ def read(connection: Connection, study_id: int, study_uuid: UUID, spec: StudySpe
     return found.curves
 
 
+def effort(connection: Connection, study_id: int, spec: StudySpec, rung: int, *, but: int | None = None) -> Effort:
+    """Return what was spent on the trials of a study, one of them left out, where trials pause at `rung`."""
+    values = {"study_id": study_id, "rung": rung, "epochs": spec.task.epochs, "but": but}
+    row = connection.execute(_EFFORT, values).one()
+    return Effort(begun=row.begun, explored=row.explored, finished=row.finished)
+
+
+def waiting(connection: Connection, study_id: int, spec: StudySpec, curves: StudyCurves) -> list[Waiting]:
+    """Return the paused trials of a study by number, with those of their curves that `curves` has not seen."""
+    rows = connection.execute(_PAUSED, {"study_id": study_id}).all()
+    keys = {row.id: (row.id, row.attempt, row.epochs_done) for row in rows}
+    new = [trial_id for trial_id, key in keys.items() if not curves.knows(key)]
+    values = {"ids": new, "metric": spec.objectives[0].metric}
+    read = {row.id: _finite(spec, _values(row)) for row in connection.execute(_SOME_CURVES, values)} if new else {}
+    return [Waiting(key=keys[row.id], number=row.number, curve=read.get(row.id, {})) for row in rows]
+
+
+def _values(row: Row[Any]) -> Curve:
+    """Return what a trial has measured; of two attempts that reported a step, the later counts."""
+    if row.steps is None:
+        return {}
+    steps = struct.unpack(f">{len(row.steps) // 4}i", row.steps)
+    return dict(zip(steps, struct.unpack(f">{len(row.steps) // 4}d", row.values), strict=True))
+
+
+def _finite(spec: StudySpec, values: Curve) -> Curve:
+    sign = gain(spec.objectives[0], 1.0)
+    return {step: sign * value for step, value in values.items() if not math.isnan(value)}
+
+
 def _read(connection: Connection, study_id: int, spec: StudySpec) -> StudyCurves:
     rule, objective = spec.early_stopping, spec.objectives[0]
     if not isinstance(rule, CurvesStopping):
         raise ValueError(f"the rule {rule.name} has no model of curves")
-    first, sign = places_of(spec, rule)[0], gain(objective, 1.0)
+    first = places_of(spec, rule)[0]
     rows = connection.execute(_CURVES, {"study_id": study_id, "metric": objective.metric}).all()
     curves: list[Curve] = []
     done: list[bool] = []
     for row in rows:
-        steps = struct.unpack(f">{len(row.steps) // 4}i", row.steps)
-        values = struct.unpack(f">{len(row.steps) // 4}d", row.values)
-        last = dict(zip(steps, values, strict=True))  # of two attempts that reported a step, the later counts
-        curve = {step: sign * value for step, value in last.items() if not math.isnan(value)}
+        last = _values(row)
+        curve = _finite(spec, last)
         if curve:
             is_mean = objective.last_epochs > 1 and max(last) in curve  # over the last epochs, whatever the result says
             curves.append(curve)

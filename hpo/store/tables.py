@@ -421,6 +421,13 @@ event = Table(
     CheckConstraint("jsonb_typeof(detail) = 'object'", name="detail_check"),
     Index("event_stream_idx", "study_id", "transaction_id", "id"),
     Index("event_trial_id_idx", "trial_id"),
+    Index(
+        "event_checkpoint_idx",
+        "study_id",
+        "kind",
+        "trial_id",
+        postgresql_where=text("kind IN ('trial.exported', 'trial.checkpoint_removed')"),
+    ),
 )
 
 api_token = Table(

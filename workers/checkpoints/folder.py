@@ -34,6 +34,7 @@ from typing import IO, Protocol, Self
 from uuid import UUID
 
 from ..errors import CheckpointError, CheckpointWriteError
+from .shared import make_folder, share
 
 RESUME_POINTS_KEPT = 2
 _END = r"(?:-r(?P<run>[0-9a-f]{12}))?-(?P<digest>[0-9a-f]{16})\.pt$"
@@ -251,19 +252,21 @@ class TrialFolder:
 
     def _remove(self, paths: Iterable[Path]) -> None:
         for path in list(paths):
-            path.unlink(missing_ok=True)
+            # In a folder with the sticky bit, files of another user's worker stay; that one removes them.
+            with contextlib.suppress(PermissionError):
+                path.unlink(missing_ok=True)
 
     def _write(self, write: Writer, stem: str) -> Path:
         stem = f"{stem}-r{self.run}" if self.run else stem
         aside = self.path / f".{stem}.{os.getpid()}.tmp"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            for left in self.path.glob(f".{stem}.*.tmp"):  # from a process that was killed while writing
-                left.unlink(missing_ok=True)
+            make_folder(self.path)
+            self._remove(self.path.glob(f".{stem}.*.tmp"))  # from a process that was killed while writing
             with aside.open("wb") as file:
                 digest = _DigestingFile(file).write_through(write)
                 file.flush()
                 os.fsync(file.fileno())
+            share(aside)
             path = self.path / f"{stem}-{digest}.pt"
             aside.rename(path)
             _sync_folder(self.path)

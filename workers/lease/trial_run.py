@@ -268,7 +268,10 @@ class TrialRun:
     def _on_delivered(self) -> None:
         # A trial that did not fit may continue on a larger GPU, from its last checkpoint.
         if self._has_result and not self._is_too_large:
-            self._folder.remove_resume_points()
+            try:
+                self._folder.remove_resume_points()
+            except OSError as error:  # the result is delivered
+                _log.warning("%s: its last checkpoints stay in %s (%s)", self._name, self._folder.path, error)
         self._is_over = True
 
     def _end_training(self, *, patience_seconds: float = 0.0) -> None:

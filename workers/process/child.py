@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from hpo.installation import python_command
 from hpo.trial import Fault
 
+from ..checkpoints.shared import make_folder
 from ..checkpoints.standby_logs import open_standby_log
 from ..device.detection import Device
 from ..device.main_memory import MemoryWatch, Shortage
@@ -110,7 +111,7 @@ class Child:
         Raises:
             OSError: the folder of the log cannot be written.
         """
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log.parent)
         self.log.replace(log)
         self.log = log
         self._listener = threading.Thread(target=self._listen, args=(deliver,), name="events", daemon=True)

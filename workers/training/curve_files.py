@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ..checkpoints.shared import make_folder
 from .epoch import EpochResult
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ class CurveFiles:
         Raises:
             OSError: the folder cannot be written.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         aside = self._folder / f".{METRICS_NAME}.tmp"
+        aside.unlink(missing_ok=True)  # another user's, who was killed while writing it
         aside.write_text("".join(map(_line, curve)), encoding="utf-8")
         aside.replace(self._folder / METRICS_NAME)
         if self._events is not None:

@@ -544,3 +544,14 @@ def test_a_result_that_waits_for_the_api_is_no_hang(play: Play) -> None:
     played = play(started(), finished(), 1e6, Delivered(), unavailable=True)
     assert [type(last) for last in played.reporter.last] == [FinishRequest]
     assert played.run.fault is None
+
+
+def test_a_folder_that_has_gone_after_the_result_costs_nothing(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: TrialFolder) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(TrialFolder, "remove_resume_points", refuse)
+    assert play(finished("completed")).finish.outcome == "completed"
+    assert "its last checkpoints stay" in caplog.text
