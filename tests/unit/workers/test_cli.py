@@ -57,6 +57,12 @@ def test_a_token_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[s
     assert "absent cannot be read" in said
 
 
+def test_an_error_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    _, said = _fails(capsys, "--cpu", "--token-file", str(tmp_path / "a\x1b[2J"))
+    assert r"a\x1b[2J cannot be read" in said
+    assert "\x1b" not in said
+
+
 def test_an_address_that_is_not_one_of_an_api_ends_the_worker(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
