@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, text, update
+from sqlalchemy import Connection, update
 
 from ..errors import ConflictError, SpecError
 from ..spec import StudySpec, dump_spec
 from ..spec.issues import issues_of
 from ..trial import StudyState
 from . import events
+from .statements import execute
 from .study_row import StudyRow, get, get_by_id
 from .study_state import lock, move
 from .tables import study
-
-_KEEP_FROM_SAVINGS: Final = text("""
-UPDATE trial SET cancel_requested = true
-FROM study
-WHERE study.id = :study_id AND trial.study_id = study.id AND trial.state = 'stopped'
-  AND trial.finished_at >= LEAST(study.budget_reached_at, study.search_ended_at,
-                                 CASE WHEN study.state = 'stopped' THEN study.state_changed_at END)
-""")
-"""What ended because the study did was not stopped early: nothing was saved, also once the study goes on."""
 
 
 def change_budget(connection: Connection, name: str, changes: Mapping[str, Any], *, actor: str) -> StudyRow:
@@ -63,7 +55,7 @@ def open_again(connection: Connection, name: str, changes: Mapping[str, Any], *,
             hint = f"`hpo study edit {name}` changes its budget"
         raise ConflictError(f"the study {name!r} has not ended: {hint}")
     _write(connection, found, changes, actor=actor)
-    connection.execute(_KEEP_FROM_SAVINGS, {"study_id": found.id})
+    execute(connection, "reopen", study_id=found.id)
     connection.execute(
         update(study)
         .where(study.c.id == found.id)

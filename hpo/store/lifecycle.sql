@@ -723,3 +723,14 @@ SET state = chosen.target,
 FROM chosen
 WHERE trial.id = chosen.id
 RETURNING trial.study_id, trial.state;
+
+
+-- name: reopen
+-- (no transition) Before a study that has ended goes on: its trials that ended because it did count as ended by a person,
+-- not as stopped early; otherwise the epochs that they lack would be saved ones from now on.
+UPDATE trial
+SET cancel_requested = true
+FROM study
+WHERE study.id = :study_id AND trial.study_id = study.id AND trial.state = 'stopped'
+  AND trial.finished_at >= LEAST(study.budget_reached_at, study.search_ended_at,
+                                 CASE WHEN study.state = 'stopped' THEN study.state_changed_at END);
