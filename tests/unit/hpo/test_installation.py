@@ -35,6 +35,15 @@ def test_a_hostile_folder_is_not_imported_from(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
+def test_the_command_alone_keeps_the_folder_out(tmp_path: Path) -> None:
+    """Whoever forgets the environment still runs nothing of the folder."""
+    (tmp_path / "models.py").write_text("")
+    outside = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", *SAFE_PATH}}
+    command = python_command("from importlib.util import find_spec; print(find_spec('models').origin)")
+    said = subprocess.run(command, cwd=tmp_path, env=outside, capture_output=True, text=True, check=True).stdout
+    assert Path(said.strip()) == ROOT / "models" / "__init__.py"
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_process_is_started_with_python_in_another_way(package: str) -> None:
     """The interpreter is named where commands are built, by the demo to find our programs, and for a search.
