@@ -123,3 +123,11 @@ def test_without_transformers_the_error_says_what_to_install(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(models.InvalidModelError, match=r"needs transformers: pip install 'video-hpo\[transformers\]'"):
         build("vivit")
+
+
+@pytest.mark.parametrize(("option", "unit"), [("frames", "frames"), ("size", "pixels a side")])
+def test_another_clip_than_the_options_say_is_refused_without_a_network(option: str, unit: str) -> None:
+    clip = {"frames": 4, "size": 32}
+    models.check_clip("hf_video", frames=4, size=32, hparams=clip)
+    with pytest.raises(models.InvalidClipError, match=rf"{unit} with these .*: set model\.{option} to clip\.{option}"):
+        models.check_clip("hf_video", frames=4, size=32, hparams={**clip, option: 48})
