@@ -28,6 +28,7 @@ from .dashboard.mount import DashboardRoute
 from .rate import RateLimiter
 from .state import ApiState, FileRemoval, SpecCheck
 from .v1 import best, checkpoints, events, health, identity, leases, logs, openings, studies, tokens, trials, workers
+from .waiting import hearing
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -38,6 +39,9 @@ Send `Authorization: Bearer TOKEN` with every call; `hpo token show` prints the 
 problem details (RFC 9457): `detail` is a sentence, `errors` names each wrong field. A 503 means that the database is
 away; nothing was changed, and repeating the call after `Retry-After` seconds is safe.
 """
+
+GUESSES = 20
+"""Wrong codes and tokens that one address may send to the login page in a minute."""
 
 
 def create_app(
@@ -59,7 +63,7 @@ def create_app(
         database=database,
         config=config,
         fallback=Fallback(after_seconds=config.fallback_seconds),
-        logins=RateLimiter(attempts=20, seconds=60.0),
+        logins=RateLimiter(attempts=max(GUESSES // config.processes, 1), seconds=60.0),
         check_spec=check_spec,
         fragments=fragments,
         count_clips=count_clips,
@@ -68,7 +72,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with upkeep(database, seconds=config.upkeep_seconds):
+        with upkeep(database, seconds=config.upkeep_seconds), hearing(database, state.waiters):
             yield
 
     app = _Application(

@@ -26,6 +26,8 @@ class ApiConfig:
     """How often expired leases are reaped and finished studies ended."""
     fallback_seconds: float = 5.0
     """How long claims of a study without an optimizer go unanswered before a quasi-random trial is handed out."""
+    claim_wait_seconds: float = 5.0
+    """How long a claim is held at the most while there is no trial, where the worker asks for it."""
     session_seconds: float = 12 * 3600.0
     """How long a browser stays logged in."""
     login_code_seconds: float = 3600.0
@@ -34,6 +36,8 @@ class ApiConfig:
     """The names, in lower case, that a request may call this server by, besides `localhost` and IP addresses."""
     identity: Identity | None = None
     """None: no data directory names this server."""
+    processes: int = 1
+    """How many processes serve the API here: wrong guesses are counted by each, so each allows its part of them."""
     dashboard: bool = True
     """Whether optuna-dashboard is served."""
 

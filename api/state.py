@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from hpo.store import Database
 
 from .config import ApiConfig
 from .rate import RateLimiter
+from .waiting import Waiters
 
 SpecCheck = Callable[[StudySpec], StudySpec]
 FileRemoval = Callable[[UUID], RemovedFiles]
@@ -31,6 +32,7 @@ class ApiState:
     config: ApiConfig
     fallback: Fallback
     logins: RateLimiter
+    waiters: Waiters = field(default_factory=Waiters)
     check_spec: SpecCheck | None = None
     """Adds what models demand before a study is stored; raises SpecError for what no worker could build."""
     fragments: Fragments | None = None

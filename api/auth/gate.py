@@ -31,6 +31,7 @@ from ..problems import of_error, of_status
 from ..state import ApiState
 from .cookies import session_of
 from .forms import is_of_another_site
+from .known import KnownTokens, is_checked_later
 from .scopes import Principal
 
 OPEN: Final = frozenset({"/v1/health", "/v1/identity", "/login", "/logout", "/docs", "/openapi.json"})
@@ -51,6 +52,7 @@ class Gate:
     def __init__(self, app: ASGIApp, *, state: ApiState) -> None:
         self._app = app
         self._state = state
+        self._known = KnownTokens()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or refuse it."""
@@ -65,7 +67,7 @@ class Gate:
             return
         if needs_principal(path):
             try:
-                scope["principal"] = await to_thread.run_sync(self._identify, scope)
+                scope["principal"] = self._remembered(scope) or await to_thread.run_sync(self._identify, scope)
             except AuthenticationError as error:
                 answer = login_page() if _wants_page(scope) else of_error(error, instance=path)
                 await answer(scope, receive, send)
@@ -75,6 +77,14 @@ class Gate:
                 return
         await self._app(scope, _limited(receive), send)
 
+    def _remembered(self, scope: Scope) -> Principal | None:
+        """Return who makes a call whose statement checks the token, if the token is known."""
+        given = Headers(scope=scope).get("authorization")
+        if given is None or not is_checked_later(scope["method"], scope["path"]):
+            return None
+        row = self._known.get(given)
+        return None if row is None else Principal(token=row)
+
     def _identify(self, scope: Scope) -> Principal:
         headers = Headers(scope=scope)
         given = headers.get("authorization")
@@ -82,7 +92,9 @@ class Gate:
             kind, _, token = given.partition(" ")
             if kind.lower() != "bearer" or not token.strip():
                 raise AuthenticationError("the Authorization header must read `Bearer TOKEN`")
-            return self._verify(token.strip(), kind="api")
+            principal = self._verify(token.strip(), kind="api")
+            self._known.add(given, principal.token)
+            return principal
         session = session_of(scope)
         if session is None:
             raise AuthenticationError

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import Any, Final
+import re
+import time
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Response
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from hpo.errors import UnusableStudyError
 from hpo.protocol import (
@@ -55,6 +58,7 @@ MEASUREMENT: Final[dict[str, Any]] = {
     "wall_seconds": 41.2,
     "gpu_seconds": 38.9,
 }
+Preference = Annotated[str | None, Header(max_length=200, description="`wait=SECONDS`: how long to wait for a trial.")]
 QUARANTINE_SECONDS: Final = 15
 """How long a worker in quarantine waits before it asks again."""
 NOTHING_TO_DO: Final[dict[int | str, dict[str, Any]]] = {
@@ -83,8 +87,42 @@ def _examples(**values: Any) -> dict[str, Any]:
     operation_id="claim_trial",
     openapi_extra=_examples(gpu=CLAIM_EXAMPLE),
 )
-def claim_trial(state: State, who: WorkerOnly, request: ClaimRequest) -> Response:
-    """Claim a trial to run. The worker chooses `lease_id`; the same id again gives the same lease."""
+async def claim_trial(
+    http: Request, state: State, who: WorkerOnly, request: ClaimRequest, prefer: Preference = None
+) -> Response:
+    """Claim a trial to run. The worker chooses `lease_id`; the same id again gives the same lease.
+
+    With the header `Prefer: wait=SECONDS` the answer that there is none comes after that time (at most a few seconds),
+    and a trial that comes meanwhile is given at once.
+    """
+    held_seconds = min(_asked_wait(prefer), state.config.claim_wait_seconds)
+    ends = time.monotonic() + held_seconds
+    with state.waiters.ticket() as ticket:
+        while True:
+            ticket.begin()
+            answer = await to_thread.run_sync(_claim_now, state, who, request)
+            if answer is not None:
+                return answer
+            left = ends - time.monotonic()
+            # A worker that is gone must not get the trial that comes next.
+            if left <= 0 or await http.is_disconnected():
+                break
+            await ticket.wait(left)
+            if await http.is_disconnected():
+                break
+    # Jitter, so that a hundred idle workers do not come back as one; who has waited here may come back at once.
+    seconds = 0 if held_seconds > 0 else random.choice((1, 1, 2))  # noqa: S311 - no secret
+    return Response(status_code=204, headers={"Retry-After": str(seconds)})
+
+
+def _asked_wait(prefer: str | None) -> float:
+    """Return the seconds of `wait` in a header Prefer (RFC 7240); 0 where it has none."""
+    found = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", prefer or "", re.IGNORECASE)
+    return float(found[1]) if found else 0.0
+
+
+def _claim_now(state: ApiState, who: Principal, request: ClaimRequest) -> Response | None:
+    """Return the answer with a lease, or why this worker gets none at all; None if there is no trial for it."""
     lease, reason = _claim(state, who, request)
     if reason is not None:
         headers = {"Retry-After": str(QUARANTINE_SECONDS), QUARANTINE_HEADER: quote(reason)}
@@ -92,8 +130,7 @@ def claim_trial(state: State, who: WorkerOnly, request: ClaimRequest) -> Respons
     if lease is None:
         lease, _ = _claim(state, who, request, with_fallback=True)
     if lease is None:
-        # Jitter, so that a hundred idle workers do not come back as one.
-        return Response(status_code=204, headers={"Retry-After": str(random.choice((1, 1, 2)))})  # noqa: S311 - no secret
+        return None
     # Written here, so that workers of earlier releases do not get fields that they would refuse.
     headers = {STUDY_HEADER: str(lease.study_uuid)}
     return Response(lease.to_json(), media_type="application/json", headers=headers)
@@ -152,10 +189,12 @@ def finish_trial(state: State, who: WorkerOnly, trial_id: TrialId, request: Fini
     """End a trial with its result or its failure."""
     with state.database.transaction() as connection:
         record = lifecycle.finish(connection, trial_id, request, token=who.token_id)
-        study_id = trials.study_of(connection, trial_id)
+        study_id = None if record.state in RESULT_STATES else trials.study_of(connection, trial_id)
     # Whoever waits for the study sees its end now, not at the next round of upkeep.
-    after = end_study_after_result if record.state in RESULT_STATES else end_study_if_finished
-    after(state.database, study_id)
+    if study_id is None:
+        end_study_after_result(state.database, trial_id)
+    else:
+        end_study_if_finished(state.database, study_id)
     return Trial.of(record)
 
 

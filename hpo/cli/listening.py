@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,6 +65,20 @@ class Listening:
         host = socket.gethostname() if self.host in EVERY_ADDRESS else self.host
         scheme = "http" if self.certificate is None else "https"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return this for another process."""
+        return {
+            **asdict(self),
+            "certificate": None if self.certificate is None else str(self.certificate.absolute()),
+            "private_key": None if self.private_key is None else str(self.private_key.absolute()),
+        }
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> Listening:
+        """Return what `to_json` was made of."""
+        paths = {name: None if told[name] is None else Path(told[name]) for name in ("certificate", "private_key")}
+        return cls(**{**told, **paths})
 
     def uvicorn_options(self) -> dict[str, Any]:
         """Return what the server must know. Headers of proxies are believed only from those that were named."""

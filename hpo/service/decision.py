@@ -49,8 +49,12 @@ def decide(database: Database, reported: Reported, trial_id: int, *, last_step: 
 
 
 def _by_rule(database: Database, reported: Reported, trial_id: int) -> Decision:
+    own = reported.own
+    if own is not None and own.is_marked and own.fault is None and has_marks(own.spec):
+        with database.statements() as connection:
+            return judge(own.spec, own.record, marks.StoredRivals(connection, own))
     with database.transaction() as connection:
-        own = reported.own or marks.own(connection, trial_id)
+        own = own or marks.own(connection, trial_id)
         if own is None:
             raise NotFoundError(f"there is no trial {trial_id}; its study was probably deleted")
         if has_marks(own.spec):

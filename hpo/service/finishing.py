@@ -15,6 +15,7 @@ from ..store import Database, events, lifecycle, marks, study_fault, trials
 from ..store.study_row import StudyRow, get_by_id, parsed
 from ..store.study_state import lock
 from ..store.tables import NOW, study, trial
+from ..store.wire import prepared
 from ..trial import StudyState, TrialState
 from . import finalists
 from .limits import Reached, full, hours_reached, last_failure, reached, search_over, used_up_space
@@ -23,9 +24,11 @@ log = logging.getLogger(__name__)
 
 _UNFINISHED: Final = select(study.c.id, study.c.name).where(study.c.finished_at.is_(None)).order_by(study.c.id)
 _LIMITS: Final = text("""
-SELECT spec::text AS spec, live_trials,
-       state = 'active' AND finished_at IS NULL AND budget_reached_at IS NULL AND finalists IS NULL AS is_open
-FROM study WHERE id = :study_id
+SELECT study.id, study.spec::text AS spec, study.live_trials,
+       study.state = 'active' AND study.finished_at IS NULL AND study.budget_reached_at IS NULL
+           AND study.finalists IS NULL AS is_open
+FROM trial JOIN study ON study.id = trial.study_id
+WHERE trial.id = :trial_id
 """)
 _WAITING: Final = (TrialState.SUGGESTED, TrialState.PAUSED)
 _ACTOR: Final = "settle"
@@ -78,7 +81,7 @@ def end_study_if_finished(database: Database, study_id: int) -> bool:
         return False
 
 
-def end_study_after_result(database: Database, study_id: int) -> bool:
+def end_study_after_result(database: Database, trial_id: int) -> bool:
     """As `end_study_if_finished`, after a trial has completed or was stopped: often it is plain that nothing follows.
 
     So it is in an active study whose only limit is a number of trials, as long as it may get more of them.
@@ -86,10 +89,12 @@ def end_study_after_result(database: Database, study_id: int) -> bool:
     Raises:
         StoreUnavailableError: Postgres is away.
     """
-    with database.transaction() as connection:
-        row = connection.execute(_LIMITS, {"study_id": study_id}).one_or_none()
-    is_plain = row is not None and row.is_open and _has_room_alone(row.spec, int(row.live_trials))
-    return not is_plain and end_study_if_finished(database, study_id)
+    with database.statements() as connection:
+        row = prepared(connection, _LIMITS, {"trial_id": trial_id}).one_or_none()
+    if row is None:
+        return False  # deleted meanwhile
+    is_plain = row.is_open and _has_room_alone(row.spec, int(row.live_trials))
+    return not is_plain and end_study_if_finished(database, int(row.id))
 
 
 def _has_room_alone(text_of_spec: str, live_trials: int) -> bool:

@@ -101,7 +101,7 @@ def note_few_clips(connection: Connection, study_id: int, measurements: Sequence
     clips = next((round(found.metrics.get(CLIPS_METRIC, 0)) for found in measurements if found.step == 1), 0)
     if clips:
         with suppress(UnusableStudyError):  # what was measured counts nevertheless
-            note_clips(connection, study_id, studies.get_by_id(connection, study_id).spec, clips)
+            note_clips(connection, study_id, studies.outline_of(connection, study_id).spec, clips)
 
 
 def few_clips_of(connection: Connection, study_id: int) -> str | None:

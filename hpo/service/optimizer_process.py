@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from ..errors import NotFoundError, StoreUnavailableError
 from ..store import Database, studies, study_fault, trials, workers
+from ..store.notifications import Channel, Listener
 from ..store.studies import StudyRow
 from .importance import ImportanceKeeper
 from .suggestion_queue import SuggestionQueue
@@ -30,6 +31,10 @@ STUCK_SECONDS: Final = 600.0
 """A step that takes longer counts as stuck: its lease is not renewed any more and another process takes over."""
 SETBACK_SECONDS: Final = 30.0
 """How long a study that raised an unexpected error is left to others."""
+LEAST_SECONDS: Final = 0.05
+"""Between the beginnings of two rounds, however many workers find no trial."""
+STOP_SECONDS: Final = 0.25
+"""How soon a process with nothing to do sees that it should end."""
 QUIET_SECONDS: Final = 15.0
 """A study in which nothing has changed gets a turn this often nevertheless: no oversight of ours lets it starve."""
 
@@ -37,15 +42,28 @@ QUIET_SECONDS: Final = 15.0
 def run(database: Database, *, owner: str, stop: threading.Event, poll_seconds: float = 0.25) -> None:
     """Serve all active studies until `stop` is set, then give their leases back.
 
-    `owner` must be unique among the running processes. An unreachable database is waited for.
+    `owner` must be unique among the running processes. An unreachable database is waited for. Where there is nothing to
+    do it looks again after `poll_seconds`, or as soon as a worker has found no trial.
     """
     loop = _Loop(database, owner)
+    wanted = database.listen(Channel.WANTED)
     try:
         while not stop.is_set():
-            if not loop.round():
-                stop.wait(poll_seconds)
+            began = time.monotonic()
+            if not loop.round() and _is_wanted(wanted, stop, poll_seconds):
+                stop.wait(began + LEAST_SECONDS - time.monotonic())
     finally:
+        wanted.close()
         loop.end()
+
+
+def _is_wanted(wanted: Listener, stop: threading.Event, seconds: float) -> bool:
+    """Wait for a worker that finds no trial, for `stop`, or at most `seconds`; return whether there was a worker."""
+    ends = time.monotonic() + seconds
+    while not stop.is_set() and (left := ends - time.monotonic()) > 0:
+        if wanted.wait(min(left, STOP_SECONDS)):
+            return True
+    return False
 
 
 class _Loop:

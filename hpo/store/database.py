@@ -18,6 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..errors import SetupError, StoreUnavailableError
+from .notifications import Channel, Listener
+from .wire import WireConnection
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,9 @@ _REMINDER_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 5.0
 """An outage that begins so soon after the last message is not mentioned."""
 
-_SESSION = (
+_SINGLE: Final = "is_single"
+"""The option of connections on which each statement is a transaction of its own."""
+_SESSION: Final = (
     "SET TIME ZONE 'UTC'; SET lock_timeout = '20s'; SET statement_timeout = '60s'; "
     "SET idle_in_transaction_session_timeout = '60s'"
 )
@@ -39,6 +43,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 20) -> None:
         self._engine = make_engine(url, pool_size=pool_size)
+        self._single = self._engine.execution_options(**{_SINGLE: True})
         self._outage = OutageLog()
 
     def __repr__(self) -> str:
@@ -54,6 +59,22 @@ class Database:
         with unavailable(self._outage), self._engine.begin() as connection:
             self._outage.over()
             yield connection
+
+    @contextmanager
+    def statements(self) -> Iterator[Connection]:
+        """Open a connection on which each statement is a transaction of its own, for reading in one round trip.
+
+        Raises:
+            StoreUnavailableError: as in `transaction`.
+        """
+        with unavailable(self._outage), self._single.connect() as connection:
+            self._outage.over()
+            yield connection
+
+    def listen(self, channel: Channel) -> Listener:
+        """Return what hears of a channel, over a connection of its own; nothing is sent before its first wait."""
+        url = self._engine.url.set(drivername="postgresql")
+        return Listener(url.render_as_string(hide_password=False), channel)
 
     def close(self) -> None:
         """Close all connections that are not in use."""
@@ -115,8 +136,13 @@ def make_engine(url: str, *, pool_size: int = 20) -> Engine:
         pool_size=pool_size,
         max_overflow=10,
         pool_timeout=10,
-        connect_args={"connect_timeout": 5, "application_name": "video-hpo"},
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "video-hpo",
+            "connection_factory": WireConnection,
+        },
     )
+    event.listen(engine, "begin", _begin)
     event.listen(engine, "connect", _set_session)
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", partial(_check_idle, engine))
@@ -131,6 +157,12 @@ def _with_driver(url: str) -> URL:
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise SetupError(f"the database must be Postgres, but its address begins with {parsed.drivername!r}")
     return parsed.set(drivername="postgresql+psycopg2")
+
+
+def _begin(connection: Connection) -> None:
+    wire = connection.connection.dbapi_connection
+    if isinstance(wire, WireConnection) and not connection.get_execution_options().get(_SINGLE):
+        wire.begin()
 
 
 def _note_use(_connection: Any, record: ConnectionPoolEntry) -> None:

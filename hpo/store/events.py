@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, insert, select, text, tuple_
 
 from .tables import event
+from .wire import later
+
+_APPEND: Final = text("""
+INSERT INTO event (study_id, trial_id, kind, actor, detail)
+VALUES (:study_id, :trial_id, :kind, :actor, CAST(:detail AS jsonb))
+""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +42,8 @@ def append(  # noqa: PLR0917 - what, by whom, with what: the order in which one 
     detail: Mapping[str, Any] | None = None,
 ) -> None:
     """Record an event in the transaction of what it describes."""
-    row = {"study_id": study_id, "trial_id": trial_id, "kind": kind, "actor": actor, "detail": dict(detail or {})}
-    connection.execute(insert(event), row)
+    row = {"study_id": study_id, "trial_id": trial_id, "kind": kind, "actor": actor}
+    later(connection, _APPEND, {**row, "detail": json.dumps(dict(detail or {}))})
 
 
 def append_all(

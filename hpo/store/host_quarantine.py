@@ -18,6 +18,7 @@ from ..protocol import WorkerInfo
 from ..trial import Fault
 from . import events
 from .quarantine_times import FIRST_SECONDS, LONGEST_SECONDS, RESTART_SECONDS, seconds_after
+from .wire import later
 
 LEAST_WORKERS: Final = 2
 """Workers of one host in quarantine for the same fault that put their host into quarantine."""
@@ -142,7 +143,7 @@ def may_try(connection: Connection, info: WorkerInfo) -> bool:
 
 def note_trial(connection: Connection, host: str) -> None:
     """Give a host in quarantine no second trial before it has trained an epoch of the first."""
-    connection.execute(_WAIT, {"host": host, "seconds": LONGEST_SECONDS})
+    later(connection, _WAIT, {"host": host, "seconds": LONGEST_SECONDS})
 
 
 def shut_for(connection: Connection, name: str) -> tuple[str, Fault, str | None] | None:

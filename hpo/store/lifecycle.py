@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, text
 
-from ..errors import NotFoundError, StaleLeaseError, UnusableStudyError
+from ..errors import AuthenticationError, NotFoundError, StaleLeaseError, UnusableStudyError
 from ..protocol import ClaimRequest, Fence, FinishRequest, Lease, ReleaseRequest, ReportRequest
 from ..trial import (
     ENQUEUED,
@@ -26,11 +26,13 @@ from ..trial import (
     TrialRecord,
     TrialState,
 )
-from . import events, marks, plausible, quarantine, trials, weights, workers
+from . import events, host_quarantine, marks, plausible, quarantine, tokens, trials, weights, workers
+from .notifications import Channel, announce
 from .statements import execute
-from .study_row import outline_of
+from .study_row import outline_from
 from .study_state import lock_of_trial, pause_after_invalid, pause_without_files
 from .usage import HEARTBEATS_PER_LEASE
+from .wire import later
 
 BACKOFF_SECONDS: Final = 15.0
 """Wait before the first retry, one heartbeat long so that a living worker can come back; doubles each time."""
@@ -85,6 +87,8 @@ def suggest(
         suggestions=_json(proposed),
     )
     records = trials.by_ids(connection, [int(row.id) for row in added])
+    if records:
+        announce(connection, Channel.TRIALS)
     details = [(study_id, record.id, {"number": record.number, "generator": record.generator}) for record in records]
     events.append_all(connection, "trial.suggested", owner, details)
     return records
@@ -109,6 +113,7 @@ def replicate(
     ).one_or_none()
     if row is None:
         return None
+    announce(connection, Channel.TRIALS)
     record = trials.record(connection, row.id)
     detail = {"number": record.number, "generator": generator, "replicate_of": record.replicate_of}
     events.append(connection, study_id, record.id, "trial.suggested", actor, detail)
@@ -175,6 +180,8 @@ def _move(connection: Connection, statement: str, kind: str, study_id: int, *, a
     moved = [int(row.id) for row in execute(connection, statement, study_id=study_id, **values)]
     if kind == "trial.stopped":
         marks.refresh(connection, moved)
+    elif kind == "trial.promoted" and moved:
+        announce(connection, Channel.TRIALS)
     events.append_all(connection, kind, actor, [(study_id, trial_id, {}) for trial_id in moved])
     return len(moved)
 
@@ -188,48 +195,74 @@ def claim(
 
     Raises:
         StaleLeaseError: this lease id was used and its lease is over; a new claim needs a new id.
+        AuthenticationError: the token is not valid any more.
         UnusableStudyError: no worker can be told what the next trial is; nothing must be committed.
     """
-    lease = {"lease_id": str(request.lease_id), "lease_seconds": lease_seconds, "token": token}
+    values = _claim_values(request, lease_seconds, token)
     # The same request may arrive twice at once: the second waits here and then finds the lease of the first.
-    connection.execute(_ONE_AT_A_TIME, lease)
-    row = execute(connection, "reclaim", **lease).mappings().one_or_none()
+    later(connection, _ONE_AT_A_TIME, {"lease_id": values["lease_id"]})
+    row = execute(connection, "claim", **values, is_trial_run=False).mappings().one_or_none()
+    if row is not None and row["was_in_quarantine"]:
+        quarantine.note_trial(connection, request.worker)
+    is_new = row is not None
     if row is None:
-        if execute(connection, "used", lease_id=lease["lease_id"]).first() is not None:
-            raise StaleLeaseError("this lease is over; claim with a new lease id")
-        row = _next_trial(connection, request, lease)
-        if row is None:
-            workers.seen(connection, request.worker, study=request.study)
-            return None
+        standing = execute(connection, "standing", **_only(values, "lease_id", "worker", "host", "token")).one()
+        if not standing.is_token_valid:
+            raise AuthenticationError
+        is_new = not standing.is_used
+        if standing.is_used:
+            row = _reclaimed(connection, values)
+        elif standing.is_host_shut and not standing.is_worker_shut:
+            row = _trial_of_sick_host(connection, request, values)
+    if row is not None and is_new:
         detail = {"attempt": row["attempt"]}  # without the lease id: events are for everyone who may read
         events.append(connection, row["study_id"], row["id"], "trial.claimed", request.worker.name, detail)
+    if row is None:
+        announce(connection, Channel.WANTED)
     # After the trial, as in a report: two calls of one worker must not wait for each other crosswise.
     workers.seen(connection, request.worker, study=request.study)
-    return _lease(connection, row, request, lease_seconds)
+    return None if row is None else _lease(connection, row, request, lease_seconds)
 
 
-def _next_trial(connection: Connection, request: ClaimRequest, lease: Mapping[str, Any]) -> RowMapping | None:
-    """Claim the next trial for a worker; None if none fits, or while it is in quarantine."""
-    name = request.worker.name
-    if not quarantine.may_claim(connection, request.worker):
-        return None
-    values = {
+def _claim_values(request: ClaimRequest, lease_seconds: float, token: int | None) -> dict[str, Any]:
+    return {
+        "lease_id": str(request.lease_id),
+        "lease_seconds": lease_seconds,
+        "token": token,
         "study": request.study,
-        "worker": name,
+        "worker": request.worker.name,
+        "host": request.worker.host,
         "memory_bytes": request.worker.memory_bytes,
         "avoid_seconds": AVOID_SECONDS,
         "alive_seconds": workers.ALIVE_SECONDS,
         "large_seconds": LARGE_SECONDS,
-        **lease,
     }
-    row = execute(connection, "claim", **values).mappings().one_or_none()
+
+
+def _reclaimed(connection: Connection, values: Mapping[str, Any]) -> RowMapping:
+    lease = _only(values, "lease_id", "lease_seconds", "token")
+    row = execute(connection, "reclaim", **lease).mappings().one_or_none()
+    if row is None:
+        raise StaleLeaseError("this lease is over; claim with a new lease id")
+    return row
+
+
+def _trial_of_sick_host(connection: Connection, request: ClaimRequest, values: Mapping[str, Any]) -> RowMapping | None:
+    """Claim a trial for a worker whose host is in quarantine, if that may show now that it is well."""
+    if not host_quarantine.may_try(connection, request.worker):
+        return None
+    row = execute(connection, "claim", **values, is_trial_run=True).mappings().one_or_none()
     if row is not None:
         quarantine.note_trial(connection, request.worker)
     return row
 
 
+def _only(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: values[name] for name in names}
+
+
 def _lease(connection: Connection, row: RowMapping, request: ClaimRequest, lease_seconds: float) -> Lease:
-    study = outline_of(connection, row["study_id"])
+    study = outline_from(row["study_id"], row["study"], row["uuid"], row["spec"])
     try:
         config = study.spec.trial_config(
             row["params"], number=row["number"], is_replicate=row["replicate_of"] is not None
@@ -264,10 +297,10 @@ def report(connection: Connection, trial_id: int, request: ReportRequest, *, tok
     Raises:
         StaleLeaseError: the trial has another owner now, or is over.
         NotFoundError: there is no such trial.
+        AuthenticationError: the token is not valid any more.
         ConflictError: its weights are not those that other trials of the study started from.
         ReportError: it cannot have measured this.
     """
-    plausible.check(connection, trial_id, measurements=request.measurements)
     sent = [measurement.model_dump() for measurement in request.measurements]
     loaded = [one.model_dump() for one in request.weights]
     is_news = bool(loaded) and weights.check(connection, trial_id, request.weights)
@@ -280,11 +313,14 @@ def report(connection: Connection, trial_id: int, request: ReportRequest, *, tok
         peak_memory_bytes=request.peak_memory_bytes,
         weights=_json(loaded) if loaded else None,
         progress=None if request.progress is None else _json(request.progress.model_dump(exclude_none=True)),
+        touch_seconds=workers.TOUCH_SECONDS,
     ).one_or_none()
     if row is None:
-        raise _stale(connection, trial_id)
-    workers.touch(connection, row.lease_worker)
-    if row.new_steps:
+        raise _stale(connection, trial_id, token)
+    plausible.check(row.spec, measurements=request.measurements)
+    if row.is_touched:
+        workers.touch(connection, row.lease_worker)
+    if row.new_steps and row.is_suspect:
         quarantine.note_progress(connection, row.lease_worker, study_id=row.study_id)
     if is_news:
         detail = {"attempt": request.attempt, "weights": loaded}
@@ -293,7 +329,6 @@ def report(connection: Connection, trial_id: int, request: ReportRequest, *, tok
         if measurement.step in row.new_steps:
             detail = {"attempt": request.attempt, "step": measurement.step, "metrics": measurement.metrics}
             events.append(connection, row.study_id, trial_id, "trial.measured", row.lease_worker, detail)
-    own = marks.refresh(connection, [trial_id]) if row.new_steps and row.rule != "none" else []
     return Reported(
         study_id=row.study_id,
         study_state=StudyState(row.study_state),
@@ -301,7 +336,7 @@ def report(connection: Connection, trial_id: int, request: ReportRequest, *, tok
         has_hours=row.has_hours,
         new_steps=list(row.new_steps),
         rule=row.rule,
-        own=own[0] if own else None,
+        own=marks.keep(connection, row._mapping) if row.curve is not None else None,
     )
 
 
@@ -313,9 +348,9 @@ def finish(connection: Connection, trial_id: int, request: FinishRequest, *, tok
     Raises:
         StaleLeaseError: the trial has another owner now, or is over with another result.
         NotFoundError: there is no such trial.
+        AuthenticationError: the token is not valid any more.
         ReportError: it cannot have measured this.
     """
-    plausible.check(connection, trial_id, metrics=request.metrics)
     failed = request.outcome == "failed"
     kind = (request.failure_kind or FailureKind.ERROR) if failed else None
     if kind is FailureKind.INVALID:
@@ -338,15 +373,20 @@ def finish(connection: Connection, trial_id: int, request: FinishRequest, *, tok
         dataset_version=request.dataset_version,
         environment=_json(request.environment),
         peak_memory_bytes=request.peak_memory_bytes,
+        touch_seconds=workers.TOUCH_SECONDS,
     ).one_or_none()
     if row is None:
+        _require(connection, token)
         if execute(connection, "accepted", **result).first() is None:
-            raise _stale(connection, trial_id)
+            raise _stale(connection, trial_id, token)
         return trials.record(connection, trial_id)
-    if row.state != TrialState.FAILED:
-        marks.refresh(connection, [trial_id])
-    workers.touch(connection, row.lease_worker)
-    quarantine.note_end(connection, row.lease_worker, failed=failed)
+    plausible.check(row.spec, metrics=request.metrics)
+    if row.state != TrialState.FAILED and row.curve is not None:
+        marks.keep(connection, row._mapping)
+    if row.is_touched:
+        workers.touch(connection, row.lease_worker)
+    if row.is_suspect:
+        quarantine.note_end(connection, row.lease_worker, failed=failed)
     detail = {"attempt": request.attempt, "metrics": request.metrics, "failure_kind": kind}
     events.append(connection, row.study_id, trial_id, f"trial.{row.state}", row.lease_worker, detail)
     if row.state == TrialState.FAILED and kind is FailureKind.INVALID:
@@ -362,6 +402,7 @@ def _reroute(connection: Connection, trial_id: int, request: FinishRequest, toke
         return False
     workers.touch(connection, row.lease_worker)
     quarantine.note_end(connection, row.lease_worker, failed=True)
+    announce(connection, Channel.TRIALS)
     detail = {"attempt": request.attempt, "reason": "oom", "state": TrialState.SUGGESTED, "retries": row.retries}
     about = {"required_memory_bytes": row.required_memory_bytes, "message": _first_line(request.failure_message)}
     events.append(connection, row.study_id, trial_id, "trial.released", row.lease_worker, {**detail, **about})
@@ -374,6 +415,7 @@ def release(connection: Connection, trial_id: int, request: ReleaseRequest, *, t
     Raises:
         StaleLeaseError: the trial has another owner now, or is over.
         NotFoundError: there is no such trial.
+        AuthenticationError: the token is not valid any more.
     """
     if request.fault is Fault.FILES:
         # It may pause the study, which is locked before its trials.
@@ -395,9 +437,11 @@ def release(connection: Connection, trial_id: int, request: ReleaseRequest, *, t
         **_backoff(),
     ).one_or_none()
     if row is None:
-        raise _stale(connection, trial_id)
+        raise _stale(connection, trial_id, token)
     if row.state == TrialState.STOPPED:
         marks.refresh(connection, [trial_id])
+    elif row.state != TrialState.FAILED:
+        announce(connection, Channel.TRIALS)
     workers.touch(connection, row.lease_worker)
     detail = {"attempt": request.attempt, "reason": request.reason, "state": row.state, "retries": row.retries}
     about = {} if request.fault is None else {"fault": request.fault, "message": _first_line(request.message)}
@@ -463,7 +507,15 @@ def _backoff() -> dict[str, float]:
     return {"backoff_seconds": BACKOFF_SECONDS, "backoff_limit_seconds": BACKOFF_LIMIT_SECONDS}
 
 
-def _stale(connection: Connection, trial_id: int) -> StaleLeaseError | NotFoundError:
+def _require(connection: Connection, token: int | None) -> None:
+    """Raise AuthenticationError where the token that calls is not valid any more."""
+    if token is not None:
+        tokens.check(connection, token)
+
+
+def _stale(connection: Connection, trial_id: int, token: int | None) -> StaleLeaseError | NotFoundError:
+    """Return why a statement with a fence has changed nothing; raise AuthenticationError where the token is why."""
+    _require(connection, token)
     if connection.execute(_EXISTS, {"id": trial_id}).first() is None:
         return NotFoundError(f"there is no trial {trial_id}; its study was probably deleted")
     return StaleLeaseError()

@@ -6,7 +6,9 @@
 -- Only clock_timestamp() of this server decides about time. Device time is that of attempts: an attempt is a row of its
 -- own, begun by a claim and ended by the statement that takes the trial from its worker. `usage.py` says what
 -- `{used_seconds}` (of the row `used`) and `{heartbeats_per_lease}` stand for, `fleet_sql.py` says it of
--- `{others_may_have_files}` (of the row `study`) and `{too_large}`.
+-- `{others_may_have_files}` (of the row `study`) and `{too_large}`, `statements.py` of `{token_is_valid}`: a token that
+-- has been revoked since the call began changes nothing. What the next statements of a call need is returned with the
+-- transition, so that a call waits for few answers.
 
 
 -- name: suggest
@@ -213,6 +215,7 @@ WITH renewed AS (
     SET lease_expires_at = clock_timestamp() + make_interval(secs => :lease_seconds), lease_seconds = :lease_seconds
     WHERE lease_id = CAST(:lease_id AS uuid) AND state = 'running'
       AND (lease_token IS NULL OR lease_token = CAST(:token AS bigint))
+      AND {token_is_valid}
     RETURNING id, study_id, number, attempt, params, replicate_of, checkpoint, epochs_done
 ), seen AS (
     UPDATE attempt
@@ -220,15 +223,20 @@ WITH renewed AS (
     FROM renewed
     WHERE attempt.trial_id = renewed.id AND attempt.attempt = renewed.attempt
 )
-SELECT * FROM renewed;
+SELECT renewed.*, study.name AS study, study.uuid, study.spec::text AS spec
+FROM renewed JOIN study ON study.id = renewed.study_id;
 
 
--- name: used
--- (no transition) Whether a lease id was good for a claim before. The attempt keeps it after its trial was given back: a
--- copy of the claim that comes late must not take a trial for a worker that does not know of it.
-SELECT trial_id AS id FROM attempt WHERE lease_id = CAST(:lease_id AS uuid)
-UNION ALL
-SELECT id FROM trial WHERE lease_id = CAST(:lease_id AS uuid);
+-- name: standing
+-- (no transition) Why a claim got no trial: the lease id was good for a claim before, worker or host is in quarantine, or
+-- the token is not valid any more.
+-- The attempt keeps the lease id after its trial was given back: a copy of the claim that comes late must not take a trial
+-- for a worker that does not know of it.
+SELECT EXISTS (SELECT FROM attempt WHERE lease_id = CAST(:lease_id AS uuid))
+           OR EXISTS (SELECT FROM trial WHERE lease_id = CAST(:lease_id AS uuid)) AS is_used,
+       EXISTS (SELECT FROM worker WHERE name = :worker AND quarantined_until > clock_timestamp()) AS is_worker_shut,
+       EXISTS (SELECT FROM host_quarantine WHERE host = :host) AS is_host_shut,
+       {token_is_valid} AS is_token_valid;
 
 
 -- name: claim
@@ -237,8 +245,22 @@ SELECT id FROM trial WHERE lease_id = CAST(:lease_id AS uuid);
 -- worker may have them, and nothing that has just failed on this machine while another, on which it has not, could train
 -- it. What has just failed on all machines comes last. What needs more memory than there is here waits for a worker that
 -- has it, if one was heard of lately; but where a single clip did not fit, as much memory is of no use. SKIP LOCKED lets
--- claimers pass each other; NO KEY, because inserted measurements and events share-lock the key of their trial.
-WITH lacking AS MATERIALIZED (
+-- claimers pass each other; NO KEY, because inserted measurements and events share-lock the key of their trial. A lease id
+-- that was good for a claim before gets nothing, and `standing` says so; nor does who is in quarantine, unless
+-- `:is_trial_run` says that it may show that it is well.
+WITH asking AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM worker WHERE name = :worker AND quarantined_at IS NOT NULL) AS was_in_quarantine
+    WHERE {token_is_valid}
+      AND NOT EXISTS (SELECT FROM attempt WHERE lease_id = CAST(:lease_id AS uuid))
+      AND NOT EXISTS (SELECT FROM trial WHERE lease_id = CAST(:lease_id AS uuid))
+      AND NOT EXISTS (SELECT FROM worker WHERE name = :worker AND quarantined_until > clock_timestamp())
+      AND (:is_trial_run OR NOT EXISTS (SELECT FROM host_quarantine WHERE host = :host))
+), lost_here AS MATERIALIZED (
+    SELECT DISTINCT trial_id
+    FROM attempt
+    WHERE worker = :worker AND fault IS NOT NULL
+      AND ended_at > clock_timestamp() - make_interval(secs => :avoid_seconds)
+), lacking AS MATERIALIZED (
     SELECT DISTINCT study.id
     FROM attempt AS missed
     JOIN trial ON trial.id = missed.trial_id
@@ -260,7 +282,8 @@ WITH lacking AS MATERIALIZED (
     ) AS limits
     CROSS JOIN LATERAL (
         -- 0: it has not just failed here, or there is no other worker; 1: it has, as on all others; 2: on some it has not.
-        SELECT CASE WHEN EXISTS (SELECT FROM attempt AS lost
+        SELECT CASE WHEN trial.id IN (SELECT trial_id FROM lost_here)
+                     AND EXISTS (SELECT FROM attempt AS lost
                                  WHERE lost.trial_id = trial.id AND lost.worker = :worker AND lost.fault IS NOT NULL
                                    AND lost.ended_at > GREATEST(limits.since, limits.cleared_at))
                THEN (SELECT COALESCE(max(CASE WHEN EXISTS (SELECT FROM attempt AS lost
@@ -276,7 +299,8 @@ WITH lacking AS MATERIALIZED (
                             OR trial.required_memory_bytes <= other.memory_bytes))
                ELSE 0 END AS here
     ) AS failed
-    WHERE trial.state IN ('suggested', 'paused')
+    WHERE EXISTS (SELECT FROM asking)
+      AND trial.state IN ('suggested', 'paused')
       AND NOT trial.held
       AND study.state = 'active'
       AND study.budget_reached_at IS NULL
@@ -324,21 +348,23 @@ WITH lacking AS MATERIALIZED (
     SELECT claimed.id, claimed.attempt, :worker, CAST(:lease_id AS uuid), moment.value, moment.value
     FROM claimed, (SELECT clock_timestamp() AS value) AS moment
 )
-SELECT * FROM claimed;
+SELECT claimed.*, study.name AS study, study.uuid, study.spec::text AS spec, asking.was_in_quarantine
+FROM claimed JOIN study ON study.id = claimed.study_id CROSS JOIN asking;
 
 
 -- name: report
 -- running | suggested (lease expired, nobody else came) -> running. Heartbeat and measurements in one. A worker that
 -- comes back to a trial that nobody has re-claimed was not dead: it continues, and the retry is given back. A measurement
--- sent twice is kept once, and its GPU time is counted once.
+-- sent twice is kept once, and its GPU time is counted once. The curve is read where a stopping rule will ask for it.
 WITH owned AS MATERIALIZED (
-    SELECT id
+    SELECT id, lease_worker
     FROM trial
     WHERE id = :trial_id
       AND attempt = :attempt
       AND lease_id = CAST(:lease_id AS uuid)
       AND (lease_token IS NULL OR lease_token = CAST(:token AS bigint))
       AND state IN ('running', 'suggested')
+      AND {token_is_valid}
     FOR NO KEY UPDATE
 ), added AS (
     INSERT INTO measurement (trial_id, attempt, step, metrics, wall_seconds, gpu_seconds)
@@ -347,7 +373,7 @@ WITH owned AS MATERIALIZED (
          jsonb_to_recordset(CAST(:measurements AS jsonb))
              AS sent (step int, metrics jsonb, wall_seconds float8, gpu_seconds float8)
     ON CONFLICT (trial_id, attempt, step) DO NOTHING
-    RETURNING step, gpu_seconds
+    RETURNING attempt, step, metrics, gpu_seconds
 ), total AS (
     SELECT COALESCE(sum(gpu_seconds), 0) AS gpu_seconds,
            COALESCE(max(step), 0) AS last_step,
@@ -371,9 +397,19 @@ SET state = 'running',
     checkpoint = COALESCE(:checkpoint, trial.checkpoint),
     peak_memory_bytes = GREATEST(trial.peak_memory_bytes, CAST(:peak_memory_bytes AS bigint)),
     weights = COALESCE(CAST(:weights AS jsonb), trial.weights)
-FROM owned, total, study
+FROM total, study, owned LEFT JOIN worker ON worker.name = owned.lease_worker
 WHERE trial.id = owned.id AND study.id = trial.study_id
-RETURNING trial.study_id, trial.lease_worker, trial.cancel_requested, total.steps AS new_steps,
+RETURNING trial.id, trial.number, trial.state, trial.metrics, trial.attempt, trial.replicate_of, trial.study_id,
+          trial.lease_worker, trial.cancel_requested, total.steps AS new_steps,
+          study.uuid, study.fault, study.spec::text AS spec,
+          study.marked AND NOT EXISTS (SELECT FROM mark WHERE mark.study_id = study.id AND mark.board = 'stale') AS marked,
+          worker.last_seen < clock_timestamp() - make_interval(secs => :touch_seconds) AS is_touched,
+          worker.faults > 0 OR EXISTS (SELECT FROM host_quarantine AS sick WHERE sick.host = worker.host) AS is_suspect,
+          CASE WHEN total.last_step > 0 AND study.spec #>> '{early_stopping,name}' <> 'none'
+               THEN (SELECT jsonb_object_agg(known.step::text, known.metrics ORDER BY known.attempt)
+                     FROM (SELECT attempt, step, metrics FROM measurement WHERE measurement.trial_id = trial.id
+                           UNION ALL
+                           SELECT attempt, step, metrics FROM added) AS known) END AS curve,
           study.spec #>> '{budget,gpu_hours}' IS NOT NULL OR study.spec #>> '{budget,wall_hours}' IS NOT NULL
               AS has_hours,
           CASE
@@ -405,14 +441,23 @@ WITH ended AS (
       AND lease_id = CAST(:lease_id AS uuid)
       AND (lease_token IS NULL OR lease_token = CAST(:token AS bigint))
       AND state IN ('running', 'suggested')
-    RETURNING id, study_id, attempt, state, lease_worker
+      AND {token_is_valid}
+    RETURNING id, number, study_id, attempt, state, metrics, replicate_of, lease_worker
 ), over AS (
     UPDATE attempt
     SET ended_at = GREATEST(attempt.seen_at, clock_timestamp()), ended_as = ended.state
     FROM ended
     WHERE attempt.trial_id = ended.id AND attempt.attempt = ended.attempt
 )
-SELECT id, study_id, state, lease_worker FROM ended;
+SELECT ended.*, study.uuid, study.fault, study.spec::text AS spec,
+       study.marked AND NOT EXISTS (SELECT FROM mark WHERE mark.study_id = study.id AND mark.board = 'stale') AS marked,
+       worker.last_seen < clock_timestamp() - make_interval(secs => :touch_seconds) AS is_touched,
+       worker.faults > 0 OR EXISTS (SELECT FROM host_quarantine AS sick WHERE sick.host = worker.host) AS is_suspect,
+       study.spec #>> '{early_stopping,name}' AS rule,
+       CASE WHEN study.spec #>> '{early_stopping,name}' <> 'none'
+            THEN (SELECT COALESCE(jsonb_object_agg(step::text, measurement.metrics ORDER BY measurement.attempt), '{}')
+                  FROM measurement WHERE measurement.trial_id = ended.id) END AS curve
+FROM ended JOIN study ON study.id = ended.study_id LEFT JOIN worker ON worker.name = ended.lease_worker;
 
 
 -- name: reroute
@@ -429,6 +474,7 @@ WITH owned AS MATERIALIZED (
       AND trial.lease_id = CAST(:lease_id AS uuid)
       AND (trial.lease_token IS NULL OR trial.lease_token = CAST(:token AS bigint))
       AND trial.state IN ('running', 'suggested')
+      AND {token_is_valid}
       AND NOT trial.cancel_requested
       AND EXISTS (SELECT FROM worker AS other
                   WHERE other.memory_bytes > mine.memory_bytes
@@ -586,6 +632,7 @@ WITH owned AS MATERIALIZED (
       AND trial.lease_id = CAST(:lease_id AS uuid)
       AND (trial.lease_token IS NULL OR trial.lease_token = CAST(:token AS bigint))
       AND trial.state = 'running'
+      AND {token_is_valid}
     FOR NO KEY UPDATE OF trial
 ), over AS (
     UPDATE attempt

@@ -27,6 +27,7 @@ from ..trial import Decision, TrialRecord, TrialState
 from . import study_curves
 from .study_row import parsed
 from .trials import curve_of, metrics_of
+from .wire import later, prepared
 
 _CHUNK: Final = 500
 """Trials that are read at once where the marks of a whole study are made."""
@@ -70,6 +71,12 @@ SELECT study_id, id, 'stale', 0, 0 FROM trial WHERE id = ANY(:ids)
 ON CONFLICT DO NOTHING
 """)
 
+_COUNTS: Final = text("""
+SELECT (SELECT count(*) FROM (SELECT FROM mark WHERE study_id = :study_id AND board = 'completed' AND place = 0
+                              AND trial_id <> :id LIMIT :most) AS found) AS completed,
+       (SELECT count(*) FROM (SELECT FROM mark WHERE study_id = :study_id AND board = 'completed' AND place = 0
+                              AND value >= 1 AND trial_id <> :id LIMIT :most) AS found) AS with_result
+""")
 _COUNT: Final = text("""
 SELECT count(*) FROM (
     SELECT FROM mark WHERE study_id = :study_id AND board = :board AND place = 0 AND value >= :least AND trial_id <> :id
@@ -153,15 +160,19 @@ class StoredRivals:
         self._connection = connection
         self._own = own
         self._values = {"study_id": own.study_id, "id": own.record.id}
+        self._completed: dict[int, tuple[int, int]] = {}
+        """How many are completed, and how many with a result, by the number from which on nobody asks."""
 
     def completed(self, *, most: int, with_result: bool = False) -> int:
         """Return how many are completed, or `most` if they are more; only those with a result if asked."""
-        found = self._execute(_COUNT, board=COMPLETED, least=float(with_result), most=most)
-        return int(found["count"])
+        if most not in self._completed:
+            found = self._execute(_COUNTS, most=most)
+            self._completed[most] = int(found["completed"]), int(found["with_result"])
+        return self._completed[most][with_result]
 
     def best(self) -> float | None:
         """Return the best value that any of them has shown; None before there is one."""
-        found = self._connection.execute(_BEST, {**self._values, "board": PEAK}).scalar_one_or_none()
+        found = prepared(self._connection, _BEST, {**self._values, "board": PEAK}).scalar_one_or_none()
         return None if found is None else float(found)
 
     def above(self, board: str, place: int, value: float) -> tuple[int, int]:
@@ -194,7 +205,7 @@ class StoredRivals:
         return own_end, [(end, trial.number) for end, trial in zip(ends, others, strict=True)]
 
     def _execute(self, query: TextClause, **values: Any) -> RowMapping:
-        return self._connection.execute(query, {**self._values, **values}).mappings().one()
+        return prepared(self._connection, query, {**self._values, **values}).mappings().one()
 
 
 def own(connection: Connection, trial_id: int) -> Own | None:
@@ -217,6 +228,21 @@ def refresh(connection: Connection, trial_ids: Sequence[int]) -> list[Own]:
     for one in found:
         if has_marks(one.spec):
             _write(connection, one)
+    return found
+
+
+def keep(connection: Connection, row: RowMapping) -> Own | None:
+    """Write the marks of a trial whose record has just changed, as a statement of the lifecycle has returned it.
+
+    Return the trial as its rule sees it; None without a spec that can be read, as in `refresh`.
+    """
+    try:
+        found = _own(row)
+    except UnusableStudyError:
+        connection.execute(_STALE, {"ids": [row["id"]]})
+        return None
+    if has_marks(found.spec):
+        _write(connection, found)
     return found
 
 
@@ -296,33 +322,36 @@ def _is_asked(connection: Connection, study_id: int, startup_trials: int) -> boo
 
 def _write(connection: Connection, found: Own) -> None:
     marks = json.dumps([asdict(mark) for mark in marks_of(found.spec, found.record)], allow_nan=False)
-    connection.execute(_WRITE, {"study_id": found.study_id, "trial_id": found.record.id, "marks": marks})
+    later(connection, _WRITE, {"study_id": found.study_id, "trial_id": found.record.id, "marks": marks})
 
 
 def _read(connection: Connection, query: TextClause, trial_ids: Sequence[int]) -> Iterator[Own]:
     if not trial_ids:
         return
     for row in connection.execute(query, {"ids": list(trial_ids)}).mappings():
-        try:
-            spec = parsed(row["spec"])
-        except ValueError as error:
-            raise UnusableStudyError(study_id=row["study_id"]) from error
-        record = TrialRecord(
-            id=row["id"],
-            number=row["number"],
-            state=TrialState(row["state"]),
-            params={},
-            curve=curve_of(row["curve"]),
-            metrics=metrics_of(row["metrics"]),
-            attempt=row["attempt"],
-            replicate_of=row["replicate_of"],
-        )
-        known = settled(record, spec.last_epochs)
-        yield Own(
-            study_id=row["study_id"],
-            study_uuid=row["uuid"],
-            spec=spec,
-            record=known,
-            is_marked=row["marked"],
-            fault=row["fault"],
-        )
+        yield _own(row)
+
+
+def _own(row: RowMapping) -> Own:
+    try:
+        spec = parsed(row["spec"])
+    except ValueError as error:
+        raise UnusableStudyError(study_id=row["study_id"]) from error
+    record = TrialRecord(
+        id=row["id"],
+        number=row["number"],
+        state=TrialState(row["state"]),
+        params={},
+        curve=curve_of(row["curve"]),
+        metrics=metrics_of(row["metrics"]),
+        attempt=row["attempt"],
+        replicate_of=row["replicate_of"],
+    )
+    return Own(
+        study_id=row["study_id"],
+        study_uuid=row["uuid"],
+        spec=spec,
+        record=settled(record, spec.last_epochs),
+        is_marked=row["marked"],
+        fault=row["fault"],
+    )

@@ -11,15 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import Connection, text
-
 from ..errors import ReportError
 from ..protocol import Measurement
 from ..spec import stored_spec
 
-_SPEC: Final = text("""
-SELECT study.spec::text FROM study JOIN trial ON trial.study_id = study.id WHERE trial.id = :trial_id
-""")
 _ROUNDING: Final = 1e-6
 """By how much a share may pass its bounds: a mean of numbers in single precision is not exact."""
 
@@ -40,22 +35,13 @@ class _Bounds:
         return None
 
 
-def check(
-    connection: Connection,
-    trial_id: int,
-    *,
-    measurements: Sequence[Measurement] = (),
-    metrics: Mapping[str, float] | None = None,
-) -> None:
-    """Check measurements of epochs and final metrics; nothing where the trial or a readable spec does not exist.
+def check(spec: str, *, measurements: Sequence[Measurement] = (), metrics: Mapping[str, float] | None = None) -> None:
+    """Check measurements of epochs and final metrics against a stored spec; nothing where that cannot be read.
 
     Raises:
         ReportError: with what is wrong first.
     """
     if not measurements and not metrics:
-        return
-    spec = connection.execute(_SPEC, {"trial_id": trial_id}).scalar_one_or_none()
-    if spec is None:
         return
     try:
         bounds = _bounds(spec)

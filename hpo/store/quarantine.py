@@ -20,6 +20,7 @@ from . import events, host_quarantine
 from .quarantine_times import LONGEST_SECONDS, seconds_after
 from .statements import execute
 from .tables import NOW, worker
+from .wire import later
 
 FAULTS_IN_A_ROW: Final = 2
 _MESSAGE_CHARACTERS: Final = 500
@@ -56,10 +57,6 @@ SELECT EXISTS (SELECT FROM attempt
    AND NOT EXISTS (SELECT FROM attempt WHERE attempt.worker <> :name AND fault = :fault
                      AND ended_at > worker.faulty_since - make_interval(secs => :seconds))
 FROM worker WHERE name = :name
-""")
-_SHUT: Final = text("""
-SELECT EXISTS (SELECT FROM worker WHERE name = :name AND quarantined_until > clock_timestamp()) AS is_worker,
-       EXISTS (SELECT FROM host_quarantine WHERE host = :host) AS is_host
 """)
 
 
@@ -155,19 +152,10 @@ def _release(connection: Connection, names: Sequence[str]) -> None:
         connection.execute(update(worker).where(worker.c.name == name).values(cleared_at=NOW))
 
 
-def may_claim(connection: Connection, info: WorkerInfo) -> bool:
-    """Return whether a worker may have a trial: always, unless it or its host is in quarantine.
-
-    After the time of a quarantine it may have one; of a host whose time is over, one of its workers may.
-    """
-    shut = connection.execute(_SHUT, {"name": info.name, "host": info.host}).one()
-    return not shut.is_worker and (not shut.is_host or host_quarantine.may_try(connection, info))
-
-
 def note_trial(connection: Connection, info: WorkerInfo) -> None:
     """Give a worker or a host in quarantine no second trial before it has trained an epoch of the first."""
     host_quarantine.note_trial(connection, info.host)
-    connection.execute(_WAIT, {"name": info.name, "seconds": LONGEST_SECONDS})
+    later(connection, _WAIT, {"name": info.name, "seconds": LONGEST_SECONDS})
 
 
 def reason(connection: Connection, name: str) -> str | None:

@@ -11,13 +11,23 @@ from sqlalchemy import Connection, CursorResult, TextClause, text
 
 from .fleet_sql import OTHERS_MAY_HAVE_FILES, TOO_LARGE
 from .usage import HEARTBEATS_PER_LEASE, USED_SECONDS
+from .wire import prepared
 
+TOKEN_IS_VALID = """
+(CAST(:token AS bigint) IS NULL
+ OR EXISTS (SELECT FROM api_token
+            WHERE api_token.id = CAST(:token AS bigint) AND api_token.revoked_at IS NULL
+              AND (api_token.expires_at IS NULL OR api_token.expires_at > clock_timestamp())))
+""".strip()
+"""Whether `:token` is valid still; without one, nobody asks."""
 _PARTS = {
+    "{token_is_valid}": TOKEN_IS_VALID,
     "{used_seconds}": USED_SECONDS,
     "{heartbeats_per_lease}": str(HEARTBEATS_PER_LEASE),
     "{others_may_have_files}": OTHERS_MAY_HAVE_FILES,
     "{too_large}": TOO_LARGE,
 }
+_OF_EVERY_TRIAL = frozenset({"claim", "standing", "report", "finish"})
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -29,6 +39,8 @@ def load() -> dict[str, str]:
 
 def execute(connection: Connection, name: str, **values: Any) -> CursorResult[Any]:
     """Execute a statement of the lifecycle."""
+    if name in _OF_EVERY_TRIAL:
+        return prepared(connection, _clause(STATEMENTS[name]), values)
     return connection.execute(_clause(STATEMENTS[name]), values)
 
 

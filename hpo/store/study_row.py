@@ -251,11 +251,19 @@ def outline_of(connection: Connection, study_id: int) -> StudyOutline:
     row = connection.execute(_SPEC, {"study_id": study_id}).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no study with the id {study_id}; it was probably deleted")
+    return outline_from(study_id, row.name, row.uuid, row.spec)
+
+
+def outline_from(study_id: int, name: str, uuid: UUID, spec: str) -> StudyOutline:
+    """Return what a study is from what was read of it.
+
+    Raises:
+        UnusableStudyError: its spec cannot be read.
+    """
     try:
-        spec = parsed(row.spec)
+        return StudyOutline(id=study_id, name=name, uuid=uuid, spec=parsed(spec))
     except ValueError as error:
-        raise _unusable(study_id, row.name, error) from error
-    return StudyOutline(id=study_id, name=row.name, uuid=row.uuid, spec=spec)
+        raise _unusable(study_id, name, error) from error
 
 
 @lru_cache(maxsize=64)

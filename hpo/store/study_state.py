@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select, text, update
 from ..trial import StudyState
 from . import events
 from .fleet_sql import OTHERS_MAY_HAVE_FILES
+from .notifications import Channel, announce
 from .tables import NOW, study
 from .workers import ALIVE_SECONDS
 
@@ -75,3 +76,5 @@ def move(connection: Connection, study_id: int, target: StudyState, reason: str 
         update(study).where(study.c.id == study_id).values(state=target, state_reason=reason, state_changed_at=NOW)
     )
     events.append(connection, study_id, None, _EVENTS[target], actor, {"reason": reason} if reason else {})
+    if target is StudyState.ACTIVE:
+        announce(connection, Channel.TRIALS)

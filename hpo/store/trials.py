@@ -14,6 +14,7 @@ from ..errors import NotFoundError
 from ..results.outcome import settled
 from ..trial import MACHINE_FAULTS, FailureKind, Metrics, TrialRecord, TrialState
 from .tables import trial
+from .wire import prepared
 from .workers import ALIVE_SECONDS
 
 _LOST_ON: Final = """
@@ -207,7 +208,7 @@ def by_ids(connection: Connection, trial_ids: Sequence[int]) -> list[TrialRecord
     """Read the trials of these ids, by study and number; ids that do not exist are left out."""
     if not trial_ids:
         return []
-    return [_record(row) for row in connection.execute(_BY_IDS, {"ids": list(trial_ids)}).mappings()]
+    return [_record(row) for row in prepared(connection, _BY_IDS, {"ids": list(trial_ids)}).mappings()]
 
 
 def study_of(connection: Connection, trial_id: int) -> int:

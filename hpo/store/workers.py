@@ -7,18 +7,44 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, exists, func, or_, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, text
 
 from ..protocol import WorkerInfo
 from .quarantine_times import RESTART_SECONDS
-from .tables import NOW, attempt, worker
+from .wire import later
 
 ALIVE_SECONDS: Final = 60.0
 """A worker that was heard of within this time may ask for a trial soon."""
 TOUCH_SECONDS: Final = 5.0
 """When a worker was heard of is written at most this often while it reports."""
 
+# In a container every process may have the same number, and workers up to release 0.2.0 have no start id.
+_SEEN: Final = text("""
+INSERT INTO worker AS known (name, host, pid, device, gpu_name, memory_bytes, version, start_id, study)
+VALUES (:name, :host, :pid, :device, :gpu_name, :memory_bytes, :version, :start_id, :study)
+ON CONFLICT (name) DO UPDATE
+SET host = excluded.host, pid = excluded.pid, device = excluded.device, gpu_name = excluded.gpu_name,
+    memory_bytes = excluded.memory_bytes, version = excluded.version, start_id = excluded.start_id,
+    study = excluded.study, last_seen = clock_timestamp(),
+    quarantined_until = CASE
+        WHEN (known.pid <> excluded.pid OR known.start_id IS DISTINCT FROM excluded.start_id)
+             AND known.faulted_at < clock_timestamp() - make_interval(secs => :restart_seconds)
+             AND known.quarantined_at IS NOT NULL THEN clock_timestamp()
+        ELSE known.quarantined_until
+    END,
+    cleared_at = CASE
+        WHEN (known.pid <> excluded.pid OR known.start_id IS DISTINCT FROM excluded.start_id)
+             AND NOT EXISTS (SELECT FROM attempt
+                             WHERE attempt.worker = known.name AND attempt.fault IS NOT NULL
+                               AND attempt.ended_at >= clock_timestamp() - make_interval(secs => :restart_seconds))
+        THEN clock_timestamp()
+        ELSE known.cleared_at
+    END
+""")
+_TOUCH: Final = text("""
+UPDATE worker SET last_seen = clock_timestamp()
+WHERE name = :name AND last_seen < clock_timestamp() - make_interval(secs => :touch_seconds)
+""")
 _LIST: Final = text("""
 SELECT worker.*, extract(epoch FROM clock_timestamp() - worker.last_seen) AS seconds_since_seen,
        held.id AS trial_id, held.number AS trial_number, study.name AS trial_study, study.id AS trial_study_id,
@@ -82,29 +108,12 @@ def seen(connection: Connection, info: WorkerInfo, *, study: str | None = None) 
     If it was started again it may try a trial although it is in quarantine, and have trials of studies whose files it
     missed; but not at once after a fault, since it has hardly been repaired by then.
     """
-    values = {**info.model_dump(), "study": study}
-    statement = insert(worker).values(values)
-    # In a container every process may have the same number, and workers up to release 0.2.0 have no start id.
-    is_new = or_(
-        worker.c.pid != statement.excluded.pid, worker.c.start_id.is_distinct_from(statement.excluded.start_id)
-    )
-    just = NOW - func.make_interval(0, 0, 0, 0, 0, 0, RESTART_SECONDS)
-    may_try = is_new & (worker.c.faulted_at < just) & worker.c.quarantined_at.is_not(None)
-    has_failed = exists().where(
-        attempt.c.worker == worker.c.name, attempt.c.fault.is_not(None), attempt.c.ended_at >= just
-    )
-    changed = {
-        "last_seen": NOW,
-        "quarantined_until": case((may_try, NOW), else_=worker.c.quarantined_until),
-        "cleared_at": case((is_new & ~has_failed, NOW), else_=worker.c.cleared_at),
-    }
-    connection.execute(statement.on_conflict_do_update(index_elements=[worker.c.name], set_={**values, **changed}))
+    later(connection, _SEEN, {**info.model_dump(), "study": study, "restart_seconds": RESTART_SECONDS})
 
 
 def touch(connection: Connection, name: str) -> None:
     """Note that a worker known by `name` has just been heard of, to the precision of `TOUCH_SECONDS`."""
-    before = NOW - func.make_interval(0, 0, 0, 0, 0, 0, TOUCH_SECONDS)
-    connection.execute(update(worker).where(worker.c.name == name, worker.c.last_seen < before).values(last_seen=NOW))
+    later(connection, _TOUCH, {"name": name, "touch_seconds": TOUCH_SECONDS})
 
 
 def list_all(connection: Connection) -> list[WorkerRow]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Self, TypeVar
 from urllib.parse import unquote
 from uuid import UUID
@@ -111,15 +113,17 @@ class ApiClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def claim(self, request: ClaimRequest) -> Lease | NoWork:
-        """Claim a trial and return its lease, or `NoWork`.
+    def claim(self, request: ClaimRequest, *, wait_seconds: float = 0.0) -> Lease | NoWork:
+        """Claim a trial and return its lease, or `NoWork`, after at most `wait_seconds` in which there was none.
+
+        An API of an earlier release does not wait, and says when to ask again.
 
         After ApiUnavailableError claim again with the same lease id: the reply may have been lost on its way.
 
         Raises:
             StaleLeaseError: this lease id was good for a claim, and its lease is over; claim with a new one.
         """
-        response = self._post_claim(request)
+        response = self._post_claim(request, {"Prefer": f"wait={wait_seconds:.0f}"} if wait_seconds >= 1 else {})
         if response.status_code == httpx.codes.NO_CONTENT:
             asked = retry_after_seconds(response)
             reason = response.headers.get(QUARANTINE_HEADER)
@@ -131,17 +135,17 @@ class ApiClient:
         study = response.headers.get(STUDY_HEADER)
         return lease if study is None else lease.model_copy(update={"study_uuid": _uuid(study)})
 
-    def _post_claim(self, request: ClaimRequest) -> httpx.Response:
+    def _post_claim(self, request: ClaimRequest, headers: Mapping[str, str]) -> httpx.Response:
         """Send a claim; without the start id where the API refuses that, because it is of an earlier release."""
         if self._knows_start_ids:
             try:
-                return self._post("/v1/leases", request, stale=(StaleLeaseError,))
+                return self._post("/v1/leases", request, stale=(StaleLeaseError,), headers=headers)
             except ApiRefusedError:
                 if request.worker.start_id is None:
                     raise
         worker = request.worker.model_copy(update={"start_id": None})
         without = request.model_copy(update={"worker": worker})
-        response = self._post("/v1/leases", without, stale=(StaleLeaseError,))
+        response = self._post("/v1/leases", without, stale=(StaleLeaseError,), headers=headers)
         self._knows_start_ids = False
         return response
 
@@ -195,11 +199,18 @@ class ApiClient:
         """Return those of the trials whose weights may go now; a repeat changes nothing."""
         return self._parse(self._post("/v1/checkpoints/removals", request), RemovalsReply).trials
 
-    def _post(self, path: str, body: Message, *, stale: tuple[type[HpoError], ...] = ()) -> httpx.Response:
+    def _post(
+        self,
+        path: str,
+        body: Message,
+        *,
+        stale: tuple[type[HpoError], ...] = (),
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> httpx.Response:
         """Send a message; an answer that is one of `stale` says that its lease is not this worker's any more."""
         try:
             response = self._connection.send(
-                "POST", path, content=body.to_json(), headers={"Content-Type": "application/json"}
+                "POST", path, content=body.to_json(), headers={"Content-Type": "application/json", **headers}
             )
         except UnreachableError as error:
             raise ApiUnavailableError(f"the API at {self.url} cannot be reached ({error.reason})") from error

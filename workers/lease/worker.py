@@ -31,6 +31,8 @@ from .reporter import Reporter
 from .trial_run import TrialRun
 from .watchdog import Patience
 
+HELD_SECONDS: Final = 2.0
+"""How long the API may hold a claim while there is no trial; a signal is answered after it."""
 _FAULTS_OF_DEVICES: Final = frozenset({Fault.DEVICE, Fault.ARCHITECTURE, Fault.KERNEL, Fault.HANG, Fault.PROCESS})
 """Faults after which the device is checked."""
 _log = logging.getLogger(__name__)
@@ -137,7 +139,7 @@ class Worker:
             self._clean_up()
             request = ClaimRequest(worker=self._config.info, lease_id=lease_id, study=self._config.study)
             try:
-                reply = self._client.claim(request)
+                reply = self._client.claim(request, wait_seconds=self._seconds_to_wait(since))
             except ApiUnavailableError as error:
                 # The same lease id again: if only the reply was lost, the API answers with the trial claimed before.
                 if backoff.failures == 0:
@@ -173,6 +175,11 @@ class Worker:
         else:
             name = self._config.info.name
             _log.warning("the API gives this worker no trial: %s; `hpo workers release %s` ends that", reason, name)
+
+    def _seconds_to_wait(self, since: float) -> float:
+        """Return how long the API may hold a claim: not beyond the time that this worker waits for a trial at all."""
+        limit = self._config.exit_when_idle_seconds
+        return HELD_SECONDS if limit is None else min(HELD_SECONDS, max(limit - (self._clock() - since), 0.0))
 
     def _is_idle_too_long(self, since: float) -> bool:
         limit = self._config.exit_when_idle_seconds

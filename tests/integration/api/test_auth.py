@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -22,7 +22,7 @@ from api.dashboard.mount import PREFIXES, DashboardRoute
 from api.pages.paths import is_page
 from hpo.store import Database, tokens
 
-from .service import KEY, Service, claim_body, spec
+from .service import KEY, Service, claim_body, fence, finished, measured, spec
 
 OPEN: Final = "open"
 NEEDS: Final[dict[tuple[str, str], str]] = {
@@ -243,6 +243,44 @@ def test_revoked_and_expired_tokens_are_refused_at_once(service: Service) -> Non
         connection.execute(text("UPDATE api_token SET expires_at = clock_timestamp() WHERE name = 'late'"))
     with service.http(None) as http:
         assert http.get("/v1/studies", headers={"authorization": f"Bearer {late}"}).status_code == 401
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+def test_a_token_that_was_known_a_moment_ago_moves_no_trial(service: Service, end: str) -> None:
+    service.suggest(service.create(), 3)
+    with service.database.transaction() as connection:
+        token = tokens.create(connection, name="gpu", scopes=["worker"], key=KEY, expires=timedelta(hours=1))
+    with service.http(None) as http:
+        http.headers["authorization"] = f"Bearer {token}"
+        body = claim_body()
+        lease = http.post("/v1/leases", json=body).json()
+        path, own = f"/v1/trials/{lease['trial_id']}", fence(lease)
+        assert http.post(f"{path}/reports", json=own).status_code == 200
+        with service.database.transaction() as connection:
+            if end == "revoked":
+                tokens.revoke(connection, tokens.verify(connection, token, KEY).id)
+            else:
+                connection.execute(text("UPDATE api_token SET expires_at = clock_timestamp() WHERE name = 'gpu'"))
+        before = _events(service)
+        calls: list[tuple[str, dict[str, Any]]] = [
+            ("/v1/leases", body),
+            ("/v1/leases", claim_body()),
+            ("/v1/leases", claim_body(study="nothing")),
+            (f"{path}/reports", measured(lease, 1, 0.5)),
+            (f"{path}/reports", own),
+            (f"{path}/finish", finished(lease, 0.5)),
+            (f"{path}/finish", {**own, "outcome": "failed", "failure_kind": "oom", "failure_message": "x"}),
+            (f"{path}/release", {**own, "reason": "drained"}),
+            ("/v1/trials/987654321/reports", own),
+        ]
+        answers = [http.post(where, json=sent) for where, sent in calls]
+    assert [answer.status_code for answer in answers] == [401] * len(calls)
+    assert _events(service) == before
+
+
+def _events(service: Service) -> int:
+    with service.database.transaction() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM event")).scalar_one())
 
 
 def test_a_refused_request_changes_nothing(service: Service) -> None:

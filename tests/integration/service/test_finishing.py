@@ -93,20 +93,21 @@ def test_a_study_is_free_while_the_next_one_is_settled(database: Database, monke
 def test_the_result_that_ends_a_study_ends_it_at_once(database: Database, change: dict[str, Any]) -> None:
     study = world.make_study(database, **change)
     world.suggest(database, study, 1)
-    world.finish(database, world.must_claim(database))
-    assert finishing.end_study_after_result(database, study.id)
+    lease = world.must_claim(database)
+    world.finish(database, lease)
+    assert finishing.end_study_after_result(database, lease.trial_id)
     assert world.study_row(database).state is StudyState.COMPLETED
 
 
 def test_a_result_among_many_settles_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     study = world.make_study(database)
     other = world.make_study(database, "other", early_stopping=PAUSING)
-    world.suggest(database, study, 2)
-    world.suggest(database, other, 2)
+    trial, *_ = world.suggest(database, study, 2)
+    trial_of_other, *_ = world.suggest(database, other, 2)
     world.finish(database, world.must_claim(database))
     settled: list[int] = []
     monkeypatch.setattr(finishing, "end_study_if_finished", lambda _, study_id: settled.append(study_id))
-    finishing.end_study_after_result(database, study.id)
+    finishing.end_study_after_result(database, trial.id)
     assert not settled
-    finishing.end_study_after_result(database, other.id)
+    finishing.end_study_after_result(database, trial_of_other.id)
     assert settled == [other.id], "it may have promoted a paused trial"

@@ -32,6 +32,19 @@ def until(condition: Callable[[], Any], what: str) -> Any:
     raise AssertionError(f"{what} did not happen within {SECONDS:g} s")
 
 
+def test_a_worker_that_finds_no_trial_wakes_the_optimizer(database: Database) -> None:
+    create(database)
+    with optimizing(database, poll_seconds=3600):
+        assert until(lambda: _hears(database) and claim(database), "a suggestion before anybody has asked")
+        assert until(lambda: claim(database), "one for a worker that found none")
+
+
+def _hears(database: Database) -> bool:
+    with database.transaction() as connection:
+        query = text("SELECT FROM pg_stat_activity WHERE query = 'LISTEN hpo_wanted' AND datname = current_database()")
+        return connection.execute(query).first() is not None
+
+
 def _run_trials(database: Database, count: int) -> None:
     for number in range(count):
         lease = until(lambda: claim(database), "a suggestion")

@@ -8,7 +8,7 @@ import pytest
 
 from hpo.errors import NotFoundError
 from hpo.protocol import Lease
-from hpo.store import Database, events, quarantine, trials, workers
+from hpo.store import Database, events, host_quarantine, quarantine, trials, workers
 from hpo.store.studies import StudyRow
 from hpo.store.workers import WorkerRow
 from hpo.trial import MACHINE_FAULTS, Fault
@@ -173,7 +173,7 @@ def test_two_claims_at_once_are_one_try(database: Database, study: StudyRow) -> 
     let_time_pass(database)
     with database.transaction() as first, database.transaction() as second:
         infos = [worker(name, host=HOST) for name in ("c", "d")]
-        tries = [quarantine.may_claim(one, info) for one, info in zip((first, second), infos, strict=True)]
+        tries = [host_quarantine.may_try(one, info) for one, info in zip((first, second), infos, strict=True)]
     assert tries == [True, False]
 
 

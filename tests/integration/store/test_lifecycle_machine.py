@@ -70,7 +70,7 @@ MUTANTS = {
     "claim before the backoff is over": ("claim", "trial.not_before <= clock_timestamp()", "true"),
     "claim of held trials": ("claim", "AND NOT trial.held", ""),
     "claim again with a lease id whose trial was given back": (
-        "used",
+        "claim",
         "FROM attempt WHERE lease_id = CAST(:lease_id AS uuid)",
         "FROM attempt WHERE false",
     ),

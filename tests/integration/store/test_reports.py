@@ -209,6 +209,7 @@ def test_a_reader_of_the_stream_misses_no_event_of_a_slow_transaction(database: 
     study = make_study(database)
     with database.transaction() as slow:
         events.append(slow, study.id, None, "slow", "test", {})
+        slow.execute(text("SELECT 1"))  # an event is sent with the statement after it
         with database.transaction() as quick:
             events.append(quick, study.id, None, "quick", "test", {})
         with database.transaction() as reader:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import os
 import queue
@@ -19,11 +21,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from hpo.cli import serve
+from hpo.cli import api_processes, serve, supervision
 from hpo.cli.app import app
+from hpo.cli.listening import Listening
 from hpo.errors import SetupError, StoreUnavailableError
 from hpo.service import optimizer_process
-from hpo.settings import Settings
+from hpo.settings import ServedAddress, Settings
 from hpo.store import studies
 
 WAIT_SECONDS = 60.0
@@ -37,6 +40,7 @@ class FakeProcess:
         self.pid, self.command, self.options = pid, command, options
         self.returncode: int | None = None
         self.ends: list[str] = []
+        self.stdin = io.BytesIO()
         self._is_stubborn = stubborn
 
     def poll(self) -> int | None:
@@ -90,7 +94,7 @@ class World:
 
         class Event(threading.Event):
             def wait(self, timeout: float | None = None) -> bool:
-                if timeout == serve.RESTART_SECONDS:
+                if timeout == supervision.RESTART_SECONDS:
                     world.story.append("pause")
                     world.paused.put(timeout)
                     return super().wait(WAIT_SECONDS if world.holds_pauses else 0)
@@ -102,8 +106,8 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
-    monkeypatch.setattr(serve, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": made.popen}))
-    monkeypatch.setattr(serve, "threading", SimpleNamespace(Event=made.event, Thread=threading.Thread))
+    monkeypatch.setattr(supervision, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": made.popen}))
+    monkeypatch.setattr(supervision, "threading", SimpleNamespace(Event=made.event, Thread=threading.Thread))
     monkeypatch.setattr(studies, "release_generators", made.release)
     return made
 
@@ -146,7 +150,7 @@ def test_a_running_optimizer_is_left_alone_and_ends_with_the_service(world: Worl
     with supervising(world):
         process = world.started.get(timeout=WAIT_SECONDS)
         assert process.ends == []
-    assert process.ends == ["terminate", f"wait {serve.STOP_SECONDS}"]
+    assert process.ends == ["terminate", f"wait {supervision.STOP_SECONDS}"]
     assert world.story == ["start 101"], "it gives its leases back itself"
 
 
@@ -185,10 +189,43 @@ def test_the_optimizer_gets_the_database_and_a_pipe_that_closes_with_us(
     assert environment["PATH"] == os.environ["PATH"]
 
 
+def test_processes_of_the_api_get_the_socket_and_what_the_service_is_and_each_is_replaced(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HPO_SECRET", "the key of all tokens")
+    monkeypatch.setenv("HPO_TOKEN", "of somebody")
+    settings = Settings(home=tmp_path, database_url="postgresql://somewhere")
+    served = ServedAddress(url="http://127.0.0.1:1", key="proof")
+    with socket.socket() as listener, api_processes.api_processes(settings, Listening(), served, listener, count=2):
+        processes = [world.started.get(timeout=WAIT_SECONDS) for _ in range(2)]
+        told = json.loads(processes[0].stdin.getvalue())
+        assert told["descriptor"] == listener.fileno()
+        assert processes[0].options["pass_fds"] == (listener.fileno(),)
+        processes[1].returncode = -9
+        third = world.started.get(timeout=WAIT_SECONDS)
+    assert ServedAddress(**told["served"]) == served
+    assert "process 102 of the API ended with status -9; another is started" in caplog.text
+    assert [process.ends[0] for process in (processes[0], third)] == ["terminate"] * 2
+    environment = third.options["env"]
+    assert environment["DATABASE_URL"] == "postgresql://somewhere"
+    assert environment["HPO_SECRET"] == os.environ["HPO_SECRET"]
+    assert "HPO_TOKEN" not in environment
+
+
+@pytest.mark.parametrize("count", range(1, 7))
+def test_the_processes_leave_the_database_connections_for_others(count: int) -> None:
+    assert count * (api_processes.pool_size(count) + 10) <= 75
+
+
+def test_where_it_listens_is_the_same_in_another_process() -> None:
+    listening = Listening(host="127.0.0.2", allowed_hosts=["a"], trusted_proxies=["10.0.0.1"])
+    assert Listening.from_json(json.loads(json.dumps(listening.to_json()))) == listening
+
+
 def test_an_optimizer_that_does_not_end_is_killed() -> None:
     process: Any = FakeProcess(1, [], {}, stubborn=True)
-    serve._end(process)
-    assert process.ends == ["terminate", f"wait {serve.STOP_SECONDS}", "kill", "wait None"]
+    supervision._end(process)
+    assert process.ends == ["terminate", f"wait {supervision.STOP_SECONDS}", "kill", "wait None"]
 
 
 @pytest.fixture

@@ -262,6 +262,8 @@ class FakeApi(ApiClient):
         self.calls: list[ReportRequest | FinishRequest | ReleaseRequest] = []
         """All calls about trials, those that failed included."""
         self.trial_ids: set[int] = set()
+        self.waits: list[float] = []
+        """How long each claim may have been held."""
         self.parts: list[LogRequest] = []
         """Parts of logs, those that were not taken included."""
         self.log_answers: deque[Exception | None] = deque()
@@ -269,8 +271,9 @@ class FakeApi(ApiClient):
         self.during_report: Callable[[], None] | None = None
         """Called once, while a report is under way."""
 
-    def claim(self, request: ClaimRequest) -> Lease | NoWork:
+    def claim(self, request: ClaimRequest, *, wait_seconds: float = 0.0) -> Lease | NoWork:
         self.claimed.append(request)
+        self.waits.append(wait_seconds)
         reply = self._claims.popleft()
         if callable(reply):
             reply = reply()

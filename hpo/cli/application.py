@@ -1,0 +1,51 @@
+"""The application as `hpo serve` runs it, in one process or in several."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..settings import ServedAddress, Settings
+from .listening import Listening
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+    from ..store import Database
+
+
+def make_application(
+    settings: Settings, database: Database, listening: Listening, served: ServedAddress, *, processes: int = 1
+) -> FastAPI:
+    """Return the application as one of several processes serves it."""
+    from api.app import create_app
+    from api.auth import load_secret
+    from api.config import ApiConfig, Identity
+
+    from .files import remove_study_files
+    from .spec_check import search_fragment, validation_clips, with_models
+
+    return create_app(
+        database,
+        ApiConfig(
+            key=load_secret(settings.home),
+            identity=Identity(url=served.url, key=served.key),
+            names=listening.names,
+            processes=processes,
+        ),
+        check_spec=with_models,
+        fragments=search_fragment,
+        count_clips=validation_clips,
+        remove_files=partial(remove_study_files, settings.checkpoint_dir),
+    )
+
+
+def uvicorn_server(application: FastAPI, listening: Listening) -> uvicorn.Server:
+    """Return what serves an application until a signal."""
+    import uvicorn
+
+    options = listening.uvicorn_options()
+    # Without `log_config` it writes through our handler, which lets nothing in a line steer the terminal.
+    logs: dict[str, Any] = {"log_level": "warning", "log_config": None, "access_log": False}
+    return uvicorn.Server(uvicorn.Config(application, timeout_graceful_shutdown=5, **logs, **options))

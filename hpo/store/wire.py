@@ -1,0 +1,166 @@
+"""Connections to Postgres that send several statements as one message, so that a call waits for few answers.
+
+A transaction begins with its first statement, in the same message. A statement whose result nobody reads (`later`)
+travels with the next one, or with the commit. All are executed in the order in which they were given; an error of one
+that travelled is raised where its message is sent, before the commit in any case.
+
+Statements that every call of a worker makes are prepared once per connection (`prepared`, `later`): Postgres would
+spend more time on parsing and planning them than on executing them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from psycopg2 import Error, errors, extensions
+from sqlalchemy import Connection, CursorResult, TextClause
+from sqlalchemy.dialects.postgresql import psycopg2 as dialect
+
+from ..errors import SetupError
+
+_BEGIN: Final = b"BEGIN"
+_BETWEEN: Final = b";\n"
+_DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy left its types out
+_PARAMETER: Final = re.compile(r"%\((\w+)\)s")
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A statement in the two forms that Postgres needs of it."""
+
+    code: str
+    """With $1, $2 and so on."""
+    names: tuple[str, ...]
+    """Of its parameters."""
+
+    @property
+    def arguments(self) -> str:
+        """The end of a call, as a template of psycopg2."""
+        return f"({', '.join(f'%({name})s' for name in self.names)})" if self.names else ""
+
+
+class WireConnection(extensions.connection):  # type: ignore[misc]  # psycopg2 has no types
+    """A connection of psycopg2 that is told of the beginning of a transaction, and sends it when it has to."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.autocommit = True  # the driver would send the beginning by itself, and wait for the answer
+        self.cursor_factory = _Cursor
+        self._waiting: list[bytes] = []
+        self._is_in_transaction = False
+        self._has_transactions = True
+        self._prepared: dict[_Prepared, str] = {}
+        self._failures = 0
+
+    def set_isolation_level(self, level: int | None) -> None:
+        """Have transactions, or, at the level of SQLAlchemy's AUTOCOMMIT, none."""
+        self._has_transactions = level != extensions.ISOLATION_LEVEL_AUTOCOMMIT
+
+    def begin(self) -> None:
+        """Begin a transaction with the next statement."""
+        if self._has_transactions:
+            self._waiting.append(_BEGIN)
+            self._is_in_transaction = True
+
+    def call_of(self, statement: _Prepared) -> str:
+        """Return how a prepared statement is called; where it is new here, it is prepared with the next message."""
+        name = self._prepared.get(statement)
+        if name is None:
+            name = f"hpo_{len(self._prepared)}_{self._failures}"
+            self._prepared[statement] = name
+            self._waiting.append(f"PREPARE {name} AS {statement.code}".encode())
+        return f"EXECUTE {name} {statement.arguments}"
+
+    def later(self, statement: _Prepared, values: Mapping[str, Any]) -> None:
+        """Execute a statement before the next one, or before the commit."""
+        call = self.call_of(statement)
+        with extensions.connection.cursor(self) as cursor:
+            self._waiting.append(cursor.mogrify(call, values))
+
+    def take(self) -> list[bytes]:
+        """Return the statements that wait, which the caller sends."""
+        taken, self._waiting = self._waiting, []
+        return taken
+
+    def forget_prepared(self) -> None:
+        """Prepare all statements anew, under other names: after an error it is not known which ones there are."""
+        self._prepared.clear()
+        self._failures += 1
+
+    def commit(self) -> None:
+        """Send what waits, and commit."""
+        waiting = self.take()
+        if self._is_in_transaction and waiting != [_BEGIN]:
+            waiting.append(b"COMMIT")
+        self._send([] if waiting == [_BEGIN] else waiting)
+        self._is_in_transaction = False
+
+    def rollback(self) -> None:
+        """Forget what waits, and roll back."""
+        waiting = self.take()
+        if any(statement.startswith(b"PREPARE ") for statement in waiting):
+            self.forget_prepared()
+        if self._is_in_transaction and _BEGIN not in waiting:
+            self._send([b"ROLLBACK"])
+        self._is_in_transaction = False
+
+    def _send(self, statements: list[bytes]) -> None:
+        if statements:
+            with self.cursor() as cursor:
+                cursor.execute(_BETWEEN.join(statements))
+
+
+class _Cursor(extensions.cursor):  # type: ignore[misc]  # psycopg2 has no types
+    """A cursor that sends what waits together with its own statement."""
+
+    def execute(self, query: Any, vars: Any = None) -> Any:
+        """Execute what waits, and a statement; the result is that of the statement."""
+        waiting = self.connection.take()
+        if waiting:
+            query, vars = _BETWEEN.join([*waiting, self.mogrify(query, vars)]), None
+        try:
+            return super().execute(query, vars)
+        except errors.InvalidSqlStatementName as error:
+            raise SetupError(
+                "the database forgot a statement that was prepared on its connection: a pooler between must "
+                "keep one connection for each client (for PgBouncer: pool_mode = session)"
+            ) from error
+        except Error:
+            self.connection.forget_prepared()
+            raise
+
+    def executemany(self, query: Any, vars_list: Any) -> Any:
+        """Execute what waits, and then a statement for each of several rows."""
+        waiting = self.connection.take()
+        if waiting:
+            super().execute(_BETWEEN.join(waiting))
+        return super().executemany(query, vars_list)
+
+
+def prepared(connection: Connection, statement: TextClause, values: Mapping[str, Any]) -> CursorResult[Any]:
+    """Execute a statement that is prepared on the connection; `values` has all of its parameters."""
+    return connection.exec_driver_sql(_wire(connection).call_of(_form_of(statement)), dict(values))
+
+
+def later(connection: Connection, statement: TextClause, values: Mapping[str, Any]) -> None:
+    """Execute a statement whose result nobody reads; it is sent with the next one, or with the commit."""
+    _wire(connection).later(_form_of(statement), values)
+
+
+def _wire(connection: Connection) -> WireConnection:
+    wire = connection.connection.dbapi_connection
+    if not isinstance(wire, WireConnection):
+        raise TypeError("only connections of `hpo.store.database` send statements together")
+    return wire
+
+
+@cache
+def _form_of(statement: TextClause) -> _Prepared:
+    compiled = str(statement.compile(dialect=_DIALECT))
+    names = tuple(dict.fromkeys(_PARAMETER.findall(compiled)))
+    code = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", compiled).replace("%%", "%")
+    return _Prepared(code=code, names=names)
