@@ -98,6 +98,8 @@ def main() -> None:
         "reads": bench_reads,
         "clients": bench_clients,
         "workers": bench_workers,
+        "processes": bench_processes,
+        "waits": bench_waits,
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[[], *parts], help="which to run; all without a name")
@@ -209,6 +211,38 @@ def bench_workers(url: str) -> None:
     _print("32 workers", ["rule", "trials before", "reports/s", "peak memory of the API, MiB"], rows)
 
 
+def bench_processes(url: str) -> None:
+    """Print what one and two processes of the API get done for 64 clients."""
+    rows = []
+    for count in (1, 2):
+        with _study(url, "none", 0) as (state, study_id):
+            _suggest(state, study_id, 6000)
+            options = ("--no-optimizer", "--processes", str(count))
+            with _home() as home, load.server(url, home, *options) as (address, token, pid):
+                done = load.run(
+                    partial(load.http_trial, address, token, "bench"),
+                    64,
+                    SECONDS,
+                    server_pid=pid,
+                    postgres_pid=_postgres_pid(state.database),
+                )
+        rows.append([str(count), f"{done.per_second:.0f} ({done.server_cpu_ms:.1f} + {done.postgres_cpu_ms:.1f})"])
+    _print("Processes of the API", ["processes", "trials/s (CPU ms of API + Postgres)"], rows)
+
+
+def bench_waits(url: str) -> None:
+    """Print how long a worker that waits is without a trial, where a suggestion needs no fit."""
+    rows = []
+    for others in (0, 40):
+        with _study(url, "none", 0) as (state, _):
+            for place in range(others):
+                _new_study(state.database, "none", f"idle-{place}")
+            with _home() as home, load.server(url, home) as (address, token, _):
+                waits = load.waits(address, token, "bench", trials=20)
+        rows.append([str(others), f"{1000 * statistics.median(waits):.0f}", f"{1000 * max(waits):.0f}"])
+    _print("A claim of the only worker, after its result", ["idle studies beside", "median, ms", "longest, ms"], rows)
+
+
 def _suggest(state: ApiState, study_id: int, count: int) -> None:
     with state.database.transaction() as connection:
         generation = store_studies.acquire_generator(connection, study_id, "bench", 3600)
@@ -228,6 +262,15 @@ def _database_for_optuna(url: str) -> str:
         connection.execute(text("CREATE DATABASE optuna"))
     engine.dispose()
     return engine.url.set(database="optuna").render_as_string(hide_password=False)
+
+
+def _vacuum(url: str) -> None:
+    """Do what Postgres does by itself within a minute or two of so many changes."""
+    engine = make_engine(url).execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("VACUUM ANALYZE"))
+    engine.dispose()
 
 
 def _postgres_pid(database: Database) -> int:
@@ -315,6 +358,7 @@ def _new_study(database: Database, rule: str, name: str = "other") -> int:
         },
         "budget": {"trials": 100_000},
         "early_stopping": RULES[rule],
+        "optimizer": {"name": "sobol"},  # no fit: what is measured is the service
     }
     with database.transaction() as connection:
         return store_studies.create(connection, parse_spec(raw), actor="bench").id
@@ -338,7 +382,7 @@ def _study(
                 connection.execute(statement, values)
         with database.transaction() as connection:
             marks.complete(connection, study_id)
-            connection.execute(text("ANALYZE"))
+        _vacuum(url)
         fallback = Fallback(after_seconds=3600.0)
         yield (
             ApiState(database=database, config=ApiConfig(key=b"0" * 32), fallback=fallback, logins=cast(Any, None)),

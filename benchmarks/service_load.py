@@ -130,6 +130,29 @@ def http_trial(address: str, token: str, study: str, name: str, *, reports: int 
     return trial
 
 
+def waits(address: str, token: str, study: str, *, trials: int) -> list[float]:
+    """Return the seconds that each claim of one worker took, from its first request to its lease."""
+    place = urlsplit(address)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port or 0, timeout=120)
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Prefer": "wait=2"}
+    worker = {"name": "waiting", "host": "here", "pid": os.getpid(), "device": "cpu"}
+    found = []
+    for _ in range(trials):
+        began, lease = time.perf_counter(), None
+        while lease is None:
+            body = {"worker": worker, "lease_id": str(uuid4()), "study": study}
+            connection.request("POST", "/v1/leases", json.dumps(body), headers)
+            answer = connection.getresponse()
+            content = answer.read()
+            lease = json.loads(content) if answer.status == 200 else None
+        found.append(time.perf_counter() - began)
+        end = {"attempt": lease["attempt"], "lease_id": lease["lease_id"], "outcome": "completed"}
+        body = {**end, "metrics": {"val_top1": 0.5}}
+        connection.request("POST", f"/v1/trials/{lease['trial_id']}/finish", json.dumps(body), headers)
+        connection.getresponse().read()
+    return found[1:]  # the first waits for the optimizer to start
+
+
 def optuna_trial(url: str, study_name: str, _name: str) -> Trial:
     """Return the trial of a program that uses Optuna with its RDB storage."""
     import optuna
