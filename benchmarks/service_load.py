@@ -208,7 +208,10 @@ def _tree(pid: int | None) -> list[int]:
     """Return a process and all below it."""
     if pid is None:
         return []
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    # Of all threads: `hpo serve` starts processes from several.
+    children = [
+        child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
     return [pid, *(below for child in children for below in _tree(int(child)))]
 
 
