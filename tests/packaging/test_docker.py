@@ -113,6 +113,16 @@ def test_every_image_of_the_compose_file_is_pinned_by_the_script(tmp_path: Path)
     assert f"ARG PYTHON_IMAGE={tags['PYTHON_IMAGE']}" in DOCKERFILE
 
 
+def test_every_image_of_the_compose_file_is_pinned() -> None:
+    images = {"POSTGRES_IMAGE": SERVICES["postgres"]["image"], **COMPOSE["x-ours"]["build"]["args"]}
+    pins = dict(line.split("=", 1) for line in (DIGESTS.parent / ".env").read_text().splitlines()[1:])
+    assert pins.keys() == images.keys()
+    for name, image in images.items():
+        tag, _, digest = pins[name].partition("@")
+        assert image == f"${{{name}:-{tag}}}"
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}", digest)
+
+
 @pytest.mark.parametrize("crane", [None, "exit 1", "echo none"])
 def test_nothing_is_pinned_to_what_nobody_has_said(tmp_path: Path, crane: str | None) -> None:
     done, written = _digests(tmp_path, crane)
