@@ -85,6 +85,18 @@ def _let_go(what: str) -> Callable[[str, Detail, str], str]:
     return write
 
 
+def _edited(_: str, detail: Detail, actor: str) -> str:
+    limits = detail.get("budget") or {}
+    changes = [f"{name} {'none' if value in (None, {}) else _limit(value)}" for name, value in limits.items()]
+    return f"{actor} changed the budget" + (f": {', '.join(changes)}" if changes else "")
+
+
+def _limit(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " and ".join(f"{metric} {_limit(goal)}" for metric, goal in value.items())
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
 def _warm_started(_: str, detail: Detail, __: str) -> str:
     taken = f", {detail['taken']} trials" if detail.get("taken") is not None else ""
     return f"the study begins with what {detail.get('study') or 'an earlier study'} has found{taken}"
@@ -92,6 +104,7 @@ def _warm_started(_: str, detail: Detail, __: str) -> str:
 
 _SENTENCES: Final[Mapping[str, Callable[[str, Detail, str], str]]] = {
     "study.created": lambda study, _, actor: f"{study} was created by {actor}",
+    "study.edited": _edited,
     "study.enqueued": lambda _, d, actor: f"{actor} asked for a configuration to be tried{_values(d.get('params'))}",
     "study.paused": lambda study, d, actor: f"{study} was paused by {actor}{_because(d)}",
     "study.resumed": lambda study, d, actor: f"{study} was resumed by {actor}{_because(d)}",

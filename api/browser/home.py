@@ -9,7 +9,7 @@ from hpo.store import answers, studies, workers
 
 from ..auth.forms import Looking
 from ..pages import paths
-from ..pages.home import home_page
+from ..pages.home import home_page, latest_of
 from ..state import State
 
 router = APIRouter()
@@ -20,4 +20,5 @@ def show_home(state: State, viewer: Looking) -> HTMLResponse:
     """Show all studies, and what the workers do."""
     with state.database.transaction() as connection:
         found = studies.list_all(connection)
-        return home_page(found, answers.read_all(connection, found), workers.list_all(connection), viewer=viewer)
+        known = answers.read_all(connection, latest_of(found))
+        return home_page(found, known, workers.list_all(connection), viewer=viewer)

@@ -94,7 +94,8 @@ def stop_study(state: State, who: Admin, name: StudyName, _: GuardedForm) -> Red
 def train_finalists(state: State, who: Admin, name: StudyName, form: GuardedForm) -> RedirectResponse:
     """Have the best configurations trained again with fresh seeds."""
     with state.database.transaction() as connection:
-        finalists.ask_for(connection, name, FinalistsConfig(), end_search="end_search" in form, actor=who.name)
+        wanted = studies.get(connection, name).finalists or FinalistsConfig()
+        finalists.ask_for(connection, name, wanted, end_search="end_search" in form, actor=who.name)
     end_finished_studies(state.database)
     return RedirectResponse(paths.of_study(name), status_code=303)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
-from hpo.results.outcome import final_metrics, finite, gain
+from hpo.results.outcome import final_metrics, finite, gain, is_feasible
 from hpo.spec import StudySpec
 from hpo.trial import TrialRecord
 
@@ -63,7 +63,11 @@ def progress(spec: StudySpec, name: str, records: Sequence[TrialRecord]) -> dict
     known = [
         (record, value) for record in records if (value := finite(final_metrics(record), objective.metric)) is not None
     ]
-    best = list(accumulate((gain(objective, value) for _, value in known), max))
+    # One that breaks a constraint is no best, as in the answer.
+    gains = [
+        gain(objective, value) if is_feasible(spec, final_metrics(record)) else -math.inf for record, value in known
+    ]
+    best = list(accumulate(gains, max))
     return {
         "kind": "progress",
         "metric": objective.metric,
@@ -71,5 +75,5 @@ def progress(spec: StudySpec, name: str, records: Sequence[TrialRecord]) -> dict
         "numbers": [record.number for record, _ in known],
         "values": [float(f"{value:.6g}") for _, value in known],
         "stopped": [record.state == "stopped" for record, _ in known],
-        "best": [float(f"{gain(objective, value):.6g}") for value in best],
+        "best": [None if value == -math.inf else float(f"{gain(objective, value):.6g}") for value in best],
     }

@@ -64,11 +64,16 @@ class Card:
     warning: str | None
 
 
+def latest_of(studies: Sequence[StudyRow]) -> list[StudyRow]:
+    """Return the studies that are shown, the latest first."""
+    return sorted(studies, key=lambda study: study.created_at, reverse=True)[:MOST_STUDIES]
+
+
 def home_page(
     studies: Sequence[StudyRow], answers: Mapping[int, Answer], workers: Sequence[WorkerRow], *, viewer: Viewer
 ) -> HTMLResponse:
     """Return the page; `answers` are those of the studies that have one, by their ids."""
-    latest = sorted(studies, key=lambda study: study.created_at, reverse=True)[:MOST_STUDIES]
+    latest = latest_of(studies)
     cards = [_card(study, answers.get(study.id), workers) for study in latest]
     at_work = (StudyState.ACTIVE, StudyState.PAUSED)
     return page(

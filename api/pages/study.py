@@ -150,7 +150,10 @@ def _importances(found: Mapping[str, Any] | None, metric: str) -> list[tuple[Imp
     rows = (found or {}).get("importances", {}).get(metric, [])
     known = []
     for row in rows[:MOST_IMPORTANCES]:
-        trend = None if row.get("trend") is None else Trend(row["trend"])
-        one = Importance(parameter=row["parameter"], share=float(row["share"]), trend=trend, at=row.get("at"))
+        try:
+            trend = None if row.get("trend") is None else Trend(row["trend"])
+            one = Importance(parameter=row["parameter"], share=float(row["share"]), trend=trend, at=row.get("at"))
+        except (KeyError, ValueError):
+            continue
         known.append((one, one.direction(metric)))
     return known

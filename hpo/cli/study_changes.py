@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -130,10 +131,13 @@ def _goal(text: str) -> tuple[str, float]:
 
 def _number(text: str, name: str, kind: type[Number]) -> Number:
     try:
-        return kind(text)
+        found = kind(text)
+        if math.isfinite(found):
+            return found
     except ValueError:
-        what = "a whole number" if kind is int else "a number"
-        raise typer.BadParameter(f"{name}: {text!r} is not {what}, nor {_NONE!r}") from None
+        pass  # said below
+    what = "a whole number" if kind is int else "a number"
+    raise typer.BadParameter(f"{name}: {text!r} is not {what}, nor {_NONE!r}")
 
 
 def _limits_of(study: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ app.add_typer(group, name="token")
 
 @app.command()
 def login(context: typer.Context) -> None:
-    """Print a new link to the dashboard; it logs a browser in once, for as long as your token is valid."""
+    """Print a new link to the pages of the service; it logs a browser in once, for as long as your token is valid."""
     with client_of(settings_of(context)) as client:
         typer.echo(client.login_link())
 

@@ -107,5 +107,6 @@ def note_few_clips(connection: Connection, study_id: int, measurements: Sequence
 def few_clips_of(connection: Connection, study_id: int) -> str | None:
     """Return what the validation clips of a study cannot show, as a sentence; None where nothing is known of it."""
     query = select(event.c.detail).where(event.c.study_id == study_id, event.c.kind == FEW_CLIPS)
-    detail = connection.execute(query.order_by(event.c.id).limit(1)).scalar_one_or_none()
+    first = query.order_by(event.c.transaction_id, event.c.id).limit(1)
+    detail = connection.execute(first).scalar_one_or_none()
     return None if detail is None else str(detail["message"])

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from ..errors import ConflictError
 from ..store import budgets
 from ..store.study_row import StudyRow
-from .limits import full, reached, used_up_space
+from .limits import full, reached, search_over, used_up_space
 
 
 def reopen(connection: Connection, name: str, changes: Mapping[str, Any], *, actor: str) -> StudyRow:
@@ -22,8 +22,9 @@ def reopen(connection: Connection, name: str, changes: Mapping[str, Any], *, act
         ConflictError: the study has not ended, or would end again at once. The caller rolls back.
     """
     found = budgets.open_again(connection, name, changes, actor=actor)
-    limit = reached(connection, found)
-    reason = limit.reason if limit is not None else full(found, used_up_space(connection, found))
+    limit, configurations = reached(connection, found), used_up_space(connection, found)
+    reason = limit.reason if limit is not None else full(found, configurations)
+    reason = reason or search_over(connection, found, configurations)
     if reason is not None:
         raise ConflictError(f"the study {name!r} would end again at once: {reason}; change that limit, too")
     return found

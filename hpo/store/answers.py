@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -27,6 +27,8 @@ Key = tuple[int, datetime, int, datetime | None]
 
 _kept: OrderedDict[Key, Answer | None] = OrderedDict()
 _lock = threading.Lock()
+_computing: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
+"""By study: of many who look when a trial ends, one computes."""
 
 
 def read(connection: Connection, study: StudyRow) -> Answer | None:
@@ -53,15 +55,24 @@ def _kept_or_computed(connection: Connection, study: StudyRow, ended: int, last:
         if key in _kept:
             _kept.move_to_end(key)
             return _kept[key]
-    found = answer(study.spec, trials.records(connection, study.id))
-    with _lock:
-        for old in [known for known in _kept if known[:2] == key[:2]]:
-            del _kept[old]
-        _kept[key] = found
-        size = sum(_size(one) for one in _kept.values())
-        while size > _MOST and len(_kept) > 1:
-            size -= _size(_kept.popitem(last=False)[1])
+        is_ours = _computing[study.id]
+    with is_ours:
+        with _lock:
+            if key in _kept:
+                return _kept[key]
+        found = answer(study.spec, trials.records(connection, study.id))
+        with _lock:
+            _keep(key, found)
     return found
+
+
+def _keep(key: Key, found: Answer | None) -> None:
+    for old in [known for known in _kept if known[:2] == key[:2]]:
+        del _kept[old]
+    _kept[key] = found
+    size = sum(_size(one) for one in _kept.values())
+    while size > _MOST and len(_kept) > 1:
+        size -= _size(_kept.popitem(last=False)[1])
 
 
 def _size(found: Answer | None) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, text, update
 
 from ..errors import ConflictError, SpecError
 from ..spec import StudySpec, dump_spec
@@ -17,6 +17,15 @@ from .statements import execute
 from .study_row import StudyRow, get, get_by_id
 from .study_state import lock, move
 from .tables import study
+
+_WITHDRAWN_GUESSES: Final = text("""
+SELECT params FROM trial AS gone
+WHERE study_id = :study_id AND generator = 'enqueued' AND state = 'withdrawn' AND NOT cancel_requested
+  AND NOT EXISTS (SELECT FROM trial AS other WHERE other.study_id = :study_id AND other.params = gone.params
+                                               AND other.state <> 'withdrawn')
+GROUP BY params ORDER BY min(number)
+""")
+"""What people asked for and nobody had claimed when the study ended: it is tried once the study goes on."""
 
 
 def change_budget(connection: Connection, name: str, changes: Mapping[str, Any], *, actor: str) -> StudyRow:
@@ -56,6 +65,7 @@ def open_again(connection: Connection, name: str, changes: Mapping[str, Any], *,
         raise ConflictError(f"the study {name!r} has not ended: {hint}")
     _write(connection, found, changes, actor=actor)
     execute(connection, "reopen", study_id=found.id)
+    again = [row.params for row in connection.execute(_WITHDRAWN_GUESSES, {"study_id": found.id})]
     connection.execute(
         update(study)
         .where(study.c.id == found.id)
@@ -67,6 +77,7 @@ def open_again(connection: Connection, name: str, changes: Mapping[str, Any], *,
             too_many_failed=False,
             search_ended_at=None,
             race=None,
+            guesses=[*found.guesses, *(params for params in again if params not in found.waiting_guesses)],
         )
     )
     move(connection, found.id, StudyState.ACTIVE, None, actor)

@@ -428,6 +428,14 @@ event = Table(
         "trial_id",
         postgresql_where=text("kind IN ('trial.exported', 'trial.checkpoint_removed')"),
     ),
+    Index(
+        "event_notice_idx",
+        "study_id",
+        "kind",
+        "transaction_id",
+        "id",
+        postgresql_where=text("kind IN ('study.importance', 'study.few_clips')"),
+    ),
 )
 
 api_token = Table(

@@ -4,20 +4,20 @@
 (() => {
   const address = document.body.dataset.live;
   const away = document.getElementById("away");
-  let busy = false, again = false, timer = null, slow = 0;
+  let busy = false, again = false, timer = null, slow = 0, source = null;
 
   function isAway(what) { away.hidden = !what; }
 
   function replace(old, fresh) {
-    if (!fresh || old.innerHTML === fresh.innerHTML) return;
+    if (!fresh) return;
+    const active = old.contains(document.activeElement) ? document.activeElement : null;
+    // What a person has ticked and not sent yet, or is about to press, is not taken away.
+    if (old.querySelector("input:checked") || (active && !active.id)) return;
     const open = new Map([...old.querySelectorAll("details[id]")].map(one => [one.id, one.open]));
-    const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+    for (const one of fresh.querySelectorAll("details[id]")) one.open = open.get(one.id) ?? one.open;
+    if (old.innerHTML === fresh.innerHTML) return;
     old.replaceChildren(...document.importNode(fresh, true).childNodes);
-    for (const [id, isOpen] of open) {
-      const one = document.getElementById(id);
-      if (one) one.open = isOpen;
-    }
-    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+    if (active) document.getElementById(active.id)?.focus({ preventScroll: true });
   }
 
   async function refresh() {
@@ -38,16 +38,30 @@
     setTimeout(() => { busy = false; if (again) { again = false; refresh(); } }, Math.max(500, 4 * slow));
   }
 
+  function stop() {
+    source?.close();
+    source = null;
+    clearTimeout(timer);
+    timer = null;
+  }
+
   function listen() {
-    const source = new EventSource(address);
-    source.onopen = () => { clearTimeout(timer); timer = null; isAway(false); };
-    source.onmessage = refresh;
-    source.onerror = () => {
+    stop();
+    const mine = source = new EventSource(address);
+    mine.onopen = () => { clearTimeout(timer); timer = null; isAway(false); };
+    mine.onmessage = refresh;
+    mine.onerror = () => {
       // A stream ends now and then; the server is away only if it does not take the next one.
       timer ??= setTimeout(() => isAway(true), 5000);
-      if (source.readyState === EventSource.CLOSED) { source.close(); setTimeout(() => { refresh(); listen(); }, 5000); }
+      if (mine.readyState !== EventSource.CLOSED) return;
+      setTimeout(() => { if (source === mine) { refresh(); listen(); } }, 5000);
     };
-    addEventListener("pagehide", () => source.close());
   }
-  if (address) listen();
+
+  if (!address) return;
+  // A browser has few connections to one server: pages that nobody looks at leave them to the others.
+  addEventListener("pagehide", stop);
+  addEventListener("pageshow", event => { if (event.persisted && !document.hidden) { refresh(); listen(); } });
+  document.addEventListener("visibilitychange", () => { if (document.hidden) stop(); else { refresh(); listen(); } });
+  if (!document.hidden) listen();
 })();

@@ -6,8 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from hpo.service.finishing import end_finished_studies
+from hpo.store import lifecycle, studies
+from hpo.trial import ENQUEUED, Suggestion
 
 from .service import Service, claim_body, fence, measured
 
@@ -142,3 +145,34 @@ def test_a_study_that_has_not_ended_is_not_opened(service: Service, http: httpx.
     refused = _reopen(http, trials=30)
     assert (refused.status_code, "`hpo study edit demo`" in refused.json()["detail"]) == (409, True)
     assert _study(http)["spec"]["budget"]["trials"] == 20
+
+
+def test_what_a_person_asked_for_and_nobody_had_claimed_is_tried_after_all(
+    service: Service, http: httpx.Client
+) -> None:
+    study_id = service.create()
+    guess = {"lr": 0.02, "dropout": 0.3}
+    http.post("/v1/studies/demo/trials", json={"guesses": [guess]}).raise_for_status()
+    for _ in range(2):
+        with service.database.transaction() as connection:
+            generation = studies.acquire_generator(connection, study_id, "optimizer", 600.0)
+            assert generation is not None
+            asked = Suggestion(params=guess, generator=ENQUEUED)
+            lifecycle.suggest(connection, study_id, [asked], owner="optimizer", generation=generation)
+        assert _study(http)["guesses_waiting"] == 0
+        http.post("/v1/studies/demo/stop").raise_for_status()
+        end_finished_studies(service.database)
+        assert _reopen(http).json()["guesses_waiting"] == 1, "once, also after the second time"
+
+
+def test_a_study_with_finalists_is_not_opened_to_train_them_again_at_once(service: Service, http: httpx.Client) -> None:
+    study_id = service.create(budget={"trials": 9, "target": {"val_top1": 0.05}})
+    service.complete(study_id, 2)
+    assert _study(http)["state"] == "completed"
+    with service.database.transaction() as connection:
+        connection.execute(
+            text('UPDATE study SET finalists = \'{"top": 2, "seeds": 1}\' WHERE id = :id'), {"id": study_id}
+        )
+    refused = _reopen(http)
+    assert (refused.status_code, "reached the target" in refused.json()["detail"]) == (409, True)
+    assert _reopen(http, target=None).status_code == 200

@@ -25,6 +25,7 @@ def test_limits_are_changed_and_taken_away(service: Service, hpo: Command) -> No
         ([], "give a limit, such as --trials 80"),
         (["--trials", "many"], "'many' is not a whole number"),
         (["--gpu-hours", "1h"], "'1h' is not a number"),
+        (["--gpu-hours", "nan"], "'nan' is not a number"),
         (["--target", "0.9"], "write METRIC=VALUE"),
         (["--trials", "0"], "trials"),
         (["--trials", "none"], "would never end"),
@@ -91,7 +92,7 @@ def test_trials_are_cancelled_and_trained_again(service: Service, hpo: Command) 
 def test_a_new_link_logs_a_browser_in(service: Service, hpo: Command) -> None:
     link = hpo(service, "login").out.strip()
     with service.http(None) as browser:
-        assert browser.get(link).headers["location"] == "/dashboard"
+        assert browser.get(link).headers["location"] == "/"
         again = browser.get(link)
     assert (again.status_code, "hpo login" in again.text) == (401, True)
 

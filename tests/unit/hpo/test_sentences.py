@@ -35,6 +35,11 @@ def test_a_sentence_needs_no_detail(kind: str) -> None:
     ("kind", "detail", "expected"),
     [
         ("trial.claimed", {"attempt": 1}, "trial 3 began on ann"),
+        (
+            "study.edited",
+            {"budget": {"trials": 80, "gpu_hours": None, "target": {"val_top1": 0.9}}},
+            "ann changed the budget: trials 80, gpu_hours none, target val_top1 0.9",
+        ),
         ("trial.claimed", {"attempt": 2}, "trial 3 continues on ann (attempt 2)"),
         ("trial.measured", {"step": 4, "metrics": {"val_top1": 0.51234}}, "trial 3 finished epoch 4: val_top1 0.5123"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -39,15 +40,24 @@ def _study(*, budget: dict[str, Any], completed: int = 4, wall: float = 400.0, g
 @pytest.mark.parametrize(
     ("budget", "expected"),
     [
-        ({"trials": 10}, 600.0),  # 6 trials more, one in 100 seconds
+        ({"trials": 10}, 100.0),  # 5 trials more (two are half done) of 40 device seconds each, two at a time
         ({"trials": 4}, 0.0),
-        ({"gpu_hours": 0.1}, 320.0),  # 160 device seconds more, one in 2 seconds
+        ({"gpu_hours": 0.1}, 80.0),  # 160 device seconds more, two at a time
         ({"wall_hours": 0.125}, 50.0),
         ({"trials": 10, "gpu_hours": 0.1, "wall_hours": 0.125}, 50.0),  # what is used up first ends it
     ],
 )
 def test_the_budget_ends_at_the_pace_so_far(budget: dict[str, Any], expected: float) -> None:
     assert seconds_left(_study(budget=budget)) == pytest.approx(expected)
+
+
+def test_what_trains_again_does_not_count_and_without_a_running_trial_nobody_knows() -> None:
+    study = _study(budget={"trials": 10}, completed=8)
+    # Of 8 that are over, 4 were finalists: as many are left as above, each of 200 / 9 device seconds.
+    again = dataclasses.replace(study, replicates=4)
+    assert seconds_left(again) == pytest.approx(5 * 200 / 9 / 2)
+    idle = dataclasses.replace(study, counts={TrialState.COMPLETED: 8})
+    assert seconds_left(idle) is None
 
 
 def test_too_few_trials_tell_no_pace() -> None:
