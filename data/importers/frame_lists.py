@@ -15,7 +15,7 @@ from typing import Literal
 
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.listing import Listing, require_folder, safe_path, whole_number
-from .lists import PEEK_LINES, Entry, NamedList, find_lists, list_lines, listing_of
+from .lists import PEEK_LINES, Entry, NamedList, find_lists, list_content, listing_of
 
 NAME = re.compile(r"(?:mini_)?(?P<side>train|val|test)(?P<split>)\.txt", re.IGNORECASE)
 
@@ -47,14 +47,17 @@ def claims(path: Path) -> Literal["no", "perhaps", "certainly"]:
     """
     if NAME.fullmatch(path.name) is None:
         return "no"
-    lines = [line for _, line in list_lines(path)[:PEEK_LINES]]
+    columns, numbered = list_content(path)
+    if columns is not None and not columns.are_first_last_label:
+        return "no"
+    lines = [line for _, line in numbered[:PEEK_LINES]]
     rows = [fields for line in lines if (fields := _fields_of(line)) is not None and len(fields[1]) >= 3]
     if not rows or len(rows) < len(lines) or any(not 1 <= start <= end for _, (start, end, *_) in rows):
         return "no"
     semicolons = all(";" in line for line in lines)
     several = any(len(numbers) > 3 for _, numbers in rows)
     from_first = all(numbers[0] == 1 for _, numbers in rows)
-    return "certainly" if semicolons or several or from_first else "perhaps"
+    return "certainly" if semicolons or several or from_first or columns is not None else "perhaps"
 
 
 def _fields_of(line: str) -> tuple[str, tuple[int, ...]] | None:
@@ -70,7 +73,10 @@ def _fields_of(line: str) -> tuple[str, tuple[int, ...]] | None:
 
 def _read_list(named: NamedList) -> list[tuple[int, Entry]]:
     entries = []
-    for number, line in list_lines(named.path):
+    columns, lines = list_content(named.path)
+    if columns is not None and not columns.are_first_last_label:
+        raise DatasetFormatError(f"{columns.where} does not name the columns path, start, end and label, in this order")
+    for number, line in lines:
         where = f"{named.path}:{number}"
         read = _fields_of(line)
         if read is None or len(read[1]) < (2 if named.side == "test" else 3):

@@ -10,9 +10,18 @@ from pathlib import Path, PurePosixPath
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
 from ..index.label_maps import find_class_list, first_number, read_class_list
-from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, matching_files, official_sides, read_lines
+from ..index.listing import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Listing,
+    matching_files,
+    official_sides,
+    read_lines,
+    spelling,
+)
 from ..index.records import ListedClip, Subset
 from ..reading.media import FrameNames, ListedPaths, frame_names
+from .list_columns import COLUMNS, LEAST_KNOWN, Columns
 
 MAX_UNNAMED_CLASSES = 10_000
 """Most classes accepted without names; a higher label is taken for an error."""
@@ -25,44 +34,6 @@ MEDIA_FOLDERS = (
 )
 _COMMENT = re.compile(r"(?:#|//)(?:\s|$)|#(?!\S*\.\w)")
 _WORDS = re.compile(r"[,;\s]+")
-_COLUMNS = frozenset(
-    [
-        "path",
-        "file",
-        "filename",
-        "file_name",
-        "filepath",
-        "file_path",
-        "name",
-        "id",
-        "tag",
-        "target",
-        "category",
-        "video",
-        "video_id",
-        "video_path",
-        "video_name",
-        "clip",
-        "clip_path",
-        "clip_name",
-        "label",
-        "labels",
-        "label_id",
-        "class",
-        "class_id",
-        "class_name",
-        "frames",
-        "n_frames",
-        "num_frames",
-        "total_frames",
-        "start",
-        "end",
-        "offset",
-        "start_frame",
-        "end_frame",
-    ]
-)
-"""Names of columns in the first line of lists."""
 MEDIA_SUFFIXES = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES))
 """A regular expression of all suffixes."""
 _MEDIUM = re.compile(rf'\.(?:{MEDIA_SUFFIXES})(?=["\s,;]|$)', re.IGNORECASE)
@@ -117,16 +88,23 @@ def find_lists(root: Path, pattern: re.Pattern[str]) -> list[NamedList]:
 
 def list_lines(path: Path) -> list[tuple[int, str]]:
     """Return (line number, text) of the lines of a list, without comments and without a line of column names."""
+    return list_content(path)[1]
+
+
+def list_content(path: Path) -> tuple[Columns | None, list[tuple[int, str]]]:
+    """Return the columns of a list, if its first line names them, and (line number, text) of its other lines."""
     lines = [(number, line) for number, line in read_lines(path) if not _COMMENT.match(line)]
     if lines and is_header(lines[0][1]):
-        return lines[1:]
-    return lines
+        return Columns.of(lines[0][1], f"{path}:{lines[0][0]}"), lines[1:]
+    return None, lines
 
 
 def is_header(line: str) -> bool:
-    """Return whether a line consists of names of columns."""
+    """Return whether a line names columns: at least two names are known, and none is a number or a file."""
     words = [word.strip('"').lower() for word in _WORDS.split(line.strip())]
-    return len(words) > 1 and all(word in _COLUMNS for word in words)
+    if any(word.isnumeric() for word in words) or looks_listed(line):
+        return False
+    return sum(word in COLUMNS for word in words) >= LEAST_KNOWN
 
 
 def looks_listed(line: str) -> bool:
@@ -252,8 +230,13 @@ class _Builder:
 def _first_label(root: Path, entries: Iterable[Entry]) -> tuple[int, tuple[str, ...]]:
     """Return 1 if the labels of all lists count from 1, else 0, and a note on it.
 
-    They do if none is 0 and the highest is the number of classes, or the class list itself numbers from 1.
+    Where a class list has the names of the paths' folders, these decide. Else they do if none is 0 and the highest is
+    the number of classes, or the class list itself numbers from 1.
+
+    Raises:
+        DatasetFormatError: labels and folders do not agree.
     """
+    entries = tuple(entries)
     used = {label for entry in entries for label in entry.labels}
     if not used or 0 in used:
         return 0, ()
@@ -261,8 +244,40 @@ def _first_label(root: Path, entries: Iterable[Entry]) -> tuple[int, tuple[str, 
     if class_list is None:
         counts = len(used) > 1 and used == set(range(1, len(used) + 1))
     else:
-        counts = max(used) == len(read_class_list(class_list)) or first_number(class_list) == 1
+        names = read_class_list(class_list)
+        by_folder = _first_by_folders(class_list, names, entries)
+        counts = by_folder == 1
+        if by_folder is None:
+            counts = max(used) == len(names) or first_number(class_list) == 1
     return (1, ("labels of the lists count from 1",)) if counts else (0, ())
+
+
+def _first_by_folders(class_list: Path, names: Sequence[str], entries: Iterable[Entry]) -> int | None:
+    """Return the number of the first class by which labels and class folders agree; None without class folders.
+
+    Raises:
+        DatasetFormatError: they agree neither from 0 nor from 1.
+    """
+    numbers = {_folder_spelling(name): number for number, name in enumerate(names)}
+    first_classes: dict[int, Entry] = {}
+    for entry in entries:
+        number = numbers.get(_folder_spelling(PurePosixPath(entry.path).parent.name))
+        if number is not None and entry.labels:
+            first_classes.setdefault(entry.labels[0] - number, entry)
+    if not first_classes:
+        return None
+    if len(first_classes) > 1 or not {0, 1} >= set(first_classes):
+        strange = next((first for first in first_classes if first not in {0, 1}), max(first_classes))
+        entry = first_classes[strange]
+        raise DatasetFormatError(
+            f"{quoted(entry.path)} has label {entry.labels[0]}, which is not that of its folder in {class_list}, "
+            "whether labels count from 0 or from 1: make them agree"
+        )
+    return next(iter(first_classes))
+
+
+def _folder_spelling(name: str) -> str:
+    return spelling(name).replace("_", " ")
 
 
 def _class_names(root: Path, entries: Sequence[Entry], first: int) -> tuple[str, ...]:

@@ -8,18 +8,20 @@
 Lists are called `train.txt`, `kinetics400_val_list_videos.txt`, `ucf101_train_split_2_rawframes.txt`,
 `trainlist01.csv` and the like, and are in the root, `annotations/`, `lists/` or `splits/`. Columns are separated
 by spaces, tabs, commas or semicolons; lines that begin with `# ` and names of columns are skipped. Labels count
-from 0, or from 1 if the lists show it. Paths start at the root or at one of the folders that mmaction2
-uses (`videos/`, `videos_train/`, `rawframes/`, ...). A number of frames without an offset is ignored.
+from 0, or from 1 if the lists show it. Where the first line names the columns (`label,path,num_frames`), each is read
+by its name, whatever their order; columns of other names are ignored. Paths start at the root or at one of the folders
+that mmaction2 uses (`videos/`, `videos_train/`, `rawframes/`, ...). A number of frames without an offset is ignored.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
+from ..errors import DatasetFormatError, DatasetNotFoundError, VideoError, quoted
 from ..index.label_maps import find_class_list, read_class_list
 from ..index.listing import (
     Listing,
@@ -28,15 +30,18 @@ from ..index.listing import (
     safe_path,
     whole_number,
 )
+from ..reading.media import ListedPaths
 from . import frame_lists
+from .list_columns import Columns
 from .lists import (
     LIST_FOLDERS,
+    MEDIA_FOLDERS,
     MEDIA_SUFFIXES,
     PEEK_LINES,
     Entry,
     NamedList,
     find_lists,
-    list_lines,
+    list_content,
     listing_of,
     looks_listed,
 )
@@ -52,7 +57,12 @@ _POINT_ZERO = re.compile(r"(?<=\d)\.0+$")
 _FILE_AND_TEXT = re.compile(
     rf'^(?P<path>.*?\.(?:{MEDIA_SUFFIXES})"?)(?:\s*[,;\t]\s*|\s+)(?P<name>\S.*)$', re.IGNORECASE
 )
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:\s|$)")
+_ONE_NAME = re.compile(r'"[^"]*"|[^,;\t]*')
+_HOW_TO_NAME = "name the columns in the first line, such as path,label, and write what holds a comma in double quotes"
 MAX_TRAILING_NUMBERS = 3
+_VIDEOS_COUNTED = 3
+"""Videos whose frames are counted to see whether a list has numbers of frames."""
 
 
 def read_path_lists(root: Path) -> Listing:
@@ -66,9 +76,10 @@ def read_path_lists(root: Path) -> Listing:
     named = find_lists(root, NAME)
     if not named:
         raise DatasetNotFoundError(f"{root} has no list of paths and labels such as train.txt; add it")
-    rows = {each: read_rows(each.path) for each in named}
+    rows = {each: read_rows(each.path, root) for each in named}
     names = _names_in(root, [row for each in rows.values() for row in each])
-    lists = {each: [_entry(each, row, names) for row in rows[each]] for each in named}
+    labels = {name: label for label, name in enumerate(names)}
+    lists = {each: [_entry(each, row, labels) for row in rows[each]] for each in named}
     frames = any(entry.end is not None for lines in lists.values() for _, entry in lines)
     return listing_of(root, lists, frames=frames, class_names=names)
 
@@ -81,7 +92,10 @@ def is_path_lists(root: Path) -> bool:
     train = [named.path for named in find_lists(root, NAME) if named.side == "train"]
     if not train or frame_lists.claims(train[0]) == "certainly":
         return False
-    lines = list_lines(train[0])[:PEEK_LINES]
+    columns, lines = list_content(train[0])
+    if columns is not None:
+        return bool(lines) and columns.label() is not None
+    lines = lines[:PEEK_LINES]
     if lines and "youtube_id" in lines[0][1]:  # the columns of Kinetics
         return False
     listed = sum(bool(_numbers(line)) or looks_listed(line) for _, line in lines)
@@ -101,13 +115,18 @@ class Row:
     """The class as text, in lists without numbers."""
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path, root: Path) -> list[Row]:
     """Return the lines of a list, with the same count of numbers (0 to 3) for all.
+
+    Args:
+        root: the data set's folder, where a video is opened if its list may have numbers of frames or second labels.
 
     Raises:
         DatasetFormatError: a line has no path, several labels, or others than the lines around it.
     """
-    lines = list_lines(path)
+    columns, lines = list_content(path)
+    if columns is not None:
+        return [_row_by_columns(path, number, line, columns) for number, line in lines]
     found = [_numbers(line) for _, line in lines]
     count = min(map(len, found), default=0)
     if count == 0 and any(found):
@@ -119,8 +138,29 @@ def read_rows(path: Path) -> list[Row]:
     if count == 0:
         return [_named_row(path, number, line) for number, line in lines]
     rows = [_numbered_row(path, number, line, count) for number, line in lines]
-    _require_single_labels(path, rows)
+    _require_single_labels(path, rows, root)
     return rows
+
+
+def _row_by_columns(path: Path, number: int, line: str, columns: Columns) -> Row:
+    """Return a line of a list whose first line names the columns."""
+    where = f"{path}:{number}"
+    fields = columns.fields(line, where)
+    listed, label, segment = fields[columns.path()], columns.label(), columns.segment()
+    if not listed:
+        raise DatasetFormatError(f"{where}: {quoted(line)} has no path")
+    name = "" if label is None else fields[label]
+    cut = tuple(_whole(fields[place]) for place in segment or ())
+    if None in cut:
+        raise DatasetFormatError(f"{where}: {quoted(line)} has no whole numbers as offset and number of frames")
+    class_number = _whole(name)
+    if class_number is None:
+        if _NUMBER.fullmatch(name):
+            raise DatasetFormatError(f"{where}: {quoted(line)} has no label that is a number from 0")
+        if cut and name:
+            raise DatasetFormatError(f"{where}: segments need labels that are numbers, not {quoted(name)}")
+        return Row(number=number, path=listed, name=name)
+    return Row(number=number, path=listed, numbers=(*(each for each in cut if each is not None), class_number))
 
 
 def _numbered_row(path: Path, number: int, line: str, count: int) -> Row:
@@ -131,6 +171,11 @@ def _numbered_row(path: Path, number: int, line: str, count: int) -> Row:
     rest = rest.rstrip(_BETWEEN).strip('"')
     if not rest:
         raise DatasetFormatError(f"{path}:{number}: {quoted(line)} has no path")
+    between = _FILE_AND_TEXT.match(rest)
+    if between is not None and not _numbers(rest):
+        raise DatasetFormatError(
+            f"{path}:{number}: {quoted(line)} has text between its path and its numbers: {_HOW_TO_NAME}"
+        )
     numbers = _numbers(line)
     if len(numbers) > count and looks_listed(rest.partition(" ")[0]) and _numbers(rest):
         raise DatasetFormatError(
@@ -140,29 +185,55 @@ def _numbered_row(path: Path, number: int, line: str, count: int) -> Row:
     return Row(number=number, path=rest, numbers=numbers[len(numbers) - count :])
 
 
-def _require_single_labels(path: Path, rows: Sequence[Row]) -> None:
+def _require_single_labels(path: Path, rows: Sequence[Row], root: Path) -> None:
     """Check that the first of two numbers after a video's file is a count of frames and not another label."""
     two = [row for row in rows if len(row.numbers) == 2 and is_video_name(row.path)]
-    highest = max((row.numbers[1] for row in two), default=0)
-    for row in two:
-        if row.numbers[0] <= highest:
-            raise DatasetFormatError(
-                f"{path}:{row.number}: {row.numbers[0]} may be a number of frames or a further label of {row.path}: "
-                "write one label for a video, and no number of frames"
-            )
+    if two and not _are_counts(two, root):
+        raise DatasetFormatError(
+            f"{path}:{two[0].number}: {two[0].numbers[0]} may be a number of frames or a further label of "
+            f"{two[0].path}: write one label for a video, or name the columns in the first line: path,num_frames,label"
+        )
+
+
+def _are_counts(rows: Sequence[Row], root: Path) -> bool:
+    """Return whether the first videos that exist have as many frames as their lines say, but for one."""
+    from ..reading.video import video_length  # lists can be read without FFmpeg where they say what they mean
+
+    listed = ListedPaths(root, MEDIA_FOLDERS)
+    found = ((row, medium) for row in rows if (medium := listed.find(row.path)) is not None)
+    agree = False
+    for row, medium in islice(found, _VIDEOS_COUNTED):
+        try:
+            frames = video_length(root / medium.path).frames
+        except VideoError:
+            continue
+        if abs(frames - row.numbers[0]) > 1:
+            return False
+        agree = True
+    return agree
 
 
 def _named_row(path: Path, number: int, line: str) -> Row:
-    """Return a line whose class is text: after the suffix of the file, else after the last separator."""
+    """Return a line whose class is text: after the suffix of the file, else after the last separator.
+
+    Raises:
+        DatasetFormatError: there may be further columns before or after the class.
+    """
+    where = f"{path}:{number}"
     found = _FILE_AND_TEXT.match(line)
     if found is not None:
-        if found["name"].lstrip("+-").replace(".", "").isnumeric():
-            raise DatasetFormatError(f"{path}:{number}: {quoted(line)} has no label that is a number from 0")
-        return Row(number=number, path=found["path"].strip('" '), name=found["name"].strip('" '))
-    listed, mark, name = next((parts for mark in "\t;," if (parts := line.rpartition(mark))[1]), (line, "", ""))
-    if not listed.strip():
-        raise DatasetFormatError(f"{path}:{number}: {quoted(line)} has no path")
-    return Row(number=number, path=listed.strip('" ') if mark else line.strip('" '), name=name.strip('" '))
+        listed, name, others = found["path"], found["name"].strip(), found["name"]
+        if name.lstrip("+-").replace(".", "").isnumeric():
+            raise DatasetFormatError(f"{where}: {quoted(line)} has no label that is a number from 0")
+    else:
+        mark = next((mark for mark in "\t;," if mark in line), "")
+        listed, _, name = line.rpartition(mark) if mark else (line, "", "")
+        others, name = listed.strip(), name.strip()
+        if not listed.strip():
+            raise DatasetFormatError(f"{where}: {quoted(line)} has no path")
+    if _NUMBER.match(name) or not _ONE_NAME.fullmatch(others.strip()):
+        raise DatasetFormatError(f"{where}: {quoted(line)} has columns besides a path and a class: {_HOW_TO_NAME}")
+    return Row(number=number, path=listed.strip('" '), name=name.strip('" '))
 
 
 def _names_in(root: Path, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -177,23 +248,27 @@ def _names_in(root: Path, rows: Sequence[Row]) -> tuple[str, ...]:
 def _numbers(line: str) -> tuple[int, ...]:
     numbers: list[int] = []
     for word in reversed(_SEPARATOR.split(line)[1:]):  # the first is the path, which may be a number too
-        number = whole_number(_POINT_ZERO.sub("", word.strip('"')))
+        number = _whole(word.strip('"'))
         if number is None or len(numbers) == MAX_TRAILING_NUMBERS:
             break
         numbers.insert(0, number)
     return tuple(numbers)
 
 
-def _entry(named: NamedList, row: Row, names: Sequence[str]) -> tuple[int, Entry]:
+def _whole(word: str) -> int | None:
+    return whole_number(_POINT_ZERO.sub("", word))
+
+
+def _entry(named: NamedList, row: Row, labels: Mapping[str, int]) -> tuple[int, Entry]:
     where = f"{named.path}:{row.number}"
     path, numbers = safe_path(row.path, where), row.numbers
     if not numbers and not row.name and named.side != "test":
         raise DatasetFormatError(f"{where}: {quoted(row.path)} has no label")
     if row.name:
-        if row.name not in names:
+        if row.name not in labels:
             raise DatasetFormatError(f"{where}: class {quoted(row.name)} is not in the class list; add it")
-        return row.number, Entry(path=path, labels=(names.index(row.name),))
-    if names and numbers:
+        return row.number, Entry(path=path, labels=(labels[row.name],))
+    if labels and numbers:
         raise DatasetFormatError(
             f"{where}: {numbers[-1]} is a number, and other lists name their classes; use one kind"
         )
