@@ -54,6 +54,16 @@ class Dataset:
         return Dataset(self.spec, self.index, split, self.stores, self.seal.path)
 
     @property
+    def validation_clips(self) -> tuple[ClipRecord, ...]:
+        """Usable clips of the validation list."""
+        return self._clips(self._split.validation)
+
+    @property
+    def trains_validation(self) -> bool:
+        """Whether the validation videos train as well (`with_validation_trained`)."""
+        return not set(self._split.validation).isdisjoint(self._split.fit)
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Position is the label."""
         return self.index.class_names
@@ -172,7 +182,7 @@ class Dataset:
 
         return ClipLoader(
             self.stores,
-            self._clips(self._split.validation),
+            self.validation_clips,
             EvaluationRows(clip=clip.for_evaluation(), clips=views, crops=crops),
             batch_size=batch_size,
             device=device,

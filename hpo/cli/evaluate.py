@@ -17,7 +17,7 @@ from ..results.export import Export, load_export
 from ..settings import Settings
 from .app import app, err, one_sentence_errors, out, settings_of
 from .datasets import progress_bar
-from .exported import Cpu, File, Gpu, Threads, checkpoint_of, device_of, video_task_of
+from .exported import Cpu, File, Gpu, Threads, checkpoint_of, dataset_of, device_of, require_held_out
 from .measured import measuring, print_measures
 from .seal import Seal
 
@@ -112,10 +112,11 @@ class _Evaluation:
         from models import ModelError
         from workers.evaluation.sealed_test import Evaluation
 
-        checkpoint, task = checkpoint_of(self.file, self.exported), video_task_of(self.file, self.exported)
+        require_held_out(self.file, self.exported)
+        checkpoint, dataset = checkpoint_of(self.file, self.exported), dataset_of(self.file, self.exported)
         measured = measuring(self.scores, self.confusion)
         with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
-            opened = Evaluation.prepare(checkpoint, task.dataset, cache_dir=self.settings.cache_dir, device=self.device)
+            opened = Evaluation.prepare(checkpoint, dataset, cache_dir=self.settings.cache_dir, device=self.device)
             scores = opened.validation(self.views, progress=lambda done, total: bar("validation videos", done, total))
         print_measures("Validation", {**measured(scores), **self._about(opened.same_dataset)})
 
@@ -144,10 +145,10 @@ class _Evaluation:
 
         trial, study = self.exported.trial, self.exported.study
         which = {"study": study, "trial": trial, "checkpoint": digest}
-        task = video_task_of(self.file, self.exported)
+        dataset = dataset_of(self.file, self.exported)
         measured = measuring(self.scores, self.confusion)
         with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
-            test = Evaluation.prepare(checkpoint, task.dataset, cache_dir=self.settings.cache_dir, device=self.device)
+            test = Evaluation.prepare(checkpoint, dataset, cache_dir=self.settings.cache_dir, device=self.device)
             seal = Seal(test.dataset, self.settings)
             known = None if again else seal.score_of(digest)
             if known is not None and known.score is not None:

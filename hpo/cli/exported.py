@@ -13,6 +13,7 @@ from ..results.export import Export
 from ..spec import VideoTask
 
 if TYPE_CHECKING:
+    from hpo.spec.tasks.video import DatasetConfig
     from workers.device.detection import Device
 
 File = Annotated[Path, typer.Argument(help="Export file that `hpo export` wrote.", show_default=False)]
@@ -49,6 +50,28 @@ def video_task_of(file: Path, exported: Export) -> VideoTask:
     if not isinstance(exported.task, VideoTask):
         raise SetupError(f"{file} is of a task of the kind {exported.task.kind!r}; only video models can be scored")
     return exported.task
+
+
+def dataset_of(file: Path, exported: Export) -> DatasetConfig:
+    """Return the data set of an export as its trial saw it: with the groups that this trial held out.
+
+    Raises:
+        SetupError: it is not of a video model.
+    """
+    return video_task_of(file, exported).dataset.of_trial(exported.seed)
+
+
+def require_held_out(file: Path, exported: Export) -> None:
+    """Check that the validation videos of an export were not trained on.
+
+    Raises:
+        SetupError: it is a refit.
+    """
+    if exported.refit:
+        raise SetupError(
+            f"{file} is a refit, which was trained on the validation videos as well: its scores on them say nothing; "
+            "score it with --final, or the export that it was made from"
+        )
 
 
 def checkpoint_of(file: Path, exported: Export) -> Path:

@@ -18,7 +18,7 @@ from ..settings import Settings
 from .app import app, one_sentence_errors, out, settings_of
 from .datasets import progress_bar
 from .evaluate import AgainOption, Clips, ConfusionFile, Crops, ScoresFile
-from .exported import Cpu, Gpu, Threads, checkpoint_of, device_of, video_task_of
+from .exported import Cpu, Gpu, Threads, checkpoint_of, dataset_of, device_of, require_held_out
 from .measured import measuring, print_measures
 from .seal import Seal
 
@@ -62,10 +62,14 @@ def fuse(
     device = device_of(exports[0], gpu=gpu, cpu=cpu, threads=threads)
     measured = measuring(scores, confusion)
     fusion = _Fusion(files=files, exports=exports, settings=settings_of(context), views=Views(clips=clips, crops=crops))
+    if given is None or not final:
+        for file, exported in zip(files, exports, strict=True):
+            require_held_out(file, exported)
     with one_sentence_errors(DatasetError, ModelError, CheckpointError):
-        fused = fusion.score(fusion.prepared(device), given, final=final, again=again)
-    part = "Test" if final else "Validation"
-    fusion.keep({**measured(fused), "clips": clips, "crops": crops, "same_dataset": True}, part)
+        parts = fusion.prepared(device)
+        fused = fusion.score(parts, given, final=final, again=again)
+    part, same = "Test" if final else "Validation", all(one.same_dataset for one in parts)
+    fusion.keep({**measured(fused), "clips": clips, "crops": crops, "same_dataset": same}, part)
 
 
 @dataclass(kw_only=True)
@@ -86,7 +90,7 @@ class _Fusion:
         return [
             Evaluation.prepare(
                 checkpoint_of(file, exported),
-                video_task_of(file, exported).dataset,
+                dataset_of(file, exported),
                 cache_dir=self.settings.cache_dir,
                 device=device,
             )
@@ -99,19 +103,25 @@ class _Fusion:
 
         if final:
             self._require_whole(parts[0], again=again)  # before anything is computed
-        with progress_bar() as bar:
-            validated = [
-                part.validation(self.views, progress=lambda done, total: bar("validation videos", done, total))
-                for part in parts
-            ]
-        weights = given or choose_weights(validated).values
-        self._print_alone("Validation", validated, fuse(validated, weights), weights)
-        if not final:
-            return fuse(validated, weights)
+        weights = given
+        if weights is None or not final:  # weights that are given need no validation, and streams no common one then
+            validated = self._validated(parts)
+            weights = given or choose_weights(validated).values
+            fused = fuse(validated, weights)
+            self._print_alone("Validation", validated, fused, weights)
+            if not final:
+                return fused
         tested = self._test(parts, weights)
         fused = fuse(tested, weights)
         self._print_alone("Test", tested, fused, weights)
         return fused
+
+    def _validated(self, parts: Sequence[Evaluation]) -> list[Scores]:
+        with progress_bar() as bar:
+            return [
+                part.validation(self.views, progress=lambda done, total: bar("validation videos", done, total))
+                for part in parts
+            ]
 
     def keep(self, score: dict[str, Any], part: str) -> None:
         """Print the measures of the fusion, and record them where the seal was broken."""

@@ -44,6 +44,7 @@ def write_model_files(file: Path, formats: Sequence[str]) -> None:
         "trial": exported.trial,
         "metrics": exported.metrics,
         "epochs": exported.epochs_done,
+        "refit": exported.refit,
         "weights": [f"{used.source} (SHA-256 {used.sha256})" for used in exported.weights],
     }
     with one_sentence_errors(ModelError):

@@ -63,6 +63,8 @@ def train(
     exported = _changed(file, original, epochs=epochs, seed=seed, root=root)
     device = device_of(exported, gpu=gpu, cpu=cpu, threads=threads)
     folder = output or file.with_suffix(".refit" if refit else ".train")
+    if refit and _is_same(folder / file.name, file):
+        raise SetupError(f"the refit would overwrite {file}: give another folder with -o")
     settings = settings_of(context)
     out.print(f"training trial {exported.trial} of {exported.study} on {device.label}, {device.threads} thread(s)")
     with one_sentence_errors(DatasetError, ModelError), training_bar() as show:
@@ -105,9 +107,22 @@ def _refitted(file: Path, exported: Export, result: TrainingResult) -> Path:
     """
     checkpoint = Path(result.checkpoint)
     target = checkpoint.with_name(file.name)
-    document = exported.model_copy(update={"checkpoint": checkpoint.name, "environment": result.environment})
+    epochs_done = max(result.curve, default=0)
+    document = exported.model_copy(
+        update={
+            "checkpoint": checkpoint.name,
+            "environment": result.environment,
+            "refit": True,
+            "epochs_done": epochs_done,
+            "state": "completed" if epochs_done >= exported.task.epochs else "stopped",
+        }
+    )
     target.write_text(dump_export(document, form="json" if file.suffix == ".json" else "yaml"))
     return target
+
+
+def _is_same(target: Path, file: Path) -> bool:
+    return target.exists() and target.samefile(file)
 
 
 def _changed(file: Path, exported: Export, *, epochs: int | None, seed: int | None, root: Path | None) -> Export:

@@ -88,6 +88,8 @@ class Export(BaseModel):
     """What the training started from; nothing of it where that was from scratch."""
     evidence: Evidence | None = None
     """How good the configuration is, and how sure that is; null where the study could not say when it was exported."""
+    refit: bool = False
+    """Whether the checkpoint was trained on the validation videos as well; `metrics` are of the training before."""
     train_again: str = TRAIN_AGAIN
 
     @model_validator(mode="after")
@@ -148,7 +150,7 @@ def build_export(
 def dump_export(export: Export, *, form: ExportFormat) -> str:
     """Write the document as text; `load_export` of it is an equal export."""
     # What an export does not use is left out, so that earlier releases, which do not know it, read the rest.
-    unused = {field for field in ("evidence", "last_epochs", "weights") if not getattr(export, field)}
+    unused = {field for field in ("evidence", "last_epochs", "weights", "refit") if not getattr(export, field)}
     document = export.model_dump(mode="json", exclude=unused)
     if form == "json":
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -35,12 +35,16 @@ class Identity:
     class_names: tuple[str, ...]
     weights: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of each file that the training started from, by its source."""
+    refit: bool = False
+    """Whether the validation videos train as well."""
 
     def to_state(self) -> dict[str, Any]:
-        """Return it as plain values, without weights where there are none: earlier releases knew none."""
+        """Return it as plain values, without weights and `refit` where there are none: earlier releases knew none."""
         weights = {"weights": dict(self.weights)} if self.weights else {}
+        refit = {"refit": True} if self.refit else {}
         return {
             **weights,
+            **refit,
             "format": FORMAT,
             "config": self.config.to_flat(),
             "epochs": self.epochs,
@@ -50,6 +54,8 @@ class Identity:
 
     def problem_with(self, state: Mapping[str, Any]) -> str | None:
         """Return why a run cannot continue from `state`; None if it can."""
+        if bool(state.get("refit")) != self.refit:
+            return "it is not of a refit" if self.refit else "it is of a refit, which sees the validation videos"
         for key, mine in self.to_state().items():
             if state.get(key) != mine:
                 other = "from other weights" if key == "weights" else f"with another {key.replace('_', ' ')}"

@@ -272,12 +272,18 @@ def card_of(model: TrainedModel, written: Written, *, form: str, about: Mapping[
         "origin": "; ".join(about["weights"]) or "random weights",
         "dataset": model.dataset_version,
         "metrics": "\n".join(f"| {name} | {value:.4g} |" for name, value in about["metrics"].items()),
+        "measured": _REFIT if model.refit or about.get("refit") else _HELD_OUT,
         "classes": "\n".join(f"{number}. {name}" for number, name in enumerate(model.class_names)),
         **{name: about[name] for name in ("study", "trial", "epochs")},
     }
     return _CARD.format_map(fields)
 
 
+_HELD_OUT: Final = """Measured on validation videos,
+whose sources are not in training; the configuration was chosen among others by such values:"""
+_REFIT: Final = """These weights are
+a refit: they were trained on the validation videos as well, so that no validation score of them says anything. These
+values are of a training of the same configuration without these videos, which was chosen among others by them:"""
 _CARD: Final = """---
 pipeline_tag: video-classification
 library_name: video-hpo
@@ -296,8 +302,7 @@ The logits differ from those of the trained model by at most {difference} of the
 
 ## Training
 
-Started from {origin}, {epochs} epochs on the data set with the fingerprint `{dataset}`. Measured on validation videos,
-whose sources are not in training; the configuration was chosen among others by such values:
+Started from {origin}, {epochs} epochs on the data set with the fingerprint `{dataset}`. {measured}
 
 | metric | value |
 | --- | --- |

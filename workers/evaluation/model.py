@@ -39,6 +39,8 @@ class TrainedModel:
     """How many clips the training has seen to fit without gradients, up to its batch size."""
     precision: Precision
     runtime: Runtime
+    refit: bool = False
+    """Whether it was trained on the validation videos as well."""
 
     @classmethod
     def open(cls, checkpoint: Path, device: Device) -> Self:
@@ -65,6 +67,7 @@ class TrainedModel:
             most_clips=_clips_at_once(state, config),
             precision=choose_precision(config, runtime),
             runtime=runtime,
+            refit=state.get("refit") is True,
         )
 
 

@@ -71,7 +71,16 @@ class Evaluation:
         return self._scores(loader, views, progress)
 
     def validation(self, views: Views, *, progress: Progress | None = None) -> Scores:
-        """Return the scores of the validation videos."""
+        """Return the scores of the validation videos.
+
+        Raises:
+            CheckpointError: the model was trained on them.
+        """
+        if self.model.refit:
+            raise CheckpointError(
+                "the checkpoint is a refit, which was trained on the validation videos as well: its scores on them say "
+                "nothing; score it on the test list"
+            )
         return self._scores(self.dataset.validation_loader(**self._seen(views)), views, progress)
 
     def _seen(self, views: Views) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class Trainer:
             dataset_version=dataset.version,
             class_names=dataset.class_names,
             weights={loaded.source: loaded.sha256 for loaded in self.weights},
+            refit=dataset.trains_validation,
         )
         self.epoch = 0
         """Epochs done."""

@@ -33,10 +33,20 @@ class Bench:
     def make(cls, folder: Path) -> Bench:
         return cls(home=folder / "home", videos=make_videos(folder / "videos"))
 
-    def export(self, file: Path, *, trial: int = 7, study: str = "tiny", weights: int = 0, **config: Any) -> Path:
+    def export(
+        self,
+        file: Path,
+        *,
+        trial: int = 7,
+        study: str = "tiny",
+        weights: int = 0,
+        split_seed: Any = None,
+        **config: Any,
+    ) -> Path:
         """Write an export and its checkpoint, whose weights are drawn from the seed `weights`."""
-        settings, task = tiny_config(**config), tiny_task(self.videos)
-        dataset = open_dataset(task.dataset, cache_dir=self.home / "cache")
+        settings = tiny_config(**config)
+        task = tiny_task(self.videos, dataset={"root": str(self.videos), "short_side": 32, "split_seed": split_seed})
+        dataset = open_dataset(task.dataset.of_trial(settings.seed), cache_dir=self.home / "cache")
         trainer = Trainer(settings, epochs=2, dataset=dataset, runtime=Runtime(device=torch.device("cpu"), threads=1))
         draws = torch.Generator().manual_seed(weights)
         with torch.no_grad():

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from data import open_dataset
 from hpo.errors import ConflictError, HpoError, SetupError, SpecError
 
+from ...workers.tiny import tiny_task
 from .exports import Bench
 
 FINAL = ("--final", "--cpu", "--clips", "2")
@@ -175,6 +177,19 @@ def test_the_validation_list_needs_no_seal(bench: Bench, tmp_path: Path) -> None
     assert len(json.loads((tmp_path / "v.json").read_text())["videos"]) == 4
     assert _openings(bench) == []
     assert not file.with_suffix(".final.json").exists()
+
+
+def test_the_validation_videos_are_those_that_the_trial_held_out(bench: Bench, tmp_path: Path) -> None:
+    held_out: list[set[str]] = []
+    for seed in (1, 2):
+        file, scores = bench.export(tmp_path / f"{seed}.yaml", split_seed="trial", seed=seed), tmp_path / "v.json"
+        result = bench.run("evaluate", file, "--validation", "--cpu", "--clips", "1", "--scores", scores)
+        assert result.exit_code == 0, result.exception
+        spec = tiny_task(bench.videos).dataset.model_copy(update={"split_seed": seed})  # as the job opens it
+        opened = open_dataset(spec, cache_dir=bench.home / "cache")
+        held_out.append({clip.id for clip in opened.validation_clips})
+        assert set(json.loads(scores.read_text())["videos"]) == held_out[-1]
+    assert held_out[0] != held_out[1]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from hpo.errors import ConflictError, SetupError
 
@@ -66,3 +67,22 @@ def test_weights_that_are_none_are_refused(bench: Bench, streams: tuple[Path, Pa
 
 def test_one_export_is_no_fusion(bench: Bench, streams: tuple[Path, Path]) -> None:
     assert isinstance(bench.run("fuse", streams[0]).exception, SetupError)
+
+
+def test_streams_that_held_out_other_videos_are_not_compared_on_them(bench: Bench, tmp_path: Path) -> None:
+    drawn = [bench.export(tmp_path / f"{seed}.yaml", split_seed="trial", seed=seed) for seed in (1, 2)]
+    refused = bench.run("fuse", *drawn, *SEEN)
+    assert "scored on different videos" in str(refused.exception)
+    tested = bench.run("fuse", *drawn, *SEEN, "--weights", "1,1", "--final", "--again")
+    assert tested.exit_code == 0, tested.exception
+    assert "Validation" not in tested.stdout
+
+
+def test_a_data_set_that_changed_since_one_training_is_told(
+    bench: Bench, streams: tuple[Path, Path], tmp_path: Path
+) -> None:
+    other = bench.export(tmp_path / "other.yaml", weights=3)
+    state = torch.load(other.with_suffix(".pt"), weights_only=True)
+    torch.save({**state, "dataset_version": "before"}, other.with_suffix(".pt"))
+    assert "files were added" not in bench.run("fuse", *streams, *SEEN).stderr
+    assert "files were added" in bench.run("fuse", streams[0], other, *SEEN).stderr

@@ -179,3 +179,26 @@ def test_a_refit_trains_on_the_validation_videos_and_can_be_evaluated(tmp_path: 
     assert refitted.objectives == load_export(file).objectives
     scored = bench.run("evaluate", tmp_path / "best.refit" / "best.yaml", "--final", "--cpu", "--clips", "1")
     assert scored.exit_code == 0, scored.exception
+    assert (refitted.refit, refitted.state, refitted.epochs_done) == (True, "completed", 1)
+
+    refit, seen_before = tmp_path / "best.refit" / "best.yaml", ("--cpu", "--clips", "1")
+    for command in (("evaluate", refit, "--validation"), ("fuse", file, refit), ("fuse", refit, file, "--weights=1,1")):
+        refused = bench.run(*command, *seen_before)
+        assert isinstance(refused.exception, SetupError)
+        assert "trained on the validation videos as well" in str(refused.exception)
+    unmarked = refit.with_name("unmarked.yaml")
+    unmarked.write_text(refit.read_text().replace("refit: true\n", ""))
+    by_checkpoint = bench.run("evaluate", unmarked, "--validation", *seen_before)
+    assert "the checkpoint is a refit" in str(by_checkpoint.exception)
+    assert bench.run("fuse", file, refit, "--weights=1,1", "--final", "--again", *seen_before).exit_code == 0
+    assert bench.run("export", refit, "--format", "safetensors").exit_code == 0
+    assert "trained on the validation videos as well" in refit.with_suffix(".safetensors.md").read_text()
+
+
+def test_a_refit_never_replaces_the_file_that_it_is_made_from(tmp_path: Path) -> None:
+    file = _export(tmp_path)
+    before = file.read_text()
+    refused = run("--home", tmp_path, "train", file, "--refit", "--cpu", "-o", tmp_path)
+    assert isinstance(refused.exception, SetupError)
+    assert "would overwrite" in str(refused.exception)
+    assert file.read_text() == before

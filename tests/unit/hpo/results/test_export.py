@@ -188,3 +188,9 @@ def test_it_names_the_bytes_that_the_training_started_from(tmp_path: Path) -> No
     assert (used.source, used.sha256, used.layout) == ("k400.pth", "1" * 64, "PySlowFast")
     assert (used.loaded, used.adapted, used.reset, used.kept, used.dropped) == (318, 0, 2, 0, 0)
     assert "weights" not in yaml.safe_load(dump_export(_build(), form="yaml")), "earlier releases read the others"
+
+
+def test_only_the_export_of_a_refit_says_that_it_is_one(tmp_path: Path) -> None:
+    assert "refit" not in yaml.safe_load(dump_export(_build(), form="yaml"))
+    (tmp_path / "best.yaml").write_text(dump_export(_build().model_copy(update={"refit": True}), form="yaml"))
+    assert load_export(tmp_path / "best.yaml").refit

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -266,3 +267,11 @@ def test_sigkill_while_saving_never_costs_more_than_the_running_save(tmp_path: P
         cwd=Path(__file__).resolve().parents[4],
     )
     assert done.stdout.strip() == "whole", done.stderr
+
+
+def test_a_refit_and_a_training_do_not_continue_each_other() -> None:
+    refit = replace(IDENTITY, refit=True)
+    assert "refit" not in IDENTITY.to_state(), "a checkpoint of an earlier release is written the same again"
+    assert IDENTITY.problem_with(IDENTITY.to_state()) is refit.problem_with(refit.to_state()) is None
+    assert refit.problem_with(IDENTITY.to_state()) == "it is not of a refit"
+    assert "it is of a refit" in (IDENTITY.problem_with(refit.to_state()) or "")
