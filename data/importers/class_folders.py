@@ -14,14 +14,15 @@ of every side together, in alphabetical order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
 from ..index.label_maps import find_class_list, read_class_list
 from ..index.listing import (
+    DOUBTFUL_VIDEO_SUFFIXES,
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     Listing,
@@ -30,6 +31,7 @@ from ..index.listing import (
     is_folder,
     official_sides,
     require_folder,
+    suffix_of,
 )
 from ..index.records import ListedClip, Subset
 from ..reading.media import FrameNames, Medium, frame_names, holds_frames, is_thumbnail
@@ -101,14 +103,17 @@ def _side_folders(root: Path) -> dict[str, Path]:
 
 
 def _has_clips(folder: Path) -> bool:
-    return next(_classes_in(folder), None) is not None
+    return next(_classes_in(folder, folder), None) is not None
 
 
-def _classes_in(folder: Path) -> Iterator[str]:
-    """Yield the names of the folders that hold clips, in order."""
+def _classes_in(folder: Path, root: Path) -> Iterator[tuple[str, _Found]]:
+    """Yield the names of the folders that hold clips, in order, and what they hold with paths below `root`."""
     for entry in entries_of(folder):
-        if is_folder(entry) and not entry.name.startswith(".") and _found_in(Path(entry.path), "").clips:
-            yield entry.name
+        if is_folder(entry) and not entry.name.startswith("."):
+            path = folder / entry.name
+            found = _found_in(path, path.relative_to(root).as_posix() + "/")
+            if found.clips:
+                yield entry.name, found
 
 
 @dataclass(kw_only=True, slots=True)
@@ -120,17 +125,22 @@ class _Found:
     """Paths of media that are no clips: pictures beside videos, and what lies in deeper folders."""
 
 
+Classes = Mapping[str, _Found]
+"""What the class folders in one folder hold, by their names."""
+
+
 def _found_in(folder: Path, below: str) -> _Found:
     """Return the clips in one class folder, in the order of their names.
 
-    A picture is a clip only where there are no videos and no folders of frames: beside them it is a thumbnail.
+    A picture is a clip only where there are no videos and no folders of frames: beside them it is a thumbnail. So is a
+    GIF, and an `.ogg` is sound.
     """
     media: list[Medium] = []
     pictures: list[Medium] = []
     unused: list[str] = []
     for entry in entries_of(folder):
         path = f"{below}{entry.name}"
-        suffix = PurePosixPath(entry.name).suffix.lower()
+        suffix = suffix_of(entry.name)
         if entry.name.startswith("."):
             continue
         if is_folder(entry):
@@ -146,13 +156,17 @@ def _found_in(folder: Path, below: str) -> _Found:
             media.append(Medium(path=path, kind="video"))
         elif suffix in IMAGE_SUFFIXES:
             pictures.append(Medium(path=path, kind="image"))
+    clear = [medium for medium in media if suffix_of(medium.path) not in DOUBTFUL_VIDEO_SUFFIXES]
+    if clear:
+        unused += [medium.path for medium in media if medium not in clear]
+        media = clear
     shown = [] if media else [medium for medium in pictures if not is_thumbnail(medium.path)]
     unused += [medium.path for medium in pictures if medium not in shown]
     return _Found(clips=media or shown, unused=unused)
 
 
 def _is_medium(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES
+    return suffix_of(name) in VIDEO_SUFFIXES | IMAGE_SUFFIXES
 
 
 @dataclass(slots=True)
@@ -165,10 +179,8 @@ class _Builder:
     extra: list[str] = field(default_factory=list)
     """Pictures in folders of frames that are no frames."""
 
-    def clips(self, folder: Path, side: Subset, *, prefix: str) -> Iterator[ListedClip]:
-        for class_name in _classes_in(folder):
-            path = folder / class_name
-            found = _found_in(path, path.relative_to(self.root).as_posix() + "/")
+    def clips(self, classes: Classes, side: Subset, *, prefix: str) -> Iterator[ListedClip]:
+        for class_name, found in classes.items():
             self.unused += found.unused
             for medium in found.clips:
                 yield self._clip(medium, class_name, side, prefix)
@@ -191,24 +203,35 @@ class _Builder:
 
 
 def _listing(root: Path, folders: dict[Path, Subset], notes: tuple[str, ...]) -> Listing:
-    class_names, notes = _class_names(root, folders, notes)
+    classes = {folder: dict(_classes_in(folder, root)) for folder in folders}
+    class_names, notes = _class_names(root, {name for of_side in classes.values() for name in of_side}, notes)
     builder = _Builder(root=root, labels={name: label for label, name in enumerate(class_names)})
     clips: list[ListedClip] = []
     for folder, side in folders.items():
         prefix = f"{folder.name}/" if len(folders) > 1 else ""
-        clips.extend(builder.clips(folder, side, prefix=prefix))
-    return Listing(class_names=class_names, clips=tuple(clips), notes=(*notes, *_unused(root, folders, builder)))
+        clips.extend(builder.clips(classes[folder], side, prefix=prefix))
+    _require_different_names(root, clips)
+    return Listing(class_names=class_names, clips=tuple(clips), notes=(*notes, *_unused(root, classes, builder)))
 
 
-def _unused(root: Path, folders: dict[Path, Subset], builder: _Builder) -> Iterator[str]:
+def _require_different_names(root: Path, clips: list[ListedClip]) -> None:
+    paths: dict[str, str] = {}
+    for clip in clips:
+        other = paths.setdefault(clip.id, clip.path)
+        if other != clip.path:
+            raise DatasetFormatError(
+                f"{root} has two clips of one name, {quoted(other)} and {quoted(clip.path)}: remove or rename one"
+            )
+
+
+def _unused(root: Path, classes: Mapping[Path, Classes], builder: _Builder) -> Iterator[str]:
     """Yield a note on each kind of thing that is there and is no clip."""
     if builder.unused:
         count, first = len(builder.unused), builder.unused[0]
         yield f"{count} pictures or deeper files beside clips are not used, e.g. {first}"
     if builder.extra:
         yield f"{len(builder.extra)} pictures in folders of frames are no frames, e.g. {builder.extra[0]}"
-    for folder in folders:
-        used = set(_classes_in(folder))
+    for folder, used in classes.items():
         others = [entry.name for entry in entries_of(folder) if is_folder(entry) and not entry.name.startswith(".")]
         empty = sorted(name for name in others if name not in used and (folder != root or name not in _NO_CLASSES))
         if empty:
@@ -218,10 +241,7 @@ def _unused(root: Path, folders: dict[Path, Subset], builder: _Builder) -> Itera
             yield f"{len(loose)} files lie in no class folder and are not used, e.g. {loose[0]} of {folder}"
 
 
-def _class_names(
-    root: Path, folders: dict[Path, Subset], notes: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    present = {name for folder in folders for name in _classes_in(folder)}
+def _class_names(root: Path, present: set[str], notes: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     class_list = find_class_list(root)
     if class_list is None:
         note = "there is no class list: labels follow the names of the class folders in alphabetical order"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from ..index.label_maps import NAMES
-from ..index.listing import entries_of, folders_below, is_pipe_or_device
+from ..index.listing import folders_below, is_pipe_or_device, suffix_of
 from .lists import looks_listed
 
 _SUFFIXES = frozenset({"", ".txt", ".csv", ".tsv", ".lst", ".list", ".json"})
@@ -24,12 +25,21 @@ def unread_lists(root: Path) -> list[Path]:
     A list names a side (`trainlist01.txt`, `val.csv`), or most of its lines name a video or an image.
     """
     folders = [root, *folders_below(root, depth=2)]
-    return [path for folder in folders for entry in entries_of(folder) if _is_list(path := Path(entry.path))]
+    return [path for folder in folders for name in _texts_in(folder) if _is_list(path := folder / name)]
+
+
+def _texts_in(folder: Path) -> list[str]:
+    """Return the names of what may be lists, in order; none of a folder that may not be read."""
+    try:
+        names = os.listdir(folder)
+    except PermissionError:
+        return []
+    return sorted(
+        name for name in names if suffix_of(name) in _SUFFIXES and not name.startswith(".") and name not in NAMES
+    )
 
 
 def _is_list(path: Path) -> bool:
-    if path.suffix.lower() not in _SUFFIXES or path.name.startswith(".") or path.name in NAMES:
-        return False
     if not path.is_file() or is_pipe_or_device(path):
         return False
     with path.open("rb") as file:

@@ -21,6 +21,8 @@ VIDEO_SUFFIXES = frozenset(
         *(".gif", ".3gp", ".3g2", ".ts", ".m2ts", ".mts", ".ogv", ".ogg", ".vob", ".divx"),
     }
 )
+DOUBTFUL_VIDEO_SUFFIXES = frozenset({".gif", ".ogg"})
+"""Of videos, but beside others they are previews and sound."""
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _WHOLE = re.compile(r"[0-9]{1,9}")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -173,17 +175,23 @@ def matching_files_anywhere(
 
 
 def _matches(folder: Path, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
-    entries = ((pattern.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
-    return [(match, path) for match, path in entries if match is not None and path.is_file()]
+    # Folders of frames are searched too: no object is made for a name that does not match.
+    matches = sorted(name for name in os.listdir(folder) if pattern.fullmatch(name))
+    found = ((pattern.fullmatch(name), folder / name) for name in matches)
+    return [(match, path) for match, path in found if match is not None and path.is_file()]
 
 
 def folders_below(root: Path, depth: int = 3) -> Iterator[Path]:
     """Yield the folders below `root`, each before those in it; what cannot be read is left out."""
-    for entry in entries_of(root):
-        if not entry.name.startswith(".") and is_folder(entry):
-            yield Path(entry.path)
-            if depth > 1:
-                yield from folders_below(Path(entry.path), depth - 1)
+    try:
+        with os.scandir(root) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_folder(entry))
+    except PermissionError:
+        return
+    for name in names:
+        yield root / name
+        if depth > 1:
+            yield from folders_below(root / name, depth - 1)
 
 
 def entries_of(folder: Path | str) -> list[os.DirEntry[str]]:
@@ -193,6 +201,12 @@ def entries_of(folder: Path | str) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: entry.name)
     except PermissionError:
         return []
+
+
+def suffix_of(name: str) -> str:
+    """Return the suffix of a file's name in lower case, faster than a path does: folders of frames have many."""
+    stem, _, ending = name.rpartition(".")
+    return f".{ending.lower()}" if stem else ""
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -256,6 +270,7 @@ class FileTree:
             return known
         stem = os.path.splitext(relative)[0] if is_video_name(relative) else relative
         named = self._by_stem.get(spelling(stem), set())
+        named = {name for name in named if suffix_of(name) not in DOUBTFUL_VIDEO_SUFFIXES} or named
         return next(iter(named)) if len(named) == 1 else None
 
     def videos(self) -> frozenset[str]:
@@ -265,7 +280,7 @@ class FileTree:
 
 def is_video_name(name: str) -> bool:
     """Return whether a name has the suffix of a video, in any case."""
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+    return suffix_of(name) in VIDEO_SUFFIXES
 
 
 def spelling(name: str) -> str:

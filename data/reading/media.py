@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import DatasetFormatError
-from ..index.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, entries_of, is_folder
+from ..index.listing import DOUBTFUL_VIDEO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, entries_of, is_folder, suffix_of
 from ..index.records import FlowFiles, Kind
 
 _SEARCH_DEPTH = 4
 """Levels of folders below the root that are searched."""
-_PEEK_ENTRIES = 32
-"""Surplus of pictures at which the rest of a folder is not looked at to see whether it holds frames."""
 _NUMBERED = re.compile(r"^(.*?)(\d+)(_[xy])?(\.\w+)$")
 _THUMBNAILS = frozenset({"folder", "thumb", "thumbs", "thumbnail", "cover", "poster", "preview", "albumart"})
 _FLOW_PREFIXES = {
@@ -64,7 +62,7 @@ def media_below(root: Path, below: str = "", depth: int = _SEARCH_DEPTH) -> Iter
             continue
         if is_folder(entry):
             folders.append(path)
-        elif PurePosixPath(entry.name).suffix.lower() in VIDEO_SUFFIXES:
+        elif suffix_of(entry.name) in VIDEO_SUFFIXES:
             yield Medium(path=path, kind="video")
     for path in folders:
         if holds_frames(root / path):
@@ -76,20 +74,22 @@ def media_below(root: Path, below: str = "", depth: int = _SEARCH_DEPTH) -> Iter
 def holds_frames(folder: Path) -> bool:
     """Return whether a folder is one of frames: it holds more pictures than videos, thumbnails not counted."""
     pictures = videos = 0
-    for entry in entries_of(folder):
-        suffix = PurePosixPath(entry.name).suffix.lower()
-        if suffix in VIDEO_SUFFIXES:
-            videos += 1
-        elif suffix in IMAGE_SUFFIXES and not is_thumbnail(entry.name):
-            pictures += entry.is_file()
-            if pictures - videos > _PEEK_ENTRIES:
-                break
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                suffix = suffix_of(entry.name)
+                if suffix in VIDEO_SUFFIXES:
+                    videos += 1
+                elif suffix in IMAGE_SUFFIXES and not is_thumbnail(entry.name):
+                    pictures += entry.is_file()
+    except PermissionError:
+        return False
     return pictures > videos
 
 
 def is_thumbnail(name: str) -> bool:
     """Return whether a picture shows a folder or a film in a file manager or a player, and is no content."""
-    return PurePosixPath(name).stem.lower() in _THUMBNAILS
+    return name.rpartition(".")[0].lower() in _THUMBNAILS
 
 
 def _has_no_bytes(path: Path) -> bool:
@@ -116,6 +116,7 @@ class MediaByName:
             # A file without bytes, left by a failed download, must not hide a good one.
             named = [medium for medium in named if not _has_no_bytes(self._root / medium.path)] or named
             if named:
+                named = [m for m in named if suffix_of(m.path) not in DOUBTFUL_VIDEO_SUFFIXES] or named
                 wanted = folder.replace(" ", "_")
                 inside = (m for m in named if PurePosixPath(m.path).parent.name.replace(" ", "_") == wanted)
                 return next(inside, named[0])
@@ -180,13 +181,16 @@ def frame_names(folder: Path) -> FrameNames:
         DatasetFormatError: the folder also holds flow, and no series of frames stands out.
     """
     series = _series_in(folder)
-    known = {axis: found for found in series.values() if (axis := found.axis)}
-    flow = known if {"x", "y"} <= set(known) else {}
+    known = [found for found in series.values() if found.axis]
+    by_axis = {found.axis: found for found in known}
+    flow = by_axis if len(by_axis) > 1 else {}
     frames = [found for found in series.values() if not found.axis]
+    if known and not flow and all(found.loose for found in frames) and not any(found.is_named_flow for found in known):
+        known, frames = [], list(series.values())  # `v_00001.jpg` without `u_00001.jpg`
     n_frames = sum(len(found.numbers) for found in frames)
     main = max(frames, key=lambda found: len(found.numbers), default=None)
     if main is None or main.loose or 2 * len(main.numbers) <= n_frames:
-        if known and (main is None or len(frames) > 1):
+        if known and (main is None or main.loose or len(frames) > 1):
             raise DatasetFormatError(
                 f"{folder} mixes flow images with frames of several names, or has no frames; put frames and flow into "
                 "two folders"
@@ -202,21 +206,17 @@ def frame_names(folder: Path) -> FrameNames:
         frame=frame,
         flow_x=flow["x"].pattern,
         flow_y=flow["y"].pattern,
-        first_flow=_first_flow(folder, main, flow["x"], flow["y"]),
+        first_flow=_first_flow(main, flow["x"], flow["y"]),
         extra=tuple(sorted(extra)),
     )
 
 
 def flow_names(x: Path, y: Path, frames: Path) -> tuple[str, str, int] | None:
-    """Return the patterns of horizontal and vertical flow in folders of their own, and the number of the first pair.
-
-    Raises:
-        DatasetFormatError: their numbers do not begin where flow of these frames can.
-    """
+    """Return the patterns of horizontal and vertical flow in folders of their own, and the number of the first pair."""
     across, down, shown = (_longest_series(place) for place in (x, y, frames))
     if across is None or down is None:
         return None
-    return across.pattern, down.pattern, _first_flow(x, shown, across, down)
+    return across.pattern, down.pattern, _first_flow(shown, across, down)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -241,6 +241,11 @@ class _Series:
         return self.ending[1] if self.ending[:2] in ("_x", "_y") else _FLOW_PREFIXES.get(self.prefix.lower(), "")
 
     @property
+    def is_named_flow(self) -> bool:
+        """Return whether these can only be flow images, even without those of the other axis."""
+        return self.prefix.lower().startswith("flow")
+
+    @property
     def varies(self) -> bool:
         """Return whether some numbers have more digits than others."""
         return len(self.widths) > 1
@@ -255,7 +260,7 @@ class _Series:
 def _series_in(folder: Path) -> dict[tuple[str, str], _Series]:
     series: dict[tuple[str, str], _Series] = {}
     for name in sorted(os.listdir(folder)):
-        if PurePosixPath(name).suffix.lower() not in IMAGE_SUFFIXES or name.startswith("."):
+        if suffix_of(name) not in IMAGE_SUFFIXES or name.startswith("."):
             continue
         found = _NUMBERED.match(name)
         key = ("", "") if found is None else (found[1], (found[3] or "") + found[4])
@@ -274,13 +279,14 @@ def _longest_series(folder: Path) -> _Series | None:
     return max(numbered, key=lambda series: len(series.numbers), default=None)
 
 
-def _first_flow(folder: Path, frames: _Series | None, x: _Series, y: _Series) -> int:
-    """Return the number of the first pair of flow images: 0, 1 or the number of the first frame."""
+def _first_flow(frames: _Series | None, x: _Series, y: _Series) -> int:
+    """Return the number of the first pair of flow images: 0, 1 or the number of the first frame.
+
+    If they begin elsewhere, the first ones are missing, and none can be said to lead from a frame to the next. Then it
+    is a number that no image has: clips that need this flow are measured as truncated, others are not concerned.
+    """
     first = min(x.numbers)
     possible = {0, 1} | ({min(frames.numbers)} if frames and frames.numbers else set())
     if first != min(y.numbers) or first not in possible:
-        raise DatasetFormatError(
-            f"{folder}: flow begins with number {first} in x and {min(y.numbers)} in y, and the frames do not: "
-            "its first images are missing; add them, or remove the flow"
-        )
+        return max(*x.numbers, *y.numbers) + 1
     return first

@@ -89,14 +89,15 @@ def read_listing(root: Path, name: str, group_pattern: str | None = None) -> tup
     Raises:
         DatasetError: the folder cannot be read in this layout.
     """
-    root = root.expanduser()
+    root, asked = root.expanduser(), name
     try:
         name = resolved(name, root)
         listing = importer(name)(root)
     except OSError as error:
         raise DatasetNotFoundError(f"{root} cannot be read: {error}") from error
     _require_text(root, listing)
-    listing = replace(listing, notes=(*listing.notes, *lists_left_out(name, root)))
+    if asked != AUTO:  # which has found that no list is left out
+        listing = replace(listing, notes=(*listing.notes, *lists_left_out(name, root)))
     return name, listing if group_pattern is None else regroup(listing, group_pattern)
 
 

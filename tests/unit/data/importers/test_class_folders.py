@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data.errors import DatasetFormatError, DatasetNotFoundError
 from data.importers.class_folders import read_class_folders, read_training_validation
 from data.importers.registry import recognise
+from data.scanning.scan import read_listing
 
 from .trees import by_id, frames, lay_out, sides
 
@@ -119,3 +124,37 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
     lay_out(tmp_path, empty=["training/Run/a.avi"])
     with pytest.raises(DatasetNotFoundError, match="lacks class folders in training/ and in validation/"):
         read_training_validation(tmp_path)
+
+
+def test_previews_and_sound_beside_videos_are_no_clips(tmp_path: Path) -> None:
+    empty = ["Run/1.mp4", "Run/1.gif", "Run/2.ogg", "Walk/3.gif", "Walk/4.ogg", *frames("Swim/5"), "Swim/5.gif"]
+    listing = read_class_folders(lay_out(tmp_path, empty=empty))
+    assert {clip.path for clip in listing.clips} == {"Run/1.mp4", "Walk/3.gif", "Walk/4.ogg", "Swim/5"}
+    assert any("3 pictures or deeper files beside clips are not used, e.g. Run/1.gif" in note for note in listing.notes)
+
+
+def test_two_clips_of_one_name_are_named(tmp_path: Path) -> None:
+    lay_out(tmp_path, empty=["Run/1.mp4", "Run/1.avi"])
+    with pytest.raises(DatasetFormatError, match=r"two clips of one name, 'Run/1\.avi' and 'Run/1\.mp4': remove"):
+        read_class_folders(tmp_path)
+
+
+def test_folders_of_frames_are_not_read_again_for_each_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening a large set of frames costs what reading its folders costs."""
+    lay_out(tmp_path, empty=[name for clip in "abc" for name in frames(f"Run/{clip}")])
+    read: Counter[str] = Counter()
+
+    def counted(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def of(folder: Any) -> Any:
+            read[str(folder)] += 1
+            return function(folder)
+
+        return of
+
+    monkeypatch.setattr("os.scandir", counted(os.scandir))
+    monkeypatch.setattr("os.listdir", counted(os.listdir))
+    assert len(read_listing(tmp_path, "auto")[1].clips) == 3
+    # To look for lists of each layout, to see that the first class holds clips, and to name its frames.
+    assert read[str(tmp_path / "Run" / "b")] <= 9

@@ -87,13 +87,44 @@ def test_frames_and_flow_count_on_their_own(
     assert flow == [[20 * n, 20 * n] for n in range(11)]
 
 
-def test_flow_that_lacks_its_first_images_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "Run" / "a"
-    write_frames(folder, moving(8, 16, 24))
-    for name in ("flow_x_%05d.png", "flow_y_%05d.png"):
-        write_frames(folder, moving(6, 16, 24), name=name, first=3)
-    with pytest.raises(DatasetFormatError, match="flow begins with number 3"):
-        frame_names(folder)
+@pytest.mark.parametrize("first", [(2, 2), (0, 1), (3, 3)])
+def test_flow_that_lacks_its_first_images_costs_its_clip_only(tmp_path: Path, first: tuple[int, int]) -> None:
+    for folder, begins in ((tmp_path / "Run" / "a", first), (tmp_path / "Run" / "b", (1, 1))):
+        write_frames(folder, moving(8, 16, 24))
+        for name, number in zip(("flow_x_%05d.png", "flow_y_%05d.png"), begins, strict=True):
+            write_frames(folder, moving(7, 16, 24), name=name, first=number)
+    damaged, sound = scan(tmp_path, name="class_folders").clips
+    assert (sound.id, sound.measured.status) == ("Run/b", "ok")
+    assert damaged.measured.status == "truncated"
+    assert "its flow has 0 pairs of images for 8 frames" in damaged.measured.note
+
+
+@pytest.mark.parametrize("prefix", ["v_", "x_", "y_", "u_"])
+@pytest.mark.parametrize("extra", [(), ("folder.png",)])
+def test_one_axis_without_the_other_is_no_flow(tmp_path: Path, prefix: str, extra: tuple[str, ...]) -> None:
+    lay_out(tmp_path, empty=[f"{prefix}{number:05d}.jpg" for number in range(1, 5)] + list(extra))
+    names = frame_names(tmp_path)
+    assert (names.frame, names.flow_x, names.extra) == (f"{prefix}%05d.jpg", "", extra)
+
+
+def test_flow_of_one_axis_alone_is_not_taken_for_frames(tmp_path: Path) -> None:
+    lay_out(tmp_path, empty=[f"flow_x_{number:05d}.jpg" for number in range(1, 5)])
+    with pytest.raises(DatasetFormatError, match="mixes flow images"):
+        frame_names(tmp_path)
+
+
+@pytest.mark.parametrize("extra", ["folder.jpg", "poster image.png"])
+def test_flow_beside_one_picture_without_a_number_is_refused(tmp_path: Path, extra: str) -> None:
+    flow = [f"{axis}_{number:05d}.jpg" for axis in ("flow_x", "flow_y") for number in range(1, 5)]
+    lay_out(tmp_path, empty=[*flow, extra])
+    with pytest.raises(DatasetFormatError, match="or has no frames; put frames and flow into two folders"):
+        frame_names(tmp_path)
+
+
+@pytest.mark.parametrize("n_videos", [2, 60])
+def test_pictures_and_videos_are_all_counted(tmp_path: Path, n_videos: int) -> None:
+    lay_out(tmp_path, empty=[*(f"{n}.jpg" for n in range(50)), *(f"v{n}.mp4" for n in range(n_videos))])
+    assert holds_frames(tmp_path) == (n_videos < 50)
 
 
 def test_a_picture_makes_no_folder_of_frames_out_of_a_class(tmp_path: Path) -> None:
