@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
+from ..errors import DatasetFormatError, DatasetNotFoundError, VideoError, quoted
 from ..index.groups import source_group
-from ..index.listing import Listing, is_pipe_or_device, official_sides
+from ..index.listing import Listing, official_sides
 from ..index.records import ListedClip, Subset
 from ..reading.media import FrameNames, MediaByName, Medium, frame_names
 
@@ -210,21 +210,19 @@ class Clock:
 
         Only where the rates in its header differ, the whole file is read for its timestamps.
         """
-        if is_pipe_or_device(path):
-            return None
         import av  # lists can be read without FFmpeg unless a whole video must be cut
 
+        from ..reading.video import opened
+
         try:
-            with av.open(str(path.absolute()), metadata_errors="replace") as container:
-                if not container.streams.video:
-                    return None
+            with opened(path) as container:
                 stream = container.streams.video[0]
                 average, base = float(stream.average_rate or 0), float(stream.base_rate or 0)
                 if average and abs(base / average - 1) < _SAME_RATE:
                     return cls(rate=average)
                 packets = (packet for packet in container.demux(stream) if not packet.is_discard)
                 times = sorted(float(p.pts * p.time_base) for p in packets if p.pts is not None)
-        except (av.FFmpegError, OSError):
+        except (av.FFmpegError, VideoError):
             return None
         if len(times) < 2 and not average:
             return None

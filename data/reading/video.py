@@ -7,7 +7,7 @@ counts do not number them: in MPEG-4 AVI files with B-frames, timestamps are out
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -126,7 +126,7 @@ def video_length(path: Path) -> VideoLength:
     Raises:
         VideoError: the file is not a video or cannot be decoded to its end.
     """
-    with _opened(path) as container:
+    with opened(path) as container:
         rate = container.streams.video[0].average_rate
         count = sum(1 for _ in _decoded(container, path))
     return VideoLength(frames=count, fps=float(rate) if rate is not None else 0.0)
@@ -140,7 +140,7 @@ def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> Vide
     """
     width = height = n_frames = damaged = 0
     shown, tally, turn = FramesHash(), Tally(), UPRIGHT
-    with _opened(path) as container:
+    with opened(path) as container:
         stream = container.streams.video[0]
         rate = stream.average_rate
         promise = Promise.of(container, stream)
@@ -238,12 +238,17 @@ def _brightness(frame: VideoFrame) -> ByteArray:
 
 
 def _raw_frames(path: Path) -> Iterator[VideoFrame]:
-    with _opened(path) as container:
+    with opened(path) as container:
         yield from _decoded(container, path)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
+def opened(path: Path) -> Iterator[InputContainer]:
+    """Open a video for reading, with no access to other files or addresses.
+
+    Raises:
+        VideoError: it cannot be opened, or is not a video.
+    """
     if is_pipe_or_device(path):
         raise VideoError(f"{path} is a pipe or a device, not a video")
     try:
@@ -290,8 +295,17 @@ def _reason(error: Exception) -> str:
 
 def segment_sha1(path: Path, start: int, end: int | None) -> str:
     """Return the hash of a file's bytes, different for each segment."""
+    return segments_sha1(path, [(start, end)])[0]
+
+
+def segments_sha1(path: Path, segments: Sequence[tuple[int, int | None]]) -> list[str]:
+    """Return the hash of each segment (start, end) of a file, which is read once; see `segment_sha1`."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False))
-    if start or end is not None:
-        digest.update(f"|{start}|{end}".encode())
-    return digest.hexdigest()
+        whole = hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False))
+    hashes = []
+    for start, end in segments:
+        digest = whole.copy()
+        if start or end is not None:
+            digest.update(f"|{start}|{end}".encode())
+        hashes.append(digest.hexdigest())
+    return hashes

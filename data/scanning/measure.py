@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..reading.clip_frames import flow_folder, flow_paths, pictures, read_file
 from ..reading.frames_hash import FramesHash
 from ..reading.images import decode_image, image_codec
 from ..reading.lmdb_frames import data_file
-from ..reading.video import MIN_FRAMES, frames_fault, measure_video, segment_sha1
+from ..reading.video import MIN_FRAMES, frames_fault, measure_video, segments_sha1
 
 FLOW_SLACK_PAIRS = 1
 """Number of pairs that listed flow may lack: some tools leave out the last one, which is then repeated."""
@@ -104,7 +104,7 @@ def measure_all(
     """
     keys = {clip: _key(root, clip) for clip in clips}
     if every_byte:
-        memory.forget(key for clip, key in keys.items() if key is not None and _is_stale(root, clip, memory.get(key)))
+        memory.forget(_stale(root, keys, memory, progress))
     found = {clip.id: measure_clip(root, clip) for clip, key in keys.items() if key is None}
     if _recall(keys, memory, found):
         with memory.exclusive():
@@ -118,8 +118,26 @@ def measure_all(
     return found
 
 
-def _is_stale(root: Path, clip: ListedClip, known: Measurement | None) -> bool:
-    return known is not None and not unchanged(root, clip, known)
+def _stale(
+    root: Path, keys: Mapping[ListedClip, str | None], memory: Measurements, progress: Progress | None
+) -> list[str]:
+    """Return the keys of clips whose files hold other bytes than were measured; each video is read once."""
+    known = [
+        (clip, key, measured)
+        for clip, key in keys.items()
+        if key is not None and (measured := memory.get(key)) is not None
+    ]
+    by_file: dict[str, list[tuple[ListedClip, str, Measurement]]] = {}
+    for each in known:
+        by_file.setdefault(each[0].path, []).append(each)
+    files = list(by_file.values())
+    stale: list[str] = []
+    checked = in_threads(lambda each: changed(root, [(clip, measured) for clip, _, measured in each]), files)
+    for done, differ in enumerate(checked):
+        stale += [key for (_, key, _), differs in zip(files[done], differ, strict=True) if differs]
+        if progress is not None:
+            progress("check", done + 1, len(files))
+    return stale
 
 
 def measure_clip(root: Path, clip: ListedClip) -> Measurement:
@@ -144,25 +162,35 @@ def measure_clip(root: Path, clip: ListedClip) -> Measurement:
         return Measurement(status=error.status, sha1=measured.sha1, note=f"its flow is damaged: {error}")
 
 
-def unchanged(root: Path, clip: ListedClip, measured: Measurement) -> bool:
-    """Return whether a clip's files still hold the bytes that were measured, after reading all of them.
+def changed(root: Path, clips: Sequence[tuple[ListedClip, Measurement]]) -> list[bool]:
+    """Return for each of several clips with one path whether its files hold other bytes than were measured.
 
-    Sizes and times, which are compared else, are the same where a disk or a copy damaged a file in place.
+    All bytes are read: sizes and times, which are compared else, are the same where a disk or a copy damaged a file in
+    place. A clip that was not sound is taken for changed.
     """
-    if measured.status != "ok":
-        return False
+    videos = [clip for clip, measured in clips if clip.kind == "video" and measured.status == "ok"]
+    hashes: dict[ListedClip, str] = {}
+    if videos:
+        try:
+            found = segments_sha1(root / videos[0].path, [(clip.start, clip.end) for clip in videos])
+        except OSError:
+            return [True] * len(clips)
+        hashes = dict(zip(videos, found, strict=True))
+    return [measured.status != "ok" or _differs(root, clip, measured, hashes.get(clip)) for clip, measured in clips]
+
+
+def _differs(root: Path, clip: ListedClip, measured: Measurement, sha1: str | None) -> bool:
+    """Return whether a clip, of which a video's hash is known, differs from what was measured."""
     try:
-        if clip.kind == "video":
-            sha1 = segment_sha1(root / clip.path, clip.start, clip.end)
-        else:
+        if sha1 is None:
             digest = hashlib.sha1(usedforsecurity=False)
             for picture in pictures(clip, root):
                 digest.update(picture.content)
             sha1 = digest.hexdigest()
         flow = "" if clip.flow is None else _flow_sha1(root, clip, measured.n_frames, decoded=False)
     except (OSError, VideoError):
-        return False
-    return (sha1, flow) == (measured.sha1, measured.flow_sha1)
+        return True
+    return (sha1, flow) != (measured.sha1, measured.flow_sha1)
 
 
 def _flow_sha1(root: Path, clip: ListedClip, n_frames: int, *, decoded: bool) -> str:

@@ -77,7 +77,10 @@ def check(
     group_pattern: GroupPattern = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decode every clip once and report its content and all problems; exits with 1 if there are any."""
+    """Decode every clip once and report its content and all problems; exits with 1 if there are any.
+
+    Every byte of a folder is read each time, to notice damage that left sizes and times as they were.
+    """
     from data.scanning.report import check as check_index
 
     report = check_index(_known(context, root, name, group_pattern, every_byte=True))

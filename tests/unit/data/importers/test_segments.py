@@ -11,6 +11,7 @@ import pytest
 from data.errors import DatasetFormatError
 from data.importers.activitynet import read_activitynet
 from data.importers.kinetics import read_kinetics
+from data.importers.segments import Clock
 from data.reading.video import decode_frames
 from data.synthetic.dataset import write_video
 from tests.unit.data.encoded import moving
@@ -83,3 +84,10 @@ def test_a_picture_in_a_class_folder_does_not_hide_its_videos(tmp_path: Path) ->
     rows = "".join(f"Run,{id_},0,10,train\n" for id_ in ids)
     lay_out(tmp_path, {"train.csv": head + rows}, [f"Run/{id_}_000000_000010.mp4" for id_ in ids] + ["Run/00.jpg"])
     assert len(read_kinetics(tmp_path).clips) == 3
+
+
+def test_a_playlist_in_the_place_of_a_video_opens_no_other_file(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", moving(12, 32, 32))
+    (tmp_path / "b.mp4").write_text("ffconcat version 1.0\nfile a.mp4\n")
+    assert Clock.of(tmp_path / "a.mp4") is not None
+    assert Clock.of(tmp_path / "b.mp4") is None

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from data.preparation.prepare import prepare
+from data.scanning.measure import Measurements, measure_all
 from data.scanning.scan import scan_into
 from data.specs import DatasetSpec
+from data.synthetic.dataset import write_video
+from tests.unit.data.encoded import listed, moving
 
 
 def _frame(path: Path, grey: int) -> None:
@@ -58,11 +61,24 @@ def test_check_notices_a_file_that_changed_without_another_size_or_time(root: Pa
         tmp_path / "cache", root, every_byte=True, progress=lambda stage, done, of: seen.append((stage, done, of))
     )
     assert {clip.id: clip.measured.status for clip in damaged.clips} == {"run/a": "corrupt", "walk/b": "ok"}
-    assert seen == [("scan", 1, 1)]  # the other clip is not decoded again
+    # Both are read, with a bar; the other clip is not decoded again.
+    assert seen == [("check", 1, 2), ("check", 2, 2), ("scan", 1, 1)]
     assert scan_into(tmp_path / "cache", root).hash == damaged.hash  # workers see it from now on
     frame.write_bytes(sound)
     os.utime(frame, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert scan_into(tmp_path / "cache", root, every_byte=True).hash == before.hash
+
+
+def test_check_reads_a_video_once_for_all_its_segments(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.avi", moving(12, 32, 32))
+    clips = [listed("a.avi", id=f"a@{start}", kind="video", start=start, end=start + 4) for start in (0, 4, 8)]
+    memory, seen = Measurements(None), []
+    before = measure_all(tmp_path, clips, memory)
+    assert len({measured.sha1 for measured in before.values()}) == 3
+    after = measure_all(
+        tmp_path, clips, memory, every_byte=True, progress=lambda stage, done, of: seen.append((stage, done, of))
+    )
+    assert (after, seen) == (before, [("check", 1, 1)])
 
 
 @pytest.fixture
