@@ -51,6 +51,12 @@ INVALID_IN_A_ROW: Final = 3
 """A study is paused after this many invalid trials one after another."""
 
 _ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:lease_id, 0))")
+_OWN: Final = text("""
+SELECT id FROM trial
+WHERE id = :trial_id AND attempt = :attempt AND lease_id = CAST(:lease_id AS uuid)
+FOR NO KEY UPDATE
+""")
+"""Locks the trial in a statement of its own: the one that waits does not see what it has waited for."""
 _EXISTS: Final = text("SELECT id FROM trial WHERE id = :id")
 
 
@@ -304,6 +310,7 @@ def report(connection: Connection, trial_id: int, request: ReportRequest, *, tok
     sent = [measurement.model_dump() for measurement in request.measurements]
     loaded = [one.model_dump() for one in request.weights]
     is_news = bool(loaded) and weights.check(connection, trial_id, request.weights)
+    _await_earlier(connection, trial_id, request)
     row = execute(
         connection,
         "report",
@@ -364,6 +371,7 @@ def finish(connection: Connection, trial_id: int, request: FinishRequest, *, tok
         "metrics": _json(request.metrics),
         "failure_kind": kind,
     }
+    _await_earlier(connection, trial_id, request)
     row = execute(
         connection,
         "finish",
@@ -497,6 +505,12 @@ def cancel(connection: Connection, trial_id: int, *, actor: str) -> TrialState:
         marks.refresh(connection, [trial_id])
     events.append(connection, row.study_id, trial_id, "trial.cancelled", actor, {"state": row.state})
     return TrialState(row.state)
+
+
+def _await_earlier(connection: Connection, trial_id: int, request: Fence) -> None:
+    """Have the next statement see what calls of this lease have written that were begun before and are open still."""
+    lease = {"attempt": request.attempt, "lease_id": str(request.lease_id)}
+    later(connection, _OWN, {"trial_id": trial_id, **lease})
 
 
 def _fence(trial_id: int, request: Fence, token: int | None) -> dict[str, Any]:

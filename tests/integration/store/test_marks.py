@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
-from hpo.protocol import ReportRequest
+from hpo.protocol import Lease, Measurement, ReportRequest
 from hpo.spec import StudySpec
 from hpo.stopping.decide import decide, promotions
 from hpo.stopping.standing import judge, marks_of
@@ -28,9 +31,13 @@ from .world import (
     release,
     report,
     run,
+    scalar,
     skip_backoff,
     suggest,
+    until_somebody_waits,
 )
+
+T = TypeVar("T")
 
 EPOCHS = 9
 RULES: list[dict[str, Any]] = [
@@ -117,6 +124,45 @@ def test_marks_decide_as_whole_curves_do(
                 assert judge(study.spec, own.record, rivals) is decide(study.spec, record, records)
         if rule.get("pause"):
             assert marks.promotable(connection, study.id, study.spec) == promotions(study.spec, records)
+
+
+def _during(database: Database, lease: Lease, epoch: Measurement, call: Callable[[], T]) -> T:
+    """Return what a call gives that waits for a report of `epoch`, which is not committed yet when it begins."""
+    request = ReportRequest(attempt=lease.attempt, lease_id=lease.lease_id, measurements=[epoch])
+    with ThreadPoolExecutor(1) as pool:
+        with database.transaction() as connection:
+            lifecycle.report(connection, lease.trial_id, request)
+            answer = pool.submit(call)
+            until_somebody_waits(connection)
+        return answer.result(timeout=30)
+
+
+def _peak(database: Database, lease: Lease) -> Any:
+    query = "SELECT max(value) FROM mark WHERE trial_id = :id AND board = 'peak'"
+    with database.transaction() as connection:
+        return scalar(connection, query, id=lease.trial_id)
+
+
+def test_a_report_that_waits_for_its_earlier_copy_decides_by_what_that_one_brought(database: Database) -> None:
+    study = make_study(database, **_spec_changes(RULES[0], "maximize", 1))
+    suggest(database, study)
+    lease = must_claim(database)
+    report(database, lease, measurement(1, 0.1), measurement(2, 0.2))
+    again = partial(report, database, lease, measurement(3, 0.9), measurement(4, 0.4))
+    found = _during(database, lease, measurement(3, 0.9), again)
+    assert found.own is not None
+    assert found.new_steps == [4]
+    assert {step: row["val_top1"] for step, row in found.own.record.curve.items()} == {1: 0.1, 2: 0.2, 3: 0.9, 4: 0.4}
+    assert _peak(database, lease) == 0.9
+
+
+def test_a_finish_that_waits_for_a_report_keeps_the_marks_of_its_epoch(database: Database) -> None:
+    study = make_study(database, **_spec_changes(RULES[0], "maximize", 1))
+    suggest(database, study)
+    lease = must_claim(database)
+    report(database, lease, measurement(1, 0.1))
+    _during(database, lease, measurement(2, 0.9), partial(finish, database, lease))
+    assert _peak(database, lease) == 0.9
 
 
 @pytest.mark.parametrize("rule", [RULES[3], RULES[6]], ids=["asha", "curves"])

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Connection, text
 
 from hpo.errors import AuthenticationError, ConflictError, NotFoundError
 from hpo.store import Database, tokens
 from hpo.store.tables import SCOPES
 
-from .world import run, scalar
+from .world import run, scalar, until_somebody_waits
 
 KEY = b"k" * 32
 
@@ -222,13 +220,6 @@ def test_of_two_admins_who_revoke_each_other_one_stays(database: Database) -> No
     with database.transaction() as connection:
         tokens.revoke(connection, second)
         thread.start()
-        _until_somebody_waits(connection)
+        until_somebody_waits(connection)
     thread.join()
     assert len(refused) == 1
-
-
-def _until_somebody_waits(connection: Connection) -> None:
-    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    deadline = time.monotonic() + 30
-    while not connection.execute(waits).scalar_one():
-        assert time.monotonic() < deadline, "nobody waits for the row"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -168,3 +169,11 @@ class Owner:
 
     name: str
     generation: int
+
+
+def until_somebody_waits(connection: Connection) -> None:
+    """Return once another transaction waits for a lock, which this one holds."""
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    deadline = time.monotonic() + 30
+    while not connection.execute(waits).scalar_one():
+        assert time.monotonic() < deadline, "nobody waits for the row"
