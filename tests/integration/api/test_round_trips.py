@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -16,8 +17,9 @@ from .service import Service, claim_body, fence, finished, measured, serving
 
 
 @pytest.fixture
-def asked(database_url: str) -> Iterator[tuple[Service, Questions]]:
-    """A server whose way to the database is counted."""
+def asked(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Service, Questions]]:
+    """A server whose way to the database is counted, without the signs of life of idle connections."""
+    monkeypatch.setattr("hpo.store.database.IDLE_SECONDS", math.inf)
     with counted(database_url) as (url, questions):
         database = Database(url)
         try:
