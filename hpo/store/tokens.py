@@ -49,7 +49,7 @@ _IMPLIED: Final[dict[str, frozenset[str]]] = {
     "read": frozenset({"read"}),
 }
 USE_SECONDS: Final = 60.0
-"""How exact `last_used_at` is: it is written at most once in this time, so that most requests write nothing."""
+"""`last_used_at` is written at most once in this time, so that most requests write nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,8 @@ class TokenRow:
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = field(default=None, compare=False)
-    """Up to `USE_SECONDS` too early."""
+    """Up to 90 s too early: it is written once in `USE_SECONDS`, and not while the API remembers who holds the token
+    (`api.auth.known`)."""
     parent_id: int | None = None
     """The API token that a login code or a session belongs to."""
 
