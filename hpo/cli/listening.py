@@ -83,6 +83,9 @@ class Listening:
     def uvicorn_options(self) -> dict[str, Any]:
         """Return what the server must know. Headers of proxies are believed only from those that were named."""
         return {
+            # It refuses a head of more than 16 KiB; httptools, which uvicorn prefers where it is installed, takes one
+            # of any length, also from a stranger.
+            "http": "h11",
             "proxy_headers": bool(self.trusted_proxies),
             "forwarded_allow_ips": list(self.trusted_proxies),
             "ssl_certfile": self.certificate,

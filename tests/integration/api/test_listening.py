@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from http.cookies import SimpleCookie
 from pathlib import Path
 
@@ -40,6 +41,20 @@ def test_a_request_without_a_host_is_of_no_browser(empty_service: Service) -> No
     with socket.create_connection((address.host, address.port or 0), timeout=30) as connection:
         connection.sendall(b"GET /v1/health HTTP/1.0\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_a_head_without_end_is_refused_and_others_are_answered(empty_service: Service) -> None:
+    address = httpx.URL(empty_service.url)
+    with socket.create_connection((address.host, address.port or 0), timeout=30) as connection:
+        connection.sendall(b"GET /v1/health HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+        with suppress(ConnectionError):  # it has answered and closed before all of it was sent
+            for number in range(1024):
+                connection.sendall(f"X-{number}: ".encode() + b"a" * 1024 + b"\r\n")
+            connection.sendall(b"\r\n")
+        with suppress(ConnectionError):
+            assert not connection.recv(100).startswith(b"HTTP/1.1 200")
+    with empty_service.http() as http:
+        assert http.get("/v1/health").status_code == 200
 
 
 def test_further_names_are_those_of_the_configuration(database: Database) -> None:
