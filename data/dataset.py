@@ -84,12 +84,47 @@ class Dataset:
 
     @property
     def test_list(self) -> str:
-        """Identity of the test list: the same wherever the videos lie."""
+        """Identity of the test list: the same wherever the videos lie.
+
+        Raises:
+            SplitError: the split names no test clips.
+        """
+        if not self._split.test:
+            self.require_test_clips()
         return digest_of_test_list(self.index.clips, self._split.number)
 
     def earlier_openings(self) -> list[dict[str, Any]]:
-        """Return the openings of this test list that this cache knows, the oldest first (`SealLog`)."""
-        return self.seal.openings(test_list=self.test_list, version=self.version, split=self._split.number)
+        """Return the openings of this test list that this cache knows, the oldest first (`SealLog`).
+
+        Raises:
+            SplitError: there are no usable test clips.
+        """
+        return self.seal.openings(
+            test_list=self.test_list,
+            version=self.version,
+            split=self._split.number,
+            clips=self.require_test_clips(),
+        )
+
+    def require_test_clips(self) -> int:
+        """Return how many usable clips the test list has; the seal holds.
+
+        Raises:
+            SplitError: it has none.
+        """
+        return len(self._test_clips())
+
+    def has_test_clips_of(self, other: Dataset) -> bool:
+        """Return whether the test list is that of another data set, with the same usable clips; both seals hold."""
+        same = [clip.id for clip in self._test_clips()] == [clip.id for clip in other._test_clips()]
+        return same and self.test_list == other.test_list
+
+    def _test_clips(self) -> tuple[ClipRecord, ...]:
+        clips = self._clips(self._split.test)
+        if not clips:
+            named = "has no usable" if self._split.test else "names no"
+            raise SplitError(f"split {self._split.number} of {self.spec.root} {named} test clips; none can be scored")
+        return clips
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -233,10 +268,7 @@ class Dataset:
         """
         if not reason.strip():
             raise InvalidSpecError("the test list is sealed; say for what reason it is opened")
-        clips = self._clips(self._split.test)
-        if not clips:
-            named = "has no usable" if self._split.test else "names no"
-            raise SplitError(f"split {self._split.number} of {self.spec.root} {named} test clips; none can be scored")
+        clips = self._test_clips()
         self.seal.append(
             {
                 "time": time.time(),

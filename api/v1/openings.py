@@ -25,7 +25,26 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "reason": "final evaluation of trial 7 of study slowfast-ucf101",
     "checkpoint": "b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c",
     "host": "gpu-host-7",
-    "score": {"top1": 0.91, "clips": 10, "crops": 3},
+    "score": {
+        "chance": 0.0099,
+        "top1": 0.91,
+        "interval": [0.889, 0.927],
+        "videos": 3783,
+        "sources": 707,
+        "effective_videos": 1210.4,
+        "clip_top1": 0.874,
+        "clip_top3": 0.931,
+        "clip_top5": 0.957,
+        "top3": 0.962,
+        "top5": 0.978,
+        "mean_error": 0.056,
+        "mean_class_accuracy": 0.908,
+        "mean_average_precision": 0.937,
+        "clips": 10,
+        "crops": 3,
+        "same_dataset": True,
+        "dataset_version": "5feceb66ffc86f38d952786c6d696c79",
+    },
 }
 
 

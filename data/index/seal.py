@@ -43,20 +43,22 @@ class SealLog:
         except OSError as error:
             raise CacheError(f"opening the test list cannot be recorded: {error}") from error
 
-    def openings(self, *, test_list: str, version: str, split: int) -> list[dict[str, Any]]:
+    def openings(self, *, test_list: str, version: str, split: int, clips: int | None = None) -> list[dict[str, Any]]:
         """Return the openings of a test list, the oldest first, each with the `score` that it found.
 
-        Those of earlier releases, which do not name the list, are known by the data set's version and the split.
+        Those of earlier releases, which do not name the list, are known by the data set's version and the split. Of
+        another version they are told with `perhaps: true` where they opened as many clips as this list has.
         """
         found: dict[str, dict[str, Any]] = {}
         for number, line in enumerate(self._lines()):
             key = str(line.get("id", number))
             named = line.get("test_list")
             is_same = line.get("version") == version if named is None else named == test_list
+            is_similar = named is None and clips is not None and line.get("clips") == clips
             if key in found:
                 found[key] |= line
-            elif is_same and line.get("split") == split:
-                found[key] = line
+            elif line.get("split") == split and (is_same or is_similar):
+                found[key] = line if is_same else {**line, "perhaps": True}
         return list(found.values())
 
     def _lines(self) -> Iterator[dict[str, Any]]:

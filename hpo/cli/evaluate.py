@@ -100,6 +100,10 @@ class _Evaluation:
     scores: Path | None = None
     confusion: Path | None = None
 
+    def __post_init__(self) -> None:
+        """Check the views, before a seal is touched for them."""
+        _ = self.views
+
     @property
     def views(self) -> Views:
         from workers.evaluation.sealed_test import Views
@@ -149,6 +153,7 @@ class _Evaluation:
         measured = measuring(self.scores, self.confusion)
         with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
             test = Evaluation.prepare(checkpoint, dataset, cache_dir=self.settings.cache_dir, device=self.device)
+            test.dataset.require_test_clips()
             seal = Seal(test.dataset, self.settings)
             known = None if again else seal.score_of(digest)
             if known is not None and known.score is not None:

@@ -102,7 +102,8 @@ class _Fusion:
         from workers.evaluation.fusion import choose_weights, fuse
 
         if final:
-            self._require_whole(parts[0], again=again)  # before anything is computed
+            self._require_one_list(parts)
+            self._seal(parts, again=again)  # before anything is computed
         weights = given
         if weights is None or not final:  # weights that are given need no validation, and streams no common one then
             validated = self._validated(parts)
@@ -111,7 +112,7 @@ class _Fusion:
             self._print_alone("Validation", validated, fused, weights)
             if not final:
                 return fused
-        tested = self._test(parts, weights)
+        tested = self._test(parts, weights, again=again)
         fused = fuse(tested, weights)
         self._print_alone("Test", tested, fused, weights)
         return fused
@@ -138,17 +139,29 @@ class _Fusion:
         files = zip(self.files, self.exports, strict=True)
         return hashlib.sha256(" ".join(sha256_of(checkpoint_of(*one)) for one in files).encode()).hexdigest()
 
-    def _require_whole(self, part: Evaluation, *, again: bool) -> None:
-        seal = Seal(part.dataset, self.settings)
+    def _require_one_list(self, parts: Sequence[Evaluation]) -> None:
+        for file, part in zip(self.files, parts, strict=True):
+            if not part.dataset.has_test_clips_of(parts[0].dataset):
+                raise SetupError(
+                    f"{file} has other test videos than {self.files[0]}: a fusion is scored on one list, so that the "
+                    "models need the same split of the same videos"
+                )
+
+    def _seal(self, parts: Sequence[Evaluation], *, again: bool) -> Seal:
+        """Return the seal of the one list, as it is now.
+
+        Raises:
+            ConflictError: it is broken, and `again` is not set.
+        """
+        seal = Seal(parts[0].dataset, self.settings)
         if not again:
             seal.require_whole(self._digest())
-        self.sealed = (seal, None)
+        return seal
 
-    def _test(self, parts: Sequence[Evaluation], weights: Sequence[float]) -> list[Scores]:
+    def _test(self, parts: Sequence[Evaluation], weights: Sequence[float], *, again: bool) -> list[Scores]:
         from workers.evaluation.sealed_test import Opening
 
-        assert self.sealed is not None  # noqa: S101 - `_require_whole` has set it
-        seal, _ = self.sealed
+        seal = self._seal(parts, again=again)  # others may have opened it while the validation was scored
         named = " and ".join(f"trial {one.trial} of study {one.study}" for one in self.exports)
         reason = f"fusion of {named} by {', '.join(f'{weight:.3g}' for weight in weights)}"
         opened = seal.opening(reason=reason[:1000], checkpoint=self._digest(), host=socket.gethostname())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,14 +53,9 @@ def measuring(scores: Path | None, confusion: Path | None) -> Callable[[Scores],
 
 
 def print_measures(part: str, score: Mapping[str, Any]) -> None:
-    """Print the measures on a part of the data set; those that an earlier release kept are fewer."""
-    low, high = score["interval"]
-    out.print(
-        f"{part:<12}top-1 {score['top1']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {score['videos']} "
-        f"{'sealed ' * (part == 'Test')}videos, {score['clips']} clips x {score.get('crops', 1)} crops each; "
-        f"chance is {score['chance']:.3f}"
-    )
-    if score.get("effective_videos", score["videos"]) < 0.9 * score["videos"]:
+    """Print the measures on a part of the data set; those that others kept may be any, or fewer."""
+    out.print(f"{part:<12}{'; '.join(_headline(part, score))}")
+    if score.get("effective_videos", 0) < 0.9 * score.get("videos", 0) and {"effective_videos", "sources"} <= {*score}:
         out.print(
             f"            the videos come from {score['sources']} sources, so they say as much as "
             f"{score['effective_videos']:.0f} of different sources: hence the width of the interval"
@@ -68,11 +63,25 @@ def print_measures(part: str, score: Mapping[str, Any]) -> None:
     if "mean_average_precision" in score:
         named = {"top-3": "top3", "top-5": "top5", "mean error": "mean_error", "mAP": "mean_average_precision"}
         named |= {"mean over classes": "mean_class_accuracy", "single clips, top-1": "clip_top1"}
-        out.print("            " + ", ".join(f"{name} {score[key]:.3f}" for name, key in named.items()))
+        out.print("            " + ", ".join(f"{name} {score[key]:.3f}" for name, key in named.items() if key in score))
     if score.get("classes"):
         _print_classes(score["classes"])
-    if not score["same_dataset"]:
+    if not score.get("same_dataset", True):
         err.print("the data set differs from the one used for training: files were added, changed or removed since")
+
+
+def _headline(part: str, score: Mapping[str, Any]) -> Iterator[str]:
+    """Yield top-1 with what it is of, and chance, as far as they are known."""
+    text = f"top-1 {score['top1']:.3f}" if "top1" in score else "top-1 is not known"
+    if "interval" in score:
+        text += " (95 % interval {:.3f} to {:.3f})".format(*score["interval"])
+    if "videos" in score:
+        text += f" on {score['videos']} {'sealed ' * (part == 'Test')}videos"
+    if "clips" in score:
+        text += f", {score['clips']} clips x {score.get('crops', 1)} crops each"
+    yield text
+    if "chance" in score:
+        yield f"chance is {score['chance']:.3f}"
 
 
 def _print_classes(classes: list[dict[str, Any]]) -> None:

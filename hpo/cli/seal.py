@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from ..client.problems import UnreachableError
-from ..errors import AuthenticationError, ConflictError, HpoError, PermissionDeniedError
+from ..errors import AuthenticationError, ConflictError, HpoError, NotFoundError, PermissionDeniedError
 from ..results.opening import Opening
 from ..settings import Settings
 from .app import err
@@ -41,9 +41,11 @@ class Seal:
     def earlier(self) -> list[Opening]:
         """Return all known openings of the list, the oldest first; says on standard error if no service was asked."""
         if self._earlier is None:
-            local = [*self._local()]
-            found = {opening.id: opening for opening in local}
-            for opening in self._exchange(local):
+            lines = self._dataset.earlier_openings()
+            certain = [*self._local(line for line in lines if not line.get("perhaps"))]
+            perhaps = [*self._local(line for line in lines if line.get("perhaps"))]
+            found = {opening.id: opening for opening in (*certain, *perhaps)}
+            for opening in self._exchange(certain):
                 if opening.score is not None or opening.id not in found:
                     found[opening.id] = opening
             self._earlier = sorted(found.values(), key=lambda opening: opening.opened_at)
@@ -92,10 +94,11 @@ class Seal:
         self._dataset.seal.append({"id": str(opening.id), "score": dict(score)})
         self._send([Opening.model_validate({**opening.model_dump(), "score": json.loads(json.dumps(score))})])
 
-    def _local(self) -> Iterable[Opening]:
+    def _local(self, lines: Iterable[Mapping[str, Any]]) -> Iterable[Opening]:
         """Yield the openings that the cache has recorded."""
-        for line in self._dataset.earlier_openings():
-            known = {"test_list": self._dataset.test_list, "split": line.get("split"), "reason": line.get("reason")}
+        for line in lines:
+            reason = f"perhaps of this list: {line.get('reason')}" if line.get("perhaps") else line.get("reason")
+            known = {"test_list": self._dataset.test_list, "split": line.get("split"), "reason": reason}
             rest = {name: line[name] for name in ("checkpoint", "host", "score") if name in line}
             try:
                 yield Opening.model_validate(
@@ -120,7 +123,7 @@ class Seal:
                 served = [Opening.model_validate(one) for one in client.openings(self._dataset.test_list)]
                 scored = {one.id for one in served if one.score is not None}
                 known = {one.id for one in served}
-        except (UnreachableError, AuthenticationError) as error:
+        except (UnreachableError, AuthenticationError, NotFoundError) as error:
             self._alone(error)
             return []
         self._send([one for one in local if one.id not in (known if one.score is None else scored)])
@@ -133,12 +136,16 @@ class Seal:
             with client_of(self._settings) as client:
                 for opening in openings:
                     client.keep_opening(opening.model_dump(mode="json"))
-        except (UnreachableError, AuthenticationError, PermissionDeniedError) as error:
+        except (UnreachableError, AuthenticationError, NotFoundError, PermissionDeniedError) as error:
             self._alone(error)
 
     def _alone(self, error: HpoError) -> None:
         self._served = False
-        reason = "no service answers" if isinstance(error, UnreachableError) else "the service takes no record of it"
+        reason = "the service takes no record of it"
+        if isinstance(error, UnreachableError):
+            reason = "no service answers"
+        if isinstance(error, NotFoundError):
+            reason = "the service is of an earlier release, which keeps no openings"
         err.print(f"{reason}: the opening is recorded in {self._dataset.seal.path} alone")
 
 

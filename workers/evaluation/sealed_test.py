@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from data import ClipLoader, Dataset, DatasetSpec, open_dataset
+from data.clips.crops import CROPS
+from hpo.errors import SetupError
 
 from ..device.detection import Device
 from ..errors import CheckpointError
@@ -25,6 +27,15 @@ class Views:
 
     clips: int = DEFAULT_CLIPS
     crops: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse crops that no loader makes, before anything is done for them.
+
+        Raises:
+            SetupError: there are no such crops.
+        """
+        if self.crops not in CROPS:
+            raise SetupError(f"crops is {self.crops}; it must be one of {CROPS}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -186,6 +186,9 @@ def test_a_set_is_recognised_decoded_split_and_prepared(name: str, tmp_path: Pat
     if name == "class_folders":
         with pytest.raises(SplitError, match="names no test clips"):
             opened.unseal_test(reason="a test")
+        for ask in (lambda: opened.test_list, opened.earlier_openings, opened.require_test_clips):
+            with pytest.raises(SplitError, match="names no test clips"):
+                ask()  # an empty list has no identity: it would be that of all data sets without one
     else:
         assert len(opened.unseal_test(reason="a test")) == 2
 

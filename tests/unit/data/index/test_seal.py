@@ -53,6 +53,15 @@ def test_openings_of_earlier_releases_are_known_by_version_and_split(tmp_path: P
     assert [one["reason"] for one in log.openings(**KNOWN)] == ["r", "again"]
 
 
+def test_openings_of_earlier_releases_of_another_version_are_guessed_by_their_number_of_clips(tmp_path: Path) -> None:
+    log = SealLog(tmp_path / "unsealed.jsonl")
+    for version, split, clips in (("w", 1, 4), ("w", 1, 5), ("w", 2, 4), ("v", 1, 4)):
+        log.append({"time": 1.0, "version": version, "split": split, "clips": clips, "reason": f"{version}{clips}"})
+    log.append({"id": "1", **KNOWN, "test_list": "b" * 32, "clips": 4, "reason": "another list"})
+    found = log.openings(**KNOWN, clips=4)
+    assert [(one["reason"], one.get("perhaps", False)) for one in found] == [("w4", True), ("v4", False)]
+
+
 def test_a_line_that_was_cut_by_a_kill_hides_no_other(tmp_path: Path) -> None:
     log = SealLog(tmp_path / "unsealed.jsonl")
     log.path.write_text('{"id": "0", "spl\n[1]\n')

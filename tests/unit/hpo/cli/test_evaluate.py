@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from api.v1 import openings
 from data import open_dataset
 from hpo.errors import ConflictError, HpoError, SetupError, SpecError
+from hpo.results.opening import Opening
 
 from ...workers.tiny import tiny_task
 from .exports import Bench
@@ -211,3 +216,88 @@ def test_a_damaged_record_is_a_sentence(bench: Bench, tmp_path: Path) -> None:
     result = bench.run("evaluate", file, *FINAL)
     assert isinstance(result.exception, SetupError)
     assert "move it away" in str(result.exception)
+
+
+def test_crops_that_do_not_exist_break_no_seal(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "best.yaml")
+    refused = bench.run("evaluate", file, *FINAL, "--crops", "2")
+    assert isinstance(refused.exception, SetupError)
+    assert "crops is 2" in str(refused.exception)
+    assert "the opening is recorded" not in refused.stderr, "the service was told"
+    assert _openings(bench) == []
+    assert bench.run("evaluate", file, *FINAL).exit_code == 0
+
+
+def test_what_an_earlier_release_recorded_of_another_version_is_told_as_a_guess(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "best.yaml")
+    log = bench.home / "cache" / "unsealed.jsonl"
+    old = {"time": 1.0, "version": "before files were added", "split": 1, "clips": 8, "reason": "trial 3"}
+    log.write_text(json.dumps(old) + "\n")
+    refused = bench.run("evaluate", file, *FINAL)
+    assert isinstance(refused.exception, ConflictError)
+    assert "perhaps of this list: trial 3" in str(refused.exception)
+    log.write_text(json.dumps({**old, "clips": 9}) + "\n")
+    assert bench.run("evaluate", file, *FINAL).exit_code == 0
+
+
+class _Earlier(BaseHTTPRequestHandler):
+    """A service that does not know the route."""
+
+    def _answer(self) -> None:
+        body = b'{"type": "about:blank", "title": "Not Found", "status": 404, "detail": "there is no such route"}'
+        self.send_response(404)
+        self.send_header("Content-Type", "application/problem+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = _answer
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing on standard error, where the command speaks."""
+
+
+def test_a_service_that_keeps_no_openings_is_told_and_not_needed(bench: Bench, tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Earlier) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            file = bench.export(tmp_path / "best.yaml")
+            result = bench.run("evaluate", file, *FINAL, url=f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert result.exit_code == 0, result.exception
+    assert "of an earlier release, which keeps no openings" in result.stderr
+    assert len(_openings(bench)) == 2
+
+
+def test_a_kept_score_of_few_measures_is_printed(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "best.yaml")
+    bench.run("evaluate", file, *FINAL)
+    kept = {name: _record(file)[name] for name in ("at", "checkpoint", "top1")}
+    file.with_suffix(".final.json").write_text(json.dumps(kept))
+    result = bench.run("evaluate", file, *FINAL)
+    assert result.exit_code == 0, result.exception
+    assert f"Test        top-1 {kept['top1']:.3f}\n" in result.stdout
+
+
+def test_the_example_of_an_opening_has_all_that_an_evaluation_keeps(bench: Bench, tmp_path: Path) -> None:
+    bench.run("evaluate", bench.export(tmp_path / "best.yaml"), *FINAL)
+    example = Opening.model_validate(openings._EXAMPLE)
+    assert example.score is not None
+    assert set(example.score) == set(_openings(bench)[1]["score"])
+
+
+def test_a_data_set_without_test_videos_opens_nothing(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "best.yaml", split_seed=None)
+    opened = open_dataset(tiny_task(bench.videos).dataset, cache_dir=bench.home / "cache")
+    shutil.copytree(bench.videos, tmp_path / "videos")
+    for clip in opened.unseal_test(reason="a test"):
+        (tmp_path / "videos" / clip.path).unlink()
+    (bench.home / "cache" / "unsealed.jsonl").unlink()
+    file.write_text(file.read_text().replace(str(bench.videos), str(tmp_path / "videos")))
+    refused = bench.run("evaluate", file, *FINAL)
+    assert "no usable test clips" in str(refused.exception)
+    assert "recorded" not in refused.stderr, "the service was told"
+    assert _openings(bench) == []

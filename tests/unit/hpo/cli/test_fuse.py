@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 import torch
 
+from data import open_dataset
 from hpo.errors import ConflictError, SetupError
+from workers.evaluation.sealed_test import Evaluation
+from workers.evaluation.views import Scores
 
+from ...workers.tiny import tiny_task
 from .exports import Bench
 
 SEEN = ("--cpu", "--clips", "2")
@@ -86,3 +93,34 @@ def test_a_data_set_that_changed_since_one_training_is_told(
     torch.save({**state, "dataset_version": "before"}, other.with_suffix(".pt"))
     assert "files were added" not in bench.run("fuse", *streams, *SEEN).stderr
     assert "files were added" in bench.run("fuse", streams[0], other, *SEEN).stderr
+
+
+def test_streams_of_other_test_lists_are_refused_before_anything_is_scored(
+    bench: Bench, streams: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(bench.videos, tmp_path / "videos")
+    opened = open_dataset(tiny_task(bench.videos).dataset, cache_dir=bench.home / "cache")
+    (tmp_path / "videos" / opened.unseal_test(reason="a test")[0].path).unlink()
+    other = Bench(home=bench.home, videos=tmp_path / "videos").export(tmp_path / "other.yaml")
+    refused = bench.run("fuse", streams[0], other, *SEEN, "--final", "--again")
+    assert isinstance(refused.exception, SetupError)
+    assert "has other test videos than" in str(refused.exception)
+    assert "Validation" not in refused.stdout
+
+
+def test_an_opening_by_others_during_the_validation_is_seen(
+    bench: Bench, streams: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = bench.home / "cache" / "unsealed.jsonl"
+    log.unlink(missing_ok=True)
+    validation = Evaluation.validation
+
+    def opened_meanwhile(self: Evaluation, *views: Any, **options: Any) -> Scores:
+        self.dataset.unseal_test(reason="somebody else", about={"id": str(uuid4())})
+        return validation(self, *views, **options)
+
+    monkeypatch.setattr(Evaluation, "validation", opened_meanwhile)
+    refused = bench.run("fuse", *streams, *SEEN, "--final")
+    assert isinstance(refused.exception, ConflictError)
+    assert "somebody else" in str(refused.exception)
+    assert "fusion" not in log.read_text()
