@@ -46,9 +46,9 @@ class Columns:
 
     @property
     def are_first_last_label(self) -> bool:
-        """Return whether they are those of `frame_lists`: path, first frame, last frame and labels."""
+        """Return whether they are those of `frame_lists`: path, first frame, last frame and any labels."""
         kinds = (frozenset(_PATHS), _STARTS, _ENDS, _LABELS)
-        return len(self.names) >= len(kinds) and all(
+        return len(self.names) >= len(kinds) - 1 and all(
             name in kinds[min(place, 3)] for place, name in enumerate(self.names)
         )
 

@@ -262,7 +262,7 @@ def _first_by_folders(class_list: Path, names: Sequence[str], entries: Iterable[
     first_classes: dict[int, Entry] = {}
     for entry in entries:
         number = numbers.get(_folder_spelling(PurePosixPath(entry.path).parent.name))
-        if number is not None and entry.labels:
+        if number is not None and len(entry.labels) == 1:  # of several, the folder may be any
             first_classes.setdefault(entry.labels[0] - number, entry)
     if not first_classes:
         return None

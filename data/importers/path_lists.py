@@ -60,6 +60,8 @@ _FILE_AND_TEXT = re.compile(
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:\s|$)")
 _ONE_NAME = re.compile(r'"[^"]*"|[^,;\t]*')
 _HOW_TO_NAME = "name the columns in the first line, such as path,label, and write what holds a comma in double quotes"
+_OF_KINETICS = "youtube_id"
+"""A column of Kinetics."""
 MAX_TRAILING_NUMBERS = 3
 _VIDEOS_COUNTED = 3
 """Videos whose frames are counted to see whether a list has numbers of frames."""
@@ -94,9 +96,9 @@ def is_path_lists(root: Path) -> bool:
         return False
     columns, lines = list_content(train[0])
     if columns is not None:
-        return bool(lines) and columns.label() is not None
+        return bool(lines) and columns.label() is not None and _OF_KINETICS not in columns.names
     lines = lines[:PEEK_LINES]
-    if lines and "youtube_id" in lines[0][1]:  # the columns of Kinetics
+    if lines and _OF_KINETICS in lines[0][1]:
         return False
     listed = sum(bool(_numbers(line)) or looks_listed(line) for _, line in lines)
     return bool(lines) and 2 * listed > len(lines)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from data.errors import DatasetFormatError
-from data.importers.path_lists import read_path_lists
+from data.importers.frame_lists import read_frame_lists
+from data.importers.path_lists import is_path_lists, read_path_lists
 from data.importers.registry import recognise
 from data.index.listing import Listing
 from data.synthetic.dataset import write_video
@@ -114,3 +115,24 @@ def test_numbers_of_frames_are_known_by_the_videos_or_by_their_column(tmp_path: 
     for name in "12":
         write_video(tmp_path / f"{name}.avi", moving(12, 32, 32))
     assert {clip.id: clip.class_name for clip in read_path_lists(tmp_path).clips} == {"1": "14", "2": "15"}
+
+
+def test_folders_do_not_judge_clips_of_several_labels(tmp_path: Path) -> None:
+    lists = {"classes.txt": "1 Swim\n2 Run\n3 Walk\n", "train.txt": "Run/a 1 3 3 2\nRun/b 1 3 2\n"}
+    clips = by_id(read_frame_lists(lay_out(tmp_path, lists, [*frames("Run/a"), *frames("Run/b")])))
+    assert {id_: clip.class_name for id_, clip in clips.items()} == {"Run/a@1-3": "Walk", "Run/b@1-3": "Run"}
+
+
+def test_column_names_of_first_and_last_frames(tmp_path: Path) -> None:
+    lists = {"train.txt": "path start end label\na/1 2 3 0\nb/3 1 3 1\n", "test.txt": "path start end\na/2 1 3\n"}
+    clips = by_id(read_frame_lists(lay_out(tmp_path, lists, FRAMES)))
+    assert recognise(tmp_path) == "frame_lists"
+    assert {id_: (clip.start, clip.label) for id_, clip in clips.items()} == {"a/1@2-3": (1, 0), "b/3@1-3": (0, 1)}
+    lay_out(tmp_path, {"train.txt": "path label start end\na/1 2 3 0\n"})
+    with pytest.raises(DatasetFormatError, match=r"train\.txt:1 does not name the columns path, start, end and label"):
+        read_frame_lists(tmp_path)
+
+
+def test_columns_of_kinetics_are_left_to_its_layout(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"train.csv": "label,youtube_id,time_start,time_end,id\nRun,abc,0,10,7\n"}, ["abc.mp4"])
+    assert not is_path_lists(tmp_path)
