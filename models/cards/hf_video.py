@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..card import Choice, Clip, Divides, HParam, Integer, ModelInfo
+from ..card import Choice, Clip, Divides, HParam, Integer, ModelInfo, SearchChoice
 from .transformers import SEARCH, SEARCH_BASE
 from .video_vit import HEAD_WIDTH, vit_width
 
@@ -41,8 +41,12 @@ CARDS = (
         dropout=0.0,
         min_frames=2,
         min_size=16,
-        # Those of training; the library's networks have no options in common.
-        search=SEARCH[:3],
+        # Those of training; of the library's networks, only the sizes of clips, which have to be those of the study.
+        search=(
+            *SEARCH[:3],
+            SearchChoice(name="model.frames", values=(8, 16, 32)),
+            SearchChoice(name="model.size", values=(112, 224)),
+        ),
         search_base=SEARCH_BASE,
     ),
 )

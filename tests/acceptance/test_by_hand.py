@@ -70,7 +70,7 @@ def test_a_study_is_made_with_curl(service: Service, tiny_videos: Path, tmp_path
     command = ["curl", "-sS", "-X", "POST", f"{address}/v1/studies", "-H", header, "-d", f"@{tmp_path / 'study.json'}"]
     made = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert (made["name"], made["state"]) == ("by-curl", "active")
-    service.run("hpo", "study", "stop", "by-curl")
+    service.run("hpo", "study", "stop", "by-curl", "--yes")
     service.run("hpo", "study", "delete", "by-curl", "--yes")
     assert "by-curl" not in service.run("hpo", "study", "list").stdout
 
@@ -82,7 +82,7 @@ def test_a_space_includes_what_the_zoo_recommends(service: Service, tiny_videos:
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
     service.run("hpo", "study", "create", tmp_path / "study.yaml")
     spec = json.loads(service.run("hpo", "study", "show", "by-include", "--json").stdout)["spec"]
-    service.run("hpo", "study", "stop", "by-include")
+    service.run("hpo", "study", "stop", "by-include", "--yes")
     service.run("hpo", "study", "delete", "by-include", "--yes")
     assert spec["space"]["model"]["choices"] == ["slowfast_r18", "r2plus1d_18"]
     assert spec["space"]["model.alpha"]["when"] == {"model": ["slowfast_r18"]}

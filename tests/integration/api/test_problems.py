@@ -25,7 +25,7 @@ FIELDS = {"type", "title", "status", "detail", "instance"}
         ("GET", "/nothing", 404),
         ("GET", "/v1/studies/", 404),
         ("PUT", "/v1/studies", 405),
-        ("PATCH", "/v1/studies/demo", 405),
+        ("PUT", "/v1/studies/demo", 405),
         ("POST", "/v1/leases", 422),
         ("GET", "/v1/trials/x", 422),
         ("GET", f"/v1/trials/{2**63 - 1}", 404),

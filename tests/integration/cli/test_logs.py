@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ def test_a_log_is_followed_until_its_attempt_ends(
         pauses.append(seconds)
         meanwhile.pop(0)()
 
-    monkeypatch.setattr("hpo.cli.logs.time.sleep", sleep)
+    monkeypatch.setattr("hpo.cli.logs.time", SimpleNamespace(sleep=sleep))  # of this module alone
     said = hpo(service, "logs", "demo", "0", "--follow")
     assert (said.code, said.out, pauses) == (0, "one\ntwo\nthree\n", [5.0] * 4)
     assert "the attempt has ended: failed" in said.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -137,7 +138,8 @@ def test_a_followed_log_asks_for_what_is_new_until_it_is_interrupted(
         if len(pauses) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("hpo.cli.logs.time.sleep", sleep)
+    # Of this module alone: threads of the service sleep, too.
+    monkeypatch.setattr("hpo.cli.logs.time", SimpleNamespace(sleep=sleep))
     once = hpo(past_service, "logs", "demo")
     followed = hpo(past_service, "logs", "demo", "--follow")
     assert (once.code, followed.code, pauses) == (0, 130, [1.0] * 3)

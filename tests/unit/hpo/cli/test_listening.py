@@ -44,7 +44,7 @@ def test_listening_without_tls_on_purpose_is_said_aloud(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(serve, "_serve", lambda *_, **__: None)
-    monkeypatch.setattr(serve, "_log_to_stderr", lambda: None)
+    monkeypatch.setattr(serve, "log_to_stderr", lambda: None)
     for arguments in (["--host", EVERYWHERE, "--insecure"], []):
         CliRunner().invoke(app, ["--home", str(tmp_path), "serve", *arguments], catch_exceptions=False)
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]

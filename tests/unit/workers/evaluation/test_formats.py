@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import models
+import workers
 from hpo.cli.model_check import smallest_clip
 from hpo.errors import SetupError
 from hpo.spec import TrainingConfig
@@ -83,9 +84,10 @@ def test_the_program_runs_in_a_process_without_our_code(tmp_path: Path) -> None:
     shape = next(iter(input_shapes(model).values()))
     clips = torch.randn(2, *shape, generator=torch.Generator().manual_seed(5))
     torch.save(clips, tmp_path / "clips.pt")
+    ours = str(Path(workers.__file__).resolve().parents[1])
     code = (
-        "import sys, torch\n"
-        "sys.path[:] = [p for p in sys.path if 'video-hpo' not in p]\n"
+        "import os, sys, torch\n"
+        f"sys.path[:] = [path for path in sys.path if os.path.realpath(path) != {ours!r}]\n"
         "run = torch.export.load('model.pt2').module()\n"
         "torch.save(run(torch.load('clips.pt')), 'logits.pt')\n"
         "assert not any(name.split('.')[0] in ('models', 'workers', 'hpo') for name in sys.modules)\n"
