@@ -11,18 +11,20 @@ spend more time on parsing and planning them than on executing them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from psycopg2 import Error, errors, extensions
+from psycopg2 import errors, extensions
 from sqlalchemy import Connection, CursorResult, TextClause
 from sqlalchemy.dialects.postgresql import psycopg2 as dialect
 
 from ..errors import SetupError
 
 _BEGIN: Final = b"BEGIN"
+_DROP_ALL: Final = b"DEALLOCATE ALL"
 _BETWEEN: Final = b";\n"
 _DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy left its types out
 _PARAMETER: Final = re.compile(r"%\((\w+)\)s")
@@ -55,6 +57,7 @@ class WireConnection(extensions.connection):  # type: ignore[misc]  # psycopg2 h
         self._has_transactions = True
         self._prepared: dict[_Prepared, str] = {}
         self._failures = 0
+        self._has_stale = False
 
     def set_isolation_level(self, level: int | None) -> None:
         """Have transactions, or, at the level of SQLAlchemy's AUTOCOMMIT, none."""
@@ -65,9 +68,12 @@ class WireConnection(extensions.connection):  # type: ignore[misc]  # psycopg2 h
         if self._has_transactions:
             self._waiting.append(_BEGIN)
             self._is_in_transaction = True
+            self._drop_stale()
 
     def call_of(self, statement: _Prepared) -> str:
         """Return how a prepared statement is called; where it is new here, it is prepared with the next message."""
+        if not self._is_in_transaction:
+            self._drop_stale()
         name = self._prepared.get(statement)
         if name is None:
             name = f"hpo_{len(self._prepared)}_{self._failures}"
@@ -81,15 +87,30 @@ class WireConnection(extensions.connection):  # type: ignore[misc]  # psycopg2 h
         with extensions.connection.cursor(self) as cursor:
             self._waiting.append(cursor.mogrify(call, values))
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a statement waits to be sent."""
+        return bool(self._waiting)
+
     def take(self) -> list[bytes]:
         """Return the statements that wait, which the caller sends."""
         taken, self._waiting = self._waiting, []
         return taken
 
     def forget_prepared(self) -> None:
-        """Prepare all statements anew, under other names: after an error it is not known which ones there are."""
+        """Prepare all statements anew, under other names: after an error it is not known which ones there are.
+
+        Those that are there are dropped when the next transaction begins, since a failed one executes nothing more.
+        """
         self._prepared.clear()
         self._failures += 1
+        self._has_stale = True
+
+    def _drop_stale(self) -> None:
+        if self._has_stale:
+            self._prepared.clear()
+            self._waiting.append(_DROP_ALL)
+            self._has_stale = False
 
     def commit(self) -> None:
         """Send what waits, and commit."""
@@ -102,7 +123,7 @@ class WireConnection(extensions.connection):  # type: ignore[misc]  # psycopg2 h
     def rollback(self) -> None:
         """Forget what waits, and roll back."""
         waiting = self.take()
-        if any(statement.startswith(b"PREPARE ") for statement in waiting):
+        if any(statement.startswith(b"PREPARE ") or statement == _DROP_ALL for statement in waiting):
             self.forget_prepared()
         if self._is_in_transaction and _BEGIN not in waiting:
             self._send([b"ROLLBACK"])
@@ -119,26 +140,33 @@ class _Cursor(extensions.cursor):  # type: ignore[misc]  # psycopg2 has no types
 
     def execute(self, query: Any, vars: Any = None) -> Any:
         """Execute what waits, and a statement; the result is that of the statement."""
-        waiting = self.connection.take()
-        if waiting:
-            query, vars = _BETWEEN.join([*waiting, self.mogrify(query, vars)]), None
-        try:
+        with self._forgetting():
+            if self.connection.is_waiting:
+                own = self.mogrify(query, vars)  # before anything is taken: it fails where a value cannot be sent
+                query, vars = _BETWEEN.join([*self.connection.take(), own]), None
             return super().execute(query, vars)
+
+    def executemany(self, query: Any, vars_list: Any) -> Any:
+        """Execute what waits, and then a statement for each of several rows."""
+        with self._forgetting():
+            if self.connection.is_waiting:
+                super().execute(_BETWEEN.join(self.connection.take()))
+            return super().executemany(query, vars_list)
+
+    @contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        """Forget what is prepared when the block fails."""
+        try:
+            yield
         except errors.InvalidSqlStatementName as error:
+            self.connection.forget_prepared()
             raise SetupError(
                 "the database forgot a statement that was prepared on its connection: a pooler between must "
                 "keep one connection for each client (for PgBouncer: pool_mode = session)"
             ) from error
-        except Error:
+        except Exception:
             self.connection.forget_prepared()
             raise
-
-    def executemany(self, query: Any, vars_list: Any) -> Any:
-        """Execute what waits, and then a statement for each of several rows."""
-        waiting = self.connection.take()
-        if waiting:
-            super().execute(_BETWEEN.join(waiting))
-        return super().executemany(query, vars_list)
 
 
 def prepared(connection: Connection, statement: TextClause, values: Mapping[str, Any]) -> CursorResult[Any]:

@@ -148,3 +148,35 @@ def test_a_prepared_statement_takes_values_of_all_kinds(database: Database) -> N
         for word in ("it's", None, "100%s", "\\x"):
             row = prepared(connection, query, {"number": 1, "word": word, "many": "a%b"}).one()
             assert row == (2, word, True)
+
+
+def test_errors_leave_no_prepared_statements_behind(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, max_overflow=0)
+    for _ in range(3):
+        with pytest.raises(DBAPIError):
+            run(database, asking, adding("bad", "no JSON"))
+    run(database, asking)
+    with database.statements() as connection:
+        names = connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one()
+    database.close()
+    assert names == 1
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_value_that_cannot_be_sent_harms_no_later_call_on_its_connection(database_url: str, many: bool) -> None:
+    database = Database(database_url, pool_size=1, max_overflow=0)
+
+    def sending_in_vain(connection: Connection) -> None:
+        add(connection, "lost")
+        cursor = connection.connection.cursor()
+        if many:
+            cursor.executemany("SELECT %s", [("a",), ("\0",)])
+        else:
+            cursor.execute("SELECT %s", ("\0",))
+
+    with pytest.raises(ValueError, match="NUL"):
+        run(database, sending_in_vain)
+    for _ in range(2):
+        run(database, adding("good"), asking)
+    assert kinds(database) == ["good", "good"]
+    database.close()
