@@ -34,16 +34,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hpo.serve")
 
-MOST_PROCESSES: Final = 64
+MOST_PROCESSES: Final = 16
 _CONNECTIONS: Final = 60
 """To the database, by all processes together; Postgres allows 100 by itself."""
-_OVERFLOW: Final = 10
-"""What a pool may open beyond its size."""
 
 
 def pool_size(processes: int) -> int:
-    """Return how many connections to the database each of several processes keeps."""
-    return max(_CONNECTIONS // processes - _OVERFLOW, 2)
+    """Return how many connections to the database each of several processes has at most, besides the listening one."""
+    return max(_CONNECTIONS // processes, 2)
 
 
 @contextmanager
@@ -85,7 +83,7 @@ def api_process(context: typer.Context) -> None:
     log_to_stderr()
     told: dict[str, Any] = json.loads(sys.stdin.readline())
     settings, listening = settings_of(context), Listening.from_json(told["listening"])
-    database = Database(str(settings.database_url), pool_size=pool_size(told["processes"]))
+    database = Database(str(settings.database_url), pool_size=pool_size(told["processes"]), max_overflow=0)
     try:
         application = make_application(
             settings, database, listening, ServedAddress(**told["served"]), processes=told["processes"]

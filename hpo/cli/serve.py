@@ -109,7 +109,8 @@ def _serve(settings: Settings, listening: Listening, port: int, how: _Serving) -
         listener = _listen(listening.host, port)
         database_url = stack.enter_context(postgres(settings))
         migrate(database_url)
-        database = Database(database_url)
+        # Where others serve, this one only starts them: the connections are theirs.
+        database = Database(database_url, **({"pool_size": 2, "max_overflow": 0} if how.processes > 1 else {}))
         stack.callback(database.close)
         if how.with_optimizer:
             stack.enter_context(_optimizer_process(settings, database, database_url))
@@ -122,6 +123,7 @@ def _serve(settings: Settings, listening: Listening, port: int, how: _Serving) -
         if how.processes > 1:
             connected = replace(settings, database_url=database_url)
             stack.enter_context(api_processes(connected, listening, served, listener, count=how.processes))
+            stack.callback(listener.close)  # before the processes end: nobody waits in a queue that none will serve
         if is_owner:
             about = {**asdict(served), "pid": os.getpid(), "host": socket.gethostname()}
             _write_for_us(settings.server_file, json.dumps(about))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+
+log = logging.getLogger("hpo.serve")
 
 RESTART_SECONDS = 2.0
 STOP_SECONDS = 20.0
@@ -48,7 +51,12 @@ def kept_running(program: Program, *, count: int = 1) -> Iterator[None]:
 
 def _keep_running(program: Program, stop: threading.Event) -> None:
     while not stop.is_set():
-        process = _start(program)
+        try:
+            process = _start(program)
+        except OSError as error:  # no memory, or too many open files or processes, for now
+            log.error("a process of %s cannot be started (%s); this is tried again", program.name, error)
+            stop.wait(RESTART_SECONDS)
+            continue
         while process.poll() is None and not stop.wait(_LOOK_SECONDS):
             pass
         if stop.is_set():

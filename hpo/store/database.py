@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS: Final = 1.0
 """A connection that was not used for so long is asked for a sign of life first. In a shorter time few die, and then a
 call is refused that may be repeated."""
+MAX_OVERFLOW: Final = 10
 _REMINDER_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 5.0
 """An outage that begins so soon after the last message is not mentioned."""
@@ -41,8 +42,8 @@ _SESSION: Final = (
 class Database:
     """A pool of connections to one Postgres database; safe to share between threads, not over a fork."""
 
-    def __init__(self, url: str, *, pool_size: int = 20) -> None:
-        self._engine = make_engine(url, pool_size=pool_size)
+    def __init__(self, url: str, *, pool_size: int = 20, max_overflow: int = MAX_OVERFLOW) -> None:
+        self._engine = make_engine(url, pool_size=pool_size, max_overflow=max_overflow)
         self._single = self._engine.execution_options(**{_SINGLE: True})
         self._outage = OutageLog()
 
@@ -125,8 +126,10 @@ def unavailable(outage: OutageLog | None = None) -> Iterator[None]:
         raise
 
 
-def make_engine(url: str, *, pool_size: int = 20) -> Engine:
+def make_engine(url: str, *, pool_size: int = 20, max_overflow: int = MAX_OVERFLOW) -> Engine:
     """Make an engine for a `postgresql://` address, whichever driver it names.
+
+    It keeps `pool_size` connections, and opens `max_overflow` more where all are in use.
 
     Raises:
         SetupError: the address is none of a Postgres database.
@@ -134,7 +137,7 @@ def make_engine(url: str, *, pool_size: int = 20) -> Engine:
     engine = create_engine(
         _with_driver(url),
         pool_size=pool_size,
-        max_overflow=10,
+        max_overflow=max_overflow,
         pool_timeout=10,
         connect_args={
             "connect_timeout": 5,
