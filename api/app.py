@@ -42,6 +42,8 @@ away; nothing was changed, and repeating the call after `Retry-After` seconds is
 
 GUESSES = 20
 """Wrong codes and tokens that one address may send to the login page in a minute."""
+LEAST_GUESSES = 3
+"""What each of many processes allows: a person mistypes."""
 
 
 def create_app(
@@ -63,7 +65,7 @@ def create_app(
         database=database,
         config=config,
         fallback=Fallback(after_seconds=config.fallback_seconds),
-        logins=RateLimiter(attempts=max(GUESSES // config.processes, 1), seconds=60.0),
+        logins=RateLimiter(attempts=max(GUESSES // config.processes, LEAST_GUESSES), seconds=60.0),
         check_spec=check_spec,
         fragments=fragments,
         count_clips=count_clips,
