@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -61,14 +62,21 @@ def predict(
     _require_writable(output)
     source = _source(model, gpu=gpu, cpu=cpu, threads=threads)
     predictor = _predictor(source, short_side=short_side, views=(clips, crops), window=window)
-    entries = [_predicted(path, predictor, timeline=timeline, copies=video) for path in paths]
+    names = _copy_names(paths)
+    entries = [
+        _predicted(path, predictor, timeline=timeline, copy=None if video is None else (video, name))
+        for path, name in zip(paths, names, strict=True)
+    ]
     document = {"model": str(model), "classes": list(predictor.model.class_names), "results": entries}
-    output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write(output, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     _print_results(entries)
     out.print(f"wrote {output}")
     failed = [str(entry["error"]) for entry in entries if "error" in entry]
     if failed:
         raise HpoError(f"{len(failed)} of {len(paths)} videos could not be predicted: {'; '.join(failed[:5])}")
+    uncopied = [str(entry["copy_error"]) for entry in entries if "copy_error" in entry]
+    if uncopied:
+        raise HpoError(f"all videos were predicted, but {len(uncopied)} could not be copied: {'; '.join(uncopied[:5])}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,25 +144,64 @@ def _found(given: Sequence[Path]) -> list[Path]:
 
 
 def _require_writable(output: Path) -> None:
-    if output.is_dir() or not output.absolute().parent.is_dir():
-        raise SetupError(f"{output} cannot be written: name a file in a folder that exists")
+    """Check it before the predictions, which may take hours; a file that is there keeps its content.
+
+    Raises:
+        SetupError: it cannot be written.
+    """
+    try:
+        is_new = not output.exists()
+        if is_new or output.is_file() or output.is_dir():  # and not a pipe, whose reader would take this for its end
+            output.open("ab").close()
+        if is_new:
+            output.unlink()
+    except OSError as error:
+        raise SetupError(
+            f"{output} cannot be written ({error.strerror}): name a file in a folder that exists"
+        ) from error
 
 
-def _predicted(path: Path, predictor: Predictor, *, timeline: bool, copies: Path | None) -> dict[str, Any]:
-    """Return the entry of one video; with an `error` where it cannot be decoded."""
+def _write(output: Path, text: str) -> None:
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"{output} cannot be written ({error.strerror})") from error
+
+
+def _copy_names(paths: Sequence[Path]) -> list[str]:
+    """Return a name of its own for the copy of each video: NAME, and NAME-2 where that is taken."""
+    names: dict[str, None] = {}
+    for path in paths:
+        numbered = (f"{path.stem}-{number}" for number in count(2))
+        names[next(name for name in chain((path.stem,), numbered) if name not in names)] = None
+    return list(names)
+
+
+def _predicted(path: Path, predictor: Predictor, *, timeline: bool, copy: tuple[Path, str] | None) -> dict[str, Any]:
+    """Return the entry of one video; with an `error` where it cannot be decoded.
+
+    Args:
+        copy: folder and name of the annotated copy; where it cannot be written, the entry has a `copy_error`.
+    """
     from data import DatasetError
     from workers.evaluation.annotate import write_annotated
 
     try:
         with progress_bar() as bar:
             found = predictor.predict(
-                path, timeline=timeline or copies is not None, progress=_on(bar, f"{path.name}, frames")
+                path, timeline=timeline or copy is not None, progress=_on(bar, f"{path.name}, frames")
             )
             entry = _entry(found, predictor.model.class_names)
-            if copies is not None:
-                entry["copy"] = str(write_annotated(found, copies, progress=_on(bar, f"{path.name}, copy")))
     except DatasetError as error:
         return {"video": str(path), "error": str(error)}
+    if copy is not None:
+        folder, name = copy
+        try:
+            with progress_bar() as bar:
+                written = write_annotated(found, folder, name=name, progress=_on(bar, f"{path.name}, copy"))
+                entry["copy"] = str(written)
+        except DatasetError as error:
+            entry["copy_error"] = str(error)
     return entry
 
 

@@ -28,16 +28,22 @@ _CODECS: Final = ("libx264", "mpeg4")
 
 
 def write_annotated(
-    prediction: Prediction, folder: Path, *, progress: Callable[[int, int], None] | None = None
+    prediction: Prediction,
+    folder: Path,
+    *,
+    name: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write the copy as `NAME.classes.mp4` into a folder, which is made, and return its path.
+
+    NAME is that of the video without its suffix, or `name`.
 
     Each frame names the class of its stretch of the time line, with its probability as a bar, and where the video is.
 
     Raises:
         VideoError: the video cannot be decoded any more, or the copy cannot be written.
     """
-    target = folder / f"{prediction.path.stem}.classes.mp4"
+    target = folder / f"{name or prediction.path.stem}.classes.mp4"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with av.open(str(target), "w") as container:

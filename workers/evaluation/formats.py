@@ -10,15 +10,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -72,13 +74,23 @@ def write_model(model: TrainedModel, form: str, path: Path) -> Written:
     chosen = FORMATS[form]
     _require_libraries(form)
     shapes = input_shapes(model)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # what was at `path` stays until this is right
+    try:
+        written = _compared(model, form, chosen, partial, shapes)
+        os.replace(partial, path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written ({error.strerror or error})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return replace(written, path=path)
+
+
+def _compared(model: TrainedModel, form: str, chosen: Form, path: Path, shapes: dict[str, tuple[int, ...]]) -> Written:
     try:
         written = _written(model, chosen, path, shapes)
     except Exception as error:  # tracing layers of anybody's can fail in any way
-        path.unlink(missing_ok=True)
         raise CheckpointError(f"{model.config.model} cannot be written as {form}: {_reason(error)}") from error
     if not written.difference <= TOLERANCE:
-        path.unlink(missing_ok=True)
         raise CheckpointError(
             f"{model.config.model} written as {form} gives other logits, by {written.difference:.1e} of the largest: "
             "nothing is written"
@@ -101,7 +113,7 @@ def _try(
         form.write(model.module, _arguments(shapes, 2 if any_batch else 1), path, any_batch)
         run = form.read(path, model)
         found = [_difference(model, run, shapes, count) for count in (_BATCHES if any_batch else (1,))]
-    return Written(path=path, inputs=shapes, any_batch=any_batch, difference=max(found))
+    return Written(path=path, inputs=shapes, any_batch=any_batch, difference=float(np.max(found)))
 
 
 def _reason(error: BaseException) -> str:
@@ -136,6 +148,8 @@ def _difference(
     with torch.inference_mode():
         expected = model.module(*arguments)
         found = run(arguments if isinstance(arguments[0], Tensor) else arguments[0])
+    if found.shape != expected.shape:  # the subtraction would repeat what is missing
+        raise CheckpointError(f"its logits are {tuple(found.shape)} and not {tuple(expected.shape)}")
     largest = max(1.0, float(expected.abs().max()))
     return float((found - expected).abs().max()) / largest
 

@@ -155,11 +155,15 @@ class Predictor:
     def _timeline(self, frames: Iterable[ByteArray], fps: float) -> Iterator[tuple[float, float, NDArray[np.float32]]]:
         """Yield start and end in seconds, and the probabilities (C,), of every window."""
         count = self._window_frames(fps)
-        cut = windows(frames, count, count)
+        # Of each window only its clip is held until a batch is full: a window may be as long as the video.
+        cut = (
+            (window.start, window.start + len(window.frames), self._clip_of(window))
+            for window in windows(frames, count, count)
+        )
         while batch := list(islice(cut, max(1, self.model.most_clips // self.views.crops))):
-            scores = np.concatenate(list(self._scored([self._clip_of(window) for window in batch])))
-            for window, of_window in zip(batch, scores, strict=True):
-                yield window.start / fps, (window.start + len(window.frames)) / fps, of_window
+            scores = np.concatenate(list(self._scored([clip for _, _, clip in batch])))
+            for (start, end, _), of_window in zip(batch, scores, strict=True):
+                yield start / fps, end / fps, of_window
 
     def _window_frames(self, fps: float) -> int:
         if self.window_seconds is not None:

@@ -82,6 +82,43 @@ def test_nothing_to_predict_is_a_sentence(bench: Bench, best: Path, tmp_path: Pa
 
 
 def test_a_file_that_cannot_be_written_is_known_at_once(bench: Bench, best: Path, tmp_path: Path) -> None:
-    result = bench.run("predict", best, _videos(bench)[0], "-o", tmp_path / "none" / "r.json")
+    (tmp_path / "kept.json").write_text("kept")
+    for output in (tmp_path / "none" / "r.json", tmp_path, tmp_path / f"{'x' * 300}.json"):
+        result = bench.run("predict", best, tmp_path / "missing.avi", "-o", output)
+        assert "there is no file" in str(result.exception)
+        result = bench.run("predict", best.with_name("no model.yaml"), _videos(bench)[0], "-o", output)
+        assert isinstance(result.exception, SetupError), "before the model is read"
+        assert "cannot be written" in str(result.exception)
+    bench.run("predict", best.with_name("no model.yaml"), _videos(bench)[0], "-o", tmp_path / "kept.json")
+    bench.run("predict", best.with_name("no model.yaml"), _videos(bench)[0], "-o", tmp_path / "new.json")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("kept.json", "kept")]
+
+
+def test_a_disk_that_is_full_at_the_end_is_a_sentence(bench: Bench, best: Path) -> None:
+    result = bench.run("predict", best, _videos(bench)[0], "-o", "/dev/full", "--clips", "1")
     assert isinstance(result.exception, SetupError)
-    assert "cannot be written" in str(result.exception)
+    assert "/dev/full cannot be written" in str(result.exception)
+
+
+def test_a_copy_that_cannot_be_written_costs_no_prediction(bench: Bench, best: Path, tmp_path: Path) -> None:
+    (tmp_path / "copies").write_text("a file, not a folder")
+    output = tmp_path / "r.json"
+    result = bench.run("predict", best, _videos(bench)[0], "-o", output, "--clips", "1", "--video", tmp_path / "copies")
+    assert isinstance(result.exception, HpoError)
+    assert "1 could not be copied" in str(result.exception)
+    (entry,) = _read(output)["results"]
+    assert entry["class"] in entry["top"][0]["class"]
+    assert "cannot be written" in entry["copy_error"]
+
+
+def test_videos_of_one_name_have_copies_of_their_own(bench: Bench, best: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "v.avi").write_bytes(_videos(bench)[0].read_bytes())
+    (tmp_path / "a" / "v-2.avi").write_bytes(_videos(bench)[1].read_bytes())
+    output, copies = tmp_path / "r.json", tmp_path / "copies"
+    result = bench.run("predict", best, tmp_path / "a", tmp_path / "b", "-o", output, "--clips", "1", "--video", copies)
+    assert result.exit_code == 0, result.exception
+    named = {Path(entry["video"]): Path(entry["copy"]) for entry in _read(output)["results"]}
+    assert {path.name for path in copies.iterdir()} == {f"{name}.classes.mp4" for name in ("v", "v-2", "v-3")}
+    assert len(set(named.values())) == len(named) == 3

@@ -116,6 +116,35 @@ def test_a_file_that_says_something_else_is_not_left_behind(tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+def _not_a_number(_: Path, model: TrainedModel) -> Callable[[tuple[Tensor, ...]], Tensor]:
+    return lambda clips: model.module(*clips) * (torch.nan if len(clips[0]) == 3 else 1.0)
+
+
+def _one_class(_: Path, model: TrainedModel) -> Callable[[tuple[Tensor, ...]], Tensor]:
+    return lambda clips: model.module(*clips)[:, :1]
+
+
+@pytest.mark.parametrize("read", [_wrong, _not_a_number, _one_class])
+def test_a_second_try_that_fails_leaves_the_good_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[..., Any]
+) -> None:
+    lying = Form(suffix=".x", write=lambda *arguments: arguments[2].touch() or None, read=read)
+    monkeypatch.setattr(formats, "FORMATS", {"lying": lying})
+    monkeypatch.setattr(formats, "_BATCHES", (2, 3))
+    (tmp_path / "model.x").write_text("good")
+    model = replace(trained("r3d_18"), module=_Constant())
+    with pytest.raises(CheckpointError):
+        write_model(model, "lying", tmp_path / "model.x")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("model.x", "good")]
+
+
+class _Constant(nn.Module):
+    """Says the same of every class, so that one may stand for all."""
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return torch.ones(len(clip), 4)
+
+
 class _Untraceable(nn.Module):
     """Looks at its values, which a traced program cannot."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -91,6 +94,27 @@ def test_a_time_line_has_no_gaps_and_says_what_windows_say(model: TrainedModel, 
     frames = list(decode_frames(path, short_side=32))
     alone = predictor._forward([frames[:8]])[0]
     assert labels[0] == model.class_names[int(alone.argmax())]
+
+
+def test_a_time_line_holds_one_window_and_the_clips_of_a_batch(model: TrainedModel) -> None:
+    class Frame(np.ndarray):
+        pass
+
+    seen: list[weakref.ref[Frame]] = []
+    most = 0
+
+    def passing() -> Iterator[ByteArray]:
+        nonlocal most
+        for frame in noise(400, height=24, width=24):
+            one = frame.view(Frame)
+            seen.append(weakref.ref(one))
+            most = max(most, sum(known() is not None for known in seen))
+            yield one
+
+    window = 100
+    predictor = Predictor.of(replace(model, most_clips=4), short_side=24, views=Views(clips=1), window_seconds=4.0)
+    assert len(list(predictor._timeline(passing(), 25.0))) == 4
+    assert most <= 2 * window + 4 * predictor.clip.frames + 2
 
 
 def test_equal_neighbours_are_one_stretch() -> None:
