@@ -19,7 +19,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,6 +37,7 @@ from ..specs import DatasetSpec, Stream
 from ..stores.build import Build, Recipe
 from ..stores.forms import FORMS, open_store
 from ..stores.manifest import CACHE_FORMAT
+from ..stores.reuse import EarlierCaches, content_of
 from .choice import Estimate, Room, choose, estimate
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+_NEARLY_ALL = 0.9
+"""Part of the frames that an earlier cache must hold for its form to be taken without looking for a better one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +127,12 @@ def estimates(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[Stream, 
             found[stream] = None
             room = room.without(store.n_bytes, on_disk=True)
             continue
-        new = choose(plan.recipe, room, timed=True) if form is None else estimate(plan.recipe, form, timed=True)
+        if form is None:
+            new = _as_before(plan, room, timed=True) or choose(plan.recipe, room, timed=True)
+        else:
+            new = estimate(plan.recipe, form, timed=True)
+        if new.seconds is not None:
+            new = replace(new, seconds=new.seconds * (1 - _known_share(plan.recipe, _earlier(plan, new.form))))
         found[stream] = new
         room = room.without(new.bytes, on_disk=False)
     return found
@@ -211,7 +220,10 @@ def _built(plan: Plan, room: Room, progress: Progress | None) -> ShardStore:
                 shutil.rmtree(folder, ignore_errors=True)
                 settings = {**plan.settings, **({"why": found.why} if found.why else {})}
                 meta = _lmdb_meta(plan) if found.form == "lmdb" else None
-                Build(plan.recipe, found.form, folder, settings).run(found.bytes, progress, meta=meta)
+                earlier = _earlier(plan, found.form)
+                if known := sum(plan.recipe.content(clip) in earlier for clip in plan.recipe.clips):
+                    log.info("%d of %d clips are in earlier caches", known, len(plan.recipe.clips))
+                Build(plan.recipe, found.form, folder, settings, earlier).run(found.bytes, progress, meta=meta)
     return open_store(folder)
 
 
@@ -235,9 +247,36 @@ def _decide(plan: Plan, room: Room) -> Estimate:
     form = plan.recorded_form()
     if form is not None:
         return estimate(plan.recipe, form)
-    chosen = choose(plan.recipe, room)
+    chosen = _as_before(plan, room) or choose(plan.recipe, room)
     plan.record(chosen)
     return chosen
+
+
+def _as_before(plan: Plan, room: Room, *, timed: bool = False) -> Estimate | None:
+    """Return the form that was chosen for a version of the data set with nearly the same clips; None without one.
+
+    Another form would decode all clips again and show the trials of a study other pixels: the cache of the version
+    before may leave too little room for its own form to be chosen again.
+    """
+    for form in FORMS:
+        earlier = _earlier(plan, form)
+        share = _known_share(plan.recipe, earlier)
+        if not earlier.chosen or share < _NEARLY_ALL:
+            continue
+        found = estimate(plan.recipe, form, timed=timed)
+        if (1 - share) * found.bytes <= room.budget_bytes:
+            return replace(found, why=f"{form}, as for an earlier version of the data set")
+    return None
+
+
+def _earlier(plan: Plan, form: str) -> EarlierCaches:
+    return EarlierCaches.beside(plan.folder(form), form, plan.settings)
+
+
+def _known_share(recipe: Recipe, earlier: EarlierCaches) -> float:
+    """Return which part of the frames earlier caches hold, by size."""
+    sizes = [(recipe.content(clip) in earlier, recipe.decoded_bytes(clip)) for clip in recipe.clips]
+    return sum(size for known, size in sizes if known) / max(1, sum(size for _, size in sizes))
 
 
 @contextmanager
@@ -259,7 +298,7 @@ def _rgb_recipe(index: Index, spec: DatasetSpec) -> Recipe:
         keep = None if spec.most_frames is None else frozenset(kept_frames(clip.n_frames, spec.most_frames).tolist())
         return clip_frames(clip, root, short_side=spec.short_side, keep=keep)
 
-    return Recipe(clips=index.usable, channels=3, shape=shape, frames=frames)
+    return Recipe(clips=index.usable, channels=3, shape=shape, frames=frames, content=content_of)
 
 
 def _flow_recipe(index: Index, spec: DatasetSpec) -> Recipe:
@@ -284,7 +323,10 @@ def _flow_recipe(index: Index, spec: DatasetSpec) -> Recipe:
         method = flow_method(cast("ComputedFlow", spec.flow), weights=weights)
         return computed_flow(clip, root, method, short_side=short_side, starts=starts(clip))
 
-    return Recipe(clips=index.usable, channels=2, shape=shape, frames=fields, stage="flow")
+    def content(clip: ClipRecord) -> str:
+        return content_of(clip, with_flow=spec.flow == "listed")
+
+    return Recipe(clips=index.usable, channels=2, shape=shape, frames=fields, content=content, stage="flow")
 
 
 def _lmdb_meta(plan: Plan) -> dict[str, Any]:

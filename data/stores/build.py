@@ -4,10 +4,11 @@
         shard-00000.bin         finished: flushed to the disk, then renamed
         shard-00001.bin.part    being written; begun again after a kill
         sizes/00000.npy         bytes of each frame of a finished shard, for forms in which they vary
+        begun.json              the clips and their shards, for caches of other versions of the data set
         manifest.json           written last: after it the folder is only renamed
 
 A shard holds consecutive clips. The index alone determines which, so a killed build can resume, and two machines build
-the same files.
+the same files. Clips that the cache of another version of the data set holds already are not decoded (`reuse`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from ..parallel import in_threads
 from ..progress import Progress
 from .database import pack_database
 from .forms import FORMS
-from .manifest import MANIFEST_FILE, Manifest
+from .manifest import BEGUN_FILE, MANIFEST_FILE, Manifest
+from .reuse import SIZES_FOLDER, UNFINISHED, EarlierCaches, shard_sizes
 from .shards import SIZES_FILE, shard_name
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class Recipe:
     """Returns (frames, height, width) of a clip before it is decoded."""
     frames: Callable[[ClipRecord], Iterator[ByteArray]]
     """Yields the frames of a clip, (H, W, channels)."""
+    content: Callable[[ClipRecord], str]
+    """Returns what the frames of a clip are made of: equal for clips with equal frames."""
     stage: str = "prepare"
     """Name of the step in progress reports."""
 
@@ -70,6 +74,12 @@ class Shard:
 
     number: int
     clips: tuple[ClipRecord, ...]
+    first: int
+    """Row of its first clip."""
+
+    @property
+    def rows(self) -> range:
+        return range(self.first, self.first + len(self.clips))
 
 
 def plan_shards(recipe: Recipe) -> list[Shard]:
@@ -84,21 +94,29 @@ def plan_shards(recipe: Recipe) -> list[Shard]:
             filled = 0
         shards[-1].append(clip)
         filled += size
-    return [Shard(number=number, clips=tuple(clips)) for number, clips in enumerate(shards)]
+    firsts = accumulate(map(len, shards), initial=0)
+    return [
+        Shard(number=number, clips=tuple(clips), first=first)
+        for number, (clips, first) in enumerate(zip(shards, firsts, strict=False))
+    ]
 
 
 class Build:
     """Builds one cache; the caller holds its lock."""
 
-    def __init__(self, recipe: Recipe, form: str, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, recipe: Recipe, form: str, folder: Path, settings: Mapping[str, Any], earlier: EarlierCaches
+    ) -> None:
         self._recipe = recipe
+        self._earlier = earlier
         self._form = FORMS[form]
         self._name = form
         self._folder = folder
         self._settings = settings
         self._aside = building_folder(folder)
-        self._sizes = self._aside / "sizes"
+        self._sizes = self._aside / SIZES_FOLDER
         self._shards = plan_shards(recipe)
+        self._begun = self._begin()
         self._report_lock = Lock()
         self._done = 0
 
@@ -113,9 +131,11 @@ class Build:
             CacheError: the disk is too small, or a clip has changed since it was measured.
             VideoError: a clip cannot be decoded any more.
         """
-        self._require_space(estimate)
         self._sizes.mkdir(parents=True, exist_ok=True)
         if not (self._aside / MANIFEST_FILE).is_file():
+            self._begun.save(self._aside, BEGUN_FILE)
+            self._link_shards()
+            self._require_space(estimate)
             self._fill(progress)
             self._finish(meta)
         self._tidy()
@@ -138,30 +158,43 @@ class Build:
         for _ in in_threads(lambda shard: self._write(shard, progress), todo):
             pass
 
+    def _link_shards(self) -> None:
+        """Take whole shards from earlier caches, which nobody writes to any more."""
+        for shard in self._shards:
+            same = self._earlier.shard(tuple(self._begun.content[row] for row in shard.rows))
+            if same is None or self._is_done(shard):
+                continue
+            file, sizes = same
+            if self._form.frame_bytes is None:
+                _save_array(self._sizes / f"{shard.number:05d}.npy", sizes)
+            place = self._aside / shard_name(shard.number)
+            # Another name than that of a file being written: whoever writes there would write into the earlier cache.
+            link = place.with_name(f"{place.name}.link")
+            link.unlink(missing_ok=True)
+            try:
+                os.link(file, link)
+            except OSError:
+                return  # this disk has no links: clips are copied
+            link.replace(place)
+
     def _is_done(self, shard: Shard) -> bool:
-        file = self._aside / shard_name(shard.number)
-        try:
-            sizes = self._sizes_of(shard)
-            n_frames = sum(self._recipe.shape(clip)[0] for clip in shard.clips)
-            return len(sizes) == n_frames and file.stat().st_size == int(sizes.sum(dtype=np.int64))
-        except (OSError, ValueError):
-            return False  # not begun, or incomplete after a crash of the machine
+        return shard_sizes(self._aside, self._begun, shard.number, shard.rows) is not None
 
     def _sizes_of(self, shard: Shard) -> Sizes:
-        """Return the bytes of each frame of a shard."""
-        if self._form.frame_bytes is None:
-            return np.asarray(np.load(self._sizes / f"{shard.number:05d}.npy"), np.uint32)
-        shapes = [self._recipe.shape(clip) for clip in shard.clips]
-        each = [self._form.frame_bytes(height, width, self._recipe.channels) for _, height, width in shapes]
-        return np.repeat(np.array(each, np.uint32), [n_frames for n_frames, _, _ in shapes])
+        """Return the bytes of each frame of a finished shard."""
+        sizes = shard_sizes(self._aside, self._begun, shard.number, shard.rows)
+        if sizes is None:
+            raise CacheError(f"{self._aside / shard_name(shard.number)} was changed while it was built; start again")
+        return sizes
 
     def _write(self, shard: Shard, progress: Progress | None) -> None:
         file = self._aside / shard_name(shard.number)
         aside = file.with_name(f"{file.name}.part")
         sizes: list[int] = []
         with aside.open("wb") as stream:
-            for clip in shard.clips:
-                for record in self._records(clip):
+            for row, clip in zip(shard.rows, shard.clips, strict=True):
+                known = self._earlier.frames(self._begun.content[row], self._recipe.shape(clip))
+                for record in self._records(clip) if known is None else known:
                     stream.write(record)
                     sizes.append(len(record))
                 self._report(progress)
@@ -204,14 +237,9 @@ class Build:
             _save_array(self._aside / SIZES_FILE, np.concatenate([*sizes, np.empty(0, np.uint32)]))
         manifest.save(self._aside)
 
-    def _manifest(self, sizes: Sequence[Sizes]) -> Manifest:
+    def _begin(self) -> Manifest:
+        """Return the manifest of the cache before anything of it is built."""
         shapes = [self._recipe.shape(clip) for clip in self._recipe.clips]
-        offset: list[int] = []
-        for shard, sizes_of in zip(self._shards, sizes, strict=True):
-            ends = np.concatenate([[0], np.cumsum(sizes_of, dtype=np.int64)])
-            firsts = accumulate((self._recipe.shape(clip)[0] for clip in shard.clips[:-1]), initial=0)
-            offset += [int(ends[first]) for first in firsts]
-        first = list(accumulate((n_frames for n_frames, _, _ in shapes), initial=0))[:-1]
         return Manifest(
             form=self._name,
             channels=self._recipe.channels,
@@ -221,14 +249,25 @@ class Build:
             height=tuple(height for _, height, _ in shapes),
             width=tuple(width for _, _, width in shapes),
             shard=tuple(shard.number for shard in self._shards for _ in shard.clips),
-            offset=tuple(offset),
-            first=tuple(first),
-            shard_bytes=tuple(int(s.sum(dtype=np.int64)) for s in sizes),
+            content=tuple(self._recipe.content(clip) for clip in self._recipe.clips),
+            offset=(),
+            first=tuple(accumulate((n_frames for n_frames, _, _ in shapes), initial=0))[:-1],
+            shard_bytes=(),
         )
+
+    def _manifest(self, sizes: Sequence[Sizes]) -> Manifest:
+        offset: list[int] = []
+        for shard, sizes_of in zip(self._shards, sizes, strict=True):
+            ends = np.concatenate([[0], np.cumsum(sizes_of, dtype=np.int64)])
+            firsts = accumulate((self._begun.n_frames[row] for row in shard.rows[:-1]), initial=0)
+            offset += [int(ends[first]) for first in firsts]
+        return replace(self._begun, offset=tuple(offset), shard_bytes=tuple(int(s.sum(dtype=np.int64)) for s in sizes))
 
     def _tidy(self) -> None:
         """Remove files that the finished cache does not need."""
         shutil.rmtree(self._sizes, ignore_errors=True)
+        for file in (self._aside / BEGUN_FILE, *self._aside.glob("shard-*.bin.link")):
+            file.unlink(missing_ok=True)
         if self._name == "lmdb":
             for shard in self._aside.glob("shard-*.bin"):
                 shard.unlink()
@@ -236,7 +275,7 @@ class Build:
 
 def building_folder(folder: Path) -> Path:
     """Return the folder of an unfinished cache."""
-    return folder.with_name(f"{folder.name}.building")
+    return folder.with_name(f"{folder.name}{UNFINISHED}")
 
 
 def _save_array(path: Path, array: Sizes) -> None:

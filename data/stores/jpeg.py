@@ -75,6 +75,11 @@ class DatabaseStore(JpegStore):
         """Bytes of the database."""
         return (self.folder / DATABASE_FILE).stat().st_size
 
+    def encoded(self, id_: str) -> Iterator[bytes]:
+        """Yield the bytes of each frame of a clip as they are stored."""
+        for image in self._images(id_, range(self.shape(id_)[0])):
+            yield image.tobytes()
+
     def _images(self, id_: str, wanted: Sequence[int]) -> Iterable[ByteArray]:
         self._row(id_)
         try:

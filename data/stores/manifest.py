@@ -14,6 +14,8 @@ from ..errors import CacheError
 
 CACHE_FORMAT = 2
 MANIFEST_FILE = "manifest.json"
+BEGUN_FILE = "begun.json"
+"""The manifest of an unfinished cache: its clips and their shards, without what only a finished one knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,30 +38,32 @@ class Manifest:
     first: tuple[int, ...]
     """Frames of all clips before this one."""
     shard_bytes: tuple[int, ...]
+    content: tuple[str, ...] = ()
+    """What each clip's frames were made of (`data.stores.reuse.content_of`); empty in caches of earlier releases."""
 
     @cached_property
     def rows(self) -> dict[str, int]:
         """Position of each clip in the columns."""
         return {id_: row for row, id_ in enumerate(self.ids)}
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, name: str = MANIFEST_FILE) -> None:
         """Write the manifest atomically."""
         content = {"format": CACHE_FORMAT, **asdict(self)}
-        aside = folder / f"{MANIFEST_FILE}.part"
+        aside = folder / f"{name}.part"
         with aside.open("w", encoding="utf-8") as file:
             json.dump(content, file, separators=(",", ":"))
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(folder / MANIFEST_FILE)
+        aside.replace(folder / name)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Return the manifest of a finished cache.
+    def load(cls, folder: Path, name: str = MANIFEST_FILE) -> Self:
+        """Return the manifest of a cache.
 
         Raises:
             CacheError: it does not exist or cannot be read.
         """
-        path = folder / MANIFEST_FILE
+        path = folder / name
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("format") != CACHE_FORMAT:

@@ -16,7 +16,7 @@ from .protocol import Box
 from .shards import ShardStore
 
 if TYPE_CHECKING:
-    from ..arrays import ByteArray, Indices
+    from ..arrays import ByteArray, Indices, Sizes
 
     Planes = tuple[ByteArray, ByteArray, ByteArray]
 
@@ -34,6 +34,11 @@ class PlanarStore(ShardStore):
         for t, index in enumerate(indices):
             at = start + int(index) * size
             crop_to_rgb(split_planes(shard[at : at + size], height, width), box, target[t])
+
+    def frame_sizes(self, id_: str) -> Sizes:
+        """Return the bytes of each frame of a clip, which are equal."""
+        n_frames, height, width = self.shape(id_)
+        return np.full(n_frames, frame_bytes(height, width, self.channels), np.uint32)
 
 
 def even(side: int) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from .protocol import Box, copy_box
 from .shards import ShardStore
 
 if TYPE_CHECKING:
-    from ..arrays import ByteArray, Indices
+    from ..arrays import ByteArray, Indices, Sizes
 
 
 class RawStore(ShardStore):
@@ -29,6 +31,11 @@ class RawStore(ShardStore):
         return self._shard(row)[start : start + frame_bytes(shape[1], shape[2], self.channels) * shape[0]].reshape(
             shape
         )
+
+    def frame_sizes(self, id_: str) -> Sizes:
+        """Return the bytes of each frame of a clip, which are equal."""
+        n_frames, height, width = self.shape(id_)
+        return np.full(n_frames, frame_bytes(height, width, self.channels), np.uint32)
 
 
 def frame_bytes(height: int, width: int, channels: int) -> int:

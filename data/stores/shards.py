@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -28,11 +30,12 @@ class ShardStore:
     varying: ClassVar[bool] = True
     """Whether frames have different numbers of bytes, which a table then lists."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, sizes: Sizes | None = None) -> None:
+        """Read the frames in `folder`; `sizes` are the bytes of each of them where the cache is not finished."""
         self.folder = folder
         self.manifest = manifest
         self._shards: dict[int, ByteArray] = {}
-        self._sizes: Sizes | None = None
+        self._sizes = sizes
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest) -> Self:
@@ -68,6 +71,19 @@ class ShardStore:
         """Copy `box` of the frames `indices` into `target` (T, box.height, box.width, channels)."""
         raise NotImplementedError
 
+    def frame_sizes(self, id_: str) -> Sizes:
+        """Return the bytes of each frame of a clip."""
+        row, table = self._row(id_), self.manifest
+        if self._sizes is None:
+            self._sizes = np.load(self.folder / SIZES_FILE, mmap_mode="r").view(np.ndarray)
+        return self._sizes[table.first[row] : table.first[row] + table.n_frames[row]]
+
+    def encoded(self, id_: str) -> Iterator[bytes]:
+        """Yield the bytes of each frame of a clip as they are stored."""
+        shard, ends = self._records(id_)
+        for start, end in pairwise(ends):
+            yield shard[start:end].tobytes()
+
     def video(self, id_: str) -> ByteArray:
         """Return all frames of a clip, (T, H, W, channels)."""
         n_frames, height, width = self.shape(id_)
@@ -102,9 +118,7 @@ class ShardStore:
 
     def _records(self, id_: str) -> tuple[ByteArray, list[int]]:
         """Return the shard of a clip, the offset of each of its frames there, and that of the end of the last."""
-        row, table = self._row(id_), self.manifest
-        if self._sizes is None:
-            self._sizes = np.load(self.folder / SIZES_FILE, mmap_mode="r").view(np.ndarray)
-        sizes = self._sizes[table.first[row] : table.first[row] + table.n_frames[row]]
-        ends = table.offset[row] + np.cumsum(sizes, dtype=np.int64)
-        return self._shard(row), [table.offset[row], *ends.tolist()]
+        row, sizes = self._row(id_), self.frame_sizes(id_)
+        offset = self.manifest.offset[row]
+        ends = offset + np.cumsum(sizes, dtype=np.int64)
+        return self._shard(row), [offset, *ends.tolist()]

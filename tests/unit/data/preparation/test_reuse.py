@@ -1,0 +1,206 @@
+"""A data set of which a file has changed: only this file is decoded, and the cache is as one built from nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import data.preparation.prepare
+import data.stores.build
+from data import scan
+from data.index.records import ListedClip
+from data.preparation.choice import Room
+from data.preparation.prepare import estimates, prepare
+from data.reading.clip_frames import clip_frames
+from data.stores.build import Build
+from data.stores.forms import FORMS
+from data.synthetic.dataset import write_video
+from tests.unit.data.encoded import moving
+
+from .test_prepare import contents, spec_of
+
+REPAIRED = "videos/Grow/v_Grow_g02_c01.avi"
+
+
+@pytest.fixture
+def root(tiny_root: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_root, tmp_path / "set")
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The clips that a preparation has decoded."""
+    seen: list[str] = []
+
+    def counted(clip: ListedClip, *arguments: Any, **keywords: Any) -> Iterator[Any]:
+        seen.append(clip.path)
+        return clip_frames(clip, *arguments, **keywords)
+
+    monkeypatch.setattr("data.preparation.choice._SAMPLED_CLIPS", 0)  # the estimate of a size decodes, too
+    monkeypatch.setattr(data.preparation.prepare, "clip_frames", counted)
+    monkeypatch.setattr("data.flow.compute.clip_frames", counted)
+    return seen
+
+
+def repair(root: Path, *, frames: int = 22) -> None:
+    write_video(root / REPAIRED, moving(frames, 48, 64, seed=7))
+
+
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data.stores.build, "SHARD_BYTES", 300_000)
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_only_a_changed_clip_is_decoded(
+    form: str, root: Path, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_shards(monkeypatch)
+    spec = spec_of(root, store=form)
+    prepare(scan(root), spec, tmp_path / "cache")
+    repair(root)
+    index = scan(root)
+    decoded.clear()
+    store = prepare(index, spec, tmp_path / "cache")["rgb"]
+    assert decoded == [REPAIRED]
+    fresh = prepare(index, spec, tmp_path / "fresh")["rgb"]
+    assert contents(store.folder) == contents(fresh.folder)
+
+
+def test_flow_of_a_changed_clip_alone_is_computed(root: Path, tmp_path: Path, decoded: list[str]) -> None:
+    spec = spec_of(root, store="raw", flow="farneback")
+    prepare(scan(root), spec, tmp_path / "cache")
+    repair(root)
+    decoded.clear()
+    stores = prepare(scan(root), spec, tmp_path / "cache")
+    assert set(decoded) == {REPAIRED}
+    fresh = prepare(scan(root), spec, tmp_path / "fresh")
+    assert contents(stores["flow"].folder) == contents(fresh["flow"].folder)
+
+
+def test_a_destroyed_clip_is_noticed_at_check_and_costs_itself(root: Path, tmp_path: Path, decoded: list[str]) -> None:
+    spec, memory = spec_of(root, store="raw"), tmp_path / "measured"
+    before = scan(root, memory=memory)
+    prepare(before, spec, tmp_path / "cache")
+    file = root / REPAIRED
+    state, broken = file.stat(), bytearray(file.read_bytes())
+    broken[len(broken) // 3 : len(broken) // 2] = bytes(len(broken) // 2 - len(broken) // 3)
+    file.write_bytes(broken)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))  # as a failing disk leaves it
+    assert scan(root, memory=memory).hash == before.hash
+    after = scan(root, memory=memory, every_byte=True)
+    assert after.hash != before.hash
+    decoded.clear()
+    prepare(after, spec, tmp_path / "cache")
+    assert set(decoded) <= {REPAIRED}
+
+
+def test_clips_with_other_names_and_labels_are_taken_too(root: Path, tmp_path: Path, decoded: list[str]) -> None:
+    shutil.rmtree(root / "annotations")
+    spec = spec_of(root, name="class_folders", store="jpeg")
+    prepare(scan(root, name="class_folders"), spec, tmp_path / "cache")
+    (root / "videos" / "Grow").rename(root / "videos" / "Wax")
+    decoded.clear()
+    store = prepare(scan(root, name="class_folders"), spec, tmp_path / "cache")["rgb"]
+    assert decoded == []
+    assert "Wax/v_Grow_g02_c01" in store
+
+
+@pytest.mark.parametrize("changes", [{"short_side": 24}, {"frames_kept": "uniform:4"}, {"store": "jpeg"}])
+def test_another_preparation_takes_nothing(
+    changes: dict[str, Any], root: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    index = scan(root)
+    prepare(index, spec_of(root, store="raw"), tmp_path / "cache")
+    decoded.clear()
+    prepare(index, spec_of(root, **{"store": "raw", **changes}), tmp_path / "cache")
+    assert len(decoded) == len(index.usable)
+
+
+def test_unchanged_shards_cost_no_space(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_shards(monkeypatch)
+    spec = spec_of(root, store="raw")
+    first = prepare(scan(root), spec, tmp_path / "cache")["rgb"]
+    repair(root, frames=scan(root).clips[3].n_frames)
+    second = prepare(scan(root), spec, tmp_path / "cache")["rgb"]
+    inodes = [{file.stat().st_ino for file in store.folder.glob("shard-*")} for store in (first, second)]
+    assert len(inodes[0]) > 5
+    assert len(inodes[0] & inodes[1]) >= len(inodes[0]) - 2
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_an_unfinished_build_of_another_version_is_used(
+    root: Path, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_shards(monkeypatch)
+    monkeypatch.setattr("data.parallel.os.cpu_count", lambda: 1)
+    report = Build._report
+    reported = 0
+
+    def killed_at(number: int) -> None:
+        nonlocal reported
+        reported = 0
+
+        def step(build: Build, progress: Any) -> None:
+            nonlocal reported
+            reported += 1
+            if reported == number:
+                raise Killed
+            report(build, progress)
+
+        monkeypatch.setattr(Build, "_report", step)
+
+    spec = spec_of(root, store="jpeg")
+    killed_at(20)
+    with pytest.raises(Killed):
+        prepare(scan(root), spec, tmp_path / "cache")
+    repair(root)
+    index = scan(root)
+    killed_at(2)  # and the next one is killed, too
+    with pytest.raises(Killed):
+        prepare(index, spec, tmp_path / "cache")
+    killed_at(0)
+    store = prepare(index, spec, tmp_path / "cache")["rgb"]
+    # All once, the changed one again, and those of the shards that a kill has cut.
+    assert len(decoded) <= len(index.usable) + 1 + 2 * 3
+    assert contents(store.folder) == contents(prepare(index, spec, tmp_path / "fresh")["rgb"].folder)
+
+
+def test_auto_keeps_its_form_though_the_earlier_cache_fills_the_disk(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = spec_of(root)
+    assert prepare(scan(root), spec, tmp_path / "cache")["rgb"].manifest.form == "raw"
+    repair(root)
+    index = scan(root)
+    little = Room(memory_bytes=1 << 40, free_bytes=1_000_000)
+    monkeypatch.setattr(data.preparation.prepare.Room, "at", lambda _: little)
+    estimate = estimates(index, spec, tmp_path / "cache")["rgb"]
+    assert estimate is not None
+    assert (estimate.form, estimate.why) == ("raw", "raw, as for an earlier version of the data set")
+    caplog.set_level(logging.INFO)
+    assert prepare(index, spec, tmp_path / "cache")["rgb"].manifest.form == "raw"
+    assert "23 of 24 clips are in earlier caches" in caplog.text
+
+
+def test_damaged_caches_are_not_taken_from(root: Path, tmp_path: Path, decoded: list[str]) -> None:
+    spec = spec_of(root, store="raw")
+    first = prepare(scan(root), spec, tmp_path / "cache")["rgb"]
+    next(first.folder.glob("shard-*")).write_bytes(b"")
+    repair(root)
+    index = scan(root)
+    decoded.clear()
+    store = prepare(index, spec, tmp_path / "cache")["rgb"]
+    assert len(decoded) == 24
+    np.testing.assert_array_equal(
+        store.video(index.clips[0].id), np.stack(list(clip_frames(index.clips[0], root, short_side=32)))
+    )
