@@ -252,7 +252,8 @@ def opened(path: Path) -> Iterator[InputContainer]:
     if is_pipe_or_device(path):
         raise VideoError(f"{path} is a pipe or a device, not a video")
     try:
-        # Not `options`: older PyAV passes these to each stream too, and crashes where a container shows more of them later (mpg, flv).
+        # Not `options`: older PyAV passes these to each stream too, and crashes where a container shows more streams
+        # later (mpg, flv).
         container = av.open(str(path.absolute()), metadata_errors="replace", container_options=dict(_OPEN_OPTIONS))
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{path} cannot be opened as a video: {_reason(error)}") from error

@@ -183,7 +183,7 @@ def test_auto_keeps_its_form_though_the_earlier_cache_fills_the_disk(
     repair(root)
     index = scan(root)
     little = Room(memory_bytes=1 << 40, free_bytes=1_000_000)
-    monkeypatch.setattr(data.preparation.prepare.Room, "at", lambda _: little)
+    monkeypatch.setattr(Room, "at", lambda _: little)
     estimate = estimates(index, spec, tmp_path / "cache")["rgb"]
     assert estimate is not None
     assert (estimate.form, estimate.why) == ("raw", "raw, as for an earlier version of the data set")
