@@ -255,6 +255,32 @@ class Dataset:
             readers=readers,
         )
 
+    def opened_test_loader(
+        self,
+        *,
+        opening: str,
+        clip: ClipSpec,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        views: int = 1,
+        crops: int = 1,
+    ) -> ClipLoader:
+        """Return the same loader for an opening that is on record, such as that of another process: none is added.
+
+        Args:
+            opening: the `id` of the opening.
+
+        Raises:
+            SplitError: this list has no such opening, or no usable test clips.
+        """
+        from .clips.loader import ClipLoader  # imports torch
+        from .clips.plan import EvaluationRows
+
+        if all(one.get("id") != opening for one in self.earlier_openings()):
+            raise SplitError(f"the test list of split {self._split.number} has no opening {opening}: it is sealed")
+        rows = EvaluationRows(clip=clip.for_evaluation(), clips=views, crops=crops)
+        return ClipLoader(self.stores, self._test_clips(), rows, batch_size=batch_size, device=device)
+
     def unseal_test(self, *, reason: str, about: Mapping[str, Any] | None = None) -> tuple[ClipRecord, ...]:
         """Return the usable clips of the test list, and record that and why it was opened.
 

@@ -9,6 +9,7 @@ HpoError
     ├── TrainingFailedError      a run outside a study has no result; carries the kind of failure
     ├── CheckpointError          a checkpoint cannot be read
     │   └── CheckpointWriteError a checkpoint cannot be written: the machine's fault, not the configuration's
+    ├── EvaluationError          a process that scores a part of an evaluation has ended without scores
     ├── MachineError             this machine cannot train any more
     ├── ApiUnavailableError      the API does not answer, or answers 5xx: trying again later is right
     └── ApiRefusedError          the API understood the request and refused it: trying again is useless
@@ -57,6 +58,10 @@ class CheckpointError(WorkerError):
 
 class CheckpointWriteError(CheckpointError):
     """The checkpoint cannot be written."""
+
+
+class EvaluationError(WorkerError):
+    """A process that scores a part of the videos has ended without their scores."""
 
 
 class MachineError(WorkerError):

@@ -17,13 +17,15 @@ from ..results.export import Export, load_export
 from ..settings import Settings
 from .app import app, err, one_sentence_errors, out, settings_of
 from .datasets import progress_bar
-from .exported import Cpu, File, Gpu, Threads, checkpoint_of, dataset_of, device_of, require_held_out
+from .exported import Cpu, Devices, File, Gpu, Threads, dataset_of, device_of, devices_of, require_held_out
 from .measured import measuring, print_measures
 from .seal import Seal
+from .snapshots import ALL, LAST, SnapshotOption, chosen_snapshots, print_snapshots
 
 if TYPE_CHECKING:
+    from workers.checkpoints.snapshots import Snapshot
     from workers.device.detection import Device
-    from workers.evaluation.sealed_test import Views
+    from workers.evaluation.sealed_test import Evaluation, Views
 
 Clips = Annotated[int, typer.Option(help="Clips per video, evenly spaced.", min=1)]
 Crops = Annotated[int, typer.Option(help="Crops of each clip: 1, 3, 5 or 10 (see docs/clips.md).")]
@@ -45,12 +47,14 @@ def evaluate(
     final: Annotated[bool, typer.Option("--final", help="Open the sealed test list.")] = False,
     validation: Annotated[bool, typer.Option("--validation", help="Score the validation list instead.")] = False,
     again: AgainOption = False,
+    snapshot: SnapshotOption = LAST,
     clips: Clips = 10,
     crops: Crops = 1,
     scores: ScoresFile = None,
     confusion: ConfusionFile = None,
     gpu: Gpu = None,
     cpu: Cpu = False,
+    devices: Devices = None,
     threads: Threads = None,
 ) -> None:
     """Score an exported checkpoint on the test list, which no trial of the study has seen."""
@@ -59,12 +63,20 @@ def evaluate(
             "the test list is sealed for the final evaluation of one configuration: add --final to open it, or "
             "--validation to score the validation list"
         )
+    if snapshot == ALL and final:
+        raise SetupError(
+            "the test list is opened for the weights of one epoch: choose them with --validation --snapshot all, and "
+            "name them with --snapshot NUMBER"
+        )
+    if snapshot == ALL and (scores or confusion):
+        raise SetupError("--scores and --confusion write files of the weights of one epoch: name it with --snapshot")
     exported = load_export(file)
     evaluation = _Evaluation(
         file=file,
         exported=exported,
         settings=settings_of(context),
-        device=device_of(exported, gpu=gpu, cpu=cpu, threads=threads),
+        devices=devices_of(exported, devices=devices, gpu=gpu, cpu=cpu, threads=threads),
+        snapshot=snapshot,
         clips=clips,
         crops=crops,
         scores=scores,
@@ -84,7 +96,7 @@ def print_evaluation(file: Path, settings: Settings, *, again: bool = False) -> 
         HpoError: the checkpoint or the data set cannot be used.
     """
     exported = load_export(file)
-    _Evaluation(file=file, exported=exported, settings=settings, device=device_of(exported)).test(again=again)
+    _Evaluation(file=file, exported=exported, settings=settings, devices=(device_of(exported),)).test(again=again)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +106,8 @@ class _Evaluation:
     file: Path
     exported: Export
     settings: Settings
-    device: Device
+    devices: tuple[Device, ...]
+    snapshot: str = LAST
     clips: int = 10
     crops: int = 1
     scores: Path | None = None
@@ -111,29 +124,37 @@ class _Evaluation:
         return Views(clips=self.clips, crops=self.crops)
 
     def validate(self) -> None:
-        """Print the measures on the validation list."""
+        """Print the measures on the validation list: of one snapshot, or of all side by side."""
+        require_held_out(self.file, self.exported)
+        snapshots = self._snapshots()
+        if self.snapshot != ALL:
+            print_measures("Validation", self._validated(snapshots[0]))
+            return
+        scored = [(snapshot, self._validated(snapshot)) for snapshot in snapshots]
+        print_snapshots(scored)
+        print_measures("Validation", {**scored[-1][1], "classes": []})
+
+    def _validated(self, snapshot: Snapshot) -> dict[str, Any]:
         from data import DatasetError
         from models import ModelError
-        from workers.evaluation.sealed_test import Evaluation
 
-        require_held_out(self.file, self.exported)
-        checkpoint, dataset = checkpoint_of(self.file, self.exported), dataset_of(self.file, self.exported)
         measured = measuring(self.scores, self.confusion)
+        name = "validation videos" if self.snapshot != ALL else f"validation videos, {snapshot.name}"
         with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
-            opened = Evaluation.prepare(checkpoint, dataset, cache_dir=self.settings.cache_dir, device=self.device)
-            scores = opened.validation(self.views, progress=lambda done, total: bar("validation videos", done, total))
-        print_measures("Validation", {**measured(scores), **self._about(opened.same_dataset)})
+            opened = self._prepared(snapshot)
+            scores = opened.validation(self.views, progress=lambda done, total: bar(name, done, total))
+        return {**measured(scores), **self._about(opened.same_dataset)}
 
     def test(self, *, again: bool) -> None:
         """Print the measures on the test list: those known of this checkpoint, or new ones."""
         from workers.checkpoints.reference import sha256_of
 
-        checkpoint = checkpoint_of(self.file, self.exported)
-        digest = sha256_of(checkpoint)
-        record = self.file.with_suffix(".final.json")
+        (snapshot,) = self._snapshots()
+        digest = sha256_of(snapshot.path)
+        record = self.file.with_suffix(".final.json" if snapshot.is_last else f".epoch-{snapshot.epoch}.final.json")
         score, is_new = (None if again else _kept(record, digest)), False
         if score is None:
-            score, is_new = self._score(checkpoint, digest, again=again)
+            score, is_new = self._score(snapshot, digest, again=again)
             _write(record, score)
         if not is_new:
             out.print(f"The test list was opened on {score['at']}; score it once more with --again.")
@@ -141,18 +162,18 @@ class _Evaluation:
                 err.print("no file was written: only the score is kept, not what it is made of")
         print_measures("Test", score)
 
-    def _score(self, checkpoint: Path, digest: str, *, again: bool) -> tuple[dict[str, Any], bool]:
+    def _score(self, snapshot: Snapshot, digest: str, *, again: bool) -> tuple[dict[str, Any], bool]:
         """Return a score and whether it is new: it is an earlier one where the same checkpoint was scored before."""
         from data import DatasetError
         from models import ModelError
-        from workers.evaluation.sealed_test import Evaluation, Opening
+        from workers.evaluation.sealed_test import Opening
 
         trial, study = self.exported.trial, self.exported.study
         which = {"study": study, "trial": trial, "checkpoint": digest}
-        dataset = dataset_of(self.file, self.exported)
+        which |= {} if snapshot.is_last else {"epoch": snapshot.epoch}
         measured = measuring(self.scores, self.confusion)
         with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
-            test = Evaluation.prepare(checkpoint, dataset, cache_dir=self.settings.cache_dir, device=self.device)
+            test = self._prepared(snapshot)
             test.dataset.require_test_clips()
             seal = Seal(test.dataset, self.settings)
             known = None if again else seal.score_of(digest)
@@ -161,6 +182,7 @@ class _Evaluation:
             if not again:
                 seal.require_whole(digest)
             reason = f"final evaluation of trial {trial} of study {study}"
+            reason += "" if snapshot.is_last else f", epoch {snapshot.epoch}"
             opened = seal.opening(reason=reason, checkpoint=digest, host=socket.gethostname())
             about = {"id": str(opened.id), "checkpoint": digest, "host": opened.host}
             opening = Opening(reason=reason, about=about)
@@ -168,6 +190,15 @@ class _Evaluation:
         found = {**measured(scores), **self._about(test.same_dataset), "dataset_version": test.dataset.version}
         seal.keep_score(opened, {name: value for name, value in found.items() if name not in ("classes", "table")})
         return {"at": _time(datetime.now(UTC)), **which, **found}, True
+
+    def _snapshots(self) -> list[Snapshot]:
+        return chosen_snapshots(self.file, self.exported, self.settings, self.snapshot)
+
+    def _prepared(self, snapshot: Snapshot) -> Evaluation:
+        from workers.evaluation.sealed_test import Evaluation
+
+        dataset = dataset_of(self.file, self.exported)
+        return Evaluation.prepare(snapshot.path, dataset, cache_dir=self.settings.cache_dir, device=self.devices)
 
     def _about(self, same_dataset: bool) -> dict[str, Any]:
         return {"clips": self.clips, "crops": self.crops, "same_dataset": same_dataset}

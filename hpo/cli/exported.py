@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -20,6 +21,41 @@ File = Annotated[Path, typer.Argument(help="Export file that `hpo export` wrote.
 Gpu = Annotated[int | None, typer.Option("--gpu", min=0, help="Use this GPU.", show_default=False)]
 Cpu = Annotated[bool, typer.Option("--cpu", help="Use the CPU.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: as recorded).", show_default=False)]
+
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        "--devices",
+        help="Score on several devices at once, such as cuda:0,cuda:1: one process for each.",
+        show_default=False,
+    ),
+]
+_DEVICE: Final = re.compile(r"cpu|cuda:(\d{1,4})", re.ASCII)
+
+
+def devices_of(
+    exported: Export, *, devices: str | None, gpu: int | None = None, cpu: bool = False, threads: int | None = None
+) -> tuple[Device, ...]:
+    """Return the devices of `--devices`, else the one of the other options (`device_of`).
+
+    Raises:
+        SetupError: a device is not there, or is no name of one.
+    """
+    if devices is None:
+        return (device_of(exported, gpu=gpu, cpu=cpu, threads=threads),)
+    if cpu or gpu is not None:
+        raise SetupError("--devices names all devices: leave --gpu and --cpu out")
+    found = []
+    for name in (part.strip() for part in devices.split(",")):
+        match = _DEVICE.fullmatch(name)
+        if match is None:
+            raise SetupError(
+                f"--devices {devices}: {name!r} names no device; write cpu or cuda:NUMBER, with commas between them, "
+                "such as cuda:0,cuda:1"
+            )
+        number = None if match[1] is None else int(match[1])
+        found.append(device_of(exported, gpu=number, cpu=number is None, threads=threads))
+    return tuple(found)
 
 
 def device_of(exported: Export, *, gpu: int | None = None, cpu: bool = False, threads: int | None = None) -> Device:

@@ -18,7 +18,7 @@ from ..settings import Settings
 from .app import app, one_sentence_errors, out, settings_of
 from .datasets import progress_bar
 from .evaluate import AgainOption, Clips, ConfusionFile, Crops, ScoresFile
-from .exported import Cpu, Gpu, Threads, checkpoint_of, dataset_of, device_of, require_held_out
+from .exported import Cpu, Devices, Gpu, Threads, checkpoint_of, dataset_of, devices_of, require_held_out
 from .measured import measuring, print_measures
 from .seal import Seal
 
@@ -47,6 +47,7 @@ def fuse(
     confusion: ConfusionFile = None,
     gpu: Gpu = None,
     cpu: Cpu = False,
+    devices: Devices = None,
     threads: Threads = None,
 ) -> None:
     """Average the probabilities of models of the same classes, by weights that only validation videos decide."""
@@ -59,14 +60,14 @@ def fuse(
         raise SetupError("a fusion needs two exports or more")
     given = None if weights is None else _read_weights(weights, len(files))
     exports = [load_export(file) for file in files]
-    device = device_of(exports[0], gpu=gpu, cpu=cpu, threads=threads)
+    used = devices_of(exports[0], devices=devices, gpu=gpu, cpu=cpu, threads=threads)
     measured = measuring(scores, confusion)
     fusion = _Fusion(files=files, exports=exports, settings=settings_of(context), views=Views(clips=clips, crops=crops))
     if given is None or not final:
         for file, exported in zip(files, exports, strict=True):
             require_held_out(file, exported)
     with one_sentence_errors(DatasetError, ModelError, CheckpointError):
-        parts = fusion.prepared(device)
+        parts = fusion.prepared(used)
         fused = fusion.score(parts, given, final=final, again=again)
     part, same = "Test" if final else "Validation", all(one.same_dataset for one in parts)
     fusion.keep({**measured(fused), "clips": clips, "crops": crops, "same_dataset": same}, part)
@@ -83,7 +84,7 @@ class _Fusion:
     sealed: tuple[Seal, Any] | None = None
     """The seal that was broken, and the record of it."""
 
-    def prepared(self, device: Device) -> list[Evaluation]:
+    def prepared(self, devices: Sequence[Device]) -> list[Evaluation]:
         """Return every model with its data set."""
         from workers.evaluation.sealed_test import Evaluation
 
@@ -92,7 +93,7 @@ class _Fusion:
                 checkpoint_of(file, exported),
                 dataset_of(file, exported),
                 cache_dir=self.settings.cache_dir,
-                device=device,
+                device=devices,
             )
             for file, exported in zip(self.files, self.exports, strict=True)
         ]

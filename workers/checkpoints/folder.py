@@ -76,6 +76,8 @@ class FileName:
     attempt: int
     run: str
     """The run that wrote it; empty for those of earlier releases."""
+    epoch: int | None = None
+    """Epochs done, where the name says it."""
 
 
 class Writable(Protocol):
@@ -285,7 +287,13 @@ def parse_name(name: str) -> FileName | None:
     kinds = {FileKind.RESUME: _RESUME, FileKind.FINAL: _FINAL, FileKind.BEST: _BEST, FileKind.NTH: _NTH}
     for kind, pattern in kinds.items():
         if (found := pattern.match(name)) is not None:
-            return FileName(kind=kind, attempt=int(found["attempt"]), run=found["run"] or "")
+            epoch = found.groupdict().get("epoch")
+            return FileName(
+                kind=kind,
+                attempt=int(found["attempt"]),
+                run=found["run"] or "",
+                epoch=None if epoch is None else int(epoch),
+            )
     if (found := _PARTIAL.match(name)) is not None:
         return FileName(kind=FileKind.PARTIAL, attempt=int(found["attempt"] or found["last"]), run=found["run"] or "")
     return None
@@ -295,6 +303,19 @@ def digest_in(name: str) -> str | None:
     """Return the digest in the name of a checkpoint, as hexadecimal digits; None if it is not one of ours."""
     found = _parsed(name)
     return None if found is None else found["digest"]
+
+
+def content_digest(path: Path) -> str:
+    """Return the digest of a file that the name of its checkpoint has, whatever the file is called.
+
+    Raises:
+        CheckpointError: it is a pipe, a device or a folder, or cannot be read.
+    """
+    try:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, _hasher).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"the checkpoint {path} cannot be read ({error.strerror})") from error
 
 
 def open_file(path: Path, *, follow: bool = True) -> BufferedReader:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Self
 
 import numpy as np
 import torch
@@ -49,6 +52,61 @@ class Scores:
         """Return the same scores with other places of their clips."""
         return replace(self, frames=frames)
 
+    def save(self, file: IO[bytes]) -> None:
+        """Write them as an archive of NumPy, for another process."""
+        np.savez(
+            file,
+            class_names=np.array(self.class_names),
+            ids=np.array(self.ids),
+            groups=np.array(self.groups),
+            labels=self.labels,
+            clips=self.clips,
+            frames=self.frames,
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` has written; no code in it is run."""
+        with np.load(path, allow_pickle=False) as kept:
+            return cls(
+                class_names=tuple(kept["class_names"].tolist()),
+                ids=tuple(kept["ids"].tolist()),
+                groups=tuple(kept["groups"].tolist()),
+                labels=kept["labels"],
+                clips=kept["clips"],
+                frames=kept["frames"],
+            )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Scores]) -> Scores:
+        """Return the scores of all videos of some parts, which follow each other."""
+        return cls(
+            class_names=parts[0].class_names,
+            ids=tuple(id_ for part in parts for id_ in part.ids),
+            groups=tuple(group for part in parts for group in part.groups),
+            labels=np.concatenate([part.labels for part in parts]),
+            clips=np.concatenate([part.clips for part in parts]),
+            frames=np.concatenate([part.frames for part in parts]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Which part of the batches of a loader is scored: the `number`-th of `of` parts (from 0).
+
+    The parts are of whole batches, so that a device sees the same batches as if it scored all of them.
+    """
+
+    number: int = 0
+    of: int = 1
+
+    def batches(self, count: int) -> tuple[int, int]:
+        """Return the first of `count` batches that belongs to the part, and the first that does not any more."""
+        return count * self.number // self.of, count * (self.number + 1) // self.of
+
+
+WHOLE = Share()
+
 
 def scores_of(
     model: TrainedModel,
@@ -56,18 +114,23 @@ def scores_of(
     records: Mapping[str, ClipRecord],
     *,
     crops: int,
+    share: Share = WHOLE,
     progress: Progress | None = None,
-) -> Scores:
-    """Return what a model says of all videos of a loader, in its order.
+) -> Scores | None:
+    """Return what a model says of the videos of a loader, in its order; None where its share is of no video.
 
     Args:
         records: the clips of the loader by id, for their groups.
+        share: the part that is scored; its progress is out of all videos.
     """
     ids: list[str] = []
     labels: list[torch.Tensor] = []
     found: list[torch.Tensor] = []
-    with torch.inference_mode():
-        for batch in loader:
+    first, end = share.batches(len(loader))
+    if first == end:
+        return None
+    with torch.inference_mode(), closing(loader.batches(0, first)) as batches:  # type: ignore[type-var]  # generator
+        for batch in islice(batches, end - first):
             ids += batch.ids
             labels.append(batch.labels.cpu())
             found.append(_probabilities(model, batch, crops).cpu())

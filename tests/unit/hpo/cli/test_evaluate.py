@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -16,6 +18,8 @@ from api.v1 import openings
 from data import open_dataset
 from hpo.errors import ConflictError, HpoError, SetupError, SpecError
 from hpo.results.opening import Opening
+from workers.checkpoints.folder import TrialFolder, Writable, Writer, run_of
+from workers.checkpoints.reference import sha256_of
 
 from ...workers.tiny import tiny_task
 from .exports import Bench
@@ -205,6 +209,77 @@ def test_files_that_cannot_be_written_are_refused_before_the_seal_breaks(
     bench: Bench, tmp_path: Path, option: str, name: str, words: str
 ) -> None:
     result = bench.run("evaluate", bench.export(tmp_path / "best.yaml"), *FINAL, option, tmp_path / name)
+    assert isinstance(result.exception, SetupError)
+    assert words in str(result.exception)
+    assert _openings(bench) == []
+
+
+def _keep_snapshots(bench: Bench, file: Path, folder: Path) -> None:
+    """Put the weights of an export into the folder of its trial, and those of other epochs beside them."""
+    study = UUID(int=int.from_bytes(file.stem.encode()))  # no other test's
+    kept = TrialFolder.of(bench.home / "checkpoints", study=study, trial_id=1, attempt=1, run=run_of(study))
+    kept.write_final(_copying(file))
+    for epoch, write in ((1, kept.write_best), (2, kept.write_nth)):
+        write(_copying(bench.export(folder / f"other{epoch}.yaml", weights=10 + epoch)), epoch=epoch)
+
+
+def _copying(file: Path) -> Writer:
+    def write(target: Writable) -> None:
+        target.write(file.with_suffix(".pt").read_bytes())
+
+    return write
+
+
+def test_every_snapshot_is_compared_on_the_validation_list(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "compared.yaml")
+    _keep_snapshots(bench, file, tmp_path)
+    result = bench.run("evaluate", file, "--validation", "--cpu", "--clips", "1", "--snapshot", "all")
+    assert result.exit_code == 0, result.exception
+    rows = [line.split() for line in result.stdout.splitlines() if re.search(r"│ *(best|epoch 2|last) ", line)]
+    alone = bench.run("evaluate", tmp_path / "other1.yaml", "--validation", "--cpu", "--clips", "1")
+    assert len(rows) == 3
+    assert f"top-1 {rows[0][rows[0].index('best') + 4]} " in alone.stdout
+    assert _openings(bench) == []
+
+
+def test_the_test_list_is_opened_for_one_snapshot_at_a_time(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "opened.yaml")
+    _keep_snapshots(bench, file, tmp_path)
+    assert "one epoch" in str(bench.run("evaluate", file, *FINAL, "--snapshot", "all").exception)
+    assert bench.run("evaluate", file, *FINAL, "--snapshot", "best").exit_code == 0
+    opening = _openings(bench)[0]
+    assert opening["reason"] == "final evaluation of trial 7 of study tiny, epoch 1"
+    kept = json.loads((tmp_path / "opened.epoch-1.final.json").read_text())
+    assert kept["checkpoint"] == opening["checkpoint"] == sha256_of(tmp_path / "other1.pt")
+    last = bench.run("evaluate", file, *FINAL)
+    assert isinstance(last.exception, ConflictError), "the list is open, whichever weights are scored"
+    assert "epoch 1: top-1" in str(last.exception)
+    assert not file.with_suffix(".final.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [("5", "no weights of epoch 5"), ("best", "no weights of the best epoch"), ("worst", "last, best, all or")],
+)
+def test_weights_that_were_not_kept_are_a_sentence(bench: Bench, tmp_path: Path, wanted: str, words: str) -> None:
+    result = bench.run("evaluate", bench.export(tmp_path / "alone.yaml", weights=99), *FINAL, "--snapshot", wanted)
+    assert isinstance(result.exception, SetupError)
+    assert words in str(result.exception)
+    assert _openings(bench) == []
+
+
+@pytest.mark.parametrize(
+    ("devices", "words"),
+    [
+        (("--devices", "cpu,tpu:0"), "'tpu:0' names no device"),
+        (("--devices", "cpu,"), "'' names no device"),
+        (("--devices", "cpu,cpu", "--cpu"), "leave --gpu and --cpu out"),
+    ],
+)
+def test_devices_that_are_none_are_a_sentence(
+    bench: Bench, tmp_path: Path, devices: tuple[str, ...], words: str
+) -> None:
+    result = bench.run("evaluate", bench.export(tmp_path / "best.yaml"), "--final", *devices)
     assert isinstance(result.exception, SetupError)
     assert words in str(result.exception)
     assert _openings(bench) == []
