@@ -24,6 +24,7 @@ def finished(service: Service, tiny_videos: Path, tmp_path_factory: pytest.TempP
     return "by-hand"
 
 
+@pytest.mark.slow
 def test_all_trials_of_the_budget_have_a_score(service: Service, finished: str) -> None:
     trials = json.loads(service.run("hpo", "trials", finished, "--json").stdout)
     assert [trial["number"] for trial in trials] == [0, 1, 2]
@@ -31,12 +32,14 @@ def test_all_trials_of_the_budget_have_a_score(service: Service, finished: str) 
     assert all(0 <= trial["metrics"]["val_top1"] <= 1 and trial["epochs_done"] == 2 for trial in trials)
 
 
+@pytest.mark.slow
 def test_the_best_trial_is_the_best(service: Service, finished: str) -> None:
     trials = json.loads(service.run("hpo", "trials", finished, "--json").stdout)
     best = json.loads(service.run("hpo", "best", finished, "--json").stdout)
     assert best["metrics"]["val_top1"] == max(trial["metrics"]["val_top1"] for trial in trials)
 
 
+@pytest.mark.slow
 def test_training_the_export_again_gives_the_same_digits(service: Service, finished: str, tmp_path: Path) -> None:
     service.run("hpo", "export", finished, "-o", tmp_path / "best.yaml")
     exported = yaml.safe_load((tmp_path / "best.yaml").read_text())
@@ -46,6 +49,7 @@ def test_training_the_export_again_gives_the_same_digits(service: Service, finis
     assert float(found[1]) == exported["objectives"]["val_top1"]
 
 
+@pytest.mark.slow
 def test_the_sealed_test_list_is_opened_on_request_and_once(service: Service, finished: str, tmp_path: Path) -> None:
     service.run("hpo", "export", finished, "-o", tmp_path / "best.yaml")
     refused = service.run("hpo", "evaluate", tmp_path / "best.yaml", check=False)
@@ -57,6 +61,7 @@ def test_the_sealed_test_list_is_opened_on_request_and_once(service: Service, fi
     assert "was opened on" in service.run("hpo", "evaluate", tmp_path / "best.yaml", "--final").stdout
 
 
+@pytest.mark.slow
 def test_the_logs_list_the_events_in_order(service: Service, finished: str) -> None:
     story = service.run("hpo", "logs", finished).stdout
     assert story.index("study.created") < story.index("trial.suggested") < story.index("trial.claimed")
@@ -112,9 +117,10 @@ def test_a_wrong_spec_is_reported_by_field_and_stores_nothing(
     assert service.run("hpo", "study", "show", "wrong", check=False).returncode == 3
 
 
-def test_a_taken_name_is_a_conflict(service: Service, finished: str, tiny_videos: Path, tmp_path: Path) -> None:
-    (tmp_path / "again.yaml").write_text(yaml.safe_dump(tiny_spec(tiny_videos, finished)))
-    done = service.run("hpo", "study", "create", tmp_path / "again.yaml", check=False)
+def test_a_taken_name_is_a_conflict(service: Service, tiny_videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "twice.yaml").write_text(yaml.safe_dump(tiny_spec(tiny_videos, "twice")))
+    service.run("hpo", "study", "create", tmp_path / "twice.yaml")
+    done = service.run("hpo", "study", "create", tmp_path / "twice.yaml", check=False)
     assert done.returncode == 4
     assert "exists already" in done.stderr
 

@@ -70,6 +70,7 @@ def test_the_tests_that_mirror_a_module_come_first() -> None:
     assert not [path for path in modules("hpo/store") if "migrations" in path.parts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("test", "expected"),
     [
@@ -91,6 +92,7 @@ def test_only_a_test_that_passes_without_the_defect_counts(tmp_path: Path, test:
     assert (folder / "numbers_doubled.py").read_text() == source
 
 
+@pytest.mark.slow
 def test_tests_that_pytest_cannot_run_raise_an_error(tmp_path: Path) -> None:
     (tmp_path / "checkout").mkdir()
     (tmp_path / "checkout" / "a.py").write_text("a = 1\n")

@@ -141,22 +141,6 @@ OPENINGS = {
 }
 """Where the hunt begins, for what random steps alone reach too seldom."""
 
-EVERY_TIME = {
-    "report without the attempt",
-    "report without a fence",
-    "late report after failure",
-    "finish without the lease id",
-    "finish without the state",
-    "retries without end",
-    "reaping live leases",
-    "claim without a new attempt",
-    "claim of running trials",
-    "claim again with a lease id whose trial was given back",
-    "suggest without the generation",
-    "suggest without the owner",
-    "suggest beyond the budget",
-}
-
 
 def machine_of(database: Database, **options: Callable[[LifecycleMachine], None]) -> type[LifecycleMachine]:
     """Return the machine as Hypothesis wants it: a class that needs no arguments."""
@@ -172,9 +156,8 @@ def test_the_lifecycle_agrees_with_its_model(database: Database) -> None:
     run_state_machine_as_test(machine_of(database), settings=MACHINE)
 
 
-@pytest.mark.parametrize(
-    "mutant", [pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.slow) for name in MUTANTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS)
 def test_the_machine_kills_the_mutant(mutant: str, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     name, original, replacement = MUTANTS[mutant]
     statement = STATEMENTS[name]

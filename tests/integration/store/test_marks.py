@@ -101,7 +101,7 @@ def _spec_changes(rule: dict[str, Any], direction: str, last_epochs: int) -> dic
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule['name']}{rule.get('pause', '')}")
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**9), direction=st.sampled_from(["maximize", "minimize"]), last=st.sampled_from([1, 1, 3]))
 def test_marks_decide_as_whole_curves_do(
     database: Database, rule: dict[str, Any], seed: int, direction: str, last: int

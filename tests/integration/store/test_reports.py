@@ -241,13 +241,13 @@ def test_what_happens_is_recorded_with_who_did_it(database: Database) -> None:
     ]
 
 
-def test_a_thousand_trials_with_curves_are_read_in_one_query(database: Database) -> None:
+def test_many_trials_with_curves_are_read_in_order(database: Database) -> None:
     study = make_study(database)
     run(
         database,
         """
         INSERT INTO trial (study_id, number, params, generator)
-        SELECT :study, n, '{"lr": 0.5}', 'x' FROM generate_series(0, 999) n
+        SELECT :study, n, '{"lr": 0.5}', 'x' FROM generate_series(0, 149) n
         """,
         study=study.id,
     )
@@ -259,9 +259,9 @@ def test_a_thousand_trials_with_curves_are_read_in_one_query(database: Database)
         """,
     )
     with database.transaction() as connection:
-        assert scalar(connection, "SELECT count(*) FROM measurement") == 20_000
+        assert scalar(connection, "SELECT count(*) FROM measurement") == 3_000
         read = trials.records(connection, study.id)
-    assert [record.number for record in read] == list(range(1000))
+    assert [record.number for record in read] == list(range(150))
     assert all(list(record.curve) == list(range(1, 21)) for record in read)
 
 

@@ -151,6 +151,19 @@ _SLOW = (
     "mmaction-slowfast-r50-8x8",
     "ibm-s3d-dw",
     "hara-r3d50",
+    # What follows is large; a smaller file of the same layout is always tried.
+    "hara-r2plus1d18",
+    "ibm-i3d-resnet50",
+    "mit-tsm-r50-block",
+    "mit-tsm-r50-flow",
+    "mmaction-c3d",
+    "mmaction-csn-r152",
+    "mmaction-csn-r152-ip",
+    "mmaction-i3d-r50",
+    "mmaction-slowonly-r50",
+    "mmaction-tanet-r50",
+    "mmaction-tsm-r50",
+    "mmaction-tsm-r50-nl",
 )
 
 
