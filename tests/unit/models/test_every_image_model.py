@@ -314,6 +314,7 @@ def train_half(rank: int, folder: str, cases: list[Any]) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_the_joint_batch() -> None:
     cases = [
         ("tam_resnet18", {"temporal_stride": True}),

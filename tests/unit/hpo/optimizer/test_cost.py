@@ -64,6 +64,7 @@ def test_seconds_count_for_measured_epochs_only() -> None:
     assert seconds_per_epoch(record_of(0)) is None
 
 
+@pytest.mark.slow
 def test_with_a_budget_of_gpu_hours_cheaper_trials_of_equal_promise_are_proposed() -> None:
     """Accuracy depends on the learning rate alone, so nothing is gained by more frames."""
     cost = {False: 0.0, True: 0.0}

@@ -47,6 +47,7 @@ def _run(optimizer: Optimizer, trials: int, fails: Callable[[Params], bool], kin
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [("ax", "lost"), *(("tpe", kind) for kind in FailureKind)], ids=str)
 def test_few_proposals_fail_although_the_best_is_next_to_failure(name: str, kind: str) -> None:
     failed = _run(create_optimizer(_spec(name, seed=1)), 20, _crashes, FailureKind(kind))

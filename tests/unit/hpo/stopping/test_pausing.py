@@ -113,6 +113,7 @@ def test_once_all_trials_have_begun_those_with_a_chance_are_promoted() -> None:
     assert promotions(_spec(budget={"trials": 10}), [*done, near, hopeless, *failed]) == [6]
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10**6), trials=st.integers(2, 14))
 @settings(max_examples=25, deadline=None)
 def test_half_of_the_effort_explores_and_the_best_is_finished_in_the_end(seed: int, trials: int) -> None:

@@ -79,6 +79,7 @@ def _gaps(earlier: Sequence[EarlierTrial], trials: int) -> list[float]:
     return list(np.minimum.accumulate(runs, axis=1).mean(axis=0))
 
 
+@pytest.mark.slow
 def test_a_related_study_saves_trials_and_an_unrelated_one_costs_none() -> None:
     none = _gaps([], 10)
     helped = _gaps(_sobol(related, 20), 8)

@@ -95,6 +95,7 @@ def _gaps(prior: Params, trials: int) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_a_right_belief_saves_trials_and_a_wrong_one_is_overcome() -> None:
     none, right, wrong = _gaps({}, 10), _gaps(RIGHT, 10), _gaps(WRONG, 24)
     assert np.mean(right) < 0.5 * np.mean(none)

@@ -131,6 +131,7 @@ def _searched(spec: StudySpec, records: list[TrialRecord], count: int) -> list[T
     return records
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_conditional_space_is_found() -> None:
     spec = spec_with(space=SPACE)
     records = _searched(spec, _completed(spec, 8), 16)
@@ -139,6 +140,7 @@ def test_the_peak_of_a_conditional_space_is_found() -> None:
     assert best.params["model"] == "b"
 
 
+@pytest.mark.slow
 def test_two_objectives_are_improved_under_a_constraint() -> None:
     objectives = [{"metric": "val_top1"}, {"metric": "epoch_seconds"}]
     spec = spec_with(space=SPACE, objectives=objectives, constraints=["val_top1 >= 0.2"])
