@@ -166,7 +166,10 @@ class Lease(Message):
     checkpoints: CheckpointPolicy | None = None
     """Which weights the training writes beside those that it continues from and its last ones."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"weights", "checkpoints"})
+    measures: list[str] = Field(default_factory=list)
+    """Metrics to measure that trials report only where their study names them."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"weights", "checkpoints", "measures"})
 
 
 class Fence(Message):

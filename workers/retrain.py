@@ -54,6 +54,7 @@ def train_export(
     resume: bool = False,
     refit: bool = False,
     memory_plan: Mapping[str, Any] | None = None,
+    measures: Sequence[str] = (),
     progress: Callable[[Event], None] | None = None,
 ) -> TrainingResult:
     """Train the flat `config` on `task` and return its validation metrics and final weights.
@@ -70,6 +71,7 @@ def train_export(
         refit: train on the validation videos as well; validation metrics say nothing then.
         memory_plan: the `memory_plan` of the environment that the run to repeat recorded: this run computes its batches
             in the same parts, if they fit.
+        measures: metrics to measure that are not measured otherwise.
         progress: called with every event: `Note`, `Alive` (every second), `Started`, `EpochDone`, and the last one.
 
     Raises:
@@ -95,6 +97,7 @@ def train_export(
         deterministic=device.deterministic,
         memory_share=device.memory_share,
         memory_plan=None if memory_plan is None else dict(memory_plan),
+        measures=list(measures),
         pulse_seconds=_PULSE_SECONDS,
     )
     events: queue.SimpleQueue[Event | ProcessExited] = queue.SimpleQueue()

@@ -80,6 +80,7 @@ def train(
             resume=resume,
             refit=refit,
             memory_plan=exported.environment.get("memory_plan"),
+            measures=_measured(exported),
             progress=show,
         )
     if refit:
@@ -88,6 +89,12 @@ def train(
     else:
         _compare(exported, result, is_other=seed is not None or epochs is not None)
     out.print(f"checkpoint: {result.checkpoint}")
+
+
+def _measured(exported: Export) -> list[str]:
+    """Return the metrics of the export that are measured only where somebody asks for them."""
+    known = exported.task.reported_metrics
+    return [name for name in exported.metrics if name in known and known[name].on_demand]
 
 
 def _compare(exported: Export, result: TrainingResult, *, is_other: bool) -> None:

@@ -18,6 +18,10 @@ UNITS = {
     "clips_per_second": "clips/s",
     "peak_memory_gib": "GiB",
     "parameters_millions": "millions",
+    "latency_ms": "ms",
+    "latency_p95_ms": "ms",
+    "batch_latency_ms": "ms",
+    "batch_latency_p95_ms": "ms",
 }
 """Units of the metrics that are not shares."""
 

@@ -381,6 +381,13 @@ class StudySpec(Strict):
         return {o.metric: o.last_epochs for o in self.objectives if o.last_epochs > 1}
 
     @property
+    def measures(self) -> list[str]:
+        """The metrics that trials measure only because the study names them: as objective, constraint or target."""
+        named = {one.metric for one in self.objectives} | {one.metric for one in self.constraints}
+        named |= set(self.budget.target)
+        return sorted(name for name, metric in self.task.reported_metrics.items() if metric.on_demand and name in named)
+
+    @property
     def rulebook(self) -> Rulebook:
         """The rules of the study and of its models, over its space and settings."""
         sources, book = self._first_rulebook

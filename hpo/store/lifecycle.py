@@ -289,6 +289,7 @@ def _lease(connection: Connection, row: RowMapping, request: ClaimRequest, lease
         config=config,
         task=study.spec.task,
         checkpoints=study.spec.checkpoints,
+        measures=study.spec.measures,
         checkpoint=row["checkpoint"],
         epochs_done=row["epochs_done"],
         lease_seconds=lease_seconds,

@@ -29,6 +29,7 @@ from hpo.errors import SetupError
 from models import model_info
 
 from ..errors import CheckpointError
+from ..training import inputs
 from ..training.inputs import clip_spec
 from ..training.model import build_model
 from .model import TrainedModel
@@ -126,9 +127,7 @@ def _reason(error: BaseException) -> str:
 
 def input_shapes(model: TrainedModel) -> dict[str, tuple[int, ...]]:
     """Return the shape of each input of one clip, as the model is scored on."""
-    clip = clip_spec(model.config).for_evaluation()
-    channels = {"rgb": 3, "flow": 2 * clip.flow_pairs}
-    return {name: (channels[name], clip.frames, clip.size, clip.size) for name in clip.inputs}
+    return inputs.input_shapes(model.config)
 
 
 def _arguments(shapes: Mapping[str, tuple[int, ...]], count: int, *, seed: int = 0) -> tuple[Any, ...]:

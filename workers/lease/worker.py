@@ -300,4 +300,5 @@ class Worker:
             memory_share=device.memory_share,
             tensorboard=self._config.tensorboard,
             checkpoints=lease.checkpoints,
+            measures=lease.measures,
         )

@@ -129,6 +129,7 @@ class _JobRun:
                 roots=tuple(job.weights_roots), downloads=job.cache_dir / "weights", expected=job.weights
             ),
             plan=None if job.memory_plan is None else MemoryPlan.from_state(job.memory_plan),
+            measures=job.measures,
         )
         _print(f"environment: {json.dumps(describe(self.runtime, precision=trainer.precision), default=str)}")
         for one in trainer.weights:

@@ -61,6 +61,8 @@ class Job(Message):
     """How the run that this one repeats fitted into memory."""
     checkpoints: CheckpointPolicy | None = None
     """Which weights to write beside the last ones."""
+    measures: list[str] = Field(default_factory=list)
+    """Metrics to measure that are not measured otherwise."""
     tensorboard: bool = False
     """Whether to write event files of TensorBoard too."""
     pulse_seconds: Annotated[float, Field(gt=0)] = 5.0

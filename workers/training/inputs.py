@@ -32,6 +32,13 @@ def clip_spec(config: TrainingConfig) -> ClipSpec:
     )
 
 
+def input_shapes(config: TrainingConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape (C, T, H, W) of each input of one clip, as the configuration's model is scored on."""
+    clip = clip_spec(config).for_evaluation()
+    channels = {"rgb": 3, "flow": 2 * clip.flow_pairs}
+    return {name: (channels[name], clip.frames, clip.size, clip.size) for name in clip.inputs}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaders:
     """What a run trains and validates on."""

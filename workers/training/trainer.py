@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any
 
@@ -23,7 +23,8 @@ from .evaluated import EvaluatedModel, evaluated_weights
 from .failure import ran_out_of_memory
 from .fitting import Fitting
 from .freezing import Freezing
-from .inputs import Loaders
+from .inputs import Loaders, input_shapes
+from .latency import LATENCY_METRICS, latency
 from .memory import DeviceMemory, memory_of
 from .memory_plan import MemoryPlan
 from .metrics import Sums
@@ -59,6 +60,7 @@ class Trainer:
         weights: WeightsFolders | None = None,
         plan: MemoryPlan | None = None,
         memory: DeviceMemory | None = None,
+        measures: Collection[str] = (),
     ) -> None:
         """Build everything for a fresh start; seeds every global generator.
 
@@ -66,6 +68,7 @@ class Trainer:
             weights: where files of weights are.
             plan: how an earlier run of this configuration fitted into memory; this one does the same if it fits.
             memory: that of the device; a test may limit it.
+            measures: metrics to measure that are not measured otherwise.
 
         Raises:
             models.ModelError: the model cannot be built, nor its weights loaded, or it lacks what is to be frozen.
@@ -118,6 +121,9 @@ class Trainer:
         self._stopwatch = Stopwatch()
         self._meter = ProgressMeter(epochs=epochs)
         self._time_limit_seconds = time_limit_seconds
+        self._measures = frozenset(measures)
+        self._latency: dict[str, float] = {}
+        """Measured once in each process, since another may have another device."""
 
     def run(self, *, interrupted: Callable[[], bool], epoch_done: Callable[[EpochResult], None]) -> bool:
         """Train to the last epoch, or until `interrupted`, which is asked before every batch.
@@ -271,7 +277,7 @@ class Trainer:
             memory=self.memory,
             training_seconds=training_seconds,
             epoch_seconds=seconds,
-        )
+        ) | ({} if validation is None else self._latency)
         result = EpochResult(epoch=self.epoch + 1, metrics=metrics, seconds=seconds)
         self.curve.append(result)
         self.epoch, self.batch = self.epoch + 1, 0
@@ -293,7 +299,7 @@ class Trainer:
         watch = Stopwatch()
         watch.start()
         self._set_modes(last.epoch - 1)
-        metrics = {**last.metrics, **validation_metrics(self._validate(last.epoch - 1))}
+        metrics = {**last.metrics, **validation_metrics(self._validate(last.epoch - 1)), **self._latency}
         metrics["validation_seconds"] = watch.seconds
         metrics["epoch_seconds"] = seconds = last.seconds + watch.seconds
         self.curve[-1] = EpochResult(epoch=last.epoch, metrics=metrics, seconds=seconds)
@@ -319,7 +325,7 @@ class Trainer:
         self._evaluated.prepare(epoch, is_last=epoch + 1 == self.epochs, most_clips=most)
         before = self.steps
         with self.evaluated_model():
-            return score(
+            found = score(
                 self.model,
                 self.loaders.validation,
                 device=self.device,
@@ -327,6 +333,24 @@ class Trainer:
                 most_clips=most,
                 each=lambda batch: self._count_validated(batch, before),
             )
+            if not self._latency and not self._measures.isdisjoint(LATENCY_METRICS):
+                self._latency = self._measured_latency(most)
+        return found
+
+    def _measured_latency(self, most_clips: int) -> dict[str, float]:
+        found = latency(
+            self.model,
+            input_shapes(self.config),
+            batch_size=self.config.batch_size,
+            most_clips=most_clips,
+            device=self.device,
+            precision=self.precision,
+            each=self._count_run,
+        )
+        return {name: value for name, value in found.items() if name in self._measures}
+
+    def _count_run(self) -> None:
+        self.steps += 1
 
     def evaluated_model(self) -> AbstractContextManager[None]:
         """Have `model` hold the weights and statistics of the last validation and of the export during the block."""

@@ -26,6 +26,8 @@ class Metric:
     meaning: str
     is_share: bool = False
     """Whether it lies between 0 and 1."""
+    on_demand: bool = False
+    """Whether it takes time to measure, so that only trials of studies report it that name it."""
 
 
 class TaskConfig(Strict, ABC):

@@ -65,6 +65,20 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
         "clips_per_second": Metric(direction="maximize", meaning="training clips per second"),
         "peak_memory_gib": Metric(direction="minimize", meaning="peak memory of the training process, in GiB"),
         "parameters_millions": Metric(direction="minimize", meaning="parameters of the model, in millions"),
+        "latency_ms": Metric(
+            direction="minimize", on_demand=True, meaning="median time of the model for one clip, in milliseconds"
+        ),
+        "latency_p95_ms": Metric(
+            direction="minimize", on_demand=True, meaning="95th percentile of that time, in milliseconds"
+        ),
+        "batch_latency_ms": Metric(
+            direction="minimize",
+            on_demand=True,
+            meaning="median time of the model for a batch of `batch_size` clips, in milliseconds",
+        ),
+        "batch_latency_p95_ms": Metric(
+            direction="minimize", on_demand=True, meaning="95th percentile of that time, in milliseconds"
+        ),
     }
 )
 """What a worker reports of a video model."""

@@ -70,6 +70,7 @@ def test_a_study_without_weights_asks_for_none(database: Database) -> None:
     suggest(database, study)
     lease = must_claim(database)
     assert '"weights":' not in lease.to_json()
+    assert '"measures":' not in lease.to_json()
 
 
 def test_trials_that_are_learned_from_say_which_bytes_are_wanted(database: Database) -> None:

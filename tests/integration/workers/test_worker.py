@@ -8,7 +8,10 @@ import signal
 from pathlib import Path
 
 from data import DatasetSpec
+from hpo.results.outcome import is_feasible
 from hpo.spec import METRICS
+from hpo.spec.study import Constraint
+from hpo.store import studies
 from hpo.trial import StudyState
 from tests.unit.workers.tiny import without_timing
 from workers.device.detection import cpu_device
@@ -18,17 +21,21 @@ from workers.retrain import TrainingResult
 
 from .bench import EPOCHS, GOOD, Bench, wait_until
 
+REPORTED = {name for name, metric in METRICS.items() if not metric.on_demand}
+
 
 def test_a_whole_study_and_the_same_digits_outside_it(bench: Bench, reference: TrainingResult) -> None:
     points = [GOOD, {**GOOD, "lr": 0.2}, {**GOOD, "weight_decay": 0.01}]
-    study = bench.study("whole", points)
+    limits = ["latency_ms <= 100000", "batch_latency_p95_ms >= 0"]
+    study = bench.study("whole", points, constraints=limits)
     worker = bench.worker("--max-trials", "3", "--name", "w")
     assert worker.wait() == 0, worker.said
     trials = bench.trials(study)
     assert [trial.state for trial in trials] == ["completed"] * 3
     for trial in trials:
         assert [row.step for row in bench.measurements(trial.id)] == list(range(1, EPOCHS + 1))
-        assert set(trial.metrics) == set(METRICS)
+        assert set(trial.metrics) == REPORTED | {"latency_ms", "batch_latency_p95_ms"}
+        assert all(row.metrics["latency_ms"] == trial.metrics["latency_ms"] for row in bench.measurements(trial.id))
         assert trial.dataset_version == reference.dataset_version
         assert trial.environment == reference.environment
         assert 50e6 < trial.peak_memory_bytes < 4e9
@@ -37,13 +44,18 @@ def test_a_whole_study_and_the_same_digits_outside_it(bench: Bench, reference: T
         assert [path.suffix for path in sorted(folder.iterdir())] == [".log", ".pt", ".jsonl"]
         lines = list(map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()))
         assert [line.pop("epoch") for line in lines] == list(range(1, EPOCHS + 1))
-        assert {name: lines[-1][name] for name in METRICS} == trial.metrics
+        assert {name: lines[-1][name] for name in trial.metrics} == trial.metrics
         printed = bench.log(trial.id).text
         assert printed == (folder / "attempt-0001.log").read_text()
         assert '"torch"' in printed
         assert f"epoch {EPOCHS}/{EPOCHS}" in printed
     assert without_timing(trials[0].metrics) == without_timing(reference.metrics)
     assert len({trial.metrics["val_loss"] for trial in trials}) == 3
+    with bench.database.transaction() as connection:
+        spec = studies.get(connection, "whole").spec
+    assert all(is_feasible(spec, trial.metrics) for trial in trials)
+    tight = spec.model_copy(update={"constraints": [Constraint.model_validate("latency_ms <= 0.0001")]})
+    assert not any(is_feasible(tight, trial.metrics) for trial in trials)
     assert worker.said.count("claimed") == 3
     assert worker.said.count(f"epoch {EPOCHS}/{EPOCHS}") == 3
     assert "Traceback" not in worker.said

@@ -7,6 +7,7 @@ from typing import Any
 
 from data.synthetic.dataset import make_demo_dataset
 from hpo.spec import TrainingConfig, VideoTask
+from workers.training.latency import LATENCY_METRICS
 from workers.training.progress import TrainingProgress
 
 CLASSES = ("SlideLeft", "SlideRight")
@@ -61,4 +62,4 @@ def without_timing(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if name not in TIMING}
 
 
-TIMING = ("epoch_seconds", "validation_seconds", "clips_per_second", "peak_memory_gib")
+TIMING = ("epoch_seconds", "validation_seconds", "clips_per_second", "peak_memory_gib", *LATENCY_METRICS)

@@ -96,6 +96,14 @@ def test_an_objective_without_a_direction_has_that_of_its_metric(metric: str) ->
     assert against.objectives[0].direction == other
 
 
+def test_what_takes_time_is_measured_where_a_study_names_it() -> None:
+    assert parse_spec(VALID).measures == []
+    both = [{"metric": "val_top1"}, {"metric": "batch_latency_ms"}]
+    spec = parse_spec({**VALID, "objectives": both, "constraints": ["latency_ms <= 40", "epoch_seconds <= 40"]})
+    assert spec.measures == ["batch_latency_ms", "latency_ms"]
+    assert spec.objectives[1].direction == "minimize"
+
+
 @counting
 def test_another_kind_is_read_and_written() -> None:
     spec = parse_spec(RAW)

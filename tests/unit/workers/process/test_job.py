@@ -74,6 +74,7 @@ class FakeTrainer:
         time_limit_seconds: float | None,
         weights: WeightsFolders,
         plan: MemoryPlan | None,
+        measures: list[str],
     ) -> None:
         self.plan = plan or MemoryPlan.whole(4, evaluation_batch=4)
         self.epochs = epochs

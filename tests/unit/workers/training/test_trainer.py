@@ -14,6 +14,7 @@ from data import Dataset
 from hpo.spec import METRICS
 from workers.errors import DivergedError, TimeLimitError
 from workers.training.epoch import EpochResult
+from workers.training.latency import LATENCY_METRICS
 from workers.training.precision import choose_precision
 from workers.training.reproducibility import Runtime
 from workers.training.trainer import Trainer
@@ -96,10 +97,26 @@ def test_an_epoch_reports_exactly_the_metrics_that_a_study_may_name(dataset: Dat
     results: list[EpochResult] = []
     assert trainer.run(interrupted=lambda: False, epoch_done=results.append)
     assert [result.epoch for result in results] == [1]
-    assert set(results[0].metrics) == set(METRICS)
+    assert set(results[0].metrics) == {name for name, metric in METRICS.items() if not metric.on_demand}
     assert all(math.isfinite(value) for value in results[0].metrics.values())
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     assert results[0].metrics["parameters_millions"] == parameters / 1e6
+
+
+def test_latency_is_measured_where_somebody_asks_for_it_and_changes_nothing(dataset: Dataset, runtime: Runtime) -> None:
+    asked = Trainer(tiny_config(), epochs=2, dataset=dataset, runtime=runtime, measures=LATENCY_METRICS)
+    _run(asked)
+    drawn = asked.state()["random"]["torch"]
+    plain = _trainer(dataset, runtime)
+    _run(plain)
+    found = [result.metrics for result in asked.curve]
+    assert set(found[0]) == set(METRICS)
+    assert 0 < found[0]["latency_ms"] <= found[0]["latency_p95_ms"]
+    assert 0 < found[0]["batch_latency_ms"] <= found[0]["batch_latency_p95_ms"]
+    assert [found[1][name] for name in LATENCY_METRICS] == [found[0][name] for name in LATENCY_METRICS]
+    assert _curve(asked) == _curve(plain)
+    assert torch.equal(drawn, plain.state()["random"]["torch"])
+    assert asked.model.training == plain.model.training
 
 
 def test_validation_counts_every_video_once_and_changes_nothing(dataset: Dataset, runtime: Runtime) -> None:
