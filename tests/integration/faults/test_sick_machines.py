@@ -68,6 +68,7 @@ def assert_quarantined(bench: Bench, worker: WorkerProcess, fault: Fault) -> Non
     wait_until(lambda: "the API gives this worker no trial: 2 faults in a row" in worker.said)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_lost_after_the_start_ends_the_worker_and_no_trial(bench: Bench) -> None:
     """This machine has no GPU, as one that has lost it: the training fails as it would there."""
@@ -114,6 +115,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["/bin/umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_that_machines_and_people_see_it(
     bench: Bench, full_disk: Path, service: Service, hpo: Command
 ) -> None:
@@ -163,6 +165,7 @@ def _missed(bench: Bench) -> list[tuple[str, str]]:
         return [(row.worker, row.fault) for row in found]
 
 
+@pytest.mark.slow
 def test_a_training_that_is_stopped_is_noticed_and_trained_again(bench: Bench) -> None:
     study = bench.study("stopped", [GOOD], task={"epochs": 40})
     worker = bench.worker("--name", SICK, "--max-trials", "2", "--hang-minutes", "0.15")
