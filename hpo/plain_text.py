@@ -18,6 +18,8 @@ _STEERING: Final = re.compile(
     "\ud800-\udfff]"  # halves of characters, which no encoding can print
 )
 
+_FORMULA: Final = ("=", "+", "-", "@", "\t")
+
 
 def plain(text: str) -> str:
     """Return `text` with each character that steers a terminal written as its escape, such as `\\x1b`.
@@ -25,6 +27,19 @@ def plain(text: str) -> str:
     Tabs and line ends stay.
     """
     return _STEERING.sub(_escaped, text)
+
+
+def spreadsheet_cell(text: str) -> str:
+    """Return `text` so that it neither runs in a spreadsheet nor steers a terminal; numbers stay as they are.
+
+    A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula, which can start programs and send
+    other cells to another site; behind an apostrophe it is text.
+    """
+    try:
+        float(text)
+    except ValueError:
+        return f"'{plain(text)}" if text.lstrip(" \n").startswith(_FORMULA) else plain(text)
+    return text
 
 
 class PlainFormatter(logging.Formatter):

@@ -54,8 +54,8 @@ def _released(trial: str, detail: Detail, actor: str) -> str:
 
 
 def _failed(trial: str, detail: Detail, actor: str) -> str:
-    kind = detail.get("failure_kind")
-    return f"{trial} failed on {actor}" + (f": {kind}" if kind else "")
+    kind, message = detail.get("failure_kind"), detail.get("message")
+    return f"{trial} failed on {actor}" + "".join(f": {part}" for part in (kind, message) if part)
 
 
 def _measured(trial: str, detail: Detail, _: str) -> str:

@@ -1,8 +1,4 @@
-"""The table of a study as a CSV file: what workers wrote into it neither runs in a spreadsheet nor steers a terminal.
-
-A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula, which can start programs and send other
-cells to another site; behind an apostrophe it is text.
-"""
+"""The table of a study as a CSV file: no cell of a worker runs in a spreadsheet or steers a terminal."""
 
 from __future__ import annotations
 
@@ -13,25 +9,17 @@ from typing import Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
-from hpo.plain_text import plain
+from hpo.plain_text import spreadsheet_cell
 
 PREFIX: Final = "/csv/"
-_FORMULA: Final = ("=", "+", "-", "@", "\t")
 
 
 def harmless(table: str) -> str:
     """Return a CSV file in which every cell is a number or plain text."""
     written = io.StringIO()
-    csv.writer(written).writerows([_cell(cell) for cell in row] for row in csv.reader(io.StringIO(table, newline="")))
+    rows = csv.reader(io.StringIO(table, newline=""))
+    csv.writer(written).writerows([spreadsheet_cell(cell) for cell in row] for row in rows)
     return written.getvalue()
-
-
-def _cell(text: str) -> str:
-    try:
-        float(text)
-    except ValueError:
-        return f"'{plain(text)}" if text.lstrip(" \n").startswith(_FORMULA) else plain(text)
-    return text
 
 
 def with_harmless_cells(send: Send) -> Send:

@@ -25,7 +25,8 @@ from ..results.evidence import Evidence
 from ..settings import Settings, read_server_file
 from .app import app, err, out
 from .datasets import progress_bar
-from .results import answer_of, leaderboard, write_export
+from .leaderboard import leaderboard
+from .results import answer_of, write_export
 from .serve import make_home
 
 T = TypeVar("T")
@@ -163,7 +164,7 @@ def _watch(client: Client, study: dict[str, Any], workers: Sequence[subprocess.P
             found = _with_retries(client.trials, study["name"])
             if out.is_terminal:
                 answer = _with_retries(partial(answer_of, client), study["name"])
-                live.update(leaderboard(found, study["spec"], answer), refresh=True)
+                live.update(leaderboard(found, study["spec"], answer).table(out.width), refresh=True)
             else:
                 _print_changes(found, seen)
             time.sleep(POLL_SECONDS)
@@ -200,7 +201,8 @@ def _conclude(client: Client, settings: Settings, study: dict[str, Any], took: f
     from .evaluate import print_evaluation
 
     state = client.study(study["name"])
-    out.print(leaderboard(client.trials(study["name"]), study["spec"], answer_of(client, study["name"])))
+    board = leaderboard(client.trials(study["name"]), study["spec"], answer_of(client, study["name"]))
+    out.print(board.table(out.width))
     for line in Evidence.model_validate(client.best(study["name"])["evidence"]).lines():
         out.print(line)
     out.print(f"The study took {took:.0f} s and is {state['state']}.")

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import time
-from typing import Annotated, Any, Final
+from collections.abc import Callable
+from itertools import chain, repeat
+from typing import Annotated, Any, Final, ParamSpec, TypeVar
 
 import typer
 
+from ..activity import duration
 from ..client.http import Client
-from ..errors import SetupError
+from ..errors import SetupError, StoreUnavailableError
+from ..sentences import event_sentence
 from .app import app, err, out, settings_of
 from .studies import Name, client_of
 
 FOLLOW_SECONDS: Final = 1.0
 FOLLOW_LOG_SECONDS: Final = 5.0
 """The same for the log of a trial, of which workers send news every half minute."""
+AWAY_SECONDS: Final = 600.0
+"""For how long a log that is followed asks a service that does not answer."""
+_PAUSES_SECONDS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @app.command()
@@ -29,28 +40,58 @@ def logs(
         int | None, typer.Option(help="Of this attempt (default: the last one).", min=1, show_default=False)
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until interrupted.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print an event as JSON in each line.")] = False,
 ) -> None:
     """Print what happened in a study, oldest first; or what the worker of one trial printed, from any machine."""
     if number is None and attempt is not None:
         raise SetupError("--attempt is for the log of a trial: give its number after the name of the study")
+    if number is not None and as_json:
+        raise SetupError("--json is for what happened in a study: leave the number of the trial out")
     with client_of(settings_of(context)) as client:
         if number is None:
-            _print_events(client, name, follow=follow)
+            _print_events(client, name, follow=follow, as_json=as_json)
         else:
             _print_log(client, name, number, attempt=attempt, follow=follow)
 
 
-def _print_events(client: Client, name: str, *, follow: bool) -> None:
+def _print_events(client: Client, name: str, *, follow: bool, as_json: bool) -> None:
     last = 0
     while True:
-        events = client.events(name, after=last)
+        events = client.events(name, after=last) if not last else _patiently(client.events, name, after=last)
         for event in events:
             last = event["id"]
-            out.print(event_line(event))
+            if as_json:
+                typer.echo(json.dumps(event))
+            else:
+                out.print(event_line(event))
         if not events:
             if not follow:
                 return
             time.sleep(FOLLOW_SECONDS)
+
+
+def _patiently(ask: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Return the answer of a service that may be away for some time, such as one that is started again.
+
+    Raises:
+        StoreUnavailableError: nothing has answered for `AWAY_SECONDS`.
+    """
+    waited = 0.0
+    for pause in chain(_PAUSES_SECONDS, repeat(_PAUSES_SECONDS[-1])):
+        try:
+            found = ask(*arguments, **options)
+        except StoreUnavailableError as error:
+            if waited >= AWAY_SECONDS:
+                raise
+            if not waited:
+                err.print(f"{error}; asking again for {duration(AWAY_SECONDS)}")
+            time.sleep(pause)
+            waited += pause
+        else:
+            if waited:
+                err.print("the service is back")
+            return found
+    raise AssertionError  # the pauses never end
 
 
 def _print_log(client: Client, name: str, number: int, *, attempt: int | None, follow: bool) -> None:
@@ -64,7 +105,7 @@ def _print_log(client: Client, name: str, number: int, *, attempt: int | None, f
     out.print(_lines(found["text"]), end="")
     while follow and found["ended_as"] is None:
         time.sleep(FOLLOW_LOG_SECONDS)
-        found = client.trial_log(name, number, attempt=found["attempt"], after=found["stop"])
+        found = _patiently(client.trial_log, name, number, attempt=found["attempt"], after=found["stop"])
         out.print(_lines(found["text"]), end="")
     if found["ended_as"] is not None:
         err.print(f"the attempt has ended: {found['ended_as']}")
@@ -76,15 +117,8 @@ def _lines(text: str) -> str:
 
 
 def event_line(event: dict[str, Any]) -> str:
-    """Return an event as a line: when, which trial, what, who, and the details."""
-    trial = f"trial {event['trial_number']}" if event.get("trial_number") is not None else "study"
-    known = {key: value for key, value in (event.get("detail") or {}).items() if value is not None}
-    detail = " ".join(f"{key}={_shown(value)}" for key, value in known.items())
-    return f"{str(event['at'])[:19]} {trial:<9} {event['kind']:<12} {event.get('actor') or '':<16} {detail}"
-
-
-def _shown(value: Any) -> str:
-    """Return a detail for a person: four digits of a number, and metrics without quotes."""
-    if isinstance(value, dict):
-        return f"({', '.join(f'{key} {_shown(inner)}' for key, inner in value.items())})"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Return an event as a line: when, in UTC, and what happened as a sentence."""
+    sentence = event_sentence(
+        event["kind"], event.get("detail") or {}, number=event.get("trial_number"), actor=event.get("actor") or ""
+    )
+    return f"{str(event['at'])[:19].replace('T', ' ')}  {sentence}"

@@ -5,39 +5,80 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 import yaml
-from rich.table import Column, Table
 
 from ..client.http import Client
 from ..errors import NotFoundError, SetupError
 from ..results.evidence import Evidence
 from ..results.export import Export, dump_export
-from ..spec import StudySpec, stored_spec
-from ..trial import TrialState
 from .app import app, err, out, settings_of
+from .files import counted
+from .leaderboard import Board, csv_table, leaderboard, reasons
 from .model_files import check_formats, write_model_files
 from .studies import AsJson, Name, client_of, warn_if_degraded
-
-if TYPE_CHECKING:
-    from ..results.ranking import Result
+from .trial_values import sorted_by, states_of, where
 
 EXPORT_SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
 @app.command()
-def trials(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """List the trials of a study, best first."""
+def trials(
+    context: typer.Context,
+    name: Name,
+    *,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only trials in this state; of several, any.", show_default=False)
+    ] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="NAME<VALUE",
+            help="Only trials with such a parameter, metric or field: --where 'lr<0.01'; of several, all.",
+            show_default=False,
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="By this parameter, metric or field; the best first without it."),
+    ] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="With --sort: the greatest first.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print all columns with all digits, for a spreadsheet.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the trials of a study, best first; on a narrow terminal with fewer columns."""
+    wanted = states_of(state or [])
     with client_of(settings_of(context)) as client:
-        study, found = client.study(name), client.trials(name)
-        answer = answer_of(client, name)
+        study, found = client.study(name), client.trials(name, states=wanted)
+        answer = None if as_json or as_csv else answer_of(client, name)
+    spec = study["spec"]
+    known = [*spec["space"], *(objective["metric"] for objective in spec["objectives"])]
+    shown: Sequence[Mapping[str, Any]] = where(found, condition or [], known)
+    if sort is not None:
+        shown = sorted_by(shown, sort, known, is_reversed=reverse)
     if as_json:
-        typer.echo(json.dumps(found))
-        return
-    out.print(leaderboard(found, study["spec"], answer))
-    warn_if_degraded(study)
+        typer.echo(json.dumps(shown))
+    elif as_csv:
+        typer.echo(csv_table(shown, spec), nl=False)
+    else:
+        _print_board(leaderboard(shown, spec, answer, is_sorted=sort is not None))
+        for line in reasons(shown):
+            out.print(line)
+        if len(shown) < sum(study["trial_counts"].values()):
+            out.print(f"{len(shown)} of {counted(sum(study['trial_counts'].values()), 'trial')}")
+        warn_if_degraded(study)
+
+
+def _print_board(board: Board) -> None:
+    """Print a table as wide as the terminal is, and name what does not fit."""
+    out.print(board.table(out.width))
+    if left := board.left_out(out.width):
+        out.print(f"not shown in {out.width} columns: {', '.join(left)} (--csv has all)")
 
 
 @app.command()
@@ -64,7 +105,7 @@ def best(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
             f"It is the best by {spec['objectives'][0]['metric']}. No trial is better than these in one objective"
         )
         out.print(f"and as good in the others; `hpo export {name} --trial NUMBER` writes any of them.")
-        out.print(leaderboard(front, spec, answer))
+        _print_board(leaderboard(front, spec, answer))
     warn_if_degraded(study)
 
 
@@ -137,106 +178,3 @@ def answer_of(client: Client, name: str) -> dict[str, Any] | None:
         return client.answer(name)
     except NotFoundError:
         return None
-
-
-def leaderboard(
-    found: Sequence[dict[str, Any]], spec: dict[str, Any], answer: Mapping[str, Any] | None = None
-) -> Table:
-    """Return a table of trials: those with a result that keeps the constraints first, in the order of the answer.
-
-    `on new data` is what the first objective is expected to be there. The others follow: completed ones, then feasible
-    ones, then better ones first. `expected` and `feasible` are what the model said before the trial ran.
-    """
-    study = stored_spec(spec)
-    objectives = [objective.metric for objective in study.objectives]
-    limits = [constraint for constraint in study.constraints if constraint.metric not in objectives]
-    headings = dict.fromkeys([*objectives, *(limit.metric for limit in limits)])
-    explains = any(trial.get("predicted_mean") is not None for trial in found)
-    expectations = [*(["expected"] if explains else []), *(["feasible"] if explains and study.constraints else [])]
-    columns = [Column(name, no_wrap=True) for name in expectations]
-    believed = _believed(answer)
-    new_data = [Column("on new data", no_wrap=True)] if believed else []
-    table = Table("trial", "state", "epochs", *headings, *new_data, *spec["space"], "generator", *columns)
-    for trial in _best_first(found, study, believed):
-        metrics = _metrics(trial)
-        table.add_row(
-            str(trial["number"]),
-            _state(trial),
-            str(trial["epochs_done"]),
-            *(_outcome(study, metrics, metric) for metric in headings),
-            *([believed.get(trial["number"], "")] if believed else []),
-            *(_short(trial["params"].get(name)) for name in spec["space"]),
-            _origin(trial),
-            *[_expectation(trial)[name] for name in expectations],
-        )
-    return table
-
-
-def _believed(answer: Mapping[str, Any] | None) -> dict[int, str]:
-    """Return what is expected on new data, by trial, in the order of the answer; the exported trial comes first."""
-    found: dict[int, str] = {}
-    if answer is None:
-        return found
-    for configuration in answer["configurations"]:
-        estimate = configuration["estimates"][answer["metric"]]
-        shown = f"{estimate['expected']:.3f} ± {estimate['expected_sd']:.2g}"
-        found |= dict.fromkeys([configuration["chosen"], *configuration["trials"]], shown)
-    return found
-
-
-def _best_first(found: Sequence[dict[str, Any]], study: StudySpec, believed: Mapping[int, str]) -> list[dict[str, Any]]:
-    from ..results.ranking import best_first
-
-    by_number = {trial["number"]: trial for trial in found}
-    others = _results([trial for trial in found if trial["number"] not in believed], study)
-    order = [*(number for number in believed if number in by_number), *(other.number for other in best_first(others))]
-    return [by_number[number] for number in order]
-
-
-def _results(found: Sequence[dict[str, Any]], study: StudySpec) -> list[Result]:
-    from ..results.ranking import result_of
-
-    return [
-        result_of(study, number=trial["number"], state=TrialState(trial["state"]), metrics=_metrics(trial))
-        for trial in found
-    ]
-
-
-def _metrics(trial: dict[str, Any]) -> dict[str, float]:
-    """The final values of a trial, else its last reported ones."""
-    return trial.get("metrics") or trial.get("last_metrics") or {}
-
-
-def _outcome(study: StudySpec, metrics: Mapping[str, float], metric: str) -> str:
-    """A value, with the bound that it breaks."""
-    if metric not in metrics:
-        return ""
-    value = f"{metrics[metric]:.3f}"
-    broken = [c for c in study.constraints if c.metric == metric and c.violation(metrics[metric]) > 0]
-    return " ".join([value, *(f"{'>' if c.relation == '<=' else '<'} {c.bound:g}" for c in broken)])
-
-
-def _expectation(trial: dict[str, Any]) -> dict[str, str]:
-    """What the model said of the first objective, and how probable it took it that the constraints hold."""
-    mean, sd, feasible = (trial.get(f"predicted_{name}") for name in ("mean", "sd", "feasibility"))
-    return {
-        "expected": "" if mean is None or sd is None else f"{mean:.3f} ± {sd:.2g}",
-        "feasible": "" if feasible is None else f"{feasible:.0%}",
-    }
-
-
-def _origin(trial: dict[str, Any]) -> str:
-    """What proposed a trial, and which one it trains again."""
-    first = trial.get("replicate_of")
-    return (trial.get("generator") or "") + ("" if first is None else f" (trial {first} again)")
-
-
-def _state(trial: dict[str, Any]) -> str:
-    kind = trial.get("failure_kind")
-    return f"{trial['state']} ({kind})" if kind else str(trial["state"])
-
-
-def _short(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return "" if value is None else str(value)

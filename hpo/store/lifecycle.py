@@ -58,6 +58,8 @@ FOR NO KEY UPDATE
 """)
 """Locks the trial in a statement of its own: the one that waits does not see what it has waited for."""
 _EXISTS: Final = text("SELECT id FROM trial WHERE id = :id")
+_MESSAGE_CHARACTERS: Final = 300
+"""What of a failure's message is in its event: of the first line. The trial keeps all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,6 +399,8 @@ def finish(connection: Connection, trial_id: int, request: FinishRequest, *, tok
     if row.is_suspect:
         quarantine.note_end(connection, row.lease_worker, failed=failed)
     detail = {"attempt": request.attempt, "metrics": request.metrics, "failure_kind": kind}
+    if failed and request.failure_message:
+        detail["message"] = request.failure_message.strip().partition("\n")[0][:_MESSAGE_CHARACTERS]
     events.append(connection, row.study_id, trial_id, f"trial.{row.state}", row.lease_worker, detail)
     if row.state == TrialState.FAILED and kind is FailureKind.INVALID:
         pause_after_invalid(connection, row.study_id, in_a_row=INVALID_IN_A_ROW)

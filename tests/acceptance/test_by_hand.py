@@ -64,7 +64,7 @@ def test_the_sealed_test_list_is_opened_on_request_and_once(service: Service, fi
 @pytest.mark.slow
 def test_the_logs_list_the_events_in_order(service: Service, finished: str) -> None:
     story = service.run("hpo", "logs", finished).stdout
-    assert story.index("study.created") < story.index("trial.suggested") < story.index("trial.claimed")
+    assert story.index("the study was created by") < story.index("was proposed by") < story.index("began on")
 
 
 def test_a_study_is_made_with_curl(service: Service, tiny_videos: Path, tmp_path: Path) -> None:

@@ -117,14 +117,16 @@ def serving(
     count_clips: ClipCount | None = None,
     remove_files: FileRemoval | None = None,
     listening: Listening | None = None,
+    port: int = 0,
     **changes: Any,
 ) -> Iterator[Service]:
-    """Run the application on a free port of loopback while the block does, as `hpo serve` runs it."""
+    """Run the application on a port of loopback (a free one by default) while the block does, as `hpo serve` does."""
     listening = listening or Listening()
     config = ApiConfig(**{"key": KEY, "upkeep_seconds": 3600.0, "fallback_seconds": 3600.0, **changes})
     # Naming the protocol is what makes asyncio set TCP_NODELAY; without it every answer waits 40 ms for an ACK.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     # Connections made from here on wait until the server takes them.
     listener.listen(128)
     application = create_app(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ..api.service import Service, claim_body, fence
+from hpo.store import Database, studies
+from hpo.trial import StudyState
+
+from ..api.service import Service, claim_body, fence, serving
 from .conftest import Command
 
 
@@ -98,4 +103,79 @@ def test_what_was_measured_is_printed_for_a_person() -> None:
         "trial_number": 3,
         "detail": {"step": 2, "metrics": {"val_top1": 0.16666666666666666, "val_clips": 30.0}, "message": None},
     }
-    assert event_line(event).endswith(" trial.measured w1               step=2 metrics=(val_top1 0.1667, val_clips 30)")
+    assert event_line(event) == "2026-11-29 07:06:26  trial 3 finished epoch 2: val_top1 0.1667, val_clips 30"
+
+
+class Restarts:
+    """A service that goes away while a log is followed, and comes back at its address."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._running = ExitStack()
+        self.service = self._running.enter_context(serving(database))
+
+    def stop(self) -> None:
+        """End the service."""
+        self._running.close()
+
+    def start(self) -> None:
+        """Start it again."""
+        self._running.enter_context(serving(self._database, port=int(self.service.url.rpartition(":")[2])))
+
+    def more(self) -> None:
+        """Have something happen."""
+        with self._database.transaction() as connection:
+            studies.set_state(connection, "demo", StudyState.PAUSED, actor="ann")
+
+    def end(self) -> None:
+        """End the command as a person does."""
+        self.stop()
+        raise KeyboardInterrupt
+
+
+def test_a_followed_log_survives_a_restart_of_the_service(
+    database: Database, hpo: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restarts = Restarts(database)
+    restarts.service.create()
+    happens = iter([restarts.stop, restarts.more, lambda: None, restarts.start, lambda: None, restarts.end])
+    pauses = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        next(happens)()
+
+    monkeypatch.setattr("hpo.cli.logs.time", SimpleNamespace(sleep=sleep))  # of this module alone
+    said = hpo(restarts.service, "logs", "demo", "--follow")
+    assert (said.code, pauses) == (130, [1.0, 1.0, 2.0, 4.0, 1.0, 1.0])
+    assert [line[21:] for line in said.out.splitlines()] == [
+        "the study was created by test",
+        "the study was paused by ann",
+    ]
+    assert said.err.count("asking again for 10 min") == 1
+    assert said.err.endswith("the service is back\n")
+
+
+def test_a_followed_log_ends_when_the_service_stays_away(
+    database: Database, hpo: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restarts = Restarts(database)
+    restarts.service.create()
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        if not pauses:
+            restarts.stop()
+        pauses.append(seconds)
+
+    monkeypatch.setattr("hpo.cli.logs.time", SimpleNamespace(sleep=sleep))
+    said = hpo(restarts.service, "logs", "demo", "--follow")
+    assert (said.code, max(pauses)) == (6, 15.0)
+    assert 600 <= sum(pauses[1:]) < 620
+
+
+def test_an_event_is_a_line_of_json_for_a_program(past_service: Service, hpo: Command) -> None:
+    events = [json.loads(line) for line in hpo(past_service, "logs", "demo", "--json").out.splitlines()]
+    assert events[0]["kind"] == "study.created"
+    assert [event["id"] for event in events] == sorted(event["id"] for event in events)
+    assert hpo(past_service, "logs", "demo", "0", "--json").code == 1

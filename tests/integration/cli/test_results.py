@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +43,58 @@ def test_trials_are_listed_best_first(past_service: Service, hpo: Command) -> No
     assert listed[: len(believed)] == believed
     ended = {trial["number"] for trial in found if trial["state"] in ("completed", "stopped")}
     assert set(believed) == ended
+
+
+def test_trials_are_filtered_and_sorted(past_service: Service, hpo: Command) -> None:
+    def listed(*arguments: str) -> list[int]:
+        said = hpo(past_service, "trials", "demo", *arguments, scope="read")
+        assert said.code == 0, said.err
+        return _numbers(said.out)
+
+    assert listed("--sort", "lr") == list(range(10))
+    assert listed("--sort", "lr", "--reverse") == list(range(9, -1, -1))
+    assert sorted(listed("--state", "stopped", "--state", "failed")) == [1, 4, 6]
+    assert listed("--where", "lr<0.001", "--where", "dropout >= 0.07", "--sort", "trial") == [1, 2]
+    assert listed("--where", "failure=oom") == [4]
+    tops = [
+        trial["metrics"]["val_top1"]
+        for trial in hpo(past_service, "trials", "demo", "--json", "--state", "completed", "--sort", "val_top1").json
+    ]
+    assert tops == sorted(tops)
+
+
+def test_why_trials_failed_is_below_the_table(past_service: Service, hpo: Command) -> None:
+    said = hpo(past_service, "trials", "demo").out
+    assert "\ntrial 4 failed: oom: CUDA out of memory\n" in said
+    assert hpo(past_service, "trials", "demo", "--state", "running").out.endswith("1 of 10 trials\n")
+
+
+def test_trials_are_a_file_for_a_spreadsheet(past_service: Service, hpo: Command) -> None:
+    rows = list(csv.DictReader(io.StringIO(hpo(past_service, "trials", "demo", "--csv").out)))
+    found = hpo(past_service, "trials", "demo", "--json").json
+    assert [row["number"] for row in rows] == [str(trial["number"]) for trial in found]
+    assert [float(row["params.lr"]) for row in rows] == [trial["params"]["lr"] for trial in found]
+    assert (rows[4]["failure_kind"], rows[4]["failure_message"]) == ("oom", "CUDA out of memory")
+    assert float(rows[0]["metrics.val_top1"]) == found[0]["metrics"]["val_top1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--state", "done"), "'done' is no state of a trial"),
+        (("--sort", "learning"), "no trial has a value of the name 'learning'"),
+        (("--sort", "val_top"), "do you mean val_top1?"),
+        (("--where", "lr"), "'lr' is no condition"),
+        (("--where", "lr<big"), "'big' is not a number"),
+        (("--where", "state<x"), "write = or !="),
+    ],
+)
+def test_what_trials_cannot_be_listed_by_is_said(
+    past_service: Service, hpo: Command, arguments: tuple[str, str], sentence: str
+) -> None:
+    said = hpo(past_service, "trials", "demo", *arguments)
+    assert said.code == 2
+    assert sentence in " ".join(said.err.replace("│", "").split())
 
 
 def test_the_best_trial_is_shown_with_its_parameters(past_service: Service, hpo: Command) -> None:
@@ -119,12 +173,12 @@ def test_workers_are_listed(service: Service, hpo: Command) -> None:
 
 def test_the_log_is_a_line_per_event_from_the_first_on(past_service: Service, hpo: Command) -> None:
     lines = hpo(past_service, "logs", "demo").out.splitlines()
-    assert "study.created" in lines[0]
-    assert len([line for line in lines if "trial.suggested" in line]) == 10
-    assert len([line for line in lines if "trial.completed" in line]) == 5
-    (failed,) = [line for line in lines if "trial.failed" in line]
-    assert "trial 4" in failed
-    assert "failure_kind=oom" in failed
+    assert "the study was created by test" in lines[0]
+    assert len([line for line in lines if "was proposed by sobol" in line]) == 10
+    assert len([line for line in lines if " is completed: val_" in line]) == 5
+    (failed,) = [line for line in lines if " failed " in line]
+    assert failed.endswith("  trial 4 failed on worker-1: oom: CUDA out of memory")
+    assert not any("{" in line for line in lines), "no line shows how Python writes it"
     assert [line[:19] for line in lines] == sorted(line[:19] for line in lines)
 
 
@@ -174,5 +228,5 @@ def test_a_trial_is_shown_with_what_it_started_from(empty_service: Service, hpo:
     assert "9 drawn anew, for other classes: head.weight, ..." in said
     assert "a note" in said
     assert hpo(empty_service, "trial", "show", "demo", "0", "--json").json["weights"][0]["loaded"] == 318
-    assert "trial.weights" in hpo(empty_service, "logs", "demo").out
+    assert "trial 0 loaded its pre-trained weights" in hpo(empty_service, "logs", "demo").out
     assert hpo(empty_service, "trial", "show", "demo", "7").code == 3

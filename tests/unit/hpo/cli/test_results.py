@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hpo.cli.results import leaderboard
+from hpo.cli.leaderboard import csv_table, leaderboard, reasons
 from hpo.cli.studies import hours
 from hpo.spec import dump_spec, parse_spec
 
@@ -27,7 +27,7 @@ def _trial(number: int, metrics: dict[str, float] | None, state: str = "complete
 
 
 def _rows(trials: list[dict[str, Any]], answer: dict[str, Any] | None = None, **sections: Any) -> list[list[str]]:
-    table = leaderboard(trials, dump_spec(parse_spec({**SPEC, **sections})), answer)
+    table = leaderboard(trials, dump_spec(parse_spec({**SPEC, **sections})), answer).table()
     console = Console(width=300)
     with console.capture() as capture:
         console.print(table)
@@ -104,3 +104,49 @@ def test_with_constraints_it_is_shown_how_probably_they_hold() -> None:
 @pytest.mark.parametrize(("value", "told"), [(0.0, "0.00"), (0.00593, "0.0059"), (0.5, "0.5"), (12.3456, "12.35")])
 def test_a_short_study_has_not_taken_nothing(value: float, told: str) -> None:
     assert hours(value) == told
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_values() -> None:
+    choices = ["slowfast_r50_4x16", "r2plus1d_18"]
+    space = {
+        **SPEC["space"],
+        "model": {"type": "categorical", "choices": choices},
+        "dropout": {"type": "float", "low": 0.0, "high": 0.8},
+        "weight_decay": {"type": "float", "low": 1e-6, "high": 5e-3, "log": True},
+    }
+    params = [
+        {"lr": 0.001 * (n + 1), "model": choices[n % 2], "dropout": 0.5, "weight_decay": 1e-5 * n} for n in (0, 1)
+    ]
+    trials = [
+        _trial(n, {"val_top1": 0.5 + n / 10}, params=params[n], predicted_mean=0.5, predicted_sd=0.1) for n in (0, 1)
+    ]
+    board = leaderboard(trials, dump_spec(parse_spec({**SPEC, "space": space})))
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(board.table(80))
+    lines = capture.get().splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert "…" not in capture.get()
+    assert all(choice in capture.get() for choice in choices)
+    shown = [column.name for column in board.fitting(80)]
+    assert shown[:4] == ["trial", "state", "epochs", "val_top1"]
+    assert [c.name for c in board.fitting(70)][4:] == ["lr", "model"], "what differs stays before what is the same"
+    assert board.left_out(80) == [name for name in (c.name for c in board.columns) if name not in shown]
+    assert board.left_out(None) == []
+    assert [column.name for column in board.fitting(10)] == ["trial", "state", "val_top1"], "some stay always"
+
+
+def test_equal_reasons_of_failures_are_one_line() -> None:
+    failed = [_trial(n, None, "failed", failure_kind="oom", failure_message="no memory\nTraceback") for n in range(10)]
+    other = _trial(11, None, "failed", failure_kind="error", failure_message="x")
+    assert list(reasons([*failed, other])) == [
+        "trials 0, 1, 2, 3, 4, 5, 6, 7 and 2 more failed: oom: no memory",
+        "trial 11 failed: error: x",
+    ]
+
+
+def test_a_table_for_a_spreadsheet_holds_no_formula() -> None:
+    trial = _trial(0, {"val_top1": -0.5}, attempt=1, failure_message="=1+1")
+    head, row = csv_table([trial], dump_spec(parse_spec(SPEC))).splitlines()
+    cells = dict(zip(head.split(","), row.split(","), strict=True))
+    assert (cells["failure_message"], cells["metrics.val_top1"], cells["params.lr"]) == ("'=1+1", "-0.5", "0.01")

@@ -1,0 +1,234 @@
+"""Trials as a table that fits the terminal, sorted, filtered, or as a file for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.cells import cell_len
+from rich.table import Column, Table
+
+from ..plain_text import plain, spreadsheet_cell
+from ..spec import StudySpec, stored_spec
+from ..trial import TrialState
+from .trial_values import metrics_of
+
+if TYPE_CHECKING:
+    from ..results.ranking import Result
+
+Trial = Mapping[str, Any]
+_MOST_REASONS: Final = 10
+_MOST_NAMED: Final = 8
+"""Trials of one reason that are named."""
+_FIXED: Final = ("number", "state", "attempt", "epochs_done")
+_DETAILS: Final = (
+    "generator",
+    "replicate_of",
+    "predicted_mean",
+    "predicted_sd",
+    "predicted_feasibility",
+    "worker",
+    "gpu_seconds",
+    "peak_memory_bytes",
+    "failure_kind",
+    "failure_message",
+    "created_at",
+    "started_at",
+    "finished_at",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """A column: what stands in it, and how early it is given up where the terminal is narrow."""
+
+    name: str
+    cells: list[str]
+    rank: int
+    """0 stays always; of the others, the highest go first."""
+
+    @property
+    def width(self) -> int:
+        """Characters that the widest cell takes."""
+        return max(cell_len(plain(text)) for text in (self.name, *self.cells))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """The trials of a study as a table."""
+
+    columns: list[_Shown]
+
+    def fitting(self, width: int | None) -> list[_Shown]:
+        """Return the columns that fit into `width` characters whole, all of them where it is None."""
+        if width is None:
+            return self.columns
+        kept: set[str] = set()
+        # A frame has a line at the left, and each column two spaces and a line.
+        left = width - 1
+        for column in sorted(self.columns, key=lambda column: column.rank):
+            needed = column.width + 3
+            if column.rank == 0 or needed <= left:
+                kept.add(column.name)
+                left -= needed
+        return [column for column in self.columns if column.name in kept]
+
+    def table(self, width: int | None = None) -> Table:
+        """Return the table in at most `width` characters: columns are left out before a value is cut."""
+        shown = self.fitting(width)
+        table = Table(*(Column(column.name, no_wrap=True) for column in shown))
+        for row in zip(*(column.cells for column in shown), strict=True):
+            table.add_row(*row)
+        return table
+
+    def left_out(self, width: int | None) -> list[str]:
+        """Return the names of the columns that do not fit."""
+        kept = {column.name for column in self.fitting(width)}
+        return [column.name for column in self.columns if column.name not in kept]
+
+
+def leaderboard(
+    found: Sequence[Trial], spec: dict[str, Any], answer: Mapping[str, Any] | None = None, *, is_sorted: bool = False
+) -> Board:
+    """Return a table of trials: those with a result that keeps the constraints first, in the order of the answer.
+
+    `on new data` is what the first objective is expected to be there. The others follow: completed ones, then feasible
+    ones, then better ones first. `expected` and `feasible` are what the model said before the trial ran.
+
+    Args:
+        is_sorted: the trials are in the order in which they are to be shown.
+    """
+    study = stored_spec(spec)
+    first, *others = (objective.metric for objective in study.objectives)
+    limits = [limit.metric for limit in study.constraints if limit.metric not in (first, *others)]
+    believed = _believed(answer)
+    rows = list(found) if is_sorted else _best_first(found, study, believed)
+    columns = [
+        _Shown(name="trial", cells=[str(trial["number"]) for trial in rows], rank=0),
+        _Shown(name="state", cells=[_state(trial) for trial in rows], rank=0),
+        _Shown(name="epochs", cells=[str(trial["epochs_done"]) for trial in rows], rank=2),
+        _Shown(name=first, cells=_outcomes(study, rows, first), rank=0),
+        *(
+            _Shown(name=metric, cells=_outcomes(study, rows, metric), rank=3)
+            for metric in dict.fromkeys([*others, *limits])
+        ),
+    ]
+    if believed:
+        columns.append(_Shown(name="on new data", cells=[believed.get(trial["number"], "") for trial in rows], rank=1))
+    for name in spec["space"]:
+        cells = [_short(trial["params"].get(name)) for trial in rows]
+        # What is the same in all trials tells none from another.
+        columns.append(_Shown(name=name, cells=cells, rank=4 if len(set(cells)) > 1 or len(rows) < 2 else 6))
+    columns.append(_Shown(name="generator", cells=[_origin(trial) for trial in rows], rank=5))
+    if any(trial.get("predicted_mean") is not None for trial in rows):
+        names = ["expected", *(["feasible"] if study.constraints else [])]
+        columns += [_Shown(name=name, cells=[_expectation(trial)[name] for trial in rows], rank=7) for name in names]
+    return Board(columns=columns)
+
+
+def reasons(found: Sequence[Trial]) -> Iterator[str]:
+    """Yield a line for each reason for which trials failed, with their numbers; the most frequent first."""
+    groups: dict[str, list[int]] = {}
+    for trial in found:
+        if trial.get("failure_kind"):
+            message = str(trial.get("failure_message") or "").strip().partition("\n")[0]
+            reason = f"{trial['failure_kind']}{f': {message}' if message else ''}"
+            groups.setdefault(reason, []).append(trial["number"])
+    ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[1]))
+    for reason, numbers in ordered[:_MOST_REASONS]:
+        named = ", ".join(map(str, sorted(numbers)[:_MOST_NAMED]))
+        more = f" and {len(numbers) - _MOST_NAMED} more" if len(numbers) > _MOST_NAMED else ""
+        yield f"trial{'s' if len(numbers) > 1 else ''} {named}{more} failed: {reason}"
+    if len(ordered) > _MOST_REASONS:
+        yield f"and {len(ordered) - _MOST_REASONS} other reasons (`hpo trials NAME --state failed --csv` has all)"
+
+
+def csv_table(found: Sequence[Trial], spec: Mapping[str, Any]) -> str:
+    """Return trials as a CSV file, a line each: metrics are in columns `metrics.NAME`, parameters in `params.NAME`.
+
+    Numbers have all digits. A text that a spreadsheet would take for a formula is behind an apostrophe.
+    """
+    metrics = sorted({name for trial in found for name in metrics_of(trial)})
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    headings = [*(f"metrics.{name}" for name in metrics), *(f"params.{name}" for name in spec["space"])]
+    writer.writerow([spreadsheet_cell(name) for name in (*_FIXED, *headings, *_DETAILS)])
+    for trial in found:
+        values = [trial[name] for name in _FIXED]
+        values += [metrics_of(trial).get(name) for name in metrics]
+        values += [trial["params"].get(name) for name in spec["space"]]
+        values += [trial.get(name) for name in _DETAILS]
+        writer.writerow(["" if value is None else spreadsheet_cell(str(value)) for value in values])
+    return written.getvalue()
+
+
+def _believed(answer: Mapping[str, Any] | None) -> dict[int, str]:
+    """Return what is expected on new data, by trial, in the order of the answer; the exported trial comes first."""
+    found: dict[int, str] = {}
+    if answer is None:
+        return found
+    for configuration in answer["configurations"]:
+        estimate = configuration["estimates"][answer["metric"]]
+        shown = f"{estimate['expected']:.3f} ± {estimate['expected_sd']:.2g}"
+        found |= dict.fromkeys([configuration["chosen"], *configuration["trials"]], shown)
+    return found
+
+
+def _best_first(found: Sequence[Trial], study: StudySpec, believed: Mapping[int, str]) -> list[Trial]:
+    from ..results.ranking import best_first
+
+    by_number = {trial["number"]: trial for trial in found}
+    others = _results([trial for trial in found if trial["number"] not in believed], study)
+    order = [*(number for number in believed if number in by_number), *(other.number for other in best_first(others))]
+    return [by_number[number] for number in order]
+
+
+def _results(found: Sequence[Trial], study: StudySpec) -> list[Result]:
+    from ..results.ranking import result_of
+
+    return [
+        result_of(study, number=trial["number"], state=TrialState(trial["state"]), metrics=metrics_of(trial))
+        for trial in found
+    ]
+
+
+def _outcomes(study: StudySpec, rows: Sequence[Trial], metric: str) -> list[str]:
+    """Return the value of each trial, with the bound that it breaks."""
+    return [_outcome(study, metrics_of(trial), metric) for trial in rows]
+
+
+def _outcome(study: StudySpec, metrics: Mapping[str, float], metric: str) -> str:
+    if metric not in metrics:
+        return ""
+    value = f"{metrics[metric]:.3f}"
+    broken = [c for c in study.constraints if c.metric == metric and c.violation(metrics[metric]) > 0]
+    return " ".join([value, *(f"{'>' if c.relation == '<=' else '<'} {c.bound:g}" for c in broken)])
+
+
+def _expectation(trial: Trial) -> dict[str, str]:
+    """Return what the model said of the first objective, and how probable it took it that the constraints hold."""
+    mean, sd, feasible = (trial.get(f"predicted_{name}") for name in ("mean", "sd", "feasibility"))
+    return {
+        "expected": "" if mean is None or sd is None else f"{mean:.3f} ± {sd:.2g}",
+        "feasible": "" if feasible is None else f"{feasible:.0%}",
+    }
+
+
+def _origin(trial: Trial) -> str:
+    """Return what proposed a trial, and which one it trains again."""
+    first = trial.get("replicate_of")
+    return (trial.get("generator") or "") + ("" if first is None else f" (trial {first} again)")
+
+
+def _state(trial: Trial) -> str:
+    kind = trial.get("failure_kind")
+    return f"{trial['state']} ({kind})" if kind else str(trial["state"])
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "" if value is None else str(value)
