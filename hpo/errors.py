@@ -12,7 +12,8 @@
     ├── AuthenticationError     no token, or an unknown one
     ├── PermissionDeniedError   the token lacks the scope
     ├── StoreUnavailableError   Postgres cannot be reached; callers should try again later
-    └── SetupError              this machine or its settings cannot do what was asked
+    ├── SetupError              this machine or its settings cannot do what was asked
+    └── DataNotSeenError        this machine does not find, or cannot read, the data set of a study
 
 Nothing below `api/` knows of HTTP: the API maps these classes to problem+json, the command line to exit codes.
 """
@@ -95,3 +96,7 @@ class StoreUnavailableError(HpoError):
 
 class SetupError(HpoError):
     """This machine or its settings cannot do what was asked."""
+
+
+class DataNotSeenError(HpoError):
+    """This machine does not find the data set of a study, or cannot read it."""

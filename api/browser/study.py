@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from hpo.service import importance, notices
 from hpo.service.finishing import end_finished_studies
 from hpo.spec.finalists import FinalistsConfig
-from hpo.store import answers, finalists, overview, studies, trials, waiting, workers
+from hpo.store import answers, data_sets, finalists, overview, studies, trials, waiting, workers
 from hpo.store.studies import StudyRow
 from hpo.trial import RESULT_STATES, StudyState, TrialState
 
@@ -62,6 +62,7 @@ def _read(connection: Connection, study: StudyRow) -> StudyMaterial:
         happenings=overview.latest_events(connection, study.id, limit=MOST_EVENTS),
         importance=importance.last(connection, study.id),
         few_clips=notices.few_clips_of(connection, study.id),
+        data_set=data_sets.seen(connection, study.id),
         workers=workers.list_all(connection),
         missing={
             worker: found.message for worker, all_ in missing.items() for found in all_ if found.study == study.name

@@ -14,7 +14,7 @@ from hpo.results.outcome import gain
 from hpo.service.time_left import seconds_left
 from hpo.store.studies import StudyRow
 from hpo.store.workers import ALIVE_SECONDS, WorkerRow
-from hpo.trial import TERMINAL_STATES, StudyState, TrialState
+from hpo.trial import StudyState
 
 from . import paths
 from .frame import Viewer, page
@@ -39,10 +39,9 @@ class Budget:
     @classmethod
     def of(cls, study: StudyRow) -> Budget:
         """Add up what the trials of a study have used; trainings of finalists count as trials."""
-        over = sum(study.counts.get(state, 0) for state in TERMINAL_STATES - {TrialState.WITHDRAWN})
         limit, hours = study.spec.budget.trials, study.gpu_seconds_limit
         return cls(
-            trials_over=over,
+            trials_over=study.trials_over,
             trials=None if limit is None else limit + study.replicates,
             gpu_hours=study.gpu_seconds_spent / 3600,
             gpu_hours_limit=None if hours is None else hours / 3600,

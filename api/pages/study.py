@@ -15,6 +15,7 @@ from hpo.answer.evidence import evidence_of_winner
 from hpo.optimizer.importance import Importance, Trend
 from hpo.results.outcome import final_metrics
 from hpo.sentences import event_sentence
+from hpo.store.data_sets import DataSet
 from hpo.store.overview import Happening
 from hpo.store.studies import StudyRow
 from hpo.store.workers import WorkerRow
@@ -50,6 +51,7 @@ class StudyMaterial:
     happenings: Sequence[Happening]
     importance: Mapping[str, Any] | None
     few_clips: str | None
+    data_set: DataSet | None
     workers: Sequence[WorkerRow]
     missing: Mapping[str, str]
     """What workers have not found for this study, by their names."""
@@ -103,6 +105,7 @@ def study_page(material: StudyMaterial, *, now: datetime, viewer: Viewer) -> HTM
         importances=_importances(material.importance, metric),
         importance_outcomes=None if material.importance is None else material.importance.get("outcomes"),
         few_clips=material.few_clips,
+        data_set=material.data_set,
         no_worker=without_worker(study, material.workers),
         missing=material.missing,
         spec_text=material.spec_text,

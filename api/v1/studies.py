@@ -17,11 +17,13 @@ from hpo.protocol import Message, RemovedFiles
 from hpo.results.evidence import Evidence
 from hpo.service import importance, notices, reopening
 from hpo.service.finishing import end_finished_studies
+from hpo.service.time_left import seconds_left
 from hpo.spec import StudySpec
 from hpo.spec.configurations import count_configurations
 from hpo.spec.finalists import FinalistsConfig
 from hpo.spec.paths import relative_paths
-from hpo.store import answers, budgets, earlier, finalists, studies
+from hpo.store import answers, budgets, data_sets, earlier, finalists, studies
+from hpo.store.data_sets import DataSet
 from hpo.store.studies import StudyRow
 from hpo.trial import ParamValue, StudyState, TrialState
 
@@ -81,6 +83,19 @@ class ImportanceSummary(BaseModel):
     """By objective, the most important parameter first."""
 
 
+class StudyProgress(BaseModel):
+    """How far a study is, of what it may use."""
+
+    trials_over: int
+    """Trials that have ended, trainings of finalists included."""
+    trials: int | None
+    """The limit, with these trainings; null without one."""
+    gpu_hours: float | None
+    """The limit of GPU hours; null without one."""
+    seconds_left: float | None
+    """When the budget is used up at the pace so far; null where that is not known."""
+
+
 class StudySummary(BaseModel):
     """A study as it appears in a list."""
 
@@ -106,6 +121,7 @@ class StudySummary(BaseModel):
     """When that began; from then on nothing new is searched."""
     replicates: int
     """How many trials train the configuration of an earlier one again."""
+    progress: StudyProgress
     best: BestValue | None
 
 
@@ -174,6 +190,8 @@ class StudyDetail(StudySummary):
     """That the data set of a study that was just created may be missing, as a sentence."""
     few_clips: str | None
     """What the validation clips cannot show, as a sentence; null where they are enough, or not known yet."""
+    data_set: DataSet | None
+    """What the trial that ended last has found in the data set; null before one has said it."""
 
 
 @router.post(
@@ -302,6 +320,7 @@ def _detail(connection: Connection, study: StudyRow) -> StudyDetail:
         importance=_importance(connection, study),
         earlier_trials=earlier.counts(connection, study.id, study.spec),
         few_clips=notices.few_clips_of(connection, study.id),
+        data_set=data_sets.seen(connection, study.id),
     )
 
 
@@ -330,8 +349,19 @@ def _fields(connection: Connection, study: StudyRow) -> dict[str, Any]:
         "finalists": study.finalists,
         "search_ended_at": study.search_ended_at,
         "replicates": study.replicates,
+        "progress": _progress(study),
         "best": _best(connection, study),
     }
+
+
+def _progress(study: StudyRow) -> StudyProgress:
+    trials, seconds = study.spec.budget.trials, study.gpu_seconds_limit
+    return StudyProgress(
+        trials_over=study.trials_over,
+        trials=None if trials is None else trials + study.replicates,
+        gpu_hours=None if seconds is None else seconds / 3600,
+        seconds_left=seconds_left(study),
+    )
 
 
 def _best(connection: Connection, study: StudyRow) -> BestValue | None:

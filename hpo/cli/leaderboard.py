@@ -5,15 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.cells import cell_len
-from rich.table import Column, Table
-
-from ..plain_text import plain, spreadsheet_cell
+from ..plain_text import spreadsheet_cell
 from ..spec import StudySpec, stored_spec
 from ..trial import TrialState
+from .fitting import Board, Fitted
 from .trial_values import metrics_of
 
 if TYPE_CHECKING:
@@ -41,55 +38,6 @@ _DETAILS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shown:
-    """A column: what stands in it, and how early it is given up where the terminal is narrow."""
-
-    name: str
-    cells: list[str]
-    rank: int
-    """0 stays always; of the others, the highest go first."""
-
-    @property
-    def width(self) -> int:
-        """Characters that the widest cell takes."""
-        return max(cell_len(plain(text)) for text in (self.name, *self.cells))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Board:
-    """The trials of a study as a table."""
-
-    columns: list[_Shown]
-
-    def fitting(self, width: int | None) -> list[_Shown]:
-        """Return the columns that fit into `width` characters whole, all of them where it is None."""
-        if width is None:
-            return self.columns
-        kept: set[str] = set()
-        # A frame has a line at the left, and each column two spaces and a line.
-        left = width - 1
-        for column in sorted(self.columns, key=lambda column: column.rank):
-            needed = column.width + 3
-            if column.rank == 0 or needed <= left:
-                kept.add(column.name)
-                left -= needed
-        return [column for column in self.columns if column.name in kept]
-
-    def table(self, width: int | None = None) -> Table:
-        """Return the table in at most `width` characters: columns are left out before a value is cut."""
-        shown = self.fitting(width)
-        table = Table(*(Column(column.name, no_wrap=True) for column in shown))
-        for row in zip(*(column.cells for column in shown), strict=True):
-            table.add_row(*row)
-        return table
-
-    def left_out(self, width: int | None) -> list[str]:
-        """Return the names of the columns that do not fit."""
-        kept = {column.name for column in self.fitting(width)}
-        return [column.name for column in self.columns if column.name not in kept]
-
-
 def leaderboard(
     found: Sequence[Trial], spec: dict[str, Any], answer: Mapping[str, Any] | None = None, *, is_sorted: bool = False
 ) -> Board:
@@ -107,25 +55,25 @@ def leaderboard(
     believed = _believed(answer)
     rows = list(found) if is_sorted else _best_first(found, study, believed)
     columns = [
-        _Shown(name="trial", cells=[str(trial["number"]) for trial in rows], rank=0),
-        _Shown(name="state", cells=[_state(trial) for trial in rows], rank=0),
-        _Shown(name="epochs", cells=[str(trial["epochs_done"]) for trial in rows], rank=2),
-        _Shown(name=first, cells=_outcomes(study, rows, first), rank=0),
+        Fitted(name="trial", cells=[str(trial["number"]) for trial in rows], rank=0),
+        Fitted(name="state", cells=[_state(trial) for trial in rows], rank=0),
+        Fitted(name="epochs", cells=[str(trial["epochs_done"]) for trial in rows], rank=2),
+        Fitted(name=first, cells=_outcomes(study, rows, first), rank=0),
         *(
-            _Shown(name=metric, cells=_outcomes(study, rows, metric), rank=3)
+            Fitted(name=metric, cells=_outcomes(study, rows, metric), rank=3)
             for metric in dict.fromkeys([*others, *limits])
         ),
     ]
     if believed:
-        columns.append(_Shown(name="on new data", cells=[believed.get(trial["number"], "") for trial in rows], rank=1))
+        columns.append(Fitted(name="on new data", cells=[believed.get(trial["number"], "") for trial in rows], rank=1))
     for name in spec["space"]:
         cells = [_short(trial["params"].get(name)) for trial in rows]
         # What is the same in all trials tells none from another.
-        columns.append(_Shown(name=name, cells=cells, rank=4 if len(set(cells)) > 1 or len(rows) < 2 else 6))
-    columns.append(_Shown(name="generator", cells=[_origin(trial) for trial in rows], rank=5))
+        columns.append(Fitted(name=name, cells=cells, rank=4 if len(set(cells)) > 1 or len(rows) < 2 else 6))
+    columns.append(Fitted(name="generator", cells=[_origin(trial) for trial in rows], rank=5))
     if any(trial.get("predicted_mean") is not None for trial in rows):
         names = ["expected", *(["feasible"] if study.constraints else [])]
-        columns += [_Shown(name=name, cells=[_expectation(trial)[name] for trial in rows], rank=7) for name in names]
+        columns += [Fitted(name=name, cells=[_expectation(trial)[name] for trial in rows], rank=7) for name in names]
     return Board(columns=columns)
 
 

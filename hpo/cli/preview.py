@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..service.notices import DataNotSeenError
+from ..errors import DataNotSeenError
 from ..spec import StudySpec
 from ..spec.configurations import count_configurations
 from .files import counted

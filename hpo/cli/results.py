@@ -16,7 +16,8 @@ from ..results.evidence import Evidence
 from ..results.export import Export, dump_export
 from .app import app, err, out, settings_of
 from .files import counted
-from .leaderboard import Board, csv_table, leaderboard, reasons
+from .fitting import Board
+from .leaderboard import csv_table, leaderboard, reasons
 from .model_files import check_formats, write_model_files
 from .studies import AsJson, Name, client_of, warn_if_degraded
 from .trial_values import sorted_by, states_of, where

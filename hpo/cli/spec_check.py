@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import NotFoundError, SpecError, SpecIssue
-from ..service.notices import DataNotSeenError
+from ..errors import DataNotSeenError, NotFoundError, SpecError, SpecIssue
 from ..spec import CategoricalParameter, Fragment, OrdinalParameter, StudySpec, TrainingConfig, VideoTask
 from ..spec.contradictions import rule_issues
 from ..spec.rules import impossible, is_possible

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from ..activity import progress_line, stored_progress
 from ..client.http import Client
-from ..errors import HpoError
+from ..errors import DataNotSeenError, HpoError
 from ..results.evidence import Evidence
-from ..service.notices import DataNotSeenError
 from ..settings import Settings
 from ..spec import StudySpec, dump_spec, load_spec, parse_spec, stored_spec
 from ..spec.load import decode
@@ -24,6 +22,7 @@ from ..spec.paths import with_absolute_paths
 from .app import app, err, out, settings_of
 from .files import counted, print_deletion
 from .spec_check import few_clips_of, search_fragment, validation_clips, with_models
+from .study_lines import data_set_of, hours, study_board, time_left_of, trials_of, workers_of
 
 group = typer.Typer(no_args_is_help=True, help="Create and control studies.")
 app.add_typer(group, name="study")
@@ -99,10 +98,13 @@ def list_studies(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(studies))
         return
-    table = Table("study", "state", "trials", "GPU hours")
-    for study in studies:
-        table.add_row(study["name"], state_of(study), trials_of(study), hours(study["gpu_hours_spent"]))
-    out.print(table)
+    if not studies:
+        out.print("there is no study yet; create one with `hpo study create SPEC.yaml`")
+        return
+    board = study_board(studies)
+    out.print(board.table(out.width))
+    if left := board.left_out(out.width):
+        out.print(f"not shown in {out.width} columns: {', '.join(left)}")
     for study in studies:
         if study.get("degraded"):
             out.print(f"{study['name']}: warning: {study['degraded']}")
@@ -114,13 +116,16 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     with client_of(settings_of(context)) as client:
         study = client.study(name)
         running = [] if as_json else client.trials(name, states=["running"])
+        workers = [] if as_json else client.workers()
     if as_json:
         typer.echo(json.dumps(study))
         return
     out.print(f"{study['name']}: {state_of(study)}")
     out.print(f"trials: {trials_of(study)}")
     out.print(f"GPU hours: {usage_of(study)}{saved_of(study)}")
-    for line in [*best_of(study), *running_of(running), *warnings_of(study)]:
+    for line in [*time_left_of(study), *best_of(study), *workers_of(study, workers), *running_of(running)]:
+        out.print(line)
+    for line in [*data_set_of(study), *warnings_of(study)]:
         out.print(line)
     if study["importance"]:
         out.print(study["importance"]["message"])
@@ -178,12 +183,6 @@ def state_of(study: dict[str, Any]) -> str:
     return str(study["state"]) + (f" ({study['state_reason']})" if study.get("state_reason") else "")
 
 
-def trials_of(study: dict[str, Any]) -> str:
-    """Return the numbers of trials by state, such as `8 completed, 3 stopped`."""
-    counts = study["trial_counts"]
-    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet"
-
-
 def running_of(trials: Sequence[dict[str, Any]]) -> list[str]:
     """Return a line for each running trial: its worker, and how far it is."""
     lines = []
@@ -193,11 +192,6 @@ def running_of(trials: Sequence[dict[str, Any]]) -> list[str]:
         lines.append(f"running: trial {trial['number']} on {trial['worker']}{far}")
     more = len(trials) - len(lines)
     return [*lines, *([f"  and {more} more; `hpo workers` lists all"] if more else [])]
-
-
-def hours(value: float) -> str:
-    """Return hours with two decimals, or less than one hour with two digits, so that a short study does not show 0."""
-    return f"{value:.2f}" if value >= 1 or value == 0 else f"{value:.2g}"
 
 
 def usage_of(study: dict[str, Any]) -> str:

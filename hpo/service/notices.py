@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 
 from ..answer.estimates import CLIPS_METRIC, is_share
 from ..answer.power import few_clips
-from ..errors import HpoError, UnusableStudyError
+from ..errors import DataNotSeenError, UnusableStudyError
 from ..protocol import Measurement
 from ..spec import StudySpec, VideoTask
 from ..store import events, studies, waiting
@@ -27,10 +27,6 @@ _ACTOR: Final = "validation"
 
 ClipCount = Callable[[StudySpec], int | None]
 """Returns how many clips the trials of a study validate on, None where that is not known; raises DataNotSeenError."""
-
-
-class DataNotSeenError(HpoError):
-    """This machine does not find the data set of a study, or cannot read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

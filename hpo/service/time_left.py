@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..store.study_row import StudyRow
-from ..trial import TERMINAL_STATES, TrialState
+from ..trial import TrialState
 
 LEAST_TRIALS: Final = 3
 """With fewer trials over, nobody knows how long one takes."""
@@ -18,7 +18,7 @@ def seconds_left(study: StudyRow) -> float | None:
 
     The clock alone would not do: it goes on while a study is paused, or ended and reopened.
     """
-    over = sum(study.counts.get(state, 0) for state in TERMINAL_STATES - {TrialState.WITHDRAWN})
+    over = study.trials_over
     running = study.counts.get(TrialState.RUNNING, 0)
     if not study.is_searching or over < LEAST_TRIALS or study.gpu_seconds_spent <= 0 or not running:
         return None

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, RowMapping, TextClause, select, text
 from ..errors import NotFoundError, UnusableStudyError
 from ..spec import StudySpec, stored_spec
 from ..spec.finalists import FinalistsConfig
-from ..trial import Params, StudyState, TrialState
+from ..trial import TERMINAL_STATES, Params, StudyState, TrialState
 from .tables import study
 from .usage import USED_SECONDS
 
@@ -168,6 +168,11 @@ class StudyRow:
         if self.fault is not None:
             return "; ".join(self.fault.splitlines())
         return NO_OPTIMIZER if self.has_no_optimizer and self.is_searching else None
+
+    @property
+    def trials_over(self) -> int:
+        """The trials that have ended, trainings of finalists included, withdrawn ones not."""
+        return sum(self.counts.get(state, 0) for state in TERMINAL_STATES - {TrialState.WITHDRAWN})
 
     @property
     def live_trials(self) -> int:

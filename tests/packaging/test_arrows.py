@@ -33,6 +33,11 @@ def test_starting_up_loads_neither_torch_nor_ax(module: str, tmp_path: Path) -> 
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
+def test_the_command_starts_without_what_only_some_commands_need(tmp_path: Path) -> None:
+    done = _run("import sys, hpo.cli; print(sorted({'numpy', 'sqlalchemy', 'alembic'} & set(sys.modules)))", tmp_path)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
 def test_the_packages_stand_in_one_folder() -> None:
     check_installation()
 

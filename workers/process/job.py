@@ -38,6 +38,9 @@ from .pulse import Pulse, Standstill
 
 ANSWER_SECONDS = 5.0
 """How long training waits after an epoch for the decision about it; a later one is obeyed at the next batch."""
+_PROBLEMS_NAMED = 5
+"""Videos that are left out and named in what the trial reports, each with so much of its path and of the reason:"""
+_PROBLEM_CHARACTERS = 200
 _log = logging.getLogger(__name__)
 
 
@@ -171,6 +174,8 @@ class _JobRun:
         if trainer is not None:
             plan = None if trainer.plan is None else trainer.plan.to_state()
             facts["environment"] = {**describe(self.runtime, precision=trainer.precision), "memory_plan": plan}
+            if self._dataset is not None:
+                facts["environment"]["dataset"] = _clips_of(self._dataset)
         return facts
 
     def _resume(self, trainer: Trainer) -> Path | None:
@@ -315,3 +320,16 @@ class _WarningsToWorker(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._events.send(Note(text=record.getMessage(), warning=True))
+
+
+def _clips_of(dataset: Dataset) -> dict[str, Any]:
+    """Return how many clips are used for what, and what is left out and why, with a few examples."""
+    first = dataset.problems[:_PROBLEMS_NAMED]
+    return {
+        "train": dataset.num_fit,
+        "validation": len(dataset.validation_clips),
+        "left_out": len(dataset.problems),
+        "examples": [
+            {"path": one.path[-_PROBLEM_CHARACTERS:], "note": one.note[:_PROBLEM_CHARACTERS]} for one in first
+        ],
+    }

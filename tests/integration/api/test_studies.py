@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from hpo.cli.spec_check import search_fragment, validation_clips, with_models
-from hpo.errors import SpecError, SpecIssue
-from hpo.service.notices import DataNotSeenError
+from hpo.errors import DataNotSeenError, SpecError, SpecIssue
 from hpo.spec import StudySpec, parse_spec
 from hpo.store import Database, studies
 

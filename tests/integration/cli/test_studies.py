@@ -85,23 +85,65 @@ def test_the_list_has_a_row_for_each_study(past_service: Service, hpo: Command) 
     (row,) = [line for line in listed.out.splitlines() if "demo" in line]
     cells = [cell.strip() for cell in row.strip("│").split("│")]
     assert cells[:2] == ["demo", "active"]
-    expected = {"5 completed", "2 stopped", "1 failed", "1 running", "1 suggested"}
-    assert set(cells[2].split(", ")) == expected
+    assert cells[2].startswith("8 of ")
+    assert cells[2].endswith(", 1 running")
+    best = hpo(past_service, "study", "list", "--json").json[0]["best"]
+    assert cells[3].startswith(f"val_top1 {best['evidence']['believed']:.3g} ± ")
+    assert cells[3].endswith(f" (trial {best['number']})")
     # 4 or 10 epochs of a second of GPU time each; the trial that runs counts up to now, at most a heartbeat long.
-    assert 0.017 <= float(cells[3]) <= 0.021
+    assert 0.017 <= float(cells[4].split(" of ")[0]) <= 0.021
+
+
+def test_without_studies_the_list_says_what_to_do(service: Service, hpo: Command) -> None:
+    assert "create one with `hpo study create SPEC.yaml`" in hpo(service, "study", "list").out
 
 
 def test_one_study_is_shown_in_sentences(past_service: Service, hpo: Command) -> None:
     shown = hpo(past_service, "study", "show", "demo", scope="read")
-    first, trials, hours, *best = shown.out.splitlines()
+    first, trials, hours, left, *best = shown.out.splitlines()
     assert best[0].startswith("best: trial ")
     assert best[1].startswith("  val_top1 ")
     assert first == "demo: active"
-    assert trials.startswith("trials: ")
+    assert trials.startswith("trials: 8 of ")
+    assert set(trials.partition(" have ended: ")[2].split(", ")) == {
+        "5 completed",
+        "2 stopped",
+        "1 failed",
+        "1 running",
+        "1 suggested",
+    }
+    assert left.startswith("time left: about ")
+    assert [line for line in best if line.startswith("workers: ")] == ["workers: 2 waiting, 1 training it"]
+    assert [line for line in best if line.startswith("data set: ")] == ["data set: ucf101 in /data/ucf101"]
     # Epochs of a second; two trials were stopped after 4 of 10.
     assert hours.startswith("GPU hours: 0.0")
     assert ": 0.017 in epochs" in hours
     assert hours.endswith(" (0.0033 more saved by early stopping)")
+
+
+def test_without_a_worker_it_is_said_how_to_start_one(service: Service, hpo: Command) -> None:
+    service.create()
+    assert (
+        "workers: no worker is connected: start one with `hpo-worker --gpu 0`"
+        in hpo(service, "study", "show", "demo").out
+    )
+
+
+def test_videos_that_are_left_out_are_named(service: Service, hpo: Command) -> None:
+    service.suggest(service.create())
+    left_out = [{"path": "Run/v_Run_g01_c01.avi", "note": "it ends in the middle"}]
+    with service.http("worker") as http:
+        lease = http.post("/v1/leases", json=claim_body()).raise_for_status().json()
+        found = {"train": 9_000, "validation": 500, "left_out": 1, "examples": left_out}
+        body = {**finished(lease, 0.5), "environment": {"dataset": found}, "dataset_version": "d1"}
+        http.post(f"/v1/trials/{lease['trial_id']}/finish", json=body).raise_for_status()
+    shown = hpo(service, "study", "show", "demo").out
+    assert "data set: ucf101 in /data/ucf101: 9,000 videos to train, 500 to validate\n" in shown
+    assert "  1 video is left out; `hpo data check /data/ucf101` names all:\n" in shown
+    assert "    Run/v_Run_g01_c01.avi: it ends in the middle\n" in shown
+    with service.http("read") as http:
+        page = http.get("/studies/demo", headers={"Accept": "text/html"}).text
+    assert "it ends in the middle" in page
 
 
 def test_what_hours_went_into_and_a_small_space_are_shown(service: Service, hpo: Command) -> None:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from hpo.cli.leaderboard import csv_table, leaderboard, reasons
-from hpo.cli.studies import hours
+from hpo.cli.study_lines import hours
 from hpo.spec import dump_spec, parse_spec
 
 SPEC: dict[str, Any] = {

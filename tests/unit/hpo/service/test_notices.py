@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from threading import Event
 
-from hpo.service.notices import DataNotSeenError, DataSeen, seen
+from hpo.errors import DataNotSeenError
+from hpo.service.notices import DataSeen, seen
 
 from ..records import spec_with
 
