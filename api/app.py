@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from hpo.results.export import Export
+from hpo.service.creation import SpecCheck
 from hpo.service.fallback import Fallback
 from hpo.service.notices import ClipCount
 from hpo.service.upkeep import upkeep
@@ -20,13 +21,13 @@ from hpo.store import Database
 from . import problems
 from .auth import login
 from .auth.gate import Gate
-from .browser import assets, docs, home, live, study, trial
+from .browser import assets, docs, home, live, new, study, trial
 from .browser import workers as workers_page
 from .browser.errors import ErrorPages
 from .config import ApiConfig
 from .dashboard.mount import DashboardRoute
 from .rate import RateLimiter
-from .state import ApiState, FileRemoval, SpecCheck
+from .state import ApiState, FileRemoval, SpecPreview
 from .v1 import best, checkpoints, events, health, identity, leases, logs, openings, studies, tokens, trials, workers
 from .waiting import hearing
 
@@ -54,12 +55,13 @@ def create_app(
     fragments: Fragments | None = None,
     count_clips: ClipCount | None = None,
     remove_files: FileRemoval | None = None,
+    preview: SpecPreview | None = None,
 ) -> FastAPI:
     """Make the application. It holds no state that another replica would miss.
 
     `check_spec` adds the rules of models before a study is stored, and refuses what no worker could build; `fragments`
     knows what the space of a spec may include by name; `count_clips` says how many clips its trials validate on;
-    `remove_files` removes the checkpoint files of a deleted study.
+    `remove_files` removes the checkpoint files of a deleted study; `preview` says what a spec would do.
     """
     state = ApiState(
         database=database,
@@ -70,6 +72,7 @@ def create_app(
         fragments=fragments,
         count_clips=count_clips,
         remove_files=remove_files,
+        preview=preview,
     )
 
     @asynccontextmanager
@@ -90,7 +93,7 @@ def create_app(
     app.state.hpo = state
     problems.install(app)
     v1 = (studies, trials, logs, best, events, leases, checkpoints, workers, openings, tokens, health, identity)
-    for resource in (*v1, login, assets, docs, home, live, study, trial, workers_page):
+    for resource in (*v1, login, assets, docs, home, new, live, study, trial, workers_page):
         app.include_router(resource.router)
     app.add_middleware(Gate, state=state)
     app.add_middleware(problems.LastResort)  # the gate's own faults are covered too

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from hpo.protocol import RemovedFiles
+from hpo.service.creation import SpecCheck
 from hpo.service.fallback import Fallback
 from hpo.service.notices import ClipCount
 from hpo.spec import Fragments, StudySpec
@@ -19,7 +20,8 @@ from .config import ApiConfig
 from .rate import RateLimiter
 from .waiting import Waiters
 
-SpecCheck = Callable[[StudySpec], StudySpec]
+SpecPreview = Callable[[StudySpec], Iterable[str]]
+"""Returns sentences about what a study would be."""
 FileRemoval = Callable[[UUID], RemovedFiles]
 """Removes the files of a study."""
 
@@ -39,6 +41,8 @@ class ApiState:
     """Knows what `space.include` of a spec stands for."""
     remove_files: FileRemoval | None = None
     """Removes the checkpoint files of a deleted study, those that this machine reaches."""
+    preview: SpecPreview | None = None
+    """Says what a study would be, before it is stored."""
     count_clips: ClipCount | None = None
     """Counts the clips that the trials of a study validate on, where this machine can read the data set."""
 

@@ -67,4 +67,5 @@ async def _as_page(begun: Message, body: bytes, scope: Scope, receive: Receive, 
 
 def _viewer(scope: Scope) -> Viewer | None:
     principal = scope.get("principal")
-    return None if principal is None else Viewer(name=principal.name, may_steer=False, form_token="")
+    # The page has no forms that steer.
+    return principal and Viewer(name=principal.name, may_steer=principal.token.allows("admin"), form_token="")

@@ -21,4 +21,6 @@ def show_home(state: State, viewer: Looking) -> HTMLResponse:
     with state.database.transaction() as connection:
         found = studies.list_all(connection)
         known = answers.read_all(connection, latest_of(found))
-        return home_page(found, known, workers.list_all(connection), viewer=viewer)
+        unreadable = studies.list_unreadable(connection, [study.id for study in found])
+        at_work = workers.list_all(connection)
+    return home_page(found, known, at_work, viewer=viewer, unreadable=[str(error) for error in unreadable])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import yaml
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy import Connection
 
-from hpo.service import importance, notices
+from hpo.errors import SpecError, SpecIssue
+from hpo.service import importance, notices, reopening
 from hpo.service.finishing import end_finished_studies
 from hpo.spec.finalists import FinalistsConfig
-from hpo.store import answers, data_sets, finalists, overview, studies, trials, waiting, workers
+from hpo.store import answers, budgets, data_sets, finalists, overview, studies, trials, waiting, workers
 from hpo.store.studies import StudyRow
 from hpo.trial import RESULT_STATES, StudyState, TrialState
 
@@ -34,6 +36,13 @@ MOST_WAITING: Final = 6
 MOST_NAMED: Final = 20
 """Failures, and trials that were stopped, that are listed one by one."""
 MOST_EVENTS: Final = 40
+_LIMITS: Final[Mapping[str, type[int] | type[float]]] = {
+    "trials": int,
+    "gpu_hours": float,
+    "wall_hours": float,
+    "max_failed": int,
+}
+"""The fields of the form of a budget."""
 
 
 @router.get("")
@@ -91,6 +100,26 @@ def stop_study(state: State, who: Admin, name: StudyName, _: GuardedForm) -> Red
     return _moved(state, name, StudyState.STOPPED, actor=who.name)
 
 
+@router.post("/budget")
+def change_budget(state: State, who: Admin, name: StudyName, form: GuardedForm) -> RedirectResponse:
+    """Give the study other limits."""
+    with state.database.transaction() as connection:
+        changes = _changes(studies.get(connection, name), form)
+        if changes:
+            budgets.change_budget(connection, name, changes, actor=who.name)
+    end_finished_studies(state.database)
+    return RedirectResponse(paths.of_study(name), status_code=303)
+
+
+@router.post("/reopen")
+def reopen_study(state: State, who: Admin, name: StudyName, form: GuardedForm) -> RedirectResponse:
+    """Let the study search on, with other limits."""
+    with state.database.transaction() as connection:
+        changes = _changes(studies.get(connection, name), form)
+        reopening.reopen(connection, name, changes, actor=who.name)
+    return RedirectResponse(paths.of_study(name), status_code=303)
+
+
 @router.post("/finalists")
 def train_finalists(state: State, who: Admin, name: StudyName, form: GuardedForm) -> RedirectResponse:
     """Have the best configurations trained again with fresh seeds."""
@@ -105,3 +134,27 @@ def _moved(state: ApiState, name: str, target: StudyState, *, actor: str) -> Red
     with state.database.transaction() as connection:
         studies.set_state(connection, name, target, actor=actor)
     return RedirectResponse(paths.of_study(name), status_code=303)
+
+
+def _changes(study: StudyRow, form: Mapping[str, str]) -> dict[str, Any]:
+    """Return the limits of a form that differ from those of the study; an empty field takes a limit away.
+
+    Raises:
+        SpecError: names the fields that are not numbers.
+    """
+    changes: dict[str, Any] = {}
+    issues = []
+    for name, kind in _LIMITS.items():
+        if name not in form:
+            continue
+        try:
+            value = kind(form[name]) if form[name].strip() else None
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            issues.append(SpecIssue(path=f"budget.{name}", message=f"{form[name][:100]!r} is not {what}"))
+            continue
+        if value != getattr(study.spec.budget, name):
+            changes[name] = value
+    if issues:
+        raise SpecError(issues)
+    return changes

@@ -57,8 +57,13 @@ def _points(curve: Mapping[int, Mapping[str, float]], name: str) -> tuple[list[i
     return [step for step, _ in kept], [float(f"{value:.6g}") for _, value in kept]
 
 
-def progress(spec: StudySpec, name: str, records: Sequence[TrialRecord]) -> dict[str, Any]:
-    """Return the last value of each trial that has one, by number, and the best observed so far."""
+def progress(
+    spec: StudySpec, name: str, records: Sequence[TrialRecord], *, before: float | None = None
+) -> dict[str, Any]:
+    """Return the last value of each trial that has one, by number, and the best observed so far.
+
+    `before` is the best value of the trials before those of `records`.
+    """
     objective = spec.objectives[0]
     known = [
         (record, value) for record in records if (value := finite(final_metrics(record), objective.metric)) is not None
@@ -67,7 +72,8 @@ def progress(spec: StudySpec, name: str, records: Sequence[TrialRecord]) -> dict
     gains = [
         gain(objective, value) if is_feasible(spec, final_metrics(record)) else -math.inf for record, value in known
     ]
-    best = list(accumulate(gains, max))
+    start = -math.inf if before is None else gain(objective, before)
+    best = list(accumulate(gains, max, initial=start))[1:]
     return {
         "kind": "progress",
         "metric": objective.metric,

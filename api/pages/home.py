@@ -69,9 +69,18 @@ def latest_of(studies: Sequence[StudyRow]) -> list[StudyRow]:
 
 
 def home_page(
-    studies: Sequence[StudyRow], answers: Mapping[int, Answer], workers: Sequence[WorkerRow], *, viewer: Viewer
+    studies: Sequence[StudyRow],
+    answers: Mapping[int, Answer],
+    workers: Sequence[WorkerRow],
+    *,
+    viewer: Viewer,
+    unreadable: Sequence[str] = (),
 ) -> HTMLResponse:
-    """Return the page; `answers` are those of the studies that have one, by their ids."""
+    """Return the page.
+
+    `answers` are those of the studies that have one, by their ids; `unreadable` are sentences about studies that this
+    release cannot read.
+    """
     latest = latest_of(studies)
     cards = [_card(study, answers.get(study.id), workers) for study in latest]
     at_work = (StudyState.ACTIVE, StudyState.PAUSED)
@@ -81,6 +90,7 @@ def home_page(
         open_studies=[card for card in cards if card.study.state in at_work],
         ended_studies=[card for card in cards if card.study.state not in at_work],
         left_out=len(studies) - len(latest),
+        unreadable=unreadable,
         workers_summary=summary(workers),
         has_worker=any(row.seconds_since_seen <= ALIVE_SECONDS for row in workers),
     )

@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 HOME: Final = "/"
 WORKERS: Final = "/workers"
-_TREES: Final = ("/studies", "/live", WORKERS)
+NEW: Final = "/new"
+_TREES: Final = ("/studies", "/live", WORKERS, NEW)
 
 
 def is_page(path: str) -> bool:

@@ -13,7 +13,7 @@ from hpo.activity import stored_progress
 from hpo.answer import Answer
 from hpo.answer.evidence import evidence_of_winner
 from hpo.optimizer.importance import Importance, Trend
-from hpo.results.outcome import final_metrics
+from hpo.results.outcome import final_metrics, gain
 from hpo.sentences import event_sentence
 from hpo.store.data_sets import DataSet
 from hpo.store.overview import Happening
@@ -110,19 +110,31 @@ def study_page(material: StudyMaterial, *, now: datetime, viewer: Viewer) -> HTM
         missing=material.missing,
         spec_text=material.spec_text,
         curves=curves.curves(study.name, drawn, best=best, metric=metric),
-        progress=curves.progress(study.spec, study.name, material.ended),
+        progress=curves.progress(study.spec, study.name, material.ended, before=_best_before(material)),
         may=_may(study),
     )
 
 
+def _best_before(material: StudyMaterial) -> float | None:
+    """Return the best value of the first objective before the first trial that is shown, as the answer knows it."""
+    if material.answer is None or not material.ended:
+        return None
+    objective, first = material.study.spec.objectives[0], material.ended[0].number
+    earlier = [one.first.observed for one in material.answer.candidates if one.trials[0] < first]
+    return max(earlier, key=lambda value: gain(objective, value), default=None)
+
+
 def _may(study: StudyRow) -> set[str]:
     """Return which buttons make sense in the state of the study."""
+    changes = (
+        {"budget"} if study.finished_at is None and study.budget_reached_at is None and study.race is None else set()
+    )
     if study.state is StudyState.ACTIVE:
-        return {"pause", "stop", "finalists"}
+        return {"pause", "stop", "finalists", *changes}
     if study.state is StudyState.PAUSED:
-        return {"resume", "stop", "finalists"}
+        return {"resume", "stop", "finalists", *changes}
     has_result = any(study.counts.get(state) for state in RESULT_STATES)
-    return {"finalists"} if has_result else set()
+    return {*({"finalists"} if has_result else ()), *({"reopen"} if study.finished_at is not None else ())}
 
 
 def _doing(record: TrialRecord, now: datetime) -> Doing | None:

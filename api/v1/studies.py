@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
@@ -11,17 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from sqlalchemy import Connection
 
 from hpo.answer.evidence import evidence_of_winner
-from hpo.errors import SpecError
 from hpo.optimizer.importance import Trend
 from hpo.protocol import Message, RemovedFiles
 from hpo.results.evidence import Evidence
-from hpo.service import importance, notices, reopening
+from hpo.service import creation, importance, notices, reopening
 from hpo.service.finishing import end_finished_studies
 from hpo.service.time_left import seconds_left
 from hpo.spec import StudySpec
 from hpo.spec.configurations import count_configurations
 from hpo.spec.finalists import FinalistsConfig
-from hpo.spec.paths import relative_paths
 from hpo.store import answers, budgets, data_sets, earlier, finalists, studies
 from hpo.store.data_sets import DataSet
 from hpo.store.studies import StudyRow
@@ -32,9 +30,6 @@ from ..names import StudyName
 from ..problems import responses
 from ..state import State
 from .spec_body import Spec, openapi_body
-
-_COUNTING_SECONDS: Final = 5.0
-"""A study is created without the number of its validation clips if the data set is not read by then."""
 
 router = APIRouter(prefix="/v1/studies", tags=["studies"], dependencies=[Depends(BEARER)])
 
@@ -206,15 +201,10 @@ def create_study(state: State, who: Admin, body: Spec, response: Response) -> St
 
     The reply shows the spec as it is stored, with the settings that are recommended where it names none.
     """
-    spec = body.parse(state.fragments).of_new_study()
-    if issues := relative_paths(spec):
-        raise SpecError(issues)
-    if state.check_spec is not None:
-        spec = state.check_spec(spec)
-    found = notices.seen(spec, state.count_clips, seconds=_COUNTING_SECONDS)
+    spec = creation.completed(body.parse(state.fragments), state.check_spec)
+    found = notices.seen(spec, state.count_clips, seconds=creation.COUNTING_SECONDS)
     with state.database.transaction() as connection:
-        study = studies.create(connection, spec, actor=who.name)
-        notices.note_clips(connection, study.id, spec, found.clips)
+        study = creation.store(connection, spec, found, actor=who.name)
         response.headers["Location"] = f"/v1/studies/{study.name}"
         missing = notices.missing_data(connection, spec, found)
         return _detail(connection, study).model_copy(update={"missing_data": missing})

@@ -24,6 +24,7 @@ def make_application(
     from api.config import ApiConfig, Identity
 
     from .files import remove_study_files
+    from .preview import preview
     from .spec_check import search_fragment, validation_clips, with_models
 
     return create_app(
@@ -37,6 +38,7 @@ def make_application(
         check_spec=with_models,
         fragments=search_fragment,
         count_clips=validation_clips,
+        preview=preview,
         remove_files=partial(remove_study_files, settings.checkpoint_dir),
     )
 

@@ -19,7 +19,7 @@ from .generators import is_alive as generator_is_alive
 from .generators import release as release_generator
 from .generators import release_all as release_generators
 from .guesses import enqueue
-from .study_row import StudyRow, get, get_by_id, id_of, list_all, list_unfinished, outline_of
+from .study_row import StudyRow, get, get_by_id, id_of, list_all, list_unfinished, list_unreadable, outline_of
 from .study_state import lock, move
 from .tables import study, trial
 
@@ -36,6 +36,7 @@ __all__ = [
     "id_of",
     "list_all",
     "list_unfinished",
+    "list_unreadable",
     "outline_of",
     "release_generator",
     "release_generators",

@@ -73,6 +73,7 @@ _ALL: Final = _read()
 _BY_NAME: Final = _read("WHERE study.name = :name")
 _BY_ID: Final = _read("WHERE study.id = :study_id")
 _SPEC: Final = text("SELECT name, uuid, spec::text AS spec FROM study WHERE id = :study_id")
+_SPECS: Final = text("SELECT id, name, spec::text AS spec FROM study WHERE id <> ALL(:readable) ORDER BY id")
 _UNFINISHED: Final = _read("WHERE study.finished_at IS NULL")
 
 
@@ -280,6 +281,20 @@ def parsed(spec: str) -> StudySpec:
 def list_all(connection: Connection) -> list[StudyRow]:
     """List all studies in the order they were made, without those whose spec cannot be read."""
     return list(_readable(connection.execute(_ALL).mappings()))
+
+
+def list_unreadable(connection: Connection, readable: Iterable[int]) -> list[UnusableStudyError]:
+    """Return an error, which is a sentence, for each study that this release cannot read.
+
+    `readable` are the ids of those that were read.
+    """
+    found = []
+    for row in connection.execute(_SPECS, {"readable": list(readable)}).mappings():
+        try:
+            parsed(row["spec"])
+        except ValueError as error:
+            found.append(_unusable(row["id"], row["name"], error))
+    return found
 
 
 def list_unfinished(connection: Connection) -> list[StudyRow]:

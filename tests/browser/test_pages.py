@@ -17,7 +17,7 @@ from tests.integration.api.service import KEY, Service, claim_body, measured, se
 
 from .chromium import Page, browsing, find_chromium
 
-PATHS = ("/", "/studies/demo", "/studies/demo/trials/6", "/studies/demo/trials/4", "/workers", "/login")
+PATHS = ("/", "/studies/demo", "/studies/demo/trials/6", "/studies/demo/trials/4", "/workers", "/new", "/login")
 WIDTHS = {"wide": 1400, "phone": 390}
 AXE = Path(os.environ.get("HPO_AXE", Path(__file__).resolve().parents[2] / "node_modules/axe-core/axe.min.js"))
 """axe-core is no part of this repository: `npm install axe-core` puts it there."""

@@ -18,8 +18,9 @@ from sqlalchemy import Engine
 
 from api.app import create_app
 from api.config import ApiConfig
-from api.state import FileRemoval, SpecCheck
+from api.state import FileRemoval, SpecPreview
 from hpo.cli.listening import Listening
+from hpo.service.creation import SpecCheck
 from hpo.service.notices import ClipCount
 from hpo.spec import Fragments, parse_spec
 from hpo.store import Database, lifecycle, studies, tokens
@@ -117,6 +118,7 @@ def serving(
     count_clips: ClipCount | None = None,
     remove_files: FileRemoval | None = None,
     listening: Listening | None = None,
+    preview: SpecPreview | None = None,
     port: int = 0,
     **changes: Any,
 ) -> Iterator[Service]:
@@ -136,6 +138,7 @@ def serving(
         fragments=fragments,
         count_clips=count_clips,
         remove_files=remove_files,
+        preview=preview,
     )
     options: dict[str, Any] = {"access_log": False, "timeout_graceful_shutdown": 2, "ws": "none", "log_config": None}
     server = uvicorn.Server(uvicorn.Config(application, **options, **listening.uvicorn_options()))

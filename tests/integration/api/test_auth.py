@@ -73,6 +73,10 @@ NEEDS: Final[dict[tuple[str, str], str]] = {
     ("POST", "/studies/{name}/resume"): "admin",
     ("POST", "/studies/{name}/stop"): "admin",
     ("POST", "/studies/{name}/finalists"): "admin",
+    ("POST", "/studies/{name}/budget"): "admin",
+    ("POST", "/studies/{name}/reopen"): "admin",
+    ("GET", "/new"): "admin",
+    ("POST", "/new"): "admin",
     ("GET", "/studies/{name}/live"): "read",
     ("GET", "/studies/{name}/trials/{number}"): "read",
     ("POST", "/studies/{name}/trials/{number}/cancel"): "admin",
@@ -117,7 +121,7 @@ def test_what_nobody_has_named_is_closed(empty_service: Service) -> None:
     """A route that is added tomorrow needs a token until somebody says otherwise."""
     with empty_service.http(None) as http:
         for path in (
-            "/new",
+            "/unnamed",
             "/new/page",
             "/v2/studies",
             "/V1/studies",
@@ -128,7 +132,7 @@ def test_what_nobody_has_named_is_closed(empty_service: Service) -> None:
         ):
             assert (path, http.get(path).status_code) == (path, 401)
     with empty_service.http("read") as http:
-        assert http.get("/new").status_code == 404
+        assert http.get("/unnamed").status_code == 404
 
 
 def test_the_page_on_security_shows_the_same_table() -> None:

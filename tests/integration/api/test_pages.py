@@ -6,13 +6,18 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import unescape
 from typing import Any
 
 import httpx
 import pytest
+import yaml
+from sqlalchemy import text
 
 from api.auth import create_login_link
 from api.pages import assets
+from hpo.service.finishing import end_finished_studies
+from hpo.spec import stored_spec
 from hpo.store import Database, overview, studies
 from hpo.trial import StudyState
 
@@ -322,3 +327,85 @@ def test_the_last_failures_are_listed_with_the_end_of_their_messages(service: Se
         http.post(f"/v1/trials/{lease['trial_id']}/finish", json=end).raise_for_status()
     text = _text(admin.get("/studies/demo").text)
     assert "trial 0 error ValueError: no clips the whole message Trace: line ValueError: no clips" in text
+
+
+def _spec_text(html: str) -> str:
+    found = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", html, re.DOTALL)
+    assert found is not None
+    return unescape(found[1])
+
+
+def test_a_study_is_checked_and_created_in_a_form(database: Database) -> None:
+    with (
+        serving(database, preview=lambda spec: [f"{len(spec.space)} parameters"]) as running,
+        _logged_in(running, "admin") as browser,
+    ):
+        form = browser.get("/new").text
+        fields = {"form_token": _form_token(form), "spec": _spec_text(form)}
+        wrong = {**fields, "spec": fields["spec"].replace("high: 0.1,", "high: 0.00001,"), "create": "yes"}
+        refused = browser.post("/new", data=wrong)
+        checked = browser.post("/new", data={**fields, "check": "yes"})
+        with running.http("read") as http:
+            assert http.get("/v1/studies").json() == []
+        made = browser.post("/new", data={**fields, "create": "yes"})
+        again = browser.post("/new", data={**fields, "create": "yes"})
+        foreign = browser.post("/new", data={**fields, "form_token": "0" * 64, "create": "yes"})
+    assert (refused.status_code, _spec_text(refused.text)) == (422, wrong["spec"])
+    assert "<code>space.lr" in refused.text
+    assert (checked.status_code, "3 parameters" in checked.text) == (200, True)
+    assert (made.status_code, made.headers["location"]) == (303, "/studies/my-study")
+    assert (again.status_code, "<code>name</code>" in again.text) == (409, True)
+    assert foreign.status_code == 403
+
+
+def test_a_clone_begins_with_the_spec_of_another_study_under_a_free_name(
+    past_service: Service,
+) -> None:
+    with _logged_in(past_service, "admin") as browser:
+        assert 'href="/new?from=demo"' in browser.get("/studies/demo").text
+        cloned = _spec_text(browser.get("/new", params={"from": "demo"}).text)
+        assert browser.get("/new", params={"from": "nothing"}).status_code == 404
+    with past_service.http("read") as http:
+        old = http.get("/v1/studies/demo").json()["spec"]
+    assert stored_spec(yaml.safe_load(cloned)) == stored_spec({**old, "name": "demo-2"})
+    with _logged_in(past_service, "read") as browser:
+        assert 'href="/new' not in browser.get("/studies/demo").text + browser.get("/").text
+
+
+def test_a_budget_is_changed_and_a_study_reopened_by_buttons(service: Service, admin: httpx.Client) -> None:
+    service.create(budget={"trials": 9, "gpu_hours": 2.0})
+    token = _form_token(admin.get("/studies/demo").text)
+    limits = {"form_token": token, "trials": "12", "gpu_hours": "", "wall_hours": "", "max_failed": ""}
+    changed = admin.post("/studies/demo/budget", data=limits)
+    wrong = admin.post("/studies/demo/budget", data={**limits, "trials": "many", "gpu_hours": "-1"})
+    assert (changed.status_code, wrong.status_code) == (303, 422)
+    assert "<code>budget.trials</code> &#39;many&#39; is not a whole number" in wrong.text
+    assert "(reads)" not in wrong.text, "who may steer is not called a reader on a page of an error"
+    with service.http("admin") as http:
+        assert http.get("/v1/studies/demo").json()["spec"]["budget"]["trials"] == 12
+        assert http.get("/v1/studies/demo").json()["spec"]["budget"]["gpu_hours"] is None
+        http.post("/v1/studies/demo/stop").raise_for_status()
+        end_finished_studies(service.database)
+        page = admin.get("/studies/demo").text
+        assert ('action="/studies/demo/reopen"' in page, 'action="/studies/demo/budget"' in page) == (True, False)
+        assert admin.post("/studies/demo/reopen", data=limits).status_code == 303
+        assert http.get("/v1/studies/demo").json()["state"] == "active"
+
+
+def test_a_study_that_cannot_be_read_is_on_the_first_page(service: Service, admin: httpx.Client) -> None:
+    service.create(name="broken")
+    with service.database.transaction() as connection:
+        connection.execute(text("UPDATE study SET spec = spec || '{\"of_a_later_release\": 1}' WHERE name = 'broken'"))
+    assert "the study 'broken' cannot be read by this release" in _text(unescape(admin.get("/").text))
+
+
+def test_the_best_so_far_begins_with_what_came_before_the_trials_that_are_shown(
+    past_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with past_service.http("read") as http:
+        whole = _figure(http.get("/studies/demo").text, "progress-data")
+        monkeypatch.setattr("api.browser.study.MOST_ENDED", 3)
+        latest = _figure(http.get("/studies/demo").text, "progress-data")
+    place = whole["numbers"].index(latest["numbers"][0])
+    assert place > 0
+    assert latest["best"] == whole["best"][place:]
