@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast, get_args
 
 import typer
 from rich.table import Column, Table
@@ -20,6 +21,7 @@ from .evaluate import Clips, Crops
 from .exported import Cpu, Gpu, Threads, checkpoint_of, device_like, device_of, video_task_of
 
 if TYPE_CHECKING:
+    from data.flow.method import FlowMethod
     from workers.device.detection import Device
     from workers.evaluation.predict import Prediction, Predictor
 
@@ -28,6 +30,14 @@ _TOP: Final = 5
 _CHECKPOINT_SUFFIX: Final = ".pt"
 _USUAL_SHORT_SIDE: Final = 128
 """`short_side` of a data set that does not say another."""
+
+
+class FlowName(StrEnum):
+    """Methods that compute flow without anything else."""
+
+    DIS = "dis"
+    FARNEBACK = "farneback"
+    TVL1 = "tvl1"
 
 
 @app.command()
@@ -53,6 +63,14 @@ def predict(
         int | None,
         typer.Option(help="Short side in pixels to which frames are scaled (default: as exported).", min=16),
     ] = None,
+    flow: Annotated[
+        FlowName | None,
+        typer.Option(
+            "--flow",
+            help="How the optical flow is computed that a model sees (default: as where it was trained).",
+            show_default=False,
+        ),
+    ] = None,
     gpu: Gpu = None,
     cpu: Cpu = False,
     threads: Threads = None,
@@ -61,6 +79,8 @@ def predict(
     paths = _found(videos)
     _require_writable(output)
     source = _source(model, gpu=gpu, cpu=cpu, threads=threads)
+    if flow is not None:
+        source = replace(source, flow=flow.value)
     predictor = _predictor(source, short_side=short_side, views=(clips, crops), window=window)
     names = _copy_names(paths)
     entries = [
@@ -87,6 +107,9 @@ class _Source:
     device: Device
     short_side: int
     most_frames: int | None
+    flow: str = "none"
+    """How the flow of its data set was made."""
+    flow_weights: Path | None = None
 
 
 def _source(model: Path, *, gpu: int | None, cpu: bool, threads: int | None) -> _Source:
@@ -101,6 +124,8 @@ def _source(model: Path, *, gpu: int | None, cpu: bool, threads: int | None) -> 
         device=device_of(exported, gpu=gpu, cpu=cpu, threads=threads),
         short_side=dataset.short_side,
         most_frames=dataset.most_frames,
+        flow=dataset.flow,
+        flow_weights=None if dataset.flow_weights is None else Path(dataset.flow_weights).expanduser(),
     )
 
 
@@ -110,15 +135,27 @@ def _predictor(source: _Source, *, short_side: int | None, views: tuple[int, int
     from workers.evaluation.model import TrainedModel
     from workers.evaluation.predict import Predictor
     from workers.evaluation.sealed_test import Views
+    from workers.training.inputs import clip_spec
 
     with one_sentence_errors(DatasetError, ModelError):
+        model = TrainedModel.open(source.checkpoint, source.device)
         return Predictor.of(
-            TrainedModel.open(source.checkpoint, source.device),
+            model,
             short_side=short_side or source.short_side,
             views=Views(clips=views[0], crops=views[1]),
             window_seconds=window,
             most_frames=source.most_frames,
+            flow=_flow_of(source) if "flow" in clip_spec(model.config).inputs else None,
         )
+
+
+def _flow_of(source: _Source) -> FlowMethod | None:
+    """Return the method that computed the flow of the training; None where the flow came with the data set."""
+    from data.flow.compute import ComputedFlow, flow_method
+
+    if source.flow not in get_args(ComputedFlow):
+        return None
+    return flow_method(cast("ComputedFlow", source.flow), weights=source.flow_weights)
 
 
 def _found(given: Sequence[Path]) -> list[Path]:

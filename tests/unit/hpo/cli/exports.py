@@ -41,17 +41,28 @@ class Bench:
         study: str = "tiny",
         weights: int = 0,
         split_seed: Any = None,
+        flow: str = "none",
+        trained_epochs: int = 0,
         **config: Any,
     ) -> Path:
-        """Write an export and its checkpoint, whose weights are drawn from the seed `weights`."""
+        """Write an export and its checkpoint, whose weights are drawn from the seed `weights`, or trained."""
         settings = tiny_config(**config)
-        task = tiny_task(self.videos, dataset={"root": str(self.videos), "short_side": 32, "split_seed": split_seed})
+        where = {"root": str(self.videos), "short_side": 32, "split_seed": split_seed, "flow": flow}
+        task = tiny_task(self.videos, dataset=where)
         dataset = open_dataset(task.dataset.of_trial(settings.seed), cache_dir=self.home / "cache")
-        trainer = Trainer(settings, epochs=2, dataset=dataset, runtime=Runtime(device=torch.device("cpu"), threads=1))
+        trainer = Trainer(
+            settings,
+            epochs=trained_epochs or 2,
+            dataset=dataset,
+            runtime=Runtime(device=torch.device("cpu"), threads=1),
+        )
         draws = torch.Generator().manual_seed(weights)
-        with torch.no_grad():
-            head = trainer.model.get_classifier()
-            head.weight.copy_(torch.randn(head.weight.shape, generator=draws))
+        if trained_epochs:
+            trainer.run(interrupted=lambda: False, epoch_done=lambda _: None)
+        else:
+            with torch.no_grad():
+                head = trainer.model.get_classifier()
+                head.weight.copy_(torch.randn(head.weight.shape, generator=draws))
         with file.with_suffix(".pt").open("wb") as target:
             writer(final_state(trainer.state()))(target)
         export = Export(

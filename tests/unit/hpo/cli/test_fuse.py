@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,39 @@ def test_an_opening_by_others_during_the_validation_is_seen(
     assert isinstance(refused.exception, ConflictError)
     assert "somebody else" in str(refused.exception)
     assert "fusion" not in log.read_text()
+
+
+@pytest.mark.slow  # two trainings
+def test_an_rgb_and_a_flow_stream_are_fused_by_weights_that_a_loop_finds_too(bench: Bench, tmp_path: Path) -> None:
+    rgb = bench.export(tmp_path / "rgb.yaml", trained_epochs=5)
+    seen: dict[str, Any] = {"clip.modality": "flow", "clip.flow_pairs": 3}
+    flow = bench.export(tmp_path / "flow.yaml", trial=8, flow="dis", trained_epochs=5, **seen)
+    for file in (rgb, flow):
+        done = bench.run("evaluate", file, "--validation", *SEEN, "--scores", file.with_suffix(".json"))
+        assert done.exit_code == 0, done.exception
+    result = bench.run("fuse", rgb, flow, *SEEN, "--scores", tmp_path / "fused.json")
+    assert result.exit_code == 0, result.exception
+    streams = [json.loads((tmp_path / f"{name}.json").read_text())["videos"] for name in ("rgb", "flow")]
+    fused = json.loads((tmp_path / "fused.json").read_text())
+    found: dict[int, dict[str, list[float]]] = {}
+    best = (-1.0, -math.inf)
+    for twentieths in range(21):
+        share = twentieths / 20
+        scores, right, loss = {}, 0, 0.0
+        for id_, video in streams[0].items():
+            pairs = zip(video["scores"], streams[1][id_]["scores"], strict=True)
+            scores[id_] = [share * one + (1 - share) * other for one, other in pairs]
+            label = fused["classes"].index(video["label"])
+            right += max(range(2), key=scores[id_].__getitem__) == label
+            loss += math.log(max(scores[id_][label], 1e-12))
+        found[twentieths] = scores
+        best = max(best, (right / len(scores), loss / len(scores)))
+    assert fused["table"]["v-top1"] == best[0]
+    assert best[0] >= max(json.loads((tmp_path / f"{n}.json").read_text())["table"]["v-top1"] for n in ("rgb", "flow"))
+    chosen = [
+        share
+        for share, scores in found.items()
+        if all(video["scores"] == pytest.approx(scores[id_], abs=1e-5) for id_, video in fused["videos"].items())
+    ]
+    assert len(chosen) == 1, "the fused scores are those of one weight of the loop"
+    assert f"{chosen[0] / 20:.2f}" in result.stdout

@@ -122,3 +122,18 @@ def test_videos_of_one_name_have_copies_of_their_own(bench: Bench, best: Path, t
     named = {Path(entry["video"]): Path(entry["copy"]) for entry in _read(output)["results"]}
     assert {path.name for path in copies.iterdir()} == {f"{name}.classes.mp4" for name in ("v", "v-2", "v-3")}
     assert len(set(named.values())) == len(named) == 3
+
+
+def test_flow_is_computed_as_where_the_model_was_trained(bench: Bench, tmp_path: Path) -> None:
+    seen: dict[str, Any] = {"clip.modality": "flow", "clip.flow_pairs": 3}
+    best, video = bench.export(tmp_path / "flow.yaml", flow="dis", **seen), _videos(bench)[0]
+    outputs = [tmp_path / "as-exported.json", tmp_path / "alone.json"]
+    done = bench.run("predict", best, video, "-o", outputs[0], "--clips", "1")
+    assert done.exit_code == 0, done.exception
+    alone = ("predict", best.with_suffix(".pt"), video, "-o", outputs[1], "--cpu", "--short-side", "32", "--clips", "1")
+    refused = bench.run(*alone)
+    assert isinstance(refused.exception, HpoError)
+    assert "--flow dis, farneback or tvl1" in str(refused.exception)
+    assert bench.run(*alone, "--flow", "dis").exit_code == 0
+    exported, found = (_read(output)["results"][0]["top"] for output in outputs)
+    assert exported == found

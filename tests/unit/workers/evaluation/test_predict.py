@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from data import Dataset, VideoError
+from data import Dataset, FlowError, VideoError, open_dataset
 from data.arrays import ByteArray
+from data.flow.compute import flow_method
 from data.reading.video import decode_frames, video_length
 from hpo.spec import TrainingConfig
 from workers.checkpoints.contents import writer
@@ -21,7 +23,7 @@ from workers.device.detection import cpu_device
 from workers.errors import CheckpointError
 from workers.evaluation.annotate import write_annotated
 from workers.evaluation.model import TrainedModel
-from workers.evaluation.predict import Predictor, _joined
+from workers.evaluation.predict import Predictor, _Clip, _joined
 from workers.evaluation.sealed_test import Evaluation, Views
 from workers.training.reproducibility import Runtime
 from workers.training.trainer import Trainer, final_state
@@ -92,7 +94,7 @@ def test_a_time_line_has_no_gaps_and_says_what_windows_say(model: TrainedModel, 
     labels = [segment.label for segment in found.timeline]
     assert all(one != other for one, other in pairwise(labels))
     frames = list(decode_frames(path, short_side=32))
-    alone = predictor._forward([frames[:8]])[0]
+    alone = predictor._forward([_Clip(frames=frames[:8])])[0]
     assert labels[0] == model.class_names[int(alone.argmax())]
 
 
@@ -141,7 +143,7 @@ def test_frames_of_which_a_data_set_keeps_some_are_seen_so(model: TrainedModel, 
     views = Views(clips=1)
     kept = Predictor.of(model, short_side=32, views=views, most_frames=8).predict(path)
     frames = list(decode_frames(path, short_side=32))
-    expected = Predictor.of(model, short_side=32, views=views)._forward([frames[4::8]])[0]
+    expected = Predictor.of(model, short_side=32, views=views)._forward([_Clip(frames=frames[4::8])])[0]
     np.testing.assert_allclose(kept.scores, expected, atol=1e-6)
 
 
@@ -151,19 +153,63 @@ def test_what_is_no_video_is_a_sentence(model: TrainedModel, tmp_path: Path) -> 
         Predictor.of(model, short_side=32, views=Views()).predict(tmp_path / "v.mp4")
 
 
-def test_a_model_that_sees_flow_is_refused(model: TrainedModel) -> None:
-    config = TrainingConfig.from_flat({"model": "slow_r50", "clip.modality": "flow"})
-    flow = TrainedModel(
-        module=model.module,
-        config=config,
-        class_names=model.class_names,
-        dataset_version="v",
-        most_clips=1,
-        precision=model.precision,
-        runtime=model.runtime,
+SEE_FLOW: dict[str, dict[str, Any]] = {
+    "flow": {"clip.modality": "flow", "clip.flow_pairs": 3},
+    "two-stream": {
+        "model": "two_stream_resnet18",
+        "model.width": 8,
+        "model.flow_channels": 6,
+        "clip.frames": 2,
+        "clip.size": 32,
+    },
+}
+
+
+def _sees_flow(folder: Path, dataset: Dataset, runtime: Runtime, kind: str) -> Path:
+    """Return the checkpoint of a model with random weights that sees flow."""
+    changes = SEE_FLOW[kind]
+    known = {**tiny_config().to_flat(), **changes}
+    other = {name: value for name, value in known.items() if not name.startswith("model.") or name in changes}
+    config = TrainingConfig.from_flat(other if "model" in changes else known)
+    path = folder / "flow.pt"
+    with path.open("wb") as file:
+        writer(final_state(Trainer(config, epochs=1, dataset=dataset, runtime=runtime).state()))(file)
+    return path
+
+
+@pytest.mark.parametrize("case", [("flow", "all"), ("flow", "uniform:6"), ("two-stream", "all")])
+def test_a_model_of_flow_sees_the_flow_of_its_data_set(
+    videos: Path, cache_dir: Path, runtime: Runtime, tmp_path: Path, case: tuple[str, str]
+) -> None:
+    kind, kept = case
+    spec = tiny_task(videos).dataset.model_copy(update={"flow": "dis", "frames_kept": kept})
+    checkpoint = _sees_flow(tmp_path, open_dataset(spec, cache_dir=cache_dir), runtime, kind)
+    views = Views(clips=2, crops=3)
+    evaluation = Evaluation.prepare(checkpoint, spec, cache_dir=cache_dir, device=CPU)
+    expected = evaluation.validation(views)
+    predictor = Predictor.of(
+        TrainedModel.open(checkpoint, CPU),
+        short_side=spec.short_side,
+        views=views,
+        most_frames=spec.most_frames,
+        flow=flow_method("dis"),
     )
-    with pytest.raises(CheckpointError, match="optical flow"):
-        Predictor.of(flow, short_side=32, views=Views())
+    records = {clip.id: clip for clip in evaluation.dataset.index.clips}
+    for id_, scores in zip(expected.ids, expected.videos, strict=True):
+        found = predictor.predict(videos / records[id_].path, timeline=True)
+        np.testing.assert_allclose(found.scores, scores, atol=0.02 if kind == "two-stream" else 1e-3)
+        assert found.timeline[-1].end == pytest.approx(found.seconds)
+
+
+def test_a_model_of_flow_needs_a_method_and_two_frames(dataset: Dataset, runtime: Runtime, tmp_path: Path) -> None:
+    spec = dataset.spec.model_copy(update={"flow": "dis"})
+    opened = open_dataset(spec, cache_dir=dataset.seal.path.parent)
+    model = TrainedModel.open(_sees_flow(tmp_path, opened, runtime, "flow"), CPU)
+    with pytest.raises(CheckpointError, match=r"--flow dis, farneback or tvl1"):
+        Predictor.of(model, short_side=32, views=Views())
+    predictor = Predictor.of(model, short_side=32, views=Views(clips=1), flow=flow_method("dis"))
+    with pytest.raises(FlowError, match="one frame and so no optical flow"):
+        predictor.predict(write_video(tmp_path / "v.mp4", noise(1)))
 
 
 def test_a_copy_plays_as_long_and_has_the_class_on_it(model: TrainedModel, tmp_path: Path) -> None:
