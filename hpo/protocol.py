@@ -223,14 +223,18 @@ class ReportRequest(Fence):
     """What the training started from; sent once, when it begins."""
     progress: Progress | None = None
     """How far the attempt is, at most every ten seconds; None changes nothing."""
+    dataset_version: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """What the training reads; sent once, when it begins."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"weights", "progress"})
+    added: ClassVar[frozenset[str]] = frozenset({"weights", "progress", "dataset_version"})
 
 
 class ReportReply(Message):
     """What to do next."""
 
     decision: Decision
+    notice: str | None = None
+    """What the worker should log: that other trials read other data. Only answers to a `dataset_version` have it."""
 
 
 class FinishRequest(Fence):

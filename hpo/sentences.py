@@ -117,6 +117,7 @@ _SENTENCES: Final[Mapping[str, Callable[[str, Detail, str], str]]] = {
     "study.fault": lambda _, d, __: f"something is wrong{_because(d)}",
     "study.fault_over": lambda _, d, __: f"this is over{_because(d)}",
     "study.importance": lambda _, d, __: str(d.get("message") or "what matters was computed"),
+    "study.data_changed": lambda subject, d, actor: f"{subject} found other data on {actor}{_because(d)}",
     "study.few_clips": lambda _, d, __: str(d.get("message") or "there are few validation clips"),
     "study.warm_started": _warm_started,
     "trial.suggested": _suggested,

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy import Connection
 
 from hpo.errors import SpecError, SpecIssue
-from hpo.service import importance, notices, reopening
+from hpo.service import data_versions, importance, notices, reopening
 from hpo.service.finishing import end_finished_studies
 from hpo.spec.finalists import FinalistsConfig
 from hpo.store import answers, budgets, data_sets, finalists, overview, studies, trials, waiting, workers
@@ -70,6 +70,7 @@ def _read(connection: Connection, study: StudyRow) -> StudyMaterial:
         stopped=overview.latest_ended(connection, study.id, TrialState.STOPPED, limit=MOST_NAMED),
         happenings=overview.latest_events(connection, study.id, limit=MOST_EVENTS),
         importance=importance.last(connection, study.id),
+        data_changed=data_versions.data_changed(connection, study.id),
         few_clips=notices.few_clips_of(connection, study.id),
         data_set=data_sets.seen(connection, study.id),
         workers=workers.list_all(connection),

@@ -50,6 +50,7 @@ class StudyMaterial:
     """The latest, the last one first."""
     happenings: Sequence[Happening]
     importance: Mapping[str, Any] | None
+    data_changed: str | None
     few_clips: str | None
     data_set: DataSet | None
     workers: Sequence[WorkerRow]
@@ -104,6 +105,7 @@ def study_page(material: StudyMaterial, *, now: datetime, viewer: Viewer) -> HTM
         said=[Said.of(study.name, happening) for happening in material.happenings],
         importances=_importances(material.importance, metric),
         importance_outcomes=None if material.importance is None else material.importance.get("outcomes"),
+        data_changed=material.data_changed,
         few_clips=material.few_clips,
         data_set=material.data_set,
         no_worker=without_worker(study, material.workers),

@@ -23,6 +23,7 @@ from hpo.protocol import (
     ReportReply,
     ReportRequest,
 )
+from hpo.service.data_versions import note_version
 from hpo.service.decision import decide
 from hpo.service.finishing import end_study_after_result, end_study_if_finished
 from hpo.service.notices import note_few_clips
@@ -162,6 +163,7 @@ def _claim(
 @router.post(
     "/trials/{trial_id}/reports",
     responses=responses(404, 409),
+    response_model_exclude_none=True,  # workers of earlier releases refuse a field that they do not know
     operation_id="report_trial",
     openapi_extra=_examples(
         epoch={**FENCE, "measurements": [MEASUREMENT], "checkpoint": "/data/checkpoints/17/last.pt"}, heartbeat=FENCE
@@ -172,8 +174,12 @@ def report_trial(state: State, who: WorkerOnly, trial_id: TrialId, request: Repo
     with state.database.transaction() as connection:
         reported = lifecycle.report(connection, trial_id, request, token=who.token_id)
         note_few_clips(connection, reported.study_id, request.measurements)
+        notice = note_version(
+            connection, reported.study_id, trial_id, request.dataset_version, actor=reported.worker or who.name
+        )
     last_step = max((measurement.step for measurement in request.measurements), default=None)
-    return ReportReply(decision=decide(state.database, reported, trial_id, last_step=last_step))
+    decision = decide(state.database, reported, trial_id, last_step=last_step)
+    return ReportReply(decision=decision, notice=notice)
 
 
 @router.post(

@@ -14,7 +14,7 @@ from hpo.answer.evidence import evidence_of_winner
 from hpo.optimizer.importance import Trend
 from hpo.protocol import Message, RemovedFiles
 from hpo.results.evidence import Evidence
-from hpo.service import creation, importance, notices, reopening
+from hpo.service import creation, data_versions, importance, notices, reopening
 from hpo.service.finishing import end_finished_studies
 from hpo.service.time_left import seconds_left
 from hpo.spec import StudySpec
@@ -183,6 +183,8 @@ class StudyDetail(StudySummary):
     """How many trials were taken over from each study that this one starts from."""
     missing_data: str | None = None
     """That the data set of a study that was just created may be missing, as a sentence."""
+    data_changed: str | None = None
+    """That trials were trained on different versions of the data set, as a sentence; null where all had the same."""
     few_clips: str | None
     """What the validation clips cannot show, as a sentence; null where they are enough, or not known yet."""
     data_set: DataSet | None
@@ -309,6 +311,7 @@ def _detail(connection: Connection, study: StudyRow) -> StudyDetail:
         configurations=count_configurations(study.spec),
         importance=_importance(connection, study),
         earlier_trials=earlier.counts(connection, study.id, study.spec),
+        data_changed=data_versions.data_changed(connection, study.id),
         few_clips=notices.few_clips_of(connection, study.id),
         data_set=data_sets.seen(connection, study.id),
     )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -226,19 +226,24 @@ def best_of(study: dict[str, Any]) -> list[str]:
     return [f"best: trial {best['number']}", *(f"  {line}" for line in evidence.lines())]
 
 
+WARNINGS: Final = ("degraded", "missing_data", "data_changed")
+"""Fields of a study with sentences that warn."""
+
+
 def warnings_of(study: dict[str, Any]) -> list[str]:
     """Return lines about what a study lacks, and about what its validation clips cannot show, if they are few."""
-    # An older API says neither.
-    degraded = [f"warning: {study[name]}" for name in ("degraded", "missing_data") if study.get(name)]
+    # An older API does not say all of them.
+    degraded = [f"warning: {study[name]}" for name in WARNINGS if study.get(name)]
     evidence = study["best"]["evidence"] if study["best"] else {}
     sentence = study["few_clips"] or few_clips_of(stored_spec(study["spec"]), evidence.get("clips"))
     return degraded if sentence is None else [*degraded, f"note: {sentence}"]
 
 
 def warn_if_degraded(study: dict[str, Any]) -> None:
-    """Say beside a result what its study lacks at the moment, such as an optimizer."""
-    if study.get("degraded"):
-        err.print(f"{study['name']}: warning: {study['degraded']}")
+    """Say beside a result what its study lacks at the moment, such as an optimizer, and that its data changed."""
+    for name in ("degraded", "data_changed"):
+        if study.get(name):
+            err.print(f"{study['name']}: warning: {study[name]}")
 
 
 def finalists_of(study: dict[str, Any]) -> str:

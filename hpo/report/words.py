@@ -91,6 +91,8 @@ def checks(material: Material, validations: Mapping[str, CrossValidation]) -> li
 
 def _degraded(material: Material) -> Iterator[str]:
     """Say what the study lacks, and how much of it was not proposed by the optimizer that its spec names."""
+    if sentence := material.study.get("data_changed"):
+        yield f"{sentence[0].upper()}{sentence[1:]}."
     if sentence := material.study.get("degraded"):
         yield f"{sentence[0].upper()}{sentence[1:]}."
     made_up = [record for record in material.records if (record.generator or "").endswith(_WITHOUT_OPTIMIZER)]

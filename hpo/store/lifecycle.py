@@ -76,6 +76,8 @@ class Reported:
     """The steps that had not been reported before in this attempt."""
     rule: str
     """The name of the stopping rule of the study."""
+    worker: str | None = None
+    """The name of the worker that has the trial."""
     own: marks.Own | None = None
     """The trial as the stopping rule sees it; None where it was not read."""
 
@@ -320,6 +322,7 @@ def report(connection: Connection, trial_id: int, request: ReportRequest, *, tok
         **_fence(trial_id, request, token),
         measurements=_json(sent),
         checkpoint=request.checkpoint,
+        dataset_version=request.dataset_version,
         peak_memory_bytes=request.peak_memory_bytes,
         weights=_json(loaded) if loaded else None,
         progress=None if request.progress is None else _json(request.progress.model_dump(exclude_none=True)),
@@ -346,6 +349,7 @@ def report(connection: Connection, trial_id: int, request: ReportRequest, *, tok
         has_hours=row.has_hours,
         new_steps=list(row.new_steps),
         rule=row.rule,
+        worker=row.lease_worker,
         own=marks.keep(connection, row._mapping) if row.curve is not None else None,
     )
 

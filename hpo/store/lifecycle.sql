@@ -395,6 +395,7 @@ SET state = 'running',
     gpu_seconds = trial.gpu_seconds + total.gpu_seconds,
     epochs_done = GREATEST(trial.epochs_done, total.last_step),
     checkpoint = COALESCE(:checkpoint, trial.checkpoint),
+    dataset_version = COALESCE(:dataset_version, trial.dataset_version),
     peak_memory_bytes = GREATEST(trial.peak_memory_bytes, CAST(:peak_memory_bytes AS bigint)),
     weights = COALESCE(CAST(:weights AS jsonb), trial.weights)
 FROM total, study, owned LEFT JOIN worker ON worker.name = owned.lease_worker

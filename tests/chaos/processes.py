@@ -16,7 +16,16 @@ import uvicorn
 from api.app import create_app
 from api.config import ApiConfig
 from hpo.errors import StaleLeaseError
-from hpo.protocol import ClaimRequest, FinishRequest, Lease, Measurement, ReleaseRequest, ReportRequest, WorkerInfo
+from hpo.protocol import (
+    ClaimRequest,
+    FinishRequest,
+    Lease,
+    Measurement,
+    ReleaseRequest,
+    ReportReply,
+    ReportRequest,
+    WorkerInfo,
+)
 from hpo.service import optimizer_process
 from hpo.store import Database, lifecycle
 from hpo.store.statements import STATEMENTS
@@ -109,9 +118,9 @@ class _Worker:
         self._note("reporting", lease.lease_id, **about)
         sent = Measurement(step=step, metrics={"val_top1": value}, wall_seconds=1, gpu_seconds=1)
         request = ReportRequest(attempt=lease.attempt, lease_id=lease.lease_id, measurements=[sent])
-        decision: Decision = self._insist(lambda: self._client.report(lease.trial_id, request))
+        reply: ReportReply = self._insist(lambda: self._client.report(lease.trial_id, request))
         self._note("reported", lease.lease_id, **about)
-        return decision
+        return reply.decision
 
     def _give_back(self, lease: Lease, reason: Literal["paused", "drained"]) -> None:
         request = ReleaseRequest(attempt=lease.attempt, lease_id=lease.lease_id, reason=reason)

@@ -39,7 +39,6 @@ from hpo.protocol import (
     ReportReply,
     ReportRequest,
 )
-from hpo.trial import Decision
 
 from ..errors import ApiRefusedError, ApiUnavailableError
 
@@ -149,19 +148,20 @@ class ApiClient:
         self._knows_start_ids = False
         return response
 
-    def report(self, trial_id: int, request: ReportRequest) -> Decision:
-        """Send a heartbeat, with or without measurements, and return the API's decision; a repeat changes nothing."""
-        return self._parse(self._post_report(f"/v1/trials/{trial_id}/reports", request), ReportReply).decision
+    def report(self, trial_id: int, request: ReportRequest) -> ReportReply:
+        """Send a heartbeat, with or without measurements, and return the API's reply; a repeat changes nothing."""
+        return self._parse(self._post_report(f"/v1/trials/{trial_id}/reports", request), ReportReply)
 
     def _post_report(self, path: str, request: ReportRequest) -> httpx.Response:
-        """Send a report; an API of an earlier release, which refuses the progress, gets it without."""
+        """Send a report; an API of an earlier release, which refuses the progress and the version, gets it without."""
         refusal: ApiRefusedError | None = None
-        if request.progress is not None and self._takes_progress:
+        earlier = request.model_copy(update={"progress": None, "dataset_version": None})
+        if request != earlier and self._takes_progress:
             try:
                 return self._post(path, request, stale=_GONE)
             except ApiRefusedError as error:
                 refusal = error
-        response = self._post(path, request.model_copy(update={"progress": None}), stale=_GONE)
+        response = self._post(path, earlier, stale=_GONE)
         if refusal is not None:
             self._takes_progress = False
             _log.info("the API does not show the progress of trials: %s", refusal)

@@ -100,6 +100,7 @@ class Reporter:
         self._clock = clock
         self._measurements: list[Measurement] = []
         self._weights: list[LoadedWeights] = []
+        self._dataset_version: str | None = None
         self._progress: Progress | None = None
         self._progress_sent_at = clock() - PROGRESS_SECONDS
         self._checkpoint: str | None = None
@@ -126,10 +127,11 @@ class Reporter:
             self._peak_memory_bytes = peak
             self._condition.notify()
 
-    def report_weights(self, weights: list[LoadedWeights]) -> None:
-        """Queue what the training started from; it is sent before all measurements that follow."""
+    def report_start(self, weights: list[LoadedWeights], dataset_version: str | None) -> None:
+        """Queue what the training starts from and reads; it is sent before all measurements that follow."""
         with self._condition:
             self._weights = weights
+            self._dataset_version = dataset_version
             self._condition.notify()
 
     def show(self, progress: Progress) -> None:
@@ -164,7 +166,9 @@ class Reporter:
 
     def _may_send_at_once(self) -> bool:
         # After a failure the wait is a backoff, which new messages do not shorten.
-        return self._backoff.failures == 0 and (bool(self._measurements or self._weights) or self._last is not None)
+        return self._backoff.failures == 0 and (
+            bool(self._measurements or self._weights or self._dataset_version) or self._last is not None
+        )
 
     def _send_next(self) -> float | None:
         """Send what is next, hand on the answer, and return the seconds until the next call; None after the last."""
@@ -193,18 +197,20 @@ class Reporter:
         """Send the oldest measurements; without any the last message; without that a heartbeat."""
         with self._condition:
             batch, last = self._measurements[:MEASUREMENTS_PER_REPORT], self._last
-            weights = self._weights
+            weights, version = self._weights, self._dataset_version
             progress = self._progress if self._clock() - self._progress_sent_at >= PROGRESS_SECONDS else None
-        if last is not None and not batch and not weights:
+        if last is not None and not batch and not weights and version is None:
             self._send_end_of_log()
             if isinstance(last, FinishRequest):
                 self._client.finish(self._lease.trial_id, last)
             else:
                 self._client.release(self._lease.trial_id, last)
             return Delivered()
-        decision = self._client.report(self._lease.trial_id, self._request(batch, weights, progress))
+        reply = self._client.report(self._lease.trial_id, self._request(batch, weights, progress, version))
+        if reply.notice is not None:
+            _log.warning("trial %d: %s", self._lease.number, reply.notice)
         with self._condition:
-            self._weights = []
+            self._weights, self._dataset_version = [], None
             if progress is not None:
                 self._progress_sent_at = self._clock()
                 if self._progress is progress:
@@ -212,7 +218,7 @@ class Reporter:
             del self._measurements[: len(batch)]  # more may have been queued during the call
             if batch:
                 self._epoch = batch[-1].step
-        return Decided(decision=decision, epoch=self._epoch)
+        return Decided(decision=reply.decision, epoch=self._epoch)
 
     def _send_end_of_log(self) -> None:
         """Send the rest of the log before the last message, after which this worker may not speak of the trial.
@@ -241,7 +247,7 @@ class Reporter:
         return True
 
     def _request(
-        self, batch: list[Measurement], weights: list[LoadedWeights], progress: Progress | None
+        self, batch: list[Measurement], weights: list[LoadedWeights], progress: Progress | None, version: str | None
     ) -> ReportRequest:
         return ReportRequest(
             attempt=self._lease.attempt,
@@ -251,6 +257,7 @@ class Reporter:
             peak_memory_bytes=self._peak_memory_bytes,
             weights=weights,
             progress=progress,
+            dataset_version=version,
         )
 
     def _unavailable(self, error: ApiUnavailableError) -> float:

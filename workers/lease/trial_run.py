@@ -167,8 +167,8 @@ class TrialRun:
             _log.info("%s: resumes after epoch %d, batch %d", self._name, started.epoch, started.batch)
         for loaded in started.weights:
             _log.info("%s: %s", self._name, weights_line(loaded))
-        if started.weights:
-            self._reporter.report_weights(started.weights)
+        if started.weights or started.dataset_version is not None:
+            self._reporter.report_start(started.weights, started.dataset_version)
         if started.measurements:
             self._epoch = started.measurements[-1].step
             self._reporter.report(started.measurements, checkpoint=self._checkpoint)

@@ -149,6 +149,7 @@ class _JobRun:
                 checkpoint=None if started_from is None else str(started_from),
                 measurements=[_measurement(r) for r in trainer.curve if r.epoch > job.epochs_reported],
                 weights=[_loaded(one) for one in trainer.weights],
+                dataset_version=trainer.identity.dataset_version,
             )
         )
         self.pulse.trains(trainer)

@@ -118,6 +118,7 @@ class Started(Message):
     """Epochs that are in the checkpoint but were never reported."""
     weights: list[LoadedWeights] = Field(default_factory=list)
     """What the model was given before its training."""
+    dataset_version: str | None = None
 
 
 class EpochDone(Message):

@@ -11,6 +11,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from hpo.cli.studies import warnings_of
+
 from .service import Service, claim_body, fence, finished, measured
 
 
@@ -229,6 +231,40 @@ def test_too_few_validation_clips_are_an_event_once(
     found = [event["detail"] for event in events if event["kind"] == "study.few_clips"]
     assert len(found) == told
     assert all(detail["clips"] == clips and "below 0.19 cannot be seen" in detail["message"] for detail in found)
+
+
+def test_a_data_set_that_changed_between_two_trials_is_said_everywhere(service: Service, http: httpx.Client) -> None:
+    service.suggest(service.create(), 4)
+
+    def train(version: str | None) -> dict[str, Any]:
+        lease = http.post("/v1/leases", json=claim_body()).json()
+        report = measured(lease, 1, 0.5)
+        if version is not None:
+            report["dataset_version"] = version
+        answer = http.post(f"/v1/trials/{lease['trial_id']}/reports", json=report).raise_for_status().json()
+        http.post(f"/v1/trials/{lease['trial_id']}/finish", json=finished(lease, 0.5)).raise_for_status()
+        return dict(answer)
+
+    def told() -> list[str]:
+        return [event["message"] for event in events() if event["kind"] == "study.data_changed"]
+
+    def events() -> list[dict[str, Any]]:
+        return [{"kind": e["kind"], **e["detail"]} for e in http.get("/v1/studies/demo/events").json()]
+
+    old, new = "a" * 32, "b" * 32
+    assert train(old) == {"decision": "continue"}, "no field that workers of earlier releases would refuse"
+    assert train(None) == {"decision": "continue"}
+    study = http.get("/v1/studies/demo").json()
+    assert (study["data_changed"], told()) == (None, [])
+    notices = [train(new)["notice"] for _ in range(2)]
+    assert notices == ["the data set is version bbbbbbbbbbbb here, and another trial was trained on aaaaaaaaaaaa"] * 2
+    assert told() == notices[:1], "once"
+    study = http.get("/v1/studies/demo").json()
+    sentence = study["data_changed"]
+    assert "not comparable: 1 on aaaaaaaaaaaa (from trial 0), 2 on bbbbbbbbbbbb (from trial 2)" in sentence
+    assert f"warning: {sentence}" in warnings_of(study)
+    assert "1 on aaaaaaaaaaaa (from trial 0)" in http.get("/studies/demo").text
+    assert "found other data on" in http.get("/studies/demo").text
 
 
 # ---------------------------------------------------------------- faults of machines

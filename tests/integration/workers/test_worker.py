@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 from pathlib import Path
 
+import pytest
+
 from data import DatasetSpec
 from hpo.results.outcome import is_feasible
+from hpo.service.data_versions import data_changed
 from hpo.spec import METRICS
 from hpo.spec.study import Constraint
 from hpo.store import studies
@@ -59,6 +63,25 @@ def test_a_whole_study_and_the_same_digits_outside_it(bench: Bench, reference: T
     assert worker.said.count("claimed") == 3
     assert worker.said.count(f"epoch {EPOCHS}/{EPOCHS}") == 3
     assert "Traceback" not in worker.said
+
+
+@pytest.mark.slow
+def test_a_file_that_changes_between_two_trials_is_said(bench: Bench, tmp_path: Path) -> None:
+    bench.videos = shutil.copytree(bench.videos, tmp_path / "videos")
+    study = bench.study("changed", [GOOD, {**GOOD, "lr": 0.2}])
+    assert bench.worker("--max-trials", "1").wait() == 0
+    repaired, good = sorted(bench.videos.rglob("*.avi"))[:2]
+    shutil.copy(good, repaired)
+    second = bench.worker("--max-trials", "1", "--name", "w")
+    assert second.wait() == 0
+    assert "and another trial was trained on" in second.said
+    versions = [trial.dataset_version for trial in bench.trials(study)]
+    assert versions[0] != versions[1]
+    assert all(version[:12] in second.said for version in versions)
+    caches = sorted(folder.name for folder in bench.home.rglob("ucf101-*-raw"))
+    assert len(caches) == 2
+    with bench.database.transaction() as connection:
+        assert "2 versions of the data set" in (data_changed(connection, study) or "")
 
 
 def test_final_weights_are_scored_on_the_sealed_test_list(bench: Bench, reference: TrainingResult) -> None:

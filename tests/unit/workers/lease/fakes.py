@@ -17,6 +17,7 @@ from hpo.protocol import (
     Measurement,
     Progress,
     ReleaseRequest,
+    ReportReply,
     ReportRequest,
     Tensors,
 )
@@ -214,6 +215,7 @@ class FakeReporter(Reporter):
         self.reports: list[tuple[list[int], str | None, int | None]] = []
         """Steps, checkpoint and peak memory of each report."""
         self.weights: list[LoadedWeights] | None = None
+        self.dataset_version: str | None = None
         self.progress: list[Progress] = []
         self.last: list[FinishRequest | ReleaseRequest] = []
 
@@ -226,8 +228,8 @@ class FakeReporter(Reporter):
     def show(self, progress: Progress) -> None:
         self.progress.append(progress)
 
-    def report_weights(self, weights: list[LoadedWeights]) -> None:
-        self.weights = weights
+    def report_start(self, weights: list[LoadedWeights], dataset_version: str | None) -> None:
+        self.weights, self.dataset_version = weights, dataset_version
 
     def deliver(self, last: FinishRequest | ReleaseRequest) -> None:
         self.last.append(last)
@@ -268,6 +270,8 @@ class FakeApi(ApiClient):
         """Parts of logs, those that were not taken included."""
         self.log_answers: deque[Exception | None] = deque()
         """Answers to them: an error, or None; after that each is taken."""
+        self.notice: str | None = None
+        """What the API says to a report with the version of a data set."""
         self.during_report: Callable[[], None] | None = None
         """Called once, while a report is under way."""
 
@@ -281,7 +285,7 @@ class FakeApi(ApiClient):
             raise reply
         return reply.model_copy(update={"lease_id": request.lease_id}) if isinstance(reply, Lease) else reply
 
-    def report(self, trial_id: int, request: ReportRequest) -> Decision:
+    def report(self, trial_id: int, request: ReportRequest) -> ReportReply:
         self._note(trial_id, request)
         if self.during_report is not None:
             during, self.during_report = self.during_report, None
@@ -289,7 +293,7 @@ class FakeApi(ApiClient):
         reply = self._reports.popleft() if self._reports else Decision.CONTINUE
         if isinstance(reply, Exception):
             raise reply
-        return reply
+        return ReportReply(decision=reply, notice=self.notice if request.dataset_version else None)
 
     def finish(self, trial_id: int, request: FinishRequest) -> None:
         self._end(trial_id, request)

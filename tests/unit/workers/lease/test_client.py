@@ -97,7 +97,8 @@ def test_each_call_posts_its_message_with_the_token(
     assert request.headers["Authorization"] == "Bearer hpo_t"
     assert request.headers["Content-Type"] == "application/json"
     # An API of an earlier release refuses a field that it does not know.
-    unused = {name: True for name in ("fault", "weights", "progress") if not getattr(body, name, None)}
+    later = ("fault", "weights", "progress") + (("dataset_version",) if isinstance(body, ReportRequest) else ())
+    unused = {name: True for name in later if not getattr(body, name, None)}
     unsaid = {"worker": {"start_id"}} if isinstance(body, ClaimRequest) else {}
     assert json.loads(request.content) == body.model_dump(mode="json", exclude={**unused, **unsaid})
 
@@ -137,18 +138,20 @@ def test_what_a_trial_starts_from_is_sent_where_there_is_something() -> None:
     api = Api(httpx.Response(200, json={"decision": "continue"}))
     weighted = REPORT.model_copy(update={"weights": [loaded_weights()]})
     api.client.report(9, weighted)
-    assert json.loads(api.requests[0].content) == weighted.model_dump(mode="json", exclude={"progress"})
+    sent = weighted.model_dump(mode="json", exclude={"progress", "dataset_version"})
+    assert json.loads(api.requests[0].content) == sent
 
 
 def test_an_api_that_knows_no_progress_gets_the_report_without_and_later_ones_at_once() -> None:
     refused = _problem("invalid-spec", 422, "progress: extra inputs are not permitted")
     accepted = httpx.Response(200, json={"decision": "stop"})
     api = Api(refused, accepted, accepted)
-    shown = REPORT.model_copy(update={"progress": Progress(stage="preparing", done=1, total=2)})
-    assert [api.client.report(9, shown), api.client.report(9, shown)] == [Decision.STOP] * 2
+    progress = Progress(stage="preparing", done=1, total=2)
+    shown = REPORT.model_copy(update={"progress": progress, "dataset_version": "v1"})
+    assert [api.client.report(9, shown).decision for _ in range(2)] == [Decision.STOP] * 2
     first, second, third = (json.loads(request.content) for request in api.requests)
     assert first == shown.model_dump(mode="json", exclude={"weights"})
-    assert second == third == REPORT.model_dump(mode="json", exclude={"weights", "progress"})
+    assert second == third == REPORT.model_dump(mode="json", exclude={"weights", "progress", "dataset_version"})
 
 
 def test_a_report_that_is_refused_without_its_progress_too_is_refused() -> None:
@@ -178,7 +181,7 @@ def test_without_work_the_wait_is_the_one_that_the_api_names_up_to_a_minute(head
 
 @pytest.mark.parametrize("decision", list(Decision))
 def test_a_report_returns_the_decision(decision: Decision) -> None:
-    assert Api(httpx.Response(200, json={"decision": decision})).client.report(9, REPORT) is decision
+    assert Api(httpx.Response(200, json={"decision": decision})).client.report(9, REPORT).decision is decision
 
 
 @pytest.mark.parametrize("call", ALL)

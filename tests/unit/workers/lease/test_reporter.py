@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 
 from hpo.errors import AuthenticationError, PermissionDeniedError, StaleLeaseError
-from hpo.protocol import FinishRequest, Lease, Measurement, Progress, ReleaseRequest, ReportRequest
+from hpo.protocol import FinishRequest, Lease, Measurement, Progress, ReleaseRequest, ReportReply, ReportRequest
 from hpo.trial import Decision
 from workers.errors import ApiRefusedError, ApiUnavailableError
 from workers.lease.attempt_log import AttemptLog
@@ -144,9 +144,9 @@ def test_a_measurement_is_sent_at_once_with_its_checkpoint() -> None:
 
 def test_what_the_training_started_from_is_sent_at_once_and_once() -> None:
     bench = _bench(reports=[AWAY])
-    bench.run(lambda: bench.reporter.report_weights([loaded_weights()]), bench.measured(1), _nothing)
+    bench.run(lambda: bench.reporter.report_start([loaded_weights()], "v1"), bench.measured(1), _nothing)
     first, again, last = bench.api.calls
-    weights_alone = ReportRequest(attempt=2, lease_id=LEASE_ID, weights=[loaded_weights()])
+    weights_alone = ReportRequest(attempt=2, lease_id=LEASE_ID, weights=[loaded_weights()], dataset_version="v1")
     measured = {"checkpoint": "/c/e1.pt", "peak_memory_bytes": 1001, "measurements": [measurement(1)]}
     assert bench.condition.waits[0] == (HEARTBEAT_SECONDS, True)
     assert first == weights_alone
@@ -156,9 +156,17 @@ def test_what_the_training_started_from_is_sent_at_once_and_once() -> None:
     )
 
 
+def test_the_log_says_what_the_api_knows_of_other_data(caplog: pytest.LogCaptureFixture) -> None:
+    bench = _bench()
+    bench.api.notice = "the data set is version v1 here, and another trial was trained on v0"
+    bench.run(lambda: bench.reporter.report_start([], "v1"), bench.measured(1))
+    assert [call.dataset_version for call in bench.api.calls if isinstance(call, ReportRequest)] == ["v1", None]
+    assert caplog.text.count("trial 3: the data set is version v1 here, and another trial was trained on v0") == 1
+
+
 def test_what_the_training_started_from_is_sent_before_the_result() -> None:
     bench = _bench()
-    bench.reporter.report_weights([loaded_weights()])
+    bench.reporter.report_start([loaded_weights()], "v1")
     bench.reporter.deliver(FINISH)
     bench.run()
     assert [type(call) for call in bench.api.calls] == [ReportRequest, FinishRequest]
@@ -334,7 +342,7 @@ class BlockingApi(FakeApi):
         self.sent: queue.Queue[ReportRequest] = queue.Queue()
         self.answer = threading.Event()
 
-    def report(self, trial_id: int, request: ReportRequest) -> Decision:
+    def report(self, trial_id: int, request: ReportRequest) -> ReportReply:
         self.sent.put(request)
         assert self.answer.wait(30)
         return super().report(trial_id, request)

@@ -225,7 +225,8 @@ def _damage(path: Path) -> None:
 
 def test_a_job_reports_every_epoch_with_its_checkpoint_and_ends_with_the_final_weights(bench: Bench) -> None:
     last = bench.run()
-    assert bench.of(Started) == [Started(epoch=0, batch=0, epochs=EPOCHS, checkpoint=None, measurements=[])]
+    started = Started(epoch=0, batch=0, epochs=EPOCHS, checkpoint=None, measurements=[], dataset_version="v1")
+    assert bench.of(Started) == [started]
     done = bench.of(EpochDone)
     assert [event.measurement.step for event in done] == [1, 2, 3, 4]
     assert [event.measurement.metrics for event in done] == [{"val_top1": n / 10} for n in (1, 2, 3, 4)]
