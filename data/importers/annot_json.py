@@ -18,7 +18,16 @@ from typing import Any
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
 from ..index.label_maps import checked_names, in_order
-from ..index.listing import Listing, find_folder, matching_files, read_json, require_folder, safe_path, whole_number
+from ..index.listing import (
+    Listing,
+    find_folder,
+    is_dir,
+    matching_files,
+    read_json,
+    require_folder,
+    safe_path,
+    whole_number,
+)
 from ..index.records import FlowFiles, ListedClip, Subset
 from ..reading.media import flow_names, frame_names
 
@@ -105,7 +114,7 @@ def _label(entry: Any, n_classes: int, where: str) -> int:
 def _flow_files(root: Path, frames: Path, below: str) -> FlowFiles | None:
     """Return the flow of a clip, or None if `flows/` has none."""
     x, y = root / "flows" / "u" / below, root / "flows" / "v" / below
-    if not (x.is_dir() and y.is_dir()):
+    if not (is_dir(x) and is_dir(y)):
         return None
     names = flow_names(x, y, frames)
     if names is None:
@@ -118,9 +127,9 @@ def _resolve(root: Path, images: Path, class_names: tuple[str, ...], drafts: dic
     clips, first_names = [], ""
     for name, draft in drafts.items():
         class_name = class_names[draft.label]
-        below = next((p for p in (name, f"{class_name}/{name}") if (images / p).is_dir()), name)
+        below = next((p for p in (name, f"{class_name}/{name}") if is_dir(images / p)), name)
         path = f"{images.name}/{below}"
-        is_there = (root / path).is_dir()
+        is_there = is_dir(root / path)
         names = frame_names(root / path).frame if is_there else first_names
         first_names = first_names or names
         id_ = f"{class_name}/{name}"

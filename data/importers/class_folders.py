@@ -28,6 +28,7 @@ from ..index.listing import (
     Listing,
     entries_of,
     find_folder,
+    is_closed,
     is_folder,
     official_sides,
     require_folder,
@@ -123,6 +124,8 @@ class _Found:
     clips: list[Medium]
     unused: list[str]
     """Paths of media that are no clips: pictures beside videos, and what lies in deeper folders."""
+    closed: list[str]
+    """Paths of entries that cannot be looked into (`listing.is_closed`)."""
 
 
 Classes = Mapping[str, _Found]
@@ -138,6 +141,7 @@ def _found_in(folder: Path, below: str) -> _Found:
     media: list[Medium] = []
     pictures: list[Medium] = []
     unused: list[str] = []
+    closed: list[str] = []
     for entry in entries_of(folder):
         path = f"{below}{entry.name}"
         suffix = suffix_of(entry.name)
@@ -146,6 +150,8 @@ def _found_in(folder: Path, below: str) -> _Found:
         if is_folder(entry):
             if holds_frames(Path(entry.path)):
                 media.append(Medium(path=path, kind="frames"))
+            elif is_closed(entry):
+                closed.append(path)
             else:
                 unused += [
                     f"{path}/{name}"
@@ -156,13 +162,15 @@ def _found_in(folder: Path, below: str) -> _Found:
             media.append(Medium(path=path, kind="video"))
         elif suffix in IMAGE_SUFFIXES:
             pictures.append(Medium(path=path, kind="image"))
+        elif is_closed(entry):
+            closed.append(path)
     clear = [medium for medium in media if suffix_of(medium.path) not in DOUBTFUL_VIDEO_SUFFIXES]
     if clear:
         unused += [medium.path for medium in media if medium not in clear]
         media = clear
     shown = [] if media else [medium for medium in pictures if not is_thumbnail(medium.path)]
     unused += [medium.path for medium in pictures if medium not in shown]
-    return _Found(clips=media or shown, unused=unused)
+    return _Found(clips=media or shown, unused=unused, closed=closed)
 
 
 def _is_medium(name: str) -> bool:
@@ -178,10 +186,12 @@ class _Builder:
     unused: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
     """Pictures in folders of frames that are no frames."""
+    closed: list[str] = field(default_factory=list)
 
     def clips(self, classes: Classes, side: Subset, *, prefix: str) -> Iterator[ListedClip]:
         for class_name, found in classes.items():
             self.unused += found.unused
+            self.closed += found.closed
             for medium in found.clips:
                 yield self._clip(medium, class_name, side, prefix)
 
@@ -210,18 +220,28 @@ def _listing(root: Path, folders: dict[Path, Subset], notes: tuple[str, ...]) ->
     for folder, side in folders.items():
         prefix = f"{folder.name}/" if len(folders) > 1 else ""
         clips.extend(builder.clips(classes[folder], side, prefix=prefix))
-    _require_different_names(root, clips)
-    return Listing(class_names=class_names, clips=tuple(clips), notes=(*notes, *_unused(root, classes, builder)))
+    single, doubled = _by_name(clips)
+    if not single:
+        raise DatasetFormatError(f"{root} has no clip with a name of its own: {doubled}")
+    notes = (*notes, *([doubled] if doubled else []), *_unused(root, classes, builder))
+    return Listing(class_names=class_names, clips=single, notes=notes)
 
 
-def _require_different_names(root: Path, clips: list[ListedClip]) -> None:
-    paths: dict[str, str] = {}
+def _by_name(clips: list[ListedClip]) -> tuple[tuple[ListedClip, ...], str]:
+    """Return the clips whose names no other has, and a sentence about those that share one; empty without any.
+
+    Which of `a.avi` and `a.mp4`, or of a video and its frames, is meant cannot be known: neither is used.
+    """
+    named: dict[str, list[ListedClip]] = {}
     for clip in clips:
-        other = paths.setdefault(clip.id, clip.path)
-        if other != clip.path:
-            raise DatasetFormatError(
-                f"{root} has two clips of one name, {quoted(other)} and {quoted(clip.path)}: remove or rename one"
-            )
+        named.setdefault(clip.id, []).append(clip)
+    shared = [each for each in named.values() if len(each) > 1]
+    single = tuple(each[0] for each in named.values() if len(each) == 1)
+    if not shared:
+        return single, ""
+    first = " and ".join(quoted(clip.path) for clip in shared[0][:2])
+    count = "1 name stands" if len(shared) == 1 else f"{len(shared)} names stand"
+    return single, f"{count} for two clips each, which are left out, e.g. {first}: remove or rename one of the two"
 
 
 def _unused(root: Path, classes: Mapping[Path, Classes], builder: _Builder) -> Iterator[str]:
@@ -231,6 +251,14 @@ def _unused(root: Path, classes: Mapping[Path, Classes], builder: _Builder) -> I
         yield f"{count} pictures or deeper files beside clips are not used, e.g. {first}"
     if builder.extra:
         yield f"{len(builder.extra)} pictures in folders of frames are no frames, e.g. {builder.extra[0]}"
+    closed = builder.closed + [
+        entry.path for folder in classes for entry in entries_of(folder) if entry.is_symlink() and is_closed(entry)
+    ]
+    if closed:
+        yield (
+            f"{len(closed)} links that lead nowhere or folders that may not be read are left out, e.g. {closed[0]}: "
+            "mend or remove them"
+        )
     for folder, used in classes.items():
         others = [entry.name for entry in entries_of(folder) if is_folder(entry) and not entry.name.startswith(".")]
         empty = sorted(name for name in others if name not in used and (folder != root or name not in _NO_CLASSES))

@@ -14,6 +14,7 @@ from ..index.listing import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     Listing,
+    exists,
     matching_files,
     official_sides,
     read_lines,
@@ -190,7 +191,7 @@ class _Builder:
             self._clip(id_, entry, {split: side for split, (side, _) in sides.items()})
             for id_, (entry, _, sides) in self._clips.items()
         ]
-        if clips and not any((self.root / clip.path).exists() for clip in clips):
+        if clips and not any(exists(self.root / clip.path) for clip in clips):
             tried = ", ".join(f"{name}/" for name in MEDIA_FOLDERS)
             raise DatasetNotFoundError(f"{self.root} has no {clips[0].path}, nor any other listed path; tried {tried}")
         return Listing(class_names=tuple(self.class_names), clips=tuple(clips), notes=tuple(notes))

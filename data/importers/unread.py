@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from ..index.label_maps import NAMES
-from ..index.listing import folders_below, is_pipe_or_device, suffix_of
+from ..index.listing import folders_below, is_file, is_pipe_or_device, names_in, suffix_of
 from .lists import looks_listed
 
 _SUFFIXES = frozenset({"", ".txt", ".csv", ".tsv", ".lst", ".list", ".json"})
@@ -30,20 +29,21 @@ def unread_lists(root: Path) -> list[Path]:
 
 def _texts_in(folder: Path) -> list[str]:
     """Return the names of what may be lists, in order; none of a folder that may not be read."""
-    try:
-        names = os.listdir(folder)
-    except PermissionError:
-        return []
     return sorted(
-        name for name in names if suffix_of(name) in _SUFFIXES and not name.startswith(".") and name not in NAMES
+        name
+        for name in names_in(folder)
+        if suffix_of(name) in _SUFFIXES and not name.startswith(".") and name not in NAMES
     )
 
 
 def _is_list(path: Path) -> bool:
-    if not path.is_file() or is_pipe_or_device(path):
+    if not is_file(path) or is_pipe_or_device(path):
         return False
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except PermissionError:
+        return True  # it may be one, and cannot be known to be none
     if _SIDE_IN_NAME.fullmatch(path.stem) and head.strip():
         return True
     lines = [line for line in head.decode("utf-8", "replace").splitlines() if line.strip()]

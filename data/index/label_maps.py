@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetFormatError, quoted
-from .listing import find_case_insensitive, find_folder, read_json, read_lines, whole_number
+from .listing import find_case_insensitive, find_folder, is_file, names_in, read_json, read_lines, whole_number
 
 NAMES = (
     "classInd.txt",
@@ -43,9 +43,10 @@ def find_class_list(root: Path, folders: Sequence[str] = _FOLDERS) -> Path | Non
             continue
         for spelling in NAMES:
             found = find_case_insensitive(folder, spelling)
-            if found is not None and found.is_file():
+            if found is not None and is_file(found):
                 return found
-        maps = sorted(entry for entry in folder.iterdir() if entry.is_file() and _LABEL_MAP.fullmatch(entry.name))
+        named = (folder / name for name in names_in(folder) if _LABEL_MAP.fullmatch(name))
+        maps = sorted(path for path in named if is_file(path))
         if len(maps) > 1:
             names = " and ".join(entry.name for entry in maps)
             raise DatasetFormatError(f"{folder} has several label maps, {names}; leave the one that the lists use")

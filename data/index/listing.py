@@ -135,10 +135,10 @@ def official_sides(labelled: Collection[str]) -> tuple[dict[str, Subset], tuple[
 
 def find_case_insensitive(folder: Path, name: str) -> Path | None:
     """Return the entry of `folder` called `name`, ignoring case if there is no exact match; None without one."""
-    if not folder.is_dir():
+    if not is_dir(folder):
         return None
     exact = folder / name
-    names = os.listdir(folder)
+    names = names_in(folder)
     if name in names:
         return exact
     matches = sorted(entry for entry in names if spelling(entry) == spelling(name))
@@ -151,7 +151,7 @@ def find_folder(root: Path, relative: str) -> Path | None:
     for part in PurePosixPath(relative).parts:
         if folder is not None:
             folder = find_case_insensitive(folder, part)
-    return folder if folder is not None and folder.is_dir() else None
+    return folder if folder is not None and is_dir(folder) else None
 
 
 def matching_files(root: Path, folders: Iterable[str], pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
@@ -176,9 +176,9 @@ def matching_files_anywhere(
 
 def _matches(folder: Path, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
     # Folders of frames are searched too: no object is made for a name that does not match.
-    matches = sorted(name for name in os.listdir(folder) if pattern.fullmatch(name))
+    matches = sorted(name for name in names_in(folder) if pattern.fullmatch(name))
     found = ((pattern.fullmatch(name), folder / name) for name in matches)
-    return [(match, path) for match, path in found if match is not None and path.is_file()]
+    return [(match, path) for match, path in found if match is not None and is_file(path)]
 
 
 def folders_below(root: Path, depth: int = 3) -> Iterator[Path]:
@@ -203,6 +203,38 @@ def entries_of(folder: Path | str) -> list[os.DirEntry[str]]:
         return []
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the names of the entries of a folder, in any order; none of a folder that may not be read."""
+    try:
+        return os.listdir(folder)
+    except PermissionError:
+        return []
+
+
+def is_dir(path: Path) -> bool:
+    """Return whether there is a folder; what this process may not look at is none, but a failing disk is an error."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is a file; what this process may not look at is none, but a failing disk is an error."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return False
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is anything; what this process may not look at is not there, a failing disk is an error."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
+
+
 def suffix_of(name: str) -> str:
     """Return the suffix of a file's name in lower case, faster than a path does: folders of frames have many."""
     stem, _, ending = name.rpartition(".")
@@ -215,6 +247,17 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
+
+
+def is_closed(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a link that leads nowhere or in a circle, or a folder that may not be read."""
+    if not is_folder(entry):
+        return entry.is_symlink() and not os.path.exists(entry.path)
+    try:
+        os.scandir(entry.path).close()
+    except PermissionError:
+        return True
+    return False
 
 
 def parent_of_classes(root: Path, folders: Iterable[str], class_names: Sequence[str]) -> Path:
@@ -246,7 +289,7 @@ class FileTree:
             if is_folder(entry):
                 self._add(entry.name, Path(entry.path))
                 inner = Path(entry.path) / entry.name
-                if inner.is_dir():
+                if is_dir(inner):
                     self._add(f"{entry.name}/{entry.name}", inner)
         self._exact = frozenset(self._spelled.values())
 

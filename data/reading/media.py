@@ -10,8 +10,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..errors import DatasetFormatError
-from ..index.listing import DOUBTFUL_VIDEO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, entries_of, is_folder, suffix_of
+from ..errors import DISK_ERRORS, DatasetFormatError
+from ..index.listing import (
+    DOUBTFUL_VIDEO_SUFFIXES,
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    entries_of,
+    is_dir,
+    is_file,
+    is_folder,
+    names_in,
+    suffix_of,
+)
 from ..index.records import FlowFiles, Kind
 
 _SEARCH_DEPTH = 4
@@ -42,10 +52,10 @@ class Medium:
 
 def kind_of(path: Path) -> Kind | None:
     """Return the kind of a path, where a folder counts as frames; None if it is missing or of another kind."""
-    if path.is_dir():
+    if is_dir(path):
         return "frames"
     suffix = path.suffix.lower()
-    if not path.is_file() or suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+    if not is_file(path) or suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
         return None
     return "video" if suffix in VIDEO_SUFFIXES else "image"
 
@@ -81,10 +91,20 @@ def holds_frames(folder: Path) -> bool:
                 if suffix in VIDEO_SUFFIXES:
                     videos += 1
                 elif suffix in IMAGE_SUFFIXES and not is_thumbnail(entry.name):
-                    pictures += entry.is_file()
+                    pictures += _is_picture(entry)
     except PermissionError:
         return False
     return pictures > videos
+
+
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a file; a link that leads in a circle is none."""
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
+        return False
 
 
 def is_thumbnail(name: str) -> bool:
@@ -93,7 +113,7 @@ def is_thumbnail(name: str) -> bool:
 
 
 def _has_no_bytes(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size == 0
+    return is_file(path) and path.stat().st_size == 0
 
 
 class MediaByName:
@@ -129,7 +149,7 @@ class ListedPaths:
     def __init__(self, root: Path, folders: Sequence[str]) -> None:
         """Search the root itself, then `folders` below it, then its other folders."""
         self._root = root
-        known = [name for name in folders if (root / name).is_dir()]
+        known = [name for name in folders if is_dir(root / name)]
         others = [entry.name for entry in entries_of(root) if entry.name not in known and is_folder(entry)]
         self._folders = ["", *known, *(name for name in others if not name.startswith("."))]
 
@@ -259,7 +279,7 @@ class _Series:
 
 def _series_in(folder: Path) -> dict[tuple[str, str], _Series]:
     series: dict[tuple[str, str], _Series] = {}
-    for name in sorted(os.listdir(folder)):
+    for name in sorted(names_in(folder)):
         if suffix_of(name) not in IMAGE_SUFFIXES or name.startswith("."):
             continue
         found = _NUMBERED.match(name)

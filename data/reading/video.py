@@ -172,9 +172,9 @@ def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Meas
     Raises:
         DiskError: the disk fails, and nothing is known about the video.
     """
-    if not path.is_file():
-        return Measurement(status="missing", note="there is no such file")
     try:
+        if not path.is_file():
+            return Measurement(status="missing", note="there is no such file")
         if path.stat().st_size == 0:
             return Measurement(status="empty", note="the file has no bytes")
         sha1, cut = segment_sha1(path, start, end), cut_short(path)

@@ -133,10 +133,15 @@ def test_previews_and_sound_beside_videos_are_no_clips(tmp_path: Path) -> None:
     assert any("3 pictures or deeper files beside clips are not used, e.g. Run/1.gif" in note for note in listing.notes)
 
 
-def test_two_clips_of_one_name_are_named(tmp_path: Path) -> None:
-    lay_out(tmp_path, empty=["Run/1.mp4", "Run/1.avi"])
-    with pytest.raises(DatasetFormatError, match=r"two clips of one name, 'Run/1\.avi' and 'Run/1\.mp4': remove"):
+def test_clips_of_one_name_are_named_and_the_others_are_used(tmp_path: Path) -> None:
+    doubled = ["Run/1.mp4", "Run/1.avi", "Walk/2.mp4", *frames("Walk/2")]
+    lay_out(tmp_path, empty=doubled)
+    with pytest.raises(DatasetFormatError, match="has no clip with a name of its own: 2 names stand for two clips"):
         read_class_folders(tmp_path)
+    listing = read_class_folders(lay_out(tmp_path, empty=["Run/3.mp4", "Walk/4.mp4"]))
+    assert [clip.path for clip in listing.clips] == ["Run/3.mp4", "Walk/4.mp4"]
+    note = "2 names stand for two clips each, which are left out, e.g. 'Run/1.avi' and 'Run/1.mp4': remove or rename"
+    assert any(note in each for each in listing.notes)
 
 
 def test_folders_of_frames_are_not_read_again_for_each_question(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +15,9 @@ import pytest
 from data.errors import DatasetError, DatasetFormatError
 from data.importers.registry import LAYOUTS, importer, recognise
 from data.index.listing import Listing
+from data.scanning.measure import measure_clip
 from data.scanning.scan import read_listing
+from tests.unit.data.encoded import moving, write_frames
 
 from .trees import by_id, frames, lay_out, sides
 
@@ -186,4 +193,63 @@ def test_a_circle_of_links_and_a_closed_folder_cost_themselves_only(tmp_path: Pa
     (tmp_path / "Run" / "again").symlink_to("again")
     (tmp_path / "circle").symlink_to("circle")
     (tmp_path / "up").symlink_to(tmp_path)
-    assert {clip.path for clip in read(tmp_path).clips} == set(VIDEOS)
+    listing = read(tmp_path)
+    assert {clip.path for clip in listing.clips} == set(VIDEOS)
+    assert any("2 links that lead nowhere or folders that may not be read are left out" in n for n in listing.notes)
+
+
+@pytest.fixture
+def others_folder() -> Iterator[Path]:
+    """A folder that other users may read, which a test's own folder is not."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    for place in (folder, *sorted(folder.rglob("*"))):
+        place.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Have no privileges: to the superuser, nothing is closed."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("closed", ["a file", "a folder", "the files in a folder"])
+@pytest.mark.parametrize("layout", ["class_folders", "path_lists"])
+def test_what_may_not_be_read_costs_itself_only(layout: str, closed: str, others_folder: Path) -> None:
+    lists = {"train.txt": "Run/a.avi 0\nWalk/a.avi 1\n", "val.txt": "Run/b.avi 0\nWalk/b.avi 1\n"}
+    videos = ["Run/a.avi", "Run/b.avi", "Walk/a.avi", "Walk/b.avi"]
+    root = lay_out(others_folder, lists if layout == "path_lists" else {}, videos)
+
+    def measured() -> dict[str, str]:
+        listing = read_listing(root, "auto", None)[1]
+        return {clip.path: measure_clip(root, clip).note for clip in listing.clips}
+
+    (root / "Run" / "b.avi").write_bytes(b"x")
+    before = measured()
+    assert set(before) == set(videos)
+    place = root / ("Run/b.avi" if closed == "a file" else "Run")
+    place.chmod(0o644 if closed == "the files in a folder" else 0)
+    with as_nobody():
+        notes = measured()
+    assert [notes[name] for name in videos[2:]] == [before[name] for name in videos[2:]]
+    assert notes.get("Run/b.avi") != before["Run/b.avi"]
+    assert (notes.get("Run/a.avi") == before["Run/a.avi"]) == (closed == "a file")
+
+
+@pytest.mark.parametrize("linked", [3, 0])
+def test_a_frame_that_is_a_circle_of_links_costs_its_clip_only(linked: int, tmp_path: Path) -> None:
+    for number, clip in enumerate(("Run/a", "Run/b", "Walk/a")):
+        write_frames(tmp_path / clip, moving(6, 16, 16, seed=number))
+    frame = sorted((tmp_path / "Run" / "a").iterdir())[linked]
+    frame.unlink()
+    frame.symlink_to(frame.name)
+    found = {clip.path: measure_clip(tmp_path, clip).status for clip in read(tmp_path).clips}
+    assert found == {"Run/a": "corrupt", "Run/b": "ok", "Walk/a": "ok"}
