@@ -176,6 +176,7 @@ def test_the_job_carries_the_lease_and_the_device(make: Make, tmp_path: Path) ->
         "memory_share": 0.5,
         "memory_plan": None,
         "tensorboard": True,
+        "measures": [],
         "refit": False,
         "checkpoints": {"last": True, "best": True, "every": 2, "stopped": True, "quota_gb": None},
     }

@@ -198,7 +198,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    made = Bench(tmp_path / "trial", SimpleNamespace(version="v1", problems=[]))
+    made = Bench(tmp_path / "trial", SimpleNamespace(version="v1", problems=[], num_fit=6, validation_clips=(1, 2)))
     monkeypatch.setattr(job_module, "Trainer", FakeTrainer)
     monkeypatch.setattr(job_module, "open_dataset", lambda *_, **__: made.dataset)
     monkeypatch.setattr(job_module, "peak_memory_bytes", lambda _: PEAK_BYTES)
