@@ -105,6 +105,7 @@ def _warm_started(_: str, detail: Detail, __: str) -> str:
 _SENTENCES: Final[Mapping[str, Callable[[str, Detail, str], str]]] = {
     "study.created": lambda study, _, actor: f"{study} was created by {actor}",
     "study.edited": _edited,
+    "study.noted": lambda _, d, who: f"{who} {'removed' if d.get('removed') else 'changed'} the note of the study",
     "study.enqueued": lambda _, d, actor: f"{actor} asked for a configuration to be tried{_values(d.get('params'))}",
     "study.paused": lambda study, d, actor: f"{study} was paused by {actor}{_because(d)}",
     "study.resumed": lambda study, d, actor: f"{study} was resumed by {actor}{_because(d)}",

@@ -15,7 +15,7 @@ from hpo.errors import SpecError, SpecIssue
 from hpo.service import data_versions, importance, notices, reopening
 from hpo.service.finishing import end_finished_studies
 from hpo.spec.finalists import FinalistsConfig
-from hpo.store import answers, budgets, data_sets, finalists, overview, studies, trials, waiting, workers
+from hpo.store import answers, budgets, data_sets, finalists, notes, overview, studies, trials, waiting, workers
 from hpo.store.studies import StudyRow
 from hpo.trial import RESULT_STATES, StudyState, TrialState
 
@@ -118,6 +118,18 @@ def reopen_study(state: State, who: Admin, name: StudyName, form: GuardedForm) -
     with state.database.transaction() as connection:
         changes = _changes(studies.get(connection, name), form)
         reopening.reopen(connection, name, changes, actor=who.name)
+    return RedirectResponse(paths.of_study(name), status_code=303)
+
+
+@router.post("/note")
+def keep_note(state: State, who: Admin, name: StudyName, form: GuardedForm) -> RedirectResponse:
+    """Keep what a person notes about the study."""
+    note = form.get("note", "")
+    if len(note) > notes.MOST_CHARACTERS:
+        message = f"a note has at most {notes.MOST_CHARACTERS:,} characters, this one has {len(note):,}"
+        raise SpecError([SpecIssue(path="note", message=message)])
+    with state.database.transaction() as connection:
+        notes.set_note(connection, name, note, actor=who.name)
     return RedirectResponse(paths.of_study(name), status_code=303)
 
 

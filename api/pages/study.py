@@ -169,7 +169,10 @@ def _importances(found: Mapping[str, Any] | None, metric: str) -> list[tuple[Imp
     for row in rows[:MOST_IMPORTANCES]:
         try:
             trend = None if row.get("trend") is None else Trend(row["trend"])
-            one = Importance(parameter=row["parameter"], share=float(row["share"]), trend=trend, at=row.get("at"))
+            low, high = row.get("low"), row.get("high")
+            one = Importance(
+                parameter=row["parameter"], share=float(row["share"]), low=low, high=high, trend=trend, at=row.get("at")
+            )
         except (KeyError, ValueError):
             continue
         known.append((one, one.direction(metric)))

@@ -20,7 +20,7 @@ from hpo.service.time_left import seconds_left
 from hpo.spec import StudySpec
 from hpo.spec.configurations import count_configurations
 from hpo.spec.finalists import FinalistsConfig
-from hpo.store import answers, budgets, data_sets, earlier, finalists, studies
+from hpo.store import answers, budgets, data_sets, earlier, finalists, notes, studies
 from hpo.store.data_sets import DataSet
 from hpo.store.studies import StudyRow
 from hpo.trial import ParamValue, StudyState, TrialState
@@ -61,6 +61,9 @@ class ImportanceRow(BaseModel):
     parameter: str
     share: float
     """Total-order Sobol index, as a share of the sum over all parameters."""
+    low: float | None = None
+    high: float | None = None
+    """The share has a probability of 90 % to lie between these, by the model; null where that was not computed."""
     trend: Trend | None
     """How the objective changes with a number; null for categories, and where the model sees no difference."""
     at: ParamValue | None
@@ -164,6 +167,8 @@ class StudyChanges(Message):
     """What of a study changes."""
 
     budget: BudgetChanges = BudgetChanges()
+    note: Annotated[str, Field(max_length=notes.MOST_CHARACTERS)] | None = None
+    """What a person notes about the study; an empty text removes it. Left out, the note stays."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"budget": {"trials": 80}}]})
 
@@ -172,6 +177,8 @@ class StudyDetail(StudySummary):
     """A study with its spec."""
 
     id: int
+    note: str | None
+    """What a person has noted about it."""
     revision: int
     """Grows with every change of the budget, the only part of a spec that can change."""
     spec: StudySpec
@@ -228,9 +235,12 @@ def get_study(state: State, _: Reader, name: StudyName) -> StudyDetail:
 
 @router.patch("/{name}", responses=responses(404, 409), operation_id="edit_study")
 def edit_study(state: State, who: Admin, name: StudyName, changes: StudyChanges) -> StudyDetail:
-    """Change the budget of a study that has not ended; nothing else of a spec can change."""
+    """Change the budget of a study that has not ended, or the note of any; nothing else of a study can change."""
     with state.database.transaction() as connection:
-        budgets.change_budget(connection, name, changes.budget.named, actor=who.name)
+        if changes.note is not None:
+            notes.set_note(connection, name, changes.note, actor=who.name)
+        if changes.note is None or changes.budget.named:
+            budgets.change_budget(connection, name, changes.budget.named, actor=who.name)
     end_finished_studies(state.database)
     with state.database.transaction() as connection:
         return _detail(connection, studies.get(connection, name))
@@ -306,6 +316,7 @@ def _detail(connection: Connection, study: StudyRow) -> StudyDetail:
     return StudyDetail(
         **_fields(connection, study),
         id=study.id,
+        note=study.note,
         revision=study.revision,
         spec=study.spec,
         configurations=count_configurations(study.spec),

@@ -60,8 +60,8 @@ def importance(context: typer.Context, name: Name, as_json: AsJson = False) -> N
         typer.echo(json.dumps({metric: [asdict(row) for row in rows] for metric, rows in found.items()}))
         return
     for metric, rows in found.items():
-        table = Table("parameter", f"share of {metric}", "direction")
+        table = Table("parameter", f"share of {metric}", "90 % interval", "direction")
         for row in rows:
-            table.add_row(row.parameter, f"{row.share:.0%}", row.direction(metric))
+            table.add_row(row.parameter, f"{row.share:.0%}", row.interval, row.direction(metric))
         out.print(table)
     out.print(f"by a model of {insight.used} trials; `hpo report {name}` shows how far it can be believed")

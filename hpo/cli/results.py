@@ -19,6 +19,7 @@ from .files import counted
 from .fitting import Board
 from .leaderboard import csv_table, leaderboard, reasons
 from .model_files import check_formats, write_model_files
+from .optuna_export import write_optuna
 from .studies import AsJson, Name, client_of, warn_if_degraded
 from .trial_values import sorted_by, states_of, where
 
@@ -116,15 +117,26 @@ def export(
     name: Annotated[
         str, typer.Argument(metavar="NAME|FILE", help="Name of the study, or an export file.", show_default=False)
     ],
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("best.yaml"),
     trial: Annotated[int | None, typer.Option(help="Number of the trial; the best one without it.")] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", help="Write the model too, as onnx, torch-export or safetensors.", show_default=False),
     ] = None,
+    to_optuna: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Write all ended trials into an Optuna database instead.", show_default=False),
+    ] = None,
 ) -> None:
-    """Write the best configuration to a file, with its checkpoint beside it."""
+    """Write the best configuration to a file, with its checkpoint beside it; or all trials for Optuna."""
     check_formats(formats or [])
+    if to_optuna is not None:
+        with client_of(settings_of(context)) as client:
+            from ..report.material import read
+
+            write_optuna(read(client, name), to_optuna)
+        return
     if formats and Path(name).suffix in EXPORT_SUFFIXES and Path(name).is_file():
         write_model_files(Path(name), formats)
         return

@@ -133,6 +133,8 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
         out.print(line)
     if study["finalists"]:
         out.print(finalists_of(study))
+    if study.get("note"):
+        out.print(f"note: {study['note']}")
     if study["guesses_waiting"]:
         out.print(f"to be tried next: {study['guesses_waiting']} enqueued configurations")
 

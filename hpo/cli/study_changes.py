@@ -41,12 +41,20 @@ def edit(
     wall_hours: WallHours = None,
     max_failed: MaxFailed = None,
     target: Target = None,
+    note: Annotated[
+        str | None, typer.Option(help="What you want to remember of it; '' removes the note.", show_default=False)
+    ] = None,
 ) -> None:
-    """Change the budget of a study that has not ended; `none` takes a limit away."""
+    """Change the budget of a study that has not ended (`none` takes a limit away), or the note of any study."""
     budget = _budget(trials, gpu_hours, wall_hours, max_failed, target)
-    if not budget:
-        raise typer.BadParameter("give a limit, such as --trials 80")
+    if not budget and note is None:
+        raise typer.BadParameter("give a limit, such as --trials 80, or a note with --note TEXT")
     with client_of(settings_of(context)) as client:
+        if note is not None:
+            kept = client.note_study(name, note)["note"]
+            out.print(f"the note of study {name} is {'kept' if kept else 'removed'}")
+        if not budget:
+            return
         changed = client.edit_study(name, **budget)
     out.print(f"study {name} is {state_of(changed)}; its budget: {_limits_of(changed)}")
 

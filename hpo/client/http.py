@@ -108,6 +108,10 @@ class Client:
         """
         return self._object("PATCH", _of(name), json={"budget": budget})
 
+    def note_study(self, name: str, note: str) -> Json:
+        """Keep a note of a study in place of the one before (an empty text removes it), and return the study."""
+        return self._object("PATCH", _of(name), json={"note": note})
+
     def reopen_study(self, name: str, **budget: Any) -> Json:
         """Let a study that has ended or was stopped search on, with its budget changed as in `edit_study`.
 

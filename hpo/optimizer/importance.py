@@ -31,10 +31,19 @@ class Importance:
     parameter: str
     share: float
     """Total-order Sobol index, as a share of the sum over all parameters, 0 to 1."""
+    low: float | None = None
+    high: float | None = None
+    """The share has a probability of 90 % to lie between these, by the model; None where an earlier release did not
+    say it."""
     trend: Trend | None = None
     """None for parameters without an order, and where the model sees no difference."""
     at: ParamValue | None = None
     """The value of the parameter with the highest or lowest prediction, where the trend names one."""
+
+    @property
+    def interval(self) -> str:
+        """The interval in words, such as `41 to 73%`; an empty string where it is not known."""
+        return "" if self.low is None or self.high is None else f"{100 * self.low:.0f} to {self.high:.0%}"
 
     def direction(self, metric: str) -> str:
         """Return the trend in words, such as `val_top1 is highest at 0.012`; an empty string without one."""

@@ -1,6 +1,7 @@
 """What the models of a study show to a person: importances, slices, contours, and how well they predict.
 
-Sensitivities and cross-validation are Ax's, and predictions those of Ax's adapter with our models, as in `ax_analyses`.
+Importances are those of our models (`bayes.sensitivity`); cross-validation is Ax's, and predictions are those of Ax's
+adapter with our models, as in `ax_analyses`.
 The models are fitted once. With many trials they are fitted to a part of them, so that the time stays bounded.
 """
 
@@ -23,16 +24,17 @@ from .ask_tell import Optimizer
 from .ax_analyses import fitted
 from .ax_generator import known_warnings
 from .ax_space import AxSpace
+from .bayes.sensitivity import shares_of
 from .generator import GeneratorError
 from .history import History
 from .importance import LEAST_OUTCOMES, Importance, Trend, trend_of
 from .sobol import sobol_generator
+from .surrogate.plan import Plan
 from .surrogate.search import deterministic
 
 with known_warnings():
     from ax.analysis.plotly.cross_validation import CrossValidationPlot
     from ax.core.observation import ObservationFeatures
-    from ax.utils.sensitivity.sobol_measures import ax_parameter_sens
 
 MOST_OUTCOMES: Final = 300
 """With more, the models are fitted to the best half of so many, and to the others evenly thinned."""
@@ -129,17 +131,17 @@ class Insight:
         """Return how much each parameter that varies matters for a metric, the most important first.
 
         Raises:
-            GeneratorError: Ax cannot compute them.
+            GeneratorError: they cannot be computed.
         """
         with self._prepared():
-            found = ax_parameter_sens(self._adapter, [metric], order="total", signed=False)[metric]
-        sizes = {name: max(float(value), 0.0) for name, value in found.items() if math.isfinite(float(value))}
-        total = sum(sizes.values()) or 1.0
+            plan = Plan(self._history)
+            (process, *_) = [one.modelled.process for one in plan.metrics if one.name == metric]
+            found = shares_of(plan.space, process, seed=self.spec.optimizer.seed)
         listed = []
-        for name in sorted(sizes, key=lambda name: -sizes[name]):
-            share = sizes[name] / total
-            trend, at = self._trend(metric, name) if share >= _LEAST_SHARE else (None, None)
-            listed.append(Importance(parameter=name, share=share, trend=trend, at=at))
+        for name in sorted(found, key=lambda name: -found[name].value):
+            one = found[name]
+            trend, at = self._trend(metric, name) if one.value >= _LEAST_SHARE else (None, None)
+            listed.append(Importance(parameter=name, share=one.value, low=one.low, high=one.high, trend=trend, at=at))
         return listed
 
     def slice(self, metric: str, parameter: str, around: Params) -> Slice:

@@ -39,14 +39,21 @@ def importance(metric: str, found: Sequence[Importance]) -> Figure:
         "orientation": "h",
         "x": [100 * row.share for row in rows],
         "y": [row.parameter for row in rows],
-        "text": [f"{row.share:.0%}" for row in rows],
+        "text": [f"{row.share:.0%}" + (f" ({row.interval})" if row.interval else "") for row in rows],
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * ((row.share if row.high is None else row.high) - row.share) for row in rows],
+            "arrayminus": [100 * (row.share - (row.share if row.low is None else row.low)) for row in rows],
+            "color": GREY,
+        },
         "textposition": "outside",
         "cliponaxis": False,
         "hovertext": [row.direction(metric) for row in rows],
         "marker": {"color": BLUE},
     }
-    top = 100 * max((row.share for row in rows), default=1.0)
-    x = {"title": {"text": f"share of the variance of {metric} (%)"}, "range": [0, 1.12 * top]}
+    top = 100 * max((row.high or row.share for row in rows), default=1.0)
+    x = {"title": {"text": f"share of the variance of {metric} (%)"}, "range": [0, 1.3 * top]}
     return _figure([bars], xaxis=x, yaxis={"automargin": True}, height=120 + 26 * len(rows))
 
 

@@ -160,6 +160,9 @@ class StudyRow:
     fault: str | None = None
     """What of the service fails with this study, a sentence on a line for each part; None where nothing does."""
 
+    note: str | None = None
+    """What a person has noted about it."""
+
     has_no_optimizer: bool = False
     """Whether no optimizer process holds the study, although it had time to begin."""
 
@@ -335,6 +338,7 @@ def _read_row(row: RowMapping) -> StudyRow:
         uuid=row["uuid"],
         generator_owner=row["generator_owner"],
         fault=row["fault"],
+        note=row["note"],
         spec=stored_spec(row["spec"]),
         revision=int(row["revision"]),
         state=StudyState(row["state"]),

@@ -114,6 +114,9 @@ study = Table(
     Column("fault", Text),
     # Grows with every change of the spec.
     Column("revision", Integer, nullable=False, server_default=text("1")),
+    # What a person has noted about the study; NULL where nobody has.
+    Column("note", Text),
+    CheckConstraint("length(note) BETWEEN 1 AND 20000", name="note_check"),
     CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_check"),
     CheckConstraint("jsonb_typeof(spec) = 'object' AND spec ->> 'name' = name", name="spec_check"),
     CheckConstraint(_one_of("state", StudyState), name="state_check"),

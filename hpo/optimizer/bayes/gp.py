@@ -122,6 +122,19 @@ class Process:
         variances = np.maximum(self._scales[:, 0] - np.einsum("mij,mij->mj", half, half), 1e-12)
         return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
 
+    def draw(self, points: Array, count: int, generator: np.random.Generator) -> Array:
+        """Return functions drawn from the members in turn, at embedded points (n, columns): (count, n)."""
+        cross = self._cross(points)
+        means, half = self._means(points, cross), self._inverse @ cross
+        found = np.empty((count, len(points)))
+        for member, hyper in enumerate(self.hypers):
+            placed = points * self._weights[member]
+            scale = float(hyper.outputscale)
+            covariance = scale * hyper.kernel(squared_distances(placed, placed))[0] - half[member].T @ half[member]
+            noise = generator.standard_normal((len(found[member :: self.members]), len(points)))
+            found[member :: self.members] = means[member] + noise @ safe_cholesky(covariance, scale).T
+        return found
+
     def _kernel(self, squared: Array) -> Array:
         """Return the kernels of the members (members, ...) of squared distances."""
         if len(self._runs) == 1:

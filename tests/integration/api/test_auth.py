@@ -75,6 +75,7 @@ NEEDS: Final[dict[tuple[str, str], str]] = {
     ("POST", "/studies/{name}/finalists"): "admin",
     ("POST", "/studies/{name}/budget"): "admin",
     ("POST", "/studies/{name}/reopen"): "admin",
+    ("POST", "/studies/{name}/note"): "admin",
     ("GET", "/new"): "admin",
     ("POST", "/new"): "admin",
     ("GET", "/studies/{name}/live"): "read",

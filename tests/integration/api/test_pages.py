@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from html import unescape
+from html import escape, unescape
 from typing import Any
 
 import httpx
@@ -409,3 +409,14 @@ def test_the_best_so_far_begins_with_what_came_before_the_trials_that_are_shown(
     place = whole["numbers"].index(latest["numbers"][0])
     assert place > 0
     assert latest["best"] == whole["best"][place:]
+
+
+def test_a_note_is_kept_on_the_page(service: Service, admin: httpx.Client) -> None:
+    service.create()
+    fields = {"form_token": _form_token(admin.get("/studies/demo").text), "note": f"{NASTY}\r\nsecond line"}
+    assert admin.post("/studies/demo/note", data=fields).status_code == 303
+    html = admin.get("/studies/demo").text
+    assert NASTY not in html
+    assert f'<p class="note">{escape(NASTY)}\nsecond line</p>' in html
+    assert admin.post("/studies/demo/note", data={**fields, "note": "x" * 20_001}).status_code == 422
+    assert admin.post("/studies/demo/note", data={"note": "x"}).status_code == 403

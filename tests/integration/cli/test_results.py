@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
 
 from hpo.results.export import load_export
@@ -146,6 +147,25 @@ def test_an_export_is_the_best_trial_or_the_one_asked_for(past_service: Service,
             "worker's, or name its folder of checkpoints with HPO_CHECKPOINT_ROOTS\n"
         )
         assert load_export(file).trial == number
+
+
+def test_a_study_is_written_for_optuna(past_service: Service, tmp_path: Path, hpo: Command) -> None:
+    address = f"sqlite:///{tmp_path / 'optuna.db'}"
+    said = hpo(past_service, "export", "demo", "--to-optuna", address, scope="read")
+    assert (said.code, said.out) == (0, "wrote 8 trials into the Optuna study demo\n")
+    study = optuna.load_study(study_name="demo", storage=address)
+    by_number = {trial["number"]: trial for trial in hpo(past_service, "trials", "demo", "--json").json}
+    for trial in study.trials:
+        ours = by_number[trial.user_attrs["number"]]
+        assert trial.params == ours["params"]
+        if ours["state"] in ("completed", "stopped"):
+            assert trial.value == ours["metrics"]["val_top1"]
+            assert len(trial.intermediate_values) == ours["epochs_done"]
+    assert [trial.state.name for trial in study.trials].count("FAIL") == 1
+    assert "lr" in study.best_params
+    assert hpo(past_service, "export", "demo", "--to-optuna", address).code == 4
+    wrong = hpo(past_service, "export", "demo", "--to-optuna", "postgresql://me:secret@nowhere.invalid")
+    assert (wrong.code, "secret" in wrong.err) == (1, False)
 
 
 @pytest.mark.parametrize(("number", "code"), [("4", 4), ("99", 3), ("-1", 2), ("x", 2)])

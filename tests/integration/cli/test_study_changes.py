@@ -101,3 +101,19 @@ def test_options_of_the_root_are_read_behind_a_command_too(past_service: Service
     # The last one wins: nothing answers at port 1.
     said = hpo(past_service, "study", "list", "--url=http://127.0.0.1:1")
     assert (said.code, "http://127.0.0.1:1" in said.err) == (6, True)
+
+
+def test_a_note_is_kept_changed_and_removed(service: Service, hpo: Command) -> None:
+    service.create()
+    kept = hpo(service, "study", "edit", "demo", "--note", "the first with [bold]flow")
+    assert (kept.code, kept.out) == (0, "the note of study demo is kept\n")
+    assert "\nnote: the first with [bold]flow\n" in hpo(service, "study", "show", "demo").out
+    hpo(service, "study", "stop", "demo", "--yes")
+    assert hpo(service, "study", "edit", "demo", "--note", "").out == "the note of study demo is removed\n"
+    assert "note:" not in hpo(service, "study", "show", "demo").out
+    assert [line[21:] for line in hpo(service, "logs", "demo").out.splitlines()][1:] == [
+        "admin of the test changed the note of the study",
+        "the study was stopped by admin of the test",
+        "admin of the test removed the note of the study",
+    ]
+    assert hpo(service, "study", "edit", "demo", "--note", "x" * 20_001).code == 2

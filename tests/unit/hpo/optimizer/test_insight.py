@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
+from hpo.arrays import Array
 from hpo.optimizer import insight as module
+from hpo.optimizer.bayes.sensitivity import shares
+from hpo.optimizer.bayes.space import Space
 from hpo.optimizer.generator import GeneratorError
 from hpo.optimizer.importance import Importance, Trend, trend_of
 from hpo.optimizer.insight import CrossValidation, Insight, TooFewOutcomesError, values_along
@@ -69,6 +73,23 @@ def test_importances_are_shares_and_find_what_matters(importances: list[Importan
     assert sum(shares[2:]) < 0.15, "the others change nothing"
 
 
+def test_intervals_hold_the_shares_of_the_closed_form(importances: list[Importance]) -> None:
+    space = Space(SPEC)
+
+    def exact(points: Array) -> Array:
+        # `lr` is a coordinate from 1e-4 to 0.1; `dropout` is one from 0 to 0.8.
+        lr, dropout = (points[:, [axis.key for axis in space.axes].index(name)] for name in ("lr", "dropout"))
+        return (0.8 - 0.15 * np.abs(3 * lr - 2) ** 1.5 - 0.38 * 0.8 * dropout)[None]
+
+    (true,) = shares(space, exact, exponent=12, seed=1)
+    by_name = {axis.key: value for axis, value in zip(space.axes, true, strict=True)}
+    for row in importances:
+        assert row.low is not None
+        assert row.high is not None
+        assert row.low - 0.05 <= by_name[row.parameter] <= row.high + 0.01, row
+        assert row.high - row.low < 0.4
+
+
 def test_directions_are_those_of_the_closed_form(importances: list[Importance]) -> None:
     lr, dropout = importances[:2]
     assert lr.trend is Trend.HIGHEST
@@ -108,8 +129,6 @@ def test_cross_validation_is_of_the_outcomes_themselves(insight: Insight) -> Non
 
 
 def test_the_share_that_is_explained_is_the_closed_form(insight: Insight) -> None:
-    import numpy as np
-
     def explained(observed: list[float], predicted: list[float]) -> float:
         sds = np.ones(len(observed))
         return CrossValidation(observed=np.array(observed), predicted=np.array(predicted), predicted_sds=sds).explained
@@ -121,7 +140,7 @@ def test_the_share_that_is_explained_is_the_closed_form(insight: Insight) -> Non
     assert explained([1e308, 2e307, 3e306], [1e308, 2e307, 3e306]) == 1, "squares of such losses overflow"
 
 
-@pytest.mark.parametrize("part", ["ax_parameter_sens", "CrossValidationPlot"])
+@pytest.mark.parametrize("part", ["shares_of", "CrossValidationPlot"])
 def test_what_ax_cannot_compute_is_said_in_a_sentence(
     insight: Insight, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -130,7 +149,7 @@ def test_what_ax_cannot_compute_is_said_in_a_sentence(
 
     monkeypatch.setattr(module, part, refuse)
     with pytest.raises(GeneratorError, match="RuntimeError: singular"):
-        insight.importances("val_top1") if part == "ax_parameter_sens" else insight.cross_validation()
+        insight.importances("val_top1") if part == "shares_of" else insight.cross_validation()
 
 
 @pytest.mark.parametrize("count", [0, 3, 4])
