@@ -204,11 +204,13 @@ def test_importance_is_a_table_and_json(service: Service, hpo: Command) -> None:
     assert found[0]["parameter"] == "lr"
     assert (found[0]["trend"], found[0]["at"]) == ("falls", None)
     assert sum(row["share"] for row in found) == pytest.approx(1)
+    assert all(0 <= row["low"] <= row["share"] <= row["high"] <= 1 for row in found)
     said = hpo(service, "importance", "demo").out
     first = next(line for line in said.splitlines() if line.startswith("│"))
     assert [cell.strip() for cell in first.strip("│").split("│")] == [
         "lr",
         f"{found[0]['share']:.0%}",
+        f"{100 * found[0]['low']:.0f} to {found[0]['high']:.0%}",
         "val_top1 falls with it",
     ]
 
@@ -216,13 +218,15 @@ def test_importance_is_a_table_and_json(service: Service, hpo: Command) -> None:
 def test_what_the_optimizer_has_computed_is_shown_with_the_study(service: Service, hpo: Command) -> None:
     study_id = service.create(optimizer={"name": "ax"})
     assert hpo(service, "study", "show", "demo", "--json").json["importance"] is None
-    rows = [{"parameter": "lr", "share": 0.8, "trend": "highest at", "at": 0.01}]
+    rows = [{"parameter": "lr", "share": 0.8, "low": 0.6, "high": 0.9, "trend": "highest at", "at": 0.01}]
     for outcomes in (10, 20):
         detail = {"outcomes": outcomes, "message": f"{outcomes}: lr 80%", "importances": {"val_top1": rows}}
         with service.database.transaction() as connection:
             events.append(connection, study_id, None, IMPORTANCE, "optimizer", detail)
     assert hpo(service, "study", "show", "demo", "--json").json["importance"] == detail
     assert "20: lr 80%" in hpo(service, "study", "show", "demo").out.splitlines()
+    with service.http("read") as http:
+        assert "(60 to 90%)" in http.get("/studies/demo", headers={"Accept": "text/html"}).text
     (view,) = DatabaseSource(service.database).studies()
     assert view.user_attrs["importance"] == "20: lr 80%"
 

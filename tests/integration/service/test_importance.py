@@ -34,7 +34,7 @@ class Models:
     def importances(self, metric: str) -> list[Importance]:
         """Return the same for every metric."""
         return [
-            Importance(parameter="lr", share=0.8, trend=Trend.HIGHEST, at=0.01),
+            Importance(parameter="lr", share=0.8, low=0.6, high=0.9, trend=Trend.HIGHEST, at=0.01),
             Importance(parameter="dropout", share=0.2),
         ]
 
@@ -86,7 +86,8 @@ def test_it_is_computed_after_every_tenth_outcome_and_never_twice(database: Data
     found = _last(database, study)
     assert found["outcomes"] == 10
     assert found["message"] == "what matters most for val_top1: lr 80%, dropout 20%"
-    assert found["importances"]["val_top1"][0] == {"parameter": "lr", "share": 0.8, "trend": "highest at", "at": 0.01}
+    first = {"parameter": "lr", "share": 0.8, "low": 0.6, "high": 0.9, "trend": "highest at", "at": 0.01}
+    assert found["importances"]["val_top1"][0] == first
     # Another process continues where the first one ended.
     _complete(database, study, 9)
     other = ImportanceKeeper(database, "b")
