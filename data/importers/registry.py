@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..errors import DatasetError, DatasetFormatError, DatasetNotFoundError, UnknownDatasetError
-from ..index.listing import Listing, require_folder
+from ..index.listing import Listing, read_json, require_folder
 from . import (
     activitynet,
     annot_json,
@@ -118,7 +118,14 @@ def _require_all_lists_read(root: Path) -> None:
                 layout.read(root)
             except DatasetError as error:
                 reasons.append(str(error))
-    near = [reason for place in (unread[0], unread[0].parent) for reason in reasons if str(place) in reason]
+    if unread[0].suffix.lower() == ".json":
+        try:
+            read_json(unread[0])
+        except DatasetFormatError as error:
+            reasons = [str(error)]
+    # A reason that only names the root is that of a layout which this list has nothing to do with.
+    places = dict.fromkeys((unread[0], *(place for place in [unread[0].parent] if place != root)))
+    near = [reason for place in places for reason in reasons if str(place) in reason]
     raise DatasetFormatError(
         f"{unread[0]} looks like a list of clips but cannot be read ({near[0] if near else 'its form is not known'}): "
         "mend it, or name the layout class_folders or training_validation to leave it out"

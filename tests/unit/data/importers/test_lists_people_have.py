@@ -198,6 +198,31 @@ def test_a_circle_of_links_and_a_closed_folder_cost_themselves_only(tmp_path: Pa
     assert any("2 links that lead nowhere or folders that may not be read are left out" in n for n in listing.notes)
 
 
+JSON_LISTS = {
+    "cut annot": ("annotations/annot01.json", '{"a": {"cls": 1', r"annot01\.json is not JSON \(.*line 1 column 16"),
+    "cut anywhere": ("data.json", '[{"video": "Run/a.avi", "la', r"data\.json is not JSON \(.*line 1 column 25"),
+    "sides as keys": ("split1.json", '{"train": ["a", "c"], "test": ["b", "d"]}', "its form is not known"),
+    "a side as a value": ("set.json", '{"clips": [{"name": "a", "subset": "Training"}]}', "its form is not known"),
+    "paths": ("clips.json", '["Run/a.avi", "Walk/c.avi"]', "its form is not known"),
+    "lines of JSON": ("data.jsonl", '{"video": "Run/a.avi"}\n{"video": "Walk/c.avi"}\n', "its form is not known"),
+    "of one line": ("train/metadata.csv", "file_name,label\nx.mp4,0\n", "its form is not known"),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "reason"), JSON_LISTS.values(), ids=JSON_LISTS)
+def test_a_list_of_another_form_beside_class_folders_is_refused_with_its_place(
+    name: str, text: str, reason: str, tmp_path: Path
+) -> None:
+    lay_out(tmp_path, {name: text}, VIDEOS)
+    with pytest.raises(DatasetFormatError, match=rf"{Path(name).name} looks like a list of clips but .*{reason}"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ['{"license": "cc", "set": "mine"}', '{"train": 9, "classes": ["Run"]}', "{}", "[3]"])
+def test_other_json_beside_class_folders_is_no_list(text: str, tmp_path: Path) -> None:
+    assert len(read(lay_out(tmp_path, {"meta.json": text}, VIDEOS)).clips) == 4
+
+
 @pytest.fixture
 def others_folder() -> Iterator[Path]:
     """A folder that other users may read, which a test's own folder is not."""
