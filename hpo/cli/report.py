@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.table import Table
@@ -14,32 +14,52 @@ from ..errors import ConflictError, SetupError
 from .app import app, out, settings_of
 from .studies import AsJson, Name, client_of
 
+if TYPE_CHECKING:
+    from ..report.material import Material
+
+_MARKDOWN: Final = (".md", ".markdown")
+
 
 @app.command()
 def report(
     context: typer.Context,
     name: Name,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; NAME.html without it.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="File to write, .html or .md; NAME.html without it.", show_default=False),
     ] = None,
 ) -> None:
-    """Write a study as one HTML file: the answer, what matters, how far to believe it, and what failed."""
+    """Write a study as one file, HTML or Markdown: the answer, what matters, how far to believe it, what failed."""
+    file = Path(f"{name}.html") if output is None else output
+    if file.suffix.lower() not in ("", ".html", ".htm", *_MARKDOWN):
+        raise SetupError(f"{file}: a report is HTML or Markdown; let the name end in .html or .md")
     with client_of(settings_of(context)) as client:
-        from plotly.offline import get_plotlyjs
-
-        from ..report.findings import find
         from ..report.material import read
-        from ..report.page import render
 
         material = read(client, name)
-    page = render(material, find(material), get_plotlyjs())
-    file = Path(f"{name}.html") if output is None else output
+    page = _markdown(material) if file.suffix.lower() in _MARKDOWN else _html(material)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(page, encoding="utf-8")
     except OSError as error:
         raise SetupError(f"{file} cannot be written ({error.strerror})") from error
-    out.print(f"wrote {file}: open it in a browser")
+    out.print(f"wrote {file}" + ("" if file.suffix.lower() in _MARKDOWN else ": open it in a browser"))
+
+
+def _html(material: Material) -> str:
+    from plotly.offline import get_plotlyjs
+
+    from ..report.findings import find
+    from ..report.page import render
+
+    return render(material, find(material), get_plotlyjs())
+
+
+def _markdown(material: Material) -> str:
+    from ..report.findings import find
+    from ..report.markdown import render_markdown
+
+    return render_markdown(material, find(material))
 
 
 @app.command()

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
+import yaml
+
 from ..trial import Params
 from . import figures, words
 from .figures import Figure
@@ -30,6 +32,8 @@ h3 { font-size: 1rem; margin: 1.2rem 0 0.2rem; }
 p, ul { margin: 0.5rem 0; max-width: 48rem; }
 .made { color: #666; font-size: 0.875rem; margin-top: 0; }
 .lead { font-size: 1.125rem; font-weight: 600; }
+pre { background: #f3f4f6; padding: 0.7rem 1rem; border-radius: 6px; font-size: 0.85rem; }
+pre { overflow-wrap: anywhere; white-space: pre-wrap; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 0.25rem 0.9rem 0.25rem 0; border-bottom: 1px solid #eee; vertical-align: top; }
 td.wide { overflow-wrap: anywhere; }
@@ -65,7 +69,7 @@ class Section:
 
 def render(material: Material, findings: Findings, script: str) -> str:
     """Return the page; `script` is the source of plotly.js."""
-    sections = _sections(material, findings)
+    parts_of_page = sections(material, findings)
     title = escape(f"Study {material.name}")
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     parts = [
@@ -75,14 +79,15 @@ def render(material: Material, findings: Findings, script: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{title}</title><style>{_STYLE}</style></head><body>",
         f'<h1>{title}</h1><p class="made">Report made {made} by video-hpo.</p>',
-        *(f'<section id="{one.id}"><h2>{escape(one.title)}</h2>\n{one.body}</section>' for one in sections),
+        *(f'<section id="{one.id}"><h2>{escape(one.title)}</h2>\n{one.body}</section>' for one in parts_of_page),
         f"<script>{script}</script><script>{_DRAW}</script>",
         "</body></html>",
     ]
     return "\n".join(parts)
 
 
-def _sections(material: Material, findings: Findings) -> list[Section]:
+def sections(material: Material, findings: Findings) -> list[Section]:
+    """Return the parts of a report, in their order."""
     return [
         Section(id="study", title="The study", body=_paragraph(words.study(material))),
         Section(id="answer", title="The answer", body="".join(_answer(material))),
@@ -95,6 +100,7 @@ def _sections(material: Material, findings: Findings) -> list[Section]:
         Section(id="parallel", title="All trials side by side", body="".join(_parallel(material))),
         Section(id="checks", title="What to know before going on", body=_checks(material, findings)),
         Section(id="failures", title="Failures", body="".join(_failures(material))),
+        Section(id="repeat", title="How to repeat it", body="".join(_repeat(material))),
     ]
 
 
@@ -121,8 +127,10 @@ def _importance(findings: Findings) -> Iterator[str]:
         return
     for metric, effects in findings.effects.items():
         yield f"<h3>{escape(metric)}</h3>"
-        caption = "Total-order Sobol indices of the model, as shares of their sum."
+        caption = "Total-order Sobol indices of the model, as shares of their sum, with intervals of 90 %."
         yield _figure(f"importance-{metric}", figures.importance(metric, effects.importances), caption)
+        rows = [[row.parameter, f"{row.share:.0%}", row.interval] for row in effects.importances]
+        yield _table(["parameter", f"share of {metric}", "90 % interval"], rows)
         directions = [
             f"{row.parameter}: {row.direction(metric)}" for row in effects.importances if row.trend is not None
         ]
@@ -210,6 +218,20 @@ def _failures(material: Material) -> Iterator[str]:
         for r in material.failed[-MOST_FAILURES:]
     ]
     yield _table(["trial", "kind", "message", "configuration"], rows)
+
+
+def _repeat(material: Material) -> Iterator[str]:
+    if material.best is not None:
+        yield _list(
+            [
+                f"`hpo export {material.name} -o best.yaml` writes the best configuration and its checkpoint.",
+                "`hpo train best.yaml` trains it again and compares the score.",
+                "`hpo evaluate best.yaml --final` scores it on the sealed test list, once.",
+            ]
+        )
+    yield "<h3>The spec</h3>"
+    spec = material.spec.model_dump(mode="json", exclude_defaults=True)
+    yield f"<pre>{escape(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))}</pre>"
 
 
 def _params(params: Params) -> str:

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from api.dashboard.source import DatabaseSource
 from hpo.optimizer.sobol import sobol_points
 from hpo.service.importance import IMPORTANCE
-from hpo.spec import parse_spec
+from hpo.spec import parse_spec, stored_spec
 from hpo.spec.values import value_at
 from hpo.store import events
 
 from ..api.service import Service, claim_body, finished, measured, spec
 from .conftest import Command
 
-SECTIONS = ["study", "answer", "importance", "effects", "model", "progress", "parallel", "checks", "failures"]
+SECTIONS = ["study", "answer", "importance", "effects", "model", "progress", "parallel", "checks", "failures", "repeat"]
 SPACE = {
     "lr": {"type": "float", "low": 1e-4, "high": 0.3, "log": True},
     "dropout": {"type": "float", "low": 0.0, "high": 0.8},
@@ -184,7 +185,9 @@ def test_a_report_names_the_failures_and_what_was_stopped(
     assert "end with val_loss <= 0.9" in page.text["checks"]
 
 
-def test_text_of_a_study_cannot_become_part_of_the_page(service: Service, report: Callable[[Service], Page]) -> None:
+def test_text_of_a_study_cannot_become_part_of_the_page(
+    service: Service, report: Callable[[Service], Page], hpo: Command, tmp_path: Path
+) -> None:
     service.suggest(service.create(), 1)
     with service.http("worker") as http:
         lease = http.post("/v1/leases", json=claim_body()).raise_for_status().json()
@@ -195,6 +198,25 @@ def test_text_of_a_study_cannot_become_part_of_the_page(service: Service, report
     page = report(service)
     _assert_whole(page)
     assert message in page.text["failures"]
+    file = tmp_path / "report.md"
+    assert hpo(service, "report", "demo", "-o", file).out == f"wrote {file}\n"
+    markdown = file.read_text()
+    assert r"\</script\>\<script src='http://x'\>\</script\> \<b\>" in markdown, "it is text there too"
+
+
+def test_a_report_is_markdown_too(service: Service, hpo: Command, tmp_path: Path) -> None:
+    _study(service, 12)
+    file = tmp_path / "report.md"
+    hpo(service, "report", "demo", "-o", file)
+    text = file.read_text()
+    assert re.findall("^## (.*)$", text, re.MULTILINE)[:2] == ["The study", "The answer"]
+    assert "| parameter | share of val\\_top1 | 90 % interval |\n| --- | --- | --- |\n| lr | " in text
+    assert "`hpo export demo -o best.yaml` writes the best configuration" in text
+    (written,) = re.findall("### The spec\n\n```\n(.*?)```", text, re.DOTALL)
+    with service.http("read") as http:
+        assert stored_spec(yaml.safe_load(written)) == stored_spec(http.get("/v1/studies/demo").json()["spec"])
+    picture = hpo(service, "report", "demo", "-o", tmp_path / "report.png")
+    assert (picture.code, "let the name end in .html or .md" in picture.err) == (1, True)
 
 
 def test_importance_is_a_table_and_json(service: Service, hpo: Command) -> None:
