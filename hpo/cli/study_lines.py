@@ -13,18 +13,17 @@ Json = dict[str, Any]
 
 
 def study_board(studies: Sequence[Json]) -> Board:
-    """Return the list of studies as a table."""
-    return Board(
-        columns=[
-            Fitted(name="study", cells=[study["name"] for study in studies], rank=0),
-            Fitted(name="state", cells=[study["state"] for study in studies], rank=0),
-            Fitted(name="trials", cells=[_trials(study) for study in studies], rank=1),
-            Fitted(name="best", cells=[_best(study) for study in studies], rank=1),
-            Fitted(name="GPU hours", cells=[_gpu_hours(study) for study in studies], rank=2),
-            Fitted(name="time left", cells=[_left(study) for study in studies], rank=3),
-            Fitted(name="reason", cells=[study.get("state_reason") or "" for study in studies], rank=4),
-        ]
-    )
+    """Return the list of studies as a table, without columns in which nothing stands."""
+    columns = [
+        Fitted(name="study", cells=[study["name"] for study in studies], rank=0),
+        Fitted(name="state", cells=[study["state"] for study in studies], rank=0),
+        Fitted(name="trials", cells=[_trials(study) for study in studies], rank=1),
+        Fitted(name="best", cells=[_best(study) for study in studies], rank=1),
+        Fitted(name="GPU hours", cells=[_gpu_hours(study) for study in studies], rank=2),
+        Fitted(name="time left", cells=[_left(study) for study in studies], rank=3),
+        Fitted(name="reason", cells=[study.get("state_reason") or "" for study in studies], rank=4),
+    ]
+    return Board(columns=[column for column in columns if column.rank == 0 or any(column.cells)])
 
 
 def hours(value: float) -> str:
