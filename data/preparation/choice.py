@@ -124,7 +124,7 @@ def _try(recipe: Recipe, form: str) -> _Sample:
     """Return bytes and time of encoding the beginnings of a few clips, spread over the set."""
     size = pixels = frames = 0
     begun = time.perf_counter()
-    for clip in _spread(recipe.clips):
+    for clip in spread(recipe.clips, _SAMPLED_CLIPS):
         _, height, width = recipe.shape(clip)
         for record in FORMS[form].encode(islice(recipe.frames(clip), _SAMPLED_FRAMES[recipe.channels])):
             size += len(record)
@@ -136,6 +136,7 @@ def _try(recipe: Recipe, form: str) -> _Sample:
     )
 
 
-def _spread(clips: Sequence[ClipRecord]) -> list[ClipRecord]:
-    count = min(_SAMPLED_CLIPS, len(clips))
+def spread(clips: Sequence[ClipRecord], most: int) -> list[ClipRecord]:
+    """Return at most `most` clips, spread evenly over all."""
+    count = min(most, len(clips))
     return [clips[(2 * i + 1) * len(clips) // (2 * count)] for i in range(count)]

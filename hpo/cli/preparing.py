@@ -1,11 +1,14 @@
-"""`hpo data prepare` and `hpo data extract`: write frames and flow for our trials, and for other tools."""
+"""`hpo data prepare`, `bench` and `extract`: write frames and flow for our trials, and for other tools."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from .app import one_sentence_errors, out, settings_of
 from .datasets import GroupPattern, Name, Report, Root, group, progress_bar
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from data import DatasetSpec, Index
     from data.preparation.choice import Estimate
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ShortSide = Annotated[int, typer.Option(help="Pixels of the shorter side; smaller videos keep their size.", min=16)]
 Flow = Annotated[str, typer.Option(help="Optical flow: none, listed, dis, farneback, tvl1 or raft.")]
 FlowWeights = Annotated[
@@ -67,6 +71,41 @@ def prepare(
     for stream, prepared in stores.items():
         form, folder = prepared.manifest.form, prepared.folder
         out.print(f"{stream}: {len(prepared)} clips prepared as {form} in {folder}")
+
+
+@group.command()
+def bench(
+    context: typer.Context,
+    root: Root,
+    *,
+    name: Name = "auto",
+    short_side: ShortSide = 128,
+    clip_frames: Annotated[int, typer.Option(help="Frames of a clip.", min=1)] = 32,
+    clip_stride: Annotated[int, typer.Option(help="Step from one of its frames to the next.", min=1)] = 2,
+    seconds: Annotated[float, typer.Option(help="How long each form is read.", min=0.0, max=600.0)] = 3.0,
+    as_json: AsJson = False,
+) -> None:
+    """Try each form of the cache with a few clips, and say which suits this machine and data set."""
+    from data import ClipSpec, DatasetError
+    from data.preparation.bench import advice, measure_forms
+
+    cache_dir = settings_of(context).cache_dir
+    with one_sentence_errors(DatasetError):
+        spec = _spec(name=name, root=root, short_side=short_side)
+        with progress_bar() as bar:
+            index = _scanned(spec, cache_dir, bar)
+        clip = ClipSpec(frames=clip_frames, stride=clip_stride)
+        found = list(measure_forms(index, spec, clip, cache_dir, seconds=seconds))
+        chosen = advice(index, spec, cache_dir)
+    if as_json:
+        typer.echo(json.dumps({"forms": [asdict(each) for each in found], "auto": asdict(chosen)}))
+        return
+    table = Table("store", "clips/s of one thread", "GB", "")
+    for each in found:
+        remark = "auto" if each.form == chosen.form else "" if each.fits else "does not fit"
+        table.add_row(each.form, f"{each.clips_per_second:,.1f}", f"{each.bytes / 1e9:,.3g}", remark)
+    out.print(table)
+    out.print(f"auto takes {chosen.form}: {chosen.why}")
 
 
 @group.command()

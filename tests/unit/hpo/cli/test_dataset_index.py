@@ -171,3 +171,18 @@ def test_a_mistake_is_reported_in_one_sentence(demo: Path, run: Run, arguments: 
     assert told.count("error:") == 1
     assert message in told.replace("\n", " ")
     assert "Traceback" not in told
+
+
+def test_bench_measures_every_form_and_leaves_nothing(demo: Path, run: Run, tmp_path: Path) -> None:
+    status, shown, _ = run("bench", demo, "--seconds", "0", "--short-side", "16", "--clip-frames", "4", "--json")
+    found = json.loads(shown)
+    assert status == 0
+    assert [each["form"] for each in found["forms"]] == ["raw", "i420", "jpeg", "lmdb", "tinyvideo"]
+    assert all(each["clips_per_second"] > 0 and each["bytes"] > 0 and each["fits"] for each in found["forms"])
+    assert found["auto"]["form"] == "raw"
+    assert "fits into half of the memory" in found["auto"]["why"]
+    assert not list((tmp_path / "home").rglob("bench-*"))
+    assert not list((tmp_path / "home").rglob("manifest.json"))
+    status, shown, _ = run("bench", demo, "--seconds", "0", "--short-side", "16")
+    assert status == 0
+    assert "auto takes raw" in shown

@@ -1,0 +1,101 @@
+"""How fast each form of prepared frames can be read on this machine, tried with a few clips of a data set."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..clips.crops import training_box
+from ..clips.sampling import training_indices
+from ..index.records import Index
+from ..seeding import Draws
+from ..specs import AugmentSpec, ClipSpec, DatasetSpec
+from ..stores.build import Build, Recipe
+from ..stores.forms import FORMS, open_store
+from ..stores.protocol import Box
+from ..stores.reuse import EarlierCaches
+from .choice import Room, choose, estimate, spread
+from .prepare import recipes
+
+if TYPE_CHECKING:
+    from ..stores.shards import ShardStore
+
+_SAMPLED_CLIPS = 24
+_LEAST_READS = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FormSpeed:
+    """What one form of frames costs on this machine."""
+
+    form: str
+    clips_per_second: float
+    """Random training clips that one thread reads and crops, from files in memory."""
+    bytes: int
+    """Of the whole data set, estimated for some forms."""
+    fits: bool
+    """Whether these stay within half of the memory and of the free disk."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Advice:
+    """The form that `auto` takes, and the reason."""
+
+    form: str
+    why: str
+
+
+def advice(index: Index, spec: DatasetSpec, cache_dir: Path) -> Advice:
+    """Return the form that `auto` takes for a new cache of RGB frames."""
+    found = choose(recipes(index, spec)["rgb"], Room.at(cache_dir))
+    return Advice(form=found.form, why=found.why)
+
+
+def measure_forms(
+    index: Index, spec: DatasetSpec, clip: ClipSpec, cache_dir: Path, *, seconds: float
+) -> Iterator[FormSpeed]:
+    """Yield the speed of every form of RGB frames; each is read for `seconds`.
+
+    Args:
+        clip: the clips that are read.
+        cache_dir: where caches will lie; caches of a few clips are made there, and removed.
+
+    Raises:
+        CacheError: the disk is full or cannot be written.
+        VideoError: a clip cannot be decoded.
+    """
+    whole, room = recipes(index, spec)["rgb"], Room.at(cache_dir)
+    few = replace(whole, clips=spread(whole.clips, _SAMPLED_CLIPS))
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    for form in FORMS:
+        size = estimate(whole, form).bytes
+        with tempfile.TemporaryDirectory(dir=cache_dir, prefix="bench-") as folder:
+            speed = _speed(few, form, Path(folder) / form, clip, seconds)
+        yield FormSpeed(form=form, clips_per_second=speed, bytes=size, fits=size <= room.budget_bytes)
+
+
+def _speed(recipe: Recipe, form: str, folder: Path, clip: ClipSpec, seconds: float) -> float:
+    Build(recipe, form, folder, {}, EarlierCaches([])).run(0, None)
+    store = open_store(folder)
+    _read(store, clip, 0)  # opens the files
+    count, begun = 0, time.perf_counter()
+    while (spent := time.perf_counter() - begun) < seconds or count < _LEAST_READS:
+        _read(store, clip, count)
+        count += 1
+    return count / spent
+
+
+def _read(store: ShardStore, clip: ClipSpec, number: int) -> None:
+    """Read one random clip as the loader does, with a random box that is not larger than the frames."""
+    draws = Draws("bench", number)
+    id_ = store.manifest.ids[draws.integer(len(store))]
+    n_frames, height, width = store.shape(id_)
+    indices = training_indices(n_frames, clip, draws)
+    box: Box = training_box(height, width, AugmentSpec(), draws)
+    store.read_into(id_, indices, box, np.empty((len(indices), box.height, box.width, store.channels), np.uint8))
