@@ -173,9 +173,20 @@ def _default_home() -> Path:
 
 
 def read_server_file(path: Path) -> ServedAddress | None:
-    """Return what `hpo serve` wrote down; None where it does not run, or is of a release that wrote no key."""
+    """Return what `hpo serve` wrote down; None where it does not run, or is of a release that wrote no key.
+
+    Raises:
+        SetupError: another user wrote it or could, and would be sent the token.
+    """
     try:
-        found = json.loads(path.read_text())
+        with path.open() as file:
+            about = os.fstat(file.fileno())
+            found = json.loads(file.read())
+        if is_of_stranger(about, path.parent) or about.st_mode & stat.S_IWOTH:
+            raise SetupError(
+                f"another user than you can say in {path} where the service is, and would be sent your token: remove "
+                "the file, and start the service again"
+            )
         url, key = str(found["url"]).rstrip("/"), str(found["key"])
         # In a directory that machines share, only the server's own can tell whether it lives.
         if found.get("host") in (None, socket.gethostname()) and not is_served(path.parent):
@@ -183,6 +194,11 @@ def read_server_file(path: Path) -> ServedAddress | None:
         return ServedAddress(url=url, key=key, certificate=found.get("certificate"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def is_of_stranger(found: os.stat_result, home: Path) -> bool:
+    """Return whether a file in a data directory belongs to neither this user nor root nor the owner of the folder."""
+    return found.st_uid not in (os.geteuid(), 0, home.stat().st_uid)
 
 
 def _given_token(token_file: Path | None) -> str | None:

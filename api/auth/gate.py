@@ -10,6 +10,7 @@ this machine (DNS rebinding) is refused, whatever its browser holds.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final
@@ -35,6 +36,8 @@ from .known import KnownTokens, is_checked_later
 from .scopes import Principal
 
 OPEN: Final = frozenset({"/v1/health", "/v1/identity", "/login", "/logout", "/docs", "/openapi.json"})
+SAYS_MORE_TO_READERS: Final = frozenset({"/v1/health"})
+"""Open, but who shows a valid token or session is told more."""
 OPEN_BELOW: Final = ("/assets/", "/problems/")
 """Scripts and styles, and the explanations of errors: they say nothing about this service."""
 MOST_BODY_BYTES: Final = 8 * 2**20
@@ -75,6 +78,9 @@ class Gate:
             except HpoError as error:
                 await of_error(error, instance=path)(scope, receive, send)
                 return
+        elif path in SAYS_MORE_TO_READERS:
+            with suppress(HpoError):  # a stranger, or Postgres is away
+                scope["principal"] = await to_thread.run_sync(self._identify, scope)
         await self._app(scope, _limited(receive), send)
 
     def _remembered(self, scope: Scope) -> Principal | None:

@@ -48,6 +48,13 @@ def require(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
     return check
 
 
+async def _anybody(request: Request) -> Principal | None:
+    principal = request.scope.get("principal")
+    return principal if isinstance(principal, Principal) and principal.token.allows("read") else None
+
+
 Reader = Annotated[Principal, Depends(require("read"))]
 WorkerOnly = Annotated[Principal, Depends(require("worker"))]
 Admin = Annotated[Principal, Depends(require("admin"))]
+ReaderOrStranger = Annotated[Principal | None, Depends(_anybody)]
+"""On an open route: who may read, or None for everybody else."""

@@ -1,4 +1,4 @@
-"""Whether the service can do its work: open to everybody, so it shows no names."""
+"""Whether the service can do its work: open to everybody, who learn no more than that; who may read learns why."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from functools import cache
 from importlib.metadata import version
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from hpo.errors import StoreUnavailableError
-from hpo.store import studies
-from hpo.trial import StudyState
+from hpo.store import generators
 
+from ..auth.scopes import BEARER, ReaderOrStranger
 from ..problems import RETRY_AFTER_SECONDS, responses
 from ..state import State
 
@@ -21,13 +21,15 @@ router = APIRouter(prefix="/v1/health", tags=["health"])
 
 
 class Health(BaseModel):
-    """`degraded`: claims are answered, but an active study has no optimizer and gets quasi-random trials."""
+    """`degraded`: claims are answered, but not everything works; `unavailable`: Postgres cannot be reached."""
 
     status: Literal["ok", "degraded", "unavailable"]
     version: str
-    database: Literal["ok", "unreachable"]
-    optimizer: Literal["ok", "idle", "missing", "unknown"]
-    """`idle`: no study is active; `missing`: an active study is served by none."""
+    database: Literal["ok", "unreachable"] | None = None
+    """Only for holders of a token or session, and where it says no more than `status`."""
+    optimizer: Literal["ok", "idle", "missing", "unknown"] | None = None
+    """As `database`. `idle`: no study is active; `missing`: an active study is served by none and gets quasi-random
+    trials."""
 
 
 @router.get(
@@ -36,14 +38,17 @@ class Health(BaseModel):
         **{status: responses()[status] for status in (421, 422)},
         503: {"model": Health, "description": "Postgres cannot be reached."},
     },
+    response_model_exclude_none=True,
+    dependencies=[Depends(BEARER)],
     operation_id="get_health",
 )
 def get_health(
     state: State,
     response: Response,
+    reader: ReaderOrStranger,
     strict: Annotated[bool, Query(description="Answer 503 also when degraded.")] = False,
 ) -> Health:
-    """Say how the service is. No token is needed."""
+    """Say how the service is. No token is needed; with one, the answer says what is missing."""
     try:
         with state.database.transaction() as connection:
             optimizer = _optimizer(connection)
@@ -54,14 +59,16 @@ def get_health(
     status: Literal["ok", "degraded"] = "degraded" if optimizer == "missing" else "ok"
     if strict and status != "ok":
         response.status_code = 503
+    if reader is None:
+        return Health(status=status, version=_version())
     return Health(status=status, version=_version(), database="ok", optimizer=optimizer)
 
 
 def _optimizer(connection: Connection) -> Literal["ok", "idle", "missing"]:
-    active = [row.id for row in studies.list_all(connection) if row.state is StudyState.ACTIVE]
+    active, served = generators.count_served(connection)
     if not active:
         return "idle"
-    return "ok" if all(studies.generator_is_alive(connection, study_id) for study_id in active) else "missing"
+    return "ok" if served == active else "missing"
 
 
 @cache

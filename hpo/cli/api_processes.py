@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import socket
 import subprocess
 import sys
@@ -46,14 +45,26 @@ def pool_size(processes: int) -> int:
 
 @contextmanager
 def api_processes(
-    settings: Settings, listening: Listening, served: ServedAddress, listener: socket.socket, *, count: int
+    settings: Settings,
+    listening: Listening,
+    served: ServedAddress,
+    listener: socket.socket,
+    *,
+    key: bytes,
+    count: int,
 ) -> Iterator[None]:
-    """Serve the API from `count` processes while the block runs. `settings` name the database."""
+    """Serve the API from `count` processes while the block runs.
+
+    The address of the database, which `settings` have, and the key of the tokens go through a pipe: an environment can
+    be read as long as the process lives, and is easily handed on.
+    """
     told = {
         "descriptor": listener.fileno(),
         "listening": listening.to_json(),
         "served": asdict(served),
         "processes": count,
+        "database_url": settings.database_url,
+        "key": key.hex(),
     }
 
     def on_end(process: subprocess.Popen[bytes]) -> None:
@@ -62,17 +73,13 @@ def api_processes(
     program = Program(
         name="api",
         command=python_command("from hpo.cli import main; main()", "--home", str(settings.home), "api-process"),
-        environment={**child_environment(), "DATABASE_URL": str(settings.database_url), **_secret()},
+        environment=child_environment(),
         first_line=json.dumps(told),
         descriptors=[listener.fileno()],
         on_end=on_end,
     )
     with kept_running(program, count=count):
         yield
-
-
-def _secret() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("HPO_SECRET",) if name in os.environ}
 
 
 @app.command(hidden=True)
@@ -83,10 +90,15 @@ def api_process(context: typer.Context) -> None:
     log_to_stderr()
     told: dict[str, Any] = json.loads(sys.stdin.readline())
     settings, listening = settings_of(context), Listening.from_json(told["listening"])
-    database = Database(str(settings.database_url), pool_size=pool_size(told["processes"]), max_overflow=0)
+    database = Database(told["database_url"], pool_size=pool_size(told["processes"]), max_overflow=0)
     try:
         application = make_application(
-            settings, database, listening, ServedAddress(**told["served"]), processes=told["processes"]
+            settings,
+            database,
+            listening,
+            ServedAddress(**told["served"]),
+            key=bytes.fromhex(told["key"]),
+            processes=told["processes"],
         )
         server = uvicorn_server(application, listening)
         threading.Thread(target=_stop_with_parent, args=(server,), daemon=True).start()

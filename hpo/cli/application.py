@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
 
 def make_application(
-    settings: Settings, database: Database, listening: Listening, served: ServedAddress, *, processes: int = 1
+    settings: Settings,
+    database: Database,
+    listening: Listening,
+    served: ServedAddress,
+    *,
+    key: bytes,
+    processes: int = 1,
 ) -> FastAPI:
-    """Return the application as one of several processes serves it."""
+    """Return the application as one of several processes serves it. `key` hashes the tokens."""
     from api.app import create_app
-    from api.auth import load_secret
     from api.config import ApiConfig, Identity
 
     from .files import remove_study_files
@@ -30,7 +35,7 @@ def make_application(
     return create_app(
         database,
         ApiConfig(
-            key=load_secret(settings.home),
+            key=key,
             identity=Identity(url=served.url, key=served.key),
             names=listening.names,
             processes=processes,

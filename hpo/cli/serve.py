@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -23,6 +23,7 @@ from ..errors import SetupError, StoreUnavailableError
 from ..installation import child_environment, python_command
 from ..served import serving_home
 from ..settings import ServedAddress, Settings, read_server_file
+from . import home_access
 from .api_processes import MOST_PROCESSES, api_processes
 from .app import app, out, settings_of
 from .application import make_application, uvicorn_server
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from ..store import Database
 
 log = logging.getLogger("hpo.serve")
+
+_SUPERVISED: Final = "HPO_SUPERVISED"
+"""Set for the optimizer of `hpo serve`."""
 
 
 @app.command()
@@ -98,6 +102,8 @@ class _Serving:
 
 
 def _serve(settings: Settings, listening: Listening, port: int, how: _Serving) -> None:
+    from api.auth import load_secret
+
     from ..store import Database, migrate
 
     make_home(settings)
@@ -106,6 +112,7 @@ def _serve(settings: Settings, listening: Listening, port: int, how: _Serving) -
     signal.signal(signal.SIGTERM, _exit)
     with ExitStack() as stack:
         is_owner = stack.enter_context(own_home(settings))
+        key = load_secret(settings.home)
         listener = _listen(listening.host, port)
         database_url = stack.enter_context(postgres(settings))
         migrate(database_url)
@@ -119,17 +126,18 @@ def _serve(settings: Settings, listening: Listening, port: int, how: _Serving) -
             key=secrets.token_hex(32),
             certificate=None if listening.certificate is None else str(listening.certificate.absolute()),
         )
-        _announce(settings, database, listening, served, how.worker_token_file)
+        _announce(settings, database, key, listening.public_url or served.url, how.worker_token_file)
         if how.processes > 1:
             connected = replace(settings, database_url=database_url)
-            stack.enter_context(api_processes(connected, listening, served, listener, count=how.processes))
+            stack.enter_context(api_processes(connected, listening, served, listener, key=key, count=how.processes))
             stack.callback(listener.close)  # before the processes end: nobody waits in a queue that none will serve
         if is_owner:
             about = {**asdict(served), "pid": os.getpid(), "host": socket.gethostname()}
             _write_for_us(settings.server_file, json.dumps(about))
         if how.processes > 1:
             threading.Event().wait()  # until a signal
-        uvicorn_server(make_application(settings, database, listening, served), listening).run(sockets=[listener])
+        application = make_application(settings, database, listening, served, key=key)
+        uvicorn_server(application, listening).run(sockets=[listener])
 
 
 @app.command()
@@ -141,14 +149,15 @@ def optimizer(context: typer.Context) -> None:
     from ..store import Database
 
     log_to_stderr()
-    settings = settings_of(context)
-    if settings.database_url is None:
+    # `hpo serve` says the address through a pipe: it has a password.
+    database_url = sys.stdin.readline().strip() if _is_supervised() else settings_of(context).database_url
+    if not database_url:
         raise SetupError("set DATABASE_URL to the Postgres of the service; `hpo serve` runs its own optimizer")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
-    database = Database(settings.database_url)
+    database = Database(database_url)
     try:
         run(database, owner=_owner(os.getpid()), stop=stop)
     finally:
@@ -156,10 +165,10 @@ def optimizer(context: typer.Context) -> None:
 
 
 def make_home(settings: Settings) -> None:
-    """Create the data directory, for this user alone.
+    """Create the data directory, for this user alone; warn where others may write into one that is there.
 
     Raises:
-        SetupError: it cannot be made, or is not writable.
+        SetupError: it cannot be made, is not writable, or is so for everybody.
     """
     try:
         if not settings.home.exists():
@@ -172,6 +181,8 @@ def make_home(settings: Settings) -> None:
         ) from error
     if not os.access(settings.home, os.W_OK):
         raise SetupError(f"the data directory {settings.home} is not writable: choose another with --home")
+    for sentence in home_access.warnings(settings):
+        log.warning("%s", sentence)
 
 
 @contextmanager
@@ -211,19 +222,17 @@ def postgres(settings: Settings) -> Iterator[str]:
         yield url
 
 
-def _announce(
-    settings: Settings, database: Database, listening: Listening, served: ServedAddress, worker_token_file: Path | None
-) -> None:
+def _announce(settings: Settings, database: Database, key: bytes, url: str, worker_token_file: Path | None) -> None:
     """Leave the tokens where clients find them, and print where the service is."""
-    from api.auth import bootstrap_token, create_login_link, load_secret
+    from api.auth import bootstrap_token, create_login_link
 
-    key = load_secret(settings.home)
     token = bootstrap_token(database, key, settings.token_file)
     if worker_token_file is not None:
         bootstrap_token(database, key, worker_token_file, scope="worker")
-    url = (listening.public_url or served.url).rstrip("/")
     link = create_login_link(database, key, url, token=token)
-    out.print(f"API         {url}/docs\nDashboard   {link}   (logs in once)\nToken       {settings.token_file}")
+    out.print(
+        f"API         {url.rstrip('/')}/docs\nDashboard   {link}   (logs in once)\nToken       {settings.token_file}"
+    )
 
 
 def _exit(_number: int, _frame: object) -> None:
@@ -249,7 +258,6 @@ def _listen(host: str, port: int) -> socket.socket:
 @contextmanager
 def _optimizer_process(settings: Settings, database: Database, database_url: str) -> Iterator[None]:
     """Keep `hpo optimizer` running beside the API: restart it when it dies, and stop it with the API."""
-    ours = {"DATABASE_URL": database_url, "OMP_NUM_THREADS": "1", "HPO_SUPERVISED": "1"}
 
     def on_end(process: subprocess.Popen[bytes]) -> None:
         log.warning(
@@ -261,7 +269,8 @@ def _optimizer_process(settings: Settings, database: Database, database_url: str
     program = Program(
         name="optimizer",
         command=python_command("from hpo.cli import main; main()", "--home", str(settings.home), "optimizer"),
-        environment={**child_environment(), **ours},
+        environment={**child_environment(), "OMP_NUM_THREADS": "1", _SUPERVISED: "1"},
+        first_line=database_url,
         on_end=on_end,
     )
     with kept_running(program):
@@ -284,10 +293,14 @@ def _owner(pid: int) -> str:
 
 
 def _stop_with_parent(stop: threading.Event) -> None:
-    if sys.stdin is not None and not sys.stdin.isatty() and os.environ.get("HPO_SUPERVISED"):
+    if _is_supervised():
         with suppress(OSError, ValueError):
             sys.stdin.read()
         stop.set()
+
+
+def _is_supervised() -> bool:
+    return bool(os.environ.get(_SUPERVISED)) and sys.stdin is not None and not sys.stdin.isatty()
 
 
 def _write_for_us(path: Path, text: str) -> None:

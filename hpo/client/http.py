@@ -238,7 +238,10 @@ class Client:
         self._send("POST", "/v1/openings", json=dict(opening))
 
     def health(self) -> Json:
-        """Return the state of the service; needs no token, and works also while the database cannot be reached."""
+        """Return the state of the service, with what is missing where the token is valid.
+
+        It needs no token, and works also while the database cannot be reached.
+        """
         answer = self._connection.send("GET", "/v1/health")
         if answer.status_code == 503 and answer.headers.get("content-type", "").startswith("application/json"):
             return dict(answer.json())

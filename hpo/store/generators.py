@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, or_, select, text, update
 
+from ..trial import StudyState
 from .tables import NOW, study
 
 
@@ -44,7 +45,9 @@ def release_all(connection: Connection, owner: str) -> None:
     )
 
 
-def is_alive(connection: Connection, study_id: int) -> bool:
-    """Return whether an optimizer holds an unexpired lease on the study."""
-    query = select(func.count()).where(study.c.id == study_id, study.c.generator_expires_at > NOW)
-    return bool(connection.execute(query).scalar_one())
+def count_served(connection: Connection) -> tuple[int, int]:
+    """Return how many studies are active, and on how many of them an optimizer holds an unexpired lease."""
+    alive = func.count().filter(study.c.generator_expires_at > NOW)
+    query = select(func.count(), alive).where(study.c.state == StudyState.ACTIVE)
+    active, served = connection.execute(query).one()
+    return int(active), int(served)

@@ -15,7 +15,6 @@ from ..spec import StudySpec, dump_spec
 from ..trial import StudyState, TrialState
 from . import checkpoints, earlier, events, lifecycle
 from .generators import acquire as acquire_generator
-from .generators import is_alive as generator_is_alive
 from .generators import release as release_generator
 from .generators import release_all as release_generators
 from .guesses import enqueue
@@ -30,7 +29,6 @@ __all__ = [
     "create",
     "delete",
     "enqueue",
-    "generator_is_alive",
     "get",
     "get_by_id",
     "id_of",

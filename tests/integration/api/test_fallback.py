@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from sqlalchemy import text
 
@@ -33,6 +34,12 @@ def test_a_starving_worker_gets_a_quasi_random_trial(database: Database) -> None
             "optimizer": "missing",
         }
         assert http.get("/v1/health?strict=true").status_code == 503
+        known = {"status": "degraded", "version": http.get("/v1/health").json()["version"]}
+        for credentials in ({}, {"Authorization": "Bearer x"}, {"Cookie": "hpo_session_80=x"}):
+            assert httpx.get(f"{service.url}/v1/health", headers=credentials).json() == known, "of a stranger"
+        assert httpx.get(f"{service.url}/v1/health?strict=true").status_code == 503
+        with service.http("read") as reader:
+            assert reader.get("/v1/health").json()["optimizer"] == "missing"
 
 
 def test_claims_wait_for_an_optimizer_that_holds_its_lease(database: Database) -> None:

@@ -33,6 +33,7 @@ SECONDS = 90.0
 PROCESSES = 3
 TRIALS = 24
 EPOCHS = 3
+SECRET = "the key that all processes share"  # noqa: S105 - of this test alone
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -64,7 +65,7 @@ def is_alive(pid: int) -> bool:
 def serving(home: Path, database_url: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run `hpo serve` with several processes of the API; it answers."""
     options = ["--home", str(home), "serve", "--port", "0", "--no-optimizer", "--processes", str(PROCESSES)]
-    environment = {**os.environ, "DATABASE_URL": database_url, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "DATABASE_URL": database_url, "HPO_SECRET": SECRET, "OMP_NUM_THREADS": "1"}
     with (home / "log").open("wb") as log:
         command = python_command("from hpo.cli import main; main()", *options)
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -164,6 +165,10 @@ def _nobody() -> ClaimRequest:
 def test_the_processes_end_when_the_service_is_killed(database_url: str, tmp_path: Path) -> None:
     with serving(tmp_path, database_url) as service:
         found = until(lambda: len(pids := children(service.pid)) == PROCESSES and pids, "all processes")
+        for place in ("environ", "cmdline"):
+            for said in (Path(f"/proc/{pid}/{place}").read_bytes() for pid in found):
+                assert database_url.encode() not in said
+                assert SECRET.encode() not in said
         service.kill()
         service.wait()
         until(lambda: not any(is_alive(pid) for pid in found), "the end of the processes")

@@ -16,6 +16,7 @@ from hpo.service import suggestion_queue as server
 from hpo.store import Database, studies
 from hpo.trial import StudyState, TrialState
 
+from ..store.world import generator_is_alive
 from .studies import claim, create, finish, optimizing, records, waiting
 
 SECONDS = 60.0
@@ -68,9 +69,9 @@ def test_leases_are_given_back_at_the_end(database: Database) -> None:
     with optimizing(database):
         until(lambda: waiting(database, study), "a suggestion")
         with database.transaction() as connection:
-            assert studies.generator_is_alive(connection, study.id)
+            assert generator_is_alive(connection, study.id)
     with database.transaction() as connection:
-        assert not studies.generator_is_alive(connection, study.id)
+        assert not generator_is_alive(connection, study.id)
 
 
 def test_several_studies_and_new_ones_are_served(database: Database) -> None:
@@ -135,7 +136,7 @@ def test_a_paused_study_is_left_and_a_resumed_one_is_served(database: Database) 
 
     def is_served() -> bool:
         with database.transaction() as connection:
-            return studies.generator_is_alive(connection, study.id)
+            return generator_is_alive(connection, study.id)
 
     with optimizing(database):
         until(is_served, "service")
@@ -219,7 +220,7 @@ def test_a_defect_in_one_study_leaves_the_others_served(
         until(lambda: waiting(database, sound), "service of the sound study")
         with database.transaction() as connection:
             # So that the API's fallback serves it meanwhile.
-            assert not studies.generator_is_alive(connection, broken.id)
+            assert not generator_is_alive(connection, broken.id)
     assert "a defect" in caplog.text
 
 

@@ -24,6 +24,7 @@ from .world import (
     claim,
     expire,
     finish,
+    generator_is_alive,
     make_study,
     measurement,
     must_claim,
@@ -324,7 +325,7 @@ def test_an_optimizer_that_lost_its_lease_cannot_suggest(database: Database) -> 
         assert studies.acquire_generator(connection, study.id, "new", 60) is None
     run(database, "UPDATE study SET generator_expires_at = '2000-01-01'")
     with database.transaction() as connection:
-        assert not studies.generator_is_alive(connection, study.id)
+        assert not generator_is_alive(connection, study.id)
         new = studies.acquire_generator(connection, study.id, "new", 60)
     assert old is not None
     assert new == old + 1
@@ -333,9 +334,9 @@ def test_an_optimizer_that_lost_its_lease_cannot_suggest(database: Database) -> 
         assert lifecycle.suggest(connection, study.id, [suggestion()], owner="old", generation=new) == []
         assert len(lifecycle.suggest(connection, study.id, [suggestion()], owner="new", generation=new)) == 1
         studies.release_generator(connection, study.id, "old")
-        assert studies.generator_is_alive(connection, study.id)
+        assert generator_is_alive(connection, study.id)
         studies.release_generator(connection, study.id, "new")
-        assert not studies.generator_is_alive(connection, study.id)
+        assert not generator_is_alive(connection, study.id)
 
 
 def test_of_many_optimizers_at_once_one_gets_the_lease(database: Database) -> None:

@@ -57,6 +57,12 @@ def make_study(database: Database, name: str = "study", **changes: Any) -> Study
         return studies.create(connection, make_spec(name, **changes), actor="test")
 
 
+def generator_is_alive(connection: Connection, study_id: int) -> bool:
+    """Return whether an optimizer holds an unexpired lease on the study."""
+    query = text("SELECT generator_expires_at > clock_timestamp() FROM study WHERE id = :id")
+    return bool(connection.execute(query, {"id": study_id}).scalar_one())
+
+
 def suggest(database: Database, study: StudyRow, count: int = 1) -> list[TrialRecord]:
     """Return new suggestions with different parameters, added under the generator lease of OWNER."""
     with database.transaction() as connection:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from hpo.errors import SetupError
-from hpo.settings import Settings
+from hpo.settings import Settings, is_of_stranger, read_server_file
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,31 @@ def test_an_address_that_nobody_named_must_prove_itself(
     assert settings.proving_file == (tmp_path / "server.json" if expected else None)
     is_ours = served is not None and "HPO_URL" not in given
     assert settings.ca_file == (Path("/c.pem") if is_ours else None)
+
+
+@pytest.mark.parametrize(("uid", "is_stranger"), [(0, False), (os.geteuid(), False), (os.geteuid() + 7, True)])
+def test_a_file_of_another_user_is_a_strangers_unless_the_folder_is_theirs_too(
+    tmp_path: Path, uid: int, is_stranger: bool
+) -> None:
+    found = os.stat_result((0o100600, 0, 0, 1, uid, 0, 0, 0, 0, 0))
+    assert is_of_stranger(found, tmp_path) is is_stranger
+
+
+@pytest.mark.parametrize("how", ["everybody may write it", "a stranger wrote it"])
+def test_an_address_that_another_user_may_have_written_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    file = tmp_path / "server.json"
+    file.write_text(json.dumps(SERVED))
+    found = read_server_file(file)
+    assert found is not None
+    assert found.url == SERVED["url"]
+    if how == "everybody may write it":
+        file.chmod(0o602)
+    else:
+        monkeypatch.setattr("hpo.settings.is_of_stranger", lambda _, home: bool(home == tmp_path))
+    with pytest.raises(SetupError, match=r"server\.json where the service is, and would be sent your token: remove"):
+        read_server_file(file)
 
 
 @pytest.mark.parametrize(

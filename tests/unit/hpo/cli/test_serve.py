@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from hpo.cli import api_processes, serve, supervision
+from hpo.cli import api_processes, home_access, serve, supervision
 from hpo.cli.app import app
 from hpo.cli.listening import Listening
 from hpo.errors import SetupError, StoreUnavailableError
+from hpo.installation import SECRET_VARIABLES
 from hpo.service import optimizer_process
 from hpo.settings import ServedAddress, Settings
 from hpo.store import studies
@@ -195,8 +196,8 @@ def test_the_optimizer_gets_the_database_and_a_pipe_that_closes_with_us(
     assert process.command[-3:] == ["--home", str(tmp_path), "optimizer"]
     assert process.options["stdin"] is subprocess.PIPE
     environment = process.options["env"]
-    assert not {"HPO_SECRET", "HPO_TOKEN"} & environment.keys()
-    assert environment["DATABASE_URL"] == "postgresql://somewhere"
+    assert not SECRET_VARIABLES & environment.keys()
+    assert process.stdin.getvalue() == b"postgresql://somewhere\n"
     assert (environment["HPO_SUPERVISED"], environment["OMP_NUM_THREADS"]) == ("1", "1")
     assert environment["PATH"] == os.environ["PATH"]
 
@@ -208,7 +209,10 @@ def test_processes_of_the_api_get_the_socket_and_what_the_service_is_and_each_is
     monkeypatch.setenv("HPO_TOKEN", "of somebody")
     settings = Settings(home=tmp_path, database_url="postgresql://somewhere")
     served = ServedAddress(url="http://127.0.0.1:1", key="proof")
-    with socket.socket() as listener, api_processes.api_processes(settings, Listening(), served, listener, count=2):
+    with (
+        socket.socket() as listener,
+        api_processes.api_processes(settings, Listening(), served, listener, key=b"of tokens", count=2),
+    ):
         processes = [world.started.get(timeout=WAIT_SECONDS) for _ in range(2)]
         told = json.loads(processes[0].stdin.getvalue())
         assert told["descriptor"] == listener.fileno()
@@ -218,10 +222,9 @@ def test_processes_of_the_api_get_the_socket_and_what_the_service_is_and_each_is
     assert ServedAddress(**told["served"]) == served
     assert "process 102 of the API ended with status -9; another is started" in caplog.text
     assert [process.ends[0] for process in (processes[0], third)] == ["terminate"] * 2
-    environment = third.options["env"]
-    assert environment["DATABASE_URL"] == "postgresql://somewhere"
-    assert environment["HPO_SECRET"] == os.environ["HPO_SECRET"]
-    assert "HPO_TOKEN" not in environment
+    assert (told["database_url"], bytes.fromhex(told["key"])) == ("postgresql://somewhere", b"of tokens")
+    assert not SECRET_VARIABLES & third.options["env"].keys()
+    assert not any("somewhere" in text for text in (*third.options["env"].values(), *third.command))
 
 
 @pytest.mark.parametrize("count", range(1, api_processes.MOST_PROCESSES + 1))
@@ -251,6 +254,19 @@ def signals() -> Iterator[None]:
     root.handlers[:], root.level = handlers, level
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_supervised_optimizer_reads_the_address_of_the_database_from_the_pipe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr("hpo.store.Database", lambda url: SimpleNamespace(url=url, close=lambda: None))
+    monkeypatch.setattr(optimizer_process, "run", lambda database, **_: ran.append(database.url))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("HPO_SUPERVISED", "1")
+    result = CliRunner().invoke(app, ["--home", str(tmp_path), "optimizer"], input="postgresql://of-the-pipe\n")
+    assert (result.exit_code, ran) == (0, ["postgresql://of-the-pipe"]), result.exception
 
 
 @pytest.mark.usefixtures("signals")
@@ -319,6 +335,40 @@ def test_the_data_directory_is_made_for_this_user(tmp_path: Path) -> None:
     home.chmod(0o755)
     serve.make_home(Settings(home=home))
     assert home.stat().st_mode & 0o777 == 0o755, "a folder that is there is left as it is"
+
+
+def test_a_data_directory_that_everybody_may_write_into_is_refused(tmp_path: Path) -> None:
+    for mode in (0o777, 0o1777, 0o702):
+        tmp_path.chmod(mode)
+        with pytest.raises(SetupError, match=r"can replace the secrets .* `chmod o-w .*--home"):
+            serve.make_home(Settings(home=tmp_path))
+
+
+def test_what_others_of_a_group_may_do_in_the_data_directory_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tmp_path.chmod(0o755)
+    for name in ("secret", "token"):
+        (tmp_path / name).write_text("x")
+        (tmp_path / name).chmod(0o600)
+    serve.make_home(Settings(home=tmp_path))
+    assert caplog.messages == []
+    tmp_path.chmod(0o775)
+    (tmp_path / "secret").chmod(0o640)
+    (tmp_path / "token").chmod(0o604)
+    serve.make_home(Settings(home=tmp_path))
+    group, secret, token = caplog.messages
+    assert f"every user of the group {tmp_path.stat().st_gid} can replace the secrets" in group
+    assert f"other users could read {tmp_path / 'secret'} until now" in secret
+    assert f"other users could read {tmp_path / 'token'} until now" in token
+
+
+def test_a_secret_that_somebody_else_has_left_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "secret").write_text("known to somebody else")
+    monkeypatch.setattr(home_access, "is_of_stranger", lambda found, home: (found.st_size, home) == (22, tmp_path))
+    with pytest.raises(SetupError, match=r"secret belongs to user \d+, who knows what is in it: remove it"):
+        serve.make_home(Settings(home=tmp_path))
 
 
 def test_a_data_directory_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
