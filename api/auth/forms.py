@@ -24,6 +24,7 @@ from .scopes import Reader
 
 FIELD: Final = "form_token"
 MOST_FORM_BYTES: Final = 256 * 2**10
+MOST_FIELDS: Final = 1_000
 
 
 def is_of_another_site(scope: Scope) -> bool:
@@ -35,7 +36,10 @@ def is_of_another_site(scope: Scope) -> bool:
     # Browsers name no site to an address without TLS beyond this machine, but an origin; `null` is that of a page which
     # hides its own. A program that is no browser names neither, and has no session that could be taken.
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    try:
+        return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    except ValueError:  # no browser sends what is no address
+        return True
 
 
 def form_token(session: str, key: bytes) -> str:
@@ -44,15 +48,20 @@ def form_token(session: str, key: bytes) -> str:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """Return the fields of a form, each with its first value; of one that is too long nothing."""
+    """Return the fields of a form, each with its first value; of one that is too long or has too many, nothing.
+
+    A NUL, which Postgres does not take, becomes a question mark.
+    """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MOST_FORM_BYTES:
             return {}
-    return {
-        name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True).items()
-    }
+    try:
+        fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError:
+        return {}
+    return {name: values[0].replace("\0", "?") for name, values in fields.items()}
 
 
 Form = Annotated[dict[str, str], Depends(read_form)]

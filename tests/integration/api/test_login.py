@@ -124,6 +124,7 @@ ANOTHER_SITE: list[dict[str, str]] = [
     {"Sec-Fetch-Site": "same-site"},
     {"Origin": "http://evil.example"},
     {"Origin": "null"},  # of a page that hides its address
+    {"Origin": "http://[::1"},  # no address at all
 ]
 
 

@@ -264,7 +264,12 @@ def test_a_worker_in_quarantine_is_released_from_its_page(service: Service, admi
     html = admin.get("/workers").text
     assert "in quarantine" in html
     token = _form_token(html)
-    assert admin.post("/workers/release", data={"form_token": token}).status_code == 404
+    many = {f"field{place}": "x" for place in range(1001)}
+    for wrong in ({}, {"name": "\0"}, {"host": "a\0b"}, {"name": "x" * 300_000}, {"name": "sick", **many}):
+        answer = admin.post("/workers/release", data={"form_token": token, **wrong})
+        assert answer.status_code in (403, 404), "of a form that is not read, the token is missing too"
+    for raw in (b"\xff\xfe", b"form_token=%ff&name=%00", b"{}", b"=&=&;"):
+        assert admin.post("/workers/release", content=raw).status_code == 403
     assert admin.post("/workers/release", data={"form_token": token, "name": "sick"}).status_code == 303
     assert "in quarantine" not in admin.get("/workers").text
 
