@@ -106,10 +106,12 @@ def _address(url: str) -> tuple[str, dict[str, str]]:
     """Return an address for Postgres' programs without its password, which goes into the environment."""
     parsed: URL = make_url(url)
     address = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
-    if parsed.password is None:
+    asked = {name: value for name, value in parsed.query.items() if name != "password"}
+    password = parsed.query.get("password", parsed.password)
+    if password is None:
         return address, {}
-    without = URL.create("postgresql", parsed.username, None, parsed.host, parsed.port, parsed.database, parsed.query)
-    return without.render_as_string(hide_password=False), {"PGPASSWORD": str(parsed.password)}
+    without = URL.create("postgresql", parsed.username, None, parsed.host, parsed.port, parsed.database, asked)
+    return without.render_as_string(hide_password=False), {"PGPASSWORD": str(password)}
 
 
 def _run(command: Sequence[str], environment: dict[str, str], output: int | None = None) -> str:

@@ -46,7 +46,8 @@ def write_annotated(
     target = folder / f"{name or prediction.path.stem}.classes.mp4"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with av.open(str(target), "w") as container:
+        # FFmpeg takes a relative path such as `pipe:1.classes.mp4` for something else than a file.
+        with av.open(str(target.absolute()), "w") as container:
             stream = None
             for number, (frame, segment) in enumerate(_annotated(prediction)):
                 if stream is None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape, unescape
+from itertools import islice
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from api.auth import create_login_link
 from api.pages import assets
 from hpo.service.finishing import end_finished_studies
 from hpo.spec import stored_spec
-from hpo.store import Database, overview, studies
+from hpo.store import Database, overview, studies, tokens
 from hpo.trial import StudyState
 
 from .service import KEY, Service, claim_body, fence, finished, measured, serving
@@ -296,7 +297,10 @@ def test_the_pages_do_without_the_dashboard(database: Database) -> None:
 
 
 @pytest.mark.parametrize("path", ["/live", "/studies/demo/live"])
-def test_an_open_page_hears_that_something_is_new(service: Service, path: str) -> None:
+def test_an_open_page_hears_that_something_is_new_as_long_as_its_token_is_valid(
+    service: Service, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.browser.live.POLL_SECONDS", 0.02)
     service.suggest(service.create(), 1)
     with service.http("read") as http, http.stream("GET", path) as stream:
         lines = stream.iter_lines()
@@ -304,6 +308,9 @@ def test_an_open_page_hears_that_something_is_new(service: Service, path: str) -
         with service.database.transaction() as connection:
             studies.set_state(connection, "demo", StudyState.PAUSED, actor="test")
         assert next(line for line in lines if line.startswith("data:")) != first
+        with service.database.transaction() as connection:
+            tokens.revoke(connection, tokens.verify(connection, service.tokens["read"], KEY).id)
+        assert len(list(islice(lines, 400))) < 400, "it ends by itself"
 
 
 def test_a_page_of_many_trials_is_bounded(service: Service) -> None:

@@ -14,6 +14,7 @@ from hpo.store import Database
 
 from .service import Service, serving, spec
 
+CODE = {"code": "hpo_of_a_link"}
 FIELDS = {"type", "title", "status", "detail", "instance"}
 
 
@@ -78,7 +79,7 @@ def test_a_failure_of_ours_shows_an_id_that_the_log_knows(database: Database, ca
         raise RuntimeError("the secret of the house")
 
     with serving(database, check_spec=broken) as service, service.http() as http, caplog.at_level(logging.ERROR):
-        answer = http.post("/v1/studies", json=spec())
+        answer = http.post("/v1/studies", params=CODE, json=spec())
         assert http.get("/v1/health").status_code == 200
     assert answer.status_code == 500
     problem = answer.json()
@@ -89,6 +90,16 @@ def test_a_failure_of_ours_shows_an_id_that_the_log_knows(database: Database, ca
     (record,) = [record for record in caplog.records if number in record.getMessage()]
     assert record.exc_info is not None
     assert "the secret of the house" in str(record.exc_info[1])
+    assert CODE["code"] not in caplog.text, "an address may have the code of a link in it"
+
+
+def test_a_refusal_is_logged_without_what_the_address_asks_for(
+    empty_service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    with empty_service.http("read") as http:
+        assert http.get("/v1/tokens", params=CODE).status_code == 403
+    assert caplog.text.count("GET /v1/tokens: this needs a token with the scope 'admin'") == 1
+    assert CODE["code"] not in caplog.text
 
 
 def test_problems_of_a_spec_read_like_the_file(http: httpx.Client) -> None:

@@ -143,6 +143,9 @@ def test_a_password_is_no_argument_of_a_program() -> None:
     address, environment = backup._address("postgresql+psycopg2://me:s%40cret@host:5/name?sslmode=require")
     assert address == "postgresql://me@host:5/name?sslmode=require"
     assert environment == {"PGPASSWORD": "s@cret"}
+    address, environment = backup._address("postgresql://me@host/name?password=s%40cret&sslmode=require")
+    assert address == "postgresql://me@host/name?sslmode=require"
+    assert environment == {"PGPASSWORD": "s@cret"}
 
 
 @pytest.mark.parametrize(

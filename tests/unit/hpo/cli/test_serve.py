@@ -19,11 +19,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from typer.testing import CliRunner
 
 from hpo.cli import api_processes, home_access, serve, supervision
 from hpo.cli.app import app
+from hpo.cli.application import uvicorn_server
 from hpo.cli.listening import Listening
+from hpo.cli.logging_to_stderr import log_to_stderr
 from hpo.errors import SetupError, StoreUnavailableError
 from hpo.installation import SECRET_VARIABLES
 from hpo.service import optimizer_process
@@ -254,6 +257,18 @@ def signals() -> Iterator[None]:
     root.handlers[:], root.level = handlers, level
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_what_the_service_logs_of_others_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger().handlers.clear()
+    log_to_stderr()
+    uvicorn_server(FastAPI(), Listening())
+    for name in ("api.problems", "uvicorn.error"):
+        logging.getLogger(name).warning("POST %s", "/studies/\x1b[2J\n2026 INFO hpo: all is well\u202e")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.startswith("    ") for line in lines] == [False, True, False, True]
+    assert not any(char in line for line in lines for char in "\x1b\u202e")
 
 
 @pytest.mark.usefixtures("signals")

@@ -212,7 +212,9 @@ def test_a_model_of_flow_needs_a_method_and_two_frames(dataset: Dataset, runtime
         predictor.predict(write_video(tmp_path / "v.mp4", noise(1)))
 
 
-def test_a_copy_plays_as_long_and_has_the_class_on_it(model: TrainedModel, tmp_path: Path) -> None:
+def test_a_copy_plays_as_long_and_has_the_class_on_it(
+    model: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_video(tmp_path / "v.mp4", [np.full((91, 121, 3), 200, np.uint8)] * 30)
     found = Predictor.of(model, short_side=32, views=Views(clips=1)).predict(path, timeline=True)
     copy = write_annotated(found, tmp_path / "copies")
@@ -222,3 +224,6 @@ def test_a_copy_plays_as_long_and_has_the_class_on_it(model: TrainedModel, tmp_p
     assert first.shape[:2] == (90, 120)
     assert first[:12].min() < 90, "shade, and letters on it"
     assert first[40:80].min() > 170, "the picture below is as it was"
+    monkeypatch.chdir(tmp_path)
+    assert write_annotated(found, Path(), name="pipe:1") == Path("pipe:1.classes.mp4")
+    assert video_length(tmp_path / "pipe:1.classes.mp4") == video_length(path), "a file, whatever its name"
