@@ -13,13 +13,22 @@ from hpo.spec.optimizer import NAME_PATTERN
 _NAME: Final = re.compile(NAME_PATTERN + r"\Z")
 
 
-async def _study_name(
-    name: Annotated[str, Path(description="Name of the study.", examples=["ucf101-slowfast"])],
-) -> str:
+def known_form(name: str) -> str:
+    """Return a name that a study may have.
+
+    Raises:
+        NotFoundError: no study can be called so.
+    """
     # What cannot be a name is not looked up: Postgres takes no NUL, and the answer is the same.
     if not _NAME.match(name):
         raise NotFoundError(f"there is no study {name[:100]!r}; names have letters, digits, '.', '_' and '-'")
     return name
+
+
+async def _study_name(
+    name: Annotated[str, Path(description="Name of the study.", examples=["ucf101-slowfast"])],
+) -> str:
+    return known_form(name)
 
 
 StudyName = Annotated[str, Depends(_study_name)]

@@ -36,6 +36,7 @@ KINDS: Final[tuple[tuple[type[HpoError], str, int], ...]] = (
     (errors.GuessError, "invalid-guess", 422),
     (errors.SpecError, "invalid-spec", 422),
     (errors.ReportError, "impossible-report", 422),
+    (errors.DataNotSeenError, "data-not-seen", 422),
     (errors.NotFoundError, "not-found", 404),
     (errors.StudyExistsError, "study-exists", 409),
     (errors.StaleLeaseError, "stale-lease", 409),

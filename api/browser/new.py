@@ -18,6 +18,7 @@ from hpo.store import studies, tables
 
 from ..auth.forms import GuardedForm, Looking
 from ..auth.scopes import Admin
+from ..names import known_form
 from ..pages import paths
 from ..pages.new import new_page
 from ..state import ApiState, State
@@ -35,7 +36,7 @@ def show_form(state: State, viewer: Looking, _: Admin, source: Source = None) ->
     if source is None:
         return new_page(viewer=viewer)
     with state.database.transaction() as connection:
-        spec = studies.get(connection, source).spec
+        spec = studies.get(connection, known_form(source)).spec
         clone = spec.model_copy(update={"name": _free_name(connection, source)})
     return new_page(viewer=viewer, text=_written(clone), source=source)
 

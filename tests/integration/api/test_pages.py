@@ -275,6 +275,23 @@ def test_a_worker_in_quarantine_is_released_from_its_page(service: Service, admi
     assert "in quarantine" not in admin.get("/workers").text
 
 
+def test_limits_that_no_study_can_have_are_named_and_change_nothing(service: Service, admin: httpx.Client) -> None:
+    service.create()
+    token = _form_token(admin.get("/studies/demo").text)
+    for field, value in (
+        ("trials", "9" * 4000),
+        *((name, value) for name in ("trials", "max_failed") for value in ("x", "9" * 5000, "0", "1.5")),
+        *((name, value) for name in ("gpu_hours", "wall_hours") for value in ("nan", "inf", "1e999", "-1", "\0")),
+    ):
+        for action in ("budget", "reopen"):
+            answer = admin.post(f"/studies/demo/{action}", data={"form_token": token, field: value})
+            expected = (409, 422) if action == "reopen" else (422,)
+            assert answer.status_code in expected, (action, field, value[:9], answer.status_code)
+            assert len(answer.content) < 20_000
+    with service.database.transaction() as connection:
+        assert studies.get(connection, "demo").spec.budget.trials == 20
+
+
 def test_a_wrong_address_is_a_page_in_a_browser_and_a_problem_elsewhere(past_service: Service) -> None:
     with past_service.http("read") as http:
         for path in ("/nonsense", "/studies/nonsense", "/v1/studies/nonsense", "/studies/%00", "/assets/x"):
@@ -376,7 +393,8 @@ def test_a_clone_begins_with_the_spec_of_another_study_under_a_free_name(
     with _logged_in(past_service, "admin") as browser:
         assert 'href="/new?from=demo"' in browser.get("/studies/demo").text
         cloned = _spec_text(browser.get("/new", params={"from": "demo"}).text)
-        assert browser.get("/new", params={"from": "nothing"}).status_code == 404
+        for source in ("nothing", "a%00b", "%ED%A0%BD", "%FF", "x" * 201):
+            assert browser.get(f"/new?from={source}").status_code in (404, 422), source
     with past_service.http("read") as http:
         old = http.get("/v1/studies/demo").json()["spec"]
     assert stored_spec(yaml.safe_load(cloned)) == stored_spec({**old, "name": "demo-2"})

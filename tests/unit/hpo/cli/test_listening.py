@@ -115,6 +115,8 @@ def test_the_service_is_called_by_an_ip_address_or_a_name_of_its_own(host: str) 
         "evil.example:8000",
         "127.0.0.1.evil.example",
         "localhost.evil.example",
+        "evil-localhost",
+        "evil.localhost:8000",
         "hpo.example.org.evil",
         "127.0.0.1@evil.example",
         "2130706433.example",
