@@ -13,7 +13,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Final
@@ -53,7 +53,7 @@ _PRETRAINING_EPOCHS: Final = 40
 _RUNTIME: Final = Runtime(device=torch.device("cpu"), threads=1)
 
 
-def pretrain(folder: Path) -> float:
+def pretrain(folder: Path, *, seed: int = 0) -> float:
     """Write the weights of the pre-training into `folder`, and return its validation top-1."""
     root = make_demo_dataset(
         folder / "motion",
@@ -65,22 +65,35 @@ def pretrain(folder: Path) -> float:
         seed=1,
     )
     spec = DatasetSpec(name="ucf101", root=str(root), short_side=36, store="raw")
-    trainer = _trainer(spec, PRETRAINING, folder, epochs=_PRETRAINING_EPOCHS)
+    trainer = _trainer(spec, {**PRETRAINING, "seed": seed}, folder, epochs=_PRETRAINING_EPOCHS)
     _run(trainer)
     with trainer.evaluated_model():
         torch.save(trainer.model.state_dict(), folder / MOTION_FILE)
     return trainer.curve[-1].metrics["val_top1"]
 
 
-def compare(people: Path, folder: Path, *, epochs: int, seeds: int) -> Iterator[str]:
-    """Yield a line for the pre-training, and one for each arm and learning rate."""
-    yield f"pre-training: top-1 {pretrain(folder):.3f} of {len(MOTIONS)} classes"
+def compare(
+    people: Path,
+    folder: Path,
+    *,
+    epochs: int,
+    seeds: int,
+    pretrainings: Sequence[int],
+    arms: Sequence[str] = tuple(ARMS),
+) -> Iterator[str]:
+    """Yield for each seed of a pre-training a line on it, and one for each arm and learning rate."""
+    for seed in pretrainings:
+        yield f"pre-training {seed}: top-1 {pretrain(folder, seed=seed):.3f} of {len(MOTIONS)} classes"
+        yield from _arms(people, folder, epochs=epochs, seeds=seeds, arms=arms)
+
+
+def _arms(people: Path, folder: Path, *, epochs: int, seeds: int, arms: Sequence[str]) -> Iterator[str]:
     spec = DatasetSpec(name="class_folders", root=str(people), held_out="2of6", short_side=36, store="raw")
     for rate in RATES:
-        for arm, changes in ARMS.items():
+        for arm in arms:
             curves = []
             for seed in range(seeds):
-                trainer = _trainer(spec, {**TRAINING, **changes, "lr": rate, "seed": seed}, folder, epochs=epochs)
+                trainer = _trainer(spec, {**TRAINING, **ARMS[arm], "lr": rate, "seed": seed}, folder, epochs=epochs)
                 _run(trainer)
                 curves.append([result.metrics["val_top1"] for result in trainer.curve])
             last = [curve[-1] for curve in curves]
@@ -109,9 +122,21 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--folder", type=Path, default=Path("build/fine_tuning"), help="for videos, frames and weights")
+    parser.add_argument(
+        "--pretrainings", type=int, nargs="+", default=[0], metavar="SEED", help="seeds of pre-trainings"
+    )
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=tuple(ARMS), help="arms to train (default: all)")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
-    for line in compare(asked.people.absolute(), asked.folder.absolute(), epochs=asked.epochs, seeds=asked.seeds):
+    lines = compare(
+        asked.people.absolute(),
+        asked.folder.absolute(),
+        epochs=asked.epochs,
+        seeds=asked.seeds,
+        pretrainings=asked.pretrainings,
+        arms=asked.arms,
+    )
+    for line in lines:
         print(line, flush=True)
 
 

@@ -99,7 +99,10 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
 def _flat(guess: object, *, source: str) -> dict[str, Any]:
     if not isinstance(guess, Mapping):
         raise _wrong(source, "must hold a configuration (parameter: value), or a list of them")
-    flat = flatten({str(key): value for key, value in guess.items()})
+    try:
+        flat = flatten({str(key): value for key, value in guess.items()})
+    except ValueError as error:
+        raise _wrong(source, str(error)) from error
     for key, value in flat.items():
         if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
             message = f"{value!r} is not a valid value: it must be a finite number, a word, true or false"

@@ -77,7 +77,7 @@ def weights_lines(loaded: LoadedWeights) -> Iterator[str]:
     yield f"  {loaded.loaded} tensors loaded"
     groups = {
         "adapted in shape": loaded.adapted,
-        "drawn anew, for other classes": loaded.reset,
+        "drawn anew, of the head": loaded.reset,
         "drawn anew, not in the file": loaded.kept,
         "of the file, not needed": loaded.dropped,
     }

@@ -35,7 +35,8 @@ def resolve_include(raw: Mapping[Any, Any], fragments: Fragments | None) -> Mapp
     """Return a decoded spec in which the parameters that `space.include` stands for have taken its place.
 
     Raises:
-        SpecError: a name is not known, or the models cannot be searched together as they are.
+        SpecError: a name is not known, the models cannot be searched together as they are, or `task.base` cannot be
+            written flat.
     """
     space = raw.get("space")
     if not isinstance(space, Mapping) or "include" not in space:
@@ -46,7 +47,10 @@ def resolve_include(raw: Mapping[Any, Any], fragments: Fragments | None) -> Mapp
     own = {key: value for key, value in space.items() if key != "include"}
     task = raw.get("task")
     base = task.get("base", {}) if isinstance(task, Mapping) else {}
-    fixed = flatten(base) if isinstance(base, Mapping) else {}
+    try:
+        fixed = flatten(base) if isinstance(base, Mapping) else {}
+    except ValueError as error:
+        raise SpecError([SpecIssue(path="task.base", message=str(error))]) from error
     joined = {**_model_choice(list(found), own, fixed), **_parameters(found, own, fixed), **own}
     resolved = {**raw, "space": joined}
     kind = KINDS.get(kind_of(task))

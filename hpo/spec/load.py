@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,6 +18,7 @@ from .issues import issues_of
 from .recipes import resolve_recipe
 from .study import StudySpec
 
+_MERGE: Final = "tag:yaml.org,2002:merge"
 _MOST_VALUES: Final = 1_000_000
 """What a file may stand for; without references, a spec of 256 KiB has fewer."""
 
@@ -79,7 +80,7 @@ def decode(text: str, *, source: str = "", form: Literal["yaml", "json"] = "yaml
     """
     loader = _SpecLoader if aliases else _PlainLoader
     try:
-        found = json.loads(text) if form == "json" else yaml.load(text, Loader=loader)  # noqa: S506 - SafeLoaders
+        found = json.loads(text, object_pairs_hook=_each_once) if form == "json" else yaml.load(text, Loader=loader)  # noqa: S506 - SafeLoaders
     except RecursionError as error:
         raise SpecError([SpecIssue(path=source, message="is nested too deeply")]) from error
     except (yaml.YAMLError, ValueError) as error:
@@ -119,7 +120,27 @@ def _values_up_to(most: int, document: object) -> int:
 
 
 class _SpecLoader(yaml.SafeLoader):
-    """Reads the floats of YAML 1.2: 1e-4 is a number, which YAML 1.1 takes for text."""
+    """Reads the floats of YAML 1.2: 1e-4 is a number, which YAML 1.1 takes for text. Refuses a key written twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return a mapping; what a reference merges into it (`<<`) may be written again, anything else may not."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        _refuse_repeated(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE)
+        return node
+
+
+def _refuse_repeated(keys: Iterable[str]) -> None:
+    """Raise ValueError for a key that comes twice: only its last value would be left."""
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            raise ValueError(f"{key!r} is written twice in one place, and only the last would count: write it once")
+        seen.add(key)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _refuse_repeated(key for key, _ in pairs)
+    return dict(pairs)
 
 
 _SpecLoader.add_implicit_resolver(

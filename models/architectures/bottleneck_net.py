@@ -118,6 +118,14 @@ class BottleneckNet(VideoModel):
                 names[f"path.{ours}"] = image_name(theirs)
         return names
 
+    @property
+    def unused_image_names(self) -> tuple[str, ...]:  # type: ignore[override]  # it depends on the kind of network
+        """Return the ends of the image network's names that CSN does not take: its kernels are depthwise."""
+        norm = tuple(
+            f".bn2.{part}" for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+        )
+        return {"separated": (".conv2.weight", *norm), "preserved": (".conv2.weight",)}.get(self.config.kind, ())
+
 
 def _stem(in_channels: int, config: BottleneckNetConfig) -> nn.Sequential:
     frames = 1 if config.kind == "split" else 3

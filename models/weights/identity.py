@@ -17,12 +17,15 @@ from ..errors import ModelError, WeightsError
 from ..video_model import VideoModel, build_model
 from .files import MatLayer, read_matconvnet, read_state
 from .layout import COMPUTED, Candidate, Reading, State, resnet_depth
+from .load import takes_image_weights
 from .recognise import recognise
 from .shapes import MATCONVNET, matconvnet_reading, same_kind
 from .shown_options import shown_options
 
 # Architectures that load another library, which takes seconds; all of their names begin with "net.".
 _OF_OTHER_LIBRARIES = ("models.architectures.image_backbone:", "models.architectures.hf_video:")
+# Fixed options that decide over the names of an architecture's tensors.
+_NAMING = ("layout", "backbone")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +42,9 @@ class WeightsFit:
     input: str | None
     """The input of that part, ``"rgb"`` or ``"flow"``, as a study names it."""
     reset: tuple[str, ...]
-    """The model's names of the tensors that stay new with another number of classes, or that the file lacks."""
+    """The model's names of the tensors that stay new with another number of classes."""
+    new: tuple[str, ...]
+    """The model's names of the tensors that stay new in any case, because the file lacks them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +66,10 @@ class WeightsIdentity:
     """The models that the file fits exactly. Several if names and shapes do not tell them apart."""
     left_over: tuple[str, ...]
     """The file's names that the first of `fits` does not take, such as auxiliary heads; empty without fits."""
+    of_images: bool
+    """Whether all of the file's kernels are of images."""
+    inflates: tuple[str, ...]
+    """Further models, made from this network of images: its kernels are repeated over their frames."""
     notes: tuple[str, ...]
     """Sentences for a person, such as which program reads a file that no model here takes."""
 
@@ -87,6 +96,8 @@ def identify_weights(path: str | Path) -> WeightsIdentity:
         parameters=sum(tensor.numel() for tensor in state.values()),
         fits=tuple(one.fit for one in found),
         left_over=tuple(sorted(name for name in state.keys() - taken if not name.endswith(COMPUTED))),
+        of_images=_of_images(reading.state),
+        inflates=tuple(_inflated(reading, {one.fit.model for one in found})),
         notes=notes,
     )
 
@@ -106,6 +117,8 @@ def _identify_matconvnet(path: Path) -> WeightsIdentity:
         parameters=sum(array.size for array in arrays),
         fits=tuple(one.fit for one in found),
         left_over=(),
+        of_images=True,
+        inflates=(),
         notes=readings[0][1].notes if readings else ("no residual network here has these layers in this order",),
     )
 
@@ -151,19 +164,61 @@ def _candidates(reading: Reading) -> list[Candidate]:
     for infos in _by_architecture():
         if infos[0].builder.startswith(_OF_OTHER_LIBRARIES) and not of_others:
             continue
-        # The networks of one architecture begin alike; the smallest is made fastest.
-        smallest = min(infos, key=lambda info: info.parameters or math.inf)
-        if _first_name(smallest.name) in reading.state:
+        if _first_name(_smallest(infos)) in reading.state:
             found += [info for info in infos if depth in (0, dict(info.fixed).get("depth", depth))]
     return [Candidate(model=info.name) for info in found]
 
 
+def _of_images(state: State) -> bool:
+    return {tensor.ndim for tensor in state.values() if tensor.ndim > 3} == {4}
+
+
+def _inflated(reading: Reading, fitting: set[str]) -> Iterator[str]:
+    """Yield the models that are made from a network of images and have other tensors than that."""
+    if not _of_images(reading.state):
+        return
+    state = {name: tensor.to("meta") for name, tensor in reading.state.items()}
+    depth = resnet_depth(state, r"layer{}\.(\d+)\.")
+    for infos in _by_architecture():
+        if infos[0].builder.startswith(_OF_OTHER_LIBRARIES):
+            continue
+        if _first_image_name(_smallest(infos)) not in state:
+            continue
+        for info in infos:
+            if info.name not in fitting and dict(info.fixed).get("depth", depth) == depth:
+                try:
+                    model = build(info.name, {}, 3)
+                except ModelError:
+                    continue
+                if takes_image_weights(model, state):
+                    yield info.name
+
+
+def _smallest(infos: Iterable[ModelInfo]) -> str:
+    """Return the model that is made fastest; the networks of one architecture begin alike."""
+    return min(infos, key=lambda info: info.parameters or math.inf).name
+
+
+@cache
+def _first_image_name(model: str) -> str | None:
+    """Return the image network's name of the first tensor that a model takes from it; None if it has no such network.
+
+    None as well if the model needs a package that is not installed.
+    """
+    try:
+        return next(iter(build(model, {}, 3).image_names().values()), None)
+    except ModelError:
+        return None
+
+
 def _by_architecture() -> Iterable[list[ModelInfo]]:
-    by_builder: dict[str, list[ModelInfo]] = {}
+    """Yield groups of models whose tensors have the same names, as far as depths allow."""
+    groups: dict[tuple[Value, ...], list[ModelInfo]] = {}
     for name in list_models():
         info = model_info(name)
-        by_builder.setdefault(info.builder, []).append(info)
-    return by_builder.values()
+        fixed = dict(info.fixed)
+        groups.setdefault((info.builder, *(fixed.get(kind, "") for kind in _NAMING)), []).append(info)
+    return groups.values()
 
 
 @cache
@@ -212,7 +267,8 @@ def _fit(candidate: Candidate, reading: Reading) -> _Found | None:
         in_channels=channels,
         stream=candidate.stream,
         input=next((name for name, part in model.input_parts.items() if part == candidate.stream), None),
-        reset=tuple(sorted(name for name in own if name.startswith((*heads, *absent)))),
+        reset=tuple(sorted(name for name in own if name.startswith(tuple(heads)) and not name.startswith(absent))),
+        new=tuple(sorted(name for name in own if name.startswith(absent))),
     )
     taken = frozenset(name.removeprefix(prefix) for name in prefixed.keys() & own.keys())
     return _Found(fit=fit, num_classes=None if classifier is None else int(classifier.shape[0]), taken=taken)

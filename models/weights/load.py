@@ -8,7 +8,7 @@ be loaded into a video model that is made from it: kernels are repeated over fra
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,7 +42,11 @@ def load_weights(model: VideoModel, path: str | Path, *, stream: str | None = No
     path = Path(path)
     target = _Target(model, stream)
     if path.suffix == ".mat":
-        layout, reading = MATCONVNET, matconvnet_reading(read_matconvnet(path), target.own)
+        layers = read_matconvnet(path)
+        try:
+            layout, reading = MATCONVNET, matconvnet_reading(layers, target.own)
+        except WeightsError as error:
+            raise WeightsError(f"{path} (MatConvNet) does not fit {target.name}: {error}") from error
     else:
         layout, reading = recognise(read_state(path), path)
     if reading.refusal is not None:
@@ -60,16 +64,27 @@ def load_weights(model: VideoModel, path: str | Path, *, stream: str | None = No
         raise WeightsError(f"{path} {_misfit(target, layout, reading)}: {'; '.join(plan.problems)}")
     _refuse_dropped_classes(path, plan, state, target, reading)
     model.load_state_dict({target.prefix + name: tensor for name, tensor in plan.tensors.items()}, strict=False)
-    lost = {*reading.left_out, *(reading.names.get(name, name) for name in dropped | plan.dropped)}
+    lost = {*reading.left_out, *(reading.names.get(name, name) for name in dropped | plan.dropped | plan.unused)}
     report = _report(plan, target, layout, sorted(lost))
     notes = (*reading.notes, *_differences(reading, target, of_image))
     model.weights_reports[stream] = replace(report, network=reading.network, notes=notes)
     return model.weights_reports[stream]
 
 
+def takes_image_weights(model: VideoModel, state: Mapping[str, Tensor]) -> bool:
+    """Return whether tensors with our names are of the image network that `model` is made from.
+
+    Shapes decide alone, so both may be on the ``meta`` device.
+    """
+    target = _Target(model, None)
+    return bool(target.image) and not _plan_image(state, target).problems
+
+
 def _misfit(target: _Target, layout: str, reading: Reading) -> str:
     """Return what a file of a known network does not do."""
-    what = f"({reading.network} of {layout}) " if layout != AS_IT_IS and reading.network else ""
+    what = ""
+    if layout != AS_IT_IS and reading.network:
+        what = f"({layout}) " if reading.network in layout else f"({reading.network} of {layout}) "
     fitting = sorted({candidate.model for candidate in reading.candidates} - {target.info.name})
     hint = f" (it fits {', '.join(fitting)})" if fitting and what else ""
     return f"{what}does not fit {target.name}{hint}"
@@ -144,6 +159,8 @@ class _Plan:
     reset: set[str]
     dropped: set[str]
     problems: list[str]
+    unused: set[str] = field(default_factory=set)
+    """Tensors of the image network for which the model has others of its own."""
 
 
 def _plan_own(state: Mapping[str, Tensor], target: _Target, *, absent: tuple[str, ...] = ()) -> _Plan:
@@ -168,7 +185,8 @@ def _plan_own(state: Mapping[str, Tensor], target: _Target, *, absent: tuple[str
 def _plan_image(state: Mapping[str, Tensor], target: _Target) -> _Plan:
     """Return the plan for a file of the image network that the model is made from."""
     own = target.own
-    state = {name: tensor for name, tensor in state.items() if not name.endswith(target.unused_image)}
+    unused = {name for name in state if name.endswith(target.unused_image)}
+    state = {name: tensor for name, tensor in state.items() if name not in unused}
     reset = _other_heads(state, target)
     # Tensors beyond the common image network, such as a bias or a matching classifier, keep their names.
     names = target.image | {name: name for name in state.keys() & own.keys() - target.image.keys() - reset}
@@ -189,6 +207,7 @@ def _plan_image(state: Mapping[str, Tensor], target: _Target) -> _Plan:
         reset={name for name in own if name.startswith(target.heads) and name not in taken},
         dropped=classifier,
         problems=problems,
+        unused={name for name in unused if not name.endswith(COMPUTED)},
     )
 
 

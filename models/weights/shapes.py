@@ -86,7 +86,7 @@ def matconvnet_state(layers: Iterable[MatLayer], ours: Mapping[str, Tensor]) -> 
                 state |= _layer_state(layer, name, ours[f"{name}.weight"])
             return state
         problems.append(problem)
-    raise WeightsError(f"a MatConvNet file does not fit: {problems[0]}")
+    raise WeightsError(problems[0])
 
 
 def with_stem_bias(state: Mapping[str, Tensor], ours: Iterable[str]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ def resolve_recipe(raw: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """Return a decoded spec in which the settings of the recipe that its task names have taken its place.
 
     Raises:
-        SpecError: there is no such recipe.
+        SpecError: there is no such recipe, or `task.base` cannot be written flat.
     """
     task, space = raw.get("task"), raw.get("space", {})
     if not isinstance(task, Mapping) or "recipe" not in task:
@@ -29,7 +29,7 @@ def resolve_recipe(raw: Mapping[Any, Any]) -> Mapping[Any, Any]:
     written = {key: value for key, value in task.items() if key != "recipe"}
     base = written.get("base", {})
     if isinstance(base, Mapping):
-        own = flatten(base)
+        own = _flat(base)
         searched = set(_always_searched(space)) if isinstance(space, Mapping) else set()
         settings = {key: value for key, value in _suitable(found, own, searched).items() if key not in own}
         written = {"epochs": found.epochs, **written, "base": {**settings, **own}}
@@ -41,6 +41,13 @@ def _always_searched(space: Mapping[Any, Any]) -> Iterator[Any]:
     for name, parameter in space.items():
         if name == "model" or not (isinstance(parameter, Mapping) and parameter.get("when")):
             yield name
+
+
+def _flat(base: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return flatten(base)
+    except ValueError as error:
+        raise SpecError([SpecIssue(path="task.base", message=str(error))]) from error
 
 
 def _look_up(name: object) -> Recipe:

@@ -22,7 +22,6 @@ from pydantic import (
     StrictStr,
     TypeAdapter,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic.fields import FieldInfo
@@ -319,20 +318,6 @@ class VideoTask(TaskConfig, _OnVideos):
     time_powers: ClassVar[Mapping[str, float]] = MappingProxyType(
         {"clip.frames": 1.0, "clip.size": 2.0, "batch_size": 0.0}
     )
-
-    @field_validator("base", mode="before")
-    @classmethod
-    def _named_weights(cls, value: Any) -> Any:
-        # Written flat, an empty mapping would vanish, and trials would start from scratch without a word.
-        weights = value.get("weights") if isinstance(value, dict) else None
-        if weights == {}:
-            raise ValueError("`weights: {}` names no weights: write `weights: none`, or name those of rgb or flow")
-        for stream, source in weights.items() if isinstance(weights, dict) else ():
-            if source == {}:
-                raise ValueError(
-                    f"`weights: {{{stream}: {{}}}}` names no weights of {stream}: write a source, or leave {stream} out"
-                )
-        return value
 
     @property
     def reported_metrics(self) -> Mapping[str, Metric]:

@@ -245,7 +245,7 @@ def test_a_trial_is_shown_with_what_it_started_from(empty_service: Service, hpo:
     assert "lr: 0.01" in said
     assert f"weights: k400.pth, SHA-256 {'1' * 64}, layout: PySlowFast" in said
     assert "318 tensors loaded" in said
-    assert "9 drawn anew, for other classes: head.weight, ..." in said
+    assert "9 drawn anew, of the head: head.weight, ..." in said
     assert "a note" in said
     assert hpo(empty_service, "trial", "show", "demo", "0", "--json").json["weights"][0]["loaded"] == 318
     assert "trial 0 loaded its pre-trained weights" in hpo(empty_service, "logs", "demo").out

@@ -51,11 +51,20 @@ def test_a_recipe_says_from_which_weights_it_starts_in_a_line_that_a_study_takes
         assert any(key.startswith("weights") for key in spec.task.base)
 
 
-def test_empty_weights_are_refused() -> None:
-    with pytest.raises(SpecError, match=r"`weights: \{\}` names no weights"):
-        _parse({"base": {"weights": {}}})
-    with pytest.raises(SpecError, match=r"`weights: \{rgb: \{\}\}` names no weights of rgb"):
-        _parse({"base": {"weights": {"rgb": {}, "flow": "flow.pth"}}})
+@pytest.mark.parametrize("name", ["model", "clip", "augment", "weights", "weights.rgb"])
+@pytest.mark.parametrize("space", [None, {"include": "slow_r50"}], ids=["own space", "included space"])
+@pytest.mark.parametrize("task", [{}, {"recipe": "tsm_ucf101"}], ids=["no recipe", "recipe"])
+def test_an_empty_section_of_the_base_is_named(name: str, task: dict[str, Any], space: dict[str, Any] | None) -> None:
+    outer, _, inner = name.partition(".")
+    base = {outer: {inner: {}, "flow": "a.pth"} if inner else {}}
+    with pytest.raises(SpecError) as caught:
+        _parse({**task, "base": base}, space)
+    assert str(caught.value) == f"task.base: `{name}: {{}}` holds no settings: write some into it, or leave it out"
+
+
+def test_a_setting_nested_and_flat_is_not_chosen_silently() -> None:
+    with pytest.raises(SpecError, match=r"task\.base: clip\.frames is set twice, once nested and once with a dot"):
+        _parse({"base": {"clip": {"frames": 8}, "clip.frames": 16}})
 
 
 @pytest.mark.parametrize("name", list_recipes())

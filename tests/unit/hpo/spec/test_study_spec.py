@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from hpo.errors import SpecError
 from hpo.spec import StudySpec, TrainingConfig, dump_spec, load_spec, parse_spec, stored_spec
 from hpo.spec.finalists import FinalistsConfig
+from hpo.spec.load import decode
 
 from .specs import VALID, spaces, with_change
 
@@ -237,6 +238,17 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("name: [unclosed")
     with pytest.raises(SpecError, match=r"broken\.yaml: is not valid YAML or JSON"):
         load_spec(tmp_path / "broken.yaml")
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_a_key_that_is_written_twice_is_named(form: Literal["yaml", "json"]) -> None:
+    with pytest.raises(SpecError, match="'model' is written twice in one place, and only the last would count"):
+        decode('{"base": {"model": "c3d", "lr": 1, "model": "r3d_18"}, "name": {"model": "s"}}', form=form)
+
+
+def test_what_a_reference_merges_may_be_written_again() -> None:
+    text = "x: {y: {a: &a {lr: 1, <<: {lr: 2, seed: 3}}}}\nb: {<<: *a, lr: 4}\n"
+    assert decode(text) == {"x": {"y": {"a": {"lr": 1, "seed": 3}}}, "b": {"lr": 4, "seed": 3}}
 
 
 @pytest.mark.parametrize("name", ["threshold", "patient"])

@@ -416,7 +416,9 @@ def test_matconvnet_file_is_identified_and_its_first_bias_changes_nothing(
     assert (image.model, image.in_channels) == ("resnet50", channels)
     assert (stream.model, stream.stream) == ("stmulnet_r50", "spatial" if channels == 3 else "temporal")
     assert stream.options.get("stem_bias", True) is biased
-    assert any("temporal_conv" in name for name in stream.reset)
+    assert stream.reset == tuple(f"{stream.stream}.fc.{part}" for part in ("bias", "weight"))
+    assert stream.new
+    assert all("temporal_conv" in name for name in stream.new)
 
     # The network without the bias, and the stream with it, compute the same as the file's.
     clip = random_clip(1, channels, 1, 32, 32)

@@ -134,6 +134,19 @@ def test_csn_keeps_its_depthwise_convolutions() -> None:
     torch.testing.assert_close(last[:, :, 0], image_net.layer4[2].conv3.weight)
 
 
+@pytest.mark.parametrize("name", ["csn_r101", "csn_r152_ip"])
+def test_a_file_of_images_loads_into_csn_and_says_what_was_not_needed(name: str, tmp_path: Path) -> None:
+    image_net = models.create_model("resnet101" if "101" in name else "resnet152", num_classes=3, width=8)
+    torch.save(image_net.state_dict(), tmp_path / "resnet.pth")
+    video_net = models.create_model(name, num_classes=5, width=8)
+    report = models.load_weights(video_net, tmp_path / "resnet.pth")
+    assert report.reset == ("head.bias", "head.weight")
+    assert all(".conv_b." in key or ".norm_b." in key for key in report.kept)
+    assert report.kept
+    assert {"layer1.0.conv2.weight", "fc.weight"} <= set(report.dropped)
+    assert ("layer1.0.bn2.weight" in report.dropped) == (name == "csn_r101")
+
+
 def gap_in_the_middle(video_net: models.VideoModel, last: str, image_net: nn.Module, *, frames: int) -> float:
     """Return the gap between the image's last maps and those of the middle frame of a clip that stands still."""
     image = random_clip(1, 3, 1, 32, 32)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -298,3 +300,81 @@ def test_the_page_of_layouts_names_each() -> None:
         name = layout.name.removeprefix("Hugging Face's ")
         assert name == "another program" or name in page or name in elsewhere, layout.name
     assert all(f"`{model}`" in page for model in ("i3d_ibm", "s3d_ibm", "tanet_resnet50", "c3d", "mvit_v2_s"))
+
+
+def deeper(name: str) -> State:
+    """Return the tensors of the list for 50 layers with 23 blocks in the third stage, as 101 layers have them."""
+    shapes = dict(read_published(name).shapes)
+    for theirs, shape in read_published(name).shapes.items():
+        if "layer3.5." in theirs:
+            shapes |= {theirs.replace("layer3.5.", f"layer3.{block}."): shape for block in range(6, 23)}
+    shifted = {theirs: re.search(r"layer\d\.(\d+)\.conv1\.(?:conv\.)?net\.", theirs) for theirs in shapes}
+    # Both programs shift before every second block of 101 layers.
+    plain = {theirs: theirs.replace(".net.", ".") for theirs, found in shifted.items() if found and int(found[1]) % 2}
+    return {plain.get(theirs, theirs): filled(theirs, shape) for theirs, shape in shapes.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "model", "parameters"),
+    [
+        # torchvision publishes 44,549,160 for ResNet-101, of which 2,049,000 are the classifier of 1,000 classes.
+        ("mit-tsn-r50", "tsn_resnet101", 42_500_160 + 10_245),
+        ("mit-tsm-r50", "tsm_resnet101", 42_500_160 + 10_245),
+        ("mmaction-tsn-r50", "tsn_resnet101", 42_500_160 + 10_245),
+        ("mmaction-tsm-r50", "tsm_resnet101", 42_500_160 + 10_245),
+        # PySlowFast's at 400 classes, without the norms of its laterals and with 5 classes.
+        ("mmaction-slowfast-r50-8x8", "slowfast_r101_8x8", 62_826_968 - 395 * 2305 - 2 * 464),
+    ],
+)
+def test_networks_of_101_layers_are_identified_and_loaded_whole(
+    name: str, model: str, parameters: int, tmp_path: Path
+) -> None:
+    state, path = deeper(name), tmp_path / "r101.pth"
+    torch.save(_WRAPPERS[name.partition("-")[0]](state), path)
+    identity = models.identify_weights(path)
+    layout, network, _ = EXPECTED[name]
+    assert (identity.layout, identity.network, identity.left_over) == (layout, network, ())
+    (fit,) = identity.fits
+    assert fit.model == model
+    ours = models.create_model(model, num_classes=5, **fit.options)
+    report = models.load_weights(ours, path)
+    assert (report.reset, report.kept, report.dropped, report.notes) == ((), (), (), ())
+    assert sum(tensor.numel() for tensor in ours.parameters()) == parameters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "width"), [("swin3d_s", 96), ("swin3d_b", 128)])
+@pytest.mark.parametrize("program", ["torchvision", "MMAction2"])
+def test_the_larger_video_swins_are_identified_with_the_published_size(
+    name: str, width: int, program: str, tmp_path: Path
+) -> None:
+    published = torchvision.models.get_model_weights(name)["KINETICS400_V1"].meta
+    with torch.device("meta"):
+        theirs = torchvision.models.get_model(name, weights=None).state_dict()
+    if program == "MMAction2":
+        theirs = {mmaction_name_of_swin(key): tensor for key, tensor in theirs.items()}
+        assert theirs.keys() > {
+            key.replace("layers.2.blocks.5.", "layers.2.blocks.17.") for key in read_published("mmaction-swin-t").shapes
+        }
+    state = {
+        key: torch.zeros(tensor.shape, dtype=tensor.dtype)
+        for key, tensor in theirs.items()
+        if not key.endswith("relative_position_index")
+    }
+    torch.save({"state_dict": state}, tmp_path / "swin.pth")
+    identity = models.identify_weights(tmp_path / "swin.pth")
+    assert [(fit.model, dict(fit.options)) for fit in identity.fits] == [(name, {})]
+    assert (identity.num_classes, identity.left_over, identity.parameters) == (400, (), published["num_params"])
+    assert theirs["backbone.norm3.bias" if program == "MMAction2" else "norm.bias"].shape == (8 * width,)
+
+
+def mmaction_name_of_swin(name: str) -> str:
+    """Return MMAction2's name of a tensor of torchvision's Video Swin."""
+    if name.startswith("head."):
+        return name.replace("head.", "cls_head.fc_cls.")
+    if match := re.match(r"features\.(\d)\.", name):
+        stage, is_merging = divmod(int(match[1]), 2)
+        part = f"layers.{stage}." + ("downsample." if is_merging else "blocks.")
+        name = name.replace(match[0], part).replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.3.", ".mlp.fc2.")
+    return "backbone." + re.sub(r"^norm\.", "norm3.", name)
