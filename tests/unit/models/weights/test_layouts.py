@@ -323,8 +323,9 @@ def deeper(name: str) -> State:
         ("mit-tsm-r50", "tsm_resnet101", 42_500_160 + 10_245),
         ("mmaction-tsn-r50", "tsn_resnet101", 42_500_160 + 10_245),
         ("mmaction-tsm-r50", "tsm_resnet101", 42_500_160 + 10_245),
-        # PySlowFast's at 400 classes, without the norms of its laterals and with 5 classes.
-        ("mmaction-slowfast-r50-8x8", "slowfast_r101_8x8", 62_826_968 - 395 * 2305 - 2 * 464),
+        # PySlowFast's at 400 classes, with kernels of 7 frames in the laterals (as of 50 layers), without their norms,
+        # and with 5 classes.
+        ("mmaction-slowfast-r50-8x8", "slowfast_r101_8x8", 62_826_968 + 86_272 - 395 * 2305 - 2 * 464),
     ],
 )
 def test_networks_of_101_layers_are_identified_and_loaded_whole(
