@@ -67,7 +67,7 @@ class WeightsIdentity:
     left_over: tuple[str, ...]
     """The file's names that the first of `fits` does not take, such as auxiliary heads; empty without fits."""
     of_images: bool
-    """Whether all of the file's kernels are of images."""
+    """Whether all of the file's kernels are of images, and of real numbers."""
     inflates: tuple[str, ...]
     """Further models, made from this network of images: its kernels are repeated over their frames."""
     notes: tuple[str, ...]
@@ -170,7 +170,8 @@ def _candidates(reading: Reading) -> list[Candidate]:
 
 
 def _of_images(state: State) -> bool:
-    return {tensor.ndim for tensor in state.values() if tensor.ndim > 3} == {4}
+    kernels = [tensor for tensor in state.values() if tensor.ndim > 3]
+    return {tensor.ndim for tensor in kernels} == {4} and all(tensor.is_floating_point() for tensor in kernels)
 
 
 def _inflated(reading: Reading, fitting: set[str]) -> Iterator[str]:

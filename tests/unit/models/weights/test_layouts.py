@@ -338,7 +338,8 @@ def test_networks_of_101_layers_are_identified_and_loaded_whole(
     assert (identity.layout, identity.network, identity.left_over) == (layout, network, ())
     (fit,) = identity.fits
     assert fit.model == model
-    ours = models.create_model(model, num_classes=5, **fit.options)
+    options: dict[str, Any] = dict(fit.options)
+    ours = models.create_model(model, num_classes=5, **options)
     report = models.load_weights(ours, path)
     assert (report.reset, report.kept, report.dropped, report.notes) == ((), (), (), ())
     assert sum(tensor.numel() for tensor in ours.parameters()) == parameters
