@@ -30,7 +30,8 @@ Report = Callable[[str, int, int], None]
 def progress_bar() -> Iterator[Report]:
     """Show a progress bar on standard error and yield the function that updates it: (stage, done, total)."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    # Where nobody sees it, a bar would leave an empty line behind.
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 
         def report(stage: str, done: int, total: int) -> None:

@@ -18,7 +18,7 @@ from ..settings import Settings
 from .app import app, err, one_sentence_errors, out, settings_of
 from .datasets import progress_bar
 from .exported import Cpu, Devices, File, Gpu, Threads, dataset_of, device_of, devices_of, require_held_out
-from .measured import measuring, print_measures
+from .measured import OTHER_DATASET, measuring, print_measures
 from .seal import Seal
 from .snapshots import ALL, LAST, SnapshotOption, chosen_snapshots, print_snapshots
 
@@ -132,7 +132,8 @@ class _Evaluation:
             return
         scored = [(snapshot, self._validated(snapshot)) for snapshot in snapshots]
         print_snapshots(scored)
-        print_measures("Validation", {**scored[-1][1], "classes": []})
+        if not scored[-1][1]["same_dataset"]:
+            err.print(OTHER_DATASET)
 
     def _validated(self, snapshot: Snapshot) -> dict[str, Any]:
         from data import DatasetError

@@ -15,6 +15,7 @@ from .app import err, out
 if TYPE_CHECKING:
     from workers.evaluation.views import Scores
 
+OTHER_DATASET: Final = "the data set differs from the one used for training: files were added, changed or removed since"
 _WORST: Final = 30
 """How many classes are printed at most: those that are recognised worst."""
 
@@ -67,7 +68,7 @@ def print_measures(part: str, score: Mapping[str, Any]) -> None:
     if score.get("classes"):
         _print_classes(score["classes"])
     if not score.get("same_dataset", True):
-        err.print("the data set differs from the one used for training: files were added, changed or removed since")
+        err.print(OTHER_DATASET)
 
 
 def _headline(part: str, score: Mapping[str, Any]) -> Iterator[str]:

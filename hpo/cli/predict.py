@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -268,19 +269,26 @@ def _entry(found: Prediction, names: Sequence[str]) -> dict[str, Any]:
 
 def _print_results(entries: Sequence[dict[str, Any]]) -> None:
     table = Table("video", "class", Column("score", justify="right"), "then", Column("speed", justify="right"))
+    shown = _shown_names([entry["video"] for entry in entries])
     for entry in entries:
         if "error" in entry:
-            table.add_row(entry["video"], "-", "-", "cannot be predicted", "-")
+            table.add_row(shown[entry["video"]], "-", "-", "cannot be predicted", "-")
             continue
         others = ", ".join(f"{one['class']} {one['score']:.3f}" for one in entry["top"][1:3])
         took = max(entry["took_seconds"], 1e-3)
         speed = f"{entry['frames'] / took:.0f} frames/s, {entry['seconds'] / took:.1f} x real time"
-        table.add_row(entry["video"], entry["class"], f"{entry['score']:.3f}", others, speed)
+        table.add_row(shown[entry["video"]], entry["class"], f"{entry['score']:.3f}", others, speed)
     out.print(table)
     for entry in entries:
         for part in entry.get("timeline", ()):
             when = f"{_clock(part['start'])} to {_clock(part['end'])}"
-            out.print(f"{Path(entry['video']).name}  {when}  {part['class']} ({part['score']:.3f})")
+            out.print(f"{shown[entry['video']]}  {when}  {part['class']} ({part['score']:.3f})")
+
+
+def _shown_names(videos: Sequence[str]) -> dict[str, str]:
+    """Return what stands for each video in a table: its name, or its path where another has that name too."""
+    names = Counter(Path(video).name for video in set(videos))
+    return {video: Path(video).name if names[Path(video).name] == 1 else video for video in videos}
 
 
 def _clock(seconds: float) -> str:

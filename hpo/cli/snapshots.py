@@ -72,7 +72,15 @@ def _places(settings: Settings) -> str:
 
 def print_snapshots(scores: Sequence[tuple[Snapshot, Mapping[str, Any]]]) -> None:
     """Print a row of measures for each snapshot."""
-    table = Table("weights", Column("epoch", justify="right"), *(Column(name, justify="right") for name in _COLUMNS))
+    headings = ["epoch", "top-1", "95 % interval", *list(_COLUMNS)[1:]]
+    table = Table("weights", *(Column(name, justify="right") for name in headings))
     for snapshot, score in scores:
-        table.add_row(snapshot.name, str(snapshot.epoch), *(f"{score[key]:.3f}" for key in _COLUMNS.values()))
+        top1, *others = (f"{score[key]:.3f}" for key in _COLUMNS.values())
+        interval = "{:.3f} to {:.3f}".format(*score["interval"])
+        table.add_row(snapshot.name, str(snapshot.epoch), top1, interval, *others)
     out.print(table)
+    last = scores[-1][1]
+    out.print(
+        f"on {last['videos']} validation videos of {last['sources']} sources, {last['clips']} clips x {last['crops']} "
+        f"crops each; chance is {last['chance']:.3f}"
+    )

@@ -67,7 +67,7 @@ def train(
         raise SetupError(f"the refit would overwrite {file}: give another folder with -o")
     settings = settings_of(context)
     out.print(f"training trial {exported.trial} of {exported.study} on {device.label}, {device.threads} thread(s)")
-    with one_sentence_errors(DatasetError, ModelError), training_bar() as show:
+    with one_sentence_errors(DatasetError, ModelError), training_bar(with_validation=not refit) as show:
         result = train_export(
             exported.config,
             exported.task,

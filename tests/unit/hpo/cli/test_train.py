@@ -174,6 +174,8 @@ def test_a_refit_trains_on_the_validation_videos_and_can_be_evaluated(tmp_path: 
     assert seen.exit_code == 0, seen.exception
     assert "no validation score is shown" in seen.stdout
     assert "val_top1 =" not in seen.stdout
+    assert "train_loss" in seen.stdout
+    assert "val_" not in seen.stdout, "they say nothing of videos that are trained on"
     refitted = load_export(tmp_path / "best.refit" / "best.yaml")
     assert refitted.checkpoint is not None
     assert refitted.objectives == load_export(file).objectives
