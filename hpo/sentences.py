@@ -53,6 +53,22 @@ def _released(trial: str, detail: Detail, actor: str) -> str:
     return f"{trial} was given back: {actor} {reason}{fault}{message}"
 
 
+def _loaded(weights: object) -> str:
+    """Return what was loaded, such as `: a.pth (270 tensors, 2 drawn anew)`."""
+    files = [one for one in weights if isinstance(one, Mapping)] if isinstance(weights, list) else []
+    if not files:
+        return ""
+    return ": " + ", ".join(
+        f"{one.get('source')} ({one.get('loaded')} tensors, {_count(one, 'reset') + _count(one, 'kept')} drawn anew)"
+        for one in files
+    )
+
+
+def _count(report: Mapping[str, Any], kind: str) -> int:
+    tensors = report.get(kind)
+    return int(tensors.get("count", 0)) if isinstance(tensors, Mapping) else 0
+
+
 def _failed(trial: str, detail: Detail, actor: str) -> str:
     kind, message = detail.get("failure_kind"), detail.get("message")
     return f"{trial} failed on {actor}" + "".join(f": {part}" for part in (kind, message) if part)
@@ -125,7 +141,7 @@ _SENTENCES: Final[Mapping[str, Callable[[str, Detail, str], str]]] = {
     "trial.replaced": lambda trial, _, __: f"{trial}, not begun yet, got a newer configuration",
     "trial.claimed": _claimed,
     "trial.measured": _measured,
-    "trial.weights": lambda trial, _, __: f"{trial} loaded its pre-trained weights",
+    "trial.weights": lambda trial, d, _: f"{trial} loaded its pre-trained weights{_loaded(d.get('weights'))}",
     "trial.completed": lambda trial, d, _: f"{trial} is completed{_values(d.get('metrics'))}",
     "trial.stopped": lambda trial, d, _: f"{trial} was stopped early{_values(d.get('metrics'))}",
     "trial.failed": _failed,

@@ -36,6 +36,11 @@ def test_a_sentence_needs_no_detail(kind: str) -> None:
     [
         ("trial.claimed", {"attempt": 1}, "trial 3 began on ann"),
         (
+            "trial.weights",
+            {"weights": [{"source": "a.pth", "loaded": 270, "reset": {"count": 2}, "kept": {"count": 1}}]},
+            "trial 3 loaded its pre-trained weights: a.pth (270 tensors, 3 drawn anew)",
+        ),
+        (
             "study.edited",
             {"budget": {"trials": 80, "gpu_hours": None, "target": {"val_top1": 0.9}}},
             "ann changed the budget: trials 80, gpu_hours none, target val_top1 0.9",
