@@ -20,7 +20,8 @@ def set_note(connection: Connection, name: str, note: str | None, *, actor: str)
         NotFoundError: there is no such study.
     """
     study_id = id_of(connection, name)
-    text = (note or "").replace("\r\n", "\n").strip() or None
+    # Postgres keeps no NUL.
+    text = (note or "").replace("\r\n", "\n").replace("\0", "?").strip() or None
     of_study = study.c.id == study_id
     before = connection.execute(select(study.c.note).where(of_study).with_for_update(key_share=True)).scalar_one()
     if text == before:

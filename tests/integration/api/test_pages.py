@@ -448,5 +448,6 @@ def test_a_note_is_kept_on_the_page(service: Service, admin: httpx.Client) -> No
     html = admin.get("/studies/demo").text
     assert NASTY not in html
     assert f'<p class="note">{escape(NASTY)}\nsecond line</p>' in html
+    assert admin.post("/studies/demo/note", data={**fields, "note": "\0"}).status_code == 303
     assert admin.post("/studies/demo/note", data={**fields, "note": "x" * 20_001}).status_code == 422
     assert admin.post("/studies/demo/note", data={"note": "x"}).status_code == 403
