@@ -213,3 +213,18 @@ def swin_name(ours: str, program: str) -> str:
     if number % 2:
         return f"layers.{number // 2}.blocks.{rest}"
     return f"layers.{number // 2 - (program == 'authors')}.downsample.{rest}"
+
+
+def test_an_image_network_of_big_and_little_branches_fills_all_but_the_aggregation(tmp_path: Path) -> None:
+    source = models.create_model("blvnet_tam_50", num_classes=7, width=8)
+    randomise(source, seed=3)
+    image_net = {name: tensor for name, tensor in source.state_dict().items() if "tam." not in name}
+    assert {"conv1.weight", "b_conv0.weight", "l_conv0.weight", "bl_init.weight", "fc.weight"} <= image_net.keys()
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in image_net.items()}}, tmp_path / "bl.pth")
+    target = models.create_model("blvnet_tam_50", num_classes=5, width=8)
+    report = models.load_weights(target, tmp_path / "bl.pth")
+    assert report.reset == ("fc.bias", "fc.weight")
+    assert report.kept
+    assert all("tam." in key for key in report.kept)
+    for name in report.loaded:
+        assert torch.equal(target.state_dict()[name], image_net[name]), name
