@@ -20,6 +20,7 @@ from hpo.service.time_left import seconds_left
 from hpo.spec import StudySpec
 from hpo.spec.configurations import count_configurations
 from hpo.spec.finalists import FinalistsConfig
+from hpo.spec.study import MOST_HOURS
 from hpo.store import answers, budgets, data_sets, earlier, finalists, notes, studies
 from hpo.store.data_sets import DataSet
 from hpo.store.studies import StudyRow
@@ -149,8 +150,8 @@ class BudgetChanges(Message):
     """Limits of a study that change; what is not named stays, null takes a limit away."""
 
     trials: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = None
-    gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    wall_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    gpu_hours: Annotated[float, Field(gt=0, le=MOST_HOURS, allow_inf_nan=False)] | None = None
+    wall_hours: Annotated[float, Field(gt=0, le=MOST_HOURS, allow_inf_nan=False)] | None = None
     target: dict[str, Annotated[float, Field(allow_inf_nan=False)]] | None = None
     max_failed: Annotated[StrictInt, Field(ge=1)] | None = None
 

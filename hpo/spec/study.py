@@ -161,6 +161,8 @@ EarlyStopping = Annotated[
 ]
 
 
+MOST_HOURS: Final = 1e100
+"""In seconds it must still be a number."""
 LEAST_FAILURES: Final = 20
 """A study without any result is not given up before this many trials have failed."""
 
@@ -169,9 +171,9 @@ class BudgetConfig(Strict):
     """When the study ends: at whichever limit is reached first, and when all configurations of its space were tried."""
 
     trials: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = None
-    gpu_hours: Annotated[float, Field(gt=0)] | None = None
+    gpu_hours: Annotated[float, Field(gt=0, le=MOST_HOURS)] | None = None
     """Hours for which devices are in use, each from the claim of a trial to its end, failures and start-up included."""
-    wall_hours: Annotated[float, Field(gt=0)] | None = None
+    wall_hours: Annotated[float, Field(gt=0, le=MOST_HOURS)] | None = None
     target: dict[str, float] = Field(default_factory=dict)
     """Metric to the value at which the study is done, such as {val_top1: 0.9}."""
     max_failed: Annotated[StrictInt, Field(ge=1)] | None = None
