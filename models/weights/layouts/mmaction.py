@@ -235,7 +235,8 @@ def _swin(state: State) -> Reading:
 
 def _mvit(state: State) -> Reading:
     flat = {name: tensor.reshape(-1) if name == "backbone.cls_token" else tensor for name, tensor in state.items()}
-    return by_rules(flat, _MVIT, network="MViT v2", candidates=(Candidate(model="mvit_v2_s"),))
+    model = "mvit_v2_b" if count(state, r"backbone\.blocks\.(\d+)\.") > 16 else "mvit_v2_s"
+    return by_rules(flat, _MVIT, network="MViT v2", candidates=(Candidate(model=model),))
 
 
 _NETWORKS: tuple[tuple[str, Callable[[State], Reading]], ...] = (

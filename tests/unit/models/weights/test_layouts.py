@@ -380,3 +380,37 @@ def mmaction_name_of_swin(name: str) -> str:
         part = f"layers.{stage}." + ("downsample." if is_merging else "blocks.")
         name = name.replace(match[0], part).replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.3.", ".mlp.fc2.")
     return "backbone." + re.sub(r"^norm\.", "norm3.", name)
+
+
+_OF_MVIT = [
+    (r"conv_proj", "patch_embed.projection"),
+    (r"pos_encoding\.class_token", "cls_token"),
+    (r"attn\.project\.0", "attn.proj"),
+    (r"attn\.pool_([qkv])\.pool", r"attn.pool_\1"),
+    (r"attn\.pool_([qkv])\.norm_act\.0", r"attn.norm_\1"),
+    (r"(blocks\.\d+)\.project", r"\1.proj"),
+    (r"mlp\.0", "mlp.fc1"),
+    (r"mlp\.3", "mlp.fc2"),
+    (r"^norm\.", "norm3."),
+]
+
+
+@pytest.mark.parametrize(("model", "size"), [("mvit_v2_s", 34_537_744), ("mvit_v2_b", 51_230_128)])
+def test_mmactions_mvit_is_identified_by_its_depth(model: str, size: int, tmp_path: Path) -> None:
+    with torch.device("meta"):
+        ours = models.create_model(model, num_classes=400).state_dict()
+    state = {}
+    for name, tensor in ours.items():
+        theirs = name.replace("head.1.", "cls_head.fc_cls.")
+        if theirs == name:
+            for pattern, replacement in _OF_MVIT:
+                theirs = re.sub(pattern, replacement, theirs)
+            theirs = f"backbone.{theirs}"
+        shape = (1, 1, *tensor.shape) if theirs.endswith("cls_token") else tensor.shape
+        state[theirs] = torch.zeros(1).expand(shape)
+    if model == "mvit_v2_s":
+        assert state.keys() == read_published("mmaction-mvit-s").shapes.keys()
+    torch.save(of_mmaction(state), tmp_path / "mvit.pth")
+    identity = models.identify_weights(tmp_path / "mvit.pth")
+    assert [(fit.model, dict(fit.options)) for fit in identity.fits] == [(model, {})]
+    assert (identity.network, identity.num_classes, identity.parameters) == ("MViT v2", 400, size)
