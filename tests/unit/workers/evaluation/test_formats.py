@@ -34,6 +34,8 @@ QUICK = {
     "safetensors": ("slowfast_r18", "tsm_resnet18", "r3d_18"),
 }
 """In the normal suite; the others are slow."""
+SMALLEST_SIZE = 16
+"""Of a study's clips; networks of windows take smaller ones."""
 CPU = Runtime(device=torch.device("cpu"), threads=1)
 
 
@@ -43,7 +45,7 @@ def trained(name: str, **changes: Any) -> TrainedModel:
     small = {key: value for key, value in {**_SMALL, **_SPECIAL.get(info.family, {})}.items() if key in info.defaults()}
     options = {f"model.{key}": value for key, value in small.items()}
     frames, size = smallest_clip(info, models.resolve_hparams(info, small))
-    clip = {"clip.frames": frames, "clip.size": size, "clip.test_size": 0}
+    clip = {"clip.frames": frames, "clip.size": max(SMALLEST_SIZE, size), "clip.test_size": 0}
     config = TrainingConfig.from_flat({"model": name, **clip, **options, **changes})
     torch.manual_seed(0)
     return TrainedModel(
