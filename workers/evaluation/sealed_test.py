@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from data import Dataset, DatasetSpec, open_dataset
 from data.clips.crops import CROPS
+from data.index.records import ClipRecord
 from hpo.errors import SetupError
 
 from ..device.detection import Device, cpu_device
@@ -79,7 +80,13 @@ class Evaluation:
                 f"{checkpoint} was trained for other classes ({len(model.class_names)}) than {dataset.root} has "
                 f"({opened.num_classes}); give the data set that it was trained on"
             )
-        several = Sharding(checkpoint=checkpoint, dataset=dataset, cache_dir=cache_dir, devices=devices)
+        several = Sharding(
+            checkpoint=checkpoint,
+            dataset=dataset,
+            dataset_version=opened.version,
+            cache_dir=cache_dir,
+            devices=devices,
+        )
         return cls(model=model, dataset=opened, sharding=several if len(devices) > 1 else None)
 
     @property
@@ -91,8 +98,8 @@ class Evaluation:
         """Break the seal of the test list, for a reason that is recorded, and return the scores of its videos."""
         self.dataset.validation_loader(**self._seen(views))  # refuses clips before the seal is broken
         about = {"id": str(uuid4()), **opening.about}
-        self.dataset.unseal_test(reason=opening.reason, about=about)
-        return self._scores(views, about["id"], progress)
+        clips = self.dataset.unseal_test(reason=opening.reason, about=about)
+        return self._scores(clips, views, about["id"], progress)
 
     def validation(self, views: Views, *, progress: Progress | None = None) -> Scores:
         """Return the scores of the validation videos.
@@ -101,7 +108,7 @@ class Evaluation:
             CheckpointError: the model was trained on them.
         """
         self._require_held_out()
-        return self._scores(views, None, progress)
+        return self._scores(self.dataset.validation_clips, views, None, progress)
 
     def share(self, share: Share, views: Views, *, opening: str | None, progress: Progress | None) -> Scores | None:
         """Return the scores of a part of the validation list, or of the test list that an opening has opened."""
@@ -121,9 +128,14 @@ class Evaluation:
                 "nothing; score it on the test list"
             )
 
-    def _scores(self, views: Views, opening: str | None, progress: Progress | None) -> Scores:
+    def _scores(
+        self, clips: Sequence[ClipRecord], views: Views, opening: str | None, progress: Progress | None
+    ) -> Scores:
         if self.sharding is not None:
-            return self.sharding.scores(clips=views.clips, crops=views.crops, opening=opening, progress=progress)
+            ids = [clip.id for clip in clips]
+            return self.sharding.scores(
+                ids=ids, clips=views.clips, crops=views.crops, opening=opening, progress=progress
+            )
         found = self.share(WHOLE, views, opening=opening, progress=progress)
         assert found is not None  # noqa: S101 - there are videos, or the data set could not be opened
         return found

@@ -18,6 +18,7 @@ from hpo.errors import HpoError
 from models import ModelError
 
 from ..device.main_memory import let_kernel_end_this_first
+from ..errors import EvaluationError
 from .sealed_test import Evaluation, Views
 from .shard_job import ORPHANED, ShardEvent, ShardJob
 from .views import Share
@@ -59,6 +60,10 @@ def run(job: ShardJob, events: IO[str]) -> int:
 
 def _score(job: ShardJob, send: Callable[[ShardEvent], None]) -> None:
     evaluation = Evaluation.prepare(job.checkpoint, job.dataset, cache_dir=job.cache_dir, device=job.device)
+    if evaluation.dataset.version != job.dataset_version:
+        raise EvaluationError(
+            f"{job.dataset.root} has changed since this evaluation began; start it again when nothing writes there"
+        )
     scores = evaluation.share(
         Share(number=job.number, of=job.of),
         Views(clips=job.clips, crops=job.crops),
@@ -66,7 +71,7 @@ def _score(job: ShardJob, send: Callable[[ShardEvent], None]) -> None:
         progress=lambda done, total: send(ShardEvent(done=done, total=total)),
     )
     if scores is not None:
-        with job.result.open("wb") as file:
+        with os.fdopen(job.result, "wb") as file:
             scores.save(file)
 
 

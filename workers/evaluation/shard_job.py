@@ -22,6 +22,8 @@ class ShardJob(BaseModel):
 
     checkpoint: Path
     dataset: DatasetSpec
+    dataset_version: str
+    """What the parent has found there. A process that finds another one would score a part of another list."""
     cache_dir: Path
     device: Device
     clips: int
@@ -31,8 +33,8 @@ class ShardJob(BaseModel):
     """It scores part `number` (from 0) of so many."""
     opening: str | None
     """The `id` of the opening of the test list, which the parent has recorded; None for the validation list."""
-    result: Path
-    """Where the scores go, as an archive of NumPy; no file where the part has no videos."""
+    result: int
+    """Descriptor of the file for the scores, an archive of NumPy; it stays empty where the part has no videos."""
 
 
 class ShardEvent(BaseModel):

@@ -37,21 +37,38 @@ class Sharding:
 
     checkpoint: Path
     dataset: DatasetSpec
+    dataset_version: str
+    """That all processes must find."""
     cache_dir: Path
     devices: tuple[Device, ...]
 
-    def scores(self, *, clips: int, crops: int, opening: str | None = None, progress: Progress | None = None) -> Scores:
+    def scores(
+        self,
+        *,
+        ids: Sequence[str],
+        clips: int,
+        crops: int,
+        opening: str | None = None,
+        progress: Progress | None = None,
+    ) -> Scores:
         """Return the scores of the validation list, or of the test list that an opening on record has opened.
 
+        Args:
+            ids: of the videos of that list.
+
         Raises:
-            EvaluationError: a process has failed or died; the message names it. The others are ended.
+            EvaluationError: a process has failed or died, and the message names it, or they have scored other videos.
+                The others are ended.
         """
-        with tempfile.TemporaryDirectory(prefix="evaluation-") as folder, contextlib.ExitStack() as started:
+        with contextlib.ExitStack() as started:
             shards = []
             for number, device in enumerate(self.devices):
+                # Files without a name: nothing is left of them, however this process ends.
+                log, result = (started.enter_context(tempfile.TemporaryFile()) for _ in range(2))
                 job = ShardJob(
                     checkpoint=self.checkpoint.absolute(),
                     dataset=DatasetSpec.model_validate(self.dataset.model_dump(mode="json")),
+                    dataset_version=self.dataset_version,
                     cache_dir=self.cache_dir.absolute(),
                     device=device,
                     clips=clips,
@@ -59,13 +76,13 @@ class Sharding:
                     number=number,
                     of=len(self.devices),
                     opening=opening,
-                    result=Path(folder) / f"{number}.npz",
+                    result=result.fileno(),
                 )
-                shards.append(_Shard.start(job, Path(folder)))
+                shards.append(_Shard.start(job, log, result))
                 started.callback(shards[-1].end)
             _follow(shards, progress)
             found = [scores for shard in shards if (scores := shard.scores()) is not None]
-        return Scores.joined(found)
+        return Scores.joined(found, ids=ids)
 
 
 @dataclass(kw_only=True)
@@ -75,34 +92,33 @@ class _Shard:
     job: ShardJob
     process: subprocess.Popen[str]
     events: IO[str]
-    log: Path
+    log: IO[bytes]
+    result: IO[bytes]
     done: int = 0
     error: str | None = None
     listener: threading.Thread | None = field(default=None)
 
     @classmethod
-    def start(cls, job: ShardJob, folder: Path) -> _Shard:
+    def start(cls, job: ShardJob, log: IO[bytes], result: IO[bytes]) -> _Shard:
         """Start the process and give it its job."""
-        log = folder / f"{job.number}.log"
         read, write = os.pipe()
         try:
-            with log.open("wb") as output:
-                process = subprocess.Popen(
-                    python_command(_CODE, str(write)),
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=output,
-                    pass_fds=(write,),
-                    env=job.device.environment(),
-                    text=True,
-                    encoding="utf-8",
-                )
+            process = subprocess.Popen(
+                python_command(_CODE, str(write)),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                pass_fds=(write, job.result),
+                env=job.device.environment(),
+                text=True,
+                encoding="utf-8",
+            )
         except OSError as error:
             os.close(read)
             raise EvaluationError(f"no process can be started for {job.device.label} ({error.strerror})") from error
         finally:
             os.close(write)
-        shard = cls(job=job, process=process, events=os.fdopen(read, encoding="utf-8"), log=log)
+        shard = cls(job=job, process=process, events=os.fdopen(read, encoding="utf-8"), log=log, result=result)
         with contextlib.suppress(BrokenPipeError):  # it has died: its listener says so
             assert process.stdin is not None  # noqa: S101 - it was started with a pipe
             process.stdin.write(job.model_dump_json() + "\n")
@@ -131,13 +147,16 @@ class _Shard:
         if status < 0:
             name = signal.Signals(-status).name
             return f"the process {self.process.pid} that scored {who} was killed by {name}; start the evaluation again"
-        said = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        self.log.seek(0)
+        said = self.log.read().decode("utf-8", errors="replace").strip().splitlines()
         last = said[-1] if said else "nothing"
         return f"the process {self.process.pid} that scored {who} ended with status {status}; it printed: {last}"
 
     def scores(self) -> Scores | None:
         """Return the scores of a process that is done; None where its part has no videos."""
-        return Scores.load(self.job.result) if self.job.result.exists() else None
+        is_empty = self.result.seek(0, os.SEEK_END) == 0
+        self.result.seek(0)
+        return None if is_empty else Scores.load(self.result)
 
     def end(self) -> None:
         """End the process, if it still runs."""

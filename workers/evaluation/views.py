@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import IO, Any, Self
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from data import ClipBatch, ClipLoader
 from data.index.records import ClipRecord
 
+from ..errors import EvaluationError
 from ..training.scoring import logits_of
 from .model import TrainedModel
 
@@ -65,9 +65,9 @@ class Scores:
         )
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, file: IO[bytes]) -> Self:
         """Read what `save` has written; no code in it is run."""
-        with np.load(path, allow_pickle=False) as kept:
+        with np.load(file, allow_pickle=False) as kept:
             return cls(
                 class_names=tuple(kept["class_names"].tolist()),
                 ids=tuple(kept["ids"].tolist()),
@@ -78,11 +78,24 @@ class Scores:
             )
 
     @classmethod
-    def joined(cls, parts: Sequence[Scores]) -> Scores:
-        """Return the scores of all videos of some parts, which follow each other."""
+    def joined(cls, parts: Sequence[Scores], *, ids: Sequence[str]) -> Scores:
+        """Return the scores of all videos of some parts, which follow each other.
+
+        Args:
+            ids: of the videos of all parts.
+
+        Raises:
+            EvaluationError: the parts are of other videos.
+        """
+        found = tuple(id_ for part in parts for id_ in part.ids)
+        if found != tuple(ids):
+            raise EvaluationError(
+                f"the parts of the evaluation have {len(found)} videos, which are not the {len(ids)} of the list in "
+                "their order; start it again when nothing writes to the data set"
+            )
         return cls(
             class_names=parts[0].class_names,
-            ids=tuple(id_ for part in parts for id_ in part.ids),
+            ids=found,
             groups=tuple(group for part in parts for group in part.groups),
             labels=np.concatenate([part.labels for part in parts]),
             clips=np.concatenate([part.clips for part in parts]),
