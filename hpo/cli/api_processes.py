@@ -85,19 +85,24 @@ def api_processes(
 @app.command(hidden=True)
 def api_process(context: typer.Context) -> None:
     """Serve the API on an inherited socket; `hpo serve --processes` starts this."""
+    from api.auth import load_secret
+
     from ..store import Database
 
     log_to_stderr()
     told: dict[str, Any] = json.loads(sys.stdin.readline())
     settings, listening = settings_of(context), Listening.from_json(told["listening"])
-    database = Database(told["database_url"], pool_size=pool_size(told["processes"]), max_overflow=0)
+    # An `hpo serve` of an earlier release, whose installation was upgraded while it runs, has both in the environment.
+    key = bytes.fromhex(told["key"]) if "key" in told else load_secret(settings.home)
+    database_url = str(told.get("database_url") or settings.database_url)
+    database = Database(database_url, pool_size=pool_size(told["processes"]), max_overflow=0)
     try:
         application = make_application(
             settings,
             database,
             listening,
             ServedAddress(**told["served"]),
-            key=bytes.fromhex(told["key"]),
+            key=key,
             processes=told["processes"],
         )
         server = uvicorn_server(application, listening)

@@ -149,8 +149,11 @@ def optimizer(context: typer.Context) -> None:
     from ..store import Database
 
     log_to_stderr()
-    # `hpo serve` says the address through a pipe: it has a password.
-    database_url = sys.stdin.readline().strip() if _is_supervised() else settings_of(context).database_url
+    # `hpo serve` says the address through a pipe: it has a password. One of an earlier release, whose installation was
+    # upgraded while it runs, sets DATABASE_URL and writes nothing.
+    database_url = settings_of(context).database_url
+    if database_url is None and _is_supervised():
+        database_url = sys.stdin.readline().strip()
     if not database_url:
         raise SetupError("set DATABASE_URL to the Postgres of the service; `hpo serve` runs its own optimizer")
     stop = threading.Event()

@@ -28,6 +28,7 @@ _BY_TYPE: Final[Mapping[str, Callable[[str], HpoError]]] = {
     "setup": errors.SetupError,
     "impossible-report": errors.ReportError,
     "unusable-study": errors.UnusableStudyError,
+    "data-not-seen": errors.DataNotSeenError,
 }
 """The last part of a problem's type, and the error that it stands for."""
 _BY_STATUS: Final[Mapping[int, Callable[[str], HpoError]]] = {
@@ -36,6 +37,9 @@ _BY_STATUS: Final[Mapping[int, Callable[[str], HpoError]]] = {
     httpx.codes.NOT_FOUND: errors.NotFoundError,
     httpx.codes.CONFLICT: errors.ConflictError,
     httpx.codes.GONE: errors.NotFoundError,
+    httpx.codes.BAD_GATEWAY: errors.StoreUnavailableError,
+    httpx.codes.SERVICE_UNAVAILABLE: errors.StoreUnavailableError,
+    httpx.codes.GATEWAY_TIMEOUT: errors.StoreUnavailableError,
 }
 _FIELD_PROBLEMS: Final = frozenset({"invalid-spec", "invalid-guess", "invalid-request"})
 """The types of problems that list the wrong fields."""

@@ -130,7 +130,7 @@ def test_without_a_worker_it_is_said_how_to_start_one(service: Service, hpo: Com
 
 
 def test_videos_that_are_left_out_are_named(service: Service, hpo: Command) -> None:
-    service.suggest(service.create())
+    service.suggest(service.create(task=spec()["task"] | {"dataset": {"name": "ucf101", "root": "/data/my videos"}}))
     left_out = [{"path": "Run/v_Run_g01_c01.avi", "note": "it ends in the middle"}]
     with service.http("worker") as http:
         lease = http.post("/v1/leases", json=claim_body()).raise_for_status().json()
@@ -138,8 +138,8 @@ def test_videos_that_are_left_out_are_named(service: Service, hpo: Command) -> N
         body = {**finished(lease, 0.5), "environment": {"dataset": found}, "dataset_version": "d1"}
         http.post(f"/v1/trials/{lease['trial_id']}/finish", json=body).raise_for_status()
     shown = hpo(service, "study", "show", "demo").out
-    assert "data set: ucf101 in /data/ucf101: 9,000 videos to train, 500 to validate\n" in shown
-    assert "  1 video is left out; `hpo data check /data/ucf101` names all:\n" in shown
+    assert "data set: ucf101 in /data/my videos: 9,000 videos to train, 500 to validate\n" in shown
+    assert "  1 video is left out; `hpo data check '/data/my videos'` names all:\n" in shown
     assert "    Run/v_Run_g01_c01.avi: it ends in the middle\n" in shown
     with service.http("read") as http:
         page = http.get("/studies/demo", headers={"Accept": "text/html"}).text

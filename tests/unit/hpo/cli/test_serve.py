@@ -283,6 +283,50 @@ def test_a_supervised_optimizer_reads_the_address_of_the_database_from_the_pipe(
     monkeypatch.setenv("HPO_SUPERVISED", "1")
     result = CliRunner().invoke(app, ["--home", str(tmp_path), "optimizer"], input="postgresql://of-the-pipe\n")
     assert (result.exit_code, ran) == (0, ["postgresql://of-the-pipe"]), result.exception
+    # One of 0.1.0, under which the installation was replaced, writes nothing.
+    monkeypatch.setenv("DATABASE_URL", "postgresql://of-the-environment")
+    result = CliRunner().invoke(app, ["--home", str(tmp_path), "optimizer"], input="")
+    assert (result.exit_code, ran[1:]) == (0, ["postgresql://of-the-environment"]), result.exception
+
+
+def _close(*, sockets: list[socket.socket]) -> None:
+    for one in sockets:
+        one.close()
+
+
+@pytest.mark.parametrize("is_upgraded", [False, True])
+@pytest.mark.usefixtures("signals")
+def test_a_process_of_the_api_takes_its_secrets_from_the_pipe_or_as_earlier_releases_hand_them_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_upgraded: bool
+) -> None:
+    given: dict[str, Any] = {}
+    by_pipe: dict[str, str] = {"database_url": "postgresql://of-the-pipe", "key": b"of the pipe".hex()}
+    if is_upgraded:
+        by_pipe = {}
+        monkeypatch.setenv("DATABASE_URL", "postgresql://of-the-environment")
+        monkeypatch.setenv("HPO_SECRET", "the key of all tokens, of the environment")
+
+    def database(url: str, **_: Any) -> SimpleNamespace:
+        given["url"] = url
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr("hpo.store.Database", database)
+    monkeypatch.setattr(api_processes, "make_application", lambda *_, key, **__: given.update(key=key))
+    monkeypatch.setattr(api_processes, "uvicorn_server", lambda *_: SimpleNamespace(run=_close))
+    listener = socket.socket()
+    told = {
+        "descriptor": listener.fileno(),
+        "listening": Listening().to_json(),
+        "served": {"url": "http://127.0.0.1:1", "key": "proof", "certificate": None},
+        "processes": 2,
+        **by_pipe,
+    }
+    result = CliRunner().invoke(app, ["--home", str(tmp_path), "api-process"], input=json.dumps(told) + "\n")
+    listener.detach()
+    assert result.exit_code == 0, result.exception
+    expected = "the key of all tokens, of the environment" if is_upgraded else "of the pipe"
+    place = "environment" if is_upgraded else "pipe"
+    assert given == {"url": f"postgresql://of-the-{place}", "key": expected.encode()}
 
 
 @pytest.mark.usefixtures("signals")

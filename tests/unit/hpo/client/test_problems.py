@@ -48,6 +48,8 @@ def test_wrong_fields_come_back_one_by_one(slug: str, kind: type[SpecError]) -> 
         (404, errors.NotFoundError),
         (410, errors.NotFoundError),
         (409, errors.ConflictError),
+        (500, HpoError),
+        *((status, errors.StoreUnavailableError) for status in (502, 503, 504)),  # of a proxy whose service is away
         (418, HpoError),
     ],
 )
