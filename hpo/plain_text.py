@@ -18,7 +18,8 @@ _STEERING: Final = re.compile(
     "\ud800-\udfff]"  # halves of characters, which no encoding can print
 )
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The last four are full-width forms, which spreadsheets take for the same."""
 
 
 def plain(text: str) -> str:

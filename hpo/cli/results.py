@@ -118,7 +118,10 @@ def export(
         str, typer.Argument(metavar="NAME|FILE", help="Name of the study, or an export file.", show_default=False)
     ],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("best.yaml"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write; best.yaml without it.", show_default=False),
+    ] = None,
     trial: Annotated[int | None, typer.Option(help="Number of the trial; the best one without it.")] = None,
     formats: Annotated[
         list[str] | None,
@@ -126,12 +129,18 @@ def export(
     ] = None,
     to_optuna: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Write all ended trials into an Optuna database instead.", show_default=False),
+        typer.Option(
+            metavar="URL",
+            help="Write all ended trials into an Optuna database instead. A password may come from PGPASSWORD.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Write the best configuration to a file, with its checkpoint beside it; or all trials for Optuna."""
     check_formats(formats or [])
     if to_optuna is not None:
+        if output is not None or trial is not None or formats:
+            raise SetupError("--to-optuna writes all trials into a database: leave --output, --trial and --format out")
         with client_of(settings_of(context)) as client:
             from ..report.material import read
 
@@ -144,6 +153,7 @@ def export(
     with client_of(settings) as client:
         document, study = client.export(name, trial=trial), client.study(name)
     warn_if_degraded(study)
+    output = output or Path("best.yaml")
     if write_export(document, output, settings.checkpoint_roots) is not None and formats:
         write_model_files(output, formats)
 

@@ -80,7 +80,9 @@ def data_set_of(study: Json) -> list[str]:
     lines[0] += f": {found['train']:,} videos to train, {found['validation']:,} to validate"
     if found["left_out"]:
         plural = "video is" if found["left_out"] == 1 else "videos are"
-        lines.append(f"  {found['left_out']:,} {plural} left out; `hpo data check {shlex.quote(dataset['root'])}` names all:")
+        lines.append(
+            f"  {found['left_out']:,} {plural} left out; `hpo data check {shlex.quote(dataset['root'])}` names all:"
+        )
         lines += [f"    {one['path']}: {one['note']}" for one in found["examples"]]
     return lines
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import typer
@@ -30,6 +31,7 @@ _OWN: Final[Mapping[str, str]] = {
 }
 """What a person calls the fields of a trial. Parameters and metrics have their own names."""
 _CONDITION: Final = re.compile(r"\s*(?P<name>[^\s<>=!]+)\s*(?P<sign><=|>=|!=|==|=|<|>)\s*(?P<value>.*?)\s*", re.DOTALL)
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _SIGNS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "<": lambda a, b: a < b,
     ">": lambda a, b: a > b,
@@ -39,6 +41,7 @@ _SIGNS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "==": lambda a, b: a == b,
     "!=": lambda a, b: a != b,
 }
+_TIMES: Final = frozenset({"started", "finished"})
 _NAMED: Final = 12
 """Names that an error lists at most."""
 
@@ -80,7 +83,8 @@ def sorted_by(found: Sequence[Trial], name: str, known: Iterable[str], *, is_rev
 def where(found: Sequence[Trial], conditions: Sequence[str], known: Iterable[str]) -> list[Trial]:
     """Return the trials that keep all conditions, such as `lr<0.01` or `model=slowfast_r50_4x16`.
 
-    A trial without the value keeps none of its conditions.
+    A trial without the value keeps none of its conditions. A day stands for all of its moments in UTC: trials that
+    started on it are not after it.
 
     Args:
         known: the names of parameters and metrics that the study may have.
@@ -95,8 +99,24 @@ def where(found: Sequence[Trial], conditions: Sequence[str], known: Iterable[str
         if parts is None or not parts["value"]:
             raise typer.BadParameter(f"{text!r} is no condition: write NAME<VALUE, with <, >, <=, >=, = or !=")
         _check(parts["name"], found, names)
-        kept = [trial for trial in kept if _keeps(_value(trial, parts["name"]), parts["sign"], parts["value"], text)]
+        keeps = _keeps_time if parts["name"] in _TIMES else _keeps
+        kept = [trial for trial in kept if keeps(_value(trial, parts["name"]), parts["sign"], parts["value"], text)]
     return kept
+
+
+def _keeps_time(value: Value | None, sign: str, wanted: str, text: str) -> bool:
+    try:
+        moment = datetime.fromisoformat(wanted)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r}: {wanted!r} is no time: write 2026-01-31, or 2026-01-31T18:30 in UTC"
+        ) from None
+    if not isinstance(value, str):
+        return False
+    found = datetime.fromisoformat(value).astimezone(UTC)
+    if _DAY.fullmatch(wanted):
+        return _SIGNS[sign](found.date(), moment.date())
+    return _SIGNS[sign](found, moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
 
 
 def _keeps(value: Value | None, sign: str, wanted: str, text: str) -> bool:

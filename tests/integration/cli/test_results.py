@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,6 +59,16 @@ def test_trials_are_filtered_and_sorted(past_service: Service, hpo: Command) -> 
     assert sorted(listed("--state", "stopped", "--state", "failed")) == [1, 4, 6]
     assert listed("--where", "lr<0.001", "--where", "dropout >= 0.07", "--sort", "trial") == [1, 2]
     assert listed("--where", "failure=oom") == [4]
+    moments = {one["number"]: one["started_at"] for one in hpo(past_service, "trials", "demo", "--json").json}
+    known = {number: moment for number, moment in moments.items() if moment is not None}
+    third = sorted(known.values())[2]
+    after = sorted(number for number, moment in known.items() if moment > third)
+    assert sorted(listed("--where", f"started>{third}")) == after
+    naive = third.removesuffix("Z").removesuffix("+00:00")
+    assert sorted(listed("--where", f"started > {naive.replace('T', ' ')}")) == after, "in UTC"
+    day, last = min(known.values())[:10], max(known.values())[:10]
+    assert sorted(listed("--where", f"started>={day}", "--where", f"started<={last}")) == sorted(known), "all of a day"
+    assert listed("--where", f"started>{last}") == listed("--where", f"started<{day}") == []
     tops = [
         trial["metrics"]["val_top1"]
         for trial in hpo(past_service, "trials", "demo", "--json", "--state", "completed", "--sort", "val_top1").json
@@ -88,6 +100,7 @@ def test_trials_are_a_file_for_a_spreadsheet(past_service: Service, hpo: Command
         (("--where", "lr"), "'lr' is no condition"),
         (("--where", "lr<big"), "'big' is not a number"),
         (("--where", "state<x"), "write = or !="),
+        (("--where", "started>yesterday"), "'yesterday' is no time: write 2026-01-31, or 2026-01-31T18:30 in UTC"),
     ],
 )
 def test_what_trials_cannot_be_listed_by_is_said(
@@ -166,6 +179,33 @@ def test_a_study_is_written_for_optuna(past_service: Service, tmp_path: Path, hp
     assert hpo(past_service, "export", "demo", "--to-optuna", address).code == 4
     wrong = hpo(past_service, "export", "demo", "--to-optuna", "postgresql://me:secret@nowhere.invalid")
     assert (wrong.code, "secret" in wrong.err) == (1, False)
+
+
+@pytest.mark.parametrize("arguments", [("-o", "x.yaml"), ("--trial", "0"), ("--format", "onnx")])
+def test_what_says_nothing_to_optuna_is_refused(
+    past_service: Service, hpo: Command, arguments: tuple[str, str]
+) -> None:
+    said = hpo(past_service, "export", "demo", "--to-optuna", "sqlite://", *arguments)
+    assert (said.code, "leave --output, --trial and --format out" in said.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "ON trials WHEN (SELECT COUNT(*) FROM trials) >= 3 BEGIN SELECT RAISE(ABORT, 'full'); END",
+        "ON trial_values BEGIN INSERT INTO nowhere VALUES (1); END",
+    ],
+)
+def test_half_a_study_is_not_left_to_optuna(past_service: Service, tmp_path: Path, hpo: Command, fault: str) -> None:
+    file = tmp_path / "optuna.db"
+    address = f"sqlite:///{file}"
+    optuna.create_study(study_name="theirs", storage=address)
+    with closing(sqlite3.connect(file)) as database:
+        database.execute(f"CREATE TRIGGER fault BEFORE INSERT {fault}")
+        database.commit()
+    said = hpo(past_service, "export", "demo", "--to-optuna", address)
+    assert (said.code, "cannot be written" in said.err, "in part" in said.err) == (1, True, False)
+    assert optuna.get_all_study_names(storage=address) == ["theirs"]
 
 
 @pytest.mark.parametrize(("number", "code"), [("4", 4), ("99", 3), ("-1", 2), ("x", 2)])

@@ -150,3 +150,7 @@ def test_a_table_for_a_spreadsheet_holds_no_formula() -> None:
     head, row = csv_table([trial], dump_spec(parse_spec(SPEC))).splitlines()
     cells = dict(zip(head.split(","), row.split(","), strict=True))
     assert (cells["failure_message"], cells["metrics.val_top1"], cells["params.lr"]) == ("'=1+1", "-0.5", "0.01")
+    for sign in "=+-@\uff1d\uff0b\uff0d\uff20":  # and their full-width forms
+        trial = _trial(0, {}, attempt=1, failure_message=f"{sign}x")
+        _, row = csv_table([trial], dump_spec(parse_spec(SPEC))).splitlines()
+        assert f"'{sign}x" in row.split(",")
