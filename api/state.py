@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, cast
+from threading import BoundedSemaphore
+from typing import Annotated, Final, cast
 from uuid import UUID
 
 from fastapi import Depends, Request
@@ -22,6 +23,8 @@ from .waiting import Waiters
 
 SpecPreview = Callable[[StudySpec], Iterable[str]]
 """Returns sentences about what a study would be."""
+MOST_PREVIEWS: Final = 2
+"""Data sets that are read for previews at a time."""
 FileRemoval = Callable[[UUID], RemovedFiles]
 """Removes the files of a study."""
 
@@ -43,6 +46,8 @@ class ApiState:
     """Removes the checkpoint files of a deleted study, those that this machine reaches."""
     preview: SpecPreview | None = None
     """Says what a study would be, before it is stored."""
+    previews: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MOST_PREVIEWS))
+    """Held by each preview until it has ended."""
     count_clips: ClipCount | None = None
     """Counts the clips that the trials of a study validate on, where this machine can read the data set."""
 

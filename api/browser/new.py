@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from queue import Empty, SimpleQueue
 from typing import Annotated, Final
 
@@ -14,15 +16,17 @@ from sqlalchemy import Connection, select
 from hpo.errors import HpoError, SpecError, SpecIssue, StudyExistsError
 from hpo.service import creation, notices
 from hpo.spec import StudySpec, dump_spec, stored_spec
+from hpo.spec.optimizer import LONGEST_NAME
 from hpo.store import studies, tables
 
-from ..auth.forms import GuardedForm, Looking
+from ..auth.forms import GuardedSpecForm, Looking
 from ..auth.scopes import Admin
 from ..names import known_form
 from ..pages import paths
 from ..pages.new import new_page
 from ..state import ApiState, State
 
+log = logging.getLogger(__name__)
 router = APIRouter(prefix=paths.NEW, include_in_schema=False)
 
 Source = Annotated[str | None, Query(alias="from", max_length=200, description="The study that is cloned.")]
@@ -46,7 +50,7 @@ def use_form(
     state: State,
     viewer: Looking,
     who: Admin,
-    form: GuardedForm,
+    form: GuardedSpecForm,
     source: Source = None,
 ) -> HTMLResponse | RedirectResponse:
     """Check the spec, or create the study and show it; a spec with an error comes back with what is wrong."""
@@ -76,7 +80,8 @@ def _written(spec: StudySpec) -> str:
 
 def _free_name(connection: Connection, name: str) -> str:
     taken = set(connection.execute(select(tables.study.c.name)).scalars())
-    return next(candidate for place in range(2, len(taken) + 3) if (candidate := f"{name}-{place}") not in taken)
+    candidates = (f"{name[: LONGEST_NAME - 1 - len(str(place))]}-{place}" for place in range(2, len(taken) + 3))
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
 def _preview(state: ApiState, spec: StudySpec) -> list[str]:
@@ -85,6 +90,8 @@ def _preview(state: ApiState, spec: StudySpec) -> list[str]:
     preview = state.preview
     if preview is None:
         return said
+    late = [*said, f"what it would be was not known within {PREVIEW_SECONDS:.0f} s"]
+    until = time.monotonic() + PREVIEW_SECONDS
     found: SimpleQueue[list[str]] = SimpleQueue()
 
     def look() -> None:
@@ -92,9 +99,17 @@ def _preview(state: ApiState, spec: StudySpec) -> list[str]:
             found.put(list(preview(spec)))
         except HpoError as error:
             found.put([*said, str(error)])
+        except Exception:
+            log.exception("what the study %s would be cannot be said", spec.name)
+            found.put([*said, "what it would be cannot be said; the log of the service says why"])
+        finally:
+            state.previews.release()
 
+    # One that hangs is never ended: it keeps its place, so that no more than these are left behind.
+    if not state.previews.acquire(timeout=PREVIEW_SECONDS):
+        return late
     threading.Thread(target=look, daemon=True).start()
     try:
-        return found.get(timeout=PREVIEW_SECONDS)
+        return found.get(timeout=max(until - time.monotonic(), 0.0))
     except Empty:
-        return [*said, f"its data set was not read within {PREVIEW_SECONDS:.0f} s, so that nothing more is known"]
+        return late

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy import Connection
 
-from hpo.errors import SpecError, SpecIssue
+from hpo.errors import ConflictError, SpecError, SpecIssue
 from hpo.service import data_versions, importance, notices, reopening
 from hpo.service.finishing import end_finished_studies
 from hpo.spec.finalists import FinalistsConfig
@@ -24,7 +24,8 @@ from ..auth.scopes import Admin
 from ..names import StudyName
 from ..pages import paths
 from ..pages.curves import MOST_CURVES
-from ..pages.study import StudyMaterial, study_page
+from ..pages.frame import Viewer
+from ..pages.study import RefusedNote, StudyMaterial, study_page
 from ..state import ApiState, State
 
 router = APIRouter(prefix="/studies/{name}", include_in_schema=False)
@@ -107,7 +108,7 @@ def change_budget(state: State, who: Admin, name: StudyName, form: GuardedForm) 
     with state.database.transaction() as connection:
         changes = _changes(studies.get(connection, name), form)
         if changes:
-            budgets.change_budget(connection, name, changes, actor=who.name)
+            budgets.change_budget(connection, name, changes, actor=who.name, revision=_revision(form))
     end_finished_studies(state.database)
     return RedirectResponse(paths.of_study(name), status_code=303)
 
@@ -117,20 +118,38 @@ def reopen_study(state: State, who: Admin, name: StudyName, form: GuardedForm) -
     """Let the study search on, with other limits."""
     with state.database.transaction() as connection:
         changes = _changes(studies.get(connection, name), form)
-        reopening.reopen(connection, name, changes, actor=who.name)
+        reopening.reopen(connection, name, changes, actor=who.name, revision=_revision(form))
     return RedirectResponse(paths.of_study(name), status_code=303)
 
 
-@router.post("/note")
-def keep_note(state: State, who: Admin, name: StudyName, form: GuardedForm) -> RedirectResponse:
-    """Keep what a person notes about the study."""
-    note = form.get("note", "")
-    if len(note) > notes.MOST_CHARACTERS:
-        message = f"a note has at most {notes.MOST_CHARACTERS:,} characters, this one has {len(note):,}"
-        raise SpecError([SpecIssue(path="note", message=message)])
+@router.post("/note", response_model=None)
+def keep_note(
+    state: State, viewer: Looking, who: Admin, name: StudyName, form: GuardedForm
+) -> HTMLResponse | RedirectResponse:
+    """Keep what a person notes about the study; what cannot be kept comes back with the reason."""
+    if "note" not in form:
+        raise SpecError([SpecIssue(path="note", message="this field is required; an empty one removes the note")])
+    typed = form["note"].replace("\r\n", "\n")
+    length = len(notes.as_kept(typed) or "")
+    if length > notes.MOST_CHARACTERS:
+        problem = f"A note has at most {notes.MOST_CHARACTERS:,} characters, this one has {length:,}."
+        return _note_again(state, viewer, name, RefusedNote(text=typed, problem=problem, status=422))
+    try:
+        with state.database.transaction() as connection:
+            notes.set_note(connection, name, typed, actor=who.name, replaces=form.get("replaces"))
+    except ConflictError:
+        problem = (
+            "Somebody has changed the note since you loaded this page. It now says what stands above: take over from "
+            "it what is to stay, and keep yours."
+        )
+        return _note_again(state, viewer, name, RefusedNote(text=typed, problem=problem, status=409))
+    return RedirectResponse(paths.of_study(name), status_code=303)
+
+
+def _note_again(state: ApiState, viewer: Viewer, name: str, refused: RefusedNote) -> HTMLResponse:
     with state.database.transaction() as connection:
-        notes.set_note(connection, name, note, actor=who.name)
-    return RedirectResponse(paths.of_study(name), status_code=303)
+        material = _read(connection, studies.get(connection, name))
+    return study_page(material, now=datetime.now(UTC), viewer=viewer, refused=refused)
 
 
 @router.post("/finalists")
@@ -147,6 +166,14 @@ def _moved(state: ApiState, name: str, target: StudyState, *, actor: str) -> Red
     with state.database.transaction() as connection:
         studies.set_state(connection, name, target, actor=actor)
     return RedirectResponse(paths.of_study(name), status_code=303)
+
+
+def _revision(form: Mapping[str, str]) -> int | None:
+    """Return which budget the form was filled in for; a program may leave that out."""
+    try:
+        return int(form["revision"]) if "revision" in form else None
+    except ValueError as error:
+        raise SpecError([SpecIssue(path="revision", message="this is not a whole number")]) from error
 
 
 def _changes(study: StudyRow, form: Mapping[str, str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from hpo.optimizer.importance import Importance, Trend
 from hpo.results.outcome import final_metrics, gain
 from hpo.sentences import event_sentence
 from hpo.store.data_sets import DataSet
+from hpo.store.notes import MOST_CHARACTERS, digest
 from hpo.store.overview import Happening
 from hpo.store.studies import StudyRow
 from hpo.store.workers import WorkerRow
@@ -79,8 +80,20 @@ class Said:
         )
 
 
-def study_page(material: StudyMaterial, *, now: datetime, viewer: Viewer) -> HTMLResponse:
-    """Return the page."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedNote:
+    """A note that was not kept."""
+
+    text: str
+    """As it was typed."""
+    problem: str
+    status: int
+
+
+def study_page(
+    material: StudyMaterial, *, now: datetime, viewer: Viewer, refused: RefusedNote | None = None
+) -> HTMLResponse:
+    """Return the page; a note that was refused stands in its form again, with the reason."""
     study, answer = material.study, material.answer
     metric = study.spec.objectives[0].metric
     best = None if answer is None else answer.winner.chosen
@@ -88,6 +101,9 @@ def study_page(material: StudyMaterial, *, now: datetime, viewer: Viewer) -> HTM
     return page(
         "study.html",
         viewer=viewer,
+        status=200 if refused is None else refused.status,
+        refused=refused,
+        note_digest=digest(study.note),
         study=study,
         address=paths.of_study(study.name),
         metric=metric,
@@ -110,6 +126,7 @@ def study_page(material: StudyMaterial, *, now: datetime, viewer: Viewer) -> HTM
         data_set=material.data_set,
         no_worker=without_worker(study, material.workers),
         missing=material.missing,
+        most_characters=MOST_CHARACTERS,
         spec_text=material.spec_text,
         curves=curves.curves(study.name, drawn, best=best, metric=metric),
         progress=curves.progress(study.spec, study.name, material.ended, before=_best_before(material)),

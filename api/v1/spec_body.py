@@ -9,10 +9,10 @@ from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
 from hpo.errors import SpecError, SpecIssue
+from hpo.service.creation import MOST_SPEC_BYTES
 from hpo.spec import Fragments, StudySpec, parse_spec
 from hpo.spec.load import decode
 
-MOST_BYTES: Final = 256 * 1024
 YAML_TYPES: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
 REFUSED_PREFIXES: Final = ("multipart/", "image/", "video/", "audio/", "application/octet-stream")
 
@@ -80,8 +80,8 @@ async def _read(request: Request) -> SpecBody:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MOST_BYTES:
-            raise HTTPException(413, f"a study spec has at most {MOST_BYTES} bytes")
+        if len(body) > MOST_SPEC_BYTES:
+            raise HTTPException(413, f"a study spec has at most {MOST_SPEC_BYTES} bytes")
     return SpecBody(content=bytes(body), media_type=media_type)
 
 

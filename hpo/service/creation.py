@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from ..errors import SpecError
+from ..errors import SpecError, SpecIssue
 from ..spec import Fragments, StudySpec, parse_spec
 from ..spec.load import decode
 from ..spec.paths import relative_paths
@@ -16,6 +16,8 @@ from ..store.studies import StudyRow
 from . import notices
 from .notices import DataSeen
 
+MOST_SPEC_BYTES: Final = 256 * 1024
+"""A spec that somebody sends, as UTF-8."""
 COUNTING_SECONDS: Final = 5.0
 """A study is created without the number of its validation clips if the data set is not read by then."""
 
@@ -27,8 +29,11 @@ def read(text: str, fragments: Fragments | None) -> StudySpec:
     """Return the spec in a text that a person wrote, as YAML or JSON.
 
     Raises:
-        SpecError: names every wrong field.
+        SpecError: names every wrong field, or the text is too long.
     """
+    if (length := len(text.encode())) > MOST_SPEC_BYTES:
+        message = f"a study spec has at most {MOST_SPEC_BYTES:,} bytes, this one has {length:,}"
+        raise SpecError([SpecIssue(path="", message=message)])
     return parse_spec(decode(text, form="json" if text.lstrip().startswith("{") else "yaml", aliases=False), fragments)
 
 

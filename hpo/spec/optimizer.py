@@ -9,7 +9,8 @@ from pydantic import Field, StrictInt, field_validator
 from .flat import flatten
 from .parameters import Choice, Strict
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+LONGEST_NAME = 100
+NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}$"
 Guess = dict[str, Choice]
 
 

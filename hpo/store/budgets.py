@@ -28,13 +28,17 @@ GROUP BY params ORDER BY min(number)
 """What people asked for and nobody had claimed when the study ended: it is tried once the study goes on."""
 
 
-def change_budget(connection: Connection, name: str, changes: Mapping[str, Any], *, actor: str) -> StudyRow:
+def change_budget(
+    connection: Connection, name: str, changes: Mapping[str, Any], *, actor: str, revision: int | None = None
+) -> StudyRow:
     """Give a study that has not ended other limits: `changes` are fields of its budget, None for no limit.
+
+    `revision` is that of the spec that the changes were made from; None for whatever it is now.
 
     Raises:
         NotFoundError: there is no such study.
         SpecError: names what is wrong with the budget.
-        ConflictError: the study has ended or is ending, or has more trials than the new limit.
+        ConflictError: the study has ended or is ending, has more trials than the new limit, or another revision.
     """
     lock(connection, name)
     found = get(connection, name)
@@ -44,17 +48,20 @@ def change_budget(connection: Connection, name: str, changes: Mapping[str, Any],
         raise ConflictError(f"the study {name!r} is ending; reopen it when its last trials have ended")
     if found.race is not None:
         raise ConflictError(f"the finalists of {name!r} are being trained; reopen it when they are done")
+    _refuse_other(found, revision)
     _write(connection, found, changes, actor=actor)
     return get_by_id(connection, found.id)
 
 
-def open_again(connection: Connection, name: str, changes: Mapping[str, Any], *, actor: str) -> StudyRow:
+def open_again(
+    connection: Connection, name: str, changes: Mapping[str, Any], *, actor: str, revision: int | None = None
+) -> StudyRow:
     """Let a study that has ended search on, with the budget changed as in `change_budget`.
 
     Raises:
         NotFoundError: there is no such study.
         SpecError: names what is wrong with the budget.
-        ConflictError: the study has not ended, or has more trials than the new limit.
+        ConflictError: the study has not ended, has more trials than the new limit, or another revision.
     """
     lock(connection, name)
     found = get(connection, name)
@@ -63,6 +70,7 @@ def open_again(connection: Connection, name: str, changes: Mapping[str, Any], *,
         if found.state is not StudyState.STOPPED and found.budget_reached_at is None:
             hint = f"`hpo study edit {name}` changes its budget"
         raise ConflictError(f"the study {name!r} has not ended: {hint}")
+    _refuse_other(found, revision)
     _write(connection, found, changes, actor=actor)
     execute(connection, "reopen", study_id=found.id)
     again = [row.params for row in connection.execute(_WITHDRAWN_GUESSES, {"study_id": found.id})]
@@ -82,6 +90,13 @@ def open_again(connection: Connection, name: str, changes: Mapping[str, Any], *,
     )
     move(connection, found.id, StudyState.ACTIVE, None, actor)
     return get_by_id(connection, found.id)
+
+
+def _refuse_other(found: StudyRow, revision: int | None) -> None:
+    if revision not in (None, found.revision):
+        raise ConflictError(
+            f"somebody has changed the budget of {found.name!r} since this page was loaded; load it again"
+        )
 
 
 def _write(connection: Connection, found: StudyRow, changes: Mapping[str, Any], *, actor: str) -> None:

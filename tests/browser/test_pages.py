@@ -130,3 +130,18 @@ def test_the_dashboard_shows_no_button_that_is_refused(page: Page, service: Serv
     )
     assert page.evaluate("document.querySelector('a.video-hpo').getAttribute('href')") == "/"
     assert page.problems == []
+
+
+def test_the_answer_to_a_note_that_was_refused_follows_what_happens(page: Page, service: Service) -> None:
+    _open(page, service, "/studies/demo")
+    with service.http() as http:
+        http.patch("/v1/studies/demo", json={"note": "of somebody else"}).raise_for_status()
+    page.wait_for("document.querySelector('#note').innerText === 'of somebody else'")
+    page.evaluate("document.querySelector('#note-text').value = 'mine'")
+    page.evaluate("document.querySelector('form[action$=\"/note\"] button').click()")
+    page.wait_for("document.querySelector('#note-problem')?.innerText.includes('Somebody has changed the note')")
+    with service.database.transaction() as connection:
+        studies.set_state(connection, "demo", StudyState.PAUSED, actor="ann")
+    page.wait_for("document.querySelector('#head .badge').innerText === 'paused'")
+    assert page.evaluate("document.querySelector('#note-text').value") == "mine"
+    assert page.evaluate("document.querySelector('#away').hidden")

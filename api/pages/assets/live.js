@@ -3,6 +3,8 @@
    of it that are marked with `data-live` are replaced. What a person has opened stays open. */
 (() => {
   const address = document.body.dataset.live;
+  // The answer to a form stands at the form's own address, where nothing can be asked for.
+  const page = document.body.dataset.page;
   const away = document.getElementById("away");
   let busy = false, again = false, timer = null, slow = 0, source = null;
 
@@ -25,8 +27,8 @@
     busy = true;
     const begun = performance.now();
     try {
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-      if (answer.status === 401 || answer.status === 404) { location.reload(); return; }
+      const answer = await fetch(page ?? location.href, { headers: { Accept: "text/html" } });
+      if (answer.status === 401 || answer.status === 404) { if (page) location.assign(page); else location.reload(); return; }
       if (!answer.ok) throw new Error(answer.status);
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const old of document.querySelectorAll("[data-live][id]")) replace(old, fresh.getElementById(old.id));

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape, unescape
@@ -18,7 +19,7 @@ from sqlalchemy import text
 from api.auth import create_login_link
 from api.pages import assets
 from hpo.service.finishing import end_finished_studies
-from hpo.spec import stored_spec
+from hpo.spec import StudySpec, stored_spec
 from hpo.store import Database, overview, studies, tokens
 from hpo.trial import StudyState
 
@@ -266,9 +267,14 @@ def test_a_worker_in_quarantine_is_released_from_its_page(service: Service, admi
     assert "in quarantine" in html
     token = _form_token(html)
     many = {f"field{place}": "x" for place in range(1001)}
-    for wrong in ({}, {"name": "\0"}, {"host": "a\0b"}, {"name": "x" * 300_000}, {"name": "sick", **many}):
+    for wrong in ({}, {"name": "\0"}, {"host": "a\0b"}):
+        assert admin.post("/workers/release", data={"form_token": token, **wrong}).status_code in (403, 404)
+    for wrong, problem in (
+        ({"name": "x" * 6_000_000}, "the form has 6,000,081 bytes, and at most 262,144 are read"),
+        ({"name": "sick", **many}, "the form has more than 1,000 fields"),
+    ):
         answer = admin.post("/workers/release", data={"form_token": token, **wrong})
-        assert answer.status_code in (403, 404), "of a form that is not read, the token is missing too"
+        assert (answer.status_code, problem in answer.text) == (413, True), answer.text
     for raw in (b"\xff\xfe", b"form_token=%ff&name=%00", b"{}", b"=&=&;"):
         assert admin.post("/workers/release", content=raw).status_code == 403
     assert admin.post("/workers/release", data={"form_token": token, "name": "sick"}).status_code == 303
@@ -391,6 +397,35 @@ def test_a_study_is_checked_and_created_in_a_form(database: Database) -> None:
     assert foreign.status_code == 403
 
 
+def test_a_spec_that_the_api_takes_is_taken_in_a_form(database: Database) -> None:
+    """In a form, a line end takes six times the space, and a letter beyond ASCII three times that of its bytes."""
+    with (
+        serving(database, preview=lambda spec: [f"{len(spec.name)} characters"]) as running,
+        _logged_in(running, "admin") as browser,
+    ):
+        form = browser.get("/new").text
+        fields, spec = {"form_token": _form_token(form), "check": "yes"}, _spec_text(form)
+        longest = spec + "# " + "é" * ((2**18 - len(spec) - 3) // 2) + "\n"
+        taken = browser.post("/new", data={**fields, "spec": longest.replace("\n", "\r\n")})
+        longer = longest + "# one line more\n"
+        refused = browser.post("/new", data={**fields, "spec": longer.replace("\n", "\r\n")})
+        too_large = browser.post("/new", data={**fields, "spec": "é" * 200_000})
+    assert len(longest.encode()) in (2**18 - 1, 2**18)
+    assert (taken.status_code, "8 characters" in taken.text) == (200, True)
+    assert (refused.status_code, _spec_text(refused.text)) == (422, longer)
+    assert "a study spec has at most 262,144 bytes" in refused.text
+    assert (too_large.status_code, "the form has 1,200," in too_large.text) == (413, True)
+
+
+def test_a_study_with_the_longest_name_can_be_cloned(service: Service, admin: httpx.Client) -> None:
+    for ending in ("", "y", "-2"):
+        name = "x" * (100 - len(ending)) + ending
+        service.create(name=name)
+        answer = admin.get("/new", params={"from": name})
+        free = f"{name[:98]}-{'3' if ending == '-2' else '2'}"
+        assert (answer.status_code, f"name: {free}\n" in _spec_text(answer.text)) == (200, True), name
+
+
 def test_a_clone_begins_with_the_spec_of_another_study_under_a_free_name(
     past_service: Service,
 ) -> None:
@@ -426,6 +461,43 @@ def test_a_budget_is_changed_and_a_study_reopened_by_buttons(service: Service, a
         assert http.get("/v1/studies/demo").json()["state"] == "active"
 
 
+def _hidden(html: str, name: str) -> str:
+    found = re.search(rf'name="{name}"[^>]* value="([^"]*)"', html)
+    assert found is not None, name
+    return found[1]
+
+
+def test_an_old_form_of_a_budget_does_not_take_back_what_others_changed(service: Service, admin: httpx.Client) -> None:
+    service.create(budget={"trials": 9, "gpu_hours": 2.0})
+
+    def form(**changes: str) -> dict[str, str]:
+        html = admin.get("/studies/demo").text
+        fields = {name: _hidden(html, name) for name in ("form_token", "revision", "trials", "gpu_hours")}
+        return {**fields, "wall_hours": "", "max_failed": "", **changes}
+
+    def budget() -> tuple[int | None, float | None]:
+        with service.database.transaction() as connection:
+            found = studies.get(connection, "demo").spec.budget
+        return found.trials, found.gpu_hours
+
+    mine, old = form(trials="12"), form(gpu_hours="3.0")
+    assert admin.post("/studies/demo/budget", data=mine).status_code == 303
+    refused = admin.post("/studies/demo/budget", data=old)
+    assert (refused.status_code, budget()) == (409, (12, 2.0))
+    assert "somebody has changed the budget of &#39;demo&#39; since this page was loaded" in refused.text
+    assert admin.post("/studies/demo/budget", data={**old, "revision": "x"}).status_code == 422
+    with service.http() as http:
+        http.post("/v1/studies/demo/stop").raise_for_status()
+        end_finished_studies(service.database)
+        old, mine = form(), form(trials="15")
+        assert admin.post("/studies/demo/reopen", data=mine).status_code == 303
+        http.post("/v1/studies/demo/stop").raise_for_status()
+        end_finished_studies(service.database)
+    refused = admin.post("/studies/demo/reopen", data=old)
+    assert (refused.status_code, budget()) == (409, (15, 2.0))
+    assert admin.post("/studies/demo/reopen", data=form()).status_code == 303
+
+
 def test_a_study_that_cannot_be_read_is_on_the_first_page(service: Service, admin: httpx.Client) -> None:
     service.create(name="broken")
     with service.database.transaction() as connection:
@@ -455,3 +527,87 @@ def test_a_note_is_kept_on_the_page(service: Service, admin: httpx.Client) -> No
     assert admin.post("/studies/demo/note", data={**fields, "note": "\0"}).status_code == 303
     assert admin.post("/studies/demo/note", data={**fields, "note": "x" * 20_001}).status_code == 422
     assert admin.post("/studies/demo/note", data={"note": "x"}).status_code == 403
+
+
+def _note(service: Service) -> str | None:
+    with service.database.transaction() as connection:
+        return studies.get(connection, "demo").note
+
+
+def test_a_note_that_cannot_be_kept_stays_on_the_page(service: Service, admin: httpx.Client) -> None:
+    service.create()
+    fields = {"form_token": _form_token(admin.get("/studies/demo").text)}
+    longest = "\n".join(["x" * 99] * 200)
+    assert len(longest) == 19_999
+    sent = longest.replace("\n", "\r\n")
+    assert admin.post("/studies/demo/note", data={**fields, "note": sent}).status_code == 303, "as browsers send it"
+    assert _note(service) == longest
+    refused = admin.post("/studies/demo/note", data={**fields, "note": sent + "yz"})
+    assert (refused.status_code, _spec_text(refused.text)) == (422, f"{longest}yz"), refused.text[:2000]
+    assert "A note has at most 20,000 characters, this one has 20,001." in refused.text
+    assert ' data-page="/studies/demo"' in refused.text
+    assert ' data-page="' not in admin.get("/studies/demo").text
+    assert _note(service) == longest
+
+
+def test_a_note_does_not_replace_one_that_its_writer_has_not_seen(service: Service, admin: httpx.Client) -> None:
+    service.create()
+    html = admin.get("/studies/demo").text
+    mine = {"form_token": _form_token(html), "replaces": _hidden(html, "replaces"), "note": f"mine {NASTY}"}
+    with service.http() as http:
+        http.patch("/v1/studies/demo", json={"note": "of somebody else"}).raise_for_status()
+    refused = admin.post("/studies/demo/note", data=mine)
+    assert (refused.status_code, _note(service)) == (409, "of somebody else")
+    assert '<p class="note">of somebody else</p>' in refused.text
+    assert (_spec_text(refused.text), NASTY in refused.text) == (f"mine {NASTY}", False)
+    assert "Somebody has changed the note since you loaded this page." in refused.text
+    seen = {**mine, "replaces": _hidden(refused.text, "replaces")}
+    assert admin.post("/studies/demo/note", data=seen).status_code == 303
+    assert _note(service) == f"mine {NASTY}"
+    assert admin.post("/studies/demo/note", data=mine).status_code == 303, "it says that already"
+
+
+def test_a_form_without_a_note_removes_none(service: Service) -> None:
+    service.create()
+    with service.http() as http:
+        http.patch("/v1/studies/demo", json={"note": "kept"}).raise_for_status()
+        unread = {"note": "x", **{f"field{place}": "x" for place in range(1001)}}
+        answers = [http.post("/studies/demo/note", data=data) for data in ({}, unread, {"note": "x" * 300_000})]
+        assert [answer.status_code for answer in answers] == [422, 413, 413]
+        assert "note: this field is required; an empty one removes the note" in answers[0].json()["detail"]
+        assert _note(service) == "kept"
+        assert http.post("/studies/demo/note", data={"note": ""}).status_code == 303
+    assert _note(service) is None
+
+
+def test_a_preview_that_fails_or_hangs_is_said(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go, names = threading.Event(), list[str]()
+
+    def preview(spec: StudySpec) -> list[str]:
+        names.append(spec.name)
+        if spec.name == "bad":
+            raise RuntimeError("a secret of the service")
+        assert let_go.wait(30)
+        return ["it is known after all"]
+
+    with serving(database, preview=preview) as running, _logged_in(running, "admin") as browser:
+        form = browser.get("/new").text
+        token, spec = _form_token(form), _spec_text(form)
+
+        def check(name: str) -> str:
+            written = spec.replace("name: my-study", f"name: {name}")
+            return _text(browser.post("/new", data={"form_token": token, "spec": written, "check": "yes"}).text)
+
+        failed = check("bad")
+        monkeypatch.setattr("api.browser.new.PREVIEW_SECONDS", 0.05)
+        late = [check(f"slow-{place}") for place in range(3)]
+        let_go.set()
+        monkeypatch.setattr("api.browser.new.PREVIEW_SECONDS", 20.0)
+        known = check("soon")
+    assert (
+        "bad: the spec is right; nothing was stored what it would be cannot be said; the log of the service" in failed
+    )
+    assert "a secret" not in failed
+    assert all("what it would be was not known within 0 s" in said for said in late)
+    assert "it is known after all" in known
+    assert names == ["bad", "slow-0", "slow-1", "soon"], "the third was not begun"
