@@ -4,7 +4,9 @@
         shard-00000.bin         finished: flushed to the disk, then renamed
         shard-00001.bin.part    being written; begun again after a kill
         sizes/00000.npy         bytes of each frame of a finished shard, for forms in which they vary
+        sizes/00000-crc32.npy   checksum of each clip of a finished shard
         begun.json              the clips and their shards, for caches of other versions of the data set
+        contents.json           what the clips are made of; in the end with their checksums
         manifest.json           written last: after it the folder is only renamed
 
 A shard holds consecutive clips. The index alone determines which, so a killed build can resume, and two machines build
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -28,10 +31,19 @@ from ..errors import CacheError
 from ..index.records import ClipRecord
 from ..parallel import in_threads
 from ..progress import Progress
+from .contents import CONTENTS_FILE, Contents
 from .database import pack_database
 from .forms import FORMS
 from .manifest import BEGUN_FILE, MANIFEST_FILE, Manifest
-from .reuse import SIZES_FOLDER, UNFINISHED, EarlierCaches, shard_sizes
+from .reuse import (
+    SIZES_FOLDER,
+    UNFINISHED,
+    EarlierCaches,
+    EarlierShard,
+    checksums_name,
+    shard_checksums,
+    shard_sizes,
+)
 from .shards import SIZES_FILE, shard_name
 
 if TYPE_CHECKING:
@@ -117,6 +129,7 @@ class Build:
         self._sizes = self._aside / SIZES_FOLDER
         self._shards = plan_shards(recipe)
         self._begun = self._begin()
+        self._made_of = tuple(recipe.content(clip) for clip in recipe.clips)
         self._report_lock = Lock()
         self._done = 0
 
@@ -133,7 +146,9 @@ class Build:
         """
         self._sizes.mkdir(parents=True, exist_ok=True)
         if not (self._aside / MANIFEST_FILE).is_file():
-            self._begun.save(self._aside, BEGUN_FILE)
+            if not ((self._aside / BEGUN_FILE).is_file() and (self._aside / CONTENTS_FILE).is_file()):
+                self._begun.save(self._aside, BEGUN_FILE)
+                Contents(made_of=self._made_of, checksums=(None,) * len(self._made_of)).save(self._aside)
             self._link_shards()
             self._require_space(estimate)
             self._fill(progress)
@@ -160,22 +175,37 @@ class Build:
 
     def _link_shards(self) -> None:
         """Take whole shards from earlier caches, which nobody writes to any more."""
-        for shard in self._shards:
-            same = self._earlier.shard(tuple(self._begun.content[row] for row in shard.rows))
-            if same is None or self._is_done(shard):
-                continue
-            file, sizes = same
-            if self._form.frame_bytes is None:
-                _save_array(self._sizes / f"{shard.number:05d}.npy", sizes)
-            place = self._aside / shard_name(shard.number)
-            # Another name than that of a file being written: whoever writes there would write into the earlier cache.
-            link = place.with_name(f"{place.name}.link")
-            link.unlink(missing_ok=True)
-            try:
-                os.link(file, link)
-            except OSError:
-                return  # this disk has no links: clips are copied
+        known = [(shard, self._earlier.shard(self._made_of_shard(shard))) for shard in self._shards]
+        there = [(shard, same) for shard, same in known if same is not None and not self._is_done(shard)]
+        if there:
+            for _ in in_threads(lambda each: self._link(*each), there):
+                pass
+
+    def _link(self, shard: Shard, same: EarlierShard) -> None:
+        """Make a shard a link to one of an earlier cache; without links, or where that one is damaged, do nothing."""
+        place = self._aside / shard_name(shard.number)
+        # Another name than that of a file being written: whoever writes there would write into the earlier cache.
+        link = place.with_name(f"{place.name}.link")
+        link.unlink(missing_ok=True)
+        try:
+            os.link(same.file, link)
+            sizes = same.sizes()
+        except (OSError, ValueError):
+            return  # no links here, or the cache is just being removed: clips are copied, or decoded
+        if same.is_sound(link):
+            self._save_tables(shard, sizes, [clip.checksum for clip in same.clips])
             link.replace(place)
+        else:
+            link.unlink()
+
+    def _made_of_shard(self, shard: Shard) -> tuple[str, ...]:
+        return self._made_of[shard.rows.start : shard.rows.stop]
+
+    def _save_tables(self, shard: Shard, sizes: Sizes, checksums: Sequence[int | None]) -> None:
+        """Write the tables of a shard, before it gets its name."""
+        if self._form.frame_bytes is None:
+            _save_array(self._sizes / f"{shard.number:05d}.npy", sizes)
+        _save_array(self._sizes / checksums_name(shard.number), np.array(checksums, np.uint32))
 
     def _is_done(self, shard: Shard) -> bool:
         return shard_sizes(self._aside, self._begun, shard.number, shard.rows) is not None
@@ -191,17 +221,20 @@ class Build:
         file = self._aside / shard_name(shard.number)
         aside = file.with_name(f"{file.name}.part")
         sizes: list[int] = []
+        checksums: list[int] = []
         with aside.open("wb") as stream:
             for row, clip in zip(shard.rows, shard.clips, strict=True):
-                known = self._earlier.frames(self._begun.content[row], self._recipe.shape(clip))
+                known = self._earlier.frames(self._made_of[row], self._recipe.shape(clip))
+                found = 0
                 for record in self._records(clip) if known is None else known:
                     stream.write(record)
                     sizes.append(len(record))
+                    found = zlib.crc32(record, found)
+                checksums.append(found)
                 self._report(progress)
             stream.flush()
             os.fsync(stream.fileno())
-        if self._form.frame_bytes is None:
-            _save_array(self._sizes / f"{shard.number:05d}.npy", np.array(sizes, np.uint32))
+        self._save_tables(shard, np.array(sizes, np.uint32), checksums)
         aside.replace(file)
 
     def _records(self, clip: ClipRecord) -> Iterator[bytes]:
@@ -235,6 +268,10 @@ class Build:
             manifest = replace(manifest, shard_bytes=())
         elif self._form.frame_bytes is None:
             _save_array(self._aside / SIZES_FILE, np.concatenate([*sizes, np.empty(0, np.uint32)]))
+        checksums = [
+            known for shard in self._shards for known in shard_checksums(self._aside, shard.number, len(shard.clips))
+        ]
+        Contents(made_of=self._made_of, checksums=tuple(checksums)).save(self._aside)
         manifest.save(self._aside)
 
     def _begin(self) -> Manifest:
@@ -249,7 +286,6 @@ class Build:
             height=tuple(height for _, height, _ in shapes),
             width=tuple(width for _, _, width in shapes),
             shard=tuple(shard.number for shard in self._shards for _ in shard.clips),
-            content=tuple(self._recipe.content(clip) for clip in self._recipe.clips),
             offset=(),
             first=tuple(accumulate((n_frames for n_frames, _, _ in shapes), initial=0))[:-1],
             shard_bytes=(),

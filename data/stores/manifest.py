@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +20,11 @@ BEGUN_FILE = "begun.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The clips of a cache in the order of their frames; columns load a hundred times as fast as records."""
+    """The clips of a cache in the order of their frames; columns load a hundred times as fast as records.
+
+    Workers of 0.2.0 that share the cache folder read it and refuse keys that they do not know: a new column needs a
+    file of its own (such as `contents.json`) or another `CACHE_FORMAT`.
+    """
 
     form: str
     """The form of its frames: see `data.stores.forms.FORMS`."""
@@ -38,8 +42,6 @@ class Manifest:
     first: tuple[int, ...]
     """Frames of all clips before this one."""
     shard_bytes: tuple[int, ...]
-    content: tuple[str, ...] = ()
-    """What each clip's frames were made of (`data.stores.reuse.content_of`); empty in caches of earlier releases."""
 
     @cached_property
     def rows(self) -> dict[str, int]:
@@ -68,7 +70,10 @@ class Manifest:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("format") != CACHE_FORMAT:
                 raise ValueError("another format")
-            columns: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+            known = {field.name for field in fields(cls)}  # and a later release may add others
+            columns: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k in known
+            }
             return cls(**columns)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CacheError(f"{path} cannot be read ({error}); delete {folder}") from error

@@ -8,16 +8,18 @@ cost no space, and other clips as copies.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..errors import CacheError
 from ..index.records import ClipRecord
+from .contents import Contents, checksum
 from .forms import FORMS, open_store
 from .jpeg import DatabaseStore, JpegStore
 from .manifest import BEGUN_FILE, Manifest
@@ -25,6 +27,8 @@ from .shards import ShardStore, shard_name
 
 if TYPE_CHECKING:
     from ..arrays import Sizes
+
+log = logging.getLogger(__name__)
 
 UNFINISHED = ".building"
 SIZES_FOLDER = "sizes"
@@ -46,21 +50,60 @@ def content_of(clip: ClipRecord, *, with_flow: bool = False) -> str:
     return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:32]
 
 
+class _Clip(NamedTuple):
+    """One clip in an earlier cache."""
+
+    store: ShardStore
+    id: str
+    checksum: int | None
+
+
+class EarlierShard(NamedTuple):
+    """A file of an earlier cache, with the clips that it holds in their order."""
+
+    file: Path
+    clips: tuple[_Clip, ...]
+
+    def sizes(self) -> Sizes:
+        """Return the bytes of each frame.
+
+        Raises:
+            OSError: the cache was removed meanwhile.
+            ValueError: so was its table of sizes.
+        """
+        return np.concatenate([clip.store.frame_sizes(clip.id) for clip in self.clips])
+
+    def is_sound(self, file: Path) -> bool:
+        """Return whether a file, which is a link to this one, still holds the bytes that were written."""
+        try:
+            with file.open("rb") as stream:
+                for clip in self.clips:
+                    sizes = clip.store.frame_sizes(clip.id).tolist()
+                    if checksum(stream.read(size) for size in sizes) != clip.checksum:
+                        return False
+        except (OSError, ValueError):
+            return False
+        return True
+
+
 class EarlierCaches:
     """The prepared clips of all caches of one form and one preparation, by their content."""
 
-    def __init__(self, stores: Sequence[ShardStore]) -> None:
-        self.chosen = any("why" in store.manifest.settings for store in stores)
+    def __init__(self, caches: Sequence[tuple[ShardStore, Contents]]) -> None:
+        self.chosen = any("why" in store.manifest.settings for store, _ in caches)
         """Whether the form of one of them was chosen automatically."""
-        self._clips = {
-            content: (store, id_)
-            for store in stores
-            for content, id_ in zip(store.manifest.content, store.manifest.ids, strict=True)
-        }
-        self._shards: dict[tuple[str, ...], tuple[ShardStore, int]] = {}
-        for store in stores:
-            if not isinstance(store, DatabaseStore):
-                self._shards |= {contents: (store, number) for number, contents in _by_shard(store.manifest)}
+        self._clips: dict[str, _Clip] = {}
+        self._shards: dict[tuple[str, ...], EarlierShard] = {}
+        for store, contents in caches:
+            made_of, table = contents.made_of, store.manifest
+            clips = [_Clip(store, id_, known) for id_, known in zip(table.ids, contents.checksums, strict=True)]
+            self._clips |= {made_of[row]: clip for row, clip in enumerate(clips) if clip.checksum is not None}
+            if isinstance(store, DatabaseStore):
+                continue
+            for number, rows in rows_by_shard(table).items():
+                shard = EarlierShard(store.folder / shard_name(number), tuple(clips[row] for row in rows))
+                if all(clip.checksum is not None for clip in shard.clips):
+                    self._shards[tuple(made_of[row] for row in rows)] = shard
 
     @classmethod
     def beside(cls, folder: Path, form: str, settings: Mapping[str, Any]) -> EarlierCaches:
@@ -71,52 +114,41 @@ class EarlierCaches:
             form: a form of frames.
             settings: of the new cache.
         """
-        stores = []
+        caches = []
         for place in sorted(folder.parent.glob(f"*-{form}")) + sorted(folder.parent.glob(f"*-{form}{UNFINISHED}")):
             if place.name in (folder.name, f"{folder.name}{UNFINISHED}"):
                 continue
             try:
-                store = _unfinished(place) if place.name.endswith(UNFINISHED) else open_store(place)
+                cache = _unfinished(place) if place.name.endswith(UNFINISHED) else _finished(place)
             except (CacheError, OSError, ValueError, IndexError):
                 continue  # damaged, of another release, or just being finished or removed
-            same_preparation = _pixels(store.manifest.settings) == _pixels(settings)
-            if same_preparation and store.manifest.form == form and store.manifest.content:
-                stores.append(store)
-        return cls(stores)
+            table = cache[0].manifest
+            if table.form == form and _pixels(table.settings) == _pixels(settings):
+                caches.append(cache)
+        return cls(caches)
 
     def __contains__(self, content: object) -> bool:
         return content in self._clips
 
     def frames(self, content: str, shape: tuple[int, int, int]) -> list[bytes] | None:
-        """Return the stored bytes of each frame of a clip, None where no cache has it."""
+        """Return the stored bytes of each frame of a clip, None where no cache has it as it was written."""
         if content not in self._clips:
             return None
-        store, id_ = self._clips[content]
+        clip = self._clips[content]
         try:
-            if store.shape(id_) != shape:
+            if clip.store.shape(clip.id) != shape:
                 return None
-            return list(store.encoded(id_))
+            found = list(clip.store.encoded(clip.id))
         except (CacheError, OSError, ValueError):
             return None  # removed meanwhile
-
-    def shard(self, contents: tuple[str, ...]) -> tuple[Path, Sizes] | None:
-        """Return the file that holds just these clips, and the bytes of each frame; None without such a file."""
-        if contents not in self._shards:
+        if checksum(found) != clip.checksum:
+            log.warning("%r in %s is damaged and is made again", clip.id, clip.store.folder)
             return None
-        store, number = self._shards[contents]
-        table = store.manifest
-        ids = [table.ids[row] for row, at in enumerate(table.shard) if at == number]
-        try:
-            sizes = np.concatenate([store.frame_sizes(id_) for id_ in ids])
-        except (OSError, ValueError):
-            return None
-        return store.folder / shard_name(number), sizes
+        return found
 
-
-def _by_shard(manifest: Manifest) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Yield the number of each shard, and the contents of its clips."""
-    for number, rows in rows_by_shard(manifest).items():
-        yield number, tuple(manifest.content[row] for row in rows)
+    def shard(self, contents: tuple[str, ...]) -> EarlierShard | None:
+        """Return the file that holds just these clips; None without one."""
+        return self._shards.get(contents)
 
 
 def rows_by_shard(manifest: Manifest) -> dict[int, list[int]]:
@@ -131,14 +163,26 @@ def _pixels(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in _OF_ONE_VERSION}
 
 
-def _unfinished(folder: Path) -> ShardStore:
-    """Return the store of the finished shards of an unfinished cache.
+def _finished(folder: Path) -> tuple[ShardStore, Contents]:
+    """Return the store of a finished cache, and what it was made of.
+
+    Raises:
+        CacheError: it is damaged, or nothing is known of its clips.
+    """
+    store = open_store(folder)
+    return store, Contents.load(folder, len(store))
+
+
+def _unfinished(folder: Path) -> tuple[ShardStore, Contents]:
+    """Return the store of the finished shards of an unfinished cache, and what they were made of.
 
     Raises:
         CacheError: nothing is known of its clips.
         OSError: it was just finished or removed.
     """
     begun = Manifest.load(folder, BEGUN_FILE)
+    made_of = Contents.load(folder, len(begun.ids)).made_of
+    checksums: list[int | None] = []
     rows: list[int] = []
     offset: list[int] = []
     found: list[Sizes] = []
@@ -149,6 +193,7 @@ def _unfinished(folder: Path) -> ShardStore:
         ends = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         firsts = accumulate((begun.n_frames[row] for row in of_shard[:-1]), initial=0)
         offset += [int(ends[first]) for first in firsts]
+        checksums += shard_checksums(folder, number, len(of_shard))
         rows += of_shard
         found.append(sizes)
     n_frames = tuple(begun.n_frames[row] for row in rows)
@@ -159,12 +204,12 @@ def _unfinished(folder: Path) -> ShardStore:
         height=tuple(begun.height[row] for row in rows),
         width=tuple(begun.width[row] for row in rows),
         shard=tuple(begun.shard[row] for row in rows),
-        content=tuple(begun.content[row] for row in rows),
         offset=tuple(offset),
         first=tuple(accumulate(n_frames, initial=0))[:-1],
     )
     store = JpegStore if begun.form == "lmdb" else FORMS[begun.form].store
-    return store(folder, manifest, np.concatenate([*found, np.empty(0, np.uint32)]))
+    contents = Contents(made_of=tuple(made_of[row] for row in rows), checksums=tuple(checksums))
+    return store(folder, manifest, np.concatenate([*found, np.empty(0, np.uint32)])), contents
 
 
 def shard_sizes(folder: Path, begun: Manifest, number: int, rows: Sequence[int]) -> Sizes | None:
@@ -185,3 +230,17 @@ def shard_sizes(folder: Path, begun: Manifest, number: int, rows: Sequence[int])
         return None  # not begun, or incomplete after a crash of the machine
     whole = len(sizes) == sum(begun.n_frames[row] for row in rows) and n_bytes == int(sizes.sum(dtype=np.int64))
     return sizes if whole else None
+
+
+def shard_checksums(folder: Path, number: int, n_clips: int) -> list[int | None]:
+    """Return the CRC of each clip of a shard of an unfinished cache; None of each where a release before wrote it."""
+    try:
+        found: list[int | None] = np.load(folder / SIZES_FOLDER / checksums_name(number)).tolist()
+    except (OSError, ValueError):
+        return [None] * n_clips
+    return found if len(found) == n_clips else [None] * n_clips
+
+
+def checksums_name(number: int) -> str:
+    """Return the file name of the checksums of an unfinished cache's shard."""
+    return f"{number:05d}-crc32.npy"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ from data.preparation.choice import Room
 from data.preparation.prepare import estimates, prepare
 from data.reading.clip_frames import clip_frames
 from data.stores.build import Build
+from data.stores.contents import Contents
 from data.stores.forms import FORMS
+from data.stores.raw import RawStore
+from data.stores.reuse import EarlierCaches
 from data.synthetic.dataset import write_video
 from tests.unit.data.encoded import moving
 
@@ -204,3 +209,96 @@ def test_damaged_caches_are_not_taken_from(root: Path, tmp_path: Path, decoded: 
     np.testing.assert_array_equal(
         store.video(index.clips[0].id), np.stack(list(clip_frames(index.clips[0], root, short_side=32)))
     )
+
+
+def damage(shard: Path) -> None:
+    """Flip bytes in the middle of a file without another size or a new inode, as a failing disk does."""
+    with shard.open("r+b") as file:
+        file.seek(shard.stat().st_size // 2)
+        flipped = bytes(255 - byte for byte in file.read(64))
+        file.seek(-len(flipped), os.SEEK_CUR)
+        file.write(flipped)
+
+
+@pytest.mark.parametrize("form", ["raw", "jpeg", "lmdb"])
+def test_damage_is_not_carried_into_the_next_cache(
+    form: str, root: Path, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_shards(monkeypatch)
+    spec = spec_of(root, store=form)
+    first = prepare(scan(root), spec, tmp_path / "cache")["rgb"]
+    # The first shard would be linked, and of the last one clips would be copied.
+    shards = sorted(first.folder.glob("data.mdb" if form == "lmdb" else "shard-*"))
+    for shard in {shards[0], shards[-1]}:
+        damage(shard)
+    repair(root)
+    index = scan(root)
+    decoded.clear()
+    store = prepare(index, spec, tmp_path / "cache")["rgb"]
+    assert len(decoded) < 12
+    assert contents(store.folder) == contents(prepare(index, spec, tmp_path / "fresh")["rgb"].folder)
+
+
+def test_a_linked_shard_that_was_damaged_is_made_again_after_its_folder_is_deleted(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_shards(monkeypatch)
+    spec = spec_of(root, store="jpeg")
+    prepare(scan(root), spec, tmp_path / "cache")
+    repair(root, frames=scan(root).clips[3].n_frames)
+    index = scan(root)
+    second = prepare(index, spec, tmp_path / "cache")["rgb"]
+    before = contents(second.folder)
+    damage(next(file for file in sorted(second.folder.glob("shard-*")) if file.stat().st_nlink > 1))
+    assert contents(second.folder) != before
+    shutil.rmtree(second.folder)
+    assert contents(prepare(index, spec, tmp_path / "cache")["rgb"].folder) == before
+
+
+def test_workers_of_0_2_0_read_the_manifest(root: Path, tmp_path: Path) -> None:
+    folder = prepare(scan(root), spec_of(root, store="raw"), tmp_path)["rgb"].folder
+    table = json.loads((folder / "manifest.json").read_text())
+    columns = {"ids", "n_frames", "height", "width", "shard", "offset", "first", "shard_bytes"}
+    assert table.keys() == {"format", "form", "channels", "settings", *columns}
+    assert table["format"] == 2
+
+
+def test_caches_without_checksums_are_read_but_not_taken_from_and_new_columns_do_not_matter(
+    root: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    spec = spec_of(root, store="raw")
+    folder = prepare(scan(root), spec, tmp_path / "cache")["rgb"].folder
+    (folder / "contents.json").unlink()
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "of_a_later_release": [1]}))
+    decoded.clear()
+    assert len(prepare(scan(root), spec, tmp_path / "cache")["rgb"]) == 24
+    assert decoded == []
+    repair(root)
+    prepare(scan(root), spec, tmp_path / "cache")
+    assert len(decoded) == 24
+
+
+class Counted(tuple[int, ...]):
+    """Counts how often it is gone through."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[int]:
+        type(self).passes += 1
+        return super().__iter__()
+
+
+def test_the_table_of_an_earlier_cache_is_gone_through_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_shards(monkeypatch)
+    store = prepare(scan(root), spec_of(root, store="raw"), tmp_path)["rgb"]
+    table = replace(store.manifest, shard=Counted(store.manifest.shard))
+    earlier = EarlierCaches([(RawStore(store.folder, table), Contents.load(store.folder, len(store)))])
+    made_of = Contents.load(store.folder, len(store)).made_of
+    for number in set(store.manifest.shard):
+        shard = earlier.shard(tuple(made_of[row] for row, at in enumerate(store.manifest.shard) if at == number))
+        assert shard is not None
+        assert shard.file.stat().st_size == shard.sizes().sum()
+    assert Counted.passes == 1
