@@ -30,6 +30,7 @@ Devices = Annotated[
         show_default=False,
     ),
 ]
+_ON_CPU: Final = "--cpu scores without one"
 _DEVICE: Final = re.compile(r"cpu|cuda:(\d{1,4})", re.ASCII)
 
 
@@ -54,26 +55,44 @@ def devices_of(
                 "such as cuda:0,cuda:1"
             )
         number = None if match[1] is None else int(match[1])
-        found.append(device_of(exported, gpu=number, cpu=number is None, threads=threads))
+        instead = "with cpu in its place, --devices scores without it"
+        found.append(device_of(exported, gpu=number, cpu=number is None, threads=threads, instead=instead))
     return tuple(found)
 
 
-def device_of(exported: Export, *, gpu: int | None = None, cpu: bool = False, threads: int | None = None) -> Device:
-    """Return the requested device, else the kind that the trial ran on, with its number of threads."""
-    return device_like(exported.environment, gpu=gpu, cpu=cpu, threads=threads)
+def device_of(
+    exported: Export,
+    *,
+    gpu: int | None = None,
+    cpu: bool = False,
+    threads: int | None = None,
+    instead: str = _ON_CPU,
+) -> Device:
+    """Return the requested device, else the kind that the trial ran on, with its number of threads.
+
+    Args:
+        instead: ends the message where there is no GPU: what to do without one.
+    """
+    return device_like(exported.environment, gpu=gpu, cpu=cpu, threads=threads, instead=instead)
 
 
 def device_like(
-    environment: Mapping[str, Any], *, gpu: int | None = None, cpu: bool = False, threads: int | None = None
+    environment: Mapping[str, Any],
+    *,
+    gpu: int | None = None,
+    cpu: bool = False,
+    threads: int | None = None,
+    instead: str = _ON_CPU,
 ) -> Device:
-    """Return the requested device, else the kind that is recorded in the environment of a run."""
+    """Return the requested device, else the kind that is recorded in the environment of a run (see `device_of`)."""
     from workers.device.detection import cpu_device, gpu_device
 
     if cpu and gpu is not None:
         raise SetupError("--gpu and --cpu are both given: choose one of them")
     threads = threads or environment.get("threads")
     if gpu is not None or (not cpu and environment.get("device") == "cuda"):
-        return gpu_device(gpu or 0, threads=threads, deterministic=bool(environment.get("deterministic")))
+        deterministic = bool(environment.get("deterministic"))
+        return gpu_device(gpu or 0, threads=threads, deterministic=deterministic, instead=instead)
     return cpu_device(threads=threads)
 
 

@@ -61,7 +61,7 @@ def train(
 
     original = load_export(file)
     exported = _changed(file, original, epochs=epochs, seed=seed, root=root)
-    device = device_of(exported, gpu=gpu, cpu=cpu, threads=threads)
+    device = device_of(exported, gpu=gpu, cpu=cpu, threads=threads, instead="--cpu trains without one")
     folder = output or file.with_suffix(".refit" if refit else ".train")
     if refit and _is_same(folder / file.name, file):
         raise SetupError(f"the refit would overwrite {file}: give another folder with -o")

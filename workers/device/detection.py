@@ -81,13 +81,22 @@ def cpu_device(*, threads: int | None = None) -> Device:
     return Device(kind="cpu", label="cpu", threads=threads or _default_threads(), memory_bytes=total_bytes())
 
 
-def gpu_device(index: int, *, threads: int | None = None, deterministic: bool = False) -> Device:
+def gpu_device(
+    index: int,
+    *,
+    threads: int | None = None,
+    deterministic: bool = False,
+    instead: str = "--cpu trains without one",
+) -> Device:
     """Return GPU `index` (of those in CUDA_VISIBLE_DEVICES, if it is set), its convolutions checked.
+
+    Args:
+        instead: ends the message where there is no GPU: what to do without one.
 
     Raises:
         SetupError: there is no such GPU, and the message names those there are; or it computes wrongly.
     """
-    visible = _visible(index)
+    visible = _visible(index, instead)
     device = Device(
         kind="cuda",
         label=f"cuda:{index}",
@@ -97,7 +106,7 @@ def gpu_device(index: int, *, threads: int | None = None, deterministic: bool = 
     )
     found = _probe(device)
     if found["problem"] is not None:
-        others = f"; {_named_gpus()}" if found["name_others"] else ""
+        others = f"; {_named_gpus(instead)}" if found["name_others"] else ""
         raise SetupError(f"GPU {index} cannot be used: {found['problem']}{others}")
     if not found["fp32_right"]:
         raise SetupError(f"GPU {index} ({found['name']}) {_WRONG}")
@@ -168,7 +177,7 @@ def has_nvidia_gpu() -> bool:
     return any(_NVIDIA_DEVICES.glob("nvidia[0-9]*"))
 
 
-def _visible(index: int) -> str:
+def _visible(index: int, instead: str) -> str:
     """Return the CUDA_VISIBLE_DEVICES that shows this GPU alone: Slurm or a container may already show only some."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is None:
@@ -177,7 +186,7 @@ def _visible(index: int) -> str:
     if index >= len(names):
         raise SetupError(
             f"there is no GPU {index}: CUDA_VISIBLE_DEVICES={allowed} leaves {len(names)}; name one of them by its "
-            "position, from 0, or start with --cpu"
+            f"position, from 0 ({instead})"
         )
     return names[index]
 
@@ -188,11 +197,11 @@ def _probe(device: Device) -> dict[str, Any]:
     return result
 
 
-def _named_gpus() -> str:
+def _named_gpus(instead: str) -> str:
     """Return a phrase that names the GPUs there are."""
     gpus, _ = list_gpus()
     if not gpus:
-        return "PyTorch finds none on this machine; --cpu trains without one"
+        return f"PyTorch finds none on this machine; {instead}"
     return "there are: " + ", ".join(f"{gpu.index} ({gpu.name})" for gpu in gpus)
 
 

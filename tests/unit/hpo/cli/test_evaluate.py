@@ -376,3 +376,24 @@ def test_a_data_set_without_test_videos_opens_nothing(bench: Bench, tmp_path: Pa
     assert "no usable test clips" in str(refused.exception)
     assert "recorded" not in refused.stderr, "the service was told"
     assert _openings(bench) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "way_out"),
+    [
+        (("evaluate", "--final", "--gpu", "1"), "--cpu scores without one"),
+        (("evaluate", "--final", "--devices", "cpu,cuda:1"), "with cpu in its place, --devices scores without it"),
+        (("predict", "clip.avi", "--gpu", "1"), "--cpu scores without one"),
+        (("train", "--gpu", "1"), "--cpu trains without one"),
+    ],
+)
+def test_without_the_gpu_each_command_says_what_it_does_without(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], way_out: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
+    name, *arguments = command
+    (tmp_path / "clip.avi").touch()
+    monkeypatch.chdir(tmp_path)
+    result = bench.run(name, bench.export(tmp_path / "best.yaml"), *arguments)
+    assert isinstance(result.exception, SetupError)
+    assert str(result.exception).endswith(f"({way_out})")
