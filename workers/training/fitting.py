@@ -132,8 +132,11 @@ class Fitting:
         _log.warning("out of memory at update %d (%s); %s", update, first_line, plan.sentence())
         return plan
 
-    def smaller_evaluation(self, problem: str) -> MemoryPlan:
-        """Return the plan to continue with after `problem` in a validation, and free memory for it.
+    def smaller_evaluation(self, problem: str, doing: str) -> MemoryPlan:
+        """Return the plan to continue with after `problem` without gradients, and free memory for it.
+
+        Args:
+            doing: when that was, for messages: "in validation".
 
         Raises:
             OutOfMemoryError: there is none: single clips are computed already.
@@ -142,8 +145,8 @@ class Fitting:
         self._memory.clear()
         plan = self.followed.smaller_evaluation()
         if plan is None:
-            raise OutOfMemoryError(f"a single clip does not fit in validation: {first_line}")
-        _log.warning("out of memory in validation (%s); %d clips at once", first_line, plan.evaluation_batch)
+            raise OutOfMemoryError(f"a single clip does not fit {doing}: {first_line}")
+        _log.warning("out of memory %s (%s); %d clips at once", doing, first_line, plan.evaluation_batch)
         return plan
 
     def load(self, state: Mapping[str, Any] | None) -> None:

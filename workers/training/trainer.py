@@ -9,7 +9,8 @@ import io
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,7 +25,7 @@ from .failure import ran_out_of_memory
 from .fitting import Fitting
 from .freezing import Freezing
 from .inputs import Loaders, input_shapes
-from .latency import LATENCY_METRICS, latency
+from .latency import RunLatency, latency
 from .memory import DeviceMemory, memory_of
 from .memory_plan import MemoryPlan
 from .metrics import Sums
@@ -38,6 +39,7 @@ from .starting_weights import WeightsFolders, load_starting_weights
 from .step import TrainingStep
 from .undo import Undo, whole_or_torn
 
+_R = TypeVar("_R")
 _GPU_CHECK_BATCHES = 16
 """Batches from one check of the loss to the next on a GPU, where reading it waits for all that was started before."""
 
@@ -121,9 +123,7 @@ class Trainer:
         self._stopwatch = Stopwatch()
         self._meter = ProgressMeter(epochs=epochs)
         self._time_limit_seconds = time_limit_seconds
-        self._measures = frozenset(measures)
-        self._latency: dict[str, float] = {}
-        """Measured once in each process, since another may have another device."""
+        self._latency = RunLatency(measures, runtime, self.precision)
 
     def run(self, *, interrupted: Callable[[], bool], epoch_done: Callable[[EpochResult], None]) -> bool:
         """Train to the last epoch, or until `interrupted`, which is asked before every batch.
@@ -277,7 +277,7 @@ class Trainer:
             memory=self.memory,
             training_seconds=training_seconds,
             epoch_seconds=seconds,
-        ) | ({} if validation is None else self._latency)
+        ) | ({} if validation is None else self._measured_latency())
         result = EpochResult(epoch=self.epoch + 1, metrics=metrics, seconds=seconds)
         self.curve.append(result)
         self.epoch, self.batch = self.epoch + 1, 0
@@ -299,33 +299,37 @@ class Trainer:
         watch = Stopwatch()
         watch.start()
         self._set_modes(last.epoch - 1)
-        metrics = {**last.metrics, **validation_metrics(self._validate(last.epoch - 1)), **self._latency}
+        metrics = {**last.metrics, **validation_metrics(self._validate(last.epoch - 1))}
         metrics["validation_seconds"] = watch.seconds
         metrics["epoch_seconds"] = seconds = last.seconds + watch.seconds
+        metrics |= self._measured_latency()
         self.curve[-1] = EpochResult(epoch=last.epoch, metrics=metrics, seconds=seconds)
 
     def _validate(self, epoch: int) -> Score:
-        """Return the score of the evaluated model after `epoch`, in smaller parts as long as memory runs out."""
+        """Return the score of the evaluated model after `epoch`."""
         self.training_step.forget()
+        found = self._in_parts(partial(self._score, epoch), "in validation")
+        self._require_finite("validation", found.loss)
+        return found
+
+    def _in_parts(self, compute: Callable[[int], _R], doing: str) -> _R:
+        """Return what is computed from so many clips at once, and from fewer as long as memory runs out."""
         while True:
             try:
-                found = self._score(epoch)
-                self._require_finite("validation", found.loss)
-                return found
+                return compute(self._fitting.followed.evaluation_batch)
             except Exception as error:  # of many classes, when memory runs out; all others are raised again
                 if not ran_out_of_memory(error, self.device):
                     raise
                 problem = str(error)
             # Only here, when the exception and all that its traceback refers to is gone, is their memory free.
-            self._fitting.follow(self._fitting.smaller_evaluation(problem))
+            self._fitting.follow(self._fitting.smaller_evaluation(problem, doing))
 
-    def _score(self, epoch: int) -> Score:
-        most = self._fitting.followed.evaluation_batch
+    def _score(self, epoch: int, most: int) -> Score:
         self._meter.validate(batch=0, batches=len(self.loaders.validation))
         self._evaluated.prepare(epoch, is_last=epoch + 1 == self.epochs, most_clips=most)
         before = self.steps
         with self.evaluated_model():
-            found = score(
+            return score(
                 self.model,
                 self.loaders.validation,
                 device=self.device,
@@ -333,21 +337,25 @@ class Trainer:
                 most_clips=most,
                 each=lambda batch: self._count_validated(batch, before),
             )
-            if not self._latency and not self._measures.isdisjoint(LATENCY_METRICS):
-                self._latency = self._measured_latency(most)
-        return found
 
-    def _measured_latency(self, most_clips: int) -> dict[str, float]:
-        found = latency(
-            self.model,
-            input_shapes(self.config),
-            batch_size=self.config.batch_size,
-            most_clips=most_clips,
-            device=self.device,
-            precision=self.precision,
-            each=self._count_run,
-        )
-        return {name: value for name, value in found.items() if name in self._measures}
+    def _measured_latency(self) -> dict[str, float]:
+        """Return what is wanted of the latency of the model that was just validated; no clock of the run sees it."""
+        if self._latency.is_due:
+            self._latency.values = self._in_parts(self._timed, "when the latency was measured")
+        return self._latency.values
+
+    def _timed(self, most: int) -> dict[str, float]:
+        with self.evaluated_model():
+            return latency(
+                self.model,
+                input_shapes(self.config),
+                wanted=self._latency.wanted,
+                batch_size=self.config.batch_size,
+                most_clips=most,
+                device=self.device,
+                precision=self.precision,
+                each=self._count_run,
+            )
 
     def _count_run(self) -> None:
         self.steps += 1
@@ -370,6 +378,7 @@ class Trainer:
             "sums": self._sums.state(),
             "seconds": self._stopwatch.seconds,
             "curve": curve_to_state(self.curve),
+            "latency": self._latency.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -383,6 +392,8 @@ class Trainer:
         self._sums = Sums.from_state(state["sums"], self.device)
         self._stopwatch = Stopwatch(state["seconds"])
         self._fitting.load(state.get("memory_plan"))
+        if "latency" in state:  # earlier releases measured none
+            self._latency.load(state["latency"])
         restore_random_state(state["random"], self.device)
 
 
@@ -397,7 +408,7 @@ def _on_host(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def final_state(resume_state: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a resume point goes into the final file: the evaluated weights, configuration, curve."""
-    dropped = ("evaluated", "optimizer", "random", "sums")
+    dropped = ("evaluated", "optimizer", "random", "sums", "latency")
     kept = {key: value for key, value in resume_state.items() if key not in dropped}
     if "evaluated" in resume_state:
         kept["model"] = evaluated_weights(resume_state["model"], resume_state["evaluated"])

@@ -21,21 +21,27 @@ class _Clock(nn.Module):
         super().__init__()
         self.now, self.slow = 0.0, slow_runs
         self.seen: list[int] = []
+        self.held: set[tuple[int, int]] = set()
+        """Which clips were in memory, and how many."""
         monkeypatch.setattr(time, "perf_counter", lambda: self.now)
 
     def forward(self, clips: Tensor) -> Tensor:
         assert not self.training
         assert not torch.is_grad_enabled()
         self.seen.append(len(clips))
+        self.held.add((clips.untyped_storage().data_ptr(), clips.untyped_storage().nbytes() // clips[0].nbytes))
         self.now += len(clips) / 1000 + (10 if len(self.seen) <= self.slow else 0)
         return clips
 
 
-def _measured(model: nn.Module, *, batch_size: int = 4, most_clips: int = 8) -> dict[str, float]:
+def _measured(
+    model: nn.Module, *, batch_size: int = 4, most_clips: int = 8, wanted: tuple[str, ...] = LATENCY_METRICS
+) -> dict[str, float]:
     shapes = {"rgb": (3, 2, 4, 4)}
     return latency(
         model,
         shapes,
+        wanted=wanted,
         batch_size=batch_size,
         most_clips=most_clips,
         device=CPU,
@@ -55,6 +61,22 @@ def test_a_batch_that_does_not_fit_is_timed_in_its_parts(monkeypatch: pytest.Mon
     clock = _Clock(monkeypatch)
     assert _measured(clock, batch_size=7, most_clips=3)["batch_latency_ms"] == pytest.approx(7)
     assert clock.seen[-3:] == [3, 3, 1]
+    assert [count for _, count in clock.held] == [3], "no more than a validation holds at once"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sizes"),
+    [
+        (("latency_ms",), {1}),
+        (("latency_p95_ms", "latency_ms"), {1}),
+        (("batch_latency_p95_ms",), {4}),
+        (("val_top1",), set()),
+    ],
+)
+def test_only_what_is_wanted_is_run(monkeypatch: pytest.MonkeyPatch, wanted: tuple[str, ...], sizes: set[int]) -> None:
+    clock = _Clock(monkeypatch)
+    assert set(_measured(clock, wanted=wanted)) == set(wanted) & set(LATENCY_METRICS)
+    assert set(clock.seen) == sizes
 
 
 def test_a_slow_model_is_run_less_often(monkeypatch: pytest.MonkeyPatch) -> None:

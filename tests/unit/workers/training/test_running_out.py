@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from data import Dataset
 from workers.errors import OutOfMemoryError, TornUpdateError
+from workers.training import trainer as trainer_module
+from workers.training.latency import latency
 from workers.training.memory_plan import MemoryPlan
 from workers.training.reproducibility import Runtime
+from workers.training.scoring import Score, score
 from workers.training.trainer import Trainer
 
 from ..tiny import tiny_config, without_timing
@@ -154,6 +157,37 @@ def test_a_validation_is_made_again_in_smaller_parts(
     assert once.calls > 1
     assert trainer.plan == plan
     _assert_equal(trainer, expected)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_latency_is_measured_again_in_smaller_parts_without_another_validation(
+    dataset: Dataset, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, always: bool
+) -> None:
+    seen: list[int] = []
+    validations: list[int] = []
+
+    def failing(*arguments: Any, most_clips: int, **options: Any) -> dict[str, float]:
+        seen.append(most_clips)
+        if always or len(seen) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return latency(*arguments, most_clips=most_clips, **options)
+
+    def scoring(*arguments: Any, **options: Any) -> Score:
+        validations.append(1)
+        return score(*arguments, **options)
+
+    monkeypatch.setattr(trainer_module, "latency", failing)
+    monkeypatch.setattr(trainer_module, "score", scoring)
+    trainer = Trainer(tiny_config(), epochs=1, dataset=dataset, runtime=runtime, measures=["batch_latency_ms"])
+    if always:
+        with pytest.raises(OutOfMemoryError, match="a single clip does not fit when the latency was measured: CUDA"):
+            _run(trainer)
+        assert seen[-1] == 1
+    else:
+        assert _run(trainer)
+        assert seen[1] == -(-seen[0] // 2)
+        assert trainer.curve[0].metrics["batch_latency_ms"] > 0
+    assert len(validations) == 1
 
 
 def _in_step(trainer: Trainer, once: Once, monkeypatch: pytest.MonkeyPatch) -> None:

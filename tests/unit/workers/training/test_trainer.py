@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import time
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ from torch.nn import functional as F
 from data import Dataset
 from hpo.spec import METRICS
 from workers.errors import DivergedError, TimeLimitError
+from workers.training import trainer as trainer_module
 from workers.training.epoch import EpochResult
-from workers.training.latency import LATENCY_METRICS
+from workers.training.latency import LATENCY_METRICS, latency
 from workers.training.precision import choose_precision
 from workers.training.reproducibility import Runtime
-from workers.training.trainer import Trainer
+from workers.training.trainer import Trainer, final_state
 
 from ..tiny import tiny_config, without_timing
 
@@ -117,6 +119,57 @@ def test_latency_is_measured_where_somebody_asks_for_it_and_changes_nothing(data
     assert _curve(asked) == _curve(plain)
     assert torch.equal(drawn, plain.state()["random"]["torch"])
     assert asked.model.training == plain.model.training
+
+
+@pytest.mark.parametrize("seldom", [False, True], ids=["in an epoch", "at the end"])
+def test_no_clock_of_a_run_sees_how_long_its_latency_is_measured(
+    dataset: Dataset, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, seldom: bool
+) -> None:
+    now = time.perf_counter
+    late: list[float] = [0.0]
+
+    def slow(*arguments: Any, **options: Any) -> dict[str, float]:
+        late[0] += 5000
+        return latency(*arguments, **options)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now() + late[0])
+    monkeypatch.setattr(trainer_module, "latency", slow)
+    asked = Trainer(
+        tiny_config(validate_every=EPOCHS if seldom else 1),
+        epochs=EPOCHS,
+        dataset=dataset,
+        runtime=runtime,
+        time_limit_seconds=900,
+        measures=["latency_ms"],
+    )
+    assert _run(asked, stop_at=BATCHES if seldom else None) is not seldom
+    if seldom:
+        asked.validate_last_epoch()
+    assert late == [5000]
+    assert all(result.seconds < 900 and result.metrics["validation_seconds"] < 900 for result in asked.curve)
+    assert set(LATENCY_METRICS) & set(asked.curve[-1].metrics) == {"latency_ms"}
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same device", "another"])
+def test_a_resumed_run_measures_its_latency_again_on_another_device_only(
+    dataset: Dataset, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    def asked() -> Trainer:
+        return Trainer(tiny_config(), epochs=EPOCHS, dataset=dataset, runtime=runtime, measures=["latency_ms"])
+
+    first = asked()
+    assert not _run(first, stop_at=BATCHES)
+    state = _stored(first.state())
+    assert "latency" not in final_state(state)
+    if not same:
+        state["latency"]["device"] = "another"
+    monkeypatch.setattr(trainer_module, "latency", lambda *_, **__: {"latency_ms": -1.0})
+    second = asked()
+    second.load_state(state)
+    assert _run(second)
+    before, after = (result.metrics["latency_ms"] for result in second.curve)
+    assert before > 0
+    assert after == (before if same else -1)
 
 
 def test_validation_counts_every_video_once_and_changes_nothing(dataset: Dataset, runtime: Runtime) -> None:
