@@ -109,15 +109,15 @@ class Settings:
         """
         folder = (home or _default_home()).expanduser().absolute()
         given_url, given_token = url or os.environ.get("HPO_URL"), _given_token(token_file)
-        served = read_server_file(folder / SERVER_FILE)
+        served = None if given_url else read_server_file(folder / SERVER_FILE)
         # Somebody who gives a token and no address may mean a tunnel at the usual port.
         is_found_here = not given_url and (served is not None or given_token is None)
         return cls(
             home=folder,
             database_url=_database_url(),
-            api_url=(given_url or (served.url if served else None) or DEFAULT_URL).rstrip("/"),
+            api_url=(given_url or (served.url if served else DEFAULT_URL)).rstrip("/"),
             proving_file=folder / SERVER_FILE if is_found_here else None,
-            ca_file=_ca_file(None if given_url else served),
+            ca_file=_ca_file(served),
             token=given_token or _kept_token(folder),
             weights_roots=_folders(weights_roots, "HPO_WEIGHTS_ROOTS") or (folder / "weights",),
             data_roots=_folders(data_roots, "HPO_DATA_ROOTS"),

@@ -10,7 +10,6 @@ this machine (DNS rebinding) is refused, whatever its browser holds.
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final
@@ -21,7 +20,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hpo.errors import AuthenticationError, HpoError
+from hpo.errors import AuthenticationError, HpoError, StoreUnavailableError
 from hpo.store import tokens
 from hpo.store.tokens import TokenKind
 
@@ -79,8 +78,12 @@ class Gate:
                 await of_error(error, instance=path)(scope, receive, send)
                 return
         elif path in SAYS_MORE_TO_READERS:
-            with suppress(HpoError):  # a stranger, or Postgres is away
+            try:
                 scope["principal"] = await to_thread.run_sync(self._identify, scope)
+            except StoreUnavailableError:
+                scope["store_is_away"] = True  # the route need not wait for it once more
+            except HpoError:
+                pass  # a stranger
         await self._app(scope, _limited(receive), send)
 
     def _remembered(self, scope: Scope) -> Principal | None:

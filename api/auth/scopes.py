@@ -53,8 +53,14 @@ async def _anybody(request: Request) -> Principal | None:
     return principal if isinstance(principal, Principal) and principal.token.allows("read") else None
 
 
+async def _store_is_away(request: Request) -> bool:
+    return bool(request.scope.get("store_is_away", False))
+
+
 Reader = Annotated[Principal, Depends(require("read"))]
 WorkerOnly = Annotated[Principal, Depends(require("worker"))]
 Admin = Annotated[Principal, Depends(require("admin"))]
 ReaderOrStranger = Annotated[Principal | None, Depends(_anybody)]
 """On an open route: who may read, or None for everybody else."""
+StoreIsAway = Annotated[bool, Depends(_store_is_away)]
+"""On an open route: whether Postgres could not be reached when the token was looked up."""

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from hpo.errors import StoreUnavailableError
 from hpo.store import generators
 
-from ..auth.scopes import BEARER, ReaderOrStranger
+from ..auth.scopes import BEARER, ReaderOrStranger, StoreIsAway
 from ..problems import RETRY_AFTER_SECONDS, responses
 from ..state import State
 
@@ -28,8 +28,8 @@ class Health(BaseModel):
     database: Literal["ok", "unreachable"] | None = None
     """Only for holders of a token or session, and where it says no more than `status`."""
     optimizer: Literal["ok", "idle", "missing", "unknown"] | None = None
-    """As `database`. `idle`: no study is active; `missing`: an active study is served by none and gets quasi-random
-    trials."""
+    """As `database`. `idle`: no study that this release can read is active; `missing`: an active study is served by
+    none and gets quasi-random trials."""
 
 
 @router.get(
@@ -46,10 +46,13 @@ def get_health(
     state: State,
     response: Response,
     reader: ReaderOrStranger,
+    store_is_away: StoreIsAway,
     strict: Annotated[bool, Query(description="Answer 503 also when degraded.")] = False,
 ) -> Health:
     """Say how the service is. No token is needed; with one, the answer says what is missing."""
     try:
+        if store_is_away:
+            raise StoreUnavailableError
         with state.database.transaction() as connection:
             optimizer = _optimizer(connection)
     except StoreUnavailableError:

@@ -22,10 +22,12 @@ def warnings(settings: Settings) -> Iterator[str]:
     home = settings.home
     found = home.stat()
     if found.st_mode & stat.S_IWOTH:
-        raise SetupError(
-            f"every user of this machine can replace the secrets in the data directory {home}: take that from them "
-            f"with `chmod o-w {home}`, or choose a folder of your own with --home"
-        )
+        what = "put files into" if found.st_mode & stat.S_ISVTX else "replace the secrets in"
+        raise SetupError(f"every user of this machine can {what} the data directory {home}: {_remedy(found, home)}")
+    for parent in home.resolve().parents:
+        mode = parent.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            yield f"every user of this machine can put another folder in place of {home}: they may write into {parent}"
     if found.st_uid not in (os.geteuid(), 0):
         yield f"the data directory {home} belongs to user {found.st_uid}, who can replace the secrets in it"
     if found.st_mode & stat.S_IWGRP:
@@ -35,6 +37,18 @@ def warnings(settings: Settings) -> Iterator[str]:
         )
     yield from _of_secret(home / "secret", "remove it while the service is stopped, which ends all tokens")
     yield from _of_secret(settings.token_file, "make another with `hpo token create` and revoke it")
+
+
+def _remedy(found: os.stat_result, home: Path) -> str:
+    if os.geteuid() in (0, found.st_uid):
+        return (
+            f"take that from them with `chmod o-w {home}`, or choose a folder of your own with --home (on a mount that "
+            "keeps no modes, such as a share of Windows, only that helps)"
+        )
+    return (
+        f"it belongs to user {found.st_uid}, so choose a folder in it, such as HPO_HOME={home / 'hpo'}, which is made "
+        "for you alone, or one elsewhere"
+    )
 
 
 def _of_secret(path: Path, remedy: str) -> Iterator[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, or_, select, text, update
+from sqlalchemy import Connection, Text, case, cast, or_, select, text, true, update
 
 from ..trial import StudyState
+from .study_row import is_readable
 from .tables import NOW, study
 
 
@@ -46,8 +47,13 @@ def release_all(connection: Connection, owner: str) -> None:
 
 
 def count_served(connection: Connection) -> tuple[int, int]:
-    """Return how many studies are active, and on how many of them an optimizer holds an unexpired lease."""
-    alive = func.count().filter(study.c.generator_expires_at > NOW)
-    query = select(func.count(), alive).where(study.c.state == StudyState.ACTIVE)
-    active, served = connection.execute(query).one()
-    return int(active), int(served)
+    """Return how many studies are active, and on how many of them an optimizer holds an unexpired lease.
+
+    Studies that this release cannot read, which nobody serves, do not count.
+    """
+    is_active, is_served = study.c.state == StudyState.ACTIVE, study.c.generator_expires_at > NOW
+    # What an optimizer serves it has read.
+    unread = case((is_served, None), else_=cast(study.c.spec, Text))
+    rows = connection.execute(select(is_served.is_(true()).label("is_served"), unread.label("spec")).where(is_active))
+    found = [row.is_served for row in rows if row.is_served or is_readable(row.spec)]
+    return len(found), sum(found)

@@ -281,6 +281,15 @@ def parsed(spec: str) -> StudySpec:
     return stored_spec(json.loads(spec))
 
 
+def is_readable(spec: str) -> bool:
+    """Return whether this release can read a spec, given as its text in the store."""
+    try:
+        parsed(spec)
+    except ValueError:
+        return False
+    return True
+
+
 def list_all(connection: Connection) -> list[StudyRow]:
     """List all studies in the order they were made, without those whose spec cannot be read."""
     return list(_readable(connection.execute(_ALL).mappings()))

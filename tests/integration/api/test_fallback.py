@@ -54,6 +54,19 @@ def test_claims_wait_for_an_optimizer_that_holds_its_lease(database: Database) -
         assert http.post("/v1/leases", json=claim_body()).status_code == 200
 
 
+def test_the_health_of_the_service_is_not_that_of_studies_that_it_cannot_read(database: Database) -> None:
+    with serving(database) as service, service.http() as http:
+        service.create(name="broken")
+        with database.transaction() as connection:
+            connection.execute(text("UPDATE study SET spec = spec || '{\"of_a_later_release\": 1}'"))
+        assert (http.get("/v1/health").json()["status"], http.get("/v1/health").json()["optimizer"]) == ("ok", "idle")
+        study_id = service.create()
+        assert http.get("/v1/health").json()["optimizer"] == "missing"
+        with database.transaction() as connection:
+            assert studies.acquire_generator(connection, study_id, "optimizer", 600) is not None
+        assert http.get("/v1/health").json()["optimizer"] == "ok"
+
+
 def test_a_study_without_an_optimizer_says_so(database: Database) -> None:
     with serving(database) as service, service.http() as http:
         study_id = service.create()

@@ -6,9 +6,11 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from hpo.client.http import Client
 from hpo.errors import StoreUnavailableError
@@ -27,7 +29,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made, ignore_errors=True)
 
 
-def test_an_outage_is_a_503_and_then_over(folder: Path) -> None:
+def test_an_outage_is_a_503_and_then_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = EmbeddedPostgres(folder, options=FAST)
     url = server.__enter__()
     migrate(url)
@@ -47,7 +49,17 @@ def test_an_outage_is_a_503_and_then_over(folder: Path) -> None:
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.json()["type"] == "/problems/store-unavailable"
             assert int(answer.headers["retry-after"]) > 0
-        health = http.get("/v1/health")
+        tried: list[str] = []
+        transaction = Database.transaction
+
+        def counted(self: Database) -> AbstractContextManager[Connection]:
+            tried.append(threading.current_thread().name)
+            return transaction(self)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Database, "transaction", counted)
+            health = http.get("/v1/health")
+        assert len([name for name in tried if name != "upkeep"]) == 1, "who has a token does not wait for it twice"
         assert (health.status_code, health.json()["status"], health.json()["database"]) == (
             503,
             "unavailable",

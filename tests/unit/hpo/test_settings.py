@@ -96,8 +96,13 @@ def test_an_address_that_another_user_may_have_written_is_not_believed(
         file.chmod(0o602)
     else:
         monkeypatch.setattr("hpo.settings.is_of_stranger", lambda _, home: bool(home == tmp_path))
-    with pytest.raises(SetupError, match=r"server\.json where the service is, and would be sent your token: remove"):
+    match = r"server\.json where the service is, and would be sent your token: remove"
+    with pytest.raises(SetupError, match=match):
         read_server_file(file)
+    monkeypatch.delenv("HPO_URL", raising=False)
+    with pytest.raises(SetupError, match=match):
+        Settings.load(home=tmp_path)
+    assert Settings.load(home=tmp_path, url="http://127.0.0.1:9").api_url == "http://127.0.0.1:9", "it is not asked"
 
 
 @pytest.mark.parametrize(

@@ -398,10 +398,34 @@ def test_the_data_directory_is_made_for_this_user(tmp_path: Path) -> None:
 
 
 def test_a_data_directory_that_everybody_may_write_into_is_refused(tmp_path: Path) -> None:
-    for mode in (0o777, 0o1777, 0o702):
+    for mode, what in (
+        (0o777, "replace the secrets in"),
+        (0o1777, "put files into"),
+        (0o702, "replace the secrets in"),
+    ):
         tmp_path.chmod(mode)
-        with pytest.raises(SetupError, match=r"can replace the secrets .* `chmod o-w .*--home"):
+        with pytest.raises(SetupError, match=rf"can {what} .* `chmod o-w .*--home"):
             serve.make_home(Settings(home=tmp_path))
+
+
+def test_in_a_folder_of_somebody_else_that_everybody_may_write_into_a_folder_of_ones_own_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as a volume that a container has mounted: its mode is not for its user to change."""
+    tmp_path.chmod(0o777)
+    owner, own = tmp_path.stat().st_uid, os.geteuid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1000)
+    with pytest.raises(SetupError, match=rf"belongs to user {owner}, so .* HPO_HOME={tmp_path}/hpo") as refused:
+        serve.make_home(Settings(home=tmp_path))
+    assert "chmod" not in str(refused.value)
+    monkeypatch.setattr(os, "geteuid", own)
+    serve.make_home(Settings(home=tmp_path / "hpo"))
+    (warned,) = caplog.messages
+    assert f"in place of {tmp_path / 'hpo'}: they may write into {tmp_path}" in warned
+    caplog.clear()
+    tmp_path.chmod(0o1777)
+    serve.make_home(Settings(home=tmp_path / "hpo"))
+    assert caplog.messages == []
 
 
 def test_what_others_of_a_group_may_do_in_the_data_directory_is_said(
