@@ -203,6 +203,17 @@ JSON_LISTS = {
     "cut anywhere": ("data.json", '[{"video": "Run/a.avi", "la', r"data\.json is not JSON \(.*line 1 column 25"),
     "sides as keys": ("split1.json", '{"train": ["a", "c"], "test": ["b", "d"]}', "its form is not known"),
     "a side as a value": ("set.json", '{"clips": [{"name": "a", "subset": "Training"}]}', "its form is not known"),
+    "names by side and class": (
+        "mine.json",
+        '{"train": {"Run": ["a"]}, "val": {"Run": ["b"]}}',
+        "its form is not known",
+    ),
+    "names with sides": ("mine.json", '{"Run/a": {"split": "train"}, "c": {"split": "test"}}', "its form is not known"),
+    "one side": ("mine.json", '{"subset": "test", "videos": {"b": 1}}', "its form is not known"),
+    "cut sides": ("mine.json", '{"train": ["a", "c"], "te', r"mine\.json is not JSON"),
+    "cut annotations": ("my_annotations.json", '{"a": 1', r"annotations\.json is not JSON"),
+    "a list by its name": ("activity_net.v1-3.json", "[1, 2]", "its form is not known"),
+    "another by its name": ("annotations/annot01.json", "[1, 2]", "its form is not known|annot01"),
     "paths": ("clips.json", '["Run/a.avi", "Walk/c.avi"]', "its form is not known"),
     "lines of JSON": ("data.jsonl", '{"video": "Run/a.avi"}\n{"video": "Walk/c.avi"}\n', "its form is not known"),
     "of one line": ("train/metadata.csv", "file_name,label\nx.mp4,0\n", "its form is not known"),
@@ -218,9 +229,31 @@ def test_a_list_of_another_form_beside_class_folders_is_refused_with_its_place(
         read(tmp_path)
 
 
-@pytest.mark.parametrize("text", ['{"license": "cc", "set": "mine"}', '{"train": 9, "classes": ["Run"]}', "{}", "[3]"])
-def test_other_json_beside_class_folders_is_no_list(text: str, tmp_path: Path) -> None:
-    assert len(read(lay_out(tmp_path, {"meta.json": text}, VIDEOS)).clips) == 4
+NO_LISTS = {
+    "meta.json": '{"license": "cc", "set": "mine"}',
+    "counts.json": '{"train": 9, "classes": ["Run"]}',
+    "empty.json": "{}",
+    "numbers.json": "[3]",
+    "dataset_info.json": '{"split": "train", "splits": {"train": {"name": "train", "num_examples": 10}}}',
+    "hydra.json": '{"train": {"lr": 0.1, "betas": [0.9, 0.99]}, "data": {"split": "train"}}',
+    "results.json": '{"val": {"top1": 0.9, "Run": 0.8}, "train": [0.1, 0.2]}',
+    "config.json": '{"train": {"lr": 0.1,},}',
+    "Run/a.json": '{"set": "test", "file": "a.avi"}',
+    "Run/b.info.json": '{"train": ["x"], "clips": ["b.mp4"',
+    "Walk/e.json": '{"subset": "test", "frames": ["00001.jpg"]}',
+}
+
+
+@pytest.mark.parametrize("name", NO_LISTS)
+def test_other_json_beside_class_folders_is_no_list(name: str, tmp_path: Path) -> None:
+    lay_out(tmp_path, {name: NO_LISTS[name]}, [*VIDEOS, *frames("Walk/e")])
+    assert len(read(tmp_path).clips) == 5
+
+
+def test_sidecars_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_out(tmp_path, {f"{name[:-4]}.info.json": '{"title": "a walk"}' for name in VIDEOS}, VIDEOS)
+    monkeypatch.setattr("data.importers.unread.read_json", lambda _: 1 / 0)
+    assert len(read(tmp_path).clips) == 4
 
 
 @pytest.fixture
