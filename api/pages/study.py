@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from hpo.activity import stored_progress
 from hpo.answer import Answer
 from hpo.answer.evidence import evidence_of_winner
-from hpo.optimizer.importance import Importance, Trend
+from hpo.optimizer.importance import Importance, Trend, explained_sentence
 from hpo.results.outcome import final_metrics, gain
 from hpo.sentences import event_sentence
 from hpo.store.data_sets import DataSet
@@ -120,6 +120,7 @@ def study_page(
         stopped=[(record, _last(record, metric)) for record in material.stopped],
         said=[Said.of(study.name, happening) for happening in material.happenings],
         importances=_importances(material.importance, metric),
+        explained=_explained(material.importance, metric),
         importance_outcomes=None if material.importance is None else material.importance.get("outcomes"),
         data_changed=material.data_changed,
         few_clips=material.few_clips,
@@ -177,6 +178,14 @@ def _message(record: TrialRecord) -> tuple[str, str]:
     last = text.splitlines()[-1] if text else "no message was given"
     whole = text if len(text) <= _MESSAGE_CHARACTERS else f"… {text[-_MESSAGE_CHARACTERS:]}"
     return last[:_LINE_CHARACTERS], whole
+
+
+def _explained(found: Mapping[str, Any] | None, metric: str) -> str:
+    """Return how much of a metric the model explains, as a sentence; an empty text where nobody has computed it."""
+    known = (found or {}).get("explained", {})
+    if metric not in known:
+        return ""
+    return explained_sentence(metric, known[metric])
 
 
 def _importances(found: Mapping[str, Any] | None, metric: str) -> list[tuple[Importance, str]]:

@@ -77,7 +77,10 @@ class ImportanceSummary(BaseModel):
     outcomes: int
     """How many trials had an outcome when it was computed."""
     message: str
-    """What matters most, as a sentence."""
+    """What matters most, as a sentence; where the model explains next to nothing, it says so."""
+    explained: dict[str, float | None] = {}
+    """By objective: the share of its variance that the model explains of trials that it has not seen (R², below 0 where
+    it misleads); null where it is the same in all trials. Empty where that was not computed."""
     importances: dict[str, list[ImportanceRow]]
     """By objective, the most important parameter first."""
 

@@ -67,6 +67,7 @@ def importance(context: typer.Context, name: Name, as_json: AsJson = False) -> N
     """Show which parameters matter for the objectives of a study, and in which direction."""
     with client_of(settings_of(context)) as client:
         from ..optimizer.generator import GeneratorError
+        from ..optimizer.importance import explained_sentence
         from ..optimizer.insight import Insight
         from ..report.material import read
 
@@ -74,12 +75,16 @@ def importance(context: typer.Context, name: Name, as_json: AsJson = False) -> N
     try:
         insight = Insight(material.spec, material.records)
         found = {metric: insight.importances(metric) for metric in material.objectives}
+        explained = {metric: insight.explained(metric) for metric in found}
     except GeneratorError as error:
         raise ConflictError(f"study {name}: {error}") from error
     if as_json:
         typer.echo(json.dumps({metric: [asdict(row) for row in rows] for metric, rows in found.items()}))
         return
     for metric, rows in found.items():
+        out.print(explained_sentence(metric, explained[metric]))
+        if explained[metric] is None:
+            continue
         table = Table("parameter", f"share of {metric}", "90 % interval", "direction")
         for row in rows:
             table.add_row(row.parameter, f"{row.share:.0%}", row.interval, row.direction(metric))

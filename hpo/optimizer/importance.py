@@ -11,6 +11,9 @@ from ..trial import ParamValue
 
 LEAST_OUTCOMES: Final = 5
 """With fewer trials with an outcome, what the models show is mostly what they believed before."""
+LEAST_EXPLAINED: Final = 0.1
+"""A model that explains a smaller share of the variance of a metric knows next to nothing of it; Ax has the same bound
+for a metric that cannot be predicted."""
 _MONOTONE: Final = 0.9
 """A curve whose ends differ by this share of its whole height rises or falls."""
 
@@ -34,7 +37,7 @@ class Importance:
     low: float | None = None
     high: float | None = None
     """The share has a probability of 90 % to lie between these, by the model; None where an earlier release did not
-    say it."""
+    say it, and where the metric is the same in all trials."""
     trend: Trend | None = None
     """None for parameters without an order, and where the model sees no difference."""
     at: ParamValue | None = None
@@ -56,6 +59,21 @@ class Importance:
             if isinstance(self.at, float)
             else f"{metric} is {self.trend} {self.at}"
         )
+
+
+def explained_sentence(metric: str, explained: float | None) -> str:
+    """Return how much of a metric its model explains, as a sentence.
+
+    Shares of importance add up to 1 also where the model explains nothing, so this goes before them.
+
+    Args:
+        explained: the share of the variance (R²); None where the metric is the same in all trials.
+    """
+    if explained is None:
+        return f"{metric} is the same in all trials."
+    if explained < LEAST_EXPLAINED:
+        return f"The model explains next to nothing of {metric} yet."
+    return f"The model explains {explained:.0%} of the variance of {metric} in trials that it has not seen."
 
 
 def trend_of(values: Sequence[ParamValue], means: Sequence[float]) -> tuple[Trend | None, ParamValue | None]:

@@ -1,7 +1,7 @@
 """What the models of a study show to a person: importances, slices, contours, and how well they predict.
 
-Importances are those of our models (`bayes.sensitivity`); cross-validation is Ax's, and predictions are those of Ax's
-adapter with our models, as in `ax_analyses`.
+Importances (`bayes.sensitivity`) and cross-validation (`bayes.validation`) are those of our models; predictions are
+those of Ax's adapter with our models, as in `ax_analyses`.
 The models are fitted once. With many trials they are fitted to a part of them, so that the time stays bounded.
 """
 
@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -33,7 +34,6 @@ from .surrogate.plan import Plan
 from .surrogate.search import deterministic
 
 with known_warnings():
-    from ax.analysis.plotly.cross_validation import CrossValidationPlot
     from ax.core.observation import ObservationFeatures
 
 MOST_OUTCOMES: Final = 300
@@ -43,11 +43,10 @@ POINTS: Final = 41
 _BACKGROUND: Final = 24
 """Configurations over which the trend of a parameter is averaged."""
 _TREND_POINTS: Final = 9
+_SAME: Final = 1e-9
+"""Outcomes that differ by less than this share of their size are the same."""
 _LEAST_SHARE: Final = 0.02
 """Below this share the trend of a parameter is an accident."""
-_LEAVE_ONE_OUT: Final = 40
-"""With more outcomes, cross-validation leaves out a tenth of them at a time."""
-_FOLDS: Final = 10
 
 
 class TooFewOutcomesError(GeneratorError):
@@ -119,6 +118,7 @@ class Insight:
         """How many of them the models are fitted to."""
         self._space = AxSpace(spec)
         self._history = history
+        self._validations: dict[str, CrossValidation] = {}
         with self._prepared():
             self._study, self._adapter = fitted(history)
 
@@ -130,19 +130,33 @@ class Insight:
     def importances(self, metric: str) -> list[Importance]:
         """Return how much each parameter that varies matters for a metric, the most important first.
 
+        All shares are 0, without intervals and trends, where the metric is the same in all trials. How far the others
+        can be believed, `explained` says.
+
         Raises:
             GeneratorError: they cannot be computed.
         """
+        if self._is_same(metric):
+            return [Importance(parameter=axis.key, share=0.0) for axis in self._plan.space.axes]
         with self._prepared():
-            plan = Plan(self._history)
-            (process, *_) = [one.modelled.process for one in plan.metrics if one.name == metric]
-            found = shares_of(plan.space, process, seed=self.spec.optimizer.seed)
+            process = next(one.modelled.process for one in self._plan.metrics if one.name == metric)
+            found = shares_of(self._plan.space, process, seed=self.spec.optimizer.seed)
         listed = []
         for name in sorted(found, key=lambda name: -found[name].value):
             one = found[name]
             trend, at = self._trend(metric, name) if one.value >= _LEAST_SHARE else (None, None)
             listed.append(Importance(parameter=name, share=one.value, low=one.low, high=one.high, trend=trend, at=at))
         return listed
+
+    def explained(self, metric: str) -> float | None:
+        """Return the share of the variance of a metric that its model predicts of each trial without it (R²).
+
+        None where the metric is the same in all trials.
+
+        Raises:
+            GeneratorError: it cannot be computed.
+        """
+        return None if self._is_same(metric) else self._validation(metric).explained
 
     def slice(self, metric: str, parameter: str, around: Params) -> Slice:
         """Return predictions along one parameter, the others as in `around`.
@@ -169,22 +183,27 @@ class Insight:
         """Return how well outcomes are predicted without themselves, by metric.
 
         Raises:
-            GeneratorError: Ax cannot compute them.
+            GeneratorError: they cannot be computed.
         """
-        folds = -1 if self.used <= _LEAVE_ONE_OUT else _FOLDS
+        return {metric: self._validation(metric) for metric in self.metrics}
+
+    def _validation(self, metric: str) -> CrossValidation:
+        if metric not in self._validations:
+            with self._prepared():
+                predicted, sds = self._plan.unseen(metric)
+            observed = self._plan.values(metric)
+            self._validations[metric] = CrossValidation(observed=observed, predicted=predicted, predicted_sds=sds)
+        return self._validations[metric]
+
+    @cached_property
+    def _plan(self) -> Plan:
         with self._prepared():
-            cards = CrossValidationPlot(metric_names=self.metrics, untransform=True, folds=folds).compute(
-                experiment=self._study.experiment, generation_strategy=self._study.strategy, adapter=self._adapter
-            )
-        tables = [card.df for card in cards.flatten() if "predicted" in card.df]
-        return {
-            metric: CrossValidation(
-                observed=table["observed"].to_numpy(dtype=float),
-                predicted=table["predicted"].to_numpy(dtype=float),
-                predicted_sds=table["predicted_95_ci"].to_numpy(dtype=float) / _SDS_OF_95,
-            )
-            for metric, table in zip(self.metrics, tables, strict=True)
-        }
+            return Plan(self._history)
+
+    def _is_same(self, metric: str) -> bool:
+        """Return whether a metric is the same in all trials, but for rounding."""
+        values = self._plan.values(metric)
+        return bool(np.ptp(values) <= _SAME * np.max(np.abs(values)))
 
     def _trend(self, metric: str, name: str) -> tuple[Trend | None, ParamValue | None]:
         """Return the trend along a parameter with an order, on average over configurations in which it is active."""
@@ -225,10 +244,6 @@ class Insight:
         except Exception as error:
             # Ax raises a dozen unrelated classes, and with any of them there is only less to show.
             raise GeneratorError(f"the models say nothing ({type(error).__name__}: {error})") from error
-
-
-_SDS_OF_95: Final = 1.959964
-"""Half the width of a 95 % interval of a normal distribution, in standard deviations."""
 
 
 def values_along(parameter: AnyParameter, most: int) -> list[ParamValue]:

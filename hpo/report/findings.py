@@ -21,6 +21,8 @@ class Effects:
     """What the model of one objective says."""
 
     importances: Sequence[Importance]
+    explained: float | None
+    """The share of the variance of the objective that its model explains; None where it is the same in all trials."""
     slices: Mapping[str, Slice] = field(default_factory=dict)
     """By parameter, the most important first."""
     contour: tuple[tuple[str, str], Contour] | None = None
@@ -65,6 +67,7 @@ def _effects(insight: Insight, metric: str, around: Params) -> Effects:
     pair = (names[0], names[1]) if len(names) > 1 else None
     return Effects(
         importances=importances,
+        explained=insight.explained(metric),
         slices={name: insight.slice(metric, name, around) for name in names},
         contour=None if pair is None else (pair, insight.contour(metric, *pair, around)),
     )

@@ -11,6 +11,7 @@ from typing import Final
 
 import yaml
 
+from ..optimizer.importance import explained_sentence
 from ..trial import Params
 from . import figures, words
 from .figures import Figure
@@ -127,6 +128,9 @@ def _importance(findings: Findings) -> Iterator[str]:
         return
     for metric, effects in findings.effects.items():
         yield f"<h3>{escape(metric)}</h3>"
+        yield _paragraph(explained_sentence(metric, effects.explained))
+        if effects.explained is None:
+            continue
         caption = "Total-order Sobol indices of the model, as shares of their sum, with intervals of 90 %."
         yield _figure(f"importance-{metric}", figures.importance(metric, effects.importances), caption)
         rows = [[row.parameter, f"{row.share:.0%}", row.interval] for row in effects.importances]

@@ -8,6 +8,7 @@ from typing import Final
 
 from ..answer.estimates import is_share
 from ..answer.power import few_clips
+from ..optimizer.importance import LEAST_EXPLAINED
 from ..optimizer.insight import CrossValidation
 from ..results.outcome import final_metrics, gain
 from ..spec import FloatParameter, IntParameter, StudySpec
@@ -17,8 +18,6 @@ from .material import Material
 from .scales import shown
 
 PREDICTS_WELL: Final = 0.5
-PREDICTS: Final = 0.1
-"""Below this share of explained variance Ax calls a metric unpredictable."""
 _AT_THE_END: Final = 0.03
 """A value this close to an end of its range, as a share of it, suggests a wider range."""
 _MANY_FAILURES: Final = 0.2
@@ -67,7 +66,7 @@ def prediction(metric: str, found: CrossValidation) -> str:
     share = f"{max(explained, 0.0):.0%} of the variance between trials that it has not seen"
     if explained >= PREDICTS_WELL:
         return f"The model of {metric} predicts {share} (R² {explained:.2f}): it can be believed."
-    if explained >= PREDICTS:
+    if explained >= LEAST_EXPLAINED:
         return f"The model of {metric} predicts {share} (R² {explained:.2f}): take it as a hint, not as a finding."
     return (
         f"The model of {metric} predicts no better than the average of the trials (R² {explained:.2f}): do not believe"

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 
 from ..errors import StoreUnavailableError
 from ..optimizer.generator import GeneratorError
-from ..optimizer.importance import LEAST_OUTCOMES, Importance
+from ..optimizer.importance import LEAST_EXPLAINED, LEAST_OUTCOMES, Importance
 from ..spec import StudySpec
 from ..store import Database, earlier, events, trials
 from ..store.studies import StudyRow
@@ -67,12 +67,14 @@ class ImportanceKeeper:
         try:
             insight = Insight(study.spec, records, taken_over)
             found = {objective.metric: insight.importances(objective.metric) for objective in study.spec.objectives}
+            explained = {metric: insight.explained(metric) for metric in found}
         except GeneratorError as error:
             logger.info("study %s: no importances: %s", study.name, error)
             return
         detail = {
             "outcomes": outcomes,
-            "message": sentence(study.spec, found),
+            "message": sentence(study.spec, found, explained),
+            "explained": explained,
             "importances": {metric: [asdict(row) for row in rows] for metric, rows in found.items()},
         }
         with self._database.transaction() as connection:
@@ -80,7 +82,10 @@ class ImportanceKeeper:
 
 
 def last(connection: Connection, study_id: int) -> Mapping[str, Any] | None:
-    """Return the latest record of what matters in a study: `outcomes`, `message`, `importances`; None without one."""
+    """Return the latest record of what matters in a study; None without one.
+
+    It has `outcomes`, `message`, `importances`, and `explained`, which earlier releases did not compute.
+    """
     found = connection.execute(
         select(event.c.detail)
         .where(event.c.study_id == study_id, event.c.kind == IMPORTANCE)
@@ -90,8 +95,16 @@ def last(connection: Connection, study_id: int) -> Mapping[str, Any] | None:
     return None if found is None else dict(found)
 
 
-def sentence(spec: StudySpec, found: Mapping[str, Sequence[Importance]]) -> str:
-    """Return what matters most for the first objective, such as `what matters most for val_top1: lr 62%, seed 2%`."""
+def sentence(spec: StudySpec, found: Mapping[str, Sequence[Importance]], explained: Mapping[str, float | None]) -> str:
+    """Return what matters most for the first objective, such as `what matters most for val_top1: lr 62%, seed 2%`.
+
+    Where the model knows next to nothing, that is said before; where the metric is the same in all trials, only that.
+    """
     metric = spec.objectives[0].metric
+    share = explained[metric]
+    if share is None:
+        return f"{metric} is the same in all trials"
     named = ", ".join(f"{row.parameter} {row.share:.0%}" for row in found[metric][:_NAMED])
+    if share < LEAST_EXPLAINED:
+        return f"the model explains next to nothing of {metric} yet; what seems to matter most: {named}"
     return f"what matters most for {metric}: {named}"

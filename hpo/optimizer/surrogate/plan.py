@@ -18,6 +18,7 @@ from ..bayes.earlier import promising, space_of, with_earlier
 from ..bayes.models import Data, Metric, feasibility, model
 from ..bayes.prior import Belief, power
 from ..bayes.space import Space
+from ..bayes.validation import predictions_without
 from ..cost import expected_cost
 from ..cube import ParamsKey, key_of, size
 from ..generator import GeneratorError
@@ -97,6 +98,18 @@ class Plan:
     def measured(self) -> list[Outcome]:
         """The outcomes of trials of this study that did not fail."""
         return [outcome for outcome, is_imputed in zip(self.outcomes, self._is_imputed, strict=True) if not is_imputed]
+
+    def unseen(self, name: str) -> tuple[Array, Array]:
+        """Return what is predicted of each measured outcome of this study without it, in the unit of the metric.
+
+        They are means and standard deviations, (outcomes,) each.
+        """
+        rows = np.flatnonzero(np.logical_not(self._is_imputed))
+        return predictions_without(self.spec, self._data, rows, name, seed=self.spec.optimizer.seed)
+
+    def values(self, name: str) -> Array:
+        """Return the measured outcomes of this study in a metric, (outcomes,)."""
+        return np.array([outcome.values[name] for outcome in self.measured])
 
     def ensemble(self, metric: Metric, rows: Array, targets: Array, noise: Array) -> EnsembleGP:
         """Return the model of a metric conditioned on other outcomes of this study than the plan knows.

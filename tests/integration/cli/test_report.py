@@ -79,8 +79,8 @@ def report(hpo: Command, tmp_path: Path) -> Callable[[Service], Page]:
     return make
 
 
-def _study(service: Service, outcomes: int, **sections: Any) -> None:
-    """Make a study whose trials end with a value that lr changes much and dropout little."""
+def _study(service: Service, outcomes: int, *, is_same: bool = False, **sections: Any) -> None:
+    """Make a study whose trials end with a value that lr changes much and dropout little, or all with the same."""
     study_id = service.create(space=SPACE, **sections)
     space = parse_spec(spec(space=SPACE, **sections))
     points = []
@@ -94,6 +94,7 @@ def _study(service: Service, outcomes: int, **sections: Any) -> None:
             lease = http.post("/v1/leases", json=claim_body()).raise_for_status().json()
             params = lease["params"]
             top = 0.9 - 0.2 * abs(float(params["lr"]) / 0.3) ** 0.3 - 0.05 * float(params["dropout"])
+            top = 0.5 if is_same else top
             for step, share in enumerate((0.6, 0.8, 1.0), start=1):
                 body = measured(lease, step, top * share, epoch_seconds=10 - 5 * float(params["dropout"]))
                 http.post(f"/v1/trials/{lease['trial_id']}/reports", json=body).raise_for_status()
@@ -241,16 +242,31 @@ def test_what_the_optimizer_has_computed_is_shown_with_the_study(service: Servic
     study_id = service.create(optimizer={"name": "ax"})
     assert hpo(service, "study", "show", "demo", "--json").json["importance"] is None
     rows = [{"parameter": "lr", "share": 0.8, "low": 0.6, "high": 0.9, "trend": "highest at", "at": 0.01}]
-    for outcomes in (10, 20):
-        detail = {"outcomes": outcomes, "message": f"{outcomes}: lr 80%", "importances": {"val_top1": rows}}
+    for outcomes, explained in ((10, {}), (20, {"val_top1": 0.04})):
+        importances = {"val_top1": rows}
+        message = f"{outcomes}: lr 80%"
+        detail = {"outcomes": outcomes, "message": message, "explained": explained, "importances": importances}
         with service.database.transaction() as connection:
             events.append(connection, study_id, None, IMPORTANCE, "optimizer", detail)
     assert hpo(service, "study", "show", "demo", "--json").json["importance"] == detail
     assert "20: lr 80%" in hpo(service, "study", "show", "demo").out.splitlines()
     with service.http("read") as http:
-        assert "(60 to 90%)" in http.get("/studies/demo", headers={"Accept": "text/html"}).text
+        page = http.get("/studies/demo", headers={"Accept": "text/html"}).text
+        assert page.index("The model explains next to nothing of val_top1 yet.") < page.index("(60 to 90%)")
     (view,) = DatabaseSource(service.database).studies()
     assert view.user_attrs["importance"] == "20: lr 80%"
+
+
+def test_where_all_trials_end_alike_nothing_matters(service: Service, hpo: Command, tmp_path: Path) -> None:
+    _study(service, 6, is_same=True)
+    said = hpo(service, "importance", "demo")
+    first, last = said.out.splitlines()
+    assert (first, last.startswith("by a model of 6 trials")) == ("val_top1 is the same in all trials.", True)
+    assert {row["share"] for row in hpo(service, "importance", "demo", "--json").json["val_top1"]} == {0.0}
+    hpo(service, "report", "demo", "-o", tmp_path / "report.md")
+    text = (tmp_path / "report.md").read_text()
+    section = text.partition("## Which parameters matter")[2].partition("\n## ")[0]
+    assert section.split("\n\n")[2].strip() == r"val\_top1 is the same in all trials."
 
 
 def test_importance_of_a_study_without_results_is_one_sentence(service: Service, hpo: Command) -> None:

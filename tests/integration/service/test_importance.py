@@ -15,11 +15,12 @@ from hpo.service import importance, optimizer_process
 from hpo.service.finishing import end_finished_studies
 from hpo.service.importance import ImportanceKeeper
 from hpo.service.suggestion_queue import SuggestionQueue
+from hpo.spec import parse_spec
 from hpo.store import Database, lifecycle, studies
 from hpo.store.studies import StudyRow
 from hpo.trial import StudyState, Suggestion, TrialRecord
 
-from .studies import claim, create, finish, optimizing
+from .studies import SPEC, claim, create, finish, optimizing
 from .test_optimizer_process import _run_trials, until
 
 
@@ -37,6 +38,10 @@ class Models:
             Importance(parameter="lr", share=0.8, low=0.6, high=0.9, trend=Trend.HIGHEST, at=0.01),
             Importance(parameter="dropout", share=0.2),
         ]
+
+    def explained(self, metric: str) -> float | None:
+        """Return the same for every metric."""
+        return 0.75
 
 
 @pytest.fixture
@@ -86,6 +91,7 @@ def test_it_is_computed_after_every_tenth_outcome_and_never_twice(database: Data
     found = _last(database, study)
     assert found["outcomes"] == 10
     assert found["message"] == "what matters most for val_top1: lr 80%, dropout 20%"
+    assert found["explained"] == {"val_top1": 0.75}
     first = {"parameter": "lr", "share": 0.8, "low": 0.6, "high": 0.9, "trend": "highest at", "at": 0.01}
     assert found["importances"]["val_top1"][0] == first
     # Another process continues where the first one ended.
@@ -96,6 +102,23 @@ def test_it_is_computed_after_every_tenth_outcome_and_never_twice(database: Data
     assert other.keep(_read(database, study))
     assert _last(database, study)["outcomes"] == 20
     assert models.fitted == [10, 20]
+
+
+@pytest.mark.parametrize(
+    ("explained", "sentence"),
+    [
+        (0.5, "what matters most for val_top1: lr 80%, dropout 20%"),
+        (
+            -0.2,
+            "the model explains next to nothing of val_top1 yet; what seems to matter most: lr 80%, dropout 20%",
+        ),
+        (None, "val_top1 is the same in all trials"),
+    ],
+)
+def test_the_sentence_says_first_where_the_model_knows_nothing(explained: float | None, sentence: str) -> None:
+    spec = parse_spec(SPEC)
+    rows = [Importance(parameter="lr", share=0.8), Importance(parameter="dropout", share=0.2)]
+    assert importance.sentence(spec, {"val_top1": rows}, {"val_top1": explained}) == sentence
 
 
 def test_it_is_computed_at_the_end_for_what_came_since(database: Database, models: type[Models]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from hpo.optimizer import insight as module
 from hpo.optimizer.bayes.sensitivity import shares
 from hpo.optimizer.bayes.space import Space
 from hpo.optimizer.generator import GeneratorError
-from hpo.optimizer.importance import Importance, Trend, trend_of
+from hpo.optimizer.importance import LEAST_EXPLAINED, Importance, Trend, explained_sentence, trend_of
 from hpo.optimizer.insight import CrossValidation, Insight, TooFewOutcomesError, values_along
 from hpo.optimizer.sobol import sobol_points
 from hpo.spec.values import value_at
@@ -140,7 +142,7 @@ def test_the_share_that_is_explained_is_the_closed_form(insight: Insight) -> Non
     assert explained([1e308, 2e307, 3e306], [1e308, 2e307, 3e306]) == 1, "squares of such losses overflow"
 
 
-@pytest.mark.parametrize("part", ["shares_of", "CrossValidationPlot"])
+@pytest.mark.parametrize("part", ["shares_of", "Plan"])
 def test_what_ax_cannot_compute_is_said_in_a_sentence(
     insight: Insight, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -148,8 +150,45 @@ def test_what_ax_cannot_compute_is_said_in_a_sentence(
         raise RuntimeError("singular")
 
     monkeypatch.setattr(module, part, refuse)
+    insight = copy.copy(insight) if part == "shares_of" else Insight(SPEC, _records(5))
     with pytest.raises(GeneratorError, match="RuntimeError: singular"):
         insight.importances("val_top1") if part == "shares_of" else insight.cross_validation()
+
+
+def _with(count: int, values: Sequence[float], name: str = "val_top1") -> list[TrialRecord]:
+    """Return trials with these outcomes."""
+    return [
+        record_of(
+            one.id, TrialState.COMPLETED, params=one.params, metrics={name: v}, curve={9: {name: v}}, epochs_done=9
+        )
+        for one, v in zip(_records(count), values, strict=True)
+    ]
+
+
+def test_nothing_matters_for_a_metric_that_is_the_same_in_all_trials() -> None:
+    same = Insight(SPEC, _with(12, [0.5] * 12))
+    rows = same.importances("val_top1")
+    assert {row.parameter for row in rows} == set(SPEC.space)
+    assert {(row.share, row.interval, row.trend) for row in rows} == {(0.0, "", None)}
+    assert same.explained("val_top1") is None
+    assert same.cross_validation()["val_top1"].explained == 0
+
+
+def test_a_model_explains_what_parameters_change_and_nothing_of_noise(insight: Insight) -> None:
+    assert 0.7 < (insight.explained("val_top1") or 0) <= 1
+    for seed in range(3):
+        noise = np.random.default_rng(seed).random(30).tolist()
+        assert (Insight(SPEC, _with(30, noise)).explained("val_top1") or 0) < LEAST_EXPLAINED
+
+
+def test_how_much_is_explained_is_a_sentence() -> None:
+    assert explained_sentence("val_top1", None) == "val_top1 is the same in all trials."
+    for value in (-3.0, 0.0, 0.09):
+        assert explained_sentence("val_top1", value) == "The model explains next to nothing of val_top1 yet."
+    assert (
+        explained_sentence("val_top1", 0.1)
+        == "The model explains 10% of the variance of val_top1 in trials that it has not seen."
+    )
 
 
 @pytest.mark.parametrize("count", [0, 3, 4])
