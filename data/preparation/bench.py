@@ -20,8 +20,8 @@ from ..stores.build import Build, Recipe
 from ..stores.forms import FORMS, open_store
 from ..stores.protocol import Box
 from ..stores.reuse import EarlierCaches
-from .choice import Room, choose, estimate, spread
-from .prepare import recipes
+from .choice import Room, estimate, spread
+from .prepare import chosen_form, plans, recipes
 
 if TYPE_CHECKING:
     from ..stores.shards import ShardStore
@@ -52,8 +52,16 @@ class Advice:
 
 
 def advice(index: Index, spec: DatasetSpec, cache_dir: Path) -> Advice:
-    """Return the form that `auto` takes for a new cache of RGB frames."""
-    found = choose(recipes(index, spec)["rgb"], Room.at(cache_dir))
+    """Return the form that `auto` takes for a cache of RGB frames.
+
+    Raises:
+        CacheError: the record of an earlier choice cannot be read.
+    """
+    plan = plans(index, spec.model_copy(update={"store": "auto", "flow": "none"}), cache_dir)["rgb"]
+    recorded = plan.recorded_form()
+    if recorded is not None:
+        return Advice(form=recorded, why="it was chosen before for this version of the data set")
+    found = chosen_form(plan, Room.at(cache_dir))
     return Advice(form=found.form, why=found.why)
 
 
@@ -81,7 +89,9 @@ def measure_forms(
 
 
 def _speed(recipe: Recipe, form: str, folder: Path, clip: ClipSpec, seconds: float) -> float:
-    Build(recipe, form, folder, {}, EarlierCaches([])).run(0, None)
+    build = Build(recipe, form, folder, {}, EarlierCaches([]))
+    build.begin(0)
+    build.run(None)
     store = open_store(folder)
     _read(store, clip, 0)  # opens the files
     count, begun = 0, time.perf_counter()

@@ -34,7 +34,7 @@ from ..progress import Progress
 from ..reading.clip_frames import clip_frames
 from ..reading.video import scaled_size
 from ..specs import DatasetSpec, Stream
-from ..stores.build import Build, Recipe
+from ..stores.build import SPARE_BYTES, Build, Recipe, plan_shards
 from ..stores.forms import FORMS, open_store
 from ..stores.manifest import CACHE_FORMAT
 from ..stores.reuse import EarlierCaches, content_of
@@ -78,7 +78,9 @@ class Plan:
         return recorded
 
     def record(self, chosen: Estimate) -> None:
-        """Record the chosen form for later calls."""
+        """Record the form that `auto` has chosen for later calls."""
+        if self.form != "auto" or self._choice.exists():
+            return
         aside = self._choice.with_name(f"{self._choice.name}.{os.getpid()}.part")
         aside.write_text(json.dumps({"form": chosen.form, "why": chosen.why}) + "\n", encoding="utf-8")
         aside.replace(self._choice)
@@ -122,15 +124,12 @@ def estimates(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[Stream, 
     found: dict[Stream, Estimate | None] = {}
     room = Room.at(cache_dir)
     for stream, plan in plans(index, spec, cache_dir).items():
-        form, store = plan.recorded_form(), _opened(plan)
+        store = _opened(plan)
         if store is not None:
             found[stream] = None
             room = room.without(store.n_bytes, on_disk=True)
             continue
-        if form is None:
-            new = _as_before(plan, room, timed=True) or choose(plan.recipe, room, timed=True)
-        else:
-            new = estimate(plan.recipe, form, timed=True)
+        new = _decide(plan, room, timed=True)
         if new.seconds is not None:
             new = replace(new, seconds=new.seconds * (1 - _known_share(plan.recipe, _earlier(plan, new.form))))
         found[stream] = new
@@ -223,7 +222,13 @@ def _built(plan: Plan, room: Room, progress: Progress | None) -> ShardStore:
                 earlier = _earlier(plan, found.form)
                 if known := sum(plan.recipe.content(clip) in earlier for clip in plan.recipe.clips):
                     log.info("%d of %d clips are in earlier caches", known, len(plan.recipe.clips))
-                Build(plan.recipe, found.form, folder, settings, earlier).run(found.bytes, progress, meta=meta)
+                build = Build(plan.recipe, found.form, folder, settings, earlier)
+                build.begin(found.bytes)
+                # A form for which there is no room is not recorded: there may be room for another.
+                plan.record(found)
+                build.run(progress, meta=meta)
+            else:
+                plan.record(found)
     return open_store(folder)
 
 
@@ -243,13 +248,14 @@ def _locked(plan: Plan, progress: Progress | None) -> Iterator[None]:
         lock.release()
 
 
-def _decide(plan: Plan, room: Room) -> Estimate:
+def _decide(plan: Plan, room: Room, *, timed: bool = False) -> Estimate:
     form = plan.recorded_form()
-    if form is not None:
-        return estimate(plan.recipe, form)
-    chosen = _as_before(plan, room) or choose(plan.recipe, room)
-    plan.record(chosen)
-    return chosen
+    return chosen_form(plan, room, timed=timed) if form is None else estimate(plan.recipe, form, timed=timed)
+
+
+def chosen_form(plan: Plan, room: Room, *, timed: bool = False) -> Estimate:
+    """Return the form that `auto` takes for a cache of which none is recorded."""
+    return _as_before(plan, room, timed=timed) or choose(plan.recipe, room, timed=timed)
 
 
 def _as_before(plan: Plan, room: Room, *, timed: bool = False) -> Estimate | None:
@@ -264,9 +270,21 @@ def _as_before(plan: Plan, room: Room, *, timed: bool = False) -> Estimate | Non
         if not earlier.chosen or share < _NEARLY_ALL:
             continue
         found = estimate(plan.recipe, form, timed=timed)
-        if (1 - share) * found.bytes <= room.budget_bytes:
+        if _new_share(plan, earlier) * found.bytes + SPARE_BYTES <= room.free_bytes:
             return replace(found, why=f"{form}, as for an earlier version of the data set")
     return None
+
+
+def _new_share(plan: Plan, earlier: EarlierCaches) -> float:
+    """Return which part of the frames needs space, by size: shards of clips that are copied do, too."""
+    linkable = earlier.linkable(plan.place.parent)
+    new = total = 0
+    for shard in plan_shards(plan.recipe):
+        size = sum(map(plan.recipe.decoded_bytes, shard.clips))
+        total += size
+        if tuple(map(plan.recipe.content, shard.clips)) not in linkable:
+            new += size
+    return new / max(1, total)
 
 
 def _earlier(plan: Plan, form: str) -> EarlierCaches:

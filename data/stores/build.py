@@ -55,7 +55,7 @@ SHARD_BYTES = 16 << 20
 The clips of a shard depend on this and on `MAX_SHARDS`: changing one of them needs another `CACHE_FORMAT`.
 """
 MAX_SHARDS = 2048
-_SPARE_BYTES = 64 << 20
+SPARE_BYTES = 64 << 20
 """Bytes that must stay free on the disk."""
 
 
@@ -133,35 +133,49 @@ class Build:
         self._report_lock = Lock()
         self._done = 0
 
-    def run(self, estimate: int, progress: Progress | None, *, meta: Mapping[str, Any] | None = None) -> None:
-        """Build the missing shards, and give the folder its final name.
+    def begin(self, estimate: int) -> None:
+        """Take over what earlier caches have.
 
         Args:
             estimate: expected bytes of the cache, which must be free on the disk.
+
+        Raises:
+            CacheError: the disk is too small.
+        """
+        if self._is_complete():
+            return
+        self._sizes.mkdir(parents=True, exist_ok=True)
+        if not ((self._aside / BEGUN_FILE).is_file() and (self._aside / CONTENTS_FILE).is_file()):
+            self._begun.save(self._aside, BEGUN_FILE)
+            Contents(made_of=self._made_of, checksums=(None,) * len(self._made_of)).save(self._aside)
+        self._link_shards()
+        self._require_space(estimate)
+
+    def run(self, progress: Progress | None, *, meta: Mapping[str, Any] | None = None) -> None:
+        """Build the shards that are missing after `begin`, and give the folder its final name.
+
+        Args:
             meta: description to store in an LMDB.
 
         Raises:
-            CacheError: the disk is too small, or a clip has changed since it was measured.
+            CacheError: a clip has changed since it was measured.
             VideoError: a clip cannot be decoded any more.
         """
-        self._sizes.mkdir(parents=True, exist_ok=True)
-        if not (self._aside / MANIFEST_FILE).is_file():
-            if not ((self._aside / BEGUN_FILE).is_file() and (self._aside / CONTENTS_FILE).is_file()):
-                self._begun.save(self._aside, BEGUN_FILE)
-                Contents(made_of=self._made_of, checksums=(None,) * len(self._made_of)).save(self._aside)
-            self._link_shards()
-            self._require_space(estimate)
+        if not self._is_complete():
             self._fill(progress)
             self._finish(meta)
         self._tidy()
         self._aside.rename(self._folder)
+
+    def _is_complete(self) -> bool:
+        return (self._aside / MANIFEST_FILE).is_file()
 
     def _require_space(self, estimate: int) -> None:
         there = sum(file.stat().st_size for file in self._aside.rglob("*") if file.is_file())
         # While an LMDB is filled, the shards that it is made of still exist.
         needed = estimate * (2 if self._name == "lmdb" else 1) - there
         free = shutil.disk_usage(self._folder.parent).free
-        if needed + _SPARE_BYTES > free:
+        if needed + SPARE_BYTES > free:
             raise CacheError(
                 f"the frames need {needed / 1e9:.1f} GB as {self._name} but {self._folder.parent} has "
                 f"{free / 1e9:.1f} GB free; free some, lower short_side, or choose another store"

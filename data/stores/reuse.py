@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -146,9 +148,31 @@ class EarlierCaches:
             return None
         return found
 
+    def linkable(self, folder: Path) -> frozenset[tuple[str, ...]]:
+        """Return the contents of the shards that can be linked into caches in a folder; one of each cache is tried.
+
+        None can where the disk has no hard links, and another user's may be protected (`fs.protected_hardlinks`).
+        """
+        tried: dict[Path, bool] = {}
+        for shard in self._shards.values():
+            if shard.file.parent not in tried:
+                tried[shard.file.parent] = _can_link(shard.file, folder)
+        return frozenset(contents for contents, shard in self._shards.items() if tried[shard.file.parent])
+
     def shard(self, contents: tuple[str, ...]) -> EarlierShard | None:
         """Return the file that holds just these clips; None without one."""
         return self._shards.get(contents)
+
+
+def _can_link(file: Path, folder: Path) -> bool:
+    link = folder / f"link-{os.getpid()}-{get_ident()}.tried"
+    try:
+        link.unlink(missing_ok=True)
+        os.link(file, link)
+        link.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def rows_by_shard(manifest: Manifest) -> dict[int, list[int]]:

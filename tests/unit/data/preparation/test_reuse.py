@@ -16,12 +16,14 @@ import pytest
 
 import data.preparation.prepare
 import data.stores.build
-from data import scan
+from data import Index, scan
+from data.errors import CacheError
 from data.index.records import ListedClip
+from data.preparation.bench import advice
 from data.preparation.choice import Room
 from data.preparation.prepare import estimates, prepare
 from data.reading.clip_frames import clip_frames
-from data.stores.build import Build
+from data.stores.build import SPARE_BYTES, Build
 from data.stores.contents import Contents
 from data.stores.forms import FORMS
 from data.stores.raw import RawStore
@@ -180,21 +182,56 @@ def test_an_unfinished_build_of_another_version_is_used(
     assert contents(store.folder) == contents(prepare(index, spec, tmp_path / "fresh")["rgb"].folder)
 
 
+def repaired_after_auto(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Index:
+    """Return the next version of a set whose frames `auto` has prepared as `raw`, on a disk that is nearly full now."""
+    small_shards(monkeypatch)
+    before = scan(root)
+    assert prepare(before, spec_of(root), cache)["rgb"].manifest.form == "raw"
+    repair(root, frames=before.clips[3].n_frames)
+    little = Room(memory_bytes=1_800_000, free_bytes=SPARE_BYTES + 1_000_000)  # for 2.4 MB of raw frames
+    monkeypatch.setattr(Room, "at", lambda _: little)
+    return scan(root)
+
+
 def test_auto_keeps_its_form_though_the_earlier_cache_fills_the_disk(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spec = spec_of(root)
-    assert prepare(scan(root), spec, tmp_path / "cache")["rgb"].manifest.form == "raw"
-    repair(root)
-    index = scan(root)
-    little = Room(memory_bytes=1 << 40, free_bytes=1_000_000)
-    monkeypatch.setattr(Room, "at", lambda _: little)
-    estimate = estimates(index, spec, tmp_path / "cache")["rgb"]
+    index = repaired_after_auto(root, tmp_path, monkeypatch)
+    estimate = estimates(index, spec_of(root), tmp_path)["rgb"]
     assert estimate is not None
     assert (estimate.form, estimate.why) == ("raw", "raw, as for an earlier version of the data set")
+    told = advice(index, spec_of(root, store="jpeg"), tmp_path)
+    assert (told.form, told.why) == (estimate.form, estimate.why)
     caplog.set_level(logging.INFO)
-    assert prepare(index, spec, tmp_path / "cache")["rgb"].manifest.form == "raw"
+    assert prepare(index, spec_of(root), tmp_path)["rgb"].manifest.form == "raw"
     assert "23 of 24 clips are in earlier caches" in caplog.text
+    monkeypatch.setattr(Room, "at", lambda _: Room(memory_bytes=0, free_bytes=0))
+    assert advice(index, spec_of(root), tmp_path).form == "raw", "it is recorded"
+
+
+def test_auto_takes_a_form_that_fits_where_shards_cannot_be_linked(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = repaired_after_auto(root, tmp_path, monkeypatch)
+
+    def refused(*_: object) -> None:
+        raise PermissionError("fs.protected_hardlinks")
+
+    monkeypatch.setattr(os, "link", refused)
+    assert advice(index, spec_of(root), tmp_path).form == "jpeg"
+    assert prepare(index, spec_of(root), tmp_path)["rgb"].manifest.form == "jpeg"
+
+
+def test_a_form_without_room_is_not_recorded(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = scan(root)
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    with monkeypatch.context() as patched:
+        patched.setattr("data.stores.build.shutil.disk_usage", lambda _: full)
+        patched.setattr(Room, "at", lambda _: Room(memory_bytes=1 << 40, free_bytes=1 << 40))
+        with pytest.raises(CacheError, match="GB as raw"):
+            prepare(index, spec_of(root), tmp_path)
+    monkeypatch.setattr(Room, "at", lambda _: Room(memory_bytes=1_800_000, free_bytes=1 << 40))
+    assert prepare(index, spec_of(root), tmp_path)["rgb"].manifest.form == "jpeg"
 
 
 def test_damaged_caches_are_not_taken_from(root: Path, tmp_path: Path, decoded: list[str]) -> None:
