@@ -14,8 +14,8 @@ of every side together, in alphabetical order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
@@ -220,28 +220,49 @@ def _listing(root: Path, folders: dict[Path, Subset], notes: tuple[str, ...]) ->
     for folder, side in folders.items():
         prefix = f"{folder.name}/" if len(folders) > 1 else ""
         clips.extend(builder.clips(classes[folder], side, prefix=prefix))
-    single, doubled = _by_name(clips)
-    if not single:
-        raise DatasetFormatError(f"{root} has no clip with a name of its own: {doubled}")
-    notes = (*notes, *([doubled] if doubled else []), *_unused(root, classes, builder))
-    return Listing(class_names=class_names, clips=single, notes=notes)
+    clips, problems = _by_name(clips)
+    _require_named(root, clips, problems)
+    notes = (*notes, *_doubled(problems), *_unused(root, classes, builder))
+    return Listing(class_names=class_names, clips=tuple(clips), notes=notes, problems=problems)
 
 
-def _by_name(clips: list[ListedClip]) -> tuple[tuple[ListedClip, ...], str]:
-    """Return the clips whose names no other has, and a sentence about those that share one; empty without any.
+def _by_name(clips: Iterable[ListedClip]) -> tuple[list[ListedClip], dict[str, str]]:
+    """Return the clips with names of their own, and what is wrong with those that had none, by their new ids.
 
     Which of `a.avi` and `a.mp4`, or of a video and its frames, is meant cannot be known: neither is used.
     """
     named: dict[str, list[ListedClip]] = {}
     for clip in clips:
         named.setdefault(clip.id, []).append(clip)
-    shared = [each for each in named.values() if len(each) > 1]
-    single = tuple(each[0] for each in named.values() if len(each) == 1)
-    if not shared:
-        return single, ""
-    first = " and ".join(quoted(clip.path) for clip in shared[0][:2])
-    count = "1 name stands" if len(shared) == 1 else f"{len(shared)} names stand"
-    return single, f"{count} for two clips each, which are left out, e.g. {first}: remove or rename one of the two"
+    found: list[ListedClip] = []
+    problems: dict[str, str] = {}
+    for id_, of_name in named.items():
+        if len(of_name) == 1:
+            found += of_name
+            continue
+        paths = " and ".join(quoted(clip.path) for clip in of_name[:2])
+        for clip in of_name:
+            own = f"{id_.rpartition('/')[0]}/{clip.path.rpartition('/')[2]}"
+            found.append(replace(clip, id=own))
+            problems[own] = f"its name stands for two clips, {paths}: remove or rename one of the two"
+    return found, problems
+
+
+def _require_named(root: Path, clips: Iterable[ListedClip], problems: Mapping[str, str]) -> None:
+    """Check that no class is left without clips: it would be missing in every training."""
+    usable = {clip.class_name for clip in clips if clip.id not in problems}
+    for clip in clips:
+        if clip.class_name not in usable:
+            raise DatasetFormatError(
+                f"{root} has no clip with a name of its own in class {quoted(clip.class_name)}: {clip.path}: "
+                f"{problems[clip.id]}"
+            )
+
+
+def _doubled(problems: Mapping[str, str]) -> Iterator[str]:
+    if problems:
+        first, why = next(iter(problems.items()))
+        yield f"{len(problems)} clips are left out, each beside one of its name, e.g. {first}: {why}"
 
 
 def _unused(root: Path, classes: Mapping[Path, Classes], builder: _Builder) -> Iterator[str]:

@@ -7,8 +7,8 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -38,6 +38,8 @@ class Listing:
     clips: tuple[ListedClip, ...]
     notes: tuple[str, ...] = ()
     """Notes for the user, such as the number of videos that no list names."""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Of clips that cannot be used whatever is in their files: a clause that says why, by their ids."""
 
 
 def require_folder(root: Path) -> None:

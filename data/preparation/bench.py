@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 _SAMPLED_CLIPS = 24
 _LEAST_READS = 8
+_PREFIX = "bench-"
+_LONGEST_HOURS = 24
+"""After this, a folder of a bench is one that was killed: every form is tried in a folder of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,11 +85,23 @@ def measure_forms(
     whole, room = recipes(index, spec)["rgb"], Room.at(cache_dir)
     few = replace(whole, clips=spread(whole.clips, _SAMPLED_CLIPS))
     cache_dir.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(cache_dir)
     for form in FORMS:
         size = estimate(whole, form).bytes
-        with tempfile.TemporaryDirectory(dir=cache_dir, prefix="bench-") as folder:
+        with tempfile.TemporaryDirectory(dir=cache_dir, prefix=_PREFIX) as folder:
             speed = _speed(few, form, Path(folder) / form, clip, seconds)
         yield FormSpeed(form=form, clips_per_second=speed, bytes=size, fits=size <= room.budget_bytes)
+
+
+def _remove_leftovers(cache_dir: Path) -> None:
+    """Remove the folders of benches that were killed; no cache is called so."""
+    for folder in cache_dir.glob(f"{_PREFIX}????????"):
+        try:
+            is_old = folder.stat().st_mtime < time.time() - _LONGEST_HOURS * 3600
+        except OSError:
+            continue  # another bench has just removed it
+        if is_old:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _speed(recipe: Recipe, form: str, folder: Path, clip: ClipSpec, seconds: float) -> float:

@@ -13,7 +13,7 @@ from ..importers.registry import AUTO, importer, lists_left_out, resolved
 from ..index.file import write_index
 from ..index.groups import regroup
 from ..index.listing import Listing
-from ..index.records import INDEX_FORMAT, ClipRecord, Index, ListedClip, make_index
+from ..index.records import INDEX_FORMAT, ClipRecord, Index, ListedClip, Measurement, make_index
 from ..progress import Progress
 
 
@@ -43,7 +43,9 @@ def scan(
 
     root = Path(root).expanduser()
     name, listing = read_listing(root, name, group_pattern)
-    measured = measure_all(root, listing.clips, Measurements(memory), progress=progress, every_byte=every_byte)
+    sound = [clip for clip in listing.clips if clip.id not in listing.problems]
+    measured = measure_all(root, sound, Measurements(memory), progress=progress, every_byte=every_byte)
+    measured |= {id_: Measurement(status="corrupt", note=note) for id_, note in listing.problems.items()}
     inherited = [field.name for field in fields(ListedClip)]
     clips = [
         ClipRecord(**{key: getattr(clip, key) for key in inherited}, measured=measured[clip.id])

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from data import scan
 from data.errors import DatasetFormatError, DatasetNotFoundError
 from data.importers.class_folders import read_class_folders, read_training_validation
 from data.importers.registry import recognise
 from data.scanning.scan import read_listing
+from tests.unit.data.encoded import moving, write_frames
 
 from .trees import by_id, frames, lay_out, sides
 
@@ -133,15 +135,23 @@ def test_previews_and_sound_beside_videos_are_no_clips(tmp_path: Path) -> None:
     assert any("3 pictures or deeper files beside clips are not used, e.g. Run/1.gif" in note for note in listing.notes)
 
 
-def test_clips_of_one_name_are_named_and_the_others_are_used(tmp_path: Path) -> None:
-    doubled = ["Run/1.mp4", "Run/1.avi", "Walk/2.mp4", *frames("Walk/2")]
-    lay_out(tmp_path, empty=doubled)
-    with pytest.raises(DatasetFormatError, match="has no clip with a name of its own: 2 names stand for two clips"):
+def test_clips_of_one_name_are_problems_and_the_others_are_used(tmp_path: Path) -> None:
+    for number, name in enumerate(("Run/1", "Run/2", "Walk/3", "Walk/4")):
+        write_frames(tmp_path / name, moving(6, 16, 16, seed=number))
+    (tmp_path / "Run" / "1.mp4").write_bytes(b"a video")
+    index = scan(tmp_path)
+    assert [clip.id for clip in index.usable] == ["Run/2", "Walk/3", "Walk/4"]
+    why = "its name stands for two clips, 'Run/1' and 'Run/1.mp4': remove or rename one of the two"
+    assert {problem.path: problem.note for problem in index.problems()} == {"Run/1": why, "Run/1.mp4": why}
+    assert any("2 clips are left out, each beside one of its name, e.g. Run/1" in note for note in index.notes)
+
+
+def test_a_class_without_a_clip_of_its_own_name_is_refused(tmp_path: Path) -> None:
+    lay_out(tmp_path, empty=["Jump/a.avi", "Jump/a.mp4", "Run/a.mp4", "Run/b.mp4"])
+    message = r"in class 'Jump': Jump/a\.avi: its name stands for two clips, 'Jump/a\.avi' and 'Jump/a\.mp4'"
+    with pytest.raises(DatasetFormatError, match=message):
         read_class_folders(tmp_path)
-    listing = read_class_folders(lay_out(tmp_path, empty=["Run/3.mp4", "Walk/4.mp4"]))
-    assert [clip.path for clip in listing.clips] == ["Run/3.mp4", "Walk/4.mp4"]
-    note = "2 names stand for two clips each, which are left out, e.g. 'Run/1.avi' and 'Run/1.mp4': remove or rename"
-    assert any(note in each for each in listing.notes)
+    assert len(read_class_folders(lay_out(tmp_path, empty=["Jump/b.avi"])).clips) == 5
 
 
 def test_folders_of_frames_are_not_read_again_for_each_question(
