@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import ValidationError
-
-from .protocol import Progress
+if TYPE_CHECKING:
+    from .protocol import Progress
 
 FORGOTTEN_SECONDS: Final = 24 * 3600.0
 """A worker that was not heard of for so long is only counted."""
@@ -24,8 +23,14 @@ _MOST_DIGITS: Final = 1e6
 
 def stored_progress(stored: Mapping[str, Any] | None) -> Progress | None:
     """Return progress as it was stored; None if there is none, or if it is of another release."""
+    if stored is None:
+        return None
+    from pydantic import ValidationError
+
+    from .protocol import Progress
+
     try:
-        return None if stored is None else Progress.model_validate(stored)
+        return Progress.model_validate(stored)
     except ValidationError:
         return None
 

@@ -1,6 +1,7 @@
 """The `hpo` command: the composition root, the only place that may import every package.
 
-Each command imports the packages it needs when it runs, so that `hpo study create` does not wait for PyTorch.
+Each command imports the packages it needs when it runs, so that `hpo study create` does not wait for PyTorch, and
+`hpo --help` not even for pydantic or httpx.
 """
 
 from ..errors import SetupError

@@ -11,23 +11,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 from rich.live import Live
 from rich.markup import escape
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from ..client.http import Client
 from ..errors import HpoError, SetupError, StoreUnavailableError
 from ..installation import child_environment
-from ..results.evidence import Evidence
 from ..settings import Settings, read_server_file
 from .app import app, err, out
 from .datasets import progress_bar
 from .leaderboard import leaderboard
 from .results import answer_of, write_export
 from .serve import make_home
+
+if TYPE_CHECKING:
+    from ..client.http import Client
 
 T = TypeVar("T")
 NAME: Final = "demo"
@@ -117,6 +118,8 @@ def _make_videos(settings: Settings) -> Path:
 
 @contextmanager
 def _service(settings: Settings) -> Iterator[Client]:
+    from ..client.http import Client
+
     with _process(settings, "serve", ["serve", "--port", "0"]) as process:
         served = partial(read_server_file, settings.server_file)
         _wait_until(lambda: served() is not None, process, settings.home / "serve.log")
@@ -198,6 +201,7 @@ def _print_changes(found: Sequence[dict[str, Any]], seen: dict[int, str]) -> Non
 
 
 def _conclude(client: Client, settings: Settings, study: dict[str, Any], took: float) -> None:
+    from ..results.evidence import Evidence
     from .evaluate import print_evaluation
 
     state = client.study(study["name"])

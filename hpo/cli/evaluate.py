@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import SetupError
-from ..results.export import Export, load_export
 from ..settings import Settings
 from .app import app, err, one_sentence_errors, out, settings_of
 from .datasets import progress_bar
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from workers.checkpoints.snapshots import Snapshot
     from workers.device.detection import Device
     from workers.evaluation.sealed_test import Evaluation, Views
+
+    from ..results.export import Export
 
 Clips = Annotated[int, typer.Option(help="Clips per video, evenly spaced.", min=1)]
 Crops = Annotated[int, typer.Option(help="Crops of each clip: 1, 3, 5 or 10 (see docs/clips.md).")]
@@ -58,6 +59,8 @@ def evaluate(
     threads: Threads = None,
 ) -> None:
     """Score an exported checkpoint on the test list, which no trial of the study has seen."""
+    from ..results.export import load_export
+
     if final == validation:
         raise SetupError(
             "the test list is sealed for the final evaluation of one configuration: add --final to open it, or "
@@ -95,6 +98,8 @@ def print_evaluation(file: Path, settings: Settings, *, again: bool = False) -> 
         ConflictError: the list was opened before, and `again` is not set.
         HpoError: the checkpoint or the data set cannot be used.
     """
+    from ..results.export import load_export
+
     exported = load_export(file)
     _Evaluation(file=file, exported=exported, settings=settings, devices=(device_of(exported),)).test(again=again)
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ..errors import SetupError
-from ..results.export import Export
-from ..spec import VideoTask
 
 if TYPE_CHECKING:
     from hpo.spec.tasks.video import DatasetConfig
     from workers.device.detection import Device
+
+    from ..results.export import Export
+    from ..spec import VideoTask
 
 File = Annotated[Path, typer.Argument(help="Export file that `hpo export` wrote.", show_default=False)]
 Gpu = Annotated[int | None, typer.Option("--gpu", min=0, help="Use this GPU.", show_default=False)]
@@ -102,6 +103,8 @@ def video_task_of(file: Path, exported: Export) -> VideoTask:
     Raises:
         SetupError: it is of another kind.
     """
+    from ..spec import VideoTask
+
     if not isinstance(exported.task, VideoTask):
         raise SetupError(f"{file} is of a task of the kind {exported.task.kind!r}; only video models can be scored")
     return exported.task

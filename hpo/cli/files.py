@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from ..protocol import RemovedFiles
 from .app import err, out
+
+if TYPE_CHECKING:
+    from ..protocol import RemovedFiles
 
 MANY: Final = 10
 """How many sentences about files that stay are printed."""
@@ -17,6 +19,8 @@ MANY: Final = 10
 def remove_study_files(root: Path, study: UUID) -> RemovedFiles:
     """Remove the files of a deleted study from a folder of checkpoints, and return what was removed."""
     from workers.checkpoints.stored import remove_study
+
+    from ..protocol import RemovedFiles
 
     removed = remove_study(root, study)
     return RemovedFiles(files=removed.files, bytes=removed.bytes, left=removed.left)

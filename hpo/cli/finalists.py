@@ -7,23 +7,20 @@ from typing import Annotated
 
 import typer
 
-from ..spec.finalists import FinalistsConfig
 from .app import app, out, settings_of
 from .studies import AsJson, Name, client_of, finalists_of, state_of
-
-_DEFAULT = FinalistsConfig()
 
 
 @app.command()
 def finalists(  # noqa: PLR0917 - the options of the command
     context: typer.Context,
     name: Name,
-    top: Annotated[int, typer.Option(help="How many configurations at most.")] = _DEFAULT.top,
-    seeds: Annotated[int, typer.Option(help="How many further trainings of each at most.")] = _DEFAULT.seeds,
-    share: Annotated[float, typer.Option(help="Share of the budget that they may use.")] = _DEFAULT.share,
+    top: Annotated[int, typer.Option(help="How many configurations at most.")] = 3,
+    seeds: Annotated[int, typer.Option(help="How many further trainings of each at most.")] = 3,
+    share: Annotated[float, typer.Option(help="Share of the budget that they may use.")] = 0.15,
     probability: Annotated[
         float, typer.Option(help="Enough once one of them is the best with this probability.")
-    ] = _DEFAULT.probability,
+    ] = 0.9,
     now: Annotated[bool, typer.Option("--now", help="End the search of an active study for it.")] = False,
     as_json: AsJson = False,
 ) -> None:

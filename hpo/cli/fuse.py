@@ -13,7 +13,6 @@ import typer
 from rich.table import Column, Table
 
 from ..errors import SetupError
-from ..results.export import Export, load_export
 from ..settings import Settings
 from .app import app, one_sentence_errors, out, settings_of
 from .datasets import progress_bar
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from workers.device.detection import Device
     from workers.evaluation.sealed_test import Evaluation, Views
     from workers.evaluation.views import Scores
+
+    from ..results.export import Export
 
 
 @app.command()
@@ -55,6 +56,8 @@ def fuse(
     from models import ModelError
     from workers.errors import CheckpointError
     from workers.evaluation.sealed_test import Views
+
+    from ..results.export import load_export
 
     if len(files) < 2:
         raise SetupError("a fusion needs two exports or more")

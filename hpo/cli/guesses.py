@@ -11,8 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import GuessError, SpecIssue
-from ..spec import flatten
-from ..spec.load import decode
 from .app import out, settings_of
 from .studies import AsJson, Name, client_of, group
 
@@ -79,6 +77,8 @@ def read_guesses(arguments: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _pair(argument: str) -> tuple[str, object]:
+    from ..spec.load import decode
+
     key, _, text = argument.partition("=")
     if not key.strip():
         raise _wrong(argument, "does not name a parameter: write KEY=VALUE")
@@ -86,6 +86,8 @@ def _pair(argument: str) -> tuple[str, object]:
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
+    from ..spec.load import decode
+
     try:
         found = decode(path.read_text(encoding="utf-8"), source=str(path))
     except OSError as error:
@@ -97,6 +99,8 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _flat(guess: object, *, source: str) -> dict[str, Any]:
+    from ..spec import flatten
+
     if not isinstance(guess, Mapping):
         raise _wrong(source, "must hold a configuration (parameter: value), or a list of them")
     try:

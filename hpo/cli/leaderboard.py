@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..plain_text import spreadsheet_cell
-from ..spec import StudySpec, stored_spec
 from ..trial import TrialState
 from .fitting import Board, Fitted
 from .trial_values import metrics_of
 
 if TYPE_CHECKING:
     from ..results.ranking import Result
+    from ..spec import StudySpec
 
 Trial = Mapping[str, Any]
 _MOST_REASONS: Final = 10
@@ -49,6 +49,8 @@ def leaderboard(
     Args:
         is_sorted: the trials are in the order in which they are to be shown.
     """
+    from ..spec import stored_spec
+
     study = stored_spec(spec)
     first, *others = (objective.metric for objective in study.objectives)
     limits = [limit.metric for limit in study.constraints if limit.metric not in (first, *others)]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..client.connection import is_loopback
 from ..errors import SetupError
 
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
@@ -49,11 +48,15 @@ class Listening:
     @property
     def is_open(self) -> bool:
         """Whether tokens pass a network in the clear."""
+        from ..client.connection import is_loopback
+
         return self.certificate is None and not is_loopback(self.host)
 
     @property
     def names(self) -> frozenset[str]:
         """The names by which browsers and clients may call the service; they may always use its IP address."""
+        from ..client.connection import is_loopback
+
         own = [] if is_loopback(self.host) else [socket.gethostname()]
         public = [] if self.public_url is None else [_host_of(self.public_url)]
         return frozenset(name.lower() for name in (self.host, *own, *public, *self.allowed_hosts))

@@ -6,16 +6,18 @@ import json
 import time
 from collections.abc import Callable
 from itertools import chain, repeat
-from typing import Annotated, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, TypeVar
 
 import typer
 
 from ..activity import duration
-from ..client.http import Client
 from ..errors import SetupError, StoreUnavailableError
 from ..sentences import event_sentence
 from .app import app, err, out, settings_of
 from .studies import Name, client_of
+
+if TYPE_CHECKING:
+    from ..client.http import Client
 
 FOLLOW_SECONDS: Final = 1.0
 FOLLOW_LOG_SECONDS: Final = 5.0

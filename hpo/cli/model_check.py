@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from rich.table import Table
 from rich.text import Text
 
@@ -83,6 +82,8 @@ def smallest_clip(info: ModelInfo, values: Mapping[str, Value]) -> tuple[int, in
 
 
 def parsed_options(options: list[str]) -> dict[str, object]:
+    import yaml
+
     found = {}
     for option in options:
         key, equals, value = option.partition("=")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import SetupError
-from ..results.export import load_export
 from .app import one_sentence_errors, out
 from .exported import checkpoint_of, video_task_of
 
@@ -36,6 +35,8 @@ def write_model_files(file: Path, formats: Sequence[str]) -> None:
     from workers.device.detection import cpu_device
     from workers.evaluation.formats import FORMATS, card_of, write_model
     from workers.evaluation.model import TrainedModel
+
+    from ..results.export import load_export
 
     exported = load_export(file)
     dataset = video_task_of(file, exported).dataset

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..spec import StudySpec, TrainingConfig
-from ..spec.rules import Rulebook, is_possible
-
 if TYPE_CHECKING:
     from models import ModelInfo, Value
+
+    from ..spec import StudySpec
+    from ..spec.rules import Rulebook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +71,8 @@ def pinned(spec: StudySpec, model: str) -> Mapping[str, str]:
 
 def _needed(spec: StudySpec, info: ModelInfo, demand: Demand) -> Iterator[Demand]:
     """Yield the demand, for this model alone, unless every configuration of the study meets it."""
+    from ..spec.rules import is_possible
+
     against = spec.model_copy(update={"rules": [f"not ({demand.rule})"], "model_rules": []})
     if is_possible(against.rulebook, pinned(spec, info.name)):
         quote = "'" if '"' in info.name else '"'
@@ -80,6 +82,8 @@ def _needed(spec: StudySpec, info: ModelInfo, demand: Demand) -> Iterator[Demand
 
 def _term(spec: StudySpec, info: ModelInfo, name: str, known: Mapping[str, Value]) -> str:
     """Return how a rule writes a number of the model, or of its clip."""
+    from ..spec import TrainingConfig
+
     is_of_clip = name in ("frames", "size", "test_size")
     if not is_of_clip:
         return _option(spec, info, name, known)

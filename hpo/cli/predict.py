@@ -15,7 +15,6 @@ import typer
 from rich.table import Column, Table
 
 from ..errors import HpoError, SetupError
-from ..results.export import load_export
 from .app import app, err, one_sentence_errors, out
 from .datasets import progress_bar
 from .evaluate import Clips, Crops
@@ -114,6 +113,8 @@ class _Source:
 
 
 def _source(model: Path, *, gpu: int | None, cpu: bool, threads: int | None) -> _Source:
+    from ..results.export import load_export
+
     if model.suffix == _CHECKPOINT_SUFFIX:
         device = device_like({}, gpu=gpu, cpu=cpu, threads=threads)
         err.print(f"a checkpoint alone does not say how frames were prepared: short side {_USUAL_SHORT_SIDE} is taken")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ..errors import DataNotSeenError
-from ..spec import StudySpec
-from ..spec.configurations import count_configurations
 from .files import counted
 from .spec_check import few_clips_of, validation_clips
+
+if TYPE_CHECKING:
+    from ..spec import StudySpec
 
 _SHOWN = 3
 """How many of the first configurations are shown."""
@@ -24,6 +26,8 @@ def preview(spec: StudySpec) -> Iterator[str]:
 
 
 def _size(spec: StudySpec) -> str:
+    from ..spec.configurations import count_configurations
+
     count = count_configurations(spec)
     return "" if count is None else f", {counted(count, 'configuration')}"
 

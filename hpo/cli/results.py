@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-import yaml
 
-from ..client.http import Client
 from ..errors import NotFoundError, SetupError
-from ..results.evidence import Evidence
-from ..results.export import Export, dump_export
 from .app import app, err, out, settings_of
 from .files import counted
 from .fitting import Board
@@ -22,6 +18,9 @@ from .model_files import check_formats, write_model_files
 from .optuna_export import write_optuna
 from .studies import AsJson, Name, client_of, warn_if_degraded
 from .trial_values import sorted_by, states_of, where
+
+if TYPE_CHECKING:
+    from ..client.http import Client
 
 EXPORT_SUFFIXES: Final = (".yaml", ".yml", ".json")
 
@@ -86,6 +85,10 @@ def _print_board(board: Board) -> None:
 @app.command()
 def best(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Show the best configuration of a study and how sure that is; with several objectives the whole front."""
+    import yaml
+
+    from ..results.evidence import Evidence
+
     with client_of(settings_of(context)) as client:
         found = client.best(name)
         if as_json:
@@ -168,6 +171,8 @@ def write_export(document: dict[str, Any], output: Path, roots: Sequence[Path]) 
         HpoError: the checkpoint is damaged, or none of ours.
     """
     from workers.checkpoints import reference
+
+    from ..results.export import Export, dump_export
 
     exported = Export.model_validate(document)
     source = reference.find(exported.checkpoint, roots) if exported.checkpoint else None

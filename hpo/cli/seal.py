@@ -12,17 +12,15 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import ValidationError
-
-from ..client.problems import UnreachableError
 from ..errors import AuthenticationError, ConflictError, HpoError, NotFoundError, PermissionDeniedError
-from ..results.opening import Opening
 from ..settings import Settings
 from .app import err
 from .studies import client_of
 
 if TYPE_CHECKING:
     from data import Dataset
+
+    from ..results.opening import Opening
 
 _SHOWN: Final = 5
 _EARLIER_RELEASE: Final = uuid.UUID("5a3c1f43-7f4e-4a0e-9a76-2f7b0f1b4c11")
@@ -73,6 +71,8 @@ class Seal:
 
     def opening(self, *, reason: str, checkpoint: str, host: str) -> Opening:
         """Return the opening that is about to happen, after the service was told of it."""
+        from ..results.opening import Opening
+
         dataset = self._dataset
         new = Opening(
             id=uuid.uuid4(),
@@ -91,11 +91,17 @@ class Seal:
 
     def keep_score(self, opening: Opening, score: Mapping[str, Any]) -> None:
         """Keep what an opening found."""
+        from ..results.opening import Opening
+
         self._dataset.seal.append({"id": str(opening.id), "score": dict(score)})
         self._send([Opening.model_validate({**opening.model_dump(), "score": json.loads(json.dumps(score))})])
 
     def _local(self, lines: Iterable[Mapping[str, Any]]) -> Iterable[Opening]:
         """Yield the openings that the cache has recorded."""
+        from pydantic import ValidationError
+
+        from ..results.opening import Opening
+
         for line in lines:
             reason = f"perhaps of this list: {line.get('reason')}" if line.get("perhaps") else line.get("reason")
             known = {"test_list": self._dataset.test_list, "split": line.get("split"), "reason": reason}
@@ -118,6 +124,9 @@ class Seal:
 
     def _exchange(self, local: Iterable[Opening]) -> list[Opening]:
         """Send the service what only this machine knows, and return what it knows."""
+        from ..client.problems import UnreachableError
+        from ..results.opening import Opening
+
         try:
             with client_of(self._settings) as client:
                 served = [Opening.model_validate(one) for one in client.openings(self._dataset.test_list)]
@@ -130,6 +139,8 @@ class Seal:
         return served
 
     def _send(self, openings: Iterable[Opening]) -> None:
+        from ..client.problems import UnreachableError
+
         if not self._served:
             return
         try:
@@ -140,6 +151,8 @@ class Seal:
             self._alone(error)
 
     def _alone(self, error: HpoError) -> None:
+        from ..client.problems import UnreachableError
+
         self._served = False
         reason = "the service takes no record of it"
         if isinstance(error, UnreachableError):

@@ -10,13 +10,14 @@ import typer
 from rich.table import Column, Table
 
 from ..errors import SetupError
-from ..results.export import Export
 from ..settings import Settings
 from .app import err, out
 from .exported import checkpoint_of
 
 if TYPE_CHECKING:
     from workers.checkpoints.snapshots import Snapshot
+
+    from ..results.export import Export
 
 LAST: Final = "last"
 BEST: Final = "best"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataNotSeenError, NotFoundError, SpecError, SpecIssue
-from ..spec import CategoricalParameter, Fragment, OrdinalParameter, StudySpec, TrainingConfig, VideoTask
-from ..spec.contradictions import rule_issues
-from ..spec.rules import impossible, is_possible
 from .model_rules import demands, pinned, rulebook_of
+
+if TYPE_CHECKING:
+    from ..spec import Fragment, StudySpec
 
 _WEIGHTS = ("weights", "weights.rgb", "weights.flow")
 
@@ -22,6 +22,8 @@ def search_fragment(name: str) -> Fragment:
         NotFoundError: there is no such model; the message suggests similar names.
     """
     from models import ModelError, model_info, search_space
+
+    from ..spec import Fragment
 
     try:
         return Fragment(space=search_space(name), base=dict(model_info(name).search_base))
@@ -35,6 +37,8 @@ def check_models(spec: StudySpec) -> Sequence[SpecIssue]:
     A spec passes if at least one combination fits; `with_models` keeps the others from being proposed.
     """
     from models import ModelError, model_info
+
+    from ..spec import VideoTask
 
     if not isinstance(spec.task, VideoTask):
         return []
@@ -63,6 +67,9 @@ def with_models(spec: StudySpec) -> StudySpec:
     Raises:
         SpecError: see `check_models`; or nothing keeps all rules, or an enqueued guess breaks one of a model.
     """
+    from ..spec import VideoTask
+    from ..spec.contradictions import rule_issues
+
     if issues := check_models(spec):
         raise SpecError(issues)
     if not isinstance(spec.task, VideoTask):
@@ -83,6 +90,8 @@ def validation_clips(spec: StudySpec) -> int | None:
     from data import DatasetError
     from data.index.splits import make_split
     from data.scanning.scan import read_listing
+
+    from ..spec import VideoTask
 
     if not isinstance(spec.task, VideoTask):
         return None
@@ -172,6 +181,8 @@ def _odd_channels(spec: StudySpec, model: str) -> list[SpecIssue]:
 
 
 def _candidates(spec: StudySpec) -> tuple[str, list[str]]:
+    from ..spec import CategoricalParameter, OrdinalParameter, TrainingConfig
+
     searched = spec.space.get("model")
     if isinstance(searched, CategoricalParameter | OrdinalParameter):
         return "space.model.choices", [str(choice) for choice in searched.choices]
@@ -212,6 +223,8 @@ def _only_for(spec: StudySpec, path: str) -> str:
 
 def _misfits(spec: StudySpec, model: str) -> list[SpecIssue]:
     """Return one issue if no configuration of the study is one that the model can be built with."""
+    from ..spec.rules import impossible, is_possible
+
     book = rulebook_of(spec, model)
     if is_possible(book, pinned(spec, model)):
         return []

@@ -7,22 +7,21 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from ..activity import progress_line, stored_progress
-from ..client.http import Client
 from ..errors import DataNotSeenError, HpoError
-from ..results.evidence import Evidence
 from ..settings import Settings
-from ..spec import StudySpec, dump_spec, load_spec, parse_spec, stored_spec
-from ..spec.load import decode
-from ..spec.paths import with_absolute_paths
 from .app import app, err, out, settings_of
 from .files import counted, print_deletion
 from .spec_check import few_clips_of, search_fragment, validation_clips, with_models
 from .study_lines import data_set_of, hours, study_board, time_left_of, trials_of, workers_of
+
+if TYPE_CHECKING:
+    from ..client.http import Client
+    from ..spec import StudySpec
 
 group = typer.Typer(no_args_is_help=True, help="Create and control studies.")
 app.add_typer(group, name="study")
@@ -47,6 +46,8 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 def client_of(settings: Settings) -> Client:
     """Return a client of the API that the settings name."""
+    from ..client.http import Client
+
     proof, trusted = settings.proving_file, settings.ca_file
     return Client(settings.api_url, settings.token, server_file=proof, ca_file=trusted)
 
@@ -63,6 +64,9 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Check a study spec and create the study. A relative path in it is one of the current folder."""
+    from ..spec import dump_spec
+    from ..spec.paths import with_absolute_paths
+
     spec = with_absolute_paths(_read_spec(spec_file), Path.cwd())
     checked = with_models(spec)
     if only_check:
@@ -85,6 +89,9 @@ def create(
 
 
 def _read_spec(file: Path) -> StudySpec:
+    from ..spec import load_spec, parse_spec
+    from ..spec.load import decode
+
     if str(file) != "-":
         return load_spec(file, search_fragment)
     return parse_spec(decode(sys.stdin.read(), source="standard input"), search_fragment)
@@ -221,6 +228,8 @@ def saved_of(study: dict[str, Any]) -> str:
 
 def best_of(study: dict[str, Any]) -> list[str]:
     """Return lines about the best configuration so far; none before one has a result."""
+    from ..results.evidence import Evidence
+
     best = study["best"]
     if best is None:
         return []
@@ -234,6 +243,8 @@ WARNINGS: Final = ("degraded", "missing_data", "data_changed")
 
 def warnings_of(study: dict[str, Any]) -> list[str]:
     """Return lines about what a study lacks, and about what its validation clips cannot show, if they are few."""
+    from ..spec import stored_spec
+
     # An older API does not say all of them.
     degraded = [f"warning: {study[name]}" for name in WARNINGS if study.get(name)]
     evidence = study["best"]["evidence"] if study["best"] else {}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-import yaml
 
 from ..errors import SetupError
 from .app import out, settings_of
@@ -88,6 +87,8 @@ def clone(
     ] = None,
 ) -> None:
     """Create a study with the spec of another one; or write that spec to a file, to be changed before."""
+    import yaml
+
     with client_of(settings_of(context)) as client:
         spec = {**client.study(name)["spec"], "name": new_name}
         if output is None:

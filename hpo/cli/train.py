@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 
 from ..errors import SetupError
-from ..results.export import Export, dump_export, load_export
-from ..results.outcome import settled_metrics
 from .app import app, one_sentence_errors, out, settings_of
 from .exported import Cpu, File, Gpu, Threads, device_of, video_task_of
 from .training_bar import training_bar
 
 if TYPE_CHECKING:
     from workers.retrain import TrainingResult
+
+    from ..results.export import Export
 
 WeightsRoot = Annotated[
     list[Path] | None,
@@ -59,6 +58,8 @@ def train(
     from models import ModelError
     from workers.retrain import train_export
 
+    from ..results.export import load_export
+
     original = load_export(file)
     exported = _changed(file, original, epochs=epochs, seed=seed, root=root)
     device = device_of(exported, gpu=gpu, cpu=cpu, threads=threads, instead="--cpu trains without one")
@@ -98,6 +99,8 @@ def _measured(exported: Export) -> list[str]:
 
 
 def _compare(exported: Export, result: TrainingResult, *, is_other: bool) -> None:
+    from ..results.outcome import settled_metrics
+
     found = settled_metrics(result.metrics, result.curve, exported.last_epochs)
     for metric, value in exported.objectives.items():
         again = found[metric]
@@ -112,6 +115,8 @@ def _refitted(file: Path, exported: Export, result: TrainingResult) -> Path:
 
     Its metrics are those before the refit.
     """
+    from ..results.export import dump_export
+
     checkpoint = Path(result.checkpoint)
     target = checkpoint.with_name(file.name)
     epochs_done = max(result.curve, default=0)
@@ -138,6 +143,10 @@ def _changed(file: Path, exported: Export, *, epochs: int | None, seed: int | No
     Raises:
         SetupError: the task has no data set, or the configuration does not fit so many epochs.
     """
+    from pydantic import ValidationError
+
+    from ..results.export import Export
+
     document = exported.model_dump(mode="json")
     if epochs is not None:
         document["task"]["epochs"] = epochs

@@ -10,11 +10,12 @@ from rich import progress as bars
 
 from ..activity import measured, step_of, time_left
 from ..plain_text import plain
-from ..protocol import Progress
 from .app import err, out
 
 if TYPE_CHECKING:
     from workers.process.messages import EpochDone, Event
+
+    from ..protocol import Progress
 
 
 @contextmanager

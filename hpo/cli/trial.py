@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
 from ..activity import progress_line, stored_progress
-from ..protocol import LoadedWeights
 from .app import app, out, settings_of
 from .studies import AsJson, Name, client_of
+
+if TYPE_CHECKING:
+    from ..protocol import LoadedWeights
 
 group = typer.Typer(no_args_is_help=True, help="Show, cancel and retry a trial.")
 app.add_typer(group, name="trial")
@@ -28,6 +29,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one trial: its state, how far it is, metrics and parameters, and the weights that it started from."""
+    import yaml
+
+    from ..protocol import LoadedWeights
+
     with client_of(settings_of(context)) as client:
         found = client.trial(name, number)
     if as_json:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from hpo.cli.finalists import finalists
 from hpo.cli.leaderboard import csv_table, leaderboard, reasons
 from hpo.cli.study_lines import hours
 from hpo.spec import dump_spec, parse_spec
+from hpo.spec.finalists import FinalistsConfig
 
 SPEC: dict[str, Any] = {
     "name": "demo",
@@ -154,3 +157,9 @@ def test_a_table_for_a_spreadsheet_holds_no_formula() -> None:
         trial = _trial(0, {}, attempt=1, failure_message=f"{sign}x")
         _, row = csv_table([trial], dump_spec(parse_spec(SPEC))).splitlines()
         assert f"'{sign}x" in row.split(",")
+
+
+def test_what_finalists_are_by_default_is_what_a_spec_has() -> None:
+    known, default = signature(finalists).parameters, FinalistsConfig()
+    for name in ("top", "seeds", "share", "probability"):
+        assert known[name].default == getattr(default, name)

@@ -87,7 +87,7 @@ def test_without_a_wish_the_device_is_the_one_of_the_trial(
 ) -> None:
     monkeypatch.setattr(detection, "cpu_device", lambda *, threads: ("cpu", threads))
     monkeypatch.setattr(
-        detection, "gpu_device", lambda index, *, threads, deterministic: ("gpu", index, threads, deterministic)
+        detection, "gpu_device", lambda index, *, threads, deterministic, **_: ("gpu", index, threads, deterministic)
     )
     exported = load_export(_export(tmp_path, **environment))
     assert isinstance(exported, Export)
