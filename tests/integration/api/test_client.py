@@ -99,7 +99,9 @@ def test_asking_for_configurations(service: Service) -> None:
             client.enqueue("demo", [{"lr": 7.5}])
         with pytest.raises(SpecError, match="guesses"):
             client.enqueue("demo", [])
-        wrong: tuple[Any, ...] = (None, [0.1], {})
+        with pytest.raises(SpecError, match="guesses.*`lr: {}` holds no settings"):
+            client.enqueue("demo", [{"lr": {}}])
+        wrong: tuple[Any, ...] = (None, [0.1], {"x": 1})
         for value in wrong:
             with pytest.raises(GuessError) as caught:
                 client.enqueue("demo", [{"lr": value, "dropout": 7}])
