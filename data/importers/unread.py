@@ -168,7 +168,16 @@ def _names_sides(value: Any, clips: _Clips) -> bool:
 
 
 def _lists(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(each, str | dict) for each in value)
+    """Return whether a value may list clips: texts, or objects with texts; the numbers of epochs are no clips."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, str) or (isinstance(each, dict) and _holds_text(each)) for each in value)
+    )
+
+
+def _holds_text(value: dict[str, Any]) -> bool:
+    return any(isinstance(each, str) for each in islice(_values(value), _MOST_NODES))
 
 
 def _has_side(value: Any) -> bool:

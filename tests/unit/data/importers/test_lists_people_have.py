@@ -238,6 +238,7 @@ NO_LISTS = {
     "dataset_info.json": '{"split": "train", "splits": {"train": {"name": "train", "num_examples": 10}}}',
     "hydra.json": '{"train": {"lr": 0.1, "betas": [0.9, 0.99]}, "data": {"split": "train"}}',
     "results.json": '{"val": {"top1": 0.9, "Run": 0.8}, "train": [0.1, 0.2]}',
+    "history.json": '{"train": [{"loss": 1.2, "epoch": 1}], "val": [{"loss": 1.4, "epoch": 1}]}',
     "config.json": '{"train": {"lr": 0.1,},}',
     "Run/a.json": '{"set": "test", "file": "a.avi"}',
     "Run/b.info.json": '{"train": ["x"], "clips": ["b.mp4"',
