@@ -99,7 +99,7 @@ def test_asking_for_configurations(service: Service) -> None:
             client.enqueue("demo", [{"lr": 7.5}])
         with pytest.raises(SpecError, match="guesses"):
             client.enqueue("demo", [])
-        with pytest.raises(SpecError, match="guesses.*`lr: {}` holds no settings"):
+        with pytest.raises(SpecError, match=r"guesses.*`lr: {}` holds no settings"):
             client.enqueue("demo", [{"lr": {}}])
         wrong: tuple[Any, ...] = (None, [0.1], {"x": 1})
         for value in wrong:
