@@ -93,6 +93,6 @@ def test_the_commands_in_the_documents_exist_with_their_options(document: Path) 
             else:
                 break
         said = f"{document.name} says {name} … {' '.join(words)}"
-        assert not words or not isinstance(command, TyperGroup), said
+        assert not words or words == ["--help"] or not isinstance(command, TyperGroup), said
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         assert {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)} <= known | {"--help"}, said
