@@ -99,7 +99,7 @@ def _preview(state: ApiState, spec: StudySpec) -> list[str]:
             found.put(list(preview(spec)))
         except HpoError as error:
             found.put([*said, str(error)])
-        except Exception:
+        except Exception:  # the boundary of the thread: nobody else would hear of it
             log.exception("what the study %s would be cannot be said", spec.name)
             found.put([*said, "what it would be cannot be said; the log of the service says why"])
         finally:
