@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..plain_text import spreadsheet_cell
 from ..trial import TrialState
-from .fitting import Board, Fitted
+from .boards import Board, Fitted
 from .trial_values import metrics_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import typer
 from ..errors import NotFoundError, SetupError
 from .app import app, err, out, settings_of
 from .files import counted
-from .fitting import Board
+from .boards import Board
 from .leaderboard import csv_table, leaderboard, reasons
 from .model_files import check_formats, write_model_files
 from .optuna_export import write_optuna

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..activity import duration
-from .fitting import Board, Fitted
+from .boards import Board, Fitted
 
 Json = dict[str, Any]
 
