@@ -11,8 +11,8 @@ import typer
 
 from ..errors import NotFoundError, SetupError
 from .app import app, err, out, settings_of
-from .files import counted
 from .boards import Board
+from .files import counted
 from .leaderboard import csv_table, leaderboard, reasons
 from .model_files import check_formats, write_model_files
 from .optuna_export import write_optuna
