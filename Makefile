@@ -7,9 +7,16 @@ AUDITOR := pip-audit@2.10.1
 # Two training processes with a thread per core each run slower than one with a single thread.
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONPATH
+# The tests start hundreds of programs; without bytecode each would compile our code anew.
+unexport PYTHONDONTWRITEBYTECODE
+# One process more than CI has cores: a test that starts others waits for about half of its time. The order is that of the folders, whose
+# fixtures are then made once; those of many processes come first, not at the lonely end.
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+# Slow tests are dealt out one by one, but for those that share a training: they name a group.
+PARALLEL_SLOW := -n 3 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow chaos coverage mutants lint format bench bench-service bench-loader bench-zoo bench-optimizer constraints constraints-lowest docker-requirements docker-digests audit release clean
+.PHONY: help install demo test test-slow chaos coverage mutants lint format site pictures bench bench-service bench-loader bench-zoo bench-optimizer bench-gpu gpu-wheels constraints constraints-lowest docker-requirements docker-digests audit release clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -26,17 +33,17 @@ demo: $(STAMP)  ## Run a whole study on generated videos and print what it found
 	$(BIN)/hpo demo
 
 test: $(STAMP)  ## Run the test suite
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
-test-slow: $(STAMP)  ## Run the tests that train for minutes (SLOW=tests/acceptance for a part)
-	$(BIN)/pytest -m slow $(SLOW)
+test-slow: $(STAMP)  ## Run the tests that train for minutes: about an hour; CI runs some of them (SLOW=tests/acceptance for a part)
+	$(BIN)/pytest $(PARALLEL_SLOW) -m slow $(SLOW)
 
 chaos: $(STAMP)  ## Kill workers, API, optimizer and Postgres for an hour and check what is left (CHAOS_MINUTES=60 CHAOS_SEED=1)
 	CHAOS_MINUTES=$${CHAOS_MINUTES:-60} $(BIN)/pytest -s -m slow tests/chaos -k promise
 
 coverage: $(STAMP)  ## Run the test suite and print which share of each package it ran (TESTS=tests/unit for a part)
 	$(BIN)/coverage erase
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=html $(TESTS)
+	$(BIN)/pytest $(PARALLEL) -m "not slow" --cov --cov-report=html $(TESTS)
 	@rm -f .coverage.*  # of processes that were killed while they wrote; all others are joined already
 	@for package in hpo models data workers api; do \
 	   printf '%-8s ' $$package; $(BIN)/coverage report --include="$$package/*" | grep TOTAL; done
@@ -55,6 +62,15 @@ format: $(STAMP)  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+site: $(STAMP)  ## Build the documentation as a site in .site/html, and fail where a link leads nowhere
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[site]'
+	PYTHONPATH=. $(BIN)/python .ci/site/prepare.py .site/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open .site/html/index.html"
+
+pictures: $(STAMP)  ## Take the pictures of the documents anew from the demo in .demo; needs chromium
+	PYTHONPATH=. $(BIN)/python .ci/site/pictures.py .demo docs/pictures
+
 bench: $(STAMP)  ## Measure what docs/benchmarks.md quotes
 	$(BIN)/python benchmarks/run.py
 
@@ -67,6 +83,12 @@ bench-loader: $(STAMP)  ## Measure the loader beside decoding on the fly, JPEG f
 
 bench-zoo: $(STAMP)  ## Measure training steps of models beside torchvision's and pytorchvideo's
 	$(BIN)/python benchmarks/zoo_speed.py
+
+bench-gpu: $(STAMP)  ## Measure on a GPU what docs/gpu.md leaves open, in eight minutes (BENCH="--cpu --tiny" tries the program)
+	$(BIN)/python -m benchmarks.gpu $(BENCH)
+
+gpu-wheels: $(STAMP)  ## Collect in build/gpu what a machine with a GPU and without a registry needs for bench-gpu: 64 MB at most
+	$(BIN)/python -m benchmarks.gpu_wheels
 
 bench-optimizer: $(STAMP)  ## Compare the optimizer with its peers: hours, but it continues where it stopped (BENCH="--methods ours")
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
@@ -83,11 +105,15 @@ constraints-lowest: $(STAMP)  ## Write constraints-lowest.txt anew from the lowe
 	   $(BIN)/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 --no-annotate --no-header \
 	   --extra dev pyproject.toml; } > constraints-lowest.txt.new && mv constraints-lowest.txt.new constraints-lowest.txt
 
-docker-requirements: $(STAMP)  ## Write docker/requirements.txt anew: the versions of constraints.txt, by hash
-	@{ echo '# What the image installs, by hash: the versions of constraints.txt. `make docker-requirements` writes this file anew.'; \
-	   echo hatchling | $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header \
-	   --python-platform x86_64-manylinux_2_28 --constraint constraints.txt pyproject.toml -; } > docker/requirements.txt.new \
+BY_HASH := uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header \
+	--python-platform x86_64-manylinux_2_28 --constraint constraints.txt
+docker-requirements: $(STAMP)  ## Write what the images install anew: the versions of constraints.txt, by hash
+	@{ echo '# What the whole image installs, by hash: the versions of constraints.txt. `make docker-requirements` writes this file anew.'; \
+	   echo hatchling | $(BIN)/$(BY_HASH) pyproject.toml -; } > docker/requirements.txt.new \
 	   && mv docker/requirements.txt.new docker/requirements.txt
+	@{ echo '# What the image of the API installs, by hash: no PyTorch. `make docker-requirements` writes this file anew.'; \
+	   $(BIN)/python .ci/api_requirements.py | $(BIN)/$(BY_HASH) -; } > docker/requirements-api.txt.new \
+	   && mv docker/requirements-api.txt.new docker/requirements-api.txt
 
 docker-digests:  ## Write docker/.env, which pins the images by the digests that their tags have now; needs a registry, and crane or docker
 	@docker/digests.sh
@@ -99,4 +125,4 @@ release: $(STAMP)  ## Check, build, commit and tag a version that CHANGELOG.md d
 	$(BIN)/python .ci/release.py $(VERSION)
 
 clean:  ## Remove .venv, the demo and all caches
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .demo .site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -21,14 +21,29 @@ from hpo.store import Database
 from . import problems
 from .auth import login
 from .auth.gate import Gate
-from .browser import assets, docs, home, live, new, study, trial
+from .browser import assets, data_sets, docs, edit, home, live, new, study, table, trial
 from .browser import workers as workers_page
 from .browser.errors import ErrorPages
 from .config import ApiConfig
 from .dashboard.mount import DashboardRoute
 from .rate import RateLimiter
 from .state import ApiState, FileRemoval, SpecPreview
-from .v1 import best, checkpoints, events, health, identity, leases, logs, openings, studies, tokens, trials, workers
+from .v1 import (
+    best,
+    checkpoints,
+    events,
+    health,
+    identity,
+    imports,
+    leases,
+    logs,
+    metrics,
+    openings,
+    studies,
+    tokens,
+    trials,
+    workers,
+)
 from .waiting import hearing
 
 if TYPE_CHECKING:
@@ -56,12 +71,14 @@ def create_app(
     count_clips: ClipCount | None = None,
     remove_files: FileRemoval | None = None,
     preview: SpecPreview | None = None,
+    list_models: Callable[[], Sequence[str]] | None = None,
 ) -> FastAPI:
     """Make the application. It holds no state that another replica would miss.
 
     `check_spec` adds the rules of models before a study is stored, and refuses what no worker could build; `fragments`
     knows what the space of a spec may include by name; `count_clips` says how many clips its trials validate on;
-    `remove_files` removes the checkpoint files of a deleted study; `preview` says what a spec would do.
+    `remove_files` removes the checkpoint files of a deleted study; `preview` says what a spec would do;
+    `list_models` names the zoo.
     """
     state = ApiState(
         database=database,
@@ -73,6 +90,7 @@ def create_app(
         count_clips=count_clips,
         remove_files=remove_files,
         preview=preview,
+        list_models=list_models,
     )
 
     @asynccontextmanager
@@ -92,8 +110,24 @@ def create_app(
     )
     app.state.hpo = state
     problems.install(app)
-    v1 = (studies, trials, logs, best, events, leases, checkpoints, workers, openings, tokens, health, identity)
-    for resource in (*v1, login, assets, docs, home, new, live, study, trial, workers_page):
+    v1 = (
+        studies,
+        trials,
+        imports,
+        logs,
+        best,
+        events,
+        leases,
+        checkpoints,
+        workers,
+        openings,
+        tokens,
+        health,
+        identity,
+        metrics,
+    )
+    pages = (login, assets, docs, home, new, live, study, edit, table, trial, data_sets, workers_page)
+    for resource in (*v1, *pages):
         app.include_router(resource.router)
     app.add_middleware(Gate, state=state)
     app.add_middleware(problems.LastResort)  # the gate's own faults are covered too

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
 from typing import Annotated, Final, cast
@@ -19,6 +19,7 @@ from hpo.store import Database
 
 from .config import ApiConfig
 from .rate import RateLimiter
+from .timings import Timings
 from .waiting import Waiters
 
 SpecPreview = Callable[[StudySpec], Iterable[str]]
@@ -38,12 +39,15 @@ class ApiState:
     fallback: Fallback
     logins: RateLimiter
     waiters: Waiters = field(default_factory=Waiters)
+    timings: Timings = field(default_factory=Timings)
     check_spec: SpecCheck | None = None
     """Adds what models demand before a study is stored; raises SpecError for what no worker could build."""
     fragments: Fragments | None = None
     """Knows what `space.include` of a spec stands for."""
     remove_files: FileRemoval | None = None
     """Removes the checkpoint files of a deleted study, those that this machine reaches."""
+    list_models: Callable[[], Sequence[str]] | None = None
+    """Returns the names of the zoo."""
     preview: SpecPreview | None = None
     """Says what a study would be, before it is stored."""
     previews: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MOST_PREVIEWS))

@@ -94,21 +94,22 @@ def run(people: Path, folder: Path, *, epochs: int, seeds: int) -> None:
         print(f"pre-training: top-1 {pretrain(folder):.3f}", flush=True)
     settings = Settings(home=folder / "home")
     settings.home.mkdir(exist_ok=True)
-    with _service(settings) as client:
+    with service(settings) as client:
         if STUDY not in {study["name"] for study in client.studies()}:
             client.create_study(study_spec(people, epochs=epochs, seeds=seeds))
         while (study := client.study(STUDY))["state"] == "active":
             # A worker ends when nothing is left; one that was killed is started again.
             wanted = ["--cpu", "--threads", "1", "--study", STUDY, "--weights-root", str(folder)]
-            with _process(settings, "hpo-worker", [*wanted, "--exit-when-idle", _IDLE_SECONDS]) as worker:
+            with program(settings, "hpo-worker", [*wanted, "--exit-when-idle", _IDLE_SECONDS]) as worker:
                 worker.wait()
         print(f"the study is {study['state']}: {study['state_reason'] or 'all trials have ended'}")
         print(*table(client.trials(STUDY)), sep="\n")
 
 
 @contextmanager
-def _service(settings: Settings) -> Iterator[Client]:
-    with _process(settings, "hpo", ["serve", "--port", "0"]) as process:
+def service(settings: Settings) -> Iterator[Client]:
+    """Run `hpo serve` during the block, with a client of it."""
+    with program(settings, "hpo", ["serve", "--port", "0"]) as process:
         deadline = time.monotonic() + _START_SECONDS
         while (served := read_server_file(settings.server_file)) is None:
             if process.poll() is not None or time.monotonic() > deadline:
@@ -120,11 +121,12 @@ def _service(settings: Settings) -> Iterator[Client]:
 
 
 @contextmanager
-def _process(settings: Settings, program: str, arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+def program(settings: Settings, name: str, arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run one of our programs during the block."""
     environment = {**child_environment(), "HPO_HOME": str(settings.home)}
     environment.pop("HPO_URL", None)
-    with (settings.home / f"{program}.log").open("ab") as log:
-        command = [str(Path(sys.executable).with_name(program)), *arguments]
+    with (settings.home / f"{name}.log").open("ab") as log:
+        command = [str(Path(sys.executable).with_name(name)), *arguments]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             yield process

@@ -30,6 +30,7 @@ import benchmarks.service_load as load
 from api.config import ApiConfig
 from api.state import ApiState
 from api.v1 import leases, studies, trials
+from benchmarks import service_pages
 from hpo.protocol import ClaimRequest, FinishRequest, Lease, Measurement, ReleaseRequest, ReportRequest, WorkerInfo
 from hpo.service.fallback import Fallback
 from hpo.spec import parse_spec
@@ -96,6 +97,7 @@ def main() -> None:
         "reports": bench_reports,
         "promotions": bench_promotions,
         "reads": bench_reads,
+        "pages": bench_pages,
         "clients": bench_clients,
         "workers": bench_workers,
         "processes": bench_processes,
@@ -154,6 +156,28 @@ def bench_reads(url: str) -> None:
                 times = (first[0], statistics.median(wall), statistics.median(cpu))
                 rows.append([what, str(count), *(f"{1000 * seconds:.0f}" for seconds in times)])
     _print("Reading", ["what", "trials", "first time: wall ms", "wall ms", "CPU ms of the API"], rows)
+
+
+def bench_pages(url: str) -> None:
+    """Print what the pages cost and send, and what importing 5,000 results costs."""
+    rows = []
+    for count in _sizes(2_000, 10_000):
+        with _study(url, "median", count) as (state, study_id):
+            for what, make in service_pages.pages(state, study_id, count):
+                sizes: list[int] = []
+                first = _cost(partial(_kept, make, sizes))
+                service_pages.wait_for_answers()
+                wall, cpu = zip(*(_cost(partial(_kept, make, sizes)) for _ in range(3)), strict=True)
+                times = (*first, statistics.median(wall), statistics.median(cpu))
+                rows.append([what, f"{count:,}", *(f"{1000 * one:.0f}" for one in times), f"{sizes[-1] / 1000:,.0f}"])
+    columns = ["what", "trials", "first: wall ms", "first: CPU ms", "again: wall ms", "again: CPU ms", "kB"]
+    _print("Pages: the API's thread, without HTTP", columns, rows)
+    with _study(url, "median", 0) as (state, _):
+        steps = [
+            [what, *(f"{seconds:.2f}" for seconds in _cost(step))]
+            for what, step in service_pages.import_steps(state, service_pages.table(5_000))
+        ]
+    _print("Importing 5,000 results", ["step", "wall s", "CPU s of the API's thread"], steps)
 
 
 def bench_clients(url: str) -> None:
@@ -241,6 +265,10 @@ def bench_waits(url: str) -> None:
                 waits = load.waits(address, token, "bench", trials=20)
         rows.append([str(others), f"{1000 * statistics.median(waits):.0f}", f"{1000 * max(waits):.0f}"])
     _print("A claim of the only worker, after its result", ["idle studies beside", "median, ms", "longest, ms"], rows)
+
+
+def _kept(make: Callable[[], int], sizes: list[int]) -> None:
+    sizes.append(make())
 
 
 def _suggest(state: ApiState, study_id: int, count: int) -> None:

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,19 +86,19 @@ def run(
     for child in children:
         child.start()
     start.wait()
-    before = _cpu_seconds(server_pid), _cpu_seconds(postgres_pid)
+    before = cpu_seconds(server_pid), cpu_seconds(postgres_pid)
     began = time.perf_counter()
     for child in children:
         child.join()
     took = time.perf_counter() - began
-    server_cpu, postgres_cpu = _cpu_seconds(server_pid) - before[0], _cpu_seconds(postgres_pid) - before[1]
+    server_cpu, postgres_cpu = cpu_seconds(server_pid) - before[0], cpu_seconds(postgres_pid) - before[1]
     trials = max(done.value, 1)
     return Load(
         trials=done.value,
         seconds=took,
         server_cpu_ms=1000 * server_cpu / trials,
         postgres_cpu_ms=1000 * postgres_cpu / trials,
-        peak_mib=max((_peak_mib(pid) for pid in _tree(server_pid)), default=0.0),
+        peak_mib=max((_peak_mib(pid) for pid in tree(server_pid)), default=0.0),
     )
 
 
@@ -204,23 +204,25 @@ def _repeat(trial: Trial, ends: float, done: Any) -> None:
             done.value += 1
 
 
-def _tree(pid: int | None) -> list[int]:
-    """Return a process and all below it."""
+def tree(pid: int | None) -> list[int]:
+    """Return a process and all below it that are there."""
     if pid is None:
         return []
+    children: list[str] = []
     # Of all threads: `hpo serve` starts processes from several.
-    children = [
-        child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
-    return [pid, *(below for child in children for below in _tree(int(child)))]
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            children += (task / "children").read_text().split()
+    return [pid, *(below for child in children for below in tree(int(child)))]
 
 
-def _cpu_seconds(pid: int | None) -> float:
+def cpu_seconds(pid: int | None) -> float:
     """Return the CPU seconds of a process and all below it, those that have ended included."""
     ticks = 0
-    for one in _tree(pid):
-        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(int(field) for field in fields[11:15])
+    for one in tree(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended: its seconds are those of its parent now
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(int(field) for field in fields[11:15])
     return ticks / _TICKS
 
 

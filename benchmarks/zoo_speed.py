@@ -145,7 +145,7 @@ def measure(
     model: str, shape: Shape, names: list[str], *, device: torch.device, precision: str, turns: int
 ) -> list[Row]:
     """Return the rows of the contestants of one model, which take turns after a first turn that does not count."""
-    steps = {name: _step(model, shape, VARIANTS[name], device, precision) for name in names}
+    steps = {name: training_step(model, shape, VARIANTS[name], device, precision) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(turns + 1):
         # The order rotates, so that no contestant is always first.
@@ -181,7 +181,9 @@ def _time(step: Callable[[], None], device: torch.device) -> float:
     return (time.perf_counter() - wall) / 10
 
 
-def _step(model: str, shape: Shape, variant: Variant, device: torch.device, precision: str) -> Callable[[], None]:
+def training_step(
+    model: str, shape: Shape, variant: Variant, device: torch.device, precision: str
+) -> Callable[[], None]:
     """Return a function that trains a contestant on one batch."""
     net = (create_model(model, num_classes=CLASSES) if variant.ours else _peer(model, shape)).to(device).train()
     clips = torch.randn(shape.clips, 3, shape.frames, shape.size, shape.size, device=device)

@@ -29,7 +29,8 @@ from .errors import (
 from .specs import AugmentSpec, ClipSpec, DatasetSpec
 
 if TYPE_CHECKING:
-    from .clips.loader import ClipBatch, ClipLoader
+    from .clips.batch import ClipBatch
+    from .clips.loader import ClipLoader
     from .dataset import Dataset, open_dataset
     from .index.records import Index
     from .scanning.report import CheckReport, check
@@ -65,7 +66,7 @@ __all__ = [
 
 _HOMES = {
     "CheckReport": "scanning.report",
-    "ClipBatch": "clips.loader",
+    "ClipBatch": "clips.batch",
     "ClipLoader": "clips.loader",
     "Dataset": "dataset",
     "Index": "index.records",

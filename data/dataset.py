@@ -15,6 +15,7 @@ from .index.seal import SealLog, digest_of_test_list
 from .index.splits import Split, make_split
 from .preparation.prepare import prepare
 from .progress import Progress
+from .remote.copies import local_spec
 from .scanning.scan import scan_into
 from .specs import AugmentSpec, ClipSpec, DatasetSpec, Stream
 from .stores.protocol import FrameStore
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from .clips.loader import ClipLoader
+    from .clips.share import Share
 
 _log = logging.getLogger(__name__)
 
@@ -145,6 +147,7 @@ class Dataset:
         seed: int,
         device: torch.device | str = "cpu",
         drop_last: bool = False,
+        share: Share | None = None,
         prefetch: int | None = None,
         readers: int | None = None,
     ) -> ClipLoader:
@@ -152,6 +155,7 @@ class Dataset:
 
         Args:
             drop_last: leave out a last batch that is not full; one of a single video always is.
+            share: take this share of each batch alone: several processes train on it together.
         """
         from .clips.loader import ClipLoader  # imports torch
         from .clips.plan import TrainingRows
@@ -165,6 +169,7 @@ class Dataset:
             device=device,
             drop_last=drop_last,
             drop_single=True,
+            share=share,
             num_classes=self.num_classes,
             prefetch=prefetch,
             readers=readers,
@@ -321,16 +326,19 @@ def open_dataset(spec: DatasetSpec, *, cache_dir: str | Path, progress: Progress
 
     Args:
         cache_dir: folder for prepared frames and remembered scans; made if missing.
-        progress: called with how far scanning ("scan") and decoding ("prepare") are.
+        progress: called with how far copying ("copy"), scanning ("scan") and decoding ("prepare") are.
 
     Raises:
         DatasetError: one of its subclasses, with a sentence that says what to do.
     """
-    root, cache_dir = Path(spec.root).expanduser(), Path(cache_dir).expanduser()
-    index = scan_into(cache_dir, root, name=spec.name, group_pattern=spec.group_pattern, progress=progress)
+    cache_dir = Path(cache_dir).expanduser()
+    local = local_spec(spec, cache_dir, progress=progress)
+    index = scan_into(
+        cache_dir, Path(local.root).expanduser(), name=spec.name, group_pattern=spec.group_pattern, progress=progress
+    )
     split = make_split(index.clips, spec)
     _require_clips(spec, index, split)
-    stores = prepare(index, spec, cache_dir, progress=progress)
+    stores = prepare(index, local, cache_dir, progress=progress)
     return Dataset(spec, index, split, stores, cache_dir / "unsealed.jsonl")
 
 

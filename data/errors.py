@@ -67,6 +67,14 @@ class DatasetNotFoundError(DatasetError):
     """The data set's folder, videos or lists are missing."""
 
 
+class DecoderUnavailableError(DatasetNotFoundError):
+    """A decoder that a specification names does not load on this machine."""
+
+
+class RemoteError(DatasetNotFoundError):
+    """The storage of a data set does not answer."""
+
+
 class DatasetFormatError(DatasetError):
     """A list or class file is not in its format."""
 

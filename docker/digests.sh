@@ -1,5 +1,5 @@
 #!/bin/sh
-# Write docker/.env, which compose reads: the digests that the tags of compose.yaml have now. It needs a registry, and crane or
+# Write docker/.env, which compose reads: the digests that the tags of the compose files have now. It needs a registry, and crane or
 # docker with buildx; nothing is written unless every image has one.
 set -eu
 cd "$(dirname "$0")"
@@ -15,8 +15,8 @@ digest() {
   fi
 }
 
-lines='# The images of compose.yaml by digest; `make docker-digests` writes this file anew.'
-for pair in $(sed -n 's/.*${\([A-Z]*_IMAGE\):-\([^}]*\)}.*/\1=\2/p' compose.yaml | sort -u); do
+lines='# The images of the compose files by digest; `make docker-digests` writes this file anew.'
+for pair in $(sed -n 's/.*${\([A-Z]*_IMAGE\):-\([^}]*\)}.*/\1=\2/p' compose.yaml compose.tls.yaml | sort -u); do
   found=$(digest "${pair#*=}")
   case $found in
     sha256:*) lines="$lines

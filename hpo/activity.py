@@ -12,6 +12,7 @@ FORGOTTEN_SECONDS: Final = 24 * 3600.0
 """A worker that was not heard of for so long is only counted."""
 _STEPS: Final = {
     "scan": "reading the videos",
+    "reuse": "checking what earlier caches hold",
     "prepare": "decoding",
     "flow": "computing optical flow",
     "wait": "waiting for another process",
@@ -33,6 +34,11 @@ def stored_progress(stored: Mapping[str, Any] | None) -> Progress | None:
         return Progress.model_validate(stored)
     except ValidationError:
         return None
+
+
+def origin_sentence(origin: Mapping[str, str]) -> str:
+    """Return where a result from elsewhere was measured, such as `trial 3 of the Optuna study sweep`."""
+    return f"{origin.get('trial', '?')} of {origin.get('source', 'elsewhere')}"
 
 
 def progress_line(progress: Progress) -> str:
@@ -87,3 +93,9 @@ def duration(seconds: float) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes / (24 * 60):.0f} days"
+
+
+def with_devices(gpus: int, nodes: int) -> str:
+    """Return a phrase that follows `no worker`: what a worker must have for trials of more than one device."""
+    several = "" if gpus == 1 else f" with {gpus} GPUs"
+    return several if nodes == 1 else f"{several} on each of {nodes} machines"

@@ -15,7 +15,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .spec.checkpoints import CheckpointPolicy
-from .spec.tasks import AnyTask
+from .spec.resources import MOST_GPUS, MOST_NODES, Resources
+from .spec.tasks import DEFAULT_KIND, AnyTask
 from .trial import Decision, FailureKind, Fault, ParamValue
 
 LARGEST_METRIC: Final = 1e100
@@ -25,6 +26,13 @@ LONGEST_SECONDS: Final = 366 * 86400.0
 MOST_METRICS: Final = 100
 MOST_MEASUREMENTS: Final = 10_000
 """In one report: the most epochs that a study can have."""
+MOST_IMPORTED: Final = 5_000
+"""Results from elsewhere in one call."""
+MOST_CLASSES: Final = 1000
+"""Of a confusion matrix; with more there is none."""
+CLASS_NAME_CHARACTERS: Final = 100
+MOST_CELLS: Final = 10_000
+"""Of a confusion matrix, those with zero left out."""
 ENVIRONMENT_BYTES: Final = 64 * 1024
 """The most that the environment of a trial may have as JSON."""
 
@@ -43,6 +51,8 @@ FiniteMetrics = Annotated[
     Field(max_length=MOST_METRICS),
 ]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Place = Annotated[int, Field(ge=0, lt=MOST_CLASSES)]
+Cell = tuple[Place, Place, Count]
 Bytes = Annotated[int, Field(gt=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
 Reference = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -127,18 +137,34 @@ class WorkerInfo(Message):
     start_id: Annotated[str, Field(max_length=64)] | None = None
     """What its process drew when it started: in a container, every process may have the same `pid`. Workers up to
     release 0.2.0 do not say it."""
+    gpus: Annotated[int, Field(ge=1, le=MOST_GPUS)] = 1
+    """How many a trial may have on each machine; `memory_bytes` is that of one of them."""
+    nodes: Annotated[int, Field(ge=1, le=MOST_NODES)] = 1
+    """Machines of the group that it leads: it takes trials of so many."""
 
 
 class ClaimRequest(Message):
-    """`POST /v1/leases`: ask for a trial; `study` limits the claim to one study."""
+    """`POST /v1/leases`: ask for a trial; `study` limits the claim to one study.
+
+    A trial is given only to a worker that can run it: `task_kinds` are the kinds of task of the studies that it serves.
+    """
 
     worker: WorkerInfo
     lease_id: UUID
     study: Annotated[str, Field(max_length=200)] | None = None
+    task_kinds: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=100)]], Field(min_length=1, max_length=10)
+    ] = Field(default_factory=lambda: [DEFAULT_KIND])
+    """Workers up to release 0.2.0 do not say them: they train videos, and get no trials of other kinds."""
 
     def to_json(self) -> str:
-        """Return the message as it is sent: without a start id where none is known."""
-        return self.model_dump_json(exclude={"worker": {"start_id"}} if self.worker.start_id is None else None)
+        """Return the message as it is sent: without what says nothing, which earlier releases may not know."""
+        worker = self.worker
+        unsaid = {"start_id": worker.start_id is None, "gpus": worker.gpus == 1, "nodes": worker.nodes == 1}
+        exclude: dict[str, Any] = {"worker": {name for name, is_unsaid in unsaid.items() if is_unsaid}}
+        if self.task_kinds == [DEFAULT_KIND]:
+            exclude["task_kinds"] = True
+        return self.model_dump_json(exclude=exclude)
 
 
 class Lease(Message):
@@ -169,7 +195,10 @@ class Lease(Message):
     measures: list[str] = Field(default_factory=list)
     """Metrics to measure that trials report only where their study names them."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"weights", "checkpoints", "measures"})
+    resources: Resources | None = None
+    """What the trial needs; one device where it is None."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"weights", "checkpoints", "measures", "resources"})
 
 
 class Fence(Message):
@@ -213,6 +242,36 @@ class Progress(Message):
     """Until the end of the step of the preparation, or of the trial."""
 
 
+class Confusion(Message):
+    """How the validation videos of one epoch were classified: a confusion matrix without its zeros."""
+
+    step: Count
+    """The epoch after which it was measured, from 1."""
+    class_names: Annotated[
+        list[Annotated[str, Field(max_length=CLASS_NAME_CHARACTERS)]], Field(max_length=MOST_CLASSES)
+    ]
+    videos: Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(max_length=MOST_CLASSES)]
+    """Videos of each class."""
+    cells: Annotated[list[Cell], Field(max_length=MOST_CELLS)]
+    """(class, class that the model said, number of videos): classes are places in `class_names`, numbers from 1. Where
+    there are more than fit, rare confusions are left out, and never a video that was classified rightly."""
+
+    @model_validator(mode="after")
+    def _is_a_matrix(self) -> Self:
+        if len(self.videos) != len(self.class_names):
+            raise ValueError(f"{len(self.class_names)} classes need as many numbers of videos, not {len(self.videos)}")
+        if len({(true, said) for true, said, _ in self.cells}) < len(self.cells):
+            raise ValueError("a cell is there twice")
+        counted = [0] * len(self.videos)
+        for true, said, count in self.cells:
+            if max(true, said) >= len(counted):
+                raise ValueError(f"there is no class {max(true, said)}")
+            counted[true] += count
+        if any(some > every for some, every in zip(counted, self.videos, strict=True)):
+            raise ValueError("the cells of a class have more videos than it has")
+        return self
+
+
 class ReportRequest(Fence):
     """`POST /v1/trials/{id}/reports`: heartbeat, measurements (maybe none) and the newest checkpoint in one call."""
 
@@ -226,7 +285,10 @@ class ReportRequest(Fence):
     dataset_version: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """What the training reads; sent once, when it begins."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"weights", "progress", "dataset_version"})
+    confusion: Confusion | None = None
+    """Of the newest epoch with a validation; sent once, with its measurement."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"weights", "progress", "dataset_version", "confusion"})
 
 
 class ReportReply(Message):
@@ -250,6 +312,10 @@ class FinishRequest(Fence):
     environment: dict[str, Any] = Field(default_factory=dict)
     """Versions, device and thread count: what the export needs to repeat the run."""
     peak_memory_bytes: Bytes | None = None
+    confusion: Confusion | None = None
+    """Of the epoch that `metrics` are of."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"confusion"})
 
     @field_validator("environment")
     @classmethod
@@ -305,6 +371,36 @@ class LogRequest(Fence):
         if len(self.text) > self.stop - self.start:
             raise ValueError(f"{self.stop - self.start} bytes of a log cannot be {len(self.text)} characters")
         return self
+
+
+class Origin(Message):
+    """Where a result that was measured elsewhere comes from."""
+
+    source: Annotated[str, Field(min_length=1, max_length=300)]
+    """For a person, such as `Optuna study sweep`."""
+    trial: Annotated[str, Field(min_length=1, max_length=100)]
+    """What it is called there."""
+    key: Annotated[str, Field(min_length=1, max_length=100)]
+    """Identifies it: what has the key of an earlier one is that one, and is not taken over again."""
+
+
+class ImportedTrial(Message):
+    """A training elsewhere that has ended, as a configuration of the study."""
+
+    origin: Origin
+    params: dict[Annotated[str, Field(max_length=200)], Any]
+    state: Literal["completed", "stopped", "failed"]
+    metrics: FiniteMetrics = Field(default_factory=dict)
+    """Final values; every objective and constraint where it has completed, none where it failed."""
+    curve: Annotated[dict[Count, FiniteMetrics], Field(max_length=MOST_MEASUREMENTS)] = Field(default_factory=dict)
+    """By epochs done."""
+    failure_message: Sentence | None = None
+
+
+class ImportRequest(Message):
+    """`POST /v1/studies/{name}/import`: results from elsewhere; all are taken over, or none."""
+
+    trials: Annotated[list[ImportedTrial], Field(min_length=1, max_length=MOST_IMPORTED)]
 
 
 class Keep(StrEnum):

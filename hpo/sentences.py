@@ -102,9 +102,23 @@ def _let_go(what: str) -> Callable[[str, Detail, str], str]:
 
 
 def _edited(_: str, detail: Detail, actor: str) -> str:
-    limits = detail.get("budget") or {}
-    changes = [f"{name} {'none' if value in (None, {}) else _limit(value)}" for name, value in limits.items()]
-    return f"{actor} changed the budget" + (f": {', '.join(changes)}" if changes else "")
+    said = []
+    if limits := detail.get("budget") or {}:
+        changes = [f"{name} {'none' if value in (None, {}) else _limit(value)}" for name, value in limits.items()]
+        said.append(f"the budget: {', '.join(changes)}")
+    if rule := detail.get("early_stopping"):
+        said.append(f"early stopping: {rule.get('name') if isinstance(rule, Mapping) else rule}")
+    if space := detail.get("space"):
+        said.append(f"the space: {', '.join(f'{key} ({_fields(fields)})' for key, fields in space.items())}")
+    return f"{actor} changed {'; '.join(said) or 'the budget'}"
+
+
+def _fields(fields: Any) -> str:
+    if not isinstance(fields, Mapping):
+        return str(fields)
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in fields.items()
+    )
 
 
 def _limit(value: Any) -> str:
@@ -118,10 +132,18 @@ def _warm_started(_: str, detail: Detail, __: str) -> str:
     return f"the study begins with what {detail.get('study') or 'an earlier study'} has found{taken}"
 
 
+def _imported(_: str, detail: Detail, actor: str) -> str:
+    sources = detail.get("sources") or []
+    where = f" of {', '.join(map(str, sources))}" if sources else " from elsewhere"
+    return f"{actor} imported {detail.get('trials', 'some')} results{where}"
+
+
 _SENTENCES: Final[Mapping[str, Callable[[str, Detail, str], str]]] = {
     "study.created": lambda study, _, actor: f"{study} was created by {actor}",
     "study.edited": _edited,
+    "study.renamed": lambda _, d, actor: f"{actor} renamed the study" + (f": {d['new']}" if d.get("new") else ""),
     "study.noted": lambda _, d, who: f"{who} {'removed' if d.get('removed') else 'changed'} the note of the study",
+    "study.imported": _imported,
     "study.enqueued": lambda _, d, actor: f"{actor} asked for a configuration to be tried{_values(d.get('params'))}",
     "study.paused": lambda study, d, actor: f"{study} was paused by {actor}{_because(d)}",
     "study.resumed": lambda study, d, actor: f"{study} was resumed by {actor}{_because(d)}",
@@ -150,6 +172,7 @@ _SENTENCES: Final[Mapping[str, Callable[[str, Detail, str], str]]] = {
     "trial.promoted": lambda trial, _, __: f"{trial} was good enough to continue",
     "trial.waits": lambda trial, d, _: f"{trial} waits for more memory than {d.get('worker') or 'its worker'} has",
     "trial.cancelled": lambda trial, _, actor: f"{trial} was cancelled by {actor}",
+    "trial.deleted": lambda trial, d, actor: f"{trial}, {d.get('state') or 'ended'}, was taken out by {actor}",
     "trial.withdrawn": lambda trial, _, __: f"{trial} was withdrawn before it began",
     "trial.exported": lambda trial, _, actor: f"{trial} was exported by {actor}",
     "trial.checkpoint_removed": lambda trial, _, __: f"the checkpoint of {trial} was removed",

@@ -3,8 +3,8 @@
 They come from these environment variables: `HPO_HOME` (data directory), `DATABASE_URL` (Postgres; without it the
 embedded server), `DATABASE_PASSWORD_FILE` (its password, if the URL has none), `HPO_URL` (the API), `HPO_CA_FILE`
 (certificates to trust besides the usual ones), `HPO_TOKEN`, and three lists of folders, separated as in `PATH`:
-`HPO_WEIGHTS_ROOTS` (weights files; without it `weights` in the data directory), `HPO_DATA_ROOTS` (data sets) and
-`HPO_CHECKPOINT_ROOTS` (checkpoints of other data directories).
+`HPO_WEIGHTS_ROOTS` (weights files; without it `weights` in the data directory), `HPO_DATA_ROOTS` (data sets; addresses,
+too) and `HPO_CHECKPOINT_ROOTS` (checkpoints of other data directories).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import stat
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from .served import is_served
 DEFAULT_URL = "http://127.0.0.1:8000"
 SERVER_FILE = "server.json"
 CHECKPOINTS = "checkpoints"
+_BETWEEN_PLACES = re.compile(r":(?!//|\d+(?:[/:]|$))")
+"""Between places, and not in `s3://bucket` or before the number of a port."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,8 @@ class Settings:
     """Folders of the files that trainings may start from, searched in their order."""
     data_roots: tuple[Path, ...] = ()
     """Folders that data sets may be in, where somebody named any."""
+    remote_roots: tuple[str, ...] = ()
+    """Addresses (`s3://bucket`) that data sets may be at; no other is read."""
     checkpoint_roots: tuple[Path, ...] = ()
     """Folders of checkpoints: that of this data directory first."""
 
@@ -100,7 +105,7 @@ class Settings:
         url: str | None = None,
         token_file: Path | None = None,
         weights_roots: Sequence[Path] | None = None,
-        data_roots: Sequence[Path] | None = None,
+        data_roots: Sequence[Path | str] | None = None,
     ) -> Settings:
         """Return the settings from the arguments, else the environment, else the files of `hpo serve`.
 
@@ -112,6 +117,7 @@ class Settings:
         served = None if given_url else read_server_file(folder / SERVER_FILE)
         # Somebody who gives a token and no address may mean a tunnel at the usual port.
         is_found_here = not given_url and (served is not None or given_token is None)
+        named = [str(root) for root in data_roots or _listed_places("HPO_DATA_ROOTS")]
         return cls(
             home=folder,
             database_url=_database_url(),
@@ -120,7 +126,8 @@ class Settings:
             ca_file=_ca_file(served),
             token=given_token or _kept_token(folder),
             weights_roots=_folders(weights_roots, "HPO_WEIGHTS_ROOTS") or (folder / "weights",),
-            data_roots=_folders(data_roots, "HPO_DATA_ROOTS"),
+            data_roots=tuple(Path(root).expanduser().absolute() for root in named if "://" not in root),
+            remote_roots=tuple(root for root in named if "://" in root),
             checkpoint_roots=(folder / CHECKPOINTS, *_folders(None, "HPO_CHECKPOINT_ROOTS")),
         )
 
@@ -132,7 +139,7 @@ def _database_url() -> str | None:
     parts = urlsplit(url)
     if parts.password is not None:
         return url
-    password = quote(_secret_in(Path(file), "DATABASE_PASSWORD_FILE"), safe="")
+    password = quote(secret_in(Path(file), "DATABASE_PASSWORD_FILE"), safe="")
     user, _, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user}:{password}@{host}"))
 
@@ -142,7 +149,12 @@ def _ca_file(served: ServedAddress | None) -> Path | None:
     return Path(named) if named else None
 
 
-def _secret_in(path: Path, named_by: str) -> str:
+def secret_in(path: Path, named_by: str) -> str:
+    """Return what a file holds, without spaces around it.
+
+    Raises:
+        SetupError: it cannot be read; the message says that `named_by` named it.
+    """
     try:
         return path.expanduser().read_text().strip()
     except OSError as error:
@@ -153,6 +165,11 @@ def _folders(given: Sequence[Path] | None, variable: str) -> tuple[Path, ...]:
     """Return the folders that were given, else those that the environment names."""
     listed = os.environ.get(variable, "").split(os.pathsep)
     return tuple(root.expanduser().absolute() for root in given or [Path(root) for root in listed if root])
+
+
+def _listed_places(variable: str) -> list[str]:
+    """Return the folders and addresses that a variable lists with colons between them."""
+    return [place for place in _BETWEEN_PLACES.split(os.environ.get(variable, "")) if place]
 
 
 def _is_searchable(folder: Path) -> bool:
@@ -203,7 +220,7 @@ def is_of_stranger(found: os.stat_result, home: Path) -> bool:
 
 def _given_token(token_file: Path | None) -> str | None:
     if token_file is not None:
-        return _secret_in(token_file, "--token-file")
+        return secret_in(token_file, "--token-file")
     return os.environ.get("HPO_TOKEN", "").strip() or None
 
 

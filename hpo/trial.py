@@ -20,8 +20,16 @@ ParamValue = bool | int | float | str
 Params = Mapping[str, ParamValue]
 Metrics = Mapping[str, float]
 
+VIDEO: Final = "video"
+"""The kind of task that trains video models; that of a study that names none, such as the first releases stored."""
+IMAGE: Final = "image"
+"""The kind of task that trains classifiers of images."""
+CUSTOM: Final = "custom"
+"""The kind of task that runs a function of the user's own."""
 ENQUEUED: Final = "enqueued"
 """The generator of the trials that a person asked for."""
+IMPORTED: Final = "imported"
+"""The generator of results from elsewhere."""
 REPLICATE: Final = "replicate"
 """The generator of the trials by which a person has a configuration trained again."""
 FINALISTS: Final = "finalists"
@@ -41,7 +49,7 @@ class TrialState(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the trial has ended and can never change again."""
+        """Whether the trial has ended; a person may take it out of its study then, and nothing else changes it."""
         return self in TERMINAL_STATES
 
 
@@ -103,7 +111,7 @@ class Fault(StrEnum):
     STORAGE = "storage"
     """A disk or a mount: full, read-only, or it does not answer."""
     FILES = "files"
-    """The data set, or a file of weights, is not where the study says."""
+    """The data set, or a file of weights, is not where the study says; or a library that the study needs is missing."""
     SYSTEM = "system"
     """The operating system refuses what every program needs, such as another open file."""
     KERNEL = "kernel"
@@ -178,6 +186,8 @@ class TrialRecord:
     failure_kind: FailureKind | None = None
     failure_message: str | None = None
     generator: str | None = None
+    origin: Mapping[str, str] | None = None
+    """Where a result from elsewhere was measured, as `hpo.protocol.Origin` has it; None for trials of the study."""
     replicate_of: int | None = None
     """The number of the first trial of its configuration, where it trains that again with a seed of its own."""
     predicted_mean: float | None = None
@@ -188,6 +198,8 @@ class TrialRecord:
     lost_on: tuple[str, ...] = ()
     """The worker of each attempt that crashed or of which nothing was heard any more, in their order; without those of
     which it is known that the machine was to blame."""
+    dataset_version: str | None = None
+    """The version of the data that it was trained on, as its worker said; None before it said so."""
     weights: Sequence[Mapping[str, Any]] = ()
     """What its training started from, as its worker said."""
     epochs_done: int = 0
@@ -199,6 +211,11 @@ class TrialRecord:
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+    @property
+    def is_rival(self) -> bool:
+        """Whether stopping rules compare trials with it: not one that is out, trained again or from elsewhere."""
+        return self.state is not TrialState.WITHDRAWN and self.replicate_of is None and self.origin is None
 
     @property
     def last_step(self) -> int | None:

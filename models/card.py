@@ -205,6 +205,8 @@ class ModelInfo:
     fully_convolutional: bool = False
     """Whether it is published with a classifier that is applied at each position of a larger clip's maps; its builder
     makes a :class:`FullyConvolutionalModel`."""
+    of_images: bool = False
+    """Whether it classifies single images: a network that sees each frame by itself."""
     parameters: int | None = None
     """Trainable parameters at 400 classes with all defaults; None if they were not counted."""
     gflops: float | None = None

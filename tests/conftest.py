@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import hypothesis
@@ -12,8 +13,24 @@ pytest_plugins = ["tests.postgres"]
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 # How long an example takes says how busy the machine is, and is not what any of these tests is about.
-hypothesis.settings.register_profile("no deadline", deadline=None)
-hypothesis.settings.load_profile("no deadline")
+# Examples are new ones in every run, so that many short runs search as far as a long one: `--hypothesis-profile=long`.
+hypothesis.settings.register_profile("short", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=300)
+hypothesis.settings.load_profile("short")
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of later garbage collections what stays until the end: all modules, and thousands of tests.
+
+    Each collection would look at millions of objects again, and training collects whenever memory runs out.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let the interpreter clear everything when it ends; some libraries complain of what is left."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

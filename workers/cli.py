@@ -7,8 +7,8 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -20,24 +20,23 @@ import typer
 
 from hpo.client.connection import is_loopback
 from hpo.errors import AuthenticationError, HpoError, PermissionDeniedError, SetupError
-from hpo.installation import check_installation
+from hpo.installation import EXIT_MACHINE, EXIT_TOKEN, check_installation
 from hpo.plain_text import PlainFormatter, plain
 from hpo.settings import Settings
 
 from .device.card_lock import card_locked
-from .device.detection import Device, cpu_device, gpu_device
+from .device.detection import Device, cpu_device, gpu_device, gpu_group, list_gpus, shared_cpu
 from .errors import MachineError
 
 if TYPE_CHECKING:
     from hpo.protocol import WorkerInfo
 
+    from .lease.cleanup import WorkerCleanup
     from .lease.client import ApiClient
+    from .lease.worker import WorkerConfig
+    from .process.group import Followers, Hello
 
 EXIT_FAILURE = 1
-EXIT_TOKEN = 5
-"""The token is unknown or lacks the scope; the same status as that of `hpo`."""
-EXIT_MACHINE = 7
-"""The machine cannot train, such as after its GPU failed: no use in starting this worker again before a repair."""
 _log = logging.getLogger(__name__)
 
 app = typer.Typer(
@@ -52,7 +51,30 @@ app = typer.Typer(
 def run(
     *,
     gpu: Annotated[int | None, typer.Option("--gpu", min=0, help="Train on this GPU.", show_default=False)] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            help="Train on these GPUs, such as 0,1,2,3, or `all`: trials of studies that ask for so many or fewer.",
+            show_default=False,
+        ),
+    ] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Train on the CPU.")] = False,
+    ranks: Annotated[
+        int,
+        typer.Option(min=1, help="With --cpu: trials of so many processes or fewer, to try such out."),
+    ] = 1,
+    nodes: Annotated[
+        int,
+        typer.Option(min=1, max=64, help="Trials on so many machines: this is one of a group of workers, one on each."),
+    ] = 1,
+    node_rank: Annotated[
+        int,
+        typer.Option(min=0, help="With --nodes: which one; 0 leads the group, and the others follow it."),
+    ] = 0,
+    meet: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="With --nodes: where the leader is reached.", show_default=False),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads (default: OMP_NUM_THREADS, else every core).")
     ] = None,
@@ -68,10 +90,10 @@ def run(
         typer.Option(help="Folder of weights files, perhaps several times (default: HPO_WEIGHTS_ROOTS)."),
     ] = None,
     data_root: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            help="Folder that data sets may be in, perhaps several times (default: HPO_DATA_ROOTS, else any with an "
-            "API on this machine, and the data directory with another)."
+            help="Folder that data sets may be in, or address such as s3://bucket, perhaps several times (default: "
+            "HPO_DATA_ROOTS, else any folder with an API on this machine, and the data directory with another)."
         ),
     ] = None,
     exit_when_idle: Annotated[
@@ -88,12 +110,28 @@ def run(
             show_default=False,
         ),
     ] = None,
+    readers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help="On a GPU: threads that read the clips of the next batches (default: every core, up to 4).",
+            show_default=False,
+        ),
+    ] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="On a GPU: deterministic kernels only, slower.")
     ] = False,
     memory_share: Annotated[
         float, typer.Option(help="Part of the GPU's memory that this worker takes; others may take the rest.")
     ] = 1.0,
+    entry: Annotated[
+        str | None,
+        typer.Option(
+            help="Run this function of your own: MODULE:FUNCTION or FILE.py:FUNCTION, and no other trials.",
+            show_default=False,
+        ),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write event files of TensorBoard into the folder of each trial.")
     ] = False,
@@ -103,9 +141,12 @@ def run(
     SIGTERM or Ctrl-C writes a checkpoint and gives the trial back; a second one ends at once. The exit status is 7 if
     the machine cannot train, 5 if the token is refused, and 1 after any other error.
     """
+    from hpo import traces
+
+    from .functions.entry import Entry
     from .lease.cleanup import WorkerCleanup
     from .lease.watchdog import Patience
-    from .lease.worker import Worker, WorkerConfig
+    from .lease.worker import WorkerConfig
 
     settings = Settings.load(
         home=home, url=url, token_file=token_file, weights_roots=weights_root, data_roots=data_root
@@ -117,26 +158,138 @@ def run(
         )
     if tensorboard and find_spec("tensorboard") is None:
         raise SetupError("--tensorboard needs TensorBoard: pip install 'video-hpo[tensorboard]'")
-    device = _device(gpu=gpu, cpu=cpu, threads=threads, deterministic=deterministic, memory_share=memory_share)
+    address = _meeting(nodes, node_rank, meet, entry)
+    device = _device(
+        gpus=_wanted(gpu, gpus), cpu=cpu, threads=threads, deterministic=deterministic, memory_share=memory_share
+    )
+    if ranks > 1:
+        device = shared_cpu(device, ranks)
+    if device.ranks > 1 and entry is not None:
+        raise SetupError("a function of your own starts on several GPUs by itself: use --entry with --gpu or --cpu")
+    if node_rank > 0:
+        assert address is not None  # noqa: S101 - `_meeting` wants one for it
+        hello = _hello(device, nodes, node_rank)
+        _follow(settings, settings.token, device, address, hello, readers=readers, patience=exit_when_idle)
+        return
     config = WorkerConfig(
-        info=_info(device, name),
+        info=_info(device, name, nodes),
         device=device,
         checkpoint_dir=settings.checkpoint_dir,
         cache_dir=settings.cache_dir,
         weights_roots=settings.weights_roots,
         checkpoint_roots=settings.checkpoint_roots[1:],
         data_roots=_data_roots(settings),
+        remote_roots=settings.remote_roots,
         study=study,
         exit_when_idle_seconds=exit_when_idle,
         max_trials=max_trials,
         tensorboard=tensorboard,
+        readers=readers,
+        entry=None if entry is None else Entry.parse(entry),
         patience=Patience() if hang_minutes is None else Patience.of(60 * hang_minutes),
     )
+    traces.start("hpo-worker")
     with _locked(device, settings.home), _client(settings, settings.token) as client:
-        worker = Worker(config, client, clean_up=WorkerCleanup(settings.checkpoint_dir, client))
-        worker.install_signal_handlers()
+        clean_up = WorkerCleanup(settings.checkpoint_dir, client)
         _log.info("worker %s on %s, asking %s", config.info.name, _described(device), settings.api_url)
-        worker.run()
+        if address is None:
+            _work(config, client, clean_up)
+        else:
+            _lead(config, client, clean_up, _followers(settings.token, device, address, nodes))
+
+
+def _work(config: WorkerConfig, client: ApiClient, clean_up: WorkerCleanup) -> None:
+    from .lease.worker import Worker
+
+    worker = Worker(config, client, clean_up=clean_up)
+    worker.install_signal_handlers()
+    worker.run()
+
+
+def _lead(config: WorkerConfig, client: ApiClient, clean_up: WorkerCleanup, followers: Followers) -> None:
+    from .lease.worker import Worker
+    from .process.group import LeadingProcesses
+
+    processes = LeadingProcesses(followers, config.device, config.checkpoint_dir)
+    worker = Worker(config, client, standby=processes, may_claim=followers.are_there, clean_up=clean_up)
+    worker.install_signal_handlers()
+    worker.run()
+    if not worker.is_stopping:  # after a signal, another leader may come
+        followers.dismiss()
+
+
+def _followers(token: str, device: Device, address: tuple[str, int], nodes: int) -> Followers:
+    from .process.group import Followers
+
+    return Followers(address, token, _hello(device, nodes, 0))
+
+
+def _follow(
+    settings: Settings,
+    token: str,
+    device: Device,
+    address: tuple[str, int],
+    hello: Hello,
+    *,
+    readers: int | None,
+    patience: float | None,
+) -> None:
+    from .process.follower import Follower, FollowerConfig
+
+    own = {
+        "cache_dir": settings.cache_dir,
+        "weights_roots": list(settings.weights_roots),
+        "data_roots": None if (roots := _data_roots(settings)) is None else list(roots),
+        "remote_roots": list(settings.remote_roots),
+        "threads": device.threads,
+        "memory_share": device.memory_share,
+        **({} if readers is None else {"readers": readers}),
+    }
+    config = FollowerConfig(hello=hello, address=address, device=device, own=own, patience_seconds=patience)
+    with _locked(device, settings.home):
+        follower = Follower(config, token)
+        follower.install_signal_handlers()
+        _log.info("follower of node rank %d on %s", hello.node, _described(device))
+        follower.run()
+
+
+def _hello(device: Device, nodes: int, node: int) -> Hello:
+    from .process.group import Hello
+
+    return Hello(
+        node=node,
+        host=socket.gethostname(),
+        nodes=nodes,
+        device=device.kind,
+        gpus=device.ranks,
+        gpu_name=device.gpu_name,
+        bf16=device.bf16,
+        deterministic=device.deterministic,
+        version=version("video-hpo"),
+        torch=version("torch"),
+    )
+
+
+def _meeting(nodes: int, node_rank: int, meet: str | None, entry: str | None) -> tuple[str, int] | None:
+    """Return where a group of machines meets; None for a worker that is alone.
+
+    Raises:
+        SetupError: the options do not fit together.
+    """
+    from .process.channel import address_of
+
+    if nodes == 1:
+        if node_rank or meet is not None:
+            raise SetupError("--node-rank and --meet are for groups of machines: give --nodes too")
+        return None
+    if entry is not None:
+        raise SetupError("a function of your own starts on several machines by itself: use --entry without --nodes")
+    if node_rank >= nodes:
+        raise SetupError(f"--node-rank {node_rank}: of {nodes} machines they are 0 to {nodes - 1}")
+    if meet is None or (address := address_of(meet)) is None:
+        given = "" if meet is None else f" {meet}"
+        raise SetupError(f"--meet{given}: give HOST:PORT, where the machines reach the one of node rank 0")
+    return address
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -164,20 +317,40 @@ def _exit_status(error: HpoError) -> int:
 
 
 def _device(
-    *, gpu: int | None, cpu: bool, threads: int | None, deterministic: bool, memory_share: float = 1.0
+    *, gpus: list[int], cpu: bool, threads: int | None, deterministic: bool, memory_share: float = 1.0
 ) -> Device:
-    if cpu == (gpu is not None):
-        raise SetupError("say where to train: either --gpu N or --cpu")
+    if cpu == bool(gpus):
+        raise SetupError("say where to train: either --gpu N or --cpu; --gpus LIST is for trials on several")
     if not 0 < memory_share <= 1:
         raise SetupError(f"--memory-share is {memory_share:g}; it is the part of a GPU's memory, above 0 and up to 1")
-    if gpu is None:
+    if not gpus:
         if memory_share < 1:
             raise SetupError("--memory-share is for a GPU; leave it out with --cpu")
         return cpu_device(threads=threads)
-    device = gpu_device(gpu, threads=threads, deterministic=deterministic)
-    if device.note is not None:
-        _log.warning("%s", device.note)
-    return replace(device, memory_share=memory_share)
+    found = [gpu_device(gpu, threads=threads, deterministic=deterministic) for gpu in gpus]
+    for device in found:
+        if device.note is not None:
+            _log.warning("%s", device.note)
+    shared = [replace(device, memory_share=memory_share) for device in found]
+    return shared[0] if len(shared) == 1 else gpu_group(shared)
+
+
+def _wanted(gpu: int | None, gpus: str | None) -> list[int]:
+    """Return the numbers of the GPUs to train on."""
+    if gpus is None:
+        return [] if gpu is None else [gpu]
+    if gpu is not None:
+        raise SetupError("give --gpu or --gpus, not both")
+    if gpus.strip() == "all":
+        found, problem = list_gpus()
+        if not found:
+            why = f" ({problem})" if problem else ""
+            raise SetupError(f"--gpus all: there is no GPU here{why}; --cpu trains without one")
+        return [one.index for one in found]
+    names = [name.strip() for name in gpus.split(",")]
+    if not all(name.isdecimal() for name in names) or len(set(names)) < len(names):
+        raise SetupError(f"--gpus {gpus}: name each GPU once by its number, such as 0,1,2,3, or use `all`")
+    return [int(name) for name in names]
 
 
 def _client(settings: Settings, token: str) -> ApiClient:
@@ -188,19 +361,21 @@ def _client(settings: Settings, token: str) -> ApiClient:
 
 def _data_roots(settings: Settings) -> tuple[Path, ...] | None:
     """Return where data sets may be; None for anywhere: an API on this machine is taken for the same person's."""
-    if settings.data_roots:
+    if settings.data_roots or settings.remote_roots:
         return settings.data_roots
     return None if is_loopback(urlsplit(settings.api_url).hostname or "") else (settings.home,)
 
 
-def _locked(device: Device, home: Path) -> AbstractContextManager[None]:
-    """Return a context in which no other worker takes this worker's share of its GPU; of a CPU there are no shares."""
-    if device.kind == "cpu":
-        return nullcontext()
-    return card_locked(home / "gpus", device.uuid or f"gpu-{device.visible}", share=device.memory_share)
+@contextmanager
+def _locked(device: Device, home: Path) -> Iterator[None]:
+    """Let no other worker take this worker's share of its GPUs during the block; of a CPU there are no shares."""
+    with ExitStack() as locks:
+        for gpu in () if device.kind == "cpu" else device.members or (device,):
+            locks.enter_context(card_locked(home / "gpus", gpu.uuid or f"gpu-{gpu.visible}", share=gpu.memory_share))
+        yield
 
 
-def _info(device: Device, name: str | None) -> WorkerInfo:
+def _info(device: Device, name: str | None, nodes: int) -> WorkerInfo:
     from hpo.protocol import WorkerInfo
 
     host = socket.gethostname()
@@ -216,6 +391,8 @@ def _info(device: Device, name: str | None) -> WorkerInfo:
         device=device.label,
         gpu_name=device.gpu_name,
         memory_bytes=device.usable_bytes,
+        gpus=device.ranks,
+        nodes=nodes,
         version=version("video-hpo"),
         start_id=secrets.token_hex(8),
     )
@@ -224,5 +401,5 @@ def _info(device: Device, name: str | None) -> WorkerInfo:
 def _described(device: Device) -> str:
     if device.kind == "cpu":
         return f"the CPU ({device.threads} thread{'s' if device.threads > 1 else ''})"
-    precision = "bf16" if device.bf16 else "fp32"
+    precision = "bf16" if device.bf16 else "fp16" if device.fp16 else "fp32"
     return f"{device.label} ({device.gpu_name}, {(device.usable_bytes or 0) / 2**30:.0f} GiB, {precision})"

@@ -5,6 +5,7 @@ HpoError
     ├── DivergedError            the loss became NaN or infinite
     ├── TimeLimitError           the trial trained longer than `task.timeout_minutes`
     ├── OutOfMemoryError         a single clip does not fit into the memory of the device
+    ├── NotExportableError       the model cannot be written in a form in which the study measures it
     ├── TornUpdateError          memory ran out while the weights were changed: the run continues from a checkpoint
     ├── TrainingFailedError      a run outside a study has no result; carries the kind of failure
     ├── CheckpointError          a checkpoint cannot be read
@@ -35,6 +36,10 @@ class TimeLimitError(WorkerError):
 
 class OutOfMemoryError(WorkerError):
     """A single clip does not fit into the memory of the device."""
+
+
+class NotExportableError(WorkerError):
+    """The model cannot be written in a form in which the study measures it."""
 
 
 class TornUpdateError(WorkerError):

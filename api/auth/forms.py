@@ -28,6 +28,8 @@ FIELD: Final = "form_token"
 MOST_FORM_BYTES: Final = 256 * 2**10
 MOST_SPEC_FORM_BYTES: Final = 2**20
 """Of a form with a spec, of which the API takes 256 KiB: in a form, a character may take three times the space."""
+MOST_TABLE_FORM_BYTES: Final = 6 * 2**20
+"""Of a form with a table of results."""
 MOST_FIELDS: Final = 1_000
 
 
@@ -98,6 +100,8 @@ GuardedForm = Annotated[dict[str, str], Depends(_guarded(MOST_FORM_BYTES))]
 """The fields of a form that came from a page of ours."""
 GuardedSpecForm = Annotated[dict[str, str], Depends(_guarded(MOST_SPEC_FORM_BYTES))]
 """The same of one with a spec."""
+GuardedTableForm = Annotated[dict[str, str], Depends(_guarded(MOST_TABLE_FORM_BYTES))]
+"""The same of one with a table."""
 
 
 async def _viewer(request: Request, state: State, reader: Reader) -> Viewer:

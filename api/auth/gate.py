@@ -34,7 +34,9 @@ from .forms import is_of_another_site
 from .known import KnownTokens, is_checked_later
 from .scopes import Principal
 
-OPEN: Final = frozenset({"/v1/health", "/v1/identity", "/login", "/logout", "/docs", "/openapi.json"})
+OPEN: Final = frozenset(
+    {"/v1/health", "/v1/health/live", "/v1/identity", "/login", "/logout", "/docs", "/openapi.json"}
+)
 SAYS_MORE_TO_READERS: Final = frozenset({"/v1/health"})
 """Open, but who shows a valid token or session is told more."""
 OPEN_BELOW: Final = ("/assets/", "/problems/")

@@ -23,16 +23,19 @@ FIRST_NAMES: Final[dict[Scope, str]] = {
 
 
 def load_secret(home: Path) -> bytes:
-    """Return the key: `HPO_SECRET` if set (replicas share it so), else the file `secret` in the data directory.
+    """Return the key: `HPO_SECRET`, else what `HPO_SECRET_FILE` names, else the file `secret` in the data directory.
 
-    The file is made on first use, with mode 0600. Losing the key makes every token unknown.
+    Replicas share one of the first two. The last is made on first use, with mode 0600. Losing the key makes every token
+    unknown.
 
     Raises:
         SetupError: the key is too short, or the file cannot be read or made.
     """
-    given = os.environ.get("HPO_SECRET")
+    given, file = os.environ.get("HPO_SECRET"), os.environ.get("HPO_SECRET_FILE")
     if given:
         return _checked(given.strip().encode(), "HPO_SECRET")
+    if file:
+        return _checked(_text_of(Path(file), "HPO_SECRET_FILE").encode(), file)
     path = home / "secret"
     try:
         if not path.exists():
@@ -41,6 +44,29 @@ def load_secret(home: Path) -> bytes:
         return _checked(path.read_text(encoding="ascii").strip().encode(), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(f"the key {path} cannot be read or made ({error})") from error
+
+
+def take_tokens(database: Database, key: bytes, folder: Path) -> dict[Scope, str]:
+    """Make the tokens in a folder valid, and return them: the file `admin`, `worker` or `read` holds one of that scope.
+
+    So a secret that is made once, before the service, serves all replicas. What has been revoked stays so.
+
+    Raises:
+        SetupError: the folder has none of the files, one cannot be read, or holds what cannot be a token of its scope.
+    """
+    found = {scope: _text_of(folder / scope, "--tokens-dir") for scope in FIRST_NAMES if (folder / scope).exists()}
+    if not found:
+        raise SetupError(f"--tokens-dir {folder} has no file `admin`, `worker` or `read` with a token of that scope")
+    for scope, token in found.items():
+        try:
+            with database.transaction() as connection:
+                tokens.take(connection, token, name=f"{scope} (given to hpo serve)", scopes=[scope], key=key)
+        except AuthenticationError as error:
+            raise SetupError(
+                f"the token in {folder / scope} is not valid with the scope {scope}: it was revoked, is one of another "
+                "scope, or was not made by `hpo token generate`"
+            ) from error
+    return found
 
 
 def bootstrap_token(database: Database, key: bytes, token_file: Path, *, scope: Scope = "admin") -> str:
@@ -98,6 +124,13 @@ def _known(database: Database, key: bytes, token_file: Path, scope: Scope) -> st
     except AuthenticationError:
         return None
     return token if row.scopes == {scope} else None
+
+
+def _text_of(path: Path, named_by: str) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"the file {path} cannot be read ({error}): check {named_by}") from error
 
 
 def _checked(key: bytes, source: str) -> bytes:

@@ -20,7 +20,7 @@ def show_home(state: State, viewer: Looking) -> HTMLResponse:
     """Show all studies, and what the workers do."""
     with state.database.transaction() as connection:
         found = studies.list_all(connection)
-        known = answers.read_all(connection, latest_of(found))
+        known = answers.at_once(connection, latest_of(found), state.database)
         unreadable = studies.list_unreadable(connection, [study.id for study in found])
         at_work = workers.list_all(connection)
     return home_page(found, known, at_work, viewer=viewer, unreadable=[str(error) for error in unreadable])

@@ -23,7 +23,8 @@ from ..auth.forms import GuardedSpecForm, Looking
 from ..auth.scopes import Admin
 from ..names import known_form
 from ..pages import paths
-from ..pages.new import new_page
+from ..pages.data_sets import data_set_of
+from ..pages.new import EXAMPLES, Kind, Known, Verdict, new_page, with_fields
 from ..state import ApiState, State
 
 log = logging.getLogger(__name__)
@@ -35,14 +36,15 @@ PREVIEW_SECONDS: Final = 20.0
 
 
 @router.get("")
-def show_form(state: State, viewer: Looking, _: Admin, source: Source = None) -> HTMLResponse:
-    """Show the form, with an example or with the spec of another study under a name that is free."""
-    if source is None:
-        return new_page(viewer=viewer)
+def show_form(state: State, viewer: Looking, _: Admin, source: Source = None, kind: Kind = "video") -> HTMLResponse:
+    """Show the form, with an example of a kind or with the spec of another study under a name that is free."""
     with state.database.transaction() as connection:
+        known = _known(state, connection)
+        if source is None:
+            return new_page(EXAMPLES[kind], viewer=viewer, known=known)
         spec = studies.get(connection, known_form(source)).spec
         clone = spec.model_copy(update={"name": _free_name(connection, source)})
-    return new_page(viewer=viewer, text=_written(clone), source=source)
+    return new_page(_written(clone), viewer=viewer, known=known, source=source)
 
 
 @router.post("", response_model=None)
@@ -53,22 +55,42 @@ def use_form(
     form: GuardedSpecForm,
     source: Source = None,
 ) -> HTMLResponse | RedirectResponse:
-    """Check the spec, or create the study and show it; a spec with an error comes back with what is wrong."""
+    """Create the study and show it, check its spec, or bring its fields and its text together (`apply`).
+
+    What was changed in a field is written into the text first. A spec with an error comes back with what is wrong.
+    """
     text = form.get("spec", "").replace("\r\n", "\n")
+    with state.database.transaction() as connection:
+        known = _known(state, connection)
     try:
+        text = with_fields(text, form, known)
         spec = creation.completed(creation.read(text, state.fragments), state.check_spec)
-        if "check" in form:
-            lines = _preview(state, spec)
-            return new_page(viewer=viewer, text=text, source=source, lines=lines)
+        if "check" in form or "apply" in form:
+            with state.database.transaction() as connection:
+                studies.require_free(connection, spec.name)
+            verdict = Verdict(lines=_preview(state, spec) if "check" in form else ())
+            return new_page(text, viewer=viewer, known=known, source=source, verdict=verdict)
         found = notices.seen(spec, state.count_clips, seconds=creation.COUNTING_SECONDS)
         with state.database.transaction() as connection:
             creation.store(connection, spec, found, actor=who.name)
-    except SpecError as error:
-        return new_page(viewer=viewer, text=text, source=source, issues=error.issues, status=422)
-    except StudyExistsError as error:
-        issue = SpecIssue(path="name", message=str(error))
-        return new_page(viewer=viewer, text=text, source=source, issues=[issue], status=409)
+    except (SpecError, StudyExistsError) as error:
+        is_taken = isinstance(error, StudyExistsError)
+        issues = [SpecIssue(path="name", message=str(error))] if isinstance(error, StudyExistsError) else error.issues
+        # An answer to somebody who still writes is no refusal.
+        status = 200 if "apply" in form else 409 if is_taken else 422
+        verdict = Verdict(issues=issues, is_refused="apply" not in form, status=status)
+        return new_page(text, viewer=viewer, known=known, source=source, verdict=verdict)
     return RedirectResponse(paths.of_study(spec.name), status_code=303)
+
+
+def _known(state: ApiState, connection: Connection) -> Known:
+    return Known(folders=_folders(connection), models=() if state.list_models is None else state.list_models())
+
+
+def _folders(connection: Connection) -> list[str]:
+    """Return the data sets that studies name, those of the latest ones first."""
+    latest = sorted(studies.list_all(connection), key=lambda study: study.created_at, reverse=True)
+    return list(dict.fromkeys(str(found.root) for study in latest if (found := data_set_of(study)) is not None))
 
 
 def _written(spec: StudySpec) -> str:

@@ -15,9 +15,21 @@ from hpo.errors import ConflictError, SpecError, SpecIssue
 from hpo.service import data_versions, importance, notices, reopening
 from hpo.service.finishing import end_finished_studies
 from hpo.spec.finalists import FinalistsConfig
-from hpo.store import answers, budgets, data_sets, finalists, notes, overview, studies, trials, waiting, workers
+from hpo.store import (
+    Database,
+    answers,
+    budgets,
+    data_sets,
+    finalists,
+    notes,
+    overview,
+    studies,
+    trials,
+    waiting,
+    workers,
+)
 from hpo.store.studies import StudyRow
-from hpo.trial import RESULT_STATES, StudyState, TrialState
+from hpo.trial import StudyState, TrialState
 
 from ..auth.forms import GuardedForm, Looking
 from ..auth.scopes import Admin
@@ -25,7 +37,7 @@ from ..names import StudyName
 from ..pages import paths
 from ..pages.curves import MOST_CURVES
 from ..pages.frame import Viewer
-from ..pages.study import RefusedNote, StudyMaterial, study_page
+from ..pages.study import RefusedNote, StudyMaterial, leading_trials, study_page
 from ..state import ApiState, State
 
 router = APIRouter(prefix="/studies/{name}", include_in_schema=False)
@@ -50,22 +62,24 @@ _LIMITS: Final[Mapping[str, type[int] | type[float]]] = {
 def show_study(state: State, viewer: Looking, name: StudyName) -> HTMLResponse:
     """Show what a study has found, what runs, what it cost, and what comes next."""
     with state.database.transaction() as connection:
-        material = _read(connection, studies.get(connection, name))
+        material = _read(connection, studies.get(connection, name), state.database)
     return study_page(material, now=datetime.now(UTC), viewer=viewer)
 
 
-def _read(connection: Connection, study: StudyRow) -> StudyMaterial:
-    answer = answers.read(connection, study)
+def _read(connection: Connection, study: StudyRow, database: Database) -> StudyMaterial:
+    shown = answers.at_once(connection, [study], database)[study.id]
+    answer = shown.answer
     first = max(sum(study.counts.values()) - MOST_ENDED, 0)
     running = trials.page(connection, study.id, after=-1, states=[TrialState.RUNNING], limit=MOST_RUNNING)
     with_curves = {r.id: r for r in trials.by_ids(connection, [r.id for r in running[:MOST_CURVES]])}
     missing = waiting.missing_files(connection)
     return StudyMaterial(
         study=study,
-        answer=answer,
-        ended=trials.page(connection, study.id, after=first - 1, states=[*RESULT_STATES], limit=MOST_ENDED),
+        shown=shown,
+        ended=overview.results(connection, study.id, after=first - 1, limit=MOST_ENDED),
         running=[with_curves.get(record.id, record) for record in running],
         best=None if answer is None else trials.get(connection, study.id, answer.winner.chosen),
+        versions=overview.dataset_versions(connection, study.id, leading_trials(answer)),
         waiting=trials.page(connection, study.id, after=-1, states=[TrialState.SUGGESTED], limit=MOST_WAITING),
         failed=overview.latest_ended(connection, study.id, TrialState.FAILED, limit=MOST_NAMED),
         stopped=overview.latest_ended(connection, study.id, TrialState.STOPPED, limit=MOST_NAMED),
@@ -108,7 +122,7 @@ def change_budget(state: State, who: Admin, name: StudyName, form: GuardedForm) 
     with state.database.transaction() as connection:
         changes = _changes(studies.get(connection, name), form)
         if changes:
-            budgets.change_budget(connection, name, changes, actor=who.name, revision=_revision(form))
+            budgets.change_budget(connection, name, changes, actor=who.name, revision=revision_of(form))
     end_finished_studies(state.database)
     return RedirectResponse(paths.of_study(name), status_code=303)
 
@@ -118,7 +132,7 @@ def reopen_study(state: State, who: Admin, name: StudyName, form: GuardedForm) -
     """Let the study search on, with other limits."""
     with state.database.transaction() as connection:
         changes = _changes(studies.get(connection, name), form)
-        reopening.reopen(connection, name, changes, actor=who.name, revision=_revision(form))
+        reopening.reopen(connection, name, changes, actor=who.name, revision=revision_of(form))
     return RedirectResponse(paths.of_study(name), status_code=303)
 
 
@@ -148,7 +162,7 @@ def keep_note(
 
 def _note_again(state: ApiState, viewer: Viewer, name: str, refused: RefusedNote) -> HTMLResponse:
     with state.database.transaction() as connection:
-        material = _read(connection, studies.get(connection, name))
+        material = _read(connection, studies.get(connection, name), state.database)
     return study_page(material, now=datetime.now(UTC), viewer=viewer, refused=refused)
 
 
@@ -168,8 +182,8 @@ def _moved(state: ApiState, name: str, target: StudyState, *, actor: str) -> Red
     return RedirectResponse(paths.of_study(name), status_code=303)
 
 
-def _revision(form: Mapping[str, str]) -> int | None:
-    """Return which budget the form was filled in for; a program may leave that out."""
+def revision_of(form: Mapping[str, str]) -> int | None:
+    """Return which revision of the spec the form was filled in for; a program may leave that out."""
     try:
         return int(form["revision"]) if "revision" in form else None
     except ValueError as error:

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from hpo.errors import NotFoundError
-from hpo.store import quarantine, studies, waiting, workers
+from hpo.store import optimizers, quarantine, studies, waiting, workers
 
 from ..auth.forms import GuardedForm, Looking
 from ..auth.scopes import Admin
@@ -21,13 +21,14 @@ router = APIRouter()
 
 @router.get(paths.WORKERS, include_in_schema=False)
 def show_workers(state: State, viewer: Looking) -> HTMLResponse:
-    """Show what every worker does, which get no trials and why, and what studies lack."""
+    """Show what every worker does, which get no trials and why, what studies lack, and what optimizers do."""
     with state.database.transaction() as connection:
         rows = workers.list_all(connection)
         missing = waiting.missing_files(connection)
         unfinished = studies.list_unfinished(connection)
+        alive = optimizers.list_alive(connection)
     degraded = {study.name: study.degraded for study in unfinished if study.degraded is not None}
-    return workers_page(rows, missing, now=datetime.now(UTC), viewer=viewer, degraded=degraded)
+    return workers_page(rows, missing, now=datetime.now(UTC), viewer=viewer, degraded=degraded, optimizers=alive)
 
 
 @router.post(f"{paths.WORKERS}/release", include_in_schema=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,22 +12,42 @@ from optuna.trial import FrozenTrial
 from hpo.answer import Answer
 from hpo.answer.evidence import evidence_of_winner
 from hpo.optuna_view.storage import StudyView, visible_records
-from hpo.optuna_view.trials import Distributions, distributions, frozen_trial
+from hpo.optuna_view.trials import Distributions, distributions, frozen_trial, outcome
 from hpo.plain_text import plain
 from hpo.service import importance
 from hpo.store import Database, answers, quarantine, studies, trials, workers
+from hpo.store.answers import Shown
 from hpo.store.workers import WorkerRow
 from hpo.trial import StudyState, TrialRecord, TrialState
+
+from .sampling import Choice, sentence
 
 MOST_REASONS: Final = 3
 """Of quarantines that are shown; the page of the workers has all."""
 REASON_CHARACTERS: Final = 300
+NOTE_CHARACTERS: Final = 2_000
+"""Of a part of a note, as the dashboard keeps it."""
 
 
 def best_of(found: Answer) -> str:
     """Return what is known of the best configuration of a study, in one text."""
     first, *others = evidence_of_winner(found).lines()
     return ". ".join([f"Trial {found.winner.chosen}: {first}", *(f"{line[0].upper()}{line[1:]}" for line in others)])
+
+
+def _best(shown: Shown) -> dict[str, str]:
+    """Return what is known of the best configuration at once, and of how many results that is."""
+    if shown.answer is None:
+        return {} if shown.is_current else {"best": f"of {shown.results:,} results, is being computed"}
+    part = "" if shown.is_current else f". Of {shown.counted:,} of {shown.results:,} results; the others follow"
+    return {"best": best_of(shown.answer) + part}
+
+
+def _as_dashboard(note: str) -> dict[str, Any]:
+    """Return a note as the dashboard keeps one, in parts of a bounded length."""
+    parts = [note[at : at + NOTE_CHARACTERS] for at in range(0, len(note), NOTE_CHARACTERS)]
+    version: dict[str, Any] = {"dashboard:note_ver": 1} if parts else {}
+    return version | {f"dashboard:note_str:{place}": part for place, part in enumerate(parts)}
 
 
 def _of_workers(heard: Sequence[WorkerRow], state: StudyState) -> dict[str, str]:
@@ -68,30 +88,33 @@ class DatabaseSource:
         self._distributions: dict[int, Distributions] = {}
         self._study_of: dict[int, int] = {}
         self._notes: dict[int, dict[str, Any]] = {}
+        self._noted: dict[int, str] = {}
 
     def studies(self) -> Sequence[StudyView]:
         """Read all studies."""
         with self._database.transaction() as connection:
             rows = studies.list_all(connection)
             with_model = [row.id for row in rows if row.spec.optimizer.name == "ax"]
-            found = answers.read_all(connection, rows)
+            found = answers.at_once(connection, rows, self._database)
             heard = workers.list_all(connection)
             matters = {id_: known["message"] for id_ in with_model if (known := importance.last(connection, id_))}
         with self._lock:
             alive = {row.id for row in rows}
             self._finished = {id_: kept for id_, kept in self._finished.items() if id_ in alive}
             self._distributions = {id_: kept for id_, kept in self._distributions.items() if id_ in alive}
+            self._noted = {row.id: row.note for row in rows if row.note is not None}
         return [
             StudyView(
                 id=row.id,
                 name=row.name,
                 spec=row.spec,
                 # The page shows the first five: what says most comes first.
-                user_attrs={"state": row.state.value}
+                user_attrs=({"trials shown": said} if (said := sentence(sum(row.counts.values()))) else {})
+                | {"state": row.state.value}
                 | ({"state_reason": row.state_reason} if row.state_reason else {})
                 | ({"degraded": row.degraded} if row.degraded else {})
-                | _of_workers([worker for worker in heard if worker.study in (None, row.name)], row.state)
-                | ({"best": best_of(found[row.id])} if row.id in found else {})
+                | _of_workers([worker for worker in heard if worker.takes(row.spec)], row.state)
+                | _best(found[row.id])
                 | ({"importance": matters[row.id]} if row.id in matters else {})
                 | {
                     "gpu_hours": round(row.gpu_seconds_spent / 3600, 4),
@@ -104,12 +127,31 @@ class DatabaseSource:
 
     def frozen_trials(self, study: StudyView) -> Sequence[FrozenTrial]:
         """Read the trials of a study, with curves those that are not known to be finished, and translate these."""
+        return self._translated(study, list)
+
+    def chosen_trials(self, study: StudyView, choose: Choice) -> Sequence[FrozenTrial]:
+        """Read those trials of a study that `choose` leaves, and no curves of others, unless their values need them."""
+        if study.spec.last_epochs:
+            found = self.frozen_trials(study)
+            numbers = {one.number for one in choose(found)}
+            return [trial for trial in found if trial.number in numbers]
+
+        def chosen(outlines: Sequence[TrialRecord]) -> list[TrialRecord]:
+            numbers = {one.number for one in choose([outcome(study.spec, outline) for outline in outlines])}
+            return [outline for outline in outlines if outline.number in numbers]
+
+        return self._translated(study, chosen)
+
+    def _translated(
+        self, study: StudyView, chosen: Callable[[Sequence[TrialRecord]], list[TrialRecord]]
+    ) -> list[FrozenTrial]:
         with self._lock:
             known = self._distributions.setdefault(study.id, distributions(study.spec))
             finished = self._finished.setdefault(study.id, {})
             kept = dict(finished)
         with self._database.transaction() as connection:
-            outlines = visible_records(trials.outlines(connection, study.id))
+            seen = visible_records(trials.outlines(connection, study.id))
+            outlines = chosen(seen)
             missing = [outline.id for outline in outlines if _end(outline) not in kept]
             read = {record.id: record for record in trials.by_ids(connection, missing)}
         found = []
@@ -121,7 +163,7 @@ class DatabaseSource:
             found.append(trial)
         with self._lock:
             finished.update(kept)
-            self._study_of.update((record.id, study.id) for record in outlines)
+            self._study_of.update((record.id, study.id) for record in seen)
         return found
 
     def study_id_of(self, trial_id: int) -> int:
@@ -138,8 +180,8 @@ class DatabaseSource:
         return None if found is None else found.number
 
     def notes(self, study_id: int) -> Mapping[str, Any]:
-        """Return the notes of a study."""
-        return self._notes.get(study_id, {})
+        """Return the note of a study that its page shows too, unless one was typed into this view."""
+        return _as_dashboard(self._noted.get(study_id, "")) | self._notes.get(study_id, {})
 
     def set_note(self, study_id: int, key: str, value: Any) -> None:
         """Keep a note."""

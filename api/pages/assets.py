@@ -13,14 +13,17 @@ FOLDER: Final = Path(__file__).parent / "assets"
 PREFIX: Final = "/assets/"
 _FILES: Final = {
     "charts.js": "charts.js",
+    "confusion.js": "confusion.js",
     "dashboard.css": "dashboard.css",
     "dashboard.js": "dashboard.js",
     "docs.js": "docs.js",
     "icon.svg": "icon.svg",
     "live.js": "live.js",
+    "new.js": "new.js",
     "style.css": "style.css",
     "swagger-ui.css": "vendor/swagger-ui.css",
     "swagger-ui.js": "vendor/swagger-ui.js.gz",
+    "table.js": "table.js",
     "uplot.css": "vendor/uplot.css",
     "uplot.js": "vendor/uplot.js",
 }

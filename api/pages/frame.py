@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from hpo.activity import duration
 from hpo.plain_text import plain
+from hpo.results.evidence import spread_is_known
 
 from . import assets, words
 
@@ -88,7 +89,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(_FILTERS)
+    environment.filters["coded"] = _coded
     environment.globals["asset"] = assets.url
+    environment.globals["spread"] = _spread
     return environment
 
 
@@ -96,3 +99,16 @@ def _finalize(value: Any) -> Any:
     if value is None:
         return ""
     return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _coded(sentence: str) -> Markup:
+    """Return a sentence in which what stands between backticks, such as a command, is drawn as code."""
+    parts = plain(sentence).split("`")
+    if len(parts) % 2 == 0:  # one is left over: it is part of a name
+        return escape(plain(sentence))
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
+
+
+def _spread(value: float, sd: float) -> str:
+    """Return a standard deviation as it stands behind its value; nothing where it says nothing."""
+    return f"± {sd:.2g}" if spread_is_known(value, sd) else ""

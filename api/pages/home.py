@@ -9,9 +9,11 @@ from typing import Final
 
 from fastapi.responses import HTMLResponse
 
+from hpo.activity import with_devices
 from hpo.answer import Answer
 from hpo.results.outcome import gain
 from hpo.service.time_left import seconds_left
+from hpo.store.answers import Shown
 from hpo.store.studies import StudyRow
 from hpo.store.workers import ALIVE_SECONDS, WorkerRow
 from hpo.trial import StudyState
@@ -57,7 +59,7 @@ class Card:
     study: StudyRow
     address: str
     budget: Budget
-    answer: Answer | None
+    shown: Shown
     spark: str
     """The best observed value by trial, as a path in a box of 100 by 30."""
     warning: str | None
@@ -70,7 +72,7 @@ def latest_of(studies: Sequence[StudyRow]) -> list[StudyRow]:
 
 def home_page(
     studies: Sequence[StudyRow],
-    answers: Mapping[int, Answer],
+    answers: Mapping[int, Shown],
     workers: Sequence[WorkerRow],
     *,
     viewer: Viewer,
@@ -78,11 +80,11 @@ def home_page(
 ) -> HTMLResponse:
     """Return the page.
 
-    `answers` are those of the studies that have one, by their ids; `unreadable` are sentences about studies that this
+    `answers` is what is known of their answers, by their ids; `unreadable` are sentences about studies that this
     release cannot read.
     """
     latest = latest_of(studies)
-    cards = [_card(study, answers.get(study.id), workers) for study in latest]
+    cards = [_card(study, answers[study.id], workers) for study in latest]
     at_work = (StudyState.ACTIVE, StudyState.PAUSED)
     return page(
         "home.html",
@@ -98,18 +100,19 @@ def home_page(
 
 def without_worker(study: StudyRow, workers: Sequence[WorkerRow]) -> bool:
     """Return whether a study is active and no live worker would take its trials."""
-    takers = (row for row in workers if row.study in (None, study.name) and row.seconds_since_seen <= ALIVE_SECONDS)
+    takers = (row for row in workers if row.takes(study.spec) and row.seconds_since_seen <= ALIVE_SECONDS)
     return study.state is StudyState.ACTIVE and next(takers, None) is None
 
 
-def _card(study: StudyRow, answer: Answer | None, workers: Sequence[WorkerRow]) -> Card:
-    no_worker = "no worker is connected" if without_worker(study, workers) else None
+def _card(study: StudyRow, shown: Shown, workers: Sequence[WorkerRow]) -> Card:
+    devices = with_devices(study.spec.gpus, study.spec.nodes)
+    no_worker = f"no worker{devices} is connected" if without_worker(study, workers) else None
     return Card(
         study=study,
         address=paths.of_study(study.name),
         budget=Budget.of(study),
-        answer=answer,
-        spark="" if answer is None else sparkline(best_so_far(study, answer)),
+        shown=shown,
+        spark="" if shown.answer is None else sparkline(best_so_far(study, shown.answer)),
         warning=study.degraded or no_worker,
     )
 

@@ -8,7 +8,8 @@ from urllib.parse import quote
 HOME: Final = "/"
 WORKERS: Final = "/workers"
 NEW: Final = "/new"
-_TREES: Final = ("/studies", "/live", WORKERS, NEW)
+DATA_SETS: Final = "/data-sets"
+_TREES: Final = ("/studies", "/live", WORKERS, NEW, DATA_SETS)
 
 
 def is_page(path: str) -> bool:

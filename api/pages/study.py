@@ -15,6 +15,7 @@ from hpo.answer.evidence import evidence_of_winner
 from hpo.optimizer.importance import Importance, Trend, explained_sentence
 from hpo.results.outcome import final_metrics, gain
 from hpo.sentences import event_sentence
+from hpo.store.answers import Shown
 from hpo.store.data_sets import DataSet
 from hpo.store.notes import MOST_CHARACTERS, digest
 from hpo.store.overview import Happening
@@ -23,8 +24,10 @@ from hpo.store.workers import WorkerRow
 from hpo.trial import RESULT_STATES, StudyState, TrialRecord
 
 from . import curves, paths
+from .data_sets import VERSION_CHARACTERS, anchor, data_set_of
 from .frame import Viewer, page
 from .home import Budget, without_worker
+from .proposals import why
 from .workers import Doing
 
 MOST_LEADERS: Final = 20
@@ -38,12 +41,14 @@ class StudyMaterial:
     """What the store knows of a study, as far as the page shows it."""
 
     study: StudyRow
-    answer: Answer | None
+    shown: Shown
     ended: Sequence[TrialRecord]
     """Trials with a result, by number: the latest of them, without their curves."""
     running: Sequence[TrialRecord]
     """The running trials, by number, with their curves."""
     best: TrialRecord | None
+    versions: Mapping[int, str]
+    """The versions of the data, or of the function, of the trials of the leaderboard, by number."""
     waiting: Sequence[TrialRecord]
     """What the optimizer proposes next."""
     failed: Sequence[TrialRecord]
@@ -94,7 +99,7 @@ def study_page(
     material: StudyMaterial, *, now: datetime, viewer: Viewer, refused: RefusedNote | None = None
 ) -> HTMLResponse:
     """Return the page; a note that was refused stands in its form again, with the reason."""
-    study, answer = material.study, material.answer
+    study, answer = material.study, material.shown.answer
     metric = study.spec.objectives[0].metric
     best = None if answer is None else answer.winner.chosen
     drawn = [*([material.best] if material.best is not None else []), *material.running]
@@ -110,12 +115,14 @@ def study_page(
         goals=[f"{objective.direction} {objective.metric}" for objective in study.spec.objectives],
         budget=Budget.of(study),
         answer=answer,
+        shown=material.shown,
         best=best,
         evidence=None if answer is None else evidence_of_winner(answer).lines(),
         leaders=[] if answer is None else answer.candidates[:MOST_LEADERS],
+        leaders_versions=_leaders_versions(material),
         front=[] if answer is None else [candidate.chosen for candidate in answer.front],
         running=[(record, _doing(record, now), _last(record, metric)) for record in material.running],
-        waiting=material.waiting,
+        waiting=[(record, why(record, study.spec.objectives[0], answer)) for record in material.waiting],
         failed=[(record, *_message(record)) for record in material.failed],
         stopped=[(record, _last(record, metric)) for record in material.stopped],
         said=[Said.of(study.name, happening) for happening in material.happenings],
@@ -125,6 +132,7 @@ def study_page(
         data_changed=material.data_changed,
         few_clips=material.few_clips,
         data_set=material.data_set,
+        data_anchor=None if (data_set := data_set_of(study)) is None else anchor(data_set.root),
         no_worker=without_worker(study, material.workers),
         missing=material.missing,
         most_characters=MOST_CHARACTERS,
@@ -135,20 +143,41 @@ def study_page(
     )
 
 
+def leading_trials(answer: Answer | None) -> list[int]:
+    """Return the numbers of the trials of the leaderboard."""
+    leaders = () if answer is None else answer.candidates[:MOST_LEADERS]
+    return [number for one in leaders for number in one.trials]
+
+
+def _leaders_versions(material: StudyMaterial) -> list[str] | None:
+    """Return the versions of each row of the leaderboard; None where all are of one, so that nothing is to be said."""
+    if material.shown.answer is None or len(set(material.versions.values())) < 2:
+        return None
+    known = material.versions
+    return [
+        ", ".join(dict.fromkeys(known[number][:VERSION_CHARACTERS] for number in one.trials if number in known))
+        for one in material.shown.answer.candidates[:MOST_LEADERS]
+    ]
+
+
 def _best_before(material: StudyMaterial) -> float | None:
     """Return the best value of the first objective before the first trial that is shown, as the answer knows it."""
-    if material.answer is None or not material.ended:
+    if material.shown.answer is None or not material.ended:
         return None
     objective, first = material.study.spec.objectives[0], material.ended[0].number
-    earlier = [one.first.observed for one in material.answer.candidates if one.trials[0] < first]
+    earlier = [one.first.observed for one in material.shown.answer.candidates if one.trials[0] < first]
     return max(earlier, key=lambda value: gain(objective, value), default=None)
+
+
+def may_change(study: StudyRow) -> bool:
+    """Return whether a study searches, so that its budget, stopping rule and space can change."""
+    is_open = study.state in (StudyState.ACTIVE, StudyState.PAUSED) and study.finished_at is None
+    return is_open and study.budget_reached_at is None and study.race is None
 
 
 def _may(study: StudyRow) -> set[str]:
     """Return which buttons make sense in the state of the study."""
-    changes = (
-        {"budget"} if study.finished_at is None and study.budget_reached_at is None and study.race is None else set()
-    )
+    changes = {"budget", "import"} if may_change(study) else set()
     if study.state is StudyState.ACTIVE:
         return {"pause", "stop", "finalists", *changes}
     if study.state is StudyState.PAUSED:

@@ -11,14 +11,17 @@ from typing import Final
 from fastapi.responses import HTMLResponse
 
 from hpo.activity import stored_progress
+from hpo.protocol import Confusion
 from hpo.results.outcome import final_metrics
+from hpo.store.answers import Shown
 from hpo.store.logs import AttemptLog
 from hpo.store.overview import Happening
 from hpo.store.studies import StudyRow
 from hpo.store.trials import RunEnvironment
-from hpo.trial import ParamValue, TrialRecord, TrialState
+from hpo.trial import RESULT_STATES, ParamValue, TrialRecord, TrialState
 
 from . import curves, paths
+from .confusion import ConfusionSummary, summary_of
 from .frame import Viewer, page
 from .study import Said
 from .workers import Doing
@@ -33,12 +36,15 @@ class TrialMaterial:
     """What the store knows of a trial, as far as the page shows it."""
 
     study: StudyRow
+    shown: Shown
     trial: TrialRecord
     best: TrialRecord | None
     evidence: Sequence[str]
     """What is known of its configuration, as sentences; empty where it has no result."""
     log: AttemptLog | None
     ran: RunEnvironment
+    confusion: Confusion | None
+    is_being_cancelled: bool
     waits_for: str | None
     happenings: Sequence[Happening]
 
@@ -67,6 +73,7 @@ def trial_page(material: TrialMaterial, *, now: datetime, viewer: Viewer) -> HTM
         "trial.html",
         viewer=viewer,
         study=study,
+        shown=material.shown,
         trial=trial,
         study_address=paths.of_study(study.name),
         address=paths.of_trial(study.name, trial.number),
@@ -78,15 +85,23 @@ def trial_page(material: TrialMaterial, *, now: datetime, viewer: Viewer) -> HTM
         metrics=_metrics(trial),
         doing=_doing(trial, now),
         curves=curves.curves(study.name, drawn, best=None if best is None else best.number, metric=metric),
+        confusion=_summary(material),
         log=material.log,
         log_text="" if material.log is None else _end(material.log.text),
         ran=material.ran,
         environment=json.dumps(material.ran.environment, indent=2, ensure_ascii=False),
+        is_being_cancelled=material.is_being_cancelled,
         waits_for=material.waits_for,
         said=[Said.of(study.name, happening) for happening in material.happenings],
-        is_open=trial.state in _OPEN,
+        may_cancel=trial.state in _OPEN and not material.is_being_cancelled,
+        may_delete=trial.state in (*RESULT_STATES, TrialState.FAILED),
         now=now,
     )
+
+
+def _summary(material: TrialMaterial) -> ConfusionSummary | None:
+    found = material.confusion
+    return None if found is None else summary_of(found, clip_word=material.study.spec.task.clip_word)
 
 
 def _rows(trial: TrialRecord, best: TrialRecord | None) -> list[Row]:

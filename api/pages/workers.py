@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 
 from hpo.activity import FORGOTTEN_SECONDS, duration, measured, place, stored_progress, time_left
 from hpo.protocol import Progress
+from hpo.store.optimizers import OptimizerRow
 from hpo.store.waiting import MissingFiles
 from hpo.store.workers import ALIVE_SECONDS, WorkerRow
 
@@ -64,11 +65,12 @@ def workers_page(
     now: datetime,
     viewer: Viewer,
     degraded: Mapping[str, str] = MappingProxyType({}),
+    optimizers: Sequence[OptimizerRow] = (),
 ) -> HTMLResponse:
     """Return the page.
 
     `missing` are the files that workers have not found, by their names; `degraded` says by study what it lacks, such as
-    an optimizer.
+    an optimizer. `optimizers` are those that live.
     """
     kept = [row for row in rows if row.seconds_since_seen < FORGOTTEN_SECONDS or row.quarantined_at is not None]
     shown = [_shown(row, missing.get(row.name, ()), now) for row in kept]
@@ -84,6 +86,7 @@ def workers_page(
         silent_count=len(silent),
         forgotten=len(rows) - len(kept),
         degraded=degraded,
+        optimizers=optimizers,
     )
 
 
@@ -119,9 +122,11 @@ def _shown(row: WorkerRow, missing: Sequence[MissingFiles], now: datetime) -> Sh
 
 
 def _about(row: WorkerRow) -> str:
-    memory = "" if row.memory_bytes is None else f", {row.memory_bytes / 2**30:.0f} GiB"
+    each = " each" if row.gpus > 1 else ""
+    memory = "" if row.memory_bytes is None else f", {row.memory_bytes / 2**30:.0f} GiB{each}"
     device = f"{row.gpu_name} ({row.device})" if row.gpu_name else row.device
-    return f"{device}{memory} on {row.host}, process {row.pid}" + (f", {row.version}" if row.version else "")
+    others = "" if row.nodes == 1 else f" and {row.nodes - 1} more"
+    return f"{device}{memory} on {row.host}{others}, process {row.pid}" + (f", {row.version}" if row.version else "")
 
 
 def _bar(progress: Progress) -> tuple[float, float]:

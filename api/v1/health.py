@@ -67,6 +67,14 @@ def get_health(
     return Health(status=status, version=_version(), database="ok", optimizer=optimizer)
 
 
+@router.get("/live", status_code=204, responses={421: responses()[421]}, operation_id="get_live")
+async def get_live() -> None:
+    """Say that this process answers, whatever else is away: what Kubernetes asks before it starts a process again.
+
+    Nothing waits for a thread or for Postgres, whose absence no new process would mend.
+    """
+
+
 def _optimizer(connection: Connection) -> Literal["ok", "idle", "missing"]:
     active, served = generators.count_served(connection)
     if not active:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Request, Response
 
+from hpo import traces
 from hpo.errors import UnusableStudyError
 from hpo.protocol import (
     QUARANTINE_HEADER,
@@ -59,6 +60,8 @@ MEASUREMENT: Final[dict[str, Any]] = {
     "wall_seconds": 41.2,
     "gpu_seconds": 38.9,
 }
+TraceParent = Annotated[str | None, Header(alias=traces.HEADER, include_in_schema=False)]
+"""The span of the worker that a call is a part of, in the form of W3C's Trace Context."""
 Preference = Annotated[str | None, Header(max_length=200, description="`wait=SECONDS`: how long to wait for a trial.")]
 QUARANTINE_SECONDS: Final = 15
 """How long a worker in quarantine waits before it asks again."""
@@ -124,6 +127,7 @@ def _asked_wait(prefer: str | None) -> float:
 
 def _claim_now(state: ApiState, who: Principal, request: ClaimRequest) -> Response | None:
     """Return the answer with a lease, or why this worker gets none at all; None if there is no trial for it."""
+    began = time.time()
     lease, reason = _claim(state, who, request)
     if reason is not None:
         headers = {"Retry-After": str(QUARANTINE_SECONDS), QUARANTINE_HEADER: quote(reason)}
@@ -134,6 +138,17 @@ def _claim_now(state: ApiState, who: Principal, request: ClaimRequest) -> Respon
         return None
     # Written here, so that workers of earlier releases do not get fields that they would refuse.
     headers = {STUDY_HEADER: str(lease.study_uuid)}
+    claimed = traces.record(
+        "claim",
+        traces.of_trial(lease.study_uuid, lease.trial_id),
+        began=began,
+        study=lease.study,
+        trial=lease.number,
+        attempt=lease.attempt,
+        worker=request.worker.name,
+    )
+    if claimed is not None:
+        headers[traces.HEADER] = claimed
     return Response(lease.to_json(), media_type="application/json", headers=headers)
 
 
@@ -148,7 +163,10 @@ def _claim(
     while True:
         try:
             with state.database.transaction() as connection:
-                if not with_fallback or state.fallback.suggest(connection, request.study):
+                asking = request.worker
+                if not with_fallback or state.fallback.suggest(
+                    connection, request.study, request.task_kinds, gpus=asking.gpus, nodes=asking.nodes
+                ):
                     lease = lifecycle.claim(connection, request, lease_seconds=seconds, token=who.token_id)
                 if lease is None and not with_fallback:
                     reason = quarantine.reason(connection, request.worker.name)
@@ -169,8 +187,11 @@ def _claim(
         epoch={**FENCE, "measurements": [MEASUREMENT], "checkpoint": "/data/checkpoints/17/last.pt"}, heartbeat=FENCE
     ),
 )
-def report_trial(state: State, who: WorkerOnly, trial_id: TrialId, request: ReportRequest) -> ReportReply:
+def report_trial(
+    state: State, who: WorkerOnly, trial_id: TrialId, request: ReportRequest, part_of: TraceParent = None
+) -> ReportReply:
     """Keep the lease, store what was measured (if anything) and learn what to do next, in one call."""
+    began = time.time()
     with state.database.transaction() as connection:
         reported = lifecycle.report(connection, trial_id, request, token=who.token_id)
         note_few_clips(connection, reported.study_id, request.measurements)
@@ -178,7 +199,10 @@ def report_trial(state: State, who: WorkerOnly, trial_id: TrialId, request: Repo
             connection, reported.study_id, trial_id, request.dataset_version, actor=reported.worker or who.name
         )
     last_step = max((measurement.step for measurement in request.measurements), default=None)
-    decision = decide(state.database, reported, trial_id, last_step=last_step)
+    with state.timings.decisions.time():
+        decision = decide(state.database, reported, trial_id, last_step=last_step)
+    if last_step is not None:  # not for heartbeats
+        traces.record("report", part_of, began=began, epoch=last_step, decision=decision)
     return ReportReply(decision=decision, notice=notice)
 
 
@@ -191,8 +215,11 @@ def report_trial(state: State, who: WorkerOnly, trial_id: TrialId, request: Repo
         failed={**FENCE, "outcome": "failed", "failure_kind": "oom", "failure_message": "CUDA out of memory"},
     ),
 )
-def finish_trial(state: State, who: WorkerOnly, trial_id: TrialId, request: FinishRequest) -> Trial:
+def finish_trial(
+    state: State, who: WorkerOnly, trial_id: TrialId, request: FinishRequest, part_of: TraceParent = None
+) -> Trial:
     """End a trial with its result or its failure."""
+    began = time.time()
     with state.database.transaction() as connection:
         record = lifecycle.finish(connection, trial_id, request, token=who.token_id)
         study_id = None if record.state in RESULT_STATES else trials.study_of(connection, trial_id)
@@ -201,6 +228,12 @@ def finish_trial(state: State, who: WorkerOnly, trial_id: TrialId, request: Fini
         end_study_after_result(state.database, trial_id)
     else:
         end_study_if_finished(state.database, study_id)
+    traces.record("finish", part_of, began=began, state=record.state)
+    if record.created_at is not None:
+        began = record.created_at.timestamp()
+        traces.record_trial(
+            "trial", part_of, began=began, trial=record.number, state=record.state, attempts=record.attempt
+        )
     return Trial.of(record)
 
 
@@ -214,10 +247,14 @@ def finish_trial(state: State, who: WorkerOnly, trial_id: TrialId, request: Fini
         faulty={**FENCE, "reason": "crashed", "fault": "storage", "message": "the disk of the cache is full"},
     ),
 )
-def release_trial(state: State, who: WorkerOnly, trial_id: TrialId, request: ReleaseRequest) -> None:
+def release_trial(
+    state: State, who: WorkerOnly, trial_id: TrialId, request: ReleaseRequest, part_of: TraceParent = None
+) -> None:
     """Give a trial back unfinished; it continues from its checkpoint, here or elsewhere."""
+    began = time.time()
     with state.database.transaction() as connection:
         lifecycle.release(connection, trial_id, request, token=who.token_id)
         study_id = trials.study_of(connection, trial_id)
     # The rung that this trial has filled may promote another, and the last trial given back may end the study.
     end_study_if_finished(state.database, study_id)
+    traces.record("release", part_of, began=began, reason=request.reason, fault=request.fault)

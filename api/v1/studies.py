@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 from sqlalchemy import Connection
 
 from hpo.answer.evidence import evidence_of_winner
@@ -20,8 +20,9 @@ from hpo.service.time_left import seconds_left
 from hpo.spec import StudySpec
 from hpo.spec.configurations import count_configurations
 from hpo.spec.finalists import FinalistsConfig
+from hpo.spec.optimizer import NAME_PATTERN
 from hpo.spec.study import MOST_HOURS
-from hpo.store import answers, budgets, data_sets, earlier, finalists, notes, studies
+from hpo.store import answers, data_sets, earlier, edits, finalists, notes, studies
 from hpo.store.data_sets import DataSet
 from hpo.store.studies import StudyRow
 from hpo.trial import ParamValue, StudyState, TrialState
@@ -121,6 +122,8 @@ class StudySummary(BaseModel):
     """How the best configurations are trained again after the search; null if they are not."""
     search_ended_at: datetime | None
     """When that began; from then on nothing new is searched."""
+    imported: int
+    """Results from elsewhere, beside the trials that `trial_counts` counts."""
     replicates: int
     """How many trials train the configuration of an earlier one again."""
     progress: StudyProgress
@@ -149,6 +152,11 @@ class FinalistsRequest(FinalistsConfig):
     """Begin now: what searches and still runs ends with what it has measured, nothing new is searched."""
 
 
+def _one_line_end(text: Any) -> Any:
+    """A form of a browser writes a line end as two characters."""
+    return text.replace("\r\n", "\n") if isinstance(text, str) else text
+
+
 class BudgetChanges(Message):
     """Limits of a study that change; what is not named stays, null takes a limit away."""
 
@@ -167,14 +175,39 @@ class BudgetChanges(Message):
         }
 
 
+NewName = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+class Reopening(Message):
+    """What of a study changes when it goes on."""
+
+    budget: BudgetChanges = BudgetChanges()
+    model_config = ConfigDict(json_schema_extra={"examples": [{"budget": {"trials": 80}}]})
+
+
 class StudyChanges(Message):
     """What of a study changes."""
 
     budget: BudgetChanges = BudgetChanges()
-    note: Annotated[str, Field(max_length=notes.MOST_CHARACTERS)] | None = None
+    early_stopping: dict[str, Any] | None = None
+    """Another stopping rule, as in a spec."""
+    space: dict[Annotated[str, Field(max_length=200)], dict[str, Any]] | None = None
+    """Of parameters, the fields that change: wider ranges, more choices."""
+    name: NewName | None = None
+    """Another name for it."""
+    note: Annotated[str, BeforeValidator(_one_line_end), Field(max_length=notes.MOST_CHARACTERS)] | None = None
     """What a person notes about the study; an empty text removes it. Left out, the note stays."""
+    revision: Annotated[StrictInt, Field(ge=1)] | None = None
+    """That of the study that the changes were made from: refused where somebody has changed it since. Left out, the
+    changes are made to whatever it is now."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"budget": {"trials": 80}}]})
+
+    @property
+    def of_spec(self) -> dict[str, Any]:
+        """What changes of the spec."""
+        found = {"budget": self.budget.named, "early_stopping": self.early_stopping, "space": self.space}
+        return {name: value for name, value in found.items() if value}
 
 
 class StudyDetail(StudySummary):
@@ -184,7 +217,7 @@ class StudyDetail(StudySummary):
     note: str | None
     """What a person has noted about it."""
     revision: int
-    """Grows with every change of the budget, the only part of a spec that can change."""
+    """Grows with every change of its spec."""
     spec: StudySpec
     configurations: int | None
     """How many configurations the space has; null where it has continuous parameters, or too many to count."""
@@ -239,19 +272,21 @@ def get_study(state: State, _: Reader, name: StudyName) -> StudyDetail:
 
 @router.patch("/{name}", responses=responses(404, 409), operation_id="edit_study")
 def edit_study(state: State, who: Admin, name: StudyName, changes: StudyChanges) -> StudyDetail:
-    """Change the budget of a study that has not ended, or the note of any; nothing else of a study can change."""
+    """Change the budget, the stopping rule or the space of a study that has not ended, or note and name of any."""
     with state.database.transaction() as connection:
+        if changes.of_spec or (changes.note is None and changes.name is None):
+            edits.change(connection, name, changes.of_spec, actor=who.name, revision=changes.revision)
         if changes.note is not None:
             notes.set_note(connection, name, changes.note, actor=who.name)
-        if changes.note is None or changes.budget.named:
-            budgets.change_budget(connection, name, changes.budget.named, actor=who.name)
+        if changes.name is not None:
+            name = edits.rename(connection, name, changes.name, actor=who.name).name
     end_finished_studies(state.database)
     with state.database.transaction() as connection:
         return _detail(connection, studies.get(connection, name))
 
 
 @router.post("/{name}/reopen", responses=responses(404, 409), operation_id="reopen_study")
-def reopen_study(state: State, who: Admin, name: StudyName, changes: StudyChanges) -> StudyDetail:
+def reopen_study(state: State, who: Admin, name: StudyName, changes: Reopening) -> StudyDetail:
     """Let a study that has ended, or was stopped, search on; its budget needs room, which `changes` may give it."""
     with state.database.transaction() as connection:
         return _detail(connection, reopening.reopen(connection, name, changes.budget.named, actor=who.name))
@@ -356,6 +391,7 @@ def _fields(connection: Connection, study: StudyRow) -> dict[str, Any]:
         "guesses_waiting": len(study.waiting_guesses),
         "finalists": study.finalists,
         "search_ended_at": study.search_ended_at,
+        "imported": study.imported,
         "replicates": study.replicates,
         "progress": _progress(study),
         "best": _best(connection, study),

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Self
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
-from hpo.activity import stored_progress
-from hpo.protocol import LoadedWeights, Message, Progress
+from hpo.activity import origin_sentence, stored_progress
+from hpo.protocol import Confusion, LoadedWeights, Message, Progress
 from hpo.spec import flatten
-from hpo.store import finalists, lifecycle, studies, trials, waiting
+from hpo.store import confusions, finalists, lifecycle, studies, trials, waiting
 from hpo.trial import FailureKind, ParamValue, TrialRecord, TrialState
 
 from ..auth.scopes import BEARER, Admin, Reader
@@ -45,6 +45,8 @@ class Trial(BaseModel):
     failure_message: str | None
     generator: str | None
     """What proposed the configuration."""
+    origin: str | None
+    """Where a result from elsewhere was measured; null for trials of the study."""
     replicate_of: int | None
     """The first trial of its configuration, where it trains that again with another seed."""
     predicted_mean: float | None
@@ -54,6 +56,8 @@ class Trial(BaseModel):
     worker: str | None
     lost_on: tuple[str, ...]
     """The worker of each attempt that crashed or of which nothing was heard any more."""
+    dataset_version: str | None
+    """The version of the data that it was trained on: values of trials on different ones are not comparable."""
     gpu_seconds: float
     """Device time of the epochs that were measured."""
     peak_memory_bytes: int | None
@@ -202,11 +206,32 @@ def cancel_trial(state: State, who: Admin, name: StudyName, number: TrialNumber)
         return Trial.of(trials.record(connection, record.id))
 
 
+@router.delete("/studies/{name}/trials/{number}", responses=responses(404, 409), operation_id="delete_trial")
+def delete_trial(state: State, who: Admin, name: StudyName, number: TrialNumber) -> Trial:
+    """Take a trial that has ended out of its study: its result counts for nothing any more. Its number stays."""
+    with state.database.transaction() as connection:
+        record = trials.get(connection, studies.id_of(connection, name), number)
+        return Trial.of(lifecycle.discard(connection, record.id, actor=who.name))
+
+
 @router.get("/trials/{trial_id}", responses=responses(404), operation_id="get_trial")
 def get_trial(state: State, _: Reader, trial_id: TrialId) -> TrialDetail:
     """Show one trial by its id."""
     with state.database.transaction() as connection:
         return TrialDetail.of(trials.record(connection, trial_id), waiting.reason(connection, trial_id))
+
+
+@router.get(
+    "/studies/{name}/trials/{number}/confusion",
+    response_model=Confusion,
+    responses=responses(404),
+    operation_id="get_confusion",
+)
+def get_confusion(state: State, _: Reader, name: StudyName, number: TrialNumber) -> Response:
+    """Show how the newest validation of a trial classified its videos."""
+    with state.database.transaction() as connection:
+        record = trials.get(connection, studies.id_of(connection, name), number)
+        return _written(confusions.read(connection, record))
 
 
 @router.get("/studies/{name}/curves", response_model=Curves, responses=responses(404), operation_id="list_curves")
@@ -244,6 +269,7 @@ def _fields(record: TrialRecord) -> Mapping[str, Any]:
     return {
         **{name: getattr(record, name) for name in Trial.model_fields if name != "last_metrics"},
         "params": dict(record.params),
+        "origin": None if record.origin is None else origin_sentence(record.origin),
         "progress": stored_progress(record.progress),
         "metrics": None if record.metrics is None else dict(record.metrics),
         "last_metrics": None if last is None else dict(record.curve[last]),

@@ -46,6 +46,12 @@ class Worker(BaseModel):
     version: str
     study: str | None
     """The one study that it asks for; null when it takes any."""
+    task_kinds: list[str]
+    """The kinds of task whose trials it runs: `video` and `image`, or `custom` for a function of the user's own."""
+    gpus: int
+    """How many a trial may have there, on each machine; `memory_bytes` is that of one."""
+    nodes: int
+    """Machines of the group that it leads; 1 where it is alone."""
     first_seen: datetime
     last_seen: datetime
     seconds_since_seen: float

@@ -56,6 +56,24 @@ class Operation:
     name: str
     amount: float = 0.0
 
+    def turn(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return the rows of the matrix, of determinant 1, by which the operation changes a displacement (x, y)."""
+        if self.name == "rotate":
+            cos, sin = math.cos(math.radians(self.amount)), math.sin(math.radians(self.amount))
+            return (cos, -sin), (sin, cos)
+        across = self.amount if self.name == "shear_x" else 0.0
+        down = self.amount if self.name == "shear_y" else 0.0
+        return (1.0, across), (down, 1.0)
+
+    def places(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Return the rows of the matrix from a place (x, y, 1) of the result to that of the original.
+
+        Both pictures are squares from -1 to 1.
+        """
+        (xx, xy), (yx, yy) = self.turn()
+        shift = -2 * self.amount  # of a picture that is 2 wide
+        return (yy, -xy, shift * (self.name == "translate_x")), (-yx, xx, shift * (self.name == "translate_y"))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:

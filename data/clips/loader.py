@@ -11,8 +11,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -23,9 +23,12 @@ from ..arrays import Indices
 from ..errors import InvalidSpecError
 from ..index.records import ClipRecord
 from ..stores.protocol import FrameStore
+from .batch import ClipBatch
 from .buffers import BatchMemory
 from .pixels import flow_clips, rgb_clips
 from .plan import EvaluationRows, Row, Stores, TrainingRows
+from .share import Share
+from .stream import streamed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,54 +36,24 @@ if TYPE_CHECKING:
 J = TypeVar("J")
 R = TypeVar("R")
 A = TypeVar("A", "NDArray[np.uint8]", Tensor)
-Clips = Tensor | tuple[Tensor, Tensor]
-"""The input of a model: one tensor, or (rgb, flow)."""
 _MAX_READERS = 4
 """The most threads that a loader for a GPU starts by default."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class ClipBatch:
-    """N videos as `views` clips each, on the loader's device."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    """What is read for one batch."""
 
-    clips: Clips
-    """float32 (N * views, C, T, size, size), normalised; the views of a video are neighbours. A pair (rgb, flow)
-    for clips of both."""
-    labels: Tensor
-    """int64 (N,). Of mixed clips, the label of the larger part."""
-    ids: tuple[str, ...]
-    """N ids of the index."""
-    views: int = 1
-    mixed: Tensor | None = None
-    """float32 (N, classes): each class's share of a clip, where clips are mixed."""
-
-    @property
-    def targets(self) -> Tensor:
-        """The targets of cross-entropy: the labels, or the class probabilities of mixed clips."""
-        return self.labels if self.mixed is None else self.mixed
-
-    def parts(self, most: int) -> Iterator[ClipBatch]:
-        """Yield the batch in as few parts of `most` videos or fewer as there can be; their sizes differ by one at most.
-
-        So no part is of a single video unless all are, on which batch norm would train badly.
-        """
-        videos = len(self.ids)
-        count = math.ceil(videos / most)
-        if count == 1:
-            yield self
-            return
-        ends = [videos * number // count for number in range(count + 1)]
-        for start, end in pairwise(ends):
-            of_clips = slice(start * self.views, end * self.views)
-            yield ClipBatch(
-                clips=self.clips[of_clips]
-                if isinstance(self.clips, Tensor)
-                else (self.clips[0][of_clips], self.clips[1][of_clips]),
-                labels=self.labels[start:end],
-                ids=self.ids[start:end],
-                views=self.views,
-                mixed=None if self.mixed is None else self.mixed[start:end],
-            )
+    number: int
+    """Of the batch in its epoch."""
+    videos: Sequence[tuple[int, int]]
+    """The number of each video, and for which time the epoch sees it."""
+    whole: int
+    """Videos of the whole batch."""
+    own: int
+    """How many of `videos`, the first ones, are of the batch; the others are read to be mixed with them."""
+    partners: Sequence[int] | None = None
+    """Of each of the own videos, the one of `videos` that it is mixed with; None for a whole batch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -107,6 +80,7 @@ class ClipLoader:
         drop_last: bool = False,
         drop_single: bool = False,
         most_batches: int | None = None,
+        share: Share | None = None,
         prefetch: int | None = None,
         readers: int | None = None,
     ) -> None:
@@ -118,12 +92,15 @@ class ClipLoader:
             drop_last: leave out a last batch that is not full.
             drop_single: leave it out if it has one video only, on which batch norm cannot train.
             most_batches: end every epoch after this many batches.
-            prefetch: batches read ahead by threads; 0 reads when asked. Default: 2 on a GPU, else 0.
+            share: take this share of each batch alone. A last batch with fewer videos than shares is left out.
+            prefetch: batches read ahead by threads; 0 reads when asked. Default: one for each of the
+                readers, and 2 at least, on a GPU; else 0.
             readers: threads that read ahead, one batch each; more than `prefetch` threads do not help.
                 Default: as many as there are processors, up to 4.
 
         Raises:
-            InvalidSpecError: the clips need a stream that was not prepared, or a number is out of range.
+            InvalidSpecError: the clips need a stream that was not prepared, a number is out of range, or a batch has
+                fewer videos than shares.
         """
         for name, value, least in (
             ("batch_size", batch_size, 1),
@@ -141,19 +118,29 @@ class ClipLoader:
         self._rows = rows
         self._num_classes = num_classes or 1 + max((clip.label for clip in clips), default=0)
         self._videos_per_batch = max(1, batch_size // rows.views)
+        self._share = share
         self._device = torch.device(device)
         self._on_gpu = self._device.type == "cuda"
         readers = readers or min(_MAX_READERS, os.cpu_count() or 1)
         self._prefetch = (max(2, readers) if self._on_gpu else 0) if prefetch is None else prefetch
         self._readers = min(readers, self._prefetch)
+        self._begun: tuple[int, _Ahead[HostBatch]] | None = None
         self._read_memory = [BatchMemory() for _ in self._stores]
         self._clip_memory = [BatchMemory() for _ in self._stores]
         whole = self._count_batches(drop_last=drop_last, drop_single=drop_single)
         self._length = min(whole, most_batches or whole)
 
     def _count_batches(self, *, drop_last: bool, drop_single: bool) -> int:
-        full, rest = divmod(len(self._clips) * self._rows.repeats, self._videos_per_batch)
+        videos = len(self._clips) * self._rows.repeats
+        full, rest = divmod(videos, self._videos_per_batch)
         dropped = drop_last or (drop_single and rest == 1)
+        if self._share is not None:
+            dropped = dropped or rest < self._share.of
+            if (largest := min(videos, self._videos_per_batch)) < self._share.of:
+                raise InvalidSpecError(
+                    f"a batch of {largest} videos cannot be shared by {self._share.of} processes; train on fewer GPUs, "
+                    "or on more videos"
+                )
         # A set smaller than one batch is trained on all the same.
         return full if rest == 0 or (dropped and full > 0) else full + 1
 
@@ -179,32 +166,69 @@ class ClipLoader:
         frames = [row.readings[0].indices for row in self._rows.rows(id_, self._stores, 0)]
         return np.array([(view.min(), view.max()) for view in frames], np.intp)
 
-    def batches(self, epoch: int, start_batch: int = 0) -> Iterator[ClipBatch]:
-        """Yield the batches of an epoch from number `start_batch`, as if from the beginning.
+    def batches(self, epoch: int, start_batch: int = 0, *, step: int = 1) -> Iterator[ClipBatch]:
+        """Yield every `step`-th batch of an epoch from number `start_batch`, as if from the beginning.
 
         Raises:
             CacheError: the cache was damaged; no clip is ever replaced by another one.
         """
-        jobs = self._jobs(epoch, start_batch)
-        read = _ahead(lambda job: self._read(job, epoch), jobs, self._prefetch, self._readers)
-        for number, (job, host) in enumerate(zip(jobs, read, strict=True), start=start_batch):
-            yield self._batch([self._clips[i] for i, _ in job], host, epoch, number)
+        jobs = self._jobs(epoch, start_batch, step)
+        with closing(self._taken(epoch, start_batch, step) or self._reading(jobs, epoch)) as read:
+            made = (self._batch(job, host, epoch) for job, host in zip(jobs, read, strict=True))
+            yield from streamed(made, self._device) if self._on_gpu else made
 
     def host_batches(self, epoch: int, start_batch: int = 0) -> Iterator[HostBatch]:
         """Yield what is read for the batches of an epoch, before the device sees it; for benchmarks."""
-        jobs = self._jobs(epoch, start_batch)
-        yield from _ahead(lambda job: self._read(job, epoch), jobs, self._prefetch, self._readers)
+        with closing(self._reading(self._jobs(epoch, start_batch), epoch)) as read:
+            yield from read
 
-    def _jobs(self, epoch: int, start_batch: int) -> list[Sequence[tuple[int, int]]]:
-        """Return the number of each video of each batch, and for which time the epoch sees it."""
+    def read_ahead(self, epoch: int) -> None:
+        """Begin to read the first batches of an epoch in the background, for :meth:`batches` to begin with.
+
+        Does nothing where batches are read when they are asked for.
+        """
+        self._taken(epoch, 0, 1)
+        if self._prefetch:
+            self._begun = epoch, self._reading(self._jobs(epoch, 0), epoch)
+
+    def _taken(self, epoch: int, start_batch: int, step: int) -> _Ahead[HostBatch] | None:
+        """Return what was begun to be read if it is this; else end that."""
+        begun, self._begun = self._begun, None
+        if begun is None or (begun[0], start_batch, step) == (epoch, 0, 1):
+            return None if begun is None else begun[1]
+        begun[1].close()
+        return None
+
+    def _reading(self, jobs: list[_Job], epoch: int) -> _Ahead[HostBatch]:
+        return _Ahead(lambda job: self._read(job, epoch), jobs, depth=self._prefetch, threads=self._readers)
+
+    def _jobs(self, epoch: int, start_batch: int, step: int = 1) -> list[_Job]:
+        """Return what is read for each batch."""
         videos = self._rows.order(len(self._clips), epoch)
         order = [(video, place % self._rows.repeats) for place, video in enumerate(videos)]
         size = self._videos_per_batch
-        return [order[n * size : (n + 1) * size] for n in range(start_batch, self._length)]
+        return [self._job(n, order[n * size : (n + 1) * size], epoch) for n in range(start_batch, self._length, step)]
 
-    def _read(self, job: Sequence[tuple[int, int]], epoch: int) -> HostBatch:
+    def _job(self, number: int, videos: Sequence[tuple[int, int]], epoch: int) -> _Job:
+        if self._share is None:
+            return _Job(number=number, videos=videos, whole=len(videos), own=len(videos))
+        own = self._share.places(len(videos))
+        opposite = [len(videos) - 1 - place for place in own]
+        is_mixed = self._rows.mix(epoch, number) is not None
+        read = [*own, *(sorted(set(opposite) - set(own)) if is_mixed else ())]
+        return _Job(
+            number=number,
+            videos=[videos[place] for place in read],
+            whole=len(videos),
+            own=len(own),
+            partners=[read.index(place) for place in opposite] if is_mixed else None,
+        )
+
+    def _read(self, job: _Job, epoch: int) -> HostBatch:
         rows = tuple(
-            row for i, repeat in job for row in self._rows.rows(self._clips[i].id, self._stores, epoch, repeat=repeat)
+            row
+            for i, repeat in job.videos
+            for row in self._rows.rows(self._clips[i].id, self._stores, epoch, repeat=repeat)
         )
         frames = tuple(self._read_input(rows, number, store) for number, store in enumerate(self._stores.values()))
         return HostBatch(rows=rows, frames=frames)
@@ -220,19 +244,23 @@ class ClipLoader:
             store.read_into(row.id, row.readings[number].indices, row.change.box, target)
         return buffer
 
-    def _batch(self, clips: Sequence[ClipRecord], host: HostBatch, epoch: int, number: int) -> ClipBatch:
+    def _batch(self, job: _Job, host: HostBatch, epoch: int) -> ClipBatch:
+        clips = [self._clips[i] for i, _ in job.videos]
         labels = self._shipped(torch.tensor([clip.label for clip in clips], dtype=torch.int64))
         tensors = tuple(self._tensors(host))
-        mix = self._rows.mix(epoch, number)
-        mixed = None if mix is None else mix.targets(labels, self._num_classes)
+        mix = self._rows.mix(epoch, job.number)
+        partners = None if job.partners is None else self._shipped(torch.tensor(job.partners))
+        mixed = None if mix is None else mix.targets(labels, self._num_classes, partners)
         if mix is not None:
-            tensors, labels = tuple(mix.clips(tensor) for tensor in tensors), mix.labels(labels)
+            tensors = tuple(mix.clips(tensor, partners) for tensor in tensors)
+            labels = mix.labels(labels, partners)
         return ClipBatch(
             clips=tensors[0] if len(tensors) == 1 else (tensors[0], tensors[1]),
             labels=labels,
-            ids=tuple(clip.id for clip in clips),
+            ids=tuple(clip.id for clip in clips[: job.own]),
             views=self._rows.views,
             mixed=mixed,
+            whole=None if self._share is None else job.whole,
         )
 
     def _tensors(self, host: HostBatch) -> Iterator[Tensor]:
@@ -242,7 +270,13 @@ class ClipLoader:
             shapes = _shapes(host.rows, number, store.channels)
             boxes = list(_cut(host.frames[number].to(self._device, non_blocking=True), shapes))
             if stream == "rgb":
-                yield rgb_clips(boxes, changes, self._rows.clip, empty=self._empty(number))
+                yield rgb_clips(
+                    boxes,
+                    changes,
+                    self._rows.clip,
+                    empty=self._empty(number),
+                    ship=self._shipped if self._on_gpu else None,
+                )
             else:
                 stacks = np.stack([row.readings[number].stack for row in host.rows])
                 yield flow_clips(
@@ -271,19 +305,31 @@ def _cut(buffer: A, shapes: Sequence[tuple[int, int, int, int]]) -> Iterator[A]:
         at += n_bytes
 
 
-def _ahead(work: Callable[[J], R], jobs: Sequence[J], depth: int, threads: int) -> Iterator[R]:
-    """Yield `work(job)` for every job in order, up to `depth` of them done ahead by that many threads."""
-    if depth < 1:
-        yield from map(work, jobs)
-        return
-    pool = ThreadPoolExecutor(threads)
-    waiting: deque[Future[R]] = deque()
-    try:
-        for job in jobs:
-            waiting.append(pool.submit(work, job))
-            if len(waiting) > depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+class _Ahead(Iterator[R]):
+    """Iterates over `work(job)` of every job in order, up to `depth` of them done ahead by threads, from now on."""
+
+    def __init__(self, work: Callable[[J], R], jobs: Sequence[J], *, depth: int, threads: int) -> None:
+        self._work = work
+        self._jobs = iter(jobs)
+        self._pool = ThreadPoolExecutor(threads) if depth else None
+        self._waiting: deque[Future[R]] = deque()
+        for _ in range(depth):
+            self._submit()
+
+    def _submit(self) -> None:
+        if self._pool is not None and (job := next(self._jobs, None)) is not None:
+            self._waiting.append(self._pool.submit(self._work, job))
+
+    def __next__(self) -> R:
+        if self._pool is None:
+            return self._work(next(self._jobs))
+        self._submit()
+        if not self._waiting:
+            raise StopIteration
+        return self._waiting.popleft().result()
+
+    def close(self) -> None:
+        """Drop what nobody has asked for."""
+        self._waiting.clear()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)

@@ -25,24 +25,38 @@ class Mix:
     box: Box | None = None
     """CutMix: the box that is taken from the other clip, in pixels of the resized picture."""
 
-    def clips(self, clips: Tensor) -> Tensor:
-        """Return clips (N, C, T, size, size), each mixed with its partner."""
+    def clips(self, clips: Tensor, partners: Tensor | None = None) -> Tensor:
+        """Return clips (N, C, T, size, size), each mixed with its partner.
+
+        Args:
+            partners: int64, of each of the first clips, which are returned, the place of its partner; by default all
+                clips are mixed with those from the end on. The same holds for labels.
+        """
+        own, others = _pairs(clips, partners)
         if self.box is None:
-            return clips.mul(self.share).add_(clips.flip(0), alpha=1 - self.share)
-        mixed, box = clips.clone(), self.box
+            return own.mul(self.share).add_(others, alpha=1 - self.share)
+        mixed, box = own.clone(), self.box
         inside = (..., slice(box.top, box.top + box.height), slice(box.left, box.left + box.width))
-        mixed[inside] = clips.flip(0)[inside]
+        mixed[inside] = others[inside]
         return mixed
 
-    def targets(self, labels: Tensor, num_classes: int) -> Tensor:
+    def targets(self, labels: Tensor, num_classes: int, partners: Tensor | None = None) -> Tensor:
         """Return the class probabilities (N, num_classes) of the mixed clips, given labels (N,)."""
         classes = torch.arange(num_classes, device=labels.device)
-        own, other = (one[:, None] == classes for one in (labels, labels.flip(0)))
+        own, other = (one[:, None] == classes for one in _pairs(labels, partners))
         return self.share * own + (1 - self.share) * other
 
-    def labels(self, labels: Tensor) -> Tensor:
+    def labels(self, labels: Tensor, partners: Tensor | None = None) -> Tensor:
         """Return for each clip the label of its larger part: its own, where the halves are equal."""
-        return labels if self.share >= 0.5 else labels.flip(0)
+        own, others = _pairs(labels, partners)
+        return own if self.share >= 0.5 else others
+
+
+def _pairs(tensor: Tensor, partners: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return what belongs to the clips, and what to their partners."""
+    if partners is None:
+        return tensor, tensor.flip(0)
+    return tensor[: len(partners)], tensor[partners]
 
 
 def draw_mix(augment: AugmentSpec, *, size: int, parts: tuple[int | str, ...]) -> Mix | None:

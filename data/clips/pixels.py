@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from ..specs import ClipSpec
 from .augment import GEOMETRIC, Change, Operation
+from .batched import Ship, changed, constant, parts
 from .colour import adjust, recolour
 
 Empty = Callable[[tuple[int, ...]], Tensor]
@@ -27,13 +27,19 @@ FLOW_STD = 0.226
 
 
 def rgb_clips(
-    boxes: Sequence[Tensor], changes: Sequence[Change], clip: ClipSpec, *, empty: Empty | None = None
+    boxes: Sequence[Tensor],
+    changes: Sequence[Change],
+    clip: ClipSpec,
+    *,
+    empty: Empty | None = None,
+    ship: Ship | None = None,
 ) -> Tensor:
     """Return normalised clips of the size that `clip` asks for.
 
     Args:
         boxes: for each clip, the box of its change in all its frames: uint8 (T, box height, box width, 3).
         empty: gives memory for the result; torch's allocator by default.
+        ship: sends numbers to a GPU, where the clips are changed together (`batched`); by default one by one.
 
     Returns:
         float32 (N, 3, T, size, size) on the device of `boxes`: `(pixel / 255 - mean) / std`; 0 where erased.
@@ -41,9 +47,18 @@ def rgb_clips(
     shape = (len(boxes), 3, len(boxes[0]), clip.size, clip.size)
     out = _empty(shape, boxes[0].device) if empty is None else empty(shape)
     fill = [255 * mean for mean in clip.mean]
-    mean, std = (_per_channel(values, out.device) for values in (clip.mean, clip.std))
+    mean, std = (
+        constant(tuple(255 * value for value in values), out.device).view(-1, 1, 1, 1)
+        for values in (clip.mean, clip.std)
+    )
     # Pixels must not be rounded when a caller trains under autocast.
     with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
+        if ship is not None:
+            for some in parts(len(boxes), math.prod(shape[1:])):
+                pictures = torch.stack([resized(box, clip.size) for box in boxes[some]])
+                pictures = changed(pictures, changes[some], fill=fill, ship=ship)
+                out[some].copy_(pictures.transpose(1, 2)).sub_(mean).div_(std)
+            return _erased(out, changes)
         for target, box, change in zip(out, boxes, changes, strict=True):
             pictures = resized(box, clip.size)
             if change.flip:
@@ -132,13 +147,7 @@ def warped_smoothly(pictures: Tensor, operation: Operation, fill: Sequence[float
 
     torchvision's functions interpolate pictures in tensors no better than bilinearly.
     """
-    ((xx, xy), (yx, yy)), name = _turn(operation), operation.name
-    # From places in the result to those in the original: each of these matrices has a determinant of 1.
-    shift = -2 * operation.amount  # of a picture that is 2 wide
-    theta = torch.tensor(
-        [[yy, -xy, shift * (name == "translate_x")], [-yx, xx, shift * (name == "translate_y")]],
-        device=pictures.device,
-    )
+    theta = torch.tensor(operation.places(), device=pictures.device)
     grid = affine_grid(theta[None], [1, 1, *pictures.shape[2:]], align_corners=False)
     colour = torch.tensor(fill, device=pictures.device).view(1, -1, 1, 1)
     # Around the difference to the fill, zeros are what lies outside.
@@ -163,20 +172,9 @@ def _fields(box: Tensor, change: Change, clip: ClipSpec) -> Tensor:
     for operation in change.operations:
         if operation.name in GEOMETRIC:
             x, y = warped(fields, operation, [0.0, 0.0]).unbind(1)
-            (xx, xy), (yx, yy) = _turn(operation)
+            (xx, xy), (yx, yy) = operation.turn()
             fields = torch.stack((xx * x + xy * y, yx * x + yy * y), dim=1)
     return fields
-
-
-def _turn(operation: Operation) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the rows of the matrix by which an operation changes a displacement (x, y)."""
-    name, amount = operation.name, operation.amount
-    if name == "rotate":
-        cos, sin = math.cos(math.radians(amount)), math.sin(math.radians(amount))
-        return (cos, -sin), (sin, cos)
-    across = amount if name == "shear_x" else 0.0
-    down = amount if name == "shear_y" else 0.0
-    return (1.0, across), (down, 1.0)
 
 
 def _erased(clips: Tensor, changes: Sequence[Change]) -> Tensor:
@@ -185,12 +183,6 @@ def _erased(clips: Tensor, changes: Sequence[Change]) -> Tensor:
             box = change.erase
             target[..., box.top : box.top + box.height, box.left : box.left + box.width] = 0
     return clips
-
-
-@cache
-def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return values of 0..1 in bytes, (C, 1, 1, 1); cached, since a copy to a GPU waits for its queued work."""
-    return torch.tensor([255 * value for value in values], device=device).view(-1, 1, 1, 1)
 
 
 def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:

@@ -3,7 +3,10 @@
     ucf101         videos/<Class>/<clip>.avi, annotations/ucf101_splits/{classInd,trainlist01,testlist01,...}.txt
     annot_json     images/<clip>/, flows/{u,v}/<clip>/, annotations/annot01.json, ...
     frame_lists    <Class>/<clip>/, train.txt, val.txt, test.txt of one split, label_map.txt
+    videofolder    train/<Class>/<clip>.avi, train/metadata.csv, test/... of one split; labels.txt
     path_lists     videos/ or rawframes/<Class>/<clip>, annotations/train_split_1_videos.txt, ..., label_map.txt
+
+Shards and tables, which hold the videos themselves, are written in `packed`.
 
 Names keep letters, digits, `.`, `-` and `_`; anything else becomes `_`, because many tools fail at a space or a
 semicolon. Unusable clips are left out.
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,9 +24,11 @@ from typing import Literal, get_args
 
 from ..errors import ExportError, SplitError
 from ..index.records import ClipRecord, Index, Subset
+from ..reading.packed import video_file
+from .packed import PackedClip, metadata_csv, suffix_of_clip, write_shards, write_tables
 from .safe_names import SafeName, safe_folders, safe_names
 
-ExportFormat = Literal["ucf101", "annot_json", "frame_lists", "path_lists"]
+ExportFormat = Literal["ucf101", "annot_json", "frame_lists", "path_lists", "webdataset", "videofolder", "parquet"]
 _MMACTION2 = {
     "video": ("videos", "videos"),
     "frames": ("rawframes", "rawframes"),
@@ -47,7 +53,7 @@ def export(index: Index, root: Path, out: Path, form: ExportFormat, *, split: in
     Existing links and lists of the same names in the folder `out` are replaced. No video is copied.
 
     Args:
-        split: official split for `frame_lists`, which hold only one.
+        split: official split for the layouts that hold only one.
 
     Raises:
         ExportError: the clips cannot be written in this layout, or the folder cannot be written.
@@ -63,12 +69,16 @@ def export(index: Index, root: Path, out: Path, form: ExportFormat, *, split: in
     exporter = _Exporter(index=index, root=root.absolute(), out=out, entries=entries)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return {
+        writers: dict[ExportFormat, Callable[[], Exported]] = {
             "ucf101": exporter.ucf101,
             "annot_json": exporter.annot_json,
             "frame_lists": lambda: exporter.frame_lists(split),
             "path_lists": exporter.path_lists,
-        }[form]()
+            "webdataset": lambda: exporter.webdataset(split),
+            "videofolder": lambda: exporter.videofolder(split),
+            "parquet": lambda: exporter.parquet(split),
+        }
+        return writers[form]()
     except OSError as error:
         raise ExportError(f"{out} cannot be written to: {error}") from error
 
@@ -103,7 +113,7 @@ class _Exporter:
         lists = [_write(folder / "classInd.txt", [f"{n} {name}" for n, name in enumerate(names, start=1)])]
         paths = {entry.clip.id: f"{entry.name}{_suffix(entry)}" for entry in self.entries}
         for entry in self.entries:
-            _link(self.root / entry.clip.path, self.out / "videos" / paths[entry.clip.id])
+            self._put(entry, self.out / "videos" / paths[entry.clip.id])
         for split in self.index.splits:
             train, test = self._on("train", split), self._on("test", split)
             lines = [f"{paths[entry.clip.id]} {entry.clip.label + 1}" for entry in train]
@@ -147,13 +157,59 @@ class _Exporter:
         folder, ending = _MMACTION2[kind]
         for entry in self.entries:
             path = f"{folder}/{entry.name}{_suffix(entry)}"
-            _link(self.root / entry.clip.path, self.out / path)
+            self._put(entry, self.out / path)
         lists = [self._label_map()]
         for split in self.index.splits:
             for name, entries in self._train_val_test(split).items():
                 lines = [_path_line(entry, offsets=cut) for entry in entries]
                 lists.append(_write(self.out / "annotations" / f"{name}_split_{split}_{ending}.txt", lines))
         return self._done(lists, [])
+
+    def webdataset(self, split: int) -> Exported:
+        sides = self._sides("webdataset", split)
+        return self._packed(sides, write_shards(self.out, sides))
+
+    def parquet(self, split: int) -> Exported:
+        sides = self._sides("parquet", split)
+        return self._packed(sides, write_tables(self.out, sides, self.index.class_names))
+
+    def videofolder(self, split: int) -> Exported:
+        sides = self._sides("videofolder", split)
+        lists = [_write(self.out / "labels.txt", list(self.index.class_names))]
+        for side, clips in sides.items():
+            lists.append(_write(self.out / side / "metadata.csv", metadata_csv(clips)))
+            for each in clips:
+                self._put(each, self.out / side / f"{each.name}{each.suffix}")
+        return self._packed(sides, lists)
+
+    def _sides(self, form: str, split: int) -> dict[str, list[PackedClip]]:
+        self._require({"video"}, whole=True, form=form)
+        sides: tuple[Subset, ...] = ("train", "validation", "test")
+        found = {
+            side: [PackedClip(clip=entry.clip, name=entry.name, root=self.root) for entry in self._on(side, split)]
+            for side in sides
+        }
+        return {side: clips for side, clips in found.items() if clips}
+
+    def _packed(self, sides: dict[str, list[PackedClip]], written: list[Path]) -> Exported:
+        notes = []
+        clips = sum(map(len, sides.values()))
+        if clips < len(self.entries):
+            notes.append(f"{len(self.entries) - clips} clips are on no side of this split and are left out")
+        if len(self.index.splits) > 1:
+            notes.append(f"the layout holds one split; the others of {list(self.index.splits)} are left out")
+        if any(entry.clip.other_labels for entry in self.entries):
+            notes.append("the layout holds one label of a clip; others are left out")
+        return Exported(clips=clips, lists=tuple(written), notes=tuple(notes))
+
+    def _put(self, entry: _Entry | PackedClip, place: Path) -> None:
+        """Link a clip's file, or write the video that is within one."""
+        if not entry.clip.member:
+            _link(self.root / entry.clip.path, place)
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with video_file(entry.clip, self.root).open("rb") as video, place.open("wb") as file:
+            shutil.copyfileobj(video, file)
 
     def _require(self, kinds: set[str], *, whole: bool, form: str) -> str:
         """Return the kind of all clips if the layout can hold it."""
@@ -221,7 +277,7 @@ def _is_cut(entry: _Entry) -> bool:
 
 
 def _suffix(entry: _Entry) -> str:
-    return "" if entry.clip.kind == "frames" else PurePosixPath(entry.clip.path).suffix
+    return "" if entry.clip.kind == "frames" else suffix_of_clip(entry.clip)
 
 
 def _path_line(entry: _Entry, *, offsets: bool) -> str:

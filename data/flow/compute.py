@@ -15,8 +15,7 @@ import numpy as np
 
 from ..errors import FlowError, VideoError
 from ..index.records import ClipRecord
-from ..reading.clip_frames import clip_frames, flow_paths, read_file
-from ..reading.images import decode_image
+from ..reading.clip_frames import clip_frames, decode_flow_pair, flow_paths, read_file
 from ..reading.video import scaled_size
 from .method import widened
 
@@ -110,7 +109,7 @@ def listed_flow(
     If the last pair of images is missing (some tools leave it out), the one before it is repeated.
 
     Raises:
-        VideoError: an image is missing or cannot be decoded.
+        VideoError: an image is missing or cannot be decoded, or two of a pair differ in size.
     """
     if clip.flow is None:
         raise VideoError(f"{clip.id} came without optical flow; choose a flow that is computed, such as dis")
@@ -119,11 +118,8 @@ def listed_flow(
     for start in starts:
         if start > len(pairs) or not pairs:
             raise VideoError(f"the flow of {clip.id} has {len(pairs)} pairs of images: it needs {start + 1}")
-        x, y = pairs[min(start, len(pairs) - 1)]
-        planes = [decode_image(read_file(path), str(path), colour=False) for path in (x, y)]
-        if planes[0].shape != planes[1].shape:
-            raise VideoError(f"{x} and {y} differ in size: they must have the same")
-        field = np.stack(planes, axis=-1)
+        pair = pairs[min(start, len(pairs) - 1)]
+        field = np.stack(decode_flow_pair(pair, [read_file(path) for path in pair]), axis=-1)
         if field.shape[:2] == (height, width) and clip.flow.bound == FLOW_BOUND:
             yield field
         else:

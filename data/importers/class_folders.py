@@ -32,15 +32,18 @@ from ..index.listing import (
     is_folder,
     official_sides,
     require_folder,
+    spelling,
     suffix_of,
 )
 from ..index.records import ListedClip, Subset
-from ..reading.media import FrameNames, Medium, frame_names, holds_frames, is_thumbnail
+from ..reading.listed_media import has_no_bytes
+from ..reading.media import FrameNames, Medium, frame_names, holds_frames, is_thumbnail, media_below
 
 _PARENTS = ("videos", "frames", "images", "")
 _NO_CLASSES = frozenset({*_PARENTS, "annotations", "lists", "splits", "labels"})
 """Folders beside class folders that are expected to hold something else."""
-_SIDES = {
+_MOST_KINDS = 6
+SIDES = {
     "train": ("training", "train"),
     "validation": ("validation", "val", "valid"),
     "test": ("test", "testing"),
@@ -95,7 +98,7 @@ def is_training_validation(root: Path) -> bool:
 
 def _side_folders(root: Path) -> dict[str, Path]:
     found = {}
-    for side, names in _SIDES.items():
+    for side, names in SIDES.items():
         for name in names:
             folder = find_folder(root, name)
             if side not in found and folder is not None and _has_clips(folder):
@@ -126,6 +129,8 @@ class _Found:
     """Paths of media that are no clips: pictures beside videos, and what lies in deeper folders."""
     closed: list[str]
     """Paths of entries that cannot be looked into (`listing.is_closed`)."""
+    others: list[str]
+    """Paths of files that are neither videos nor pictures, by their suffix."""
 
 
 Classes = Mapping[str, _Found]
@@ -142,6 +147,7 @@ def _found_in(folder: Path, below: str) -> _Found:
     pictures: list[Medium] = []
     unused: list[str] = []
     closed: list[str] = []
+    others: list[str] = []
     for entry in entries_of(folder):
         path = f"{below}{entry.name}"
         suffix = suffix_of(entry.name)
@@ -152,25 +158,23 @@ def _found_in(folder: Path, below: str) -> _Found:
                 media.append(Medium(path=path, kind="frames"))
             elif is_closed(entry):
                 closed.append(path)
+            elif entry.is_symlink():
+                unused.append(path)  # it may lead in a circle
             else:
-                unused += [
-                    f"{path}/{name}"
-                    for name in sorted(each.name for each in entries_of(entry.path))
-                    if _is_medium(name)
-                ]
+                unused += [f"{path}/{medium.path}" for medium in media_below(Path(entry.path))]
         elif suffix in VIDEO_SUFFIXES:
             media.append(Medium(path=path, kind="video"))
         elif suffix in IMAGE_SUFFIXES:
             pictures.append(Medium(path=path, kind="image"))
-        elif is_closed(entry):
-            closed.append(path)
+        else:
+            (closed if is_closed(entry) else others).append(path)
     clear = [medium for medium in media if suffix_of(medium.path) not in DOUBTFUL_VIDEO_SUFFIXES]
     if clear:
         unused += [medium.path for medium in media if medium not in clear]
         media = clear
     shown = [] if media else [medium for medium in pictures if not is_thumbnail(medium.path)]
     unused += [medium.path for medium in pictures if medium not in shown]
-    return _Found(clips=media or shown, unused=unused, closed=closed)
+    return _Found(clips=media or shown, unused=unused, closed=closed, others=others)
 
 
 def _is_medium(name: str) -> bool:
@@ -182,30 +186,34 @@ class _Builder:
     """Builds the clips of one listing."""
 
     root: Path
-    labels: dict[str, int]
+    labels: dict[str, tuple[int, str]]
+    """Number and name of the class of each class folder."""
     unused: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
     """Pictures in folders of frames that are no frames."""
     closed: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
     def clips(self, classes: Classes, side: Subset, *, prefix: str) -> Iterator[ListedClip]:
         for class_name, found in classes.items():
             self.unused += found.unused
             self.closed += found.closed
+            self.others += found.others
             for medium in found.clips:
                 yield self._clip(medium, class_name, side, prefix)
 
-    def _clip(self, medium: Medium, class_name: str, side: Subset, prefix: str) -> ListedClip:
+    def _clip(self, medium: Medium, folder: str, side: Subset, prefix: str) -> ListedClip:
         names = frame_names(self.root / medium.path) if medium.kind == "frames" else FrameNames()
         self.extra += [f"{medium.path}/{name}" for name in names.extra]
-        id_ = f"{prefix}{class_name}/{medium.stem}"
+        id_ = f"{prefix}{folder}/{medium.stem}"
+        label, class_name = self.labels[folder]
         return ListedClip(
             id=id_,
             path=medium.path,
             kind=medium.kind,
             frame_name=names.frame,
             flow=names.flow_files(medium.path),
-            label=self.labels[class_name],
+            label=label,
             class_name=class_name,
             group=source_group(class_name, medium.stem) or id_,
             official=((1, side),),
@@ -214,22 +222,24 @@ class _Builder:
 
 def _listing(root: Path, folders: dict[Path, Subset], notes: tuple[str, ...]) -> Listing:
     classes = {folder: dict(_classes_in(folder, root)) for folder in folders}
-    class_names, notes = _class_names(root, {name for of_side in classes.values() for name in of_side}, notes)
-    builder = _Builder(root=root, labels={name: label for label, name in enumerate(class_names)})
+    present = {name for of_side in classes.values() for name in of_side}
+    names, labels, remarks = class_names(root, present)
+    builder = _Builder(root=root, labels=labels)
     clips: list[ListedClip] = []
     for folder, side in folders.items():
         prefix = f"{folder.name}/" if len(folders) > 1 else ""
         clips.extend(builder.clips(classes[folder], side, prefix=prefix))
-    clips, problems = _by_name(clips)
+    clips, problems = _by_name(root, clips)
     _require_named(root, clips, problems)
-    notes = (*notes, *_doubled(problems), *_unused(root, classes, builder))
-    return Listing(class_names=class_names, clips=tuple(clips), notes=notes, problems=problems)
+    notes = (*notes, *remarks, *_doubled(problems), *_unused(root, classes, builder))
+    return Listing(class_names=names, clips=tuple(clips), notes=notes, problems=problems)
 
 
-def _by_name(clips: Iterable[ListedClip]) -> tuple[list[ListedClip], dict[str, str]]:
+def _by_name(root: Path, clips: Iterable[ListedClip]) -> tuple[list[ListedClip], dict[str, str]]:
     """Return the clips with names of their own, and what is wrong with those that had none, by their new ids.
 
-    Which of `a.avi` and `a.mp4`, or of a video and its frames, is meant cannot be known: neither is used.
+    Which of `a.avi` and `a.mp4`, or of a video and its frames, is meant cannot be known: neither is used. A file
+    without bytes, as a failed download leaves it, is never meant.
     """
     named: dict[str, list[ListedClip]] = {}
     for clip in clips:
@@ -240,11 +250,16 @@ def _by_name(clips: Iterable[ListedClip]) -> tuple[list[ListedClip], dict[str, s
         if len(of_name) == 1:
             found += of_name
             continue
-        paths = " and ".join(quoted(clip.path) for clip in of_name[:2])
-        for clip in of_name:
+        left_out, full = of_name, [clip for clip in of_name if not has_no_bytes(root / clip.path)]
+        why = "its name stands for two clips, {} and {}: remove or rename one of the two"
+        if len(full) == 1:
+            found += full
+            left_out = [clip for clip in of_name if clip is not full[0]]
+            why = f"it has no bytes, and {quoted(full[0].path)} is used: remove it"
+        for clip in left_out:
             own = f"{id_.rpartition('/')[0]}/{clip.path.rpartition('/')[2]}"
             found.append(replace(clip, id=own))
-            problems[own] = f"its name stands for two clips, {paths}: remove or rename one of the two"
+            problems[own] = why.format(*(quoted(clip.path) for clip in of_name[:2]))
     return found, problems
 
 
@@ -275,6 +290,9 @@ def _unused(root: Path, classes: Mapping[Path, Classes], builder: _Builder) -> I
     closed = builder.closed + [
         entry.path for folder in classes for entry in entries_of(folder) if entry.is_symlink() and is_closed(entry)
     ]
+    if builder.others:
+        kinds = ", ".join(sorted({suffix_of(path) or "no suffix" for path in builder.others})[:_MOST_KINDS])
+        yield f"{len(builder.others)} other files are not used ({kinds}), e.g. {builder.others[0]}"
     if closed:
         yield (
             f"{len(closed)} links that lead nowhere or folders that may not be read are left out, e.g. {closed[0]}: "
@@ -290,13 +308,20 @@ def _unused(root: Path, classes: Mapping[Path, Classes], builder: _Builder) -> I
             yield f"{len(loose)} files lie in no class folder and are not used, e.g. {loose[0]} of {folder}"
 
 
-def _class_names(root: Path, present: set[str], notes: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def class_names(root: Path, present: set[str]) -> tuple[tuple[str, ...], dict[str, tuple[int, str]], tuple[str, ...]]:
+    """Return the names of the classes, number and name of the class of each of the folders, and notes."""
     class_list = find_class_list(root)
     if class_list is None:
         note = "there is no class list: labels follow the names of the class folders in alphabetical order"
-        return tuple(sorted(present)), (*notes, note)
+        names = tuple(sorted(present))
+        return names, {name: (label, name) for label, name in enumerate(names)}, (note,)
     names = read_class_list(class_list)
-    unknown = sorted(present - set(names))
-    if unknown:
-        raise DatasetFormatError(f"{class_list} lacks class {quoted(unknown[0])}, which has a folder; add it")
-    return names, notes
+    labels = {name: label for label, name in enumerate(names)}
+    spelled = {spelling(name): name for name in names}
+    folders: dict[str, tuple[int, str]] = {}
+    for folder in sorted(present):
+        name = folder if folder in labels else spelled.get(spelling(folder))
+        if name is None or (name != folder and name in present):
+            raise DatasetFormatError(f"{class_list} lacks class {quoted(folder)}, which has a folder; add it")
+        folders[folder] = labels[name], name
+    return names, folders, ()

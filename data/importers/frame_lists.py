@@ -2,9 +2,9 @@
 
     train.txt, val.txt, test.txt                 path start end label [label ...]
 
-Fields are separated by spaces (Something-Something, Moments in Time) or semicolons (Kinetics, because its class folders
-contain spaces). Frames count from 1 and `end` is the last one; frames are called `00001.jpg`, flow `00001_x.jpg` and
-`00001_y.jpg`. A test list may lack labels.
+Fields are separated by spaces (Something-Something, Moments in Time), tabs, commas or semicolons (Kinetics, because its
+class folders contain spaces). Frames count from 1 and `end` is the last one; frames are called `00001.jpg`, flow
+`00001_x.jpg` and `00001_y.jpg`. A test list may lack labels.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
-from ..index.listing import Listing, require_folder, safe_path, whole_number
-from .lists import PEEK_LINES, Entry, NamedList, find_lists, list_content, listing_of
+from ..index.listing import Listing, exists, require_folder, safe_path, whole_number
+from ..reading.listed_media import ListedPaths
+from .lists import MEDIA_FOLDERS, PEEK_LINES, Entry, NamedList, find_lists, list_content, listing_of
 
 NAME = re.compile(r"(?:mini_)?(?P<side>train|val|test)(?P<split>)\.txt", re.IGNORECASE)
 
@@ -31,13 +32,18 @@ def read_frame_lists(root: Path) -> Listing:
     named = find_lists(root, NAME)
     if not named:
         raise DatasetNotFoundError(f"{root} has no train.txt of 'path start end label'; add it")
-    return listing_of(root, {each: _read_list(each) for each in named}, frames=True)
+    return listing_of(root, {each: read_entries(each) for each in named}, frames=True)
 
 
 def is_frame_lists(root: Path) -> bool:
-    """Return whether there is a train list that may be in this layout."""
-    train = [named.path for named in find_lists(root, NAME) if named.side == "train"]
-    return bool(train) and claims(train[0]) != "no"
+    """Return whether there is a train list that may be in this layout, and its frames are not in a database only."""
+    train = [named for named in find_lists(root, NAME) if named.side == "train"]
+    if not train or claims(train[0].path) == "no":
+        return False
+    if not exists(train[0].path.with_suffix(".lmdb")):
+        return True
+    listed = ListedPaths(root, MEDIA_FOLDERS)
+    return any(listed.find(entry.path) is not None for _, entry in read_entries(train[0])[:PEEK_LINES])
 
 
 def claims(path: Path) -> Literal["no", "perhaps", "certainly"]:
@@ -62,16 +68,14 @@ def claims(path: Path) -> Literal["no", "perhaps", "certainly"]:
 
 def _fields_of(line: str) -> tuple[str, tuple[int, ...]] | None:
     """Return the path and the numbers of a line, or None if it has another form."""
-    if ";" in line:
-        path, *words = line.split(";")
-    else:
-        path, *words = line.split()
+    mark = next((mark for mark in ";\t," if mark in line), None)
+    path, *words = line.split(mark)
     numbers = [whole_number(word.strip()) for word in words]
     known = tuple(number for number in numbers if number is not None)
-    return (path.strip(), known) if len(known) == len(words) else None
+    return (path.strip('" '), known) if len(known) == len(words) else None
 
 
-def _read_list(named: NamedList) -> list[tuple[int, Entry]]:
+def read_entries(named: NamedList) -> list[tuple[int, Entry]]:
     entries = []
     columns, lines = list_content(named.path)
     if columns is not None and not columns.are_first_last_label:

@@ -9,7 +9,7 @@
 `other_labels`, `group` and `official` may be left out: a clip is then its own group, on the train list of split 1.
 The database is the root itself, a folder `*.lmdb` in it, or a file `*.lmdb`.
 
-Databases of IBM's action-recognition-pytorch hold pickled pyarrow objects, which no current pyarrow can read.
+Databases of IBM's action-recognition-pytorch are read by `clip_lmdb`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from ..errors import DatasetFormatError, DatasetNotFoundError, VideoError
 from ..index.label_maps import checked_names
 from ..index.listing import Listing, require_folder
 from ..index.records import ListedClip
+from . import frame_lists
 
 FORMAT = "video-hpo frames"
 VERSION = 1
-_PYARROW_KEYS = ("__len__", "__keys__")
+_KEYS_KEY = "__keys__"
 _SUBSETS = ("train", "validation", "test")
 
 
@@ -40,6 +41,10 @@ def read_frame_lmdb(root: Path) -> Listing:
     found = _find(root)
     if not found:
         raise DatasetNotFoundError(f"{root} holds no LMDB: neither data.mdb nor a *.lmdb; give the folder of one")
+    if all(map(_holds_clips, found)):
+        from .clip_lmdb import read_clip_lmdbs  # the other importers must not need LMDB
+
+        return read_clip_lmdbs(root, found)
     read = {path: _read_meta(path) for path in found}
     if len(read) > 1:
         raise DatasetFormatError(f"{root} holds several LMDBs, {found[0].name} and {found[1].name}; give one")
@@ -48,8 +53,8 @@ def read_frame_lmdb(root: Path) -> Listing:
 
 
 def is_frame_lmdb(root: Path) -> bool:
-    """Return whether there is an LMDB, ours or not."""
-    return bool(_find(root))
+    """Return whether there is an LMDB, ours or not; one beside the frames that it was made of does not count."""
+    return bool(_find(root)) and not frame_lists.is_frame_lists(root)
 
 
 def _find(root: Path) -> list[Path]:
@@ -58,13 +63,14 @@ def _find(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("*.lmdb") if path.is_file() or (path / "data.mdb").is_file())
 
 
-def _foreign(path: Path, *, pyarrow: bool) -> str:
-    if pyarrow:
-        return (
-            f"{path} holds pyarrow.serialize objects (IBM's LMDB), which no current pyarrow reads: unpack it with "
-            "pyarrow 14 or older into one folder of JPEG frames per clip, and import these with `--name frame_lists`"
-        )
-    return f"{path} has no __meta__; it was not written by `hpo data prepare --store lmdb`"
+def _holds_clips(path: Path) -> bool:
+    """Return whether a database is one of IBM's, with a clip in each value."""
+    from ..reading.lmdb_frames import META_KEY, find_value  # the other importers must not need LMDB
+
+    try:
+        return find_value(path, META_KEY) is None and find_value(path, _KEYS_KEY) is not None
+    except VideoError as error:
+        raise DatasetFormatError(str(error)) from None
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
@@ -72,11 +78,10 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
     try:
         raw = find_value(path, META_KEY)
-        pyarrow = any(find_value(path, key) is not None for key in _PYARROW_KEYS)
     except VideoError as error:
         raise DatasetFormatError(str(error)) from None
     if raw is None:
-        raise DatasetFormatError(_foreign(path, pyarrow=pyarrow))
+        raise DatasetFormatError(f"{path} has no __meta__; it was not written by `hpo data prepare --store lmdb`")
     try:
         meta = json.loads(raw)
     except ValueError as error:

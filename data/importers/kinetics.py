@@ -16,11 +16,12 @@ from pathlib import Path
 
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.label_maps import find_class_list, read_class_list
-from ..index.listing import Listing, find_folder, is_pipe_or_device, read_text, require_folder
+from ..index.listing import Listing, find_folder, first_line, is_file, is_pipe_or_device, read_text, require_folder
 from .segments import Segment, SegmentedVideos, segments_listing, side_of
 
 _LIST_FOLDERS = ("", "annotations")
 _COLUMNS = {"youtube_id", "time_start", "time_end"}
+_DELIMITERS = ",;\t"
 _YOUTUBE_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _SIDE_IN_NAME = re.compile(r"(?:.*[_-])?(train|val|validate|validation|test)(?:[_-].*)?", re.IGNORECASE)
 
@@ -59,22 +60,35 @@ def _find_lists(root: Path) -> list[Path]:
 
 
 def _has_columns(path: Path) -> bool:
-    if is_pipe_or_device(path):
+    if is_pipe_or_device(path) or not is_file(path):
         return False
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = next(csv.reader([file.readline(4096)]), [])
-    return {column.strip() for column in header} >= _COLUMNS
+    try:
+        return set(_columns(first_line(path))[1]) >= _COLUMNS
+    except csv.Error:
+        return False
+
+
+def _columns(line: str) -> tuple[str, list[str]]:
+    """Return what separates the columns that a line names, and their names in lower case."""
+    delimiter = next((mark for mark in _DELIMITERS if mark in line), ",")
+    return delimiter, [name.strip().lower() for name in next(csv.reader([line], delimiter=delimiter), [])]
 
 
 def _read_list(path: Path) -> list[Segment]:
-    reader = csv.DictReader(io.StringIO(read_text(path)), skipinitialspace=True)
+    text = io.StringIO(read_text(path))
+    delimiter, names = _columns(text.readline())
+    reader = csv.DictReader(text, names, delimiter=delimiter, skipinitialspace=True)
     try:
-        return [_segment(row, path, f"{path}:{reader.line_num}") for row in reader]
+        return [_segment(row, path, f"{path}:{reader.line_num + 1}") for row in reader]
     except csv.Error as error:
-        raise DatasetFormatError(f"{path}:{reader.line_num}: is not CSV ({error})") from None
+        raise DatasetFormatError(f"{path}:{reader.line_num + 1}: is not CSV ({error})") from None
 
 
 def _segment(row: dict[str, str | None], path: Path, where: str) -> Segment:
+    if None in row.values() or None in row:
+        found = sum(value is not None for value in row.values())
+        more = "more columns than" if None in row else f"{found} columns, not the {len(row)} that"
+        raise DatasetFormatError(f"{where}: has {more} the first line names")
     video = (row["youtube_id"] or "").strip()
     if not _YOUTUBE_ID.fullmatch(video):
         raise DatasetFormatError(f"{where}: {quoted(video)} is not a YouTube id")

@@ -78,6 +78,12 @@ class Columns:
             raise DatasetFormatError(f"{self.where} names several columns of labels, {names}: leave one of them")
         return chosen[0] if chosen else None
 
+    def class_name(self) -> int | None:
+        """Return the position of the names of the classes beside that of their numbers, or None."""
+        chosen = self.label()
+        others = [place for place, name in enumerate(self.names) if name in _LABELS and place != chosen]
+        return others[0] if chosen is not None and len(others) == 1 else None
+
     def segment(self) -> tuple[int, int] | None:
         """Return the positions of the number of frames before a segment and of those in it, or None for whole clips.
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.groups import source_group
@@ -20,8 +21,9 @@ from ..index.listing import (
     read_lines,
     spelling,
 )
-from ..index.records import ListedClip, Subset
-from ..reading.media import FrameNames, ListedPaths, frame_names
+from ..index.records import Kind, ListedClip, Subset
+from ..reading.listed_media import ListedPaths
+from ..reading.media import FrameNames, frame_names
 from .list_columns import COLUMNS, LEAST_KNOWN, Columns
 
 MAX_UNNAMED_CLASSES = 10_000
@@ -119,12 +121,14 @@ def listing_of(
     *,
     frames: bool,
     class_names: tuple[str, ...] = (),
+    stored: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> Listing:
     """Return the listing of the entries of lists, given as (line number, entry) of every line.
 
     Args:
         frames: whether a missing path counts as a folder of frames.
         class_names: names of the labels, where the lists themselves hold them.
+        stored: the database below `root`, and the key in it, of the paths that are in databases.
 
     Raises:
         DatasetNotFoundError: none of the listed paths exists.
@@ -132,10 +136,11 @@ def listing_of(
     """
     first, remarks = (0, ()) if class_names else _first_label(root, (e for lines in lists.values() for _, e in lines))
     lists = {named: [(number, entry.counted_from(first)) for number, entry in lines] for named, lines in lists.items()}
+    _require_one_numbering(lists)
     entries = {named: [entry for _, entry in lines] for named, lines in lists.items()}
     sides, notes = _official(entries)
     names = class_names or _class_names(root, [entry for named in sides for entry in entries[named]], first)
-    builder = _Builder(root=root, class_names=names, frames=frames)
+    builder = _Builder(root=root, class_names=names, frames=frames, stored=stored)
     for named, side in sides.items():
         for number, entry in lists[named]:
             if entry.labels:
@@ -149,8 +154,10 @@ class _Builder:
 
     root: Path
     class_names: Sequence[str]
-    frames: bool = False
+    frames: bool
     """Whether a missing path counts as a folder of frames."""
+    stored: Mapping[str, tuple[str, str]]
+    """The database and key of the paths that are in databases."""
     _found: ListedPaths = field(init=False)
     _names: dict[str, FrameNames] = field(init=False, default_factory=dict)
     _clips: dict[str, tuple[Entry, str, dict[int, tuple[Subset, str]]]] = field(init=False, default_factory=dict)
@@ -197,9 +204,11 @@ class _Builder:
         return Listing(class_names=tuple(self.class_names), clips=tuple(clips), notes=tuple(notes))
 
     def _clip(self, id_: str, entry: Entry, sides: dict[int, Subset]) -> ListedClip:
-        medium = self._found.find(entry.path)
-        path = entry.path if medium is None else medium.path
-        kind = medium.kind if medium else ("frames" if self.frames else "video")
+        path, member = self.stored.get(entry.path, (entry.path, ""))
+        medium = None if member else self._found.find(entry.path)
+        kind: Kind = "lmdb" if member else "frames" if self.frames else "video"
+        if medium is not None:
+            path, kind = medium.path, medium.kind
         names, flow = FrameNames(), None
         if kind == "frames":
             names = self._frame_names(path, there=medium is not None)
@@ -219,6 +228,7 @@ class _Builder:
             group=source_group(class_name, PurePosixPath(_without_suffix(entry.path)).name)
             or (_without_suffix(entry.path) if entry.segment else id_),
             official=tuple(sorted(sides.items())),
+            member=member,
         )
 
     def _frame_names(self, path: str, *, there: bool) -> FrameNames:
@@ -226,6 +236,32 @@ class _Builder:
         if there and path not in self._names:
             self._names[path] = frame_names(self.root / path)
         return self._names.get(path) or next(iter(self._names.values()), FrameNames())
+
+
+def _require_one_numbering(lists: Mapping[NamedList, Sequence[tuple[int, Entry]]]) -> None:
+    """Check that no two lists number the class folders of their paths differently, such as one from 0 and one from 1.
+
+    Raises:
+        DatasetFormatError: in each of two lists, folders and labels are in one-to-one relation, but not in the same.
+    """
+    known: dict[str, tuple[int, str]] = {}
+    for named, lines in lists.items():
+        of_list: dict[str, tuple[int, str]] = {}
+        pairs = set()
+        for number, entry in lines:
+            if len(entry.labels) == 1:
+                folder = PurePosixPath(entry.path).parent.as_posix()
+                pairs.add((folder, entry.labels[0]))
+                of_list.setdefault(folder, (entry.labels[0], f"{named.path}:{number}"))
+        if len(of_list) < 2 or len({label for label, _ in of_list.values()}) < len(pairs):
+            continue
+        for folder, (label, where) in of_list.items():
+            other, before = known.setdefault(folder, (label, where))
+            if other != label:
+                raise DatasetFormatError(
+                    f"{where}: the clips of {quoted(folder)} have label {label} here and {other} in {before}: "
+                    "number the classes the same in all lists"
+                )
 
 
 def _first_label(root: Path, entries: Iterable[Entry]) -> tuple[int, tuple[str, ...]]:

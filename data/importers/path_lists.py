@@ -30,7 +30,7 @@ from ..index.listing import (
     safe_path,
     whole_number,
 )
-from ..reading.media import ListedPaths
+from ..reading.listed_media import ListedPaths
 from . import frame_lists
 from .list_columns import Columns
 from .lists import (
@@ -48,7 +48,7 @@ from .lists import (
 
 NAME = re.compile(
     r"(?!(?:train|test)list\d+\.txt)(?:.*[_-])?(?P<side>train|val|valid|validation|test)(?:_?list)?(?:_?split)?_?(?P<split>\d{0,2})"
-    r"(?:_list)?(?:_?(?:videos?|videofolder|rawframes|frames|images|rgb))?\.(?:txt|csv|list)",
+    r"(?:_list)?(?:_?(?:videos?|videofolder|rawframes|frames|images|rgb))?\.(?:txt|csv|tsv|lst|list)",
     re.IGNORECASE,
 )
 _SEPARATOR = re.compile(r"[,;\s]+")
@@ -58,8 +58,11 @@ _FILE_AND_TEXT = re.compile(
     rf'^(?P<path>.*?\.(?:{MEDIA_SUFFIXES})"?)(?:\s*[,;\t]\s*|\s+)(?P<name>\S.*)$', re.IGNORECASE
 )
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:\s|$)")
+_SEVERAL = re.compile(r"\d+(?:\s*[,;|/ ]\s*\d+)+")
 _ONE_NAME = re.compile(r'"[^"]*"|[^,;\t]*')
 _HOW_TO_NAME = "name the columns in the first line, such as path,label, and write what holds a comma in double quotes"
+_ONE_LABEL = "a clip has one label here; several labels are read from frame_lists only"
+_OTHERS_HAVE = f"and other lines have %d: {_ONE_LABEL}"
 _OF_KINETICS = "youtube_id"
 """A column of Kinetics."""
 MAX_TRAILING_NUMBERS = 3
@@ -83,7 +86,33 @@ def read_path_lists(root: Path) -> Listing:
     labels = {name: label for label, name in enumerate(names)}
     lists = {each: [_entry(each, row, labels) for row in rows[each]] for each in named}
     frames = any(entry.end is not None for lines in lists.values() for _, entry in lines)
+    if not names and find_class_list(root, LIST_FOLDERS) is None:
+        first, names = _names_beside_numbers(rows)
+        lists = {each: [(line, entry.counted_from(first)) for line, entry in lists[each]] for each in named}
     return listing_of(root, lists, frames=frames, class_names=names)
+
+
+def _names_beside_numbers(rows: Mapping[NamedList, Sequence[Row]]) -> tuple[int, tuple[str, ...]]:
+    """Return the number of the first class and the names of all, of lists with numbers and names; else 0 and none.
+
+    Raises:
+        DatasetFormatError: a class has two names.
+    """
+    found: dict[int, tuple[str, str]] = {}
+    for each, of_list in rows.items():
+        for row in of_list:
+            where = f"{each.path}:{row.number}"
+            if row.class_name:
+                name, before = found.setdefault(row.numbers[-1], (row.class_name, where))
+                if name != row.class_name:
+                    raise DatasetFormatError(
+                        f"{where}: class {row.numbers[-1]} is {quoted(row.class_name)} here and {quoted(name)} in "
+                        f"{before}: make them agree"
+                    )
+    first = min(found, default=0)
+    if first > 1 or sorted(found) != list(range(first, first + len(found))):
+        return 0, ()
+    return first, tuple(found[number][0] for number in sorted(found))
 
 
 def is_path_lists(root: Path) -> bool:
@@ -98,7 +127,7 @@ def is_path_lists(root: Path) -> bool:
     if columns is not None:
         return bool(lines) and columns.label() is not None and _OF_KINETICS not in columns.names
     lines = lines[:PEEK_LINES]
-    if lines and _OF_KINETICS in lines[0][1]:
+    if lines and _OF_KINETICS in lines[0][1].lower():
         return False
     listed = sum(bool(_numbers(line)) or looks_listed(line) for _, line in lines)
     return bool(lines) and 2 * listed > len(lines)
@@ -115,6 +144,8 @@ class Row:
     """Up to three after the path; the last is the label."""
     name: str = ""
     """The class as text, in lists without numbers."""
+    class_name: str = ""
+    """The name of the class beside its number, in lists that have both."""
 
 
 def read_rows(path: Path, root: Path) -> list[Row]:
@@ -131,6 +162,8 @@ def read_rows(path: Path, root: Path) -> list[Row]:
         return [_row_by_columns(path, number, line, columns) for number, line in lines]
     found = [_numbers(line) for _, line in lines]
     count = min(map(len, found), default=0)
+    if count == 0:
+        _require_label_last(path, lines)
     if count == 0 and any(found):
         numbered = next(number for (number, _), numbers in zip(lines, found, strict=True) if numbers)
         number, line = next(at for at, numbers in zip(lines, found, strict=True) if not numbers)
@@ -140,8 +173,32 @@ def read_rows(path: Path, root: Path) -> list[Row]:
     if count == 0:
         return [_named_row(path, number, line) for number, line in lines]
     rows = [_numbered_row(path, number, line, count) for number, line in lines]
+    longer = [row for row, numbers in zip(rows, found, strict=True) if len(numbers) > count]
+    _require_numbers_in_names(path, longer, count, root)
     _require_single_labels(path, rows, root)
     return rows
+
+
+def _require_numbers_in_names(path: Path, rows: Sequence[Row], count: int, root: Path) -> None:
+    """Check that the numbers by which some lines have more than others are part of their paths on disk."""
+    listed = ListedPaths(root, MEDIA_FOLDERS) if rows else None
+    for row in rows:
+        shorter = _SEPARATOR.split(row.path)[0]
+        if listed is not None and listed.find(row.path) is None and listed.find(shorter) is not None:
+            raise DatasetFormatError(
+                f"{path}:{row.number}: {quoted(shorter)} is followed by more numbers, {_OTHERS_HAVE % count}"
+            )
+
+
+def _require_label_last(path: Path, lines: Sequence[tuple[int, str]]) -> None:
+    """Check that files do not end the lines, after their labels."""
+    number, line = lines[0] if lines else (0, "")
+    before, _, last = line.strip().rpartition(next((mark for mark in "\t;," if mark in line), " "))
+    if before and looks_listed(last) and not looks_listed(before):
+        raise DatasetFormatError(
+            f"{path}:{number}: {quoted(line)} has its label before its path: name the columns in the first line, "
+            "such as label,path"
+        )
 
 
 def _row_by_columns(path: Path, number: int, line: str, columns: Columns) -> Row:
@@ -157,12 +214,17 @@ def _row_by_columns(path: Path, number: int, line: str, columns: Columns) -> Row
         raise DatasetFormatError(f"{where}: {quoted(line)} has no whole numbers as offset and number of frames")
     class_number = _whole(name)
     if class_number is None:
+        if _SEVERAL.fullmatch(name):
+            raise DatasetFormatError(f"{where}: {quoted(line)} has several labels: {_ONE_LABEL}")
         if _NUMBER.fullmatch(name):
             raise DatasetFormatError(f"{where}: {quoted(line)} has no label that is a number from 0")
         if cut and name:
             raise DatasetFormatError(f"{where}: segments need labels that are numbers, not {quoted(name)}")
         return Row(number=number, path=listed, name=name)
-    return Row(number=number, path=listed, numbers=(*(each for each in cut if each is not None), class_number))
+    numbers = (*(each for each in cut if each is not None), class_number)
+    named = columns.class_name()
+    class_name = "" if named is None or _whole(fields[named]) is not None else fields[named]
+    return Row(number=number, path=listed, numbers=numbers, class_name=class_name)
 
 
 def _numbered_row(path: Path, number: int, line: str, count: int) -> Row:
@@ -180,10 +242,7 @@ def _numbered_row(path: Path, number: int, line: str, count: int) -> Row:
         )
     numbers = _numbers(line)
     if len(numbers) > count and looks_listed(rest.partition(" ")[0]) and _numbers(rest):
-        raise DatasetFormatError(
-            f"{path}:{number}: {quoted(line)} has {len(numbers)} numbers, and other lines have {count}: a clip has one "
-            "label here; several labels are read from frame_lists only"
-        )
+        raise DatasetFormatError(f"{path}:{number}: {quoted(line)} has {len(numbers)} numbers, {_OTHERS_HAVE % count}")
     return Row(number=number, path=rest, numbers=numbers[len(numbers) - count :])
 
 

@@ -13,7 +13,8 @@ from ..errors import DatasetFormatError, DatasetNotFoundError, VideoError, quote
 from ..index.groups import source_group
 from ..index.listing import Listing, official_sides
 from ..index.records import ListedClip, Subset
-from ..reading.media import FrameNames, MediaByName, Medium, frame_names
+from ..reading.listed_media import MediaByName
+from ..reading.media import FrameNames, Medium, frame_names
 
 _SIDE_NAMES = {
     "train": ("train", "training"),
@@ -49,6 +50,13 @@ class Segment:
         if self.start is None or self.end is None:
             return self.video
         return f"{self.video}_{int(self.start):06d}_{int(self.end):06d}"
+
+    @property
+    def plain_stem(self) -> str:
+        """The same without zeros in front of the seconds, as some download programs write it."""
+        if self.start is None or self.end is None:
+            return self.video
+        return f"{self.video}_{int(self.start)}_{int(self.end)}"
 
     @property
     def exact_stem(self) -> str:
@@ -88,7 +96,7 @@ class SegmentedVideos:
             exact: whether another segment begins and ends in the same seconds: then the id has fractions of seconds,
                 and a trimmed file, whose name has none, may be that of the other.
         """
-        medium = None if exact else self._media.find([segment.stem], folder=segment.label)
+        medium = None if exact else self._media.find([segment.stem, segment.plain_stem], folder=segment.label)
         first, end = 0, None
         if medium is None and (self.untrimmed or segment.start is None):
             medium = self._media.find([segment.video, f"v_{segment.video}"], folder=segment.label)
@@ -110,6 +118,12 @@ class SegmentedVideos:
             group=_group(segment),
             official=((1, side),),
         )
+
+    def how_to_name(self, segment: Segment) -> str:
+        """Return the end of a sentence: what there is of a segment's video, and how its file must be called."""
+        alike = self._media.containing(segment.video)
+        there = f"; there is {alike.path}" if alike else ""
+        return f"{there}: call the files by their ids, such as {segment.stem}.mp4"
 
     def _cut(self, segment: Segment, medium: Medium) -> tuple[int, int | None]:
         if segment.start is None or segment.end is None:
@@ -173,7 +187,11 @@ def segments_listing(
             )
     _require_one_label(videos.root, clips.values())
     if not clips:
-        raise DatasetNotFoundError(f"{videos.root} has none of the {len(labelled)} listed videos, e.g. {missing[:1]}")
+        if not labelled:
+            raise DatasetNotFoundError(f"no listed video of {videos.root} has a label; add the lists with labels")
+        raise DatasetNotFoundError(
+            f"{videos.root} has none of the {len(labelled)} listed videos{videos.how_to_name(labelled[0])}"
+        )
     all_notes = [*notes, *remarks]
     if missing:
         all_notes.append(f"{len(missing)} of {len(labelled)} listed clips are missing, e.g. {missing[0]}")

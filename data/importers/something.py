@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from ..errors import DatasetFormatError, DatasetNotFoundError, quoted
 from ..index.label_maps import read_class_list
-from ..index.listing import Listing, matching_files, read_json, read_lines, require_folder, safe_path
+from ..index.listing import Listing, first_line, matching_files, read_json, read_lines, require_folder, safe_path
+from .lists import PEEK_LINES
 from .segments import Segment, SegmentedVideos, segments_listing
 
 _LIST_FOLDERS = ("", "annotations", "labels")
@@ -27,6 +29,8 @@ _LIST_NAME = re.compile(r"(?:(?:something-something-v[12]|jester-v1)-)?(train|va
 _LABELS_NAME = re.compile(
     r"(?:(?:something-something-v[12]|jester-v1)-labels\.(?:json|csv)|labels\.json|.*sthv[12]_label_map\.txt)"
 )
+_OF_KINETICS = "youtube_id"
+"""A column of Kinetics."""
 _BRACKETS = re.compile(r"[\[\]]")
 
 
@@ -53,7 +57,9 @@ def read_something(root: Path) -> Listing:
 def is_something(root: Path) -> bool:
     """Return whether there is a train list of ids and texts."""
     train = _find_lists(root).get("train")
-    return train is not None and any(text for _, text in _read_list(train))
+    if train is None or (train.suffix == ".csv" and _OF_KINETICS in first_line(train).lower()):
+        return False
+    return any(text for _, text in list(islice(_read_list(train), PEEK_LINES)))
 
 
 def _find_lists(root: Path) -> dict[str, Path]:

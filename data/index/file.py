@@ -21,6 +21,8 @@ from .records import ClipRecord, FlowFiles, Index, ListedClip, Measurement
 
 FILE_FORMAT = 3
 _LISTED = tuple(field.name for field in fields(ListedClip))
+_ADDED = ("member",)
+"""Fields of clips that earlier releases did not write."""
 _NESTED = ("official", "other_labels", "flow")
 _MEASURED = tuple(field.name for field in fields(Measurement))
 
@@ -61,8 +63,10 @@ def read_index(path: Path) -> Index:
     try:
         stated = json.loads(head)
         version, digest, hash_ = stated["index"], stated["digest"], stated["hash"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetFormatError(f"{path} is not an index ({error!r}); scan again") from None
+    except (KeyError, TypeError, ValueError):
+        raise DatasetFormatError(
+            f"{path} is no index of a data set, which `hpo data scan` writes; scan the folder of the videos"
+        ) from None
     if version != FILE_FORMAT:
         raise DatasetFormatError(f"{path} is an index of format {version}, not {FILE_FORMAT}; scan again")
     body = body.rstrip(b"\n")
@@ -100,11 +104,12 @@ def _column(values: Sequence[Any]) -> Any:
 
 def _parse(content: dict[str, Any]) -> Index:
     columns = {name: _values(name, column) for name, column in content["columns"].items()}
-    # What measurements did not have when the file was written has its default.
+    # What clips and measurements did not have when the file was written has its default.
+    listed = [name for name in _LISTED if name in columns or name not in _ADDED]
     present = [name for name in _MEASURED if f"measured.{name}" in columns]
     measured = [Measurement(**row) for row in _rows(columns, present, "measured.")]
     columns["measured"] = measured
-    clips = [ClipRecord(**row) for row in _rows(columns, (*_LISTED, "measured"))]
+    clips = [ClipRecord(**row) for row in _rows(columns, (*listed, "measured"))]
     return Index(
         name=content["name"],
         class_names=tuple(content["class_names"]),

@@ -1,6 +1,6 @@
 """Reading class lists, which give the classes their numbers.
 
-1 ApplyEyeMakeup                             numbered, from 0 or 1 (classInd.txt)
+1 ApplyEyeMakeup                             numbered, from 0 or 1 (classInd.txt); also `1. ` or `1, `
 abseiling                                    one name per line, numbered from 0 (mmaction2)
 {"Holding something": "0"}                   name to number, or number to name (labels.json)
 ["abseiling", "air drumming"]                names
@@ -20,14 +20,20 @@ NAMES = (
     "classInd.txt",
     "classInd",
     "classes.txt",
+    "classes.csv",
     "class_names.txt",
     "labels.txt",
     "labels.json",
     "categories.txt",
     "category.txt",
 )
-_LABEL_MAP = re.compile(r"(?:.*[_-])?(?:label_?map.*\.txt|labels\.json)", re.IGNORECASE)
-_NUMBERED = re.compile(r"^([0-9]{1,9})\s+(\S.*)$")
+_LABEL_MAP = re.compile(r"(?:.*[_-])?(?:label_?map.*\.txt|labels\.json)|kinetics[_-]?\d+[_-]labels\.csv", re.IGNORECASE)
+_NUMBERED = re.compile(r"^([0-9]{1,9})(?:[.:)]?\s|[,;]\s*)\s*(\S.*)$")
+_COLUMN_NAMES = re.compile(
+    r"(?:id|idx|index|number|label|label_id|class_id|class)\s*[,;\t ]\s*"
+    r"(?:class_?name|label_?name|name|label|class|category)",
+    re.IGNORECASE,
+)
 _FOLDERS = ("", "annotations")
 
 
@@ -35,16 +41,17 @@ def find_class_list(root: Path, folders: Sequence[str] = _FOLDERS) -> Path | Non
     """Return the class list in one of `folders` below `root`, or None.
 
     Raises:
-        DatasetFormatError: there are several label maps.
+        DatasetFormatError: there are several label maps, or two lists of the same classes in another order.
     """
     for name in folders:
         folder = find_folder(root, name)
         if folder is None:
             continue
-        for spelling in NAMES:
-            found = find_case_insensitive(folder, spelling)
-            if found is not None and is_file(found):
-                return found
+        found = (find_case_insensitive(folder, spelling) for spelling in NAMES)
+        lists = [path for path in found if path is not None and is_file(path)]
+        if lists:
+            _require_one_order(lists)
+            return lists[0]
         named = (folder / name for name in names_in(folder) if _LABEL_MAP.fullmatch(name))
         maps = sorted(path for path in named if is_file(path))
         if len(maps) > 1:
@@ -53,6 +60,21 @@ def find_class_list(root: Path, folders: Sequence[str] = _FOLDERS) -> Path | Non
         if maps:
             return maps[0]
     return None
+
+
+def _require_one_order(lists: Sequence[Path]) -> None:
+    """Check that of several class lists, which may be of other things, no two number the same classes differently."""
+    read: dict[frozenset[str], tuple[Path, tuple[str, ...]]] = {}
+    for path in lists if len(lists) > 1 else ():
+        try:
+            names = read_class_list(path)
+        except DatasetFormatError:
+            continue
+        other, order = read.setdefault(frozenset(names), (path, names))
+        if order != names:
+            raise DatasetFormatError(
+                f"{other} and {path.name} number the same classes differently: leave the one that the labels follow"
+            )
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:
@@ -75,7 +97,7 @@ def first_number(path: Path) -> int | None:
             number for pair in content.items() for text in pair if (number := whole_number(str(text))) is not None
         ]
         return min(numbers, default=None)
-    found = [_NUMBERED.match(line) for _, line in read_lines(path)]
+    found = [_NUMBERED.match(line) for _, line in _lines(path)]
     return min((int(match[1]) for match in found if match), default=None)
 
 
@@ -108,7 +130,7 @@ def in_order(path: Path, numbered: dict[int, str]) -> list[str]:
 
 
 def _from_lines(path: Path) -> list[str]:
-    lines = read_lines(path)
+    lines = _lines(path)
     found = [_NUMBERED.match(line) for _, line in lines]
     if not any(found):
         return [line for _, line in lines]
@@ -116,8 +138,14 @@ def _from_lines(path: Path) -> list[str]:
     for (number, line), match in zip(lines, found, strict=True):
         if match is None or int(match[1]) in numbered:
             raise DatasetFormatError(f"{path}:{number}: {quoted(line)} is not '<number> <class>'")
-        numbered[int(match[1])] = match[2].strip()
+        numbered[int(match[1])] = match[2].strip('" ')
     return in_order(path, numbered)
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Return (number, text) of the lines of a class list, without a first one that names the columns."""
+    lines = read_lines(path)
+    return lines[1:] if lines and _COLUMN_NAMES.fullmatch(lines[0][1]) else lines
 
 
 def _from_json(path: Path, content: Any) -> list[str]:

@@ -8,7 +8,10 @@ import re
 import stat
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,14 +21,19 @@ from .records import ListedClip, Subset
 VIDEO_SUFFIXES = frozenset(
     {
         *(".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v", ".flv", ".wmv", ".asf"),
-        *(".gif", ".3gp", ".3g2", ".ts", ".m2ts", ".mts", ".ogv", ".ogg", ".vob", ".divx"),
+        *(".gif", ".3gp", ".3g2", ".ts", ".m2ts", ".mts", ".ogv", ".ogm", ".ogg", ".vob", ".divx", ".xvid"),
+        *(".mpe", ".mpv", ".m1v", ".m2v", ".mp4v", ".f4v", ".qt", ".mxf", ".rm", ".rmvb", ".dv", ".mod", ".nut"),
+        *(".h264", ".264", ".hevc", ".h265", ".265", ".ivf", ".y4m", ".mjpg", ".mjpeg", ".amv"),
     }
 )
 DOUBTFUL_VIDEO_SUFFIXES = frozenset({".gif", ".ogg"})
 """Of videos, but beside others they are previews and sound."""
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _WHOLE = re.compile(r"[0-9]{1,9}")
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_ENCODING_BYTES = 1 << 12
+"""Bytes of a text that are looked at for its encoding."""
+_files_read: ContextVar[set[Path]] = ContextVar("files_read")
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -57,19 +65,56 @@ def is_pipe_or_device(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+@contextmanager
+def files_read() -> Iterator[set[Path]]:
+    """Collect the lists that are read meanwhile."""
+    files: set[Path] = set()
+    token = _files_read.set(files)
+    try:
+        yield files
+    finally:
+        _files_read.reset(token)
+
+
 def read_text(path: Path) -> str:
-    """Return the text of a list, UTF-8 or marked as UTF-16, without its byte order mark.
+    """Return the text of a list in UTF-8, UTF-16 or marked UTF-32, without its mark and with newlines at line ends.
 
     Raises:
         DatasetFormatError: the file is other text, or no file at all.
     """
     if is_pipe_or_device(path):
         raise DatasetFormatError(f"{path} is a pipe or a device, not a file; replace the list")
+    _files_read.get(set()).add(path)
     content = path.read_bytes()
     try:
-        return content.decode("utf-16" if content.startswith(_UTF16_MARKS) else "utf-8-sig").replace("\r\n", "\n")
+        text = content.decode(_encoding(content)).replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise DatasetFormatError(f"{path} is not UTF-8 text ({error}); replace the list") from None
+        raise DatasetFormatError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
+    return text if "\n" in text else text.replace("\r", "\n")
+
+
+def _encoding(content: bytes) -> str:
+    """Return the encoding of a text by its mark, or by the zero bytes that UTF-16 has between plain letters."""
+    marked = next((encoding for mark, encoding in _MARKS.items() if content.startswith(mark)), None)
+    if marked is not None:
+        return marked
+    head = content[:_ENCODING_BYTES]
+    for first, encoding in enumerate(("utf-16-be", "utf-16-le")):
+        zeros, others = head[first::2], head[1 - first :: 2]
+        if zeros and 2 * zeros.count(0) > len(zeros) and 0 not in others:
+            return encoding
+    return "utf-8-sig"
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of a text file, without reading the rest; what is no text gives unknown characters."""
+    with path.open("rb") as file:
+        return text_of(file.read(_ENCODING_BYTES)).replace("\r", "\n").partition("\n")[0]
+
+
+def text_of(head: bytes) -> str:
+    """Return the first bytes of a file as text, see `read_text`; what is no text gives unknown characters."""
+    return head.decode(_encoding(head), "replace")
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
@@ -108,9 +153,7 @@ def safe_path(listed: str, where: str) -> str:
     path = listed.replace("\\", "/")
     parts = PurePosixPath(path).parts
     if path.startswith("/") or _DRIVE.match(path):
-        raise DatasetFormatError(
-            f"{where}: {quoted(listed)} is absolute; paths in lists start at the data set's folder"
-        )
+        raise DatasetFormatError(f"{where}: {quoted(listed)} is absolute; write it from the data set's folder on")
     if not parts or ".." in parts or "\0" in path:
         raise DatasetFormatError(f"{where}: {quoted(listed)} is not a path below the data set's folder")
     return "/".join(parts)
@@ -263,14 +306,15 @@ def is_closed(entry: os.DirEntry[str]) -> bool:
 
 
 def parent_of_classes(root: Path, folders: Iterable[str], class_names: Sequence[str]) -> Path:
-    """Return the first of `folders` below `root` that holds the folder of a class.
+    """Return the first of `folders` below `root`, or of all up to three deep, that holds the folder of a class.
 
     Raises:
         DatasetNotFoundError: none of them does.
     """
-    for name in folders:
-        folder = find_folder(root, name)
-        if folder is not None and any(find_case_insensitive(folder, each) for each in class_names):
+    spelled = frozenset(map(spelling, class_names))
+    known = (find_folder(root, name) for name in folders)
+    for folder in chain((folder for folder in known if folder is not None), folders_below(root)):
+        if any(spelling(name) in spelled and is_dir(folder / name) for name in names_in(folder)):
             return folder
     raise DatasetNotFoundError(
         f"{root} has no class folder such as {root / 'videos' / class_names[0]}; "
@@ -297,6 +341,8 @@ class FileTree:
 
     def _add(self, below: str, folder: Path) -> None:
         for file in entries_of(folder):
+            if file.name.startswith("."):
+                continue
             relative = f"{below}/{file.name}"
             listed = f"{below.partition('/')[0]}/{file.name}"
             self._spelled.setdefault(spelling(listed), relative)

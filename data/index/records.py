@@ -64,6 +64,9 @@ class ListedClip:
     """Number of each official split that names the clip, and the clip's side in it."""
     flow: FlowFiles | None = None
     """Optical flow that came with the data set, if any."""
+    member: str = ""
+    """Of a video in a tar archive or a Parquet table, the place in that file, see `reading.packed`; of a clip that is
+    one value of an LMDB, its key; empty for files."""
 
     def subset(self, split: int) -> Subset | None:
         """Return the clip's side in official split number `split`, or None if it is not in that split."""
@@ -143,6 +146,8 @@ class Index:
             for name in _OPTIONAL_FIELDS:
                 if not record["measured"][name]:
                     del record["measured"][name]
+            if not record["member"]:
+                del record["member"]
             records.append(record)
         content = {"format": INDEX_FORMAT, "classes": self.class_names, "clips": records}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -18,6 +18,8 @@ from ..specs import SplitSpec
 from .groups import has_groups
 from .records import ListedClip
 
+_MEND = "list its clips on one side, or say with group_pattern what their sources are"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
@@ -79,14 +81,14 @@ def check_disjoint(parts: Mapping[str, Iterable[ListedClip]]) -> None:
     Raises:
         GroupLeakError: a group is; the message names it and the two parts.
     """
-    owner: dict[str, str] = {}
+    owner: dict[str, tuple[str, str]] = {}
     for part, clips in parts.items():
         for clip in clips:
-            first = owner.setdefault(clip.group, part)
+            first, other = owner.setdefault(clip.group, (part, clip.id))
             if first != part:
                 raise GroupLeakError(
-                    f"group {clip.group} is in {first} and in {part} (clip {clip.id}); "
-                    "a group must stay on one side of a split"
+                    f"group {clip.group} is in {first} ({other}) and in {part} ({clip.id}); "
+                    f"a group must stay on one side of a split: {_MEND}"
                 )
 
 
@@ -123,12 +125,13 @@ class _Official:
         Raises:
             GroupLeakError: a group is in train and test in the same class.
         """
-        trained = {(clip.group, clip.class_name) for clip in self.train}
+        trained = {(clip.group, clip.class_name): clip.id for clip in self.train}
         for clip in self.test:
             if (clip.group, clip.class_name) in trained:
+                other = trained[clip.group, clip.class_name]
                 raise GroupLeakError(
-                    f"group {clip.group} of class {clip.class_name} is in train and in test of split {self.number}; "
-                    "a group must stay on one side of a split"
+                    f"group {clip.group} of class {clip.class_name} is in train ({other}) and in test ({clip.id}) of "
+                    f"split {self.number}; a group must stay on one side of a split: {_MEND}"
                 )
         crossing = {group for group, _ in trained} & {clip.group for clip in self.test}
         if not crossing:

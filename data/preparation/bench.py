@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ import numpy as np
 
 from ..clips.crops import training_box
 from ..clips.sampling import training_indices
-from ..index.records import Index
+from ..index.records import ClipRecord, Index
+from ..reading.packed import video_file
+from ..reading.torchcodec_frames import is_left_to_pyav, torchcodec_fault
 from ..seeding import Draws
 from ..specs import AugmentSpec, ClipSpec, DatasetSpec
 from ..stores.build import Build, Recipe
@@ -91,6 +94,62 @@ def measure_forms(
         with tempfile.TemporaryDirectory(dir=cache_dir, prefix=_PREFIX) as folder:
             speed = _speed(few, form, Path(folder) / form, clip, seconds)
         yield FormSpeed(form=form, clips_per_second=speed, bytes=size, fits=size <= room.budget_bytes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderSpeed:
+    """How fast a decoder makes frames of the size that is prepared."""
+
+    decoder: str
+    frames_per_second: float | None
+    """Of one thread; None where it decodes nothing."""
+    fault: str = ""
+    """Why it does not."""
+    videos: int = 0
+    """That were tried."""
+    left_to_pyav: int = 0
+    """Of these; their speed is that of PyAV."""
+
+
+def measure_decoders(index: Index, spec: DatasetSpec, *, seconds: float) -> Iterator[DecoderSpeed]:
+    """Yield the speed of each decoder, which decodes some videos for `seconds`; nothing without videos.
+
+    Raises:
+        VideoError: a clip cannot be decoded.
+    """
+    videos = spread([clip for clip in index.usable if clip.kind == "video"], _SAMPLED_CLIPS)
+    if not videos:
+        return
+    for decoder in ("pyav", "torchcodec"):
+        fault = torchcodec_fault() if decoder == "torchcodec" else None
+        if fault is not None:
+            yield DecoderSpeed(decoder=decoder, frames_per_second=None, fault=fault)
+            continue
+        left = sum(_is_left(clip, spec) for clip in videos) if decoder == "torchcodec" else 0
+        if left == len(videos):
+            fault = f"it leaves each of the {left} videos that were tried to PyAV"
+            yield DecoderSpeed(decoder=decoder, frames_per_second=None, fault=fault, videos=left, left_to_pyav=left)
+            continue
+        recipe = recipes(index, spec.model_copy(update={"decoder": decoder, "flow": "none"}))["rgb"]
+        next(iter(recipe.frames(videos[0])), None)  # loads what is loaded once
+        count, begun = 0, time.perf_counter()
+        for clip in cycle(videos):
+            count += sum(1 for _ in recipe.frames(clip))
+            spent = time.perf_counter() - begun
+            if spent >= seconds:
+                break
+        yield DecoderSpeed(decoder=decoder, frames_per_second=count / spent, videos=len(videos), left_to_pyav=left)
+
+
+def _is_left(clip: ClipRecord, spec: DatasetSpec) -> bool:
+    return is_left_to_pyav(
+        video_file(clip, Path(spec.root).expanduser()),
+        counted=clip.n_frames,
+        size=(clip.measured.width, clip.measured.height),
+        turned=clip.measured.turned,
+        start=clip.start,
+        end=clip.end,
+    )
 
 
 def _remove_leftovers(cache_dir: Path) -> None:

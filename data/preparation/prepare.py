@@ -17,9 +17,11 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,7 +34,10 @@ from ..importers import frame_lmdb
 from ..index.records import ClipRecord, Index
 from ..progress import Progress
 from ..reading.clip_frames import clip_frames
+from ..reading.packed import video_file
+from ..reading.torchcodec_frames import require_torchcodec, torchcodec_frames
 from ..reading.video import scaled_size
+from ..scanning.measure import changed
 from ..specs import DatasetSpec, Stream
 from ..stores.build import SPARE_BYTES, Build, Recipe, plan_shards
 from ..stores.forms import FORMS, open_store
@@ -145,12 +150,15 @@ def plans(index: Index, spec: DatasetSpec, cache_dir: Path) -> dict[Stream, Plan
     """
     made_of = recipes(index, spec)
     settings: dict[str, Any] = {"short_side": spec.short_side, "frames_kept": spec.frames_kept}
+    if spec.decoder == "torchcodec":
+        settings["decoder"] = spec.decoder
     place = cache_dir / f"{index.name}-{_key(index, settings)}"
     made: dict[Stream, Plan] = {"rgb": _plan(index, place, made_of["rgb"], spec.store, settings)}
     if spec.flow != "none":
         # Chroma planes and motion vectors of a codec make no sense for flow.
         form = spec.store if spec.store in ("auto", "raw") else "jpeg"
         settings = {**settings, "flow": spec.flow, "bound": FLOW_BOUND}
+        settings.pop("decoder", None)  # flow is computed from what PyAV decodes
         if spec.flow == "raft" and spec.flow_weights is not None:
             settings["weights"] = _file_hash(Path(spec.flow_weights).expanduser())
         place = cache_dir / f"{index.name}-{_key(index, settings)}-flow-{spec.flow}"
@@ -223,7 +231,7 @@ def _built(plan: Plan, room: Room, progress: Progress | None) -> ShardStore:
                 if known := sum(plan.recipe.content(clip) in earlier for clip in plan.recipe.clips):
                     log.info("%d of %d clips are in earlier caches", known, len(plan.recipe.clips))
                 build = Build(plan.recipe, found.form, folder, settings, earlier)
-                build.begin(found.bytes)
+                build.begin(found.bytes, progress)
                 # A form for which there is no room is not recorded: there may be room for another.
                 plan.record(found)
                 build.run(progress, meta=meta)
@@ -307,6 +315,8 @@ def _as_cache_error(cache_dir: Path) -> Iterator[None]:
 
 def _rgb_recipe(index: Index, spec: DatasetSpec) -> Recipe:
     root = Path(spec.root).expanduser()
+    if spec.decoder == "torchcodec":
+        require_torchcodec()
 
     def shape(clip: ClipRecord) -> tuple[int, int, int]:
         width, height = scaled_size(clip.measured.width, clip.measured.height, spec.short_side)
@@ -314,9 +324,22 @@ def _rgb_recipe(index: Index, spec: DatasetSpec) -> Recipe:
 
     def frames(clip: ClipRecord) -> Iterator[ByteArray]:
         keep = None if spec.most_frames is None else frozenset(kept_frames(clip.n_frames, spec.most_frames).tolist())
+        if spec.decoder == "torchcodec" and clip.kind == "video":
+            return torchcodec_frames(
+                video_file(clip, root),
+                counted=clip.n_frames,
+                size=(clip.measured.width, clip.measured.height),
+                turned=clip.measured.turned,
+                short_side=spec.short_side,
+                start=clip.start,
+                end=clip.end,
+                keep=keep,
+            )
         return clip_frames(clip, root, short_side=spec.short_side, keep=keep)
 
-    return Recipe(clips=index.usable, channels=3, shape=shape, frames=frames, content=content_of)
+    return Recipe(
+        clips=index.usable, channels=3, shape=shape, frames=frames, content=content_of, changed=partial(_changed, root)
+    )
 
 
 def _flow_recipe(index: Index, spec: DatasetSpec) -> Recipe:
@@ -344,7 +367,23 @@ def _flow_recipe(index: Index, spec: DatasetSpec) -> Recipe:
     def content(clip: ClipRecord) -> str:
         return content_of(clip, with_flow=spec.flow == "listed")
 
-    return Recipe(clips=index.usable, channels=2, shape=shape, frames=fields, content=content, stage="flow")
+    return Recipe(
+        clips=index.usable,
+        channels=2,
+        shape=shape,
+        frames=fields,
+        content=content,
+        changed=partial(_changed, root),
+        stage="flow",
+    )
+
+
+def _changed(root: Path, clips: Sequence[ClipRecord]) -> Iterator[ClipRecord]:
+    """Yield the clips that lie in other bytes by now than were measured; those of one file are read together."""
+    for _, group in groupby(clips, key=lambda clip: (clip.path, clip.member)):
+        same_file = list(group)
+        found = changed(root, [(clip, clip.measured) for clip in same_file])
+        yield from (clip for clip, is_changed in zip(same_file, found, strict=True) if is_changed)
 
 
 def _lmdb_meta(plan: Plan) -> dict[str, Any]:

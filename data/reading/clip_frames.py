@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,8 @@ from ..index.records import FlowFiles, ListedClip
 from .images import decode_image, resize_image
 from .lmdb_frames import keys_below, read_values
 from .numbering import Pattern, in_order
+from .packed import video_file
+from .serialized import read_frames
 from .video import decode_frames, scaled_size
 
 if TYPE_CHECKING:
@@ -42,8 +44,8 @@ def clip_frames(
         VideoError: a frame is missing or cannot be decoded.
     """
     if clip.kind == "video":
-        path = root / clip.path
-        yield from decode_frames(path, short_side=short_side, start=clip.start, end=clip.end, keep=keep)
+        file = video_file(clip, root)
+        yield from decode_frames(file, short_side=short_side, start=clip.start, end=clip.end, keep=keep)
         return
     size: tuple[int, int] | None = None
     for number, picture in enumerate(pictures(clip, root)):
@@ -64,6 +66,10 @@ def pictures(clip: ListedClip, root: Path) -> Iterator[Picture]:
         VideoError: a frame is missing or cannot be read.
     """
     path = root / clip.path
+    if clip.kind == "lmdb" and clip.member:
+        for number, content in enumerate(read_frames(path, clip.member, clip.start, clip.end), start=clip.start + 1):
+            yield Picture(name=f"{clip.path}:{clip.member}, frame {number}", content=content)
+        return
     if clip.kind == "lmdb":
         for key in _frame_keys(clip, path):
             yield Picture(name=f"{clip.path}:{key}", content=read_values(path, [key])[0])
@@ -100,6 +106,18 @@ def flow_paths(clip: ListedClip, root: Path) -> list[tuple[Path, Path]]:
     if clip.flow is None:
         return []
     return list(_pairs(clip.flow, root, clip.start))
+
+
+def decode_flow_pair(paths: tuple[Path, Path], contents: Sequence[bytes]) -> list[ByteArray]:
+    """Return the images (H, W) that two flow files hold.
+
+    Raises:
+        VideoError: one cannot be decoded, or they differ in size.
+    """
+    planes = [decode_image(content, str(path), colour=False) for path, content in zip(paths, contents, strict=True)]
+    if planes[0].shape != planes[1].shape:
+        raise VideoError(f"{paths[0]} and {paths[1]} differ in size: they must have the same")
+    return planes
 
 
 def read_file(path: Path) -> bytes:

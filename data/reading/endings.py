@@ -6,31 +6,34 @@ cut between two of its packets, and a program stream cut between two packets, do
 
 from __future__ import annotations
 
+import os
 import struct
-from io import BufferedReader
-from pathlib import Path
+from typing import BinaryIO
+
+from .packed import VideoFile
 
 _UNKNOWN_RIFF = frozenset({0, 0xFFFFFFFF})
 """Sizes in AVI files whose writer could not go back to the header, such as a pipe."""
-_EBML = b"\x1a\x45\xdf\xa3"
+EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
-_PACK = b"\0\0\1\xba"
-_PROGRAM_END = 0xB9
+PACK = b"\0\0\1\xba"
+PROGRAM_END = 0xB9
 _TS_SYNC = 0x47
 _TS_PACKETS = ((188, 0), (192, 4), (204, 0))
 """Bytes of a packet, and those before its sync byte: plain, with time codes (`.m2ts`), with error correction."""
 
 
-def cut_short(path: Path) -> str | None:
+def cut_short(path: VideoFile) -> str | None:
     """Return a clause with the number of bytes that a file lacks at its end, or None if it shows none."""
-    size = path.stat().st_size
     with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         head = file.read(1024)
         if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
             lacking = _riff_end(head) - size
-        elif head.startswith(_EBML):
+        elif head.startswith(EBML):
             lacking = _segment_end(head) - size
-        elif head.startswith(_PACK):
+        elif head.startswith(PACK):
             lacking = _program_end(file, size) - size
         else:
             lacking = _transport_end(head, size) - size
@@ -47,15 +50,15 @@ def _riff_end(head: bytes) -> int:
 def _segment_end(head: bytes) -> int:
     """Return where the segment of a Matroska file ends; 0 if it does not say, as in a live recording."""
     at = 4
-    header, width = _vint(head, at)
+    header, width = vint(head, at)
     at += width + (header or 0)
     if head[at : at + 4] != _SEGMENT:
         return 0
-    size, width = _vint(head, at + 4)
+    size, width = vint(head, at + 4)
     return 0 if size is None else at + 4 + width + size
 
 
-def _vint(head: bytes, at: int) -> tuple[int | None, int]:
+def vint(head: bytes, at: int) -> tuple[int | None, int]:
     """Return the EBML number at a place (RFC 8794, section 4) and its width; None if all its bits are set."""
     first = head[at] if at < len(head) else 0
     if first == 0:
@@ -65,7 +68,7 @@ def _vint(head: bytes, at: int) -> tuple[int | None, int]:
     return (None if value == (1 << 7 * width) - 1 else value), width
 
 
-def _program_end(file: BufferedReader, size: int) -> int:
+def _program_end(file: BinaryIO, size: int) -> int:
     """Return where the last packet of a program stream ends, following the lengths from the first."""
     at = 0
     while at < size:
@@ -73,11 +76,11 @@ def _program_end(file: BufferedReader, size: int) -> int:
         head = file.read(14)
         if len(head) < 6:
             return at + 6
-        if head[:3] != b"\0\0\1" or head[3] < _PROGRAM_END:
+        if head[:3] != b"\0\0\1" or head[3] < PROGRAM_END:
             return 0  # damaged here: the decoder will say so
-        if head[3] == _PROGRAM_END:
+        if head[3] == PROGRAM_END:
             return 0
-        if head[3] == _PACK[3]:
+        if head[3] == PACK[3]:
             is_mpeg2 = head[4] >> 6 == 1
             at += 14 + (head[13] & 7) if is_mpeg2 and len(head) == 14 else 12
         else:

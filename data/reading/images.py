@@ -26,6 +26,7 @@ _SIGNATURES = {
 }
 _JPEG_SCAN = 0xDA
 _JPEG_END = b"\xff\xd9"
+_GIF_END = b";"
 _PNG_END = b"IEND\xaeB`\x82"
 
 
@@ -38,6 +39,7 @@ def decode_image(content: bytes, name: str, *, colour: bool = True) -> ByteArray
     """Return an image as RGB (H, W, 3), or as grey (H, W) without `colour`.
 
     Grey, 16-bit and CMYK images are converted, transparency is dropped, and a photograph is rotated by its EXIF tag.
+    Of an animated image the first one is decoded.
 
     Args:
         name: name of the image in error messages.
@@ -84,6 +86,10 @@ def _ends(content: bytes, codec: str) -> bool:
         return content.find(_JPEG_END, _jpeg_scan(content)) != -1
     if codec == "png":
         return _PNG_END in content
+    if codec == "webp":
+        return len(content) >= 8 + int.from_bytes(content[4:8], "little")
+    if codec == "gif":
+        return content.rstrip(b"\0").endswith(_GIF_END)
     return True
 
 

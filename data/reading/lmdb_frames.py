@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
@@ -68,6 +69,23 @@ def find_value(path: Path, key: str) -> bytes | None:
     except lmdb.Error as error:
         raise VideoError(f"{path} cannot be read as an LMDB: {error}") from error
     return None if value is None else bytes(value)
+
+
+@contextmanager
+def borrowed_value(path: Path, key: str) -> Iterator[memoryview]:
+    """Give the value of `key` where it lies in the file, without reading what is not looked at, until the context ends.
+
+    Raises:
+        VideoError: there is no such database or key, or it is damaged.
+    """
+    try:
+        with _environment(path).begin(buffers=True) as transaction:
+            value = transaction.get(encode_key(key))
+            if value is None:
+                raise VideoError(f"{path} holds no {key!r}", status="missing")
+            yield value
+    except lmdb.Error as error:
+        raise VideoError(f"{path} cannot be read as an LMDB: {error}") from error
 
 
 def _keys(path: Path, prefix: bytes) -> list[bytes]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import DISK_ERRORS, DatasetFormatError
 from ..index.listing import (
-    DOUBTFUL_VIDEO_SUFFIXES,
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     entries_of,
@@ -26,13 +23,11 @@ from ..index.records import FlowFiles, Kind
 
 _SEARCH_DEPTH = 4
 """Levels of folders below the root that are searched."""
-_NUMBERED = re.compile(r"^(.*?)(\d+)(_[xy])?(\.\w+)$")
+_NUMBERED = re.compile(r"^(.*?)(\d+)((?:[_-]flow)?[_-][xyuv])?(\.\w+)$", re.IGNORECASE)
 _THUMBNAILS = frozenset({"folder", "thumb", "thumbs", "thumbnail", "cover", "poster", "preview", "albumart"})
-_FLOW_PREFIXES = {
-    **{f"{name}{axis}_": axis for name in ("flow_", "flow", "") for axis in "xy"},
-    **{f"{name}{axis}_": {"u": "x", "v": "y"}[axis] for name in ("flow_", "") for axis in "uv"},
-}
-"""What stands before the number of a flow image, and its axis."""
+_FLOW_PREFIX = re.compile(r"(?:flow[_-]?)?([xyuv])[_-]", re.IGNORECASE)
+"""What stands before the number of a flow image."""
+_AXES = {"x": "x", "y": "y", "u": "x", "v": "y"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +58,8 @@ def kind_of(path: Path) -> Kind | None:
 def media_below(root: Path, below: str = "", depth: int = _SEARCH_DEPTH) -> Iterator[Medium]:
     """Yield every video and every folder of frames below `root`, in the order of their paths.
 
-    A folder that holds images is a folder of frames, and is not searched further.
+    A folder that holds images is a folder of frames, and is not searched further unless it also holds videos: these
+    are never hidden by pictures, of which there may be one for each video.
     """
     folders = []
     for entry in entries_of(root / below):
@@ -75,14 +71,21 @@ def media_below(root: Path, below: str = "", depth: int = _SEARCH_DEPTH) -> Iter
         elif suffix_of(entry.name) in VIDEO_SUFFIXES:
             yield Medium(path=path, kind="video")
     for path in folders:
-        if holds_frames(root / path):
+        pictures, videos = _count_media(root / path)
+        if pictures > videos:
             yield Medium(path=path, kind="frames")
-        elif depth > 1:
+        if depth > 1 and (videos or pictures <= videos):
             yield from media_below(root, path, depth - 1)
 
 
 def holds_frames(folder: Path) -> bool:
     """Return whether a folder is one of frames: it holds more pictures than videos, thumbnails not counted."""
+    pictures, videos = _count_media(folder)
+    return pictures > videos
+
+
+def _count_media(folder: Path) -> tuple[int, int]:
+    """Return the numbers of pictures, thumbnails not counted, and of videos; none in a folder that may not be read."""
     pictures = videos = 0
     try:
         with os.scandir(folder) as entries:
@@ -93,8 +96,8 @@ def holds_frames(folder: Path) -> bool:
                 elif suffix in IMAGE_SUFFIXES and not is_thumbnail(entry.name):
                     pictures += _is_picture(entry)
     except PermissionError:
-        return False
-    return pictures > videos
+        return 0, 0
+    return pictures, videos
 
 
 def _is_picture(entry: os.DirEntry[str]) -> bool:
@@ -110,63 +113,6 @@ def _is_picture(entry: os.DirEntry[str]) -> bool:
 def is_thumbnail(name: str) -> bool:
     """Return whether a picture shows a folder or a film in a file manager or a player, and is no content."""
     return name.rpartition(".")[0].lower() in _THUMBNAILS
-
-
-def _has_no_bytes(path: Path) -> bool:
-    return is_file(path) and path.stat().st_size == 0
-
-
-class MediaByName:
-    """The media below a root by their names without folder and suffix."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._named: defaultdict[str, list[Medium]] = defaultdict(list)
-        for medium in media_below(root):
-            self._named[unicodedata.normalize("NFC", medium.stem)].append(medium)
-
-    def find(self, stems: Sequence[str], *, folder: str = "") -> Medium | None:
-        """Return the medium named by the first of `stems` that exists, or None.
-
-        Args:
-            folder: of several media of one name, the one in a folder of this name is returned, else the first.
-        """
-        for stem in stems:
-            named = self._named.get(unicodedata.normalize("NFC", stem), [])
-            # A file without bytes, left by a failed download, must not hide a good one.
-            named = [medium for medium in named if not _has_no_bytes(self._root / medium.path)] or named
-            if named:
-                named = [m for m in named if suffix_of(m.path) not in DOUBTFUL_VIDEO_SUFFIXES] or named
-                wanted = folder.replace(" ", "_")
-                inside = (m for m in named if PurePosixPath(m.path).parent.name.replace(" ", "_") == wanted)
-                return next(inside, named[0])
-        return None
-
-
-class ListedPaths:
-    """Finds the media that lists name, when their paths may start in one of several folders."""
-
-    def __init__(self, root: Path, folders: Sequence[str]) -> None:
-        """Search the root itself, then `folders` below it, then its other folders."""
-        self._root = root
-        known = [name for name in folders if is_dir(root / name)]
-        others = [entry.name for entry in entries_of(root) if entry.name not in known and is_folder(entry)]
-        self._folders = ["", *known, *(name for name in others if not name.startswith("."))]
-
-    def find(self, listed: str) -> Medium | None:
-        """Return the medium at the path `listed` in one of the folders, in either Unicode form, or None."""
-        forms = dict.fromkeys((listed, *(unicodedata.normalize(form, listed) for form in ("NFC", "NFD"))))
-        return next((found for form in forms if (found := self._at(form)) is not None), None)
-
-    def _at(self, listed: str) -> Medium | None:
-        for position, folder in enumerate(self._folders):
-            path = f"{folder}/{listed}" if folder else listed
-            kind = kind_of(self._root / path)
-            if kind is not None:
-                # The next path is most likely in the same folder.
-                self._folders.insert(0, self._folders.pop(position))
-                return Medium(path=path, kind=kind)
-        return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,7 +163,8 @@ def frame_names(folder: Path) -> FrameNames:
             )
         if main is None or not flow:
             return FrameNames()
-    extra = [name for found in frames if found is not main for name in found.names]
+    others = frames if flow else [*frames, *known]
+    extra = [name for found in others if found is not main for name in found.names]
     is_plain = not extra and not flow
     frame = "" if is_plain and main.varies else main.pattern
     if not flow:
@@ -258,12 +205,14 @@ class _Series:
         """Return `x` or `y` for flow images, else an empty string."""
         if self.loose:
             return ""
-        return self.ending[1] if self.ending[:2] in ("_x", "_y") else _FLOW_PREFIXES.get(self.prefix.lower(), "")
+        before, (after, _) = _FLOW_PREFIX.fullmatch(self.prefix), self.ending.rsplit(".", 1)
+        letter = after[-1:] or (before[1] if before else "")
+        return _AXES.get(letter.lower(), "")
 
     @property
     def is_named_flow(self) -> bool:
         """Return whether these can only be flow images, even without those of the other axis."""
-        return self.prefix.lower().startswith("flow")
+        return "flow" in f"{self.prefix}{self.ending}".lower()
 
     @property
     def varies(self) -> bool:

@@ -137,11 +137,12 @@ class Promise:
         return self.seconds - (tally.end if self.of_video else tally.end_of_all)
 
 
-def video_fault(promise: Promise, tally: Tally, cut: str | None) -> tuple[Status, str] | None:
+def video_fault(promise: Promise, tally: Tally, cut: str | None, hole: str | None = None) -> tuple[Status, str] | None:
     """Return what is wrong with a video that was read from its first frame to its last, or None.
 
     Args:
         cut: a clause on bytes that are missing at the end, see `endings.cut_short`.
+        hole: a clause on bytes that are missing elsewhere, see `holes.hole_in`.
     """
     if cut is not None and (tally.cut_packets or not promise.reached(tally)):
         return "truncated", cut
@@ -152,7 +153,9 @@ def video_fault(promise: Promise, tally: Tally, cut: str | None) -> tuple[Status
     if tally.lost > (slack_frames(tally.packets) if promise.codec in _PACKED_CODECS else 0):
         return "truncated", f"{tally.frames} of {tally.frames + tally.lost} frames decode"
     shortfall = promise.shortfall(tally)
-    return None if shortfall is None else ("truncated", shortfall)
+    if shortfall is not None:
+        return "truncated", shortfall
+    return None if hole is None else ("corrupt", hole)
 
 
 def _stated_seconds(container: InputContainer, stream: VideoStream) -> tuple[float, bool]:

@@ -6,8 +6,6 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from av.sidedata.sidedata import Type
-
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
@@ -31,6 +29,8 @@ class Turn:
         A pixel at (x, y) is shown at (a x + c y, b x + d y), where the matrix begins with a, b, u, c, d (ISO
         14496-12, 6.2.2).
         """
+        from av.sidedata.sidedata import Type  # what reads prepared frames needs no PyAV
+
         try:
             stored = bytes(cast("Any", frame.side_data)[Type.DISPLAYMATRIX])
         except KeyError:

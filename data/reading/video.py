@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
 
 from ..clip_status import Status
 from ..errors import DISK_ERRORS, DiskError, VideoError
@@ -24,10 +21,13 @@ from ..index.listing import is_pipe_or_device
 from ..index.records import Measurement
 from .endings import cut_short
 from .frames_hash import FramesHash
+from .holes import hole_in
+from .packed import PackedVideo, VideoFile, size_of
 from .soundness import Promise, Tally, slack_frames, video_fault
 from .turning import UPRIGHT, Turn
 
 if TYPE_CHECKING:
+    from av.codec.context import CodecContext
     from av.container import InputContainer
     from av.video.frame import VideoFrame
 
@@ -39,7 +39,8 @@ MIN_FRAMES = 2
 # A file that is in fact a playlist must not make the demuxer open other files or addresses.
 _OPEN_OPTIONS = {
     "protocol_whitelist": "file",
-    "format_whitelist": "avi,mov,mp4,matroska,webm,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,gif",
+    "format_whitelist": "avi,mov,mp4,matroska,webm,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,gif,mxf,rm,nut,dv,ivf,"
+    "h264,hevc,mjpeg,yuv4mpegpipe",
 }
 
 _BRIGHTNESS_FIRST = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"})
@@ -78,7 +79,7 @@ def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, i
 
 
 def decode_frames(
-    path: Path,
+    path: VideoFile,
     *,
     short_side: int | None = None,
     start: int = 0,
@@ -96,6 +97,8 @@ def decode_frames(
     Raises:
         VideoError: the file is not a video or cannot be decoded to its end.
     """
+    from av.video.reformatter import Interpolation, VideoReformatter  # what reads prepared frames needs no PyAV
+
     reformatter = VideoReformatter()
     size: tuple[int, int] | None = None
     method, turn = Interpolation.BILINEAR, UPRIGHT
@@ -120,7 +123,7 @@ class VideoLength:
     """0 if the file does not say it."""
 
 
-def video_length(path: Path) -> VideoLength:
+def video_length(path: VideoFile) -> VideoLength:
     """Return the length of a video, whose frames are decoded but not converted: headers may claim too many.
 
     Raises:
@@ -132,7 +135,7 @@ def video_length(path: Path) -> VideoLength:
     return VideoLength(frames=count, fps=float(rate) if rate is not None else 0.0)
 
 
-def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> VideoFacts:
+def inspect_video(path: VideoFile, *, start: int = 0, end: int | None = None) -> VideoFacts:
     """Return the facts about the frames `start` to `end` of a video, decoded once without converting them.
 
     Raises:
@@ -166,7 +169,7 @@ def inspect_video(path: Path, *, start: int = 0, end: int | None = None) -> Vide
     )
 
 
-def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Measurement:
+def measure_video(path: VideoFile, *, start: int = 0, end: int | None = None) -> Measurement:
     """Return the measurement of the frames `start` to `end` of a video; an unusable video is not an error.
 
     Raises:
@@ -175,9 +178,9 @@ def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Meas
     try:
         if not path.is_file():
             return Measurement(status="missing", note="there is no such file")
-        if path.stat().st_size == 0:
+        if size_of(path) == 0:
             return Measurement(status="empty", note="the file has no bytes")
-        sha1, cut = segment_sha1(path, start, end), cut_short(path)
+        sha1, cut, hole = segment_sha1(path, start, end), cut_short(path), hole_in(path) if end is None else None
     except OSError as error:
         if error.errno in DISK_ERRORS:
             raise DiskError(f"{path} cannot be read: {error.strerror}; check the disk or the mount") from error
@@ -187,7 +190,7 @@ def measure_video(path: Path, *, start: int = 0, end: int | None = None) -> Meas
     except VideoError as error:
         status: Status = "truncated" if cut else "corrupt"
         return Measurement(status=status, sha1=sha1, note=cut or str(error))
-    fault = _fault(facts, cut, start, end)
+    fault = _fault(facts, cut, hole, start, end)
     if fault is not None:
         return Measurement(status=fault[0], sha1=sha1, note=fault[1])
     return Measurement(
@@ -217,10 +220,12 @@ def frames_fault(n_frames: int, start: int, end: int | None, *, least: int = MIN
     return None
 
 
-def _fault(facts: VideoFacts, cut: str | None, start: int, end: int | None) -> tuple[Status, str] | None:
+def _fault(
+    facts: VideoFacts, cut: str | None, hole: str | None, start: int, end: int | None
+) -> tuple[Status, str] | None:
     """Return what is wrong with a video that decodes, or None."""
     if facts.n_frames and end is None:
-        fault = video_fault(facts.promise, facts.tally, cut)
+        fault = video_fault(facts.promise, facts.tally, cut, hole)
         if fault is not None:
             return fault
     elif facts.damaged:  # what lies around a segment does not matter
@@ -237,36 +242,45 @@ def _brightness(frame: VideoFrame) -> ByteArray:
     return flat.reshape(-1, plane.line_size)[: frame.height, : frame.width]
 
 
-def _raw_frames(path: Path) -> Iterator[VideoFrame]:
+def _raw_frames(path: VideoFile) -> Iterator[VideoFrame]:
     with opened(path) as container:
         yield from _decoded(container, path)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[InputContainer]:
+def opened(path: VideoFile) -> Iterator[InputContainer]:
     """Open a video for reading, with no access to other files or addresses.
 
     Raises:
         VideoError: it cannot be opened, or is not a video.
     """
-    if is_pipe_or_device(path):
+    import av
+
+    if is_pipe_or_device(path.path if isinstance(path, PackedVideo) else path):
         raise VideoError(f"{path} is a pipe or a device, not a video")
-    try:
-        # Not `options`: older PyAV passes these to each stream too, and crashes where a container shows more streams
-        # later (mpg, flv).
-        container = av.open(str(path.absolute()), metadata_errors="replace", container_options=dict(_OPEN_OPTIONS))
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path} cannot be opened as a video: {_reason(error)}") from error
-    with container:
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(path.open()) if isinstance(path, PackedVideo) else str(path.absolute())
+            # Not `options`: older PyAV passes these to each stream too, and crashes where a container shows more
+            # streams later (mpg, flv).
+            container = av.open(source, mode="r", metadata_errors="replace", container_options=dict(_OPEN_OPTIONS))
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(f"{path} cannot be opened as a video: {_reason(error)}") from error
+        stack.enter_context(container)
         if not container.streams.video:
             raise VideoError(f"{path} holds no video stream")
+        decoder = cast("CodecContext | None", container.streams.video[0].codec_context)
+        if decoder is None:
+            raise VideoError(f"{path} has a video stream of an unknown codec, or its header is damaged")
         # Callers decode many files at once, so more threads per file would only cost switching.
-        container.streams.video[0].codec_context.thread_count = 1
+        decoder.thread_count = 1
         yield container
 
 
-def _decoded(container: InputContainer, path: Path, tally: Tally | None = None) -> Iterator[VideoFrame]:
+def _decoded(container: InputContainer, path: VideoFile, tally: Tally | None = None) -> Iterator[VideoFrame]:
     """Yield the frames; with a tally, all streams are read, and what was read is counted."""
+    import av
+
     count = 0
     try:
         for frame in container.decode(video=0) if tally is None else _counted(container, tally):
@@ -295,12 +309,12 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def segment_sha1(path: Path, start: int, end: int | None) -> str:
+def segment_sha1(path: VideoFile, start: int, end: int | None) -> str:
     """Return the hash of a file's bytes, different for each segment."""
     return segments_sha1(path, [(start, end)])[0]
 
 
-def segments_sha1(path: Path, segments: Sequence[tuple[int, int | None]]) -> list[str]:
+def segments_sha1(path: VideoFile, segments: Sequence[tuple[int, int | None]]) -> list[str]:
     """Return the hash of each segment (start, end) of a file, which is read once; see `segment_sha1`."""
     with path.open("rb") as file:
         whole = hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False))

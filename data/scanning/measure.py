@@ -17,10 +17,11 @@ from ..errors import DISK_ERRORS, DiskError, VideoError
 from ..index.records import ListedClip, Measurement
 from ..parallel import in_threads
 from ..progress import Progress
-from ..reading.clip_frames import flow_folder, flow_paths, pictures, read_file
+from ..reading.clip_frames import decode_flow_pair, flow_folder, flow_paths, pictures, read_file
 from ..reading.frames_hash import FramesHash
 from ..reading.images import decode_image, image_codec
 from ..reading.lmdb_frames import data_file
+from ..reading.packed import video_file
 from ..reading.video import MIN_FRAMES, frames_fault, measure_video, segments_sha1
 
 FLOW_SLACK_PAIRS = 1
@@ -127,9 +128,9 @@ def _stale(
         for clip, key in keys.items()
         if key is not None and (measured := memory.get(key)) is not None
     ]
-    by_file: dict[str, list[tuple[ListedClip, str, Measurement]]] = {}
+    by_file: dict[tuple[str, str], list[tuple[ListedClip, str, Measurement]]] = {}
     for each in known:
-        by_file.setdefault(each[0].path, []).append(each)
+        by_file.setdefault((each[0].path, each[0].member), []).append(each)
     files = list(by_file.values())
     stale: list[str] = []
     checked = in_threads(lambda each: changed(root, [(clip, measured) for clip, _, measured in each]), files)
@@ -147,7 +148,7 @@ def measure_clip(root: Path, clip: ListedClip) -> Measurement:
         DiskError: the disk fails, and nothing is known about the clip.
     """
     if clip.kind == "video":
-        measured = measure_video(root / clip.path, start=clip.start, end=clip.end)
+        measured = measure_video(video_file(clip, root), start=clip.start, end=clip.end)
     else:
         measured = _measure_pictures(root, clip)
     if measured.status != "ok" or clip.flow is None:
@@ -163,7 +164,7 @@ def measure_clip(root: Path, clip: ListedClip) -> Measurement:
 
 
 def changed(root: Path, clips: Sequence[tuple[ListedClip, Measurement]]) -> list[bool]:
-    """Return for each of several clips with one path whether its files hold other bytes than were measured.
+    """Return for each of several clips with one file whether its files hold other bytes than were measured.
 
     All bytes are read: sizes and times, which are compared else, are the same where a disk or a copy damaged a file in
     place. A clip that was not sound is taken for changed.
@@ -172,7 +173,7 @@ def changed(root: Path, clips: Sequence[tuple[ListedClip, Measurement]]) -> list
     hashes: dict[ListedClip, str] = {}
     if videos:
         try:
-            found = segments_sha1(root / videos[0].path, [(clip.start, clip.end) for clip in videos])
+            found = segments_sha1(video_file(videos[0], root), [(clip.start, clip.end) for clip in videos])
         except OSError:
             return [True] * len(clips)
         hashes = dict(zip(videos, found, strict=True))
@@ -197,18 +198,18 @@ def _flow_sha1(root: Path, clip: ListedClip, n_frames: int, *, decoded: bool) ->
     """Return the hash of the listed flow of a clip.
 
     Args:
-        decoded: whether to check that every image decodes, too.
+        decoded: whether to check that every image decodes, too, and has the size of the other of its pair.
 
     Raises:
-        VideoError: an image cannot be read or decoded.
+        VideoError: an image cannot be read or decoded, or two of a pair differ in size.
     """
     digest = hashlib.sha1(usedforsecurity=False)
-    for pair in flow_paths(clip, root)[:n_frames]:
-        for path in pair:
-            content = read_file(path)
+    for x, y in flow_paths(clip, root)[:n_frames]:
+        contents = [read_file(path) for path in (x, y)]
+        for content in contents:
             digest.update(content)
-            if decoded:
-                decode_image(content, str(path), colour=False)
+        if decoded:
+            decode_flow_pair((x, y), contents)
     return digest.hexdigest()
 
 
@@ -275,6 +276,8 @@ def _key(root: Path, clip: ListedClip) -> str | None:
     parts: list[object] = [clip.path, state]
     if clip.start or clip.end is not None or clip.frame_name:
         parts += [clip.start, clip.end, clip.frame_name]
+    if clip.member:
+        parts.append(clip.member)
     flow = flow_folder(clip, root)
     if flow is not None:
         parts += [clip.flow, _folder_state(flow)]

@@ -139,6 +139,8 @@ def _contradictions(index: Index, same: Iterable[Sequence[str]]) -> Iterator[str
 
 def _unused(index: Index) -> Iterator[str]:
     """Yield a note on each kind of clip and class that no training or test uses."""
+    if len(index.class_names) == 1:
+        yield f"there is one class only, {index.class_names[0]}: a model has nothing to tell it from"
     listed = {clip.class_name for clip in index.clips}
     absent = [name for name in index.class_names if name not in listed]
     broken = sorted(listed - {clip.class_name for clip in index.usable})
@@ -150,6 +152,12 @@ def _unused(index: Index) -> Iterator[str]:
     ):
         if found:
             yield f"{len(found)} {what}, e.g. {found[0]}"
+    images = [clip.id for clip in index.usable if clip.kind == "image"]
+    if images and index.name != "image_folders":
+        yield (
+            f"{len(images)} pictures are clips of one frame each, e.g. {images[0]}: the frames of a video belong into "
+            "a folder of their own"
+        )
     for number in index.splits:
         by_side: defaultdict[str, set[str]] = defaultdict(set)
         for clip in index.usable:

@@ -9,10 +9,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from ..errors import CacheError, DatasetFormatError, DatasetNotFoundError
-from ..importers.registry import AUTO, importer, lists_left_out, resolved
+from ..importers.registry import AUTO, WITHOUT_LISTS, importer, lists_left_out, resolved
 from ..index.file import write_index
 from ..index.groups import regroup
-from ..index.listing import Listing
+from ..index.listing import Listing, files_read
 from ..index.records import INDEX_FORMAT, ClipRecord, Index, ListedClip, Measurement, make_index
 from ..progress import Progress
 
@@ -42,7 +42,7 @@ def scan(
     from .measure import Measurements, measure_all  # imports FFmpeg
 
     root = Path(root).expanduser()
-    name, listing = read_listing(root, name, group_pattern)
+    name, listing = read_listing(root, name, group_pattern, every_list=every_byte)
     sound = [clip for clip in listing.clips if clip.id not in listing.problems]
     measured = measure_all(root, sound, Measurements(memory), progress=progress, every_byte=every_byte)
     measured |= {id_: Measurement(status="corrupt", note=note) for id_, note in listing.problems.items()}
@@ -85,8 +85,14 @@ def scan_into(
         raise CacheError(f"{cache_dir} cannot be used for the cache: {error}") from error
 
 
-def read_listing(root: Path, name: str, group_pattern: str | None = None) -> tuple[str, Listing]:
+def read_listing(
+    root: Path, name: str, group_pattern: str | None = None, *, every_list: bool = False
+) -> tuple[str, Listing]:
     """Return the layout of a data set (recognised if `name` is `auto`) and the clips that it lists.
+
+    Args:
+        every_list: whether to look for lists that a layout with lists does not read; takes as long as reading all
+            folders. Beside class folders they are always looked for.
 
     Raises:
         DatasetError: the folder cannot be read in this layout.
@@ -94,12 +100,13 @@ def read_listing(root: Path, name: str, group_pattern: str | None = None) -> tup
     root, asked = root.expanduser(), name
     try:
         name = resolved(name, root)
-        listing = importer(name)(root)
+        with files_read() as read:
+            listing = importer(name)(root)
     except OSError as error:
         raise DatasetNotFoundError(f"{root} cannot be read: {error}") from error
     _require_text(root, listing)
-    if asked != AUTO:  # which has found that no list is left out
-        listing = replace(listing, notes=(*listing.notes, *lists_left_out(name, root)))
+    if every_list or (name in WITHOUT_LISTS and asked != AUTO):  # which has found that none is left out there
+        listing = replace(listing, notes=(*listing.notes, *lists_left_out(name, root, read)))
     return name, listing if group_pattern is None else regroup(listing, group_pattern)
 
 

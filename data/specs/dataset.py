@@ -8,9 +8,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, GetCoreSchemaHandler, StrictInt, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    GetCoreSchemaHandler,
+    SerializerFunctionWrapHandler,
+    StrictInt,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 from pydantic_core import CoreSchema, core_schema
 
+from .place import is_remote, require_address
 from .spec import Spec
 
 Validation = Literal["groups", "kfold", "official", "random"]
@@ -36,7 +45,11 @@ LAYOUTS: Final[Mapping[str, int]] = MappingProxyType(
         "frame_lists": 1,
         "path_lists": ANY_SPLIT,
         "lmdb": ANY_SPLIT,
+        "webdataset": 1,
+        "videofolder": 1,
+        "parquet": 1,
         "class_folders": 1,
+        "image_folders": 1,
     }
 )
 """The layouts that `data.importers` reads, and the highest number of an official split in each."""
@@ -61,7 +74,7 @@ class _Source(Spec):
     name: str = Field(default="ucf101", json_schema_extra={"enum": list(LAYOUTS)})
     """The layout on disk; `auto` recognises it."""
     root: PathText
-    """Folder that holds the videos and the lists."""
+    """Folder that holds the videos and the lists, or its address (`s3://bucket/folder`)."""
 
     @field_validator("name")
     @classmethod
@@ -69,6 +82,13 @@ class _Source(Spec):
         if name not in LAYOUTS:
             raise ValueError(f"unknown layout {name!r}; known: " + ", ".join(LAYOUTS))
         return name
+
+    @field_validator("root")
+    @classmethod
+    def _names_a_place(cls, root: str) -> str:
+        if is_remote(root):
+            require_address(root)
+        return root
 
 
 class SplitSpec(Spec):
@@ -129,11 +149,21 @@ class DatasetSpec(SplitSpec, _Source):
     """Form of the prepared frames; `auto` chooses by the size of the set, the memory and the disk."""
     frames_kept: Annotated[str, Field(json_schema_extra={"pattern": f"^({_KEPT.pattern})$"})] = "all"
     """`all`, or `uniform:N` for N frames evenly spread over each longer clip; sampling then sees these."""
+    decoder: Literal["pyav", "torchcodec"] | None = None
+    """What decodes videos into RGB frames; None is `pyav`. Where `torchcodec` does not load, no frames are prepared."""
     flow: FlowKind = "none"
     """Optical flow to prepare beside the frames, for two-stream models and clips of modality `flow`: `listed` came
     with the data set, the others are computed."""
     flow_weights: PathText | None = Field(default=None, validate_default=True)
     """File of torchvision's weights of RAFT, on the machines of the workers."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Specs, leases and exports stay what earlier releases have written, and what they can read.
+        document: dict[str, Any] = write(self)
+        if self.decoder is None:
+            document.pop("decoder", None)
+        return document
 
     @field_validator("split")
     @classmethod

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -71,6 +71,8 @@ class Recipe:
     """Yields the frames of a clip, (H, W, channels)."""
     content: Callable[[ClipRecord], str]
     """Returns what the frames of a clip are made of: equal for clips with equal frames."""
+    changed: Callable[[Sequence[ClipRecord]], Iterable[ClipRecord]]
+    """Returns which of some clips lie in other bytes by now than were measured, after reading all of them."""
     stage: str = "prepare"
     """Name of the step in progress reports."""
 
@@ -133,23 +135,30 @@ class Build:
         self._report_lock = Lock()
         self._done = 0
 
-    def begin(self, estimate: int) -> None:
+    def begin(self, estimate: int, progress: Progress | None = None) -> None:
         """Take over what earlier caches have.
 
         Args:
             estimate: expected bytes of the cache, which must be free on the disk.
+            progress: called with ("reuse", clips looked at, clips of all earlier shards).
 
         Raises:
-            CacheError: the disk is too small.
+            CacheError: the disk is too small; then nothing new is left on it.
         """
         if self._is_complete():
             return
+        is_new = not self._aside.exists()
         self._sizes.mkdir(parents=True, exist_ok=True)
         if not ((self._aside / BEGUN_FILE).is_file() and (self._aside / CONTENTS_FILE).is_file()):
             self._begun.save(self._aside, BEGUN_FILE)
             Contents(made_of=self._made_of, checksums=(None,) * len(self._made_of)).save(self._aside)
-        self._link_shards()
-        self._require_space(estimate)
+        self._link_shards(progress)
+        try:
+            self._require_space(estimate)
+        except CacheError:
+            if is_new:
+                shutil.rmtree(self._aside)
+            raise
 
     def run(self, progress: Progress | None, *, meta: Mapping[str, Any] | None = None) -> None:
         """Build the shards that are missing after `begin`, and give the folder its final name.
@@ -187,13 +196,17 @@ class Build:
         for _ in in_threads(lambda shard: self._write(shard, progress), todo):
             pass
 
-    def _link_shards(self) -> None:
+    def _link_shards(self, progress: Progress | None) -> None:
         """Take whole shards from earlier caches, which nobody writes to any more."""
         known = [(shard, self._earlier.shard(self._made_of_shard(shard))) for shard in self._shards]
         there = [(shard, same) for shard, same in known if same is not None and not self._is_done(shard)]
-        if there:
-            for _ in in_threads(lambda each: self._link(*each), there):
-                pass
+        if not there:
+            return
+        done, total = 0, sum(len(shard.clips) for shard, _ in there)
+        for number, _ in enumerate(in_threads(lambda each: self._link(*each), there)):
+            done += len(there[number][0].clips)
+            if progress is not None:
+                progress("reuse", done, total)
 
     def _link(self, shard: Shard, same: EarlierShard) -> None:
         """Make a shard a link to one of an earlier cache; without links, or where that one is damaged, do nothing."""
@@ -236,9 +249,12 @@ class Build:
         aside = file.with_name(f"{file.name}.part")
         sizes: list[int] = []
         checksums: list[int] = []
+        decoded: list[ClipRecord] = []
         with aside.open("wb") as stream:
             for row, clip in zip(shard.rows, shard.clips, strict=True):
                 known = self._earlier.frames(self._made_of[row], self._recipe.shape(clip))
+                if known is None:
+                    decoded.append(clip)
                 found = 0
                 for record in self._records(clip) if known is None else known:
                     stream.write(record)
@@ -248,25 +264,27 @@ class Build:
                 self._report(progress)
             stream.flush()
             os.fsync(stream.fileno())
+        # A file that was replaced since it was measured may have as many frames of the same size.
+        for clip in self._recipe.changed(decoded):
+            raise _changed(clip)
         self._save_tables(shard, np.array(sizes, np.uint32), checksums)
         aside.replace(file)
 
     def _records(self, clip: ClipRecord) -> Iterator[bytes]:
         """Yield the bytes of each frame of a clip, and check that its shape is the one measured."""
         shape, count = self._recipe.shape(clip), 0
-        changed = CacheError(f"{clip.path} has changed since it was scanned; start again")
 
         def checked() -> Iterator[ByteArray]:
             for number, frame in enumerate(self._recipe.frames(clip)):
                 if frame.shape[:2] != shape[1:] or number >= shape[0]:
-                    raise changed
+                    raise _changed(clip)
                 yield frame
 
         for record in self._form.encode(checked()):
             count += 1
             yield record
         if count != shape[0]:
-            raise changed
+            raise _changed(clip)
 
     def _report(self, progress: Progress | None) -> None:
         with self._report_lock:
@@ -326,6 +344,10 @@ class Build:
 def building_folder(folder: Path) -> Path:
     """Return the folder of an unfinished cache."""
     return folder.with_name(f"{folder.name}{UNFINISHED}")
+
+
+def _changed(clip: ClipRecord) -> CacheError:
+    return CacheError(f"{clip.path} has changed since it was scanned; start again")
 
 
 def _save_array(path: Path, array: Sizes) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 
 from ..errors import CacheError
@@ -46,6 +45,8 @@ class TinyVideoStore(ShardStore):
 
     def _decode(self, id_: str, wanted: list[int]) -> Iterator[VideoFrame]:
         """Yield the frames `wanted`, which are in ascending order."""
+        import av  # other stores need no PyAV
+
         shard, ends = self._records(id_)
         context = _decoder()
         following = 0
@@ -64,6 +65,8 @@ class TinyVideoStore(ShardStore):
 
 def encode(frames: Iterable[ByteArray]) -> Iterator[bytes]:
     """Yield one packet for each RGB frame (H, W, 3)."""
+    import av
+
     context: VideoCodecContext | None = None
     for number, frame in enumerate(frames):
         planes = to_planes(frame)
@@ -77,6 +80,8 @@ def encode(frames: Iterable[ByteArray]) -> Iterator[bytes]:
 
 
 def _encoder(width: int, height: int) -> VideoCodecContext:
+    import av
+
     context = av.CodecContext.create("mpeg4", "w")
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.time_base = Fraction(1, _FRAME_RATE)
@@ -91,6 +96,8 @@ def _encoder(width: int, height: int) -> VideoCodecContext:
 
 
 def _decoder() -> VideoCodecContext:
+    import av
+
     context = av.CodecContext.create("mpeg4", "r")
     context.thread_count = 1
     return context

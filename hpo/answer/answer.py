@@ -7,7 +7,6 @@ effect of selection is taken off (`shrinkage`), decide; the luckiest observed va
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ import numpy as np
 
 from ..arrays import Array, Indices, Mask
 from ..results.outcome import final_metrics, finite, gain, metric_sign
-from ..spec import StudySpec
+from ..spec import ImageTask, StudySpec
 from ..trial import RESULT_STATES, Params, TrialRecord, TrialState
 from .estimates import Estimates, clips_of, estimated, is_share
 from .shrinkage import chances_to_be_best, shrunken
@@ -82,6 +81,8 @@ class Answer:
     """Number of trials with a result that keep the constraints."""
     clips: int | None
     """Number of validation clips behind a value; None if it is unknown, or the metric is not a share of clips."""
+    of_images: bool = False
+    """Whether these clips are images."""
     seed_sd: float
     """Believed standard deviation of the first objective between trainings of one configuration."""
 
@@ -154,6 +155,7 @@ class _Choice:
             trials=len(shown),
             clips=self._clips if is_share(self._spec, first) else None,
             seed_sd=self._estimates[0].seed_sd,
+            of_images=isinstance(self._spec.task, ImageTask),
         )
 
     @cached_property
@@ -194,20 +196,32 @@ class _Choice:
             trials=tuple(self._numbers(place)),
             chosen=self._ended[chosen].number,
             completed=sum(self._ended[member].state is TrialState.COMPLETED for member in members),
-            estimates={name: self._estimate(place, number) for number, name in enumerate(self._names)},
+            estimates={name: found[place] for name, found in zip(self._names, self._believed, strict=True)},
             probability=float(self._probabilities[place]),
         )
 
-    def _estimate(self, place: int, number: int) -> Estimate:
-        found, sign = self._estimates[number], self._signs[number]
-        means, variances = self._shrunken[number]
-        return Estimate(
-            observed=sign * float(found.observed[place]),
-            believed=sign * float(found.means[place]),
-            sd=math.sqrt(found.variances[place] + found.sampling[place]),
-            expected=sign * float(means[place]),
-            expected_sd=math.sqrt(variances[place] + found.shared[place]),
-        )
+    @cached_property
+    def _believed(self) -> list[list[Estimate]]:
+        """What is believed of each configuration, by objective."""
+        return [
+            _estimates(sign, found, means, variances)
+            for sign, found, (means, variances) in zip(self._signs, self._estimates, self._shrunken, strict=True)
+        ]
+
+
+def _estimates(sign: float, found: Estimates, means: Array, variances: Array) -> list[Estimate]:
+    """Return the estimates of one objective, from what is believed before and after the selection is taken off."""
+    columns = (
+        sign * found.observed,
+        sign * found.means,
+        np.sqrt(found.variances + found.sampling),
+        sign * means,
+        np.sqrt(variances + found.shared),
+    )
+    return [
+        Estimate(observed=observed, believed=believed, sd=sd, expected=expected, expected_sd=expected_sd)
+        for observed, believed, sd, expected, expected_sd in zip(*(one.tolist() for one in columns), strict=True)
+    ]
 
 
 def _with_results(spec: StudySpec, records: Iterable[TrialRecord]) -> list[TrialRecord]:

@@ -28,6 +28,7 @@ def _evidence(found: Answer, place: int) -> Evidence:
         believed=first.believed,
         sd=first.sd,
         clips=found.clips,
+        validated_on="images" if found.of_images else "clips",
         trials=list(candidate.trials),
         rank=place + 1,
         configurations=len(found.candidates),

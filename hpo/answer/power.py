@@ -22,13 +22,16 @@ def smallest_difference(clips: int) -> float:
     return _NORMAL_90 * math.sqrt(2 * (1 - SHARED_ERROR) * 0.25 / clips)
 
 
-def few_clips(metric: str, clips: int) -> str | None:
-    """Return a sentence about what so many clips cannot show; None where they are enough for most studies."""
+def few_clips(metric: str, clips: int, *, called: str) -> str | None:
+    """Return a sentence about what so many clips cannot show; None where they are enough for most studies.
+
+    `called` is the word for clips, as `Task.validated_on` has it.
+    """
     difference = smallest_difference(clips)
     if difference < LARGE_DIFFERENCE:
         return None
     return (
-        f"with {clips} validation clips, differences of {metric} below {difference:.2g} cannot be seen: of two such"
+        f"with {clips} validation {called}, differences of {metric} below {difference:.2g} cannot be seen: of two such"
         " configurations the worse one looks better at least once in ten times; hold out more groups"
         " (task.dataset.held_out), use k-fold validation (task.dataset.validation: kfold), or compare the best in"
         " several trainings"

@@ -42,7 +42,8 @@ def between_seeds(
     kept = ends >= least_ordinary(ends, variances + prior)
     known, owners = np.unique(owners[kept], return_inverse=True)
     ends, variances, sampling = ends[kept], variances[kept], sampling[known]
-    members = [np.flatnonzero(owners == owner) for owner in range(len(known))]
+    order = np.argsort(owners, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(owners))[:-1])
     firsts = np.array([places[0] for places in members])
     repeated = [owner for owner, places in enumerate(members) if len(places) > 1]
     means = np.bincount(owners, ends) / np.bincount(owners)

@@ -12,6 +12,7 @@ import logging
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,16 +71,19 @@ def api_processes(
     def on_end(process: subprocess.Popen[bytes]) -> None:
         log.warning("process %d of the API ended with status %s; another is started", process.pid, process.returncode)
 
-    program = Program(
-        name="api",
-        command=python_command("from hpo.cli import main; main()", "--home", str(settings.home), "api-process"),
-        environment=child_environment(),
-        first_line=json.dumps(told),
-        descriptors=[listener.fileno()],
-        on_end=on_end,
-    )
-    with kept_running(program, count=count):
-        yield
+    from api.timings import SHARED_FOLDER
+
+    with tempfile.TemporaryDirectory(prefix="hpo-timings-") as timings:
+        program = Program(
+            name="api",
+            command=python_command("from hpo.cli import main; main()", "--home", str(settings.home), "api-process"),
+            environment={**child_environment(), SHARED_FOLDER: timings},
+            first_line=json.dumps(told),
+            descriptors=[listener.fileno()],
+            on_end=on_end,
+        )
+        with kept_running(program, count=count):
+            yield
 
 
 @app.command(hidden=True)

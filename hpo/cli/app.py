@@ -5,19 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperCommand
 
 from .. import errors
 from ..installation import check_installation
 from ..plain_text import plain
-from ..settings import Settings
+from .commands import COMMANDS
+from .groups import Group
 from .root_options import in_front
+
+if TYPE_CHECKING:
+    from ..settings import Settings
 
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (errors.SpecError, 2),
@@ -30,7 +34,38 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
 )
 """Exit codes by class of error; the first match counts. 0 is success, 2 also means wrong usage."""
 
+
+class NotImported(TyperCommand):
+    """A command, or a group of them, whose modules are imported when it runs or its help is shown."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, help=COMMANDS[name].help_line, hidden=COMMANDS[name].hidden)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Return the context of the command itself, which takes the place of this one."""
+        COMMANDS[str(self.name)].load()
+        command: Any = typer.main.get_command(app)
+        return command.commands[self.name].make_context(info_name, args, parent=parent, **extra)
+
+
+class Root(Group):
+    """The group of all commands. Only what runs is imported, unless `whole` has imported all of them."""
+
+    is_whole = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command of a name, or None."""
+        if self.is_whole:
+            return self.commands.get(cmd_name)
+        return NotImported(cmd_name) if cmd_name in COMMANDS else None
+
+
 app = typer.Typer(
+    cls=Root,
     name="hpo",
     help="Find the best video model that your GPU-hours can buy.",
     no_args_is_help=True,
@@ -61,6 +96,8 @@ err = PlainConsole(stderr=True)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"video-hpo {version('video-hpo')}")
         raise typer.Exit
 
@@ -81,11 +118,25 @@ def _options(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
+    from ..settings import Settings
+
     context.obj = Settings.load(home=home, url=url, token_file=token_file)
+
+
+def whole() -> Root:
+    """Return the root with all commands imported, for what goes through them and their options."""
+    for place in COMMANDS.values():
+        place.load()
+    root: Any = typer.main.get_command(app)
+    root.is_whole = True
+    assert isinstance(root, Root)  # noqa: S101 - a fact of typer
+    return root
 
 
 def settings_of(context: typer.Context) -> Settings:
     """Return the settings made from the root options."""
+    from ..settings import Settings
+
     found = context.find_object(Settings)
     assert found is not None, "every command runs below the root callback"  # noqa: S101 - a fact of typer
     return found
@@ -107,6 +158,19 @@ def one_sentence_errors(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except kinds as error:
         raise errors.HpoError(str(error)) from error
+
+
+@contextmanager
+def written_to(path: Path) -> Iterator[None]:
+    """Turn errors of the disk into a sentence that says what could not be written.
+
+    Raises:
+        SetupError: names the path, and what the system says.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise errors.SetupError(f"{path} cannot be written ({error.strerror or error})") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,11 +27,14 @@ def make_application(
     """Return the application as one of several processes serves it. `key` hashes the tokens."""
     from api.app import create_app
     from api.config import ApiConfig, Identity
+    from models import list_models
 
+    from .. import traces
     from .files import remove_study_files
     from .preview import preview
     from .spec_check import search_fragment, validation_clips, with_models
 
+    traces.start("hpo-api")
     return create_app(
         database,
         ApiConfig(
@@ -44,6 +47,7 @@ def make_application(
         fragments=search_fragment,
         count_clips=validation_clips,
         preview=preview,
+        list_models=list_models,
         remove_files=partial(remove_study_files, settings.checkpoint_dir),
     )
 

@@ -9,9 +9,10 @@ import typer
 
 from ..errors import HpoError
 from .app import app, out, settings_of
+from .groups import Group
 from .serve import make_home, postgres
 
-group = typer.Typer(no_args_is_help=True, help="Maintain the database.")
+group = typer.Typer(cls=Group, no_args_is_help=True, help="Maintain the database.")
 app.add_typer(group, name="db")
 
 BackupFile = Annotated[Path, typer.Argument(help="File of a backup.", show_default=False)]

@@ -13,7 +13,7 @@ import typer
 from ..errors import HpoError
 from .app import one_sentence_errors, out, settings_of
 from .dataset_tables import print_check, print_split, print_stats
-from .datasets import GroupPattern, Name, Root, group, progress_bar
+from .datasets import GroupPattern, Name, Root, group, local_root, progress_bar
 
 if TYPE_CHECKING:
     from data.index.listing import Listing
@@ -21,35 +21,36 @@ if TYPE_CHECKING:
     from data.index.splits import Split
 
 RootOrIndex = Annotated[
-    Path, typer.Argument(help="Folder of the data set, or the index.json of a scan.", show_default=False)
+    str,
+    typer.Argument(help="Folder or address of the data set, or the index.json of a scan.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it.", show_default=False)]
 
 
 def _scanned(
-    context: typer.Context, root: Path, name: str, group_pattern: str | None, *, every_byte: bool = False
+    context: typer.Context, root: str, name: str, group_pattern: str | None, *, every_byte: bool = False
 ) -> Index:
     """Return the index of a scan, with a progress bar; results are cached, also for `prepare` and for workers."""
     from data import DatasetError
     from data.scanning.scan import scan_into
 
-    cache_dir = settings_of(context).cache_dir
+    cache_dir, folder = settings_of(context).cache_dir, local_root(context, root)
     with one_sentence_errors(DatasetError), progress_bar() as bar:
-        return scan_into(cache_dir, root, name=name, group_pattern=group_pattern, progress=bar, every_byte=every_byte)
+        return scan_into(cache_dir, folder, name=name, group_pattern=group_pattern, progress=bar, every_byte=every_byte)
 
 
 def _known(
-    context: typer.Context, root: Path, name: str, group_pattern: str | None, *, every_byte: bool = False
+    context: typer.Context, root: str, name: str, group_pattern: str | None, *, every_byte: bool = False
 ) -> Index:
     """Return the index that `scan` wrote, or that of a folder after scanning it."""
     from data import DatasetError
     from data.index.file import read_index
 
-    if not root.is_file():
+    if not Path(root).is_file():
         return _scanned(context, root, name, group_pattern, every_byte=every_byte)
     with one_sentence_errors(DatasetError):
-        return read_index(root)
+        return read_index(Path(root))
 
 
 @group.command()
@@ -111,6 +112,7 @@ def stats(
 
 @group.command()
 def split(
+    context: typer.Context,
     root: Root,
     *,
     name: Name = "auto",
@@ -132,13 +134,14 @@ def split(
     from data.scanning.scan import read_listing
     from data.specs import SplitSpec
 
+    folder = local_root(context, root)
     with one_sentence_errors(DatasetError):
         chosen = {"split": number, "validation": validation, "held_out": held_out}
         dealt = {"folds": folds, "fold": fold}
         spec = SplitSpec(**chosen, split_seed=seed, **dealt)  # type: ignore[arg-type]  # the spec refuses unknown values
-        layout, listing = read_listing(root, name, group_pattern)
+        layout, listing = read_listing(folder, name, group_pattern)
         parts = make_split(sorted(listing.clips, key=lambda clip: clip.id), spec)
-    content = {"layout": layout, "root": str(root), **chosen, "seed": seed, **dealt, **_lists(parts)}
+    content = {"layout": layout, "root": root, **chosen, "seed": seed, **dealt, **_lists(parts)}
     if output is not None:
         _write(output, content)
     if as_json:
@@ -153,17 +156,27 @@ def export(
     root: Root,
     folder: Annotated[Path, typer.Argument(help="Folder to write into.", show_default=False)],
     *,
-    to: Annotated[str, typer.Option(help="ucf101, annot_json, frame_lists or path_lists.")],
+    to: Annotated[
+        str, typer.Option(help="ucf101, annot_json, frame_lists, path_lists, webdataset, videofolder or parquet.")
+    ],
     name: Name = "auto",
-    number: Annotated[int, typer.Option("--split", help="Official split, for frame_lists.", min=1)] = 1,
+    number: Annotated[
+        int,
+        typer.Option(
+            "--split", help="Official split, for layouts that hold one: all but ucf101, annot_json, path_lists.", min=1
+        ),
+    ] = 1,
 ) -> None:
-    """Write the lists of another tool's layout, with links to the clips under names without special characters."""
+    """Write a data set in another tool's layout, under names without special characters.
+
+    Clips are linked; shards of webdataset and tables of parquet hold their bytes.
+    """
     from data import DatasetError
     from data.export.lists import export as write
 
     index = _scanned(context, root, name, None)
     with one_sentence_errors(DatasetError):
-        written = write(index, root.expanduser(), folder, to, split=number)  # type: ignore[arg-type]  # `write` refuses unknown values
+        written = write(index, local_root(context, root), folder, to, split=number)  # type: ignore[arg-type]  # `write` refuses unknown values
     out.print(f"{written.clips} clips of {len(index.clips)} written to {folder}, {len(written.lists)} lists")
     for note in written.notes:
         out.print(f"note: {note}")

@@ -13,26 +13,29 @@ from .app import out
 if TYPE_CHECKING:
     from data.scanning.report import CheckReport, Stats
 
+_OF_IMAGES = "image_folders"
+"""The layout of images alone."""
 MAX_LINES = 30
 """Most problems, duplicates and different values that are listed."""
 
 
 def print_check(report: CheckReport) -> None:
     """Print the report of `hpo data check`."""
-    out.print(
-        f"layout {report.layout}: {report.n_clips} clips, {report.n_frames} frames, version {report.version[:12]}"
-    )
+    items = "images" if report.layout == _OF_IMAGES else "clips"
+    item = "image" if report.layout == _OF_IMAGES else "video"
+    frames = "" if report.layout == _OF_IMAGES else f"{report.n_frames} frames, "
+    out.print(f"layout {report.layout}: {report.n_clips} {items}, {frames}version {report.version[:12]}")
     splits = Table("split", "fit", "validation", "test (sealed)", "problem")
     for split in report.splits:
         splits.add_row(str(split.number), str(split.fit), str(split.validation), str(split.test), split.error)
     out.print(splits)
-    classes = Table("class", "clips", "groups")
+    classes = Table("class", items, "groups")
     for name, clips in report.clips_per_class.items():
         classes.add_row(name, str(clips), str(report.groups_per_class[name]))
     out.print(classes)
     out.print("sizes: " + _counts(report.sizes))
     _print_lines([f"left out: {p.path}: {p.status}, {p.note}" for p in report.problems])
-    _print_lines(["the same video: " + ", ".join(ids) for ids in report.duplicates])
+    _print_lines([f"the same {item}: " + ", ".join(ids) for ids in report.duplicates])
     notes = dict.fromkeys((*report.notes, *(note for split in report.splits for note in split.notes)))
     _print_lines([f"note: {note}" for note in notes])
 

@@ -7,22 +7,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.live import Live
 from rich.markup import escape
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from ..errors import HpoError, SetupError, StoreUnavailableError
-from ..installation import child_environment
+from ..errors import HpoError, SetupError
+from ..installation import child_environment, in_background, program_path
 from ..settings import Settings, read_server_file
-from .app import app, err, out
-from .datasets import progress_bar
+from .app import app, err, out, written_to
+from .datasets import DEMO_VIDEOS, progress_bar
 from .leaderboard import leaderboard
 from .results import answer_of, write_export
 from .serve import make_home
@@ -30,16 +30,11 @@ from .serve import make_home
 if TYPE_CHECKING:
     from ..client.http import Client
 
-T = TypeVar("T")
 NAME: Final = "demo"
-VIDEOS: Final[dict[str, Any]] = {
-    "classes": ("SlideLeft", "SlideRight", "SpinClockwise", "SpinCounter"),
-    "groups": 12,
-    "clips_per_group": 10,
-}
 POLL_SECONDS: Final = 0.5
 START_SECONDS: Final = 120.0
-STOP_SECONDS: Final = 40.0
+PATIENCE_SECONDS: Final = 90.0
+"""For how long the database may be away: the service starts it again."""
 
 
 def demo_spec(root: Path, *, name: str = NAME, trials: int = 12) -> dict[str, Any]:
@@ -86,12 +81,14 @@ def demo(
     ] = None,
 ) -> None:
     """Run a whole study on generated videos: data, service, workers, optimizer, export, final test."""
+    from ..client.creating import create_new_study
+
     settings = Settings(home=home.absolute())
     make_home(settings)
     root = _make_videos(settings)
     with ExitStack() as stack:
         client = stack.enter_context(_service(settings))
-        study = client.create_study(demo_spec(root, name=_free_name(client), trials=trials))
+        study = client.run(create_new_study(demo_spec(root, name=_free_name(client), trials=trials)))
         workers = stack.enter_context(_workers(settings, client.url, study["name"]))
         started = time.monotonic()
         _watch(client, study, workers)
@@ -106,8 +103,8 @@ def _make_videos(settings: Settings) -> Path:
     from data.synthetic.dataset import make_demo_dataset
 
     root = settings.home / "videos"
-    with progress_bar() as bar:
-        make_demo_dataset(root, **VIDEOS, progress=bar)
+    with written_to(root), progress_bar() as bar:
+        make_demo_dataset(root, **DEMO_VIDEOS, progress=bar)
     count = sum(1 for _ in root.rglob("*.avi"))
     out.print(
         f"[bold]1. Videos[/]   {count} encoded clips whose classes differ in motion alone: {escape(str(root))}",
@@ -125,9 +122,15 @@ def _service(settings: Settings) -> Iterator[Client]:
         _wait_until(lambda: served() is not None, process, settings.home / "serve.log")
         url = address.url if (address := served()) else settings.api_url
         token = settings.token_file.read_text().strip()
-        with Client(url, token, server_file=settings.server_file) as client:
+        with Client(url, token, server_file=settings.server_file, patience_seconds=PATIENCE_SECONDS) as client:
             out.print(f"[bold]2. Service[/]  {client.url} (Postgres, API, optimizer, dashboard)", markup=True)
             yield client
+
+
+def _served(settings: Settings, client: Client) -> Settings:
+    """Return the settings of a command that finds the service of the demo, wherever the environment points."""
+    token = settings.token_file.read_text().strip()
+    return replace(settings, api_url=client.url, proving_file=settings.server_file, token=token)
 
 
 @contextmanager
@@ -152,7 +155,7 @@ def _devices() -> list[list[str]]:
     return [["--cpu", "--threads", "1"]] * max(1, min(cores, 4))
 
 
-def _watch(client: Client, study: dict[str, Any], workers: Sequence[subprocess.Popen[bytes]]) -> None:
+def _watch(client: Client, study: Mapping[str, Any], workers: Sequence[subprocess.Popen[bytes]]) -> None:
     """Show the trials until the study ends.
 
     Raises:
@@ -161,12 +164,12 @@ def _watch(client: Client, study: dict[str, Any], workers: Sequence[subprocess.P
     out.print(f"[bold]4. Study[/]    {study['name']}: {study['spec']['budget']['trials']} trials", markup=True)
     seen: dict[int, str] = {}
     with Live(console=out, auto_refresh=False, transient=True) as live:
-        while (state := _with_retries(client.study, study["name"]))["state"] == "active":
+        while (state := client.study(study["name"]))["state"] == "active":
             if all(worker.poll() is not None for worker in workers):
                 raise HpoError("all workers have ended: see worker-*.log in the data directory of the demo")
-            found = _with_retries(client.trials, study["name"])
+            found = client.trials(study["name"])
             if out.is_terminal:
-                answer = _with_retries(partial(answer_of, client), study["name"])
+                answer = answer_of(client, study["name"])
                 live.update(leaderboard(found, study["spec"], answer).table(out.width), refresh=True)
             else:
                 _print_changes(found, seen)
@@ -178,18 +181,7 @@ def _watch(client: Client, study: dict[str, Any], workers: Sequence[subprocess.P
         _print_changes(client.trials(study["name"]), seen)
 
 
-def _with_retries(get: Callable[[str], T], name: str) -> T:
-    """Return the answer, repeating the request while the database cannot be reached, as the workers do."""
-    again = Retrying(
-        retry=retry_if_exception_type(StoreUnavailableError),
-        wait=wait_fixed(1),
-        stop=stop_after_delay(90),
-        reraise=True,
-    )
-    return again(get, name)
-
-
-def _print_changes(found: Sequence[dict[str, Any]], seen: dict[int, str]) -> None:
+def _print_changes(found: Sequence[Mapping[str, Any]], seen: dict[int, str]) -> None:
     """Print a line for each trial whose state or epoch changed, for outputs that are not a terminal."""
     for trial in found:
         metrics = trial.get("metrics") or trial.get("last_metrics") or {}
@@ -200,7 +192,7 @@ def _print_changes(found: Sequence[dict[str, Any]], seen: dict[int, str]) -> Non
             out.print(line)
 
 
-def _conclude(client: Client, settings: Settings, study: dict[str, Any], took: float) -> None:
+def _conclude(client: Client, settings: Settings, study: Mapping[str, Any], took: float) -> None:
     from ..results.evidence import Evidence
     from .evaluate import print_evaluation
 
@@ -214,7 +206,8 @@ def _conclude(client: Client, settings: Settings, study: dict[str, Any], took: f
     checkpoint = write_export(client.export(study["name"]), best_file, [settings.checkpoint_dir])
     if checkpoint is None:
         raise HpoError(f"the best trial has no checkpoint: see the workers' logs in {settings.home}")
-    print_evaluation(best_file, settings, again=True)  # the data are generated: nobody is misled
+    # With the address and the token of the service, which keeps the record of the opening.
+    print_evaluation(best_file, _served(settings, client), again=True)  # the data are generated: nobody is misled
     out.print(f"[bold]Dashboard[/]  {escape(client.login_link())}   (logs in once)", markup=True)
     out.print(f"To come back later: hpo --home {settings.home} serve")
 
@@ -232,19 +225,9 @@ def _process(
     """Run one of our commands in the background until the block ends; its output goes to a log file."""
     environment = {**child_environment(), "HPO_HOME": str(settings.home)}
     environment.pop("HPO_URL", None)  # the demo uses its own database and API
-    command = [str(Path(sys.executable).with_name(program)), *arguments]
-    with (settings.home / f"{name}.log").open("ab") as log:
-        # In a new session Ctrl-C reaches the demo alone, which then ends its processes in order.
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    command = [program_path(program), *arguments]
+    with in_background(command, log=settings.home / f"{name}.log", environment=environment) as process:
+        yield process
 
 
 def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:

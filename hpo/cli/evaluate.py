@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from ..errors import SetupError
 from ..settings import Settings
+from ..trial import IMAGE
 from .app import app, err, one_sentence_errors, out, settings_of
 from .datasets import progress_bar
 from .exported import Cpu, Devices, File, Gpu, Threads, dataset_of, device_of, devices_of, require_held_out
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from ..results.export import Export
 
+_CLIPS: Final = 10
 Clips = Annotated[int, typer.Option(help="Clips per video, evenly spaced.", min=1)]
 Crops = Annotated[int, typer.Option(help="Crops of each clip: 1, 3, 5 or 10 (see docs/clips.md).")]
 AgainOption = Annotated[bool, typer.Option("--again", help="Open it although it was opened before.")]
@@ -49,7 +53,7 @@ def evaluate(
     validation: Annotated[bool, typer.Option("--validation", help="Score the validation list instead.")] = False,
     again: AgainOption = False,
     snapshot: SnapshotOption = LAST,
-    clips: Clips = 10,
+    clips: Clips = _CLIPS,
     crops: Crops = 1,
     scores: ScoresFile = None,
     confusion: ConfusionFile = None,
@@ -80,7 +84,7 @@ def evaluate(
         settings=settings_of(context),
         devices=devices_of(exported, devices=devices, gpu=gpu, cpu=cpu, threads=threads),
         snapshot=snapshot,
-        clips=clips,
+        clips=_clips_of(exported, clips),
         crops=crops,
         scores=scores,
         confusion=confusion,
@@ -101,7 +105,13 @@ def print_evaluation(file: Path, settings: Settings, *, again: bool = False) -> 
     from ..results.export import load_export
 
     exported = load_export(file)
-    _Evaluation(file=file, exported=exported, settings=settings, devices=(device_of(exported),)).test(again=again)
+    devices, clips = (device_of(exported),), _clips_of(exported, _CLIPS)
+    _Evaluation(file=file, exported=exported, settings=settings, devices=devices, clips=clips).test(again=again)
+
+
+def _clips_of(exported: Export, wanted: int) -> int:
+    """Return how many clips are scored: of an image one, which others would only repeat."""
+    return 1 if exported.task.kind == IMAGE else wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +123,7 @@ class _Evaluation:
     settings: Settings
     devices: tuple[Device, ...]
     snapshot: str = LAST
-    clips: int = 10
+    clips: int = _CLIPS
     crops: int = 1
     scores: Path | None = None
     confusion: Path | None = None
@@ -128,15 +138,19 @@ class _Evaluation:
 
         return Views(clips=self.clips, crops=self.crops)
 
+    @property
+    def _word(self) -> str:
+        return self.exported.task.clip_word
+
     def validate(self) -> None:
         """Print the measures on the validation list: of one snapshot, or of all side by side."""
         require_held_out(self.file, self.exported)
         snapshots = self._snapshots()
         if self.snapshot != ALL:
-            print_measures("Validation", self._validated(snapshots[0]))
+            print_measures("Validation", self._validated(snapshots[0]), word=self._word)
             return
         scored = [(snapshot, self._validated(snapshot)) for snapshot in snapshots]
-        print_snapshots(scored)
+        print_snapshots(scored, word=self._word)
         if not scored[-1][1]["same_dataset"]:
             err.print(OTHER_DATASET)
 
@@ -144,8 +158,8 @@ class _Evaluation:
         from data import DatasetError
         from models import ModelError
 
-        measured = measuring(self.scores, self.confusion)
-        name = "validation videos" if self.snapshot != ALL else f"validation videos, {snapshot.name}"
+        measured = measuring(self.scores, self.confusion, read=[self.file])
+        name = f"validation {self._word}s" + ("" if self.snapshot != ALL else f", {snapshot.name}")
         with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
             opened = self._prepared(snapshot)
             scores = opened.validation(self.views, progress=lambda done, total: bar(name, done, total))
@@ -163,10 +177,11 @@ class _Evaluation:
             score, is_new = self._score(snapshot, digest, again=again)
             _write(record, score)
         if not is_new:
-            out.print(f"The test list was opened on {score['at']}; score it once more with --again.")
+            when = _shown(score["at"])
+            out.print(f"The test list was opened on {when}: this is the score of then. --again scores once more.")
             if self.scores or self.confusion:
                 err.print("no file was written: only the score is kept, not what it is made of")
-        print_measures("Test", score)
+        print_measures("Test", score, word=self._word)
 
     def _score(self, snapshot: Snapshot, digest: str, *, again: bool) -> tuple[dict[str, Any], bool]:
         """Return a score and whether it is new: it is an earlier one where the same checkpoint was scored before."""
@@ -177,7 +192,7 @@ class _Evaluation:
         trial, study = self.exported.trial, self.exported.study
         which = {"study": study, "trial": trial, "checkpoint": digest}
         which |= {} if snapshot.is_last else {"epoch": snapshot.epoch}
-        measured = measuring(self.scores, self.confusion)
+        measured = measuring(self.scores, self.confusion, read=[self.file])
         with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
             test = self._prepared(snapshot)
             test.dataset.require_test_clips()
@@ -188,11 +203,12 @@ class _Evaluation:
             if not again:
                 seal.require_whole(digest)
             reason = f"final evaluation of trial {trial} of study {study}"
+            reason += ", refit" if self.exported.refit else ""
             reason += "" if snapshot.is_last else f", epoch {snapshot.epoch}"
             opened = seal.opening(reason=reason, checkpoint=digest, host=socket.gethostname())
             about = {"id": str(opened.id), "checkpoint": digest, "host": opened.host}
             opening = Opening(reason=reason, about=about)
-            scores = test.test(opening, self.views, progress=lambda done, total: bar("test videos", done, total))
+            scores = test.test(opening, self.views, progress=partial(bar, f"test {self._word}s"))
         found = {**measured(scores), **self._about(test.same_dataset), "dataset_version": test.dataset.version}
         seal.keep_score(opened, {name: value for name, value in found.items() if name not in ("classes", "table")})
         return {"at": _time(datetime.now(UTC)), **which, **found}, True
@@ -226,6 +242,13 @@ def _kept(record: Path, checkpoint: str) -> Mapping[str, Any] | None:
     except (OSError, ValueError) as error:
         raise SetupError(f"{record} is not the record of an evaluation ({error}); move it away") from error
     return kept if isinstance(kept, dict) and kept.get("checkpoint") == checkpoint else None
+
+
+def _shown(at: str) -> str:
+    """Return a time as people write it; what is none as it is."""
+    with suppress(ValueError):
+        return f"{datetime.fromisoformat(at).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return at
 
 
 def _time(at: datetime) -> str:

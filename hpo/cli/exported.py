@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -142,3 +142,15 @@ def checkpoint_of(file: Path, exported: Export) -> Path:
     if exported.checkpoint is None:
         raise SetupError(f"{file} does not name a checkpoint: make one with `hpo train {file}`")
     return file.parent / exported.checkpoint
+
+
+def require_not_read(written: Iterable[Path], read: Iterable[Path]) -> None:
+    """Check that no file that a command reads would be written over, whatever name or link it is written to.
+
+    Raises:
+        SetupError: one would.
+    """
+    kept = {path.resolve() for path in read}
+    for path in written:
+        if path.resolve() in kept:
+            raise SetupError(f"{path} would be written over, and is read: name another file for the results")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -26,7 +27,7 @@ def remove_study_files(root: Path, study: UUID) -> RemovedFiles:
     return RemovedFiles(files=removed.files, bytes=removed.bytes, left=removed.left)
 
 
-def print_deletion(deleted: dict[str, Any], root: Path) -> None:
+def print_deletion(deleted: Mapping[str, Any], root: Path) -> None:
     """Remove the files that a deleted study has in `root`, and say what became of all of its files."""
     if not deleted:
         err.print("the service is of an earlier release and keeps the checkpoint files of deleted studies")

@@ -64,7 +64,7 @@ def fuse(
     given = None if weights is None else _read_weights(weights, len(files))
     exports = [load_export(file) for file in files]
     used = devices_of(exports[0], devices=devices, gpu=gpu, cpu=cpu, threads=threads)
-    measured = measuring(scores, confusion)
+    measured = measuring(scores, confusion, read=files)
     fusion = _Fusion(files=files, exports=exports, settings=settings_of(context), views=Views(clips=clips, crops=crops))
     if given is None or not final:
         for file, exported in zip(files, exports, strict=True):

@@ -37,7 +37,8 @@ def gc(
     """Remove what nobody needs of the checkpoint files on this machine, and show what stays and why.
 
     What goes: partial files and logs of dead processes, what ended trials do not continue from, weights that the policy
-    of a study gives up, and everything of deleted studies. Workers do the same every ten minutes.
+    of a study gives up, and everything of deleted studies. Workers do the same every ten minutes. Logs of `hpo launch`
+    go a week after its end, the tokens of `hpo launch slurm` with its jobs.
     """
     from workers.lease.cleanup import clean
     from workers.lease.client import ApiClient
@@ -58,9 +59,17 @@ def gc(
             except OSError as error:
                 raise SetupError(f"{root} cannot be read ({error.strerror}): check --checkpoint-root") from error
     logs = 0 if study is not None else sum(_standby_logs(root, dry_run=dry_run) for root in roots)
+    launches = 0 if study is not None else _launcher_logs(settings.home, dry_run=dry_run)
+    tokens = 0 if study is not None else _slurm_tokens(settings.home, dry_run=dry_run)
     if as_json:
         typer.echo(json.dumps([_document(report) for report in found]))
         return
+    if launches:
+        what = f"{counted(launches, 'log')} of launchers that ended a week ago"
+        out.print(f"{'can go' if dry_run else 'removed'}: {what}")
+    if tokens:
+        what = f"{counted(tokens, 'token')} of Slurm's job arrays that have ended"
+        out.print(f"{'can go' if dry_run else 'removed'}: {what}")
     _print_rest(roots, found, logs, study=study, dry_run=dry_run)
 
 
@@ -69,6 +78,20 @@ def _standby_logs(root: Path, *, dry_run: bool) -> int:
     from workers.checkpoints.standby_logs import abandoned_logs, remove_abandoned_logs
 
     return len(abandoned_logs(root)) if dry_run else remove_abandoned_logs(root)
+
+
+def _launcher_logs(home: Path, *, dry_run: bool) -> int:
+    """Remove logs of launchers that ended long ago, and return of how many."""
+    from ..launch.logs import outlived_logs, remove_outlived_logs
+
+    return len(outlived_logs(home)) if dry_run else remove_outlived_logs(home)
+
+
+def _slurm_tokens(home: Path, *, dry_run: bool) -> int:
+    """Remove the tokens of job arrays that have ended, and return of how many."""
+    from ..launch.slurm_tokens import outlived_tokens, remove_outlived_tokens
+
+    return len(outlived_tokens(home)) if dry_run else remove_outlived_tokens(home)
 
 
 def _print_rest(roots: list[Path], found: list[StudyReport], logs: int, *, study: str | None, dry_run: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..plain_text import spreadsheet_cell
 from ..trial import TrialState
 from .boards import Board, Fitted
-from .trial_values import metrics_of
+from .trial_values import VERSION_DIGITS, metrics_of
 
 if TYPE_CHECKING:
     from ..results.ranking import Result
@@ -28,6 +28,7 @@ _DETAILS: Final = (
     "predicted_sd",
     "predicted_feasibility",
     "worker",
+    "dataset_version",
     "gpu_seconds",
     "peak_memory_bytes",
     "failure_kind",
@@ -43,8 +44,9 @@ def leaderboard(
 ) -> Board:
     """Return a table of trials: those with a result that keeps the constraints first, in the order of the answer.
 
-    `on new data` is what the first objective is expected to be there. The others follow: completed ones, then feasible
-    ones, then better ones first. `expected` and `feasible` are what the model said before the trial ran.
+    `data` is the version of the data that a trial was trained on, where there are several: their values are not
+    comparable. `on new data` is what the first objective is expected to be there. The others follow: completed ones,
+    then feasible ones, then better ones first. `expected` and `feasible` are what the model said before the trial ran.
 
     Args:
         is_sorted: the trials are in the order in which they are to be shown.
@@ -66,7 +68,10 @@ def leaderboard(
             for metric in dict.fromkeys([*others, *limits])
         ),
     ]
-    if believed:
+    versions = [(trial.get("dataset_version") or "")[:VERSION_DIGITS] for trial in rows]
+    if len({*versions} - {""}) > 1:
+        columns.append(Fitted(name="data", cells=versions, rank=0))
+    if any(believed.values()):
         columns.append(Fitted(name="on new data", cells=[believed.get(trial["number"], "") for trial in rows], rank=1))
     for name in spec["space"]:
         cells = [_short(trial["params"].get(name)) for trial in rows]
@@ -117,12 +122,15 @@ def csv_table(found: Sequence[Trial], spec: Mapping[str, Any]) -> str:
 
 def _believed(answer: Mapping[str, Any] | None) -> dict[int, str]:
     """Return what is expected on new data, by trial, in the order of the answer; the exported trial comes first."""
+    from ..results.evidence import spread_is_known
+
     found: dict[int, str] = {}
     if answer is None:
         return found
     for configuration in answer["configurations"]:
         estimate = configuration["estimates"][answer["metric"]]
-        shown = f"{estimate['expected']:.3f} ± {estimate['expected_sd']:.2g}"
+        is_known = spread_is_known(estimate["expected"], estimate["expected_sd"])
+        shown = f"{estimate['expected']:.3f} ± {estimate['expected_sd']:.2g}" if is_known else ""
         found |= dict.fromkeys([configuration["chosen"], *configuration["trials"]], shown)
     return found
 

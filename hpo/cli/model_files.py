@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import SetupError
+from ..trial import IMAGE
 from .app import one_sentence_errors, out
 from .exported import checkpoint_of, video_task_of
 
@@ -51,10 +52,10 @@ def write_model_files(file: Path, formats: Sequence[str]) -> None:
     with one_sentence_errors(ModelError):
         model = TrainedModel.open(checkpoint_of(file, exported), cpu_device(threads=None))
         for form in formats:
-            written = write_model(model, form, file.with_suffix(FORMATS[form].suffix))
-            clips = "any number of clips" if written.any_batch else "one clip at a time"
+            path = file.with_suffix(FORMATS[form].suffix)
+            written = write_model(model, form, path, of_images=exported.task.kind == IMAGE)
             out.print(
-                f"wrote {written.path}: {written.path.stat().st_size / 1e6:.1f} MB, {clips}; its logits differ "
+                f"wrote {written.path}: {written.path.stat().st_size / 1e6:.1f} MB, {written.batch}; its logits differ "
                 f"from the model's by at most {written.difference:.1e} of the largest"
             )
             card = file.with_suffix(f"{FORMATS[form].suffix}.md")

@@ -82,12 +82,10 @@ def _needed(spec: StudySpec, info: ModelInfo, demand: Demand) -> Iterator[Demand
 
 def _term(spec: StudySpec, info: ModelInfo, name: str, known: Mapping[str, Value]) -> str:
     """Return how a rule writes a number of the model, or of its clip."""
-    from ..spec import TrainingConfig
-
     is_of_clip = name in ("frames", "size", "test_size")
     if not is_of_clip:
         return _option(spec, info, name, known)
-    return _setting(spec, info, f"clip.{name}", getattr(TrainingConfig().clip, name))
+    return _setting(spec, info, f"clip.{name}", spec.task.defaults()[f"clip.{name}"])
 
 
 def _option(spec: StudySpec, info: ModelInfo, name: str, known: Mapping[str, Value]) -> str:

@@ -10,8 +10,9 @@ import typer
 from rich.table import Table
 
 from .app import app, out
+from .groups import Group
 
-group = typer.Typer(help="List the models, and check one.")
+group = typer.Typer(cls=Group, help="List the models, and check one.")
 app.add_typer(group, name="models")
 
 

@@ -1,10 +1,10 @@
-"""`hpo predict`: the classes of videos that belong to no data set."""
+"""`hpo predict`: the classes of videos or images that belong to no data set."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain, count
@@ -15,10 +15,11 @@ import typer
 from rich.table import Column, Table
 
 from ..errors import HpoError, SetupError
+from ..trial import IMAGE
 from .app import app, err, one_sentence_errors, out
 from .datasets import progress_bar
 from .evaluate import Clips, Crops
-from .exported import Cpu, Gpu, Threads, checkpoint_of, device_like, device_of, video_task_of
+from .exported import Cpu, Gpu, Threads, checkpoint_of, device_like, device_of, require_not_read, video_task_of
 
 if TYPE_CHECKING:
     from data.flow.method import FlowMethod
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 _TOP: Final = 5
 """How many classes are printed and written of a video."""
+_COUNTED = {"image": "images", "video": "frames"}
 _CHECKPOINT_SUFFIX: Final = ".pt"
+COPY_SUFFIX: Final = ".classes.mp4"
+"""Of annotated copies, as `workers.evaluation.annotate` names them."""
 _USUAL_SHORT_SIDE: Final = 128
 """`short_side` of a data set that does not say another."""
 
@@ -44,7 +48,8 @@ class FlowName(StrEnum):
 def predict(
     model: Annotated[Path, typer.Argument(help="Export file, or a checkpoint of ours (.pt).", show_default=False)],
     videos: Annotated[
-        list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Videos, or folders of them.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="FILE|FOLDER...", help="Videos, images, or folders of them.", show_default=False),
     ],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")] = Path("result.json"),
@@ -75,25 +80,32 @@ def predict(
     cpu: Cpu = False,
     threads: Threads = None,
 ) -> None:
-    """Predict the classes of videos, in bounded memory however long they are."""
-    paths = _found(videos)
+    """Predict the classes of videos, in bounded memory however long they are, or of images."""
     _require_writable(output)
+    of_images = _is_of_images(model)
+    if of_images and (timeline or video is not None):
+        raise SetupError(f"{model} is a model of images, which have no time line: leave --timeline and --video out")
+    paths = _found(videos, of_images=of_images)
+    names = _copy_names(paths)
+    written = [output] if video is None else [output, *(video / f"{name}{COPY_SUFFIX}" for name in names)]
+    require_not_read(written, [model, model.with_suffix(_CHECKPOINT_SUFFIX), *paths])
     source = _source(model, gpu=gpu, cpu=cpu, threads=threads)
     if flow is not None:
         source = replace(source, flow=flow.value)
-    predictor = _predictor(source, short_side=short_side, views=(clips, crops), window=window)
-    names = _copy_names(paths)
+    views = (1 if of_images else clips, crops)
+    predictor = _predictor(source, short_side=short_side, views=views, window=window, of_images=of_images)
     entries = [
         _predicted(path, predictor, timeline=timeline, copy=None if video is None else (video, name))
         for path, name in zip(paths, names, strict=True)
     ]
     document = {"model": str(model), "classes": list(predictor.model.class_names), "results": entries}
     _write(output, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    _print_results(entries)
+    word = "image" if of_images else "video"
+    _print_results(entries, word)
     out.print(f"wrote {output}")
     failed = [str(entry["error"]) for entry in entries if "error" in entry]
     if failed:
-        raise HpoError(f"{len(failed)} of {len(paths)} videos could not be predicted: {'; '.join(failed[:5])}")
+        raise HpoError(f"{len(failed)} of {len(paths)} {word}s could not be predicted: {'; '.join(failed[:5])}")
     uncopied = [str(entry["copy_error"]) for entry in entries if "copy_error" in entry]
     if uncopied:
         raise HpoError(f"all videos were predicted, but {len(uncopied)} could not be copied: {'; '.join(uncopied[:5])}")
@@ -131,7 +143,16 @@ def _source(model: Path, *, gpu: int | None, cpu: bool, threads: int | None) -> 
     )
 
 
-def _predictor(source: _Source, *, short_side: int | None, views: tuple[int, int], window: float | None) -> Predictor:
+def _is_of_images(model: Path) -> bool:
+    """Return whether an export is of a model of images; a checkpoint alone does not say that."""
+    from ..results.export import load_export
+
+    return model.suffix != _CHECKPOINT_SUFFIX and load_export(model).task.kind == IMAGE
+
+
+def _predictor(
+    source: _Source, *, short_side: int | None, views: tuple[int, int], window: float | None, of_images: bool
+) -> Predictor:
     from data import DatasetError
     from models import ModelError
     from workers.evaluation.model import TrainedModel
@@ -148,6 +169,7 @@ def _predictor(source: _Source, *, short_side: int | None, views: tuple[int, int
             window_seconds=window,
             most_frames=source.most_frames,
             flow=_flow_of(source) if "flow" in clip_spec(model.config).inputs else None,
+            of_images=of_images,
         )
 
 
@@ -160,26 +182,35 @@ def _flow_of(source: _Source) -> FlowMethod | None:
     return flow_method(cast("ComputedFlow", source.flow), weights=source.flow_weights)
 
 
-def _found(given: Sequence[Path]) -> list[Path]:
-    """Return the videos that are given, and those in folders in the order of their names.
+def _found(given: Sequence[Path], *, of_images: bool) -> list[Path]:
+    """Return the videos (or images) that are given, and those in folders in the order of their names.
 
     Raises:
         SetupError: a folder has none, or there is no such file.
     """
+    from data.importers.image_folders import SUFFIXES
     from data.index.listing import VIDEO_SUFFIXES
 
+    word, suffixes = ("images", SUFFIXES) if of_images else ("videos", VIDEO_SUFFIXES)
     found: list[Path] = []
     for path in given:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+            videos = sorted(file for file in path.rglob("*") if _is_of(file, suffixes))
+            inside = [file for file in videos if not file.name.endswith(COPY_SUFFIX)]
+            if len(inside) < len(videos):
+                err.print(f"{path}: {len(videos) - len(inside)} annotated copies of --video are left out")
             if not inside:
-                raise SetupError(f"{path} has no videos ({', '.join(sorted(VIDEO_SUFFIXES))})")
+                raise SetupError(f"{path} has no {word} ({', '.join(sorted(suffixes))})")
             found += inside
         elif path.exists():
             found.append(path)
         else:
             raise SetupError(f"there is no file {path}")
     return found
+
+
+def _is_of(path: Path, suffixes: Collection[str]) -> bool:
+    return path.suffix.lower() in suffixes and not path.is_dir()
 
 
 def _require_writable(output: Path) -> None:
@@ -268,8 +299,8 @@ def _entry(found: Prediction, names: Sequence[str]) -> dict[str, Any]:
     return entry
 
 
-def _print_results(entries: Sequence[dict[str, Any]]) -> None:
-    table = Table("video", "class", Column("score", justify="right"), "then", Column("speed", justify="right"))
+def _print_results(entries: Sequence[dict[str, Any]], word: str) -> None:
+    table = Table(word, "class", Column("score", justify="right"), "then", Column("speed", justify="right"))
     shown = _shown_names([entry["video"] for entry in entries])
     for entry in entries:
         if "error" in entry:
@@ -277,7 +308,9 @@ def _print_results(entries: Sequence[dict[str, Any]]) -> None:
             continue
         others = ", ".join(f"{one['class']} {one['score']:.3f}" for one in entry["top"][1:3])
         took = max(entry["took_seconds"], 1e-3)
-        speed = f"{entry['frames'] / took:.0f} frames/s, {entry['seconds'] / took:.1f} x real time"
+        speed = f"{entry['frames'] / took:.0f} {_COUNTED[word]}/s"
+        if entry["frames"] > 1:
+            speed += f", {entry['seconds'] / took:.1f} x real time"
         table.add_row(shown[entry["video"]], entry["class"], f"{entry['score']:.3f}", others, speed)
     out.print(table)
     for entry in entries:

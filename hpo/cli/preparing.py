@@ -11,10 +11,11 @@ import typer
 from rich.table import Table
 
 from .app import one_sentence_errors, out, settings_of
-from .datasets import GroupPattern, Name, Report, Root, group, progress_bar
+from .datasets import GroupPattern, Name, Report, Root, group, local_root, progress_bar
 
 if TYPE_CHECKING:
     from data import DatasetSpec, Index
+    from data.preparation.bench import DecoderSpeed
     from data.preparation.choice import Estimate
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -37,6 +38,7 @@ def prepare(
     frames: Annotated[str, typer.Option(help="all, or uniform:N for N frames of each clip.")] = "all",
     flow: Flow = "none",
     flow_weights: FlowWeights = None,
+    decoder: Annotated[str, typer.Option(help="What decodes videos: pyav or torchcodec.")] = "pyav",
     estimate: Annotated[bool, typer.Option("--estimate", help="Print size and time, and stop.")] = False,
 ) -> None:
     """Decode all clips into the cache that all trials share; otherwise the first worker does it.
@@ -51,11 +53,12 @@ def prepare(
     with one_sentence_errors(DatasetError):
         spec = _spec(
             name=name,
-            root=root,
+            root=local_root(context, root),
             group_pattern=group_pattern,
             short_side=short_side,
             store=store,
             frames_kept=frames,
+            decoder=None if decoder == "pyav" else decoder,
             flow=flow,
             flow_weights=flow_weights,
         )
@@ -87,18 +90,20 @@ def bench(
 ) -> None:
     """Try each form of the cache with a few clips, and say which suits this machine and data set."""
     from data import ClipSpec, DatasetError
-    from data.preparation.bench import advice, measure_forms
+    from data.preparation.bench import advice, measure_decoders, measure_forms
 
     cache_dir = settings_of(context).cache_dir
     with one_sentence_errors(DatasetError):
-        spec = _spec(name=name, root=root, short_side=short_side)
+        spec = _spec(name=name, root=local_root(context, root), short_side=short_side)
         with progress_bar() as bar:
             index = _scanned(spec, cache_dir, bar)
         clip = ClipSpec(frames=clip_frames, stride=clip_stride)
         found = list(measure_forms(index, spec, clip, cache_dir, seconds=seconds))
+        decoders = list(measure_decoders(index, spec, seconds=seconds))
         chosen = advice(index, spec, cache_dir)
     if as_json:
-        typer.echo(json.dumps({"forms": [asdict(each) for each in found], "auto": asdict(chosen)}))
+        forms, speeds = [asdict(each) for each in found], [asdict(each) for each in decoders]
+        typer.echo(json.dumps({"forms": forms, "decoders": speeds, "auto": asdict(chosen)}))
         return
     table = Table("store", "clips/s of one thread", "GB", "")
     for each in found:
@@ -106,6 +111,8 @@ def bench(
         table.add_row(each.form, f"{each.clips_per_second:,.1f}", f"{each.bytes / 1e9:,.3g}", remark)
     out.print(table)
     out.print(f"auto takes {chosen.form}: {chosen.why}")
+    for decoder in decoders:
+        out.print(f"{decoder.decoder}: {_speed_of(decoder)}")
 
 
 @group.command()
@@ -128,10 +135,11 @@ def extract(
     from data import DatasetError
     from data.export.frames import extract as write
 
+    copied = local_root(context, root)
     with one_sentence_errors(DatasetError), progress_bar() as bar:
         spec = _spec(
             name=name,
-            root=root,
+            root=copied,
             group_pattern=group_pattern,
             short_side=short_side,
             flow=flow,
@@ -141,6 +149,13 @@ def extract(
         count = write(index, spec, folder.expanduser(), naming=naming, progress=bar)
     _print_problems(index)
     out.print(f"{count} clips are in {folder}")
+
+
+def _speed_of(decoder: DecoderSpeed) -> str:
+    if decoder.frames_per_second is None:
+        return decoder.fault
+    left = f", of which {decoder.left_to_pyav} are left to PyAV" if decoder.left_to_pyav else ""
+    return f"{decoder.frames_per_second:,.0f} frames/s decoded by one thread, from {decoder.videos} videos{left}"
 
 
 def _spec(**given: Any) -> DatasetSpec:

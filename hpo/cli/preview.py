@@ -6,23 +6,33 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import DataNotSeenError
+from .costs import costs
 from .files import counted
 from .spec_check import few_clips_of, validation_clips
 
 if TYPE_CHECKING:
     from ..spec import StudySpec
+    from ..trial import Params
 
 _SHOWN = 3
 """How many of the first configurations are shown."""
 
 
-def preview(spec: StudySpec) -> Iterator[str]:
-    """Yield lines about a spec that was checked: its size, its data set, and what it would try first."""
+def preview(spec: StudySpec, *, with_costs: bool = False) -> Iterator[str]:
+    """Yield lines about a spec that was checked: its size, its data set, and what it would try first.
+
+    `with_costs` adds what a training of these would take, which needs PyTorch.
+    """
     yield f"{spec.name}: the spec is right; nothing was stored"
     yield f"space: {counted(len(spec.space), 'parameter')}{_size(spec)}"
     yield f"budget: {_cost(spec)}"
     yield from _data(spec)
-    yield from _first(spec)
+    first = _first(spec)
+    for place, params in enumerate(first):
+        values = ", ".join(f"{name} {_short(value)}" for name, value in params.items())
+        yield f"{'first trials:' if place == 0 else '':13} {values}"
+    if with_costs:
+        yield from costs(spec, first)
 
 
 def _size(spec: StudySpec) -> str:
@@ -55,15 +65,13 @@ def _data(spec: StudySpec) -> Iterator[str]:
         yield f"note: {sentence}"
 
 
-def _first(spec: StudySpec) -> Iterator[str]:
+def _first(spec: StudySpec) -> list[Params]:
     from ..optimizer import create_optimizer
 
     optimizer = create_optimizer(spec)
     # Without a start-up the model chooses, which takes long to load and knows nothing yet.
     found = optimizer.ask(_SHOWN) if optimizer.startup_left >= _SHOWN else optimizer.quick(_SHOWN)
-    for place, suggestion in enumerate(found):
-        params = ", ".join(f"{name} {_short(value)}" for name, value in suggestion.params.items())
-        yield f"{'first trials:' if place == 0 else '':13} {params}"
+    return [suggestion.params for suggestion in found]
 
 
 def _short(value: object) -> str:

@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 
 from .app import app, out
+from .groups import Group
 
-group = typer.Typer(help="List the recipes, and show one.")
+group = typer.Typer(cls=Group, help="List the recipes, and show one.")
 app.add_typer(group, name="recipes")
 
 

@@ -26,40 +26,51 @@ def report(
     name: Name,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write, .html or .md; NAME.html without it.", show_default=False),
+        typer.Option(
+            "--output", "-o", help="File to write, .html, .md or .png; NAME.html without it.", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Write a study as one file, HTML or Markdown: the answer, what matters, how far to believe it, what failed."""
+    """Write a study as one file: HTML with everything, Markdown without figures, or a picture with the main ones."""
     file = Path(f"{name}.html") if output is None else output
-    if file.suffix.lower() not in ("", ".html", ".htm", *_MARKDOWN):
-        raise SetupError(f"{file}: a report is HTML or Markdown; let the name end in .html or .md")
+    form = file.suffix.lower()
+    if form not in ("", ".html", ".htm", ".png", *_MARKDOWN):
+        raise SetupError(f"{file}: a report is HTML, Markdown or PNG; let the name end in .html, .md or .png")
     with client_of(settings_of(context)) as client:
         from ..report.material import read
 
         material = read(client, name)
-    page = _markdown(material) if file.suffix.lower() in _MARKDOWN else _html(material)
+    write = _picture if form == ".png" else _markdown if form in _MARKDOWN else _html
+    written = write(material)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(page, encoding="utf-8")
+        file.write_bytes(written)
     except OSError as error:
         raise SetupError(f"{file} cannot be written ({error.strerror})") from error
-    out.print(f"wrote {file}" + ("" if file.suffix.lower() in _MARKDOWN else ": open it in a browser"))
+    out.print(f"wrote {file}" + (": open it in a browser" if write is _html else ""))
 
 
-def _html(material: Material) -> str:
+def _picture(material: Material) -> bytes:
+    from ..report.findings import find
+    from ..report.picture import draw
+
+    return draw(material, find(material))
+
+
+def _html(material: Material) -> bytes:
     from plotly.offline import get_plotlyjs
 
     from ..report.findings import find
     from ..report.page import render
 
-    return render(material, find(material), get_plotlyjs())
+    return render(material, find(material), get_plotlyjs()).encode()
 
 
-def _markdown(material: Material) -> str:
+def _markdown(material: Material) -> bytes:
     from ..report.findings import find
     from ..report.markdown import render_markdown
 
-    return render_markdown(material, find(material))
+    return render_markdown(material, find(material)).encode()
 
 
 @app.command()

@@ -97,7 +97,7 @@ def best(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
         study, answer = client.study(name), client.answer(name)
         front = [trial for trial in client.trials(name) if trial["number"] in answer["front"]]
     spec = study["spec"]
-    metrics = ", ".join(f"{metric} {value:.4g}" for metric, value in found["metrics"].items())
+    metrics = ", ".join(f"{metric} {value:.4g}" for metric, value in (found["metrics"] or {}).items())
     out.print(f"trial {found['number']}: {metrics}")
     for line in Evidence.model_validate(found["evidence"]).lines():
         out.print(line)
@@ -149,8 +149,13 @@ def export(
 
             write_optuna(read(client, name), to_optuna)
         return
-    if formats and Path(name).suffix in EXPORT_SUFFIXES and Path(name).is_file():
-        write_model_files(Path(name), formats)
+    if (file := _export_file(name)) is not None:
+        if output is not None or trial is not None or not formats:
+            raise SetupError(
+                f"{name} is an export file, whose model is written beside it: name a --format, and leave --output and "
+                "--trial out"
+            )
+        write_model_files(file, formats)
         return
     settings = settings_of(context)
     with client_of(settings) as client:
@@ -159,6 +164,20 @@ def export(
     output = output or Path("best.yaml")
     if write_export(document, output, settings.checkpoint_roots) is not None and formats:
         write_model_files(output, formats)
+
+
+def _export_file(name: str) -> Path | None:
+    """Return the export file that is meant; None where it is the name of a study.
+
+    Raises:
+        SetupError: it is a path, and no file is there.
+    """
+    path = Path(name)
+    if path.is_file() and path.suffix in EXPORT_SUFFIXES:
+        return path
+    if len(path.parts) > 1:
+        raise SetupError(f"there is no export file {name}; name a study, or a {', '.join(EXPORT_SUFFIXES)} file")
+    return None
 
 
 def write_export(document: dict[str, Any], output: Path, roots: Sequence[Path]) -> Path | None:
@@ -200,7 +219,7 @@ def write_export(document: dict[str, Any], output: Path, roots: Sequence[Path]) 
     return None
 
 
-def answer_of(client: Client, name: str) -> dict[str, Any] | None:
+def answer_of(client: Client, name: str) -> Mapping[str, Any] | None:
     """Return what is believed of the configurations of a study; None before any has a result."""
     try:
         return client.answer(name)

@@ -12,7 +12,14 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import AuthenticationError, ConflictError, HpoError, NotFoundError, PermissionDeniedError
+from ..errors import (
+    AuthenticationError,
+    ConflictError,
+    HpoError,
+    NotFoundError,
+    PermissionDeniedError,
+    StoreUnavailableError,
+)
 from ..settings import Settings
 from .app import err
 from .studies import client_of
@@ -23,6 +30,8 @@ if TYPE_CHECKING:
     from ..results.opening import Opening
 
 _SHOWN: Final = 5
+_PATIENCE_SECONDS: Final = 60.0
+"""For how long a service that is away is sent a score again."""
 _EARLIER_RELEASE: Final = uuid.UUID("5a3c1f43-7f4e-4a0e-9a76-2f7b0f1b4c11")
 """Names the openings that releases up to 0.2.0 recorded without an id."""
 
@@ -94,7 +103,14 @@ class Seal:
         from ..results.opening import Opening
 
         self._dataset.seal.append({"id": str(opening.id), "score": dict(score)})
-        self._send([Opening.model_validate({**opening.model_dump(), "score": json.loads(json.dumps(score))})])
+        scored = Opening.model_validate({**opening.model_dump(), "score": json.loads(json.dumps(score))})
+        try:
+            self._send([scored], patience_seconds=_PATIENCE_SECONDS)
+        except StoreUnavailableError as error:  # the score took long to compute: it is shown all the same
+            err.print(
+                f"the service took no record of the score ({error}): it is in {self._dataset.seal.path}, and the next "
+                "evaluation sends it"
+            )
 
     def _local(self, lines: Iterable[Mapping[str, Any]]) -> Iterable[Opening]:
         """Yield the openings that the cache has recorded."""
@@ -138,13 +154,14 @@ class Seal:
         self._send([one for one in local if one.id not in (known if one.score is None else scored)])
         return served
 
-    def _send(self, openings: Iterable[Opening]) -> None:
+    def _send(self, openings: Iterable[Opening], *, patience_seconds: float = 0.0) -> None:
         from ..client.problems import UnreachableError
 
         if not self._served:
             return
         try:
             with client_of(self._settings) as client:
+                client.patience_seconds = patience_seconds
                 for opening in openings:
                     client.keep_opening(opening.model_dump(mode="json"))
         except (UnreachableError, AuthenticationError, NotFoundError, PermissionDeniedError) as error:

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -21,12 +20,13 @@ import typer
 
 from ..errors import SetupError, StoreUnavailableError
 from ..installation import child_environment, python_command
-from ..served import serving_home
+from ..served import WHILE_USED, create_home, end_when_unused, serving_home
 from ..settings import ServedAddress, Settings, read_server_file
 from . import home_access
 from .api_processes import MOST_PROCESSES, api_processes
-from .app import app, out, settings_of
+from .app import app, out, settings_of, written_to
 from .application import make_application, uvicorn_server
+from .ending import Ending, stop_at_signals
 from .listening import Listening
 from .logging_to_stderr import log_to_stderr
 from .supervision import Program, kept_running
@@ -70,6 +70,14 @@ def serve(
         Path | None,
         typer.Option(help="Leave a token here that may only run trials, for workers elsewhere.", show_default=False),
     ] = None,
+    tokens_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take over the tokens in the files admin, worker and read of this folder, as a secret of Kubernetes "
+            "holds them (hpo token generate).",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve the API and the dashboard, with the optimizer and (unless DATABASE_URL is set) Postgres.
 
@@ -87,7 +95,12 @@ def serve(
     log_to_stderr()
     if listening.is_open:
         log.warning("without TLS: everybody between a client and %s can read the tokens", host)
-    how = _Serving(processes=processes, with_optimizer=with_optimizer, worker_token_file=worker_token_file)
+    how = _Serving(
+        processes=processes,
+        with_optimizer=with_optimizer,
+        worker_token_file=worker_token_file,
+        tokens_dir=tokens_dir,
+    )
     _serve(settings_of(context), listening, port, how)
 
 
@@ -99,6 +112,8 @@ class _Serving:
     """Of the API. One is this process itself."""
     with_optimizer: bool
     worker_token_file: Path | None
+    tokens_dir: Path | None
+    """Where tokens are that it takes over."""
 
 
 def _serve(settings: Settings, listening: Listening, port: int, how: _Serving) -> None:
@@ -109,7 +124,10 @@ def _serve(settings: Settings, listening: Listening, port: int, how: _Serving) -
     make_home(settings)
     # uvicorn ends its connections on SIGTERM and then sends the signal again, to the handler that was installed
     # before: an exception there unwinds this stack, which stops the optimizer and Postgres.
-    signal.signal(signal.SIGTERM, _exit)
+    ending = Ending()
+    ending.listen()
+    if os.environ.get(WHILE_USED):
+        end_when_unused(settings.home)
     with ExitStack() as stack:
         is_owner = stack.enter_context(own_home(settings))
         key = load_secret(settings.home)
@@ -126,6 +144,8 @@ def _serve(settings: Settings, listening: Listening, port: int, how: _Serving) -
             key=secrets.token_hex(32),
             certificate=None if listening.certificate is None else str(listening.certificate.absolute()),
         )
+        if how.tokens_dir is not None:
+            _take_tokens(settings, database, key, how.tokens_dir)
         _announce(settings, database, key, listening.public_url or served.url, how.worker_token_file)
         if how.processes > 1:
             connected = replace(settings, database_url=database_url)
@@ -134,21 +154,32 @@ def _serve(settings: Settings, listening: Listening, port: int, how: _Serving) -
         if is_owner:
             about = {**asdict(served), "pid": os.getpid(), "host": socket.gethostname()}
             _write_for_us(settings.server_file, json.dumps(about))
+        ending.check()
         if how.processes > 1:
             threading.Event().wait()  # until a signal
-        application = make_application(settings, database, listening, served, key=key)
-        uvicorn_server(application, listening).run(sockets=[listener])
+        server = uvicorn_server(make_application(settings, database, listening, served, key=key), listening)
+        ending.check()  # loading the application has imported a lot
+        server.run(sockets=[listener])
 
 
 @app.command()
-def optimizer(context: typer.Context) -> None:
+def optimizer(
+    context: typer.Context,
+    *,
+    alive_file: Annotated[
+        Path | None,
+        typer.Option(help="Touch this file before each step, for a probe of whether it is stuck.", show_default=False),
+    ] = None,
+) -> None:
     """Run an optimizer process alone; `hpo serve` starts its own."""
     # Before torch is imported: more threads make the small matrices of a Gaussian process slower, not faster.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from .. import traces
     from ..service.optimizer_process import run
     from ..store import Database
 
     log_to_stderr()
+    traces.start("hpo-optimizer")
     # `hpo serve` says the address through a pipe: it has a password. One of an earlier release, whose installation was
     # upgraded while it runs, sets DATABASE_URL and writes nothing.
     database_url = settings_of(context).database_url
@@ -156,15 +187,22 @@ def optimizer(context: typer.Context) -> None:
         database_url = sys.stdin.readline().strip()
     if not database_url:
         raise SetupError("set DATABASE_URL to the Postgres of the service; `hpo serve` runs its own optimizer")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
-    database = Database(database_url)
-    try:
-        run(database, owner=_owner(os.getpid()), stop=stop)
-    finally:
-        database.close()
+    if alive_file is not None:
+        with written_to(alive_file):
+            alive_file.touch()
+    with stop_at_signals() as stop:
+        threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
+        database = Database(database_url)
+        try:
+            run(
+                database,
+                owner=_owner(os.getpid()),
+                stop=stop,
+                on_life=(lambda: None) if alive_file is None else alive_file.touch,
+            )
+        finally:
+            traces.stop()
+            database.close()
 
 
 def make_home(settings: Settings) -> None:
@@ -174,10 +212,7 @@ def make_home(settings: Settings) -> None:
         SetupError: it cannot be made, is not writable, or is so for everybody.
     """
     try:
-        if not settings.home.exists():
-            settings.home.mkdir(parents=True)
-            # Started by root, the embedded Postgres runs as another user, who must be able to pass this folder.
-            settings.home.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        create_home(settings.home)
     except OSError as error:
         raise SetupError(
             f"the data directory {settings.home} cannot be made ({error.strerror}): choose another with --home"
@@ -225,6 +260,15 @@ def postgres(settings: Settings) -> Iterator[str]:
         yield url
 
 
+def _take_tokens(settings: Settings, database: Database, key: bytes, folder: Path) -> None:
+    """Take over the tokens in a folder; that of an administrator is also the one of this data directory."""
+    from api.auth import take_tokens
+
+    taken = take_tokens(database, key, folder)
+    if "admin" in taken:
+        _write_for_us(settings.token_file, taken["admin"])
+
+
 def _announce(settings: Settings, database: Database, key: bytes, url: str, worker_token_file: Path | None) -> None:
     """Leave the tokens where clients find them, and print where the service is."""
     from api.auth import bootstrap_token, create_login_link
@@ -238,11 +282,12 @@ def _announce(settings: Settings, database: Database, key: bytes, url: str, work
     )
 
 
-def _exit(_number: int, _frame: object) -> None:
-    raise SystemExit(0)
+MOST_PORT: Final = 65_535
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= MOST_PORT:
+        raise SetupError(f"--port {port}: a port is a number from 0 to {MOST_PORT:,}; 0 takes any that is free")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio turns Nagle's algorithm off only where it knows that it is TCP.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -264,7 +309,8 @@ def _optimizer_process(settings: Settings, database: Database, database_url: str
 
     def on_end(process: subprocess.Popen[bytes]) -> None:
         log.warning(
-            "the optimizer ended with status %s; it is started again, and until then new trials are Sobol points",
+            "the optimizer ended with status %s; it is started again, and new trials of studies that no other takes "
+            "meanwhile are Sobol points",
             process.returncode,
         )
         _release_leases(database, process.pid)

@@ -71,8 +71,8 @@ def _places(settings: Settings) -> str:
     return " or ".join(map(str, settings.checkpoint_roots))
 
 
-def print_snapshots(scores: Sequence[tuple[Snapshot, Mapping[str, Any]]]) -> None:
-    """Print a row of measures for each snapshot."""
+def print_snapshots(scores: Sequence[tuple[Snapshot, Mapping[str, Any]]], *, word: str) -> None:
+    """Print a row of measures for each snapshot, on items of the data set that are called `word`."""
     headings = ["epoch", "top-1", "95 % interval", *list(_COLUMNS)[1:]]
     table = Table("weights", *(Column(name, justify="right") for name in headings))
     for snapshot, score in scores:
@@ -82,6 +82,6 @@ def print_snapshots(scores: Sequence[tuple[Snapshot, Mapping[str, Any]]]) -> Non
     out.print(table)
     last = scores[-1][1]
     out.print(
-        f"on {last['videos']} validation videos of {last['sources']} sources, {last['clips']} clips x {last['crops']} "
+        f"on {last['videos']} validation {word}s of {last['sources']} sources, {last['clips']} clips x {last['crops']} "
         f"crops each; chance is {last['chance']:.3f}"
     )

@@ -38,18 +38,22 @@ def check_models(spec: StudySpec) -> Sequence[SpecIssue]:
     """
     from models import ModelError, model_info
 
-    from ..spec import VideoTask
+    from ..spec import ImageTask, VideoTask
 
     if not isinstance(spec.task, VideoTask):
         return []
-    has_flow = spec.task.dataset.flow != "none"
+    has_flow, of_images = spec.task.dataset.flow != "none", isinstance(spec.task, ImageTask)
     issues = []
     path, names = _candidates(spec)
     for name in names:
         try:
-            inputs = model_info(name).inputs
+            info = model_info(name)
         except ModelError as error:
             issues.append(SpecIssue(path=path, message=str(error)))
+            continue
+        inputs = info.inputs
+        if of_images and not info.of_images:
+            issues.append(SpecIssue(path=path, message=_no_image_model(name)))
             continue
         if len(inputs) > 1 and not has_flow:
             issues.append(_flow_missing(path, f"{name} takes {' and '.join(inputs)}"))
@@ -87,23 +91,33 @@ def validation_clips(spec: StudySpec) -> int | None:
     Raises:
         DataNotSeenError: the data set cannot be read on this machine.
     """
+    sides = clips_of_sides(spec)
+    return None if sides is None else sides[1]
+
+
+def clips_of_sides(spec: StudySpec) -> tuple[int, int] | None:
+    """Return how many clips the trials train and validate on; None and errors as for `validation_clips`."""
     from data import DatasetError
     from data.index.splits import make_split
     from data.scanning.scan import read_listing
+    from data.specs.place import is_remote
 
     from ..spec import VideoTask
 
     if not isinstance(spec.task, VideoTask):
         return None
     dataset = spec.task.dataset
+    if is_remote(str(dataset.root)):
+        raise DataNotSeenError(f"{dataset.root} is at another place, and not copied for this")
     root = Path(dataset.root).expanduser()
     if not root.is_dir():
         raise DataNotSeenError(f"there is no folder {root}")
     try:
         _, listing = read_listing(root, dataset.name, dataset.group_pattern)
-        return len(make_split(sorted(listing.clips, key=lambda clip: clip.id), dataset).validation)
+        split = make_split(sorted(listing.clips, key=lambda clip: clip.id), dataset)
     except DatasetError as error:
         raise DataNotSeenError(str(error)) from error
+    return len(split.fit), len(split.validation)
 
 
 def _weights_issues(spec: StudySpec, models: Sequence[str]) -> Iterator[SpecIssue]:
@@ -160,6 +174,13 @@ def _sources(spec: StudySpec, key: str) -> tuple[str, list[str]]:
     return path, [str(value) for value in values if value != NO_WEIGHTS]
 
 
+def _no_image_model(name: str) -> str:
+    from models import list_models, model_info
+
+    known = ", ".join(other for other in list_models() if model_info(other).of_images)
+    return f"{name} is a model of videos; for images there are {known}"
+
+
 def _flow_missing(path: str, need: str) -> SpecIssue:
     message = f"{need}, but task.dataset.flow is none: set it to dis, farneback, tvl1, raft or listed"
     return SpecIssue(path=path, message=message)
@@ -181,12 +202,12 @@ def _odd_channels(spec: StudySpec, model: str) -> list[SpecIssue]:
 
 
 def _candidates(spec: StudySpec) -> tuple[str, list[str]]:
-    from ..spec import CategoricalParameter, OrdinalParameter, TrainingConfig
+    from ..spec import CategoricalParameter, OrdinalParameter
 
     searched = spec.space.get("model")
     if isinstance(searched, CategoricalParameter | OrdinalParameter):
         return "space.model.choices", [str(choice) for choice in searched.choices]
-    return "task.base.model", [str(spec.task.base.get("model", TrainingConfig().model))]
+    return "task.base.model", [str(spec.task.base.get("model", spec.task.defaults()["model"]))]
 
 
 def _options(spec: StudySpec, model: str) -> dict[str, tuple[str, Sequence[Any]]]:
@@ -243,4 +264,6 @@ def few_clips_of(spec: StudySpec, clips: int | None) -> str | None:
     from ..answer.power import few_clips
 
     metric = spec.objectives[0].metric
-    return None if clips is None or not is_share(spec, metric) else few_clips(metric, clips)
+    if clips is None or not is_share(spec, metric):
+        return None
+    return few_clips(metric, clips, called=spec.task.validated_on)

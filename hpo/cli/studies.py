@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -16,16 +16,19 @@ from ..errors import DataNotSeenError, HpoError
 from ..settings import Settings
 from .app import app, err, out, settings_of
 from .files import counted, print_deletion
+from .groups import Group
 from .spec_check import few_clips_of, search_fragment, validation_clips, with_models
-from .study_lines import data_set_of, hours, study_board, time_left_of, trials_of, workers_of
+from .study_lines import data_set_of, hours, start_of_worker, study_board, time_left_of, trials_of, workers_of
 
 if TYPE_CHECKING:
     from ..client.http import Client
     from ..spec import StudySpec
 
-group = typer.Typer(no_args_is_help=True, help="Create and control studies.")
+group = typer.Typer(cls=Group, no_args_is_help=True, help="Create and control studies.")
 app.add_typer(group, name="study")
 
+_COMPLETION_SECONDS = 3.0
+"""For how long a shell waits for the names that complete a word."""
 _RUNNING_SHOWN = 16
 """Running trials of which a study is shown with a line each."""
 
@@ -33,7 +36,7 @@ _RUNNING_SHOWN = 16
 def _known_names(incomplete: str) -> list[str]:
     """Return the names of studies that begin like this, for the completion of the shell; none without a service."""
     try:
-        with client_of(Settings.load()) as client:
+        with client_of(Settings.load(), timeout=_COMPLETION_SECONDS) as client:
             return [study["name"] for study in client.studies() if study["name"].startswith(incomplete)]
     except HpoError:
         return []  # a shell that completes a word has no place for a sentence
@@ -44,12 +47,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-def client_of(settings: Settings) -> Client:
-    """Return a client of the API that the settings name."""
-    from ..client.http import Client
+def client_of(settings: Settings, *, timeout: float | None = None) -> Client:
+    """Return a client of the API that the settings name.
+
+    Args:
+        timeout: seconds that an answer may take; None for as long as the service may compute.
+    """
+    from ..client.http import TIMEOUT_SECONDS, Client
 
     proof, trusted = settings.proving_file, settings.ca_file
-    return Client(settings.api_url, settings.token, server_file=proof, ca_file=trusted)
+    return Client(
+        settings.api_url, settings.token, timeout=timeout or TIMEOUT_SECONDS, server_file=proof, ca_file=trusted
+    )
 
 
 @group.command()
@@ -72,7 +81,7 @@ def create(
     if only_check:
         from .preview import preview
 
-        for line in preview(checked):
+        for line in preview(checked, with_costs=True):
             out.print(line)
         return
     with client_of(settings_of(context)) as client:
@@ -85,7 +94,7 @@ def create(
         return
     for line in [*earlier_of(study), *size_of(study), *warnings_of(study)]:
         out.print(line)
-    out.print(f"study {study['name']} is active; start a worker with `hpo-worker --gpu 0` (or --cpu)")
+    out.print(f"study {study['name']} is active; start a worker with {start_of_worker(study)}")
 
 
 def _read_spec(file: Path) -> StudySpec:
@@ -129,6 +138,8 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
         return
     out.print(f"{study['name']}: {state_of(study)}")
     out.print(f"trials: {trials_of(study)}")
+    if study.get("imported"):
+        out.print(f"imported: {counted(study['imported'], 'result')} from elsewhere, which the optimizer learns from")
     out.print(f"GPU hours: {usage_of(study)}{saved_of(study)}")
     for line in [*time_left_of(study), *best_of(study), *workers_of(study, workers), *running_of(running)]:
         out.print(line)
@@ -187,12 +198,12 @@ def delete(
     print_deletion(deleted, settings.checkpoint_dir)
 
 
-def state_of(study: dict[str, Any]) -> str:
+def state_of(study: Mapping[str, Any]) -> str:
     """Return the state of a study, with its reason if it has one."""
     return str(study["state"]) + (f" ({study['state_reason']})" if study.get("state_reason") else "")
 
 
-def running_of(trials: Sequence[dict[str, Any]]) -> list[str]:
+def running_of(trials: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line for each running trial: its worker, and how far it is."""
     lines = []
     for trial in trials[:_RUNNING_SHOWN]:
@@ -203,7 +214,7 @@ def running_of(trials: Sequence[dict[str, Any]]) -> list[str]:
     return [*lines, *([f"  and {more} more; `hpo workers` lists all"] if more else [])]
 
 
-def usage_of(study: dict[str, Any]) -> str:
+def usage_of(study: Mapping[str, Any]) -> str:
     """Return the GPU hours spent, the limit if there is one, and what they went into."""
     limit, kinds = study["spec"]["budget"]["gpu_hours"], study["gpu_hours_by_kind"]
     spent = hours(study["gpu_hours_spent"]) + (f" of {limit:g}" if limit is not None else "")
@@ -212,7 +223,7 @@ def usage_of(study: dict[str, Any]) -> str:
     return f"{spent}: {', '.join(parts)}" if len(parts) > 1 else spent
 
 
-def size_of(study: dict[str, Any]) -> list[str]:
+def size_of(study: Mapping[str, Any]) -> list[str]:
     """Return a line about a space that is going to be used up before the trials of the budget are."""
     count, limit = study["configurations"], study["spec"]["budget"]["trials"]
     if count is None or study["finished_at"] is not None or (limit is not None and count >= limit):
@@ -220,13 +231,13 @@ def size_of(study: dict[str, Any]) -> list[str]:
     return [f"the space has {count} configurations; the study ends when each has been tried"]
 
 
-def saved_of(study: dict[str, Any]) -> str:
+def saved_of(study: Mapping[str, Any]) -> str:
     """Return the GPU hours that early stopping has saved, in parentheses; an empty string if none."""
     saved = study["gpu_hours_saved"]
     return f" ({hours(saved)} more saved by early stopping)" if saved > 0 else ""
 
 
-def best_of(study: dict[str, Any]) -> list[str]:
+def best_of(study: Mapping[str, Any]) -> list[str]:
     """Return lines about the best configuration so far; none before one has a result."""
     from ..results.evidence import Evidence
 
@@ -241,7 +252,7 @@ WARNINGS: Final = ("degraded", "missing_data", "data_changed")
 """Fields of a study with sentences that warn."""
 
 
-def warnings_of(study: dict[str, Any]) -> list[str]:
+def warnings_of(study: Mapping[str, Any]) -> list[str]:
     """Return lines about what a study lacks, and about what its validation clips cannot show, if they are few."""
     from ..spec import stored_spec
 
@@ -252,14 +263,14 @@ def warnings_of(study: dict[str, Any]) -> list[str]:
     return degraded if sentence is None else [*degraded, f"note: {sentence}"]
 
 
-def warn_if_degraded(study: dict[str, Any]) -> None:
+def warn_if_degraded(study: Mapping[str, Any]) -> None:
     """Say beside a result what its study lacks at the moment, such as an optimizer, and that its data changed."""
     for name in ("degraded", "data_changed"):
         if study.get(name):
             err.print(f"{study['name']}: warning: {study[name]}")
 
 
-def finalists_of(study: dict[str, Any]) -> str:
+def finalists_of(study: Mapping[str, Any]) -> str:
     """Return a sentence about the configurations that are trained again after the search."""
     rules = study["finalists"]
     if study["search_ended_at"] is None:
@@ -268,11 +279,11 @@ def finalists_of(study: dict[str, Any]) -> str:
     return f"finalists: {trainings} of the best {rules['top']} configurations"
 
 
-def earlier_of(study: dict[str, Any]) -> list[str]:
+def earlier_of(study: Mapping[str, Any]) -> list[str]:
     """Return a line for each earlier study that the study learns from."""
     return [f"learns from {count} trials of {name}" for name, count in study["earlier_trials"].items()]
 
 
-def print_state(study: dict[str, Any]) -> None:
+def print_state(study: Mapping[str, Any]) -> None:
     """Print in which state a study is now."""
     out.print(f"study {study['name']} is {state_of(study)}")

@@ -1,9 +1,9 @@
-"""`hpo study edit`, `reopen` and `clone`: other limits for a study, and its spec for a new one."""
+"""`hpo study edit`, `reopen` and `clone`: changes of a study, and its spec for a new one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -40,22 +40,94 @@ def edit(
     wall_hours: WallHours = None,
     max_failed: MaxFailed = None,
     target: Target = None,
+    stopping: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE", help="Rule for early stopping: its name, or YAML with options.", show_default=False
+        ),
+    ] = None,
+    widen: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=LOW:HIGH",
+            help="A wider range of a parameter; NAME=A,B adds choices.",
+            show_default=False,
+        ),
+    ] = None,
+    rename: Annotated[str | None, typer.Option(metavar="NAME", help="Another name.", show_default=False)] = None,
     note: Annotated[
         str | None, typer.Option(help="What you want to remember of it; '' removes the note.", show_default=False)
     ] = None,
+    revision: Annotated[
+        int | None, typer.Option(min=1, help="Only if the study has this revision still.", show_default=False)
+    ] = None,
 ) -> None:
-    """Change the budget of a study that has not ended (`none` takes a limit away), or the note of any study."""
-    budget = _budget(trials, gpu_hours, wall_hours, max_failed, target)
-    if not budget and note is None:
-        raise typer.BadParameter("give a limit, such as --trials 80, or a note with --note TEXT")
+    """Change budget, early stopping or space of a study that has not ended; name or note of any. `none` is no limit."""
+    changes = _budget(trials, gpu_hours, wall_hours, max_failed, target)
+    if stopping is not None:
+        changes["early_stopping"] = _rule(stopping)
     with client_of(settings_of(context)) as client:
+        if widen:
+            changes["space"] = _wider(client.study(name)["spec"]["space"], widen)
+        if not changes and note is None and rename is None:
+            raise typer.BadParameter("say what changes, such as --trials 80, --widen lr=1e-5:0.5 or --note TEXT")
+        if changes:
+            changed = client.edit_study(name, revision=revision, **changes)
+            out.print(f"study {name} is {state_of(changed)}; its budget: {_limits_of(changed)}")
+            for key in changes.get("space", {}):
+                out.print(f"{key}: {_range_of(changed['spec']['space'][key])}")
+            if stopping is not None:
+                out.print(f"early stopping: {changed['spec']['early_stopping']['name']}")
         if note is not None:
             kept = client.note_study(name, note)["note"]
             out.print(f"the note of study {name} is {'kept' if kept else 'removed'}")
-        if not budget:
-            return
-        changed = client.edit_study(name, **budget)
-    out.print(f"study {name} is {state_of(changed)}; its budget: {_limits_of(changed)}")
+        if rename is not None:
+            out.print(f"study {name} is called {client.rename_study(name, rename)['name']} now")
+
+
+def _rule(text: str) -> dict[str, Any]:
+    """Return a stopping rule from its name, or from YAML."""
+    import yaml
+
+    try:
+        rule = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise typer.BadParameter(f"--stopping: {text!r} is no YAML") from error
+    if isinstance(rule, dict):
+        return rule
+    return {"name": "none" if rule is None else str(rule)}
+
+
+def _wider(space: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of parameters that change."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        parameter = space.get(name)
+        if not equals or not value:
+            raise typer.BadParameter(f"--widen {text}: write NAME=LOW:HIGH, or NAME=A,B for more choices")
+        if parameter is None:
+            raise typer.BadParameter(f"--widen {name}: the study has no such parameter; it has {', '.join(space)}")
+        if "choices" in parameter:
+            added = [yaml.safe_load(choice) for choice in value.split(",")]
+            choices = [*parameter["choices"], *(choice for choice in added if choice not in parameter["choices"])]
+            found[name] = {"choices": sorted(choices) if parameter["type"] == "ordinal" else choices}
+            continue
+        low, colon, high = value.partition(":")
+        kind = int if parameter["type"] == "int" else float
+        if not colon:
+            raise typer.BadParameter(f"--widen {text}: write NAME=LOW:HIGH; either may be left out")
+        ends = {"low": low, "high": high}
+        found[name] = {end: _number(number, f"{name}.{end}", kind) for end, number in ends.items() if number.strip()}
+    return found
+
+
+def _range_of(parameter: dict[str, Any]) -> str:
+    if "choices" in parameter:
+        return ", ".join(map(str, parameter["choices"]))
+    return f"from {parameter['low']:g} to {parameter['high']:g}"
 
 
 @group.command()
@@ -104,7 +176,7 @@ def clone(
     out.print(f"wrote {output}; change it, and create the study with `hpo study create {output}`")
 
 
-def _added(spec: dict[str, Any], made: dict[str, Any]) -> Iterator[str]:
+def _added(spec: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line about the settings that new studies get and the old one, of an earlier release, has not."""
     before, after = (document["task"].get("base", {}) for document in (spec, made))
     if added := [f"{key}: {value}" for key, value in after.items() if key not in before]:
@@ -149,7 +221,7 @@ def _number(text: str, name: str, kind: type[Number]) -> Number:
     raise typer.BadParameter(f"{name}: {text!r} is not {what}, nor {_NONE!r}")
 
 
-def _limits_of(study: dict[str, Any]) -> str:
+def _limits_of(study: Mapping[str, Any]) -> str:
     budget = study["spec"]["budget"]
     words = {"trials": "{:g} trials", "gpu_hours": "{:g} GPU hours", "wall_hours": "{:g} hours"}
     limits = [text.format(budget[name]) for name, text in words.items() if budget.get(name) is not None]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..activity import duration
+from ..activity import duration, with_devices
+from ..trial import CUSTOM, IMAGE, VIDEO
 from .boards import Board, Fitted
 
-Json = dict[str, Any]
+Json = Mapping[str, Any]
 
 
 def study_board(studies: Sequence[Json]) -> Board:
@@ -43,6 +44,8 @@ def trials_ended(study: Json) -> str:
 def trials_of(study: Json) -> str:
     """Return the numbers of trials by state, such as `8 of 60 have ended: 5 completed, 3 stopped, 1 running`."""
     counts = ", ".join(f"{count} {state}" for state, count in study["trial_counts"].items() if count) or "none yet"
+    if study.get("imported"):
+        counts += f", and {study['imported']} from elsewhere"
     ended = trials_ended(study)
     return f"{ended} have ended: {counts}" if ended else counts
 
@@ -57,15 +60,43 @@ def workers_of(study: Json, workers: Sequence[Json]) -> list[str]:
     """Return a line about the workers that would take trials of a study that has not ended; what to do without any."""
     if study["finished_at"] is not None:
         return []
-    takers = [one for one in workers if one["alive"] and one["study"] in (None, study["name"])]
+    takers = [one for one in workers if one["alive"] and _takes(one, study)]
     if not takers:
-        return ["workers: no worker is connected: start one with `hpo-worker --gpu 0` (or --cpu)"]
+        devices = with_devices(*_devices(study))
+        return [f"workers: no worker{devices} is connected: start one with {start_of_worker(study)}"]
     counts = Counter(_does(worker, study["name"]) for worker in takers)
     lines = [f"workers: {', '.join(f'{count} {does}' for does, count in counts.most_common())}"]
     for worker in takers:
         missing = [one["message"] for one in worker.get("missing_files", ()) if one["study"] == study["name"]]
         lines += [f"  {worker['name']} gets no trials of it, whose files it lacks: {message}" for message in missing]
     return lines
+
+
+def start_of_worker(study: Json) -> str:
+    """Return the command that starts a worker for trials of a study, with the choice that it leaves."""
+    entry = "--entry FILE.py:FUNCTION " if _kind(study) == CUSTOM else ""
+    gpus, nodes = _devices(study)
+    where = "--gpu 0" if gpus == 1 else "--gpus " + ",".join(map(str, range(gpus)))
+    group = "" if nodes == 1 else f" --nodes {nodes} --node-rank RANK --meet HOST:PORT"
+    each = "" if nodes == 1 else f" on each of {nodes} machines, which meet at the one of rank 0"
+    return f"`hpo-worker {entry}{where}{group}` (or --cpu{'' if gpus == 1 else f' --ranks {gpus}'}){each}"
+
+
+def _kind(study: Json) -> str:
+    return str(study["spec"]["task"].get("kind", VIDEO))
+
+
+def _devices(study: Json) -> tuple[int, int]:
+    """Return the GPUs of a trial on each machine, and its machines."""
+    resources = study["spec"].get("resources") or {}
+    return int(resources.get("gpus", 1)), int(resources.get("nodes", 1))
+
+
+def _takes(worker: Json, study: Json) -> bool:
+    # An API of an earlier release does not say the kinds: its workers train videos.
+    is_wanted = worker["study"] in (None, study["name"]) and _kind(study) in worker.get("task_kinds", [VIDEO])
+    gpus, nodes = _devices(study)
+    return is_wanted and worker.get("gpus", 1) >= gpus and worker.get("nodes", 1) == nodes
 
 
 def data_set_of(study: Json) -> list[str]:
@@ -77,9 +108,10 @@ def data_set_of(study: Json) -> list[str]:
     found = study.get("data_set")
     if found is None:
         return lines
-    lines[0] += f": {found['train']:,} videos to train, {found['validation']:,} to validate"
+    word = "image" if _kind(study) == IMAGE else "video"
+    lines[0] += f": {found['train']:,} {word}s to train, {found['validation']:,} to validate"
     if found["left_out"]:
-        plural = "video is" if found["left_out"] == 1 else "videos are"
+        plural = f"{word} is" if found["left_out"] == 1 else f"{word}s are"
         lines.append(
             f"  {found['left_out']:,} {plural} left out; `hpo data check {shlex.quote(dataset['root'])}` names all:"
         )
@@ -105,8 +137,12 @@ def _best(study: Json) -> str:
     best = study.get("best")
     if best is None:
         return ""
+    from ..results.evidence import spread_is_known
+
     evidence = best["evidence"]
-    return f"{best['metric']} {evidence['believed']:.3g} ± {evidence['sd']:.2g} (trial {best['number']})"
+    is_known = spread_is_known(evidence["believed"], evidence["sd"])
+    value = f"{evidence['believed']:.3g}" + (f" ± {evidence['sd']:.2g}" if is_known else "")
+    return f"{best['metric']} {value} (trial {best['number']})"
 
 
 def _gpu_hours(study: Json) -> str:

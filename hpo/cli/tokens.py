@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.table import Table
 
 from ..errors import ConflictError, NotFoundError, SetupError
 from .app import app, out, settings_of
+from .groups import Group
 from .studies import AsJson, client_of
 
-group = typer.Typer(no_args_is_help=True, help="Show, create, list and revoke API tokens.")
+group = typer.Typer(cls=Group, no_args_is_help=True, help="Show, create, list and revoke API tokens.")
 app.add_typer(group, name="token")
+_SCOPES: Final = ("admin", "worker", "read")
 
 
 @app.command()
@@ -36,17 +40,41 @@ def show(context: typer.Context) -> None:
 
 
 @group.command()
+def generate() -> None:
+    """Print a new token that no service knows yet, for a secret that `hpo serve --tokens-dir` takes over."""
+    from ..store import tokens
+
+    typer.echo(tokens.generate())
+
+
+@group.command()
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the token, such as gpu-host-7.", show_default=False)],
     scope: Annotated[str, typer.Option(help="admin, worker or read.")] = "worker",
+    expires: Annotated[
+        str | None, typer.Option(metavar="TIME", help="End its validity after 12h, 7d or 4w.", show_default=False)
+    ] = None,
     expires_in_hours: Annotated[
-        float | None, typer.Option(help="End its validity after this time.", show_default=False)
+        float | None, typer.Option(help="The same as a number of hours.", show_default=False)
     ] = None,
 ) -> None:
     """Create a token for another machine and print it; it is shown only once."""
+    if scope not in _SCOPES:
+        raise typer.BadParameter(f"--scope {scope}: choose one of {', '.join(_SCOPES)}")
+    if expires is not None:
+        if expires_in_hours is not None:
+            raise typer.BadParameter("give --expires or --expires-in-hours, not both")
+        expires_in_hours = _hours(expires)
     with client_of(settings_of(context)) as client:
         typer.echo(client.create_token(name, [scope], expires_in_hours=expires_in_hours)["token"])
+
+
+def _hours(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhdw])", text.strip())
+    if found is None:
+        raise typer.BadParameter(f"--expires {text}: write a number and m, h, d or w, such as 12h or 7d")
+    return float(found[1]) * {"m": 1 / 60, "h": 1, "d": 24, "w": 168}[found[2]]
 
 
 @group.command("list")
@@ -75,7 +103,7 @@ def revoke(
     out.print(f"token {revoked['id']} ({revoked['name']}) is not valid any more")
 
 
-def _id_of(token: str, known: list[dict[str, Any]]) -> int:
+def _id_of(token: str, known: Sequence[Mapping[str, Any]]) -> int:
     """Return the id of the valid token of that id or name.
 
     Raises:
@@ -92,7 +120,7 @@ def _id_of(token: str, known: list[dict[str, Any]]) -> int:
     return ids[0]
 
 
-def _state(token: dict[str, Any]) -> str:
+def _state(token: Mapping[str, Any]) -> str:
     if token["revoked_at"] is not None:
         return f"revoked {_day(token['revoked_at'])}"
     if token["expires_at"] is None:

@@ -1,4 +1,4 @@
-"""`hpo trial`: show, cancel and retry one trial of a study."""
+"""`hpo trial`: show, cancel, retry and delete one trial of a study."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import typer
 
 from ..activity import progress_line, stored_progress
 from .app import app, out, settings_of
-from .studies import AsJson, Name, client_of
+from .groups import Group
+from .studies import AsJson, Name, Yes, client_of
 
 if TYPE_CHECKING:
     from ..protocol import LoadedWeights
 
-group = typer.Typer(no_args_is_help=True, help="Show, cancel and retry a trial.")
+group = typer.Typer(cls=Group, no_args_is_help=True, help="Show, cancel, retry and delete a trial.")
 app.add_typer(group, name="trial")
 
 Number = Annotated[int, typer.Argument(help="Number of the trial.", min=0, show_default=False)]
@@ -44,6 +45,8 @@ def show(
     out.print(f"trial {number}: {found['state']}{kind}, {found['epochs_done']} epochs{attempts}{worker}")
     if (progress := stored_progress(found.get("progress"))) is not None:
         out.print(progress_line(progress))
+    if found.get("origin"):
+        out.print(f"imported: {found['origin']}")
     if found["failure_message"]:
         out.print(found["failure_message"].partition("\n")[0])
     if found.get("waits_for"):
@@ -64,6 +67,22 @@ def cancel(context: typer.Context, name: Name, number: Number) -> None:
         found = client.cancel_trial(name, number)
     ends = "; it ends at its next heartbeat" if found["state"] == "running" else ""
     out.print(f"trial {number} is {found['state']}{ends}")
+
+
+@group.command()
+def delete(context: typer.Context, name: Name, number: Number, yes: Yes = False) -> None:
+    """Take a trial that has ended out of its study: nothing learns from it any more, and its checkpoint may go.
+
+    Its number is not given again, and the device time that it took stays spent.
+    """
+    with client_of(settings_of(context)) as client:
+        if not yes:
+            state = client.trial(name, number)["state"]
+            typer.confirm(f"Take trial {number} ({state}) out of study {name} for good?", abort=True)
+        client.delete_trial(name, number)
+    out.print(
+        f"trial {number} is out of study {name}; workers remove its checkpoint when they clean up, or `hpo gc` does"
+    )
 
 
 @group.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 import typer
 
+from ..meanings import nearest
 from ..trial import TrialState
 
 Trial = Mapping[str, Any]
@@ -23,6 +23,7 @@ _OWN: Final[Mapping[str, str]] = {
     "generator": "generator",
     "worker": "worker",
     "failure": "failure_kind",
+    "data": "dataset_version",
     "gpu_seconds": "gpu_seconds",
     "memory": "peak_memory_bytes",
     "expected": "predicted_mean",
@@ -41,6 +42,8 @@ _SIGNS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "==": lambda a, b: a == b,
     "!=": lambda a, b: a != b,
 }
+VERSION_DIGITS: Final = 12
+"""Of a version of the data, as people see it."""
 _TIMES: Final = frozenset({"started", "finished"})
 _NAMED: Final = 12
 """Names that an error lists at most."""
@@ -51,7 +54,7 @@ def metrics_of(trial: Trial) -> Mapping[str, float]:
     return trial.get("metrics") or trial.get("last_metrics") or {}
 
 
-def states_of(names: Sequence[str]) -> list[str]:
+def states_of(names: Sequence[str]) -> list[TrialState]:
     """Return the states of these names.
 
     Raises:
@@ -60,7 +63,7 @@ def states_of(names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in [*TrialState]:
             raise typer.BadParameter(f"{name!r} is no state of a trial: {', '.join(TrialState)}")
-    return list(names)
+    return [TrialState(name) for name in names]
 
 
 def sorted_by(found: Sequence[Trial], name: str, known: Iterable[str], *, is_reversed: bool) -> list[Trial]:
@@ -137,6 +140,8 @@ def _value(trial: Trial, name: str) -> Value | None:
         return trial["params"][name]  # type: ignore[no-any-return] # JSON
     if name in metrics_of(trial):
         return metrics_of(trial)[name]
+    if name == "data":  # as the table shows it
+        return (trial.get("dataset_version") or "")[:VERSION_DIGITS] or None
     return trial.get(_OWN.get(name, name)) if name in _OWN else None
 
 
@@ -144,6 +149,6 @@ def _check(name: str, found: Sequence[Trial], known: Iterable[str]) -> None:
     names = [*dict.fromkeys([*known, *(metric for trial in found for metric in metrics_of(trial)), *_OWN])]
     if name in names:
         return
-    close = difflib.get_close_matches(name, names, n=1)
-    means = f"; do you mean {close[0]}?" if close else f"; there are {', '.join(names[:_NAMED])} and more"
+    near = nearest(name, names)
+    means = f"; do you mean {near}?" if near is not None else f"; there are {', '.join(names[:_NAMED])} and more"
     raise typer.BadParameter(f"no trial has a value of the name {name!r}{means}")

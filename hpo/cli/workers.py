@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -14,9 +14,10 @@ from rich.table import Table
 from ..activity import FORGOTTEN_SECONDS, duration, progress_line, stored_progress
 from ..errors import SetupError
 from .app import app, out, settings_of
+from .groups import Group
 from .studies import AsJson, client_of
 
-group = typer.Typer(help="List the workers, and let those in quarantine have trials again.")
+group = typer.Typer(cls=Group, help="List the workers, and let those in quarantine have trials again.")
 app.add_typer(group, name="workers")
 
 
@@ -41,8 +42,8 @@ def list_workers(
         return
     table = Table("worker", "host", "device", "last heard of", "state")
     for worker in sorted(shown, key=lambda worker: (not worker["alive"], age_of(worker))):
-        device = worker.get("gpu_name") or worker["device"]
-        table.add_row(worker["name"], worker["host"], device, f"{duration(age_of(worker))} ago", state_of(worker))
+        last_heard_of = f"{duration(age_of(worker))} ago"
+        table.add_row(worker["name"], worker["host"], _device_of(worker), last_heard_of, state_of(worker))
     out.print(table)
     for line in hosts_in_quarantine(shown):
         out.print(line)
@@ -67,7 +68,7 @@ def release(
     out.print(f"{whose} may have trials again")
 
 
-def age_of(worker: dict[str, Any]) -> float:
+def age_of(worker: Mapping[str, Any]) -> float:
     """Return for how many seconds a worker was not heard of; an API of an earlier release leaves that to our clock."""
     seconds = worker.get("seconds_since_seen")
     if seconds is None:
@@ -75,12 +76,12 @@ def age_of(worker: dict[str, Any]) -> float:
     return max(0.0, float(seconds))
 
 
-def is_forgotten(worker: dict[str, Any]) -> bool:
+def is_forgotten(worker: Mapping[str, Any]) -> bool:
     """Return whether a worker was not heard of for so long that it hardly comes back, and is not in quarantine."""
     return age_of(worker) > FORGOTTEN_SECONDS and worker.get("quarantined_at") is None
 
 
-def hosts_in_quarantine(found: Sequence[dict[str, Any]]) -> list[str]:
+def hosts_in_quarantine(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line for each host that is in quarantine, by the workers that the API has listed."""
     lines = {}
     for worker in found:
@@ -94,7 +95,7 @@ def hosts_in_quarantine(found: Sequence[dict[str, Any]]) -> list[str]:
     return list(lines.values())
 
 
-def state_of(worker: dict[str, Any]) -> str:
+def state_of(worker: Mapping[str, Any]) -> str:
     """Return what a worker does, or why it gets no trials."""
     does = f"trains {trial_of(worker)}"
     if worker.get("quarantined_at") is not None:
@@ -112,7 +113,7 @@ def state_of(worker: dict[str, Any]) -> str:
     return f"waits{host}{missing_of(worker)}"
 
 
-def trial_of(worker: dict[str, Any]) -> str:
+def trial_of(worker: Mapping[str, Any]) -> str:
     """Return the trial of a worker and how far it is, as far as the API has said."""
     if worker.get("trial_number") is None:  # an API of an earlier release
         return "a trial"
@@ -121,12 +122,19 @@ def trial_of(worker: dict[str, Any]) -> str:
     return name if progress is None else f"{name}: {progress_line(progress)}"
 
 
-def missing_of(worker: dict[str, Any]) -> str:
+def missing_of(worker: Mapping[str, Any]) -> str:
     """Return which studies a worker gets no trials of because it has not found their files; else an empty text."""
     return "".join(
         f"; nothing of {missing['study']} until {_hour(missing['until'])}, whose files it lacks ({missing['message']})"
         for missing in worker.get("missing_files", ())
     )
+
+
+def _device_of(worker: Mapping[str, Any]) -> str:
+    device, gpus, nodes = str(worker.get("gpu_name") or worker["device"]), worker.get("gpus", 1), worker.get("nodes", 1)
+    if worker.get("gpu_name") and gpus > 1:  # a CPU says so itself
+        device = f"{gpus} x {device}"
+    return device if nodes == 1 else f"{device}, {nodes} machines"
 
 
 def _hour(moment: str) -> str:

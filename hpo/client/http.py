@@ -1,31 +1,87 @@
-"""Talk to the API as a person's program does: one method per route, errors as the classes of `hpo.errors`.
+"""Talk to the API as a person's program does: `Client` with blocking calls, `AsyncClient` with asyncio.
 
-Answers are the JSON of the API as plain objects (`/docs` lists their fields). Workers have a client of their own, which
-waits through outages; this one reports them at once.
+Both have the operations of `hpo.client.calls` as methods, with the same arguments. Answers are dictionaries, with their
+types in `hpo.client.replies`. Workers have a client of their own, which waits through outages; these report them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
-from urllib.parse import quote, urljoin
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
+from urllib.parse import urljoin
 
 import httpx
 
-from ..errors import SetupError
-from .connection import Connection
-from .problems import error_of, is_problem
+from ..errors import HpoError
+from ..settings import Settings
+from . import calls
+from .connection import AsyncConnection, Connection
+from .lines import AsyncLines, Lines, checked
+from .steps import Call, Item, ItemSteps, NextLine, Operation, Pause
+from .watching import watch
 
-Json = dict[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
+_Run = TypeVar("_Run", bound=Callable[..., Any])
 
-TIMEOUT_SECONDS: Final = 30.0
-_TRIALS_PER_PAGE: Final = 1000
+TIMEOUT_SECONDS: Final = 90.0
+"""More than the service gives a statement of its database, on a machine that is busy besides."""
+_CONNECT_SECONDS: Final = 10.0
+"""A program takes connections while it computes, so that an address which takes none is a wrong one, or far away."""
+
+
+def _blocking(make: Callable[P, Call[T] | Generator[Any, Any, T]]) -> Callable[Concatenate[Client, P], T]:
+    """Return an operation as a method of `Client`."""
+
+    def run(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.run(make(*args, **kwargs))
+
+    return _documented(run, make)
+
+
+def _iterating(make: Callable[P, ItemSteps[T]]) -> Callable[Concatenate[Client, P], Iterator[T]]:
+    def run(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return self.iterate(make(*args, **kwargs))
+
+    return _documented(run, make)
+
+
+def _awaiting(
+    make: Callable[P, Call[T] | Generator[Any, Any, T]],
+) -> Callable[Concatenate[AsyncClient, P], Awaitable[T]]:
+    """Return an operation as a method of `AsyncClient`."""
+
+    async def run(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.run(make(*args, **kwargs))
+
+    return _documented(run, make)
+
+
+def _async_iterating(make: Callable[P, ItemSteps[T]]) -> Callable[Concatenate[AsyncClient, P], AsyncIterator[T]]:
+    def run(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        return self.iterate(make(*args, **kwargs))
+
+    return _documented(run, make)
+
+
+def _documented(run: _Run, make: Callable[..., Any]) -> _Run:
+    """Give a method the name, the arguments and the docstring of its operation."""
+    run.__name__, run.__doc__ = make.__name__, make.__doc__
+    takes = inspect.signature(make)
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    vars(run)["__signature__"] = takes.replace(
+        parameters=[itself, *takes.parameters.values()], return_annotation=inspect.Signature.empty
+    )
+    return run
 
 
 class Client:
-    """The API at `url`. Use it in a `with` block, or close it.
+    """The API at `url`, with blocking calls. Safe to use from several threads; use it in a `with` block, or close it.
 
     Every method raises the error that the API names: `NotFoundError`, `ConflictError`, `AuthenticationError`,
     `PermissionDeniedError`, `StoreUnavailableError`; `UnreachableError` where nothing answers.
@@ -33,23 +89,41 @@ class Client:
 
     def __init__(
         self,
-        url: str,
+        url: str | None = None,
         token: str | None = None,
         *,
         timeout: float = TIMEOUT_SECONDS,
+        patience_seconds: float = 0.0,
         server_file: Path | None = None,
         ca_file: Path | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Prepare the connection; nothing is sent yet. The arguments are those of `Connection`.
+        """Prepare the connection; nothing is sent yet.
+
+        Args:
+            url: address of the service. Without it, address, token and certificates are those that the `hpo` command
+                uses here: of the environment (`HPO_URL`, `HPO_TOKEN`, `HPO_CA_FILE`), else of the service of the
+                data directory.
+            token: proves who is asking (`hpo token create`).
+            timeout: seconds that each read may take; connecting may take 10 of them.
+            patience_seconds: for how long a question that changes nothing is asked again while the service is away or
+                too busy to answer in time. 0 reports it at once.
+            server_file, ca_file, transport: as for `Connection`.
 
         Raises:
             SetupError: `url` is not an address.
         """
+        address = _Address(url, token, server_file, ca_file)
         self._connection = Connection(
-            url, token, timeout=timeout, server_file=server_file, ca_file=ca_file, transport=transport
+            address.url,
+            address.token,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
+            server_file=address.server_file,
+            ca_file=address.ca_file,
+            transport=transport,
         )
         self.url = self._connection.url
+        self.patience_seconds = patience_seconds
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
@@ -62,230 +136,218 @@ class Client:
     ) -> None:
         self.close()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._connection.is_closed
+
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
 
-    # ---------------------------------------------------------------- studies
-
-    def create_study(self, spec: Mapping[str, Any]) -> Json:
-        """Create a study from a spec as plain data (`dump_spec` makes it).
-
-        Raises:
-            SpecError: names every wrong field.
-            StudyExistsError: the name is taken.
-        """
-        return self._object("POST", "/v1/studies", json=dict(spec))
-
-    def studies(self) -> list[Json]:
-        """Return the studies, without their specs."""
-        return self._list("/v1/studies")
-
-    def study(self, name: str) -> Json:
-        """Return one study."""
-        return self._object("GET", _of(name))
-
-    def pause_study(self, name: str) -> Json:
-        """Pause a study and return it as it is afterwards."""
-        return self._object("POST", _of(name, "pause"))
-
-    def resume_study(self, name: str) -> Json:
-        """Resume a paused study and return it as it is afterwards."""
-        return self._object("POST", _of(name, "resume"))
-
-    def stop_study(self, name: str) -> Json:
-        """Stop a study for good and return it as it is afterwards."""
-        return self._object("POST", _of(name, "stop"))
-
-    def edit_study(self, name: str, **budget: Any) -> Json:
-        """Change the budget of a study that has not ended, and return it as it is afterwards.
-
-        `budget` are `trials`, `gpu_hours`, `wall_hours`, `target` and `max_failed`; None takes a limit away.
-
-        Raises:
-            SpecError: names what is wrong with the budget.
-            ConflictError: the study has ended, or has more trials than the new limit.
-        """
-        return self._object("PATCH", _of(name), json={"budget": budget})
-
-    def note_study(self, name: str, note: str) -> Json:
-        """Keep a note of a study in place of the one before (an empty text removes it), and return the study."""
-        return self._object("PATCH", _of(name), json={"note": note})
-
-    def reopen_study(self, name: str, **budget: Any) -> Json:
-        """Let a study that has ended or was stopped search on, with its budget changed as in `edit_study`.
-
-        Raises:
-            SpecError: names what is wrong with the budget.
-            ConflictError: the study has not ended, or would end again at once.
-        """
-        return self._object("POST", _of(name, "reopen"), json={"budget": budget})
-
-    def train_finalists(self, name: str, **wanted: Any) -> Json:
-        """Have the best configurations of a study trained again, and return the study as it is afterwards.
-
-        `wanted` are `top`, `seeds`, `share`, `probability` and `end_search`, each with a default.
-
-        Raises:
-            ConflictError: the study is just ending, has no result, or cannot train a configuration again.
-        """
-        return self._object("POST", _of(name, "finalists"), json=wanted)
-
-    def delete_study(self, name: str) -> Json:
-        """Delete a study with its trials and the files that the service reaches; return what became of its files.
-
-        A service of an earlier release removes no files and says nothing: the answer is empty then.
-        """
-        answer = self._send("DELETE", _of(name))
-        return dict(answer.json()) if answer.content else {}
-
-    # ---------------------------------------------------------------- trials and results
-
-    def trials(self, name: str, *, states: Sequence[str] = ()) -> list[Json]:
-        """Return all trials of a study by number, without their curves."""
-        found: list[Json] = []
-        after: int | None = -1
-        while after is not None:
-            query = {"after": after, "limit": _TRIALS_PER_PAGE, "state": list(states)}
-            page = self._object("GET", _of(name, "trials"), params=query)
-            found += page["trials"]
-            after = page["next_after"]
-        return found
-
-    def trial(self, name: str, number: int) -> Json:
-        """Return one trial with its curve."""
-        return self._object("GET", _of(name, "trials", str(number)))
-
-    def trial_log(self, name: str, number: int, *, attempt: int | None = None, after: int = 0) -> Json:
-        """Return what a trial printed in an attempt (the last one if none is given), from the place `after` on.
-
-        Raises:
-            NotFoundError: there is no such attempt.
-        """
-        query: Json = {"after": after} | ({} if attempt is None else {"attempt": attempt})
-        return self._object("GET", _of(name, "trials", str(number), "log"), params=query)
-
-    def enqueue(self, name: str, guesses: Sequence[Mapping[str, Any]]) -> Json:
-        """Ask for configurations to be tried next: all parameters or some. What was asked for before is not repeated.
-
-        Raises:
-            GuessError: a guess is not in the space; names the parameter.
-            ConflictError: the study has ended, or its budget has no room.
-        """
-        return self._object("POST", _of(name, "trials"), json={"guesses": [dict(guess) for guess in guesses]})
-
-    def replicate_trial(self, name: str, number: int) -> Json:
-        """Have the configuration of a trial trained again with another seed, and return the new trial.
-
-        Raises:
-            ConflictError: the study has ended, or nobody has claimed the trial yet.
-        """
-        return self._object("POST", _of(name, "trials", str(number), "replicate"))
-
-    def cancel_trial(self, name: str, number: int) -> Json:
-        """Cancel a trial and return it; a running one ends at its next heartbeat."""
-        return self._object("POST", _of(name, "trials", str(number), "cancel"))
-
-    def curves(self, name: str, *, metric: str | None = None) -> Json:
-        """Return one metric (the first objective) of every trial over the epochs."""
-        return self._object("GET", _of(name, "curves"), params={} if metric is None else {"metric": metric})
-
-    def best(self, name: str) -> Json:
-        """Return the best trial so far, with its curve."""
-        return self._object("GET", _of(name, "best"))
-
-    def answer(self, name: str) -> Json:
-        """Return what is believed of every configuration with a result, the best first.
-
-        Raises:
-            NotFoundError: no trial has a result that keeps the constraints.
-        """
-        return self._object("GET", _of(name, "answer"))
-
-    def export(self, name: str, *, trial: int | None = None) -> Json:
-        """Return the export document of the best trial, or of the one with that number."""
-        query: Json = {"format": "json"} | ({} if trial is None else {"trial": trial})
-        return self._object("GET", _of(name, "export"), params=query)
-
-    def events(self, name: str, *, after: int = 0, limit: int = 500) -> list[Json]:
-        """Return what happened in a study after the event with the id `after`, oldest first."""
-        return self._list(_of(name, "events"), params={"after": after, "limit": limit})
-
-    # ---------------------------------------------------------------- the service
-
-    def workers(self) -> list[Json]:
-        """Return the workers, the one heard from most recently first."""
-        return self._list("/v1/workers")
-
-    def release_workers(self, *, name: str | None = None, host: str | None = None) -> None:
-        """Let the worker of this name, or all workers of this host, have trials again.
-
-        Raises:
-            NotFoundError: no such worker was heard of.
-        """
-        self._send("POST", "/v1/workers/release", json={"name": name} if host is None else {"host": host})
-
-    def openings(self, test_list: str) -> list[Json]:
-        """Return the openings of a sealed test list, the oldest first."""
-        return self._list("/v1/openings", params={"test_list": test_list})
-
-    def keep_opening(self, opening: Mapping[str, Any]) -> None:
-        """Keep an opening of a sealed test list, or what it found; a repeat changes nothing.
-
-        Raises:
-            ConflictError: the id is that of another list's opening.
-        """
-        self._send("POST", "/v1/openings", json=dict(opening))
-
-    def health(self) -> Json:
-        """Return the state of the service, with what is missing where the token is valid.
-
-        It needs no token, and works also while the database cannot be reached.
-        """
-        answer = self._connection.send("GET", "/v1/health")
-        if answer.status_code == 503 and answer.headers.get("content-type", "").startswith("application/json"):
-            return dict(answer.json())
-        return dict(self._checked(answer).json())
-
-    def tokens(self) -> list[Json]:
-        """Return the API tokens, never their text."""
-        return self._list("/v1/tokens")
-
-    def create_token(self, name: str, scopes: Sequence[str], *, expires_in_hours: float | None = None) -> Json:
-        """Create a token and return it; its text is under `token` in this answer and nowhere else."""
-        wanted = {"name": name, "scopes": list(scopes), "expires_in_hours": expires_in_hours}
-        return self._object("POST", "/v1/tokens", json=wanted)
-
-    def revoke_token(self, token_id: int) -> Json:
-        """Revoke a token and return it; it is not valid from now on."""
-        return self._object("DELETE", f"/v1/tokens/{token_id}")
+    create_study = _blocking(calls.create_study)
+    studies = _blocking(calls.studies)
+    study = _blocking(calls.study)
+    pause_study = _blocking(calls.pause_study)
+    resume_study = _blocking(calls.resume_study)
+    stop_study = _blocking(calls.stop_study)
+    edit_study = _blocking(calls.edit_study)
+    rename_study = _blocking(calls.rename_study)
+    note_study = _blocking(calls.note_study)
+    reopen_study = _blocking(calls.reopen_study)
+    train_finalists = _blocking(calls.train_finalists)
+    delete_study = _blocking(calls.delete_study)
+    trials = _blocking(calls.trials)
+    trials_page = _blocking(calls.trials_page)
+    iter_trials = _iterating(calls.iter_trials)
+    trial = _blocking(calls.trial)
+    trial_log = _blocking(calls.trial_log)
+    confusion = _blocking(calls.confusion)
+    enqueue = _blocking(calls.enqueue)
+    replicate_trial = _blocking(calls.replicate_trial)
+    cancel_trial = _blocking(calls.cancel_trial)
+    delete_trial = _blocking(calls.delete_trial)
+    import_trials = _blocking(calls.import_trials)
+    curves = _blocking(calls.curves)
+    best = _blocking(calls.best)
+    answer = _blocking(calls.answer)
+    export = _blocking(calls.export)
+    events = _blocking(calls.events)
+    watch = _iterating(watch)
+    workers = _blocking(calls.workers)
+    release_workers = _blocking(calls.release_workers)
+    openings = _blocking(calls.openings)
+    keep_opening = _blocking(calls.keep_opening)
+    health = _blocking(calls.health)
+    tokens = _blocking(calls.tokens)
+    create_token = _blocking(calls.create_token)
+    revoke_token = _blocking(calls.revoke_token)
+    login_path = _blocking(calls.login_path)
 
     def login_link(self) -> str:
         """Return a new address that logs a browser into the dashboard, once."""
-        return urljoin(self.url + "/", str(self._object("POST", "/v1/login-links")["path"]).lstrip("/"))
+        return urljoin(self.url + "/", self.login_path().lstrip("/"))
 
-    # ---------------------------------------------------------------- inside
+    def run(self, steps: Call[T] | Generator[Any, Any, T]) -> T:
+        """Carry out an operation and return its result."""
+        operation = Operation(iter(steps), patience_seconds=self.patience_seconds)
+        for _ in self._items(operation):
+            raise AssertionError("an operation with items is for `iterate`")
+        return operation.result  # type: ignore[return-value]  # it has ended
 
-    def _object(self, method: Literal["GET", "POST", "PATCH", "DELETE"], path: str, **request: Any) -> Json:
-        return dict(self._send(method, path, **request).json())
+    def iterate(self, steps: ItemSteps[T]) -> Iterator[T]:
+        """Carry out an operation and yield what it hands out."""
+        return self._items(Operation(steps))
 
-    def _list(self, path: str, **request: Any) -> list[Json]:
-        return list(self._send("GET", path, **request).json())
+    def _items(self, operation: Operation[Any]) -> Iterator[Any]:
+        with Lines(self._connection) as lines:
+            while (step := operation.next_step()) is not None:
+                try:
+                    match step:
+                        case Item():
+                            yield step.value
+                        case Pause():
+                            time.sleep(step.seconds)
+                        case NextLine():
+                            operation.answer(lines.next(step.call))
+                        case Call():
+                            answer = self._connection.send(step.method, step.path, **step.request)
+                            operation.answer(step.read(checked(answer, step, self.url)))
+                except HpoError as error:
+                    operation.fail(error)
 
-    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
-        return self._checked(self._connection.send(method, path, **request))
 
-    def _checked(self, answer: httpx.Response) -> httpx.Response:
-        if answer.is_success:
-            return answer
-        if not is_problem(answer):
-            raise SetupError(
-                f"{self.url} answered {answer.status_code} and does not look like this API; check the address"
-            )
-        raise error_of(answer)
+class AsyncClient:
+    """The API at `url`, with asyncio and the methods of `Client`. Use it in an `async with` block, or close it."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        patience_seconds: float = 0.0,
+        server_file: Path | None = None,
+        ca_file: Path | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Prepare the connection; nothing is sent yet. The arguments are those of `Client`.
+
+        Raises:
+            SetupError: `url` is not an address.
+        """
+        address = _Address(url, token, server_file, ca_file)
+        self._connection = AsyncConnection(
+            address.url,
+            address.token,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
+            server_file=address.server_file,
+            ca_file=address.ca_file,
+            transport=transport,
+        )
+        self.url = self._connection.url
+        self.patience_seconds = patience_seconds
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self.url!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._connection.is_closed
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._connection.close()
+
+    create_study = _awaiting(calls.create_study)
+    studies = _awaiting(calls.studies)
+    study = _awaiting(calls.study)
+    pause_study = _awaiting(calls.pause_study)
+    resume_study = _awaiting(calls.resume_study)
+    stop_study = _awaiting(calls.stop_study)
+    edit_study = _awaiting(calls.edit_study)
+    rename_study = _awaiting(calls.rename_study)
+    note_study = _awaiting(calls.note_study)
+    reopen_study = _awaiting(calls.reopen_study)
+    train_finalists = _awaiting(calls.train_finalists)
+    delete_study = _awaiting(calls.delete_study)
+    trials = _awaiting(calls.trials)
+    trials_page = _awaiting(calls.trials_page)
+    iter_trials = _async_iterating(calls.iter_trials)
+    trial = _awaiting(calls.trial)
+    trial_log = _awaiting(calls.trial_log)
+    confusion = _awaiting(calls.confusion)
+    enqueue = _awaiting(calls.enqueue)
+    replicate_trial = _awaiting(calls.replicate_trial)
+    cancel_trial = _awaiting(calls.cancel_trial)
+    delete_trial = _awaiting(calls.delete_trial)
+    import_trials = _awaiting(calls.import_trials)
+    curves = _awaiting(calls.curves)
+    best = _awaiting(calls.best)
+    answer = _awaiting(calls.answer)
+    export = _awaiting(calls.export)
+    events = _awaiting(calls.events)
+    watch = _async_iterating(watch)
+    workers = _awaiting(calls.workers)
+    release_workers = _awaiting(calls.release_workers)
+    openings = _awaiting(calls.openings)
+    keep_opening = _awaiting(calls.keep_opening)
+    health = _awaiting(calls.health)
+    tokens = _awaiting(calls.tokens)
+    create_token = _awaiting(calls.create_token)
+    revoke_token = _awaiting(calls.revoke_token)
+    login_path = _awaiting(calls.login_path)
+
+    async def login_link(self) -> str:
+        """Return a new address that logs a browser into the dashboard, once."""
+        return urljoin(self.url + "/", (await self.login_path()).lstrip("/"))
+
+    async def run(self, steps: Call[T] | Generator[Any, Any, T]) -> T:
+        """Carry out an operation and return its result."""
+        operation = Operation(iter(steps), patience_seconds=self.patience_seconds)
+        async for _ in self._items(operation):
+            raise AssertionError("an operation with items is for `iterate`")
+        return operation.result  # type: ignore[return-value]  # it has ended
+
+    def iterate(self, steps: ItemSteps[T]) -> AsyncIterator[T]:
+        """Carry out an operation and yield what it hands out."""
+        return self._items(Operation(steps))
+
+    async def _items(self, operation: Operation[Any]) -> AsyncIterator[Any]:
+        async with AsyncLines(self._connection) as lines:
+            while (step := operation.next_step()) is not None:
+                try:
+                    match step:
+                        case Item():
+                            yield step.value
+                        case Pause():
+                            await asyncio.sleep(step.seconds)
+                        case NextLine():
+                            operation.answer(await lines.next(step.call))
+                        case Call():
+                            answer = await self._connection.send(step.method, step.path, **step.request)
+                            operation.answer(step.read(checked(answer, step, self.url)))
+                except HpoError as error:
+                    operation.fail(error)
 
 
-def _of(name: str, *rest: str) -> str:
-    # A name goes into the path as one segment, whatever is in it.
-    segment = quote(name, safe="").replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
-    return "/".join(["/v1/studies", segment, *rest])
+class _Address:
+    """Where the service is, and what it is asked with: what was given, else the settings of this machine."""
+
+    def __init__(self, url: str | None, token: str | None, server_file: Path | None, ca_file: Path | None) -> None:
+        self.url, self.token, self.server_file, self.ca_file = url or "", token, server_file, ca_file
+        if url is None:
+            settings = Settings.load()
+            self.url, self.token = settings.api_url, token or settings.token
+            # A token of one's own may be for another service, such as one behind a tunnel.
+            self.server_file = server_file or (settings.proving_file if token is None else None)
+            self.ca_file = ca_file or settings.ca_file

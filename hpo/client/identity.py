@@ -13,7 +13,7 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -26,8 +26,6 @@ from .problems import UnreachableError
 
 PATH: Final = "/v1/identity"
 NONCE_CHARACTERS: Final = 64
-_SECONDS: Final = 5.0
-"""How long the answer may take."""
 _IN_THE_CLEAR: Final = frozenset({"connection.connect_tcp.complete"})
 _OVER_TLS: Final = frozenset({"connection.start_tls.complete", "proxy.start_tls.complete"})
 """Events of httpcore after which a connection takes requests."""
@@ -51,18 +49,63 @@ class Stream(Protocol):
         ...
 
 
+class AsyncStream(Protocol):
+    """The same for asyncio."""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Return what comes next; nothing at the end."""
+        ...
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send all of it."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        ...
+
+
 def proof(key: str, *, nonce: str, url: str) -> str:
     """Return what the service at `url` answers to `nonce`, in hexadecimal digits."""
     return hmac.digest(key.encode(), f"{nonce}\n{url}".encode(), "sha256").hex()
 
 
-class Challenge:
-    """Asks the program at `url` for a proof on every new connection; `server_file` has the key."""
+class _Expectation:
+    """What the program at `url` must prove; `server_file` has the key, and each read may take `seconds`."""
 
-    def __init__(self, url: str, server_file: Path) -> None:
+    def __init__(self, url: str, server_file: Path, *, seconds: float | None) -> None:
         self._url = url
         self._server_file = server_file
+        self._seconds = seconds
         self._ready = _OVER_TLS if url.startswith("https:") else _IN_THE_CLEAR
+
+    def _question(self) -> tuple[Generator[bytes | None, bytes, str], str]:
+        """Return the steps of asking for a proof, and the proof that is expected.
+
+        Raises:
+            UnreachableError: nothing is served from the data directory.
+        """
+        served = read_server_file(self._server_file)
+        if served is None or served.url != self._url:
+            raise UnreachableError(
+                f"no service of {self._server_file.parent} runs at {self._url}; start it with `hpo serve`, or name "
+                "the address with --url",
+                reason=f"{self._server_file} does not name it",
+            )
+        nonce = secrets.token_hex(NONCE_CHARACTERS // 2)
+        return _ask(self._url, nonce), proof(served.key, nonce=nonce, url=self._url)
+
+    def _compare(self, given: str, expected: str) -> None:
+        if not hmac.compare_digest(given.encode("ascii", "replace"), expected.encode()):
+            raise UnreachableError(
+                f"the program at {self._url} is not the service of {self._server_file.parent}, so it was not sent the "
+                "token; start the service with `hpo serve`",
+                reason="another program has its address",
+            )
+
+
+class Challenge(_Expectation):
+    """Asks the program at `url` for a proof on every new connection."""
 
     def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         """Watch a request of httpcore; it is ended when its new connection leads to a stranger.
@@ -74,42 +117,55 @@ class Challenge:
             return
         stream: Stream = info["return_value"]
         try:
-            self._check(stream)
-        except BaseException:
+            steps, expected = self._question()
+            request = next(steps)
+            stream.write(request or b"", self._seconds)
+            try:
+                steps.send(b"")
+                while True:
+                    steps.send(stream.read(_READ_BYTES, self._seconds))
+            except StopIteration as done:
+                self._compare(done.value, expected)
+        except BaseException:  # cancelled, too: nobody else would close it
             stream.close()
             raise
 
-    def _check(self, stream: Stream) -> None:
-        home = self._server_file.parent
-        served = read_server_file(self._server_file)
-        if served is None or served.url != self._url:
-            raise UnreachableError(
-                f"no service of {home} runs at {self._url}; start it with `hpo serve`, or name the address with --url",
-                reason=f"{self._server_file} does not name it",
-            )
-        nonce = secrets.token_hex(NONCE_CHARACTERS // 2)
-        expected = proof(served.key, nonce=nonce, url=self._url)
-        given = _ask(stream, self._url, nonce).encode("ascii", "replace")
-        if not hmac.compare_digest(given, expected.encode()):
-            raise UnreachableError(
-                f"the program at {self._url} is not the service of {home}, so it was not sent the token; "
-                "start the service with `hpo serve`",
-                reason="another program has its address",
-            )
+
+class AsyncChallenge(_Expectation):
+    """The same for asyncio."""
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        """Watch a request of httpcore, as `Challenge` does."""
+        if event not in self._ready:
+            return
+        stream: AsyncStream = info["return_value"]
+        try:
+            steps, expected = self._question()
+            request = next(steps)
+            await stream.write(request or b"", self._seconds)
+            try:
+                steps.send(b"")
+                while True:
+                    steps.send(await stream.read(_READ_BYTES, self._seconds))
+            except StopIteration as done:
+                self._compare(done.value, expected)
+        except BaseException:  # as above
+            await stream.aclose()
+            raise
 
 
-def _ask(stream: Stream, url: str, nonce: str) -> str:
-    """Return the proof in the answer; an empty text where there is none."""
+def _ask(url: str, nonce: str) -> Generator[bytes | None, bytes, str]:
+    """Yield the request, then None whenever more of the answer is needed; return its proof, empty where it has none."""
     connection = h11.Connection(our_role=h11.CLIENT)
     headers = [("Host", urlsplit(url).netloc), ("Accept", "application/json")]
     request = h11.Request(method="GET", target=f"{PATH}?nonce={nonce}", headers=headers)
-    stream.write(connection.send(request) or b"", _SECONDS)
+    yield connection.send(request) or b""
     connection.send(h11.EndOfMessage())
     body, received = b"", 0
     with suppress(h11.RemoteProtocolError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
         while not isinstance(event := connection.next_event(), h11.EndOfMessage):
             if event is h11.NEED_DATA:
-                received += len(data := stream.read(_READ_BYTES, _SECONDS))
+                received += len(data := (yield None))
                 if received > _MOST_BYTES:
                     return ""
                 connection.receive_data(data)

@@ -29,7 +29,7 @@ from ..trial import (
 )
 from .bayes.runnability import runnability
 from .cube import ParamsKey, key_of, varies
-from .generator import Completer, Generator, GeneratorError
+from .generator import Batcher, Completer, Generator, GeneratorError
 from .guess import completed, leaves_open
 from .history import History, Runnability
 from .keeping import nearest_allowed
@@ -85,10 +85,14 @@ class Optimizer:
 
     # ---------------------------------------------------------------- proposing
 
-    def ask(self, n: int = 1) -> list[Suggestion]:
+    def ask(self, n: int = 1, *, at_once: bool = False) -> list[Suggestion]:
         """Return `n` proposals, all different and new; fewer once every configuration of a finite space was tried.
 
         Guesses come first, unchanged. Proposals are not remembered: `register` those that become trials.
+
+        Args:
+            at_once: for trials that are over sooner than one is planned: up to `n` of one fit of the models. The first
+                is as thorough as always, the others are the best of functions drawn from the models.
         """
         history, memory = self.history(), self._memory()
         found = self.enqueued(n)
@@ -96,6 +100,8 @@ class Optimizer:
         startup = min(n - len(found), max(0, self.startup_left - len(found)))
         if startup > 0:
             found += self._accepted(memory, history.extended(found), startup, self._start)
+        if at_once and len(found) < n:
+            return found + self._accepted(memory, history.extended(found), n - len(found), self._propose_at_once)
         while len(found) < n:
             found += self._accepted(memory, history.extended(found), n - len(found), self._propose)
         return found
@@ -220,9 +226,18 @@ class Optimizer:
         return self._make_generator()
 
     def _propose(self, history: History, n: int) -> list[Suggestion]:
+        return self._proposed(history, n, lambda: self._generator.propose(history, n))
+
+    def _propose_at_once(self, history: History, n: int) -> list[Suggestion]:
+        generator = self._generator
+        if not isinstance(generator, Batcher):
+            return self._propose(history, n)
+        return self._proposed(history, n, lambda: generator.batch(history, n))
+
+    def _proposed(self, history: History, n: int, generate: Callable[[], list[Suggestion]]) -> list[Suggestion]:
         """Return proposals of the generator, or of the fallback when it fails, so that workers always get a trial."""
         try:
-            found = self._kept(history, self._generator.propose(history, n)[:n])
+            found = self._kept(history, generate()[:n])
             for suggestion in found:
                 self.spec.check_params(suggestion.params)
         except (GeneratorError, ValueError) as error:

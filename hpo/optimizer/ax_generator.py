@@ -60,14 +60,18 @@ class AxGenerator:
         """Return up to `n` configurations, each planned with the ones before it pending."""
         return self._planned(history, n, {})
 
+    def batch(self, history: History, n: int) -> list[Suggestion]:
+        """Return up to `n` configurations of one fit: the best, and those that are best in draws from the models."""
+        return self._planned(history, 1, {}, drawn=n - 1)
+
     def complete(self, history: History, guess: Params) -> Suggestion:
         """Return the best new configuration that has the values of `guess`."""
         return self._planned(history, 1, guess)[0]
 
-    def _planned(self, history: History, n: int, guess: Params) -> list[Suggestion]:
+    def _planned(self, history: History, n: int, guess: Params, *, drawn: int = 0) -> list[Suggestion]:
         try:
             with known_warnings():
-                return self.study(history).propose(history, n, guess)
+                return self.study(history).propose(history, n, guess, drawn=drawn)
         except GeneratorError:
             raise
         except Exception as error:
@@ -136,10 +140,10 @@ class AxStudy:
         self._known = seen
         return True
 
-    def propose(self, history: History, n: int, guess: Params) -> list[Suggestion]:
+    def propose(self, history: History, n: int, guess: Params, *, drawn: int = 0) -> list[Suggestion]:
         """Return up to `n` candidates of the generation strategy that have the values of `guess`.
 
-        `follow` adds them to the experiment when they run.
+        Up to `drawn` more of the same plan follow (`Plan.drawn`). `follow` adds them to the experiment when they run.
 
         Raises:
             GeneratorError: there is no candidate.
@@ -161,7 +165,9 @@ class AxStudy:
                 if not found:
                     raise
                 break
-        return found
+        with deterministic(plan.seed):
+            more = plan.drawn(drawn) if drawn else []
+        return found + [plan.suggestion(plan.space.decode(row), AxGenerator.name) for row in more]
 
     def fit(self, history: History) -> TorchAdapter:
         """Return the adapter of the strategy, fitted to a history.

@@ -31,6 +31,19 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class Batcher(Protocol):
+    """A generator that can also propose several configurations for little more than one."""
+
+    def batch(self, history: History, n: int) -> list[Suggestion]:
+        """Return up to `n` different new configurations of one fit; the first is that of `propose`.
+
+        Raises:
+            GeneratorError: no configuration can be proposed.
+        """
+        ...
+
+
+@runtime_checkable
 class Completer(Protocol):
     """A generator that can also complete a configuration of which some values are given."""
 

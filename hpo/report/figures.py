@@ -13,6 +13,7 @@ from ..answer.estimates import is_share
 from ..arrays import Array
 from ..optimizer.importance import Importance
 from ..optimizer.insight import Contour, CrossValidation, Slice
+from ..protocol import Confusion
 from ..results.outcome import final_metrics, metric_curve
 from ..trial import TrialRecord, TrialState
 from .material import Material
@@ -24,6 +25,9 @@ MOST_CURVES: Final = 60
 MOST_LINES: Final = 300
 """Trials that a plot of curves, or of parallel lines, shows: the best half of so many, the others evenly thinned."""
 MOST_POINTS: Final = 500
+MOST_NAMES: Final = 26
+MOST_LETTERS: Final = 20
+"""Classes that a confusion matrix names along an axis, and letters of a name there."""
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
 """Colours that people with any colour vision tell apart (Okabe and Ito, 2008)."""
@@ -39,7 +43,6 @@ def importance(metric: str, found: Sequence[Importance]) -> Figure:
         "orientation": "h",
         "x": [100 * row.share for row in rows],
         "y": [row.parameter for row in rows],
-        "text": [f"{row.share:.0%}" + (f" ({row.interval})" if row.interval else "") for row in rows],
         "error_x": {
             "type": "data",
             "symmetric": False,
@@ -47,14 +50,26 @@ def importance(metric: str, found: Sequence[Importance]) -> Figure:
             "arrayminus": [100 * (row.share - (row.share if row.low is None else row.low)) for row in rows],
             "color": GREY,
         },
-        "textposition": "outside",
-        "cliponaxis": False,
         "hovertext": [row.direction(metric) for row in rows],
         "marker": {"color": BLUE},
+        "showlegend": False,
     }
-    top = 100 * max((row.high or row.share for row in rows), default=1.0)
+    ends = [100 * max(row.share, row.high or 0.0) for row in rows]
+    # Behind the ends of the intervals, which would run through what stands at the ends of the bars.
+    labels = {
+        "type": "scatter",
+        "mode": "text",
+        "x": ends,
+        "y": [row.parameter for row in rows],
+        "text": [f" {row.share:.0%}" + (f" ({row.interval})" if row.interval else "") for row in rows],
+        "textposition": "middle right",
+        "cliponaxis": False,
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    top = max(ends, default=1.0)
     x = {"title": {"text": f"share of the variance of {metric} (%)"}, "range": [0, 1.3 * top]}
-    return _figure([bars], xaxis=x, yaxis={"automargin": True}, height=120 + 26 * len(rows))
+    return _figure([bars, labels], xaxis=x, yaxis={"automargin": True}, height=120 + 26 * len(rows))
 
 
 def slice_of(material: Material, metric: str, name: str, found: Slice) -> Figure:
@@ -205,6 +220,33 @@ def parallel(material: Material) -> Figure:
     figure = _figure([{"type": "parcoords", "line": line, "dimensions": dimensions}], height=440)
     figure["layout"]["margin"] = {"l": 90, "r": 30, "t": 60, "b": 30}
     return figure
+
+
+def confusion(found: Confusion) -> Figure:
+    """Return the shares of the videos of each class that were taken for each class."""
+    size = len(found.class_names)
+    shares = np.zeros((size, size))
+    for true, said, count in found.cells:
+        shares[true, said] = count / max(found.videos[true], 1)
+    names = [f"{name[:MOST_LETTERS]}" for name in found.class_names]
+    heights = {
+        "type": "heatmap",
+        "z": shares.round(4).tolist(),
+        "x": list(range(size)),
+        "y": list(range(size)),
+        "zmin": 0.0,
+        "zmax": 1.0,
+        "colorscale": "Blues",
+        "reversescale": True,
+        "colorbar": {"title": {"text": "share of the class", "side": "right"}, "thickness": 14},
+        "hovertemplate": "%{z:.1%}<extra></extra>",
+    }
+    # With more classes than there is room for names, some of them stand for all.
+    every = max(1, math.ceil(size / MOST_NAMES))
+    ticks = {"tickvals": list(range(0, size, every)), "ticktext": names[::every], "showgrid": False}
+    x = {"title": {"text": "taken for"}, "tickangle": -60, **ticks}
+    y = {"title": {"text": "class"}, "autorange": "reversed", **ticks}
+    return _figure([heights], xaxis=x, yaxis=y, height=min(900, 260 + 24 * min(size, MOST_NAMES)))
 
 
 def _thinned(material: Material, records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:

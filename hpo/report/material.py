@@ -10,6 +10,7 @@ from typing import Any
 
 from ..client.http import Client
 from ..errors import NotFoundError
+from ..protocol import Confusion
 from ..results.evidence import Evidence
 from ..results.outcome import MEMORY_METRIC, final_metrics, finite
 from ..spec import StudySpec, stored_spec
@@ -28,6 +29,8 @@ class Material:
     """The trials by number, with the curves of the metrics that the models use."""
     answer: Json | None
     """What is believed of the configurations; None before any has a result."""
+    confusion: Confusion | None = None
+    """How the best trial classified its validation videos; None where it is not known."""
 
     @property
     def name(self) -> str:
@@ -85,7 +88,15 @@ def read(client: Client, name: str) -> Material:
     except NotFoundError:
         answer = None
     records = records_of(client.trials(name), curves)
-    return Material(study=study, spec=spec, records=records, answer=answer)
+    confusion = None if study["best"] is None else _confusion(client, name, study["best"]["number"])
+    return Material(study=study, spec=spec, records=records, answer=answer, confusion=confusion)
+
+
+def _confusion(client: Client, name: str, number: int) -> Confusion | None:
+    try:
+        return Confusion.model_validate(client.confusion(name, number))
+    except NotFoundError:  # nobody has measured it, or the API is of an earlier release
+        return None
 
 
 def modelled_metrics(spec: StudySpec) -> list[str]:
@@ -107,10 +118,17 @@ def records_of(trials: Iterable[Json], curves: Mapping[str, Iterable[Json]]) -> 
 
 def _record(trial: Json, curve: Mapping[int, Mapping[str, float]]) -> TrialRecord:
     # What the API does not tell stays at its default.
-    same = (TrialRecord.__dataclass_fields__.keys() & trial.keys()) - {"state", "curve", "failure_kind", *_TIMES}
+    same = (TrialRecord.__dataclass_fields__.keys() & trial.keys()) - {
+        "state",
+        "curve",
+        "failure_kind",
+        "origin",
+        *_TIMES,
+    }
     kind, times = trial["failure_kind"], {name: trial[name] for name in _TIMES}
     known: dict[str, Any] = {name: trial[name] for name in same}
     known["lost_on"] = tuple(trial["lost_on"])
+    known["origin"] = {"trial": trial["origin"]} if trial.get("origin") else None
     known |= {name: None if at is None else datetime.fromisoformat(at) for name, at in times.items()}
     return TrialRecord(
         **known,

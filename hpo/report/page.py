@@ -12,7 +12,7 @@ from typing import Final
 import yaml
 
 from ..optimizer.importance import explained_sentence
-from ..trial import Params
+from ..trial import CUSTOM, Params
 from . import figures, words
 from .figures import Figure
 from .findings import Effects, Findings
@@ -38,9 +38,10 @@ pre { overflow-wrap: anywhere; white-space: pre-wrap; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 0.25rem 0.9rem 0.25rem 0; border-bottom: 1px solid #eee; vertical-align: top; }
 td.wide { overflow-wrap: anywhere; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 0.5rem; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 0.5rem; }
 figure { margin: 0.4rem 0; min-width: 0; }
 figcaption { color: #555; font-size: 0.875rem; }
+@media (max-width: 40rem) { body { padding: 0.8rem; } table { display: block; overflow-x: auto; } }
 @media print { body { max-width: none; } figure, table { break-inside: avoid; } }
 """
 _DRAW: Final = """
@@ -98,11 +99,22 @@ def sections(material: Material, findings: Findings) -> list[Section]:
         ),
         Section(id="model", title="Is the model to be believed?", body="".join(_model(material, findings))),
         Section(id="progress", title="Progress", body="".join(_progress(material))),
+        *([] if _runs_a_function(material) else [_classes(material)]),
+        Section(id="cost", title="What it cost", body="".join(_cost(material))),
         Section(id="parallel", title="All trials side by side", body="".join(_parallel(material))),
         Section(id="checks", title="What to know before going on", body=_checks(material, findings)),
         Section(id="failures", title="Failures", body="".join(_failures(material))),
         Section(id="repeat", title="How to repeat it", body="".join(_repeat(material))),
     ]
+
+
+def _runs_a_function(material: Material) -> bool:
+    """Return whether the study is of a function of the user's, which has no classes and which only its workers run."""
+    return material.spec.task.kind == CUSTOM
+
+
+def _classes(material: Material) -> Section:
+    return Section(id="confusion", title="Which classes are confused", body="".join(_confusion(material)))
 
 
 def _answer(material: Material) -> Iterator[str]:
@@ -115,7 +127,8 @@ def _answer(material: Material) -> Iterator[str]:
     yield _list(others)
     yield f"<h3>The best configuration (trial {material.study['best']['number']})</h3>"
     yield _table(["parameter", "value"], [[name, shown(value)] for name, value in material.best.items()])
-    yield _paragraph(f"`hpo export {material.name}` writes it to a file, and `hpo train` trains it again.")
+    further = "" if _runs_a_function(material) else ", and `hpo train` trains it again"
+    yield _paragraph(f"`hpo export {material.name}` writes it to a file{further}.")
     if len(material.objectives) > 1:
         yield "<h3>The front</h3>"
         yield _paragraph("No other configuration is expected to be better in one objective and as good in the others.")
@@ -197,6 +210,27 @@ def _progress(material: Material) -> Iterator[str]:
         yield _figure("curves", curves, caption)
 
 
+def _confusion(material: Material) -> Iterator[str]:
+    found = material.confusion
+    if found is None:
+        yield _paragraph("Of the best trial, no confusion matrix is known.")
+        return
+    word = material.spec.task.clip_word
+    yield _paragraph(words.classes(found, word))
+    caption = (
+        f"Rows are classes, columns what trial {material.study['best']['number']} took their validation {word}s for."
+    )
+    yield _figure("confusion", figures.confusion(found), caption)
+    rows = [[true, said, f"{count} of {videos}"] for true, said, count, videos in words.most_confused(found)]
+    if rows:
+        yield _table(["class", "taken for", f"{word}s"], rows)
+
+
+def _cost(material: Material) -> Iterator[str]:
+    yield _table(["", "GPU hours", "share"], words.costs(material.study))
+    yield _paragraph(words.saving(material.study))
+
+
 def _parallel(material: Material) -> Iterator[str]:
     if not material.ended:
         yield _paragraph("No trial has ended with a result yet.")
@@ -225,7 +259,15 @@ def _failures(material: Material) -> Iterator[str]:
 
 
 def _repeat(material: Material) -> Iterator[str]:
-    if material.best is not None:
+    if material.best is not None and _runs_a_function(material):
+        yield _list(
+            [
+                f"`hpo export {material.name} -o best.yaml` writes the best configuration, its checkpoint, and the "
+                "name and the hash of the function.",
+                f"`hpo finalists {material.name}` has workers run the best configurations again, with fresh seeds.",
+            ]
+        )
+    elif material.best is not None:
         yield _list(
             [
                 f"`hpo export {material.name} -o best.yaml` writes the best configuration and its checkpoint.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..spec import AnyParameter, CategoricalParameter, OrdinalParameter, StudySpec
-from ..trial import ParamValue
+from ..trial import CUSTOM, ParamValue
 
 UNITS = {
     "epoch_seconds": "s per epoch",
@@ -22,15 +22,29 @@ UNITS = {
     "latency_p95_ms": "ms",
     "batch_latency_ms": "ms",
     "batch_latency_p95_ms": "ms",
+    "onnx_latency_ms": "ms",
+    "onnx_latency_p95_ms": "ms",
+    "onnx_batch_latency_ms": "ms",
+    "onnx_batch_latency_p95_ms": "ms",
 }
 """Units of the metrics that are not shares."""
+_LONGEST_MEANING = 40
+"""In characters, beside the name of a metric on an axis."""
 
 
 def label(spec: StudySpec, metric: str) -> str:
     """Return the name of a metric with its unit."""
-    known = spec.task.reported_metrics.get(metric)
-    unit = "share of clips" if known is not None and known.is_share else UNITS.get(metric)
+    unit = _unit(spec, metric)
     return metric if unit is None else f"{metric} ({unit})"
+
+
+def _unit(spec: StudySpec, metric: str) -> str | None:
+    known = spec.task.reported_metrics.get(metric)
+    if spec.task.kind == CUSTOM:  # whose metrics may have the names of ours, and mean something else
+        if known is not None and 0 < len(known.meaning) <= _LONGEST_MEANING:
+            return known.meaning
+        return "share" if known is not None and known.is_share else None
+    return f"share of {spec.task.validated_on}" if known is not None and known.is_share else UNITS.get(metric)
 
 
 def shown(value: object) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from typing import Final
+from typing import Any, Final
 
 from ..answer.estimates import is_share
 from ..answer.power import few_clips
 from ..optimizer.importance import LEAST_EXPLAINED
 from ..optimizer.insight import CrossValidation
+from ..protocol import Confusion
 from ..results.outcome import final_metrics, gain
 from ..spec import FloatParameter, IntParameter, StudySpec
 from ..spec.values import unit_of
@@ -32,13 +33,15 @@ def study(material: Material) -> str:
     goals = " and ".join(f"{objective.direction} {objective.metric}" for objective in spec.objectives)
     limits = ", ".join(f"{one.metric} {one.relation} {one.bound:g}" for one in spec.constraints)
     counts = ", ".join(f"{count} {state}" for state, count in found["trial_counts"].items() if count) or "none yet"
+    imported = found.get("imported", 0)
+    elsewhere = f", and {imported:,} from elsewhere" if imported else ""
     epochs = sum(record.epochs_done for record in material.records)
     stopped = [record for record in material.records if record.state is TrialState.STOPPED]
     state = found["state"] + (f" ({found['state_reason']})" if found["state_reason"] else "")
     sentences = [
         f"The study is to {goals}{f' with {limits}' if limits else ''}.",
         f"State: {state}.",
-        f"Trials: {counts}.",
+        f"Trials: {counts}{elsewhere}.",
         f"Epochs trained: {epochs:,}, at most {spec.task.epochs} per trial.",
         f"GPU hours: {_hours(found['gpu_hours_spent'])}.",
     ]
@@ -49,6 +52,51 @@ def study(material: Material) -> str:
         sentences.append(f"Stopped early{rule}: {counted(stopped, 'trial')}{spared}.")
     sentences.append(f"Optimizer: {spec.optimizer.name}, over {counted(spec.space, 'parameter')}.")
     return " ".join(sentences)
+
+
+def classes(found: Confusion, clip_word: str) -> str:
+    """Return how well the classes of what is called `clip_word` are told apart, in a paragraph."""
+    right = {true: count for true, said, count in found.cells if true == said}
+    with_videos = [place for place, videos in enumerate(found.videos) if videos]
+    total = sum(found.videos)
+    if not total:
+        return f"No {clip_word} was validated."
+    shares = {place: right.get(place, 0) / found.videos[place] for place in with_videos}
+    worst = sorted(shares, key=lambda place: (shares[place], found.class_names[place]))[:3]
+    named = ", ".join(f"{found.class_names[place]} ({shares[place]:.0%} of {found.videos[place]})" for place in worst)
+    return (
+        f"After epoch {found.step}, {sum(right.values())} of {total:,} validation {clip_word}s were classified rightly "
+        f"({sum(right.values()) / total:.1%}); the mean over the {len(with_videos)} classes is "
+        f"{sum(shares.values()) / len(shares):.1%}. The hardest classes: {named}."
+    )
+
+
+def most_confused(found: Confusion, most: int = 10) -> list[tuple[str, str, int, int]]:
+    """Return the most frequent confusions: class, what it was taken for, how often, and how many videos it has."""
+    wrong = sorted((cell for cell in found.cells if cell[0] != cell[1]), key=lambda cell: (-cell[2], cell))[:most]
+    names = found.class_names
+    return [(names[true], names[said], count, found.videos[true]) for true, said, count in wrong]
+
+
+def costs(study: Mapping[str, Any]) -> list[list[str]]:
+    """Return what the GPU hours of a study went into, a row each."""
+    kinds, spent = study["gpu_hours_by_kind"], study["gpu_hours_spent"]
+    names = {
+        "trained": "epochs of trials with a result",
+        "failed": "trials that failed",
+        "startup": "start-up, interruptions",
+    }
+    rows = [[name, _hours(kinds[kind]), f"{kinds[kind] / spent:.0%}" if spent else ""] for kind, name in names.items()]
+    return [*rows, ["in all", _hours(spent), ""]]
+
+
+def saving(study: Mapping[str, Any]) -> str:
+    """Return what early stopping has saved, in a sentence."""
+    saved, spent = study["gpu_hours_saved"], study["gpu_hours_spent"]
+    if saved <= 0:
+        return "Early stopping has saved nothing."
+    without = _hours(spent + saved)
+    return f"Early stopping has saved about {_hours(saved)} GPU hours: without it, it would have been {without}."
 
 
 def counted(things: Sized, name: str) -> str:
@@ -181,6 +229,6 @@ def failures(material: Material) -> str:
 def _clips(material: Material) -> Iterator[str]:
     evidence = material.evidence
     if evidence is not None and evidence.clips is not None and is_share(material.spec, material.metric):
-        sentence = few_clips(material.metric, evidence.clips)
+        sentence = few_clips(material.metric, evidence.clips, called=evidence.validated_on)
         if sentence is not None:
             yield sentence[0].upper() + sentence[1:] + "."

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+_LEAST_SPREAD: Final = 1e-12
+"""Of a value; less is not a spread, but what stands where none is known."""
+
+
+def spread_is_known(expected: float, sd: float) -> bool:
+    """Return whether a standard deviation says anything: single values of a function without epochs show none."""
+    return sd > _LEAST_SPREAD * max(abs(expected), _LEAST_SPREAD)
 
 
 class Evidence(BaseModel):
@@ -23,6 +32,8 @@ class Evidence(BaseModel):
     """Standard deviation of `believed` around the value on new data: epochs, seeds and validation clips."""
     clips: Annotated[int, Field(ge=1)] | None
     """Number of validation clips; null if it is unknown, or the metric is not a share of clips."""
+    validated_on: Literal["clips", "images"] = "clips"
+    """What `clips` counts."""
     trials: list[int]
     """The trials that trained this configuration to a result."""
     rank: Annotated[int, Field(ge=1)]
@@ -40,9 +51,14 @@ class Evidence(BaseModel):
     """The best value that any trial reported at its end: the luckiest."""
     highest_trial: int
 
+    @property
+    def spread_is_known(self) -> bool:
+        """Whether anything has shown how far a value varies when the same configuration is run again."""
+        return spread_is_known(self.expected, self.expected_sd)
+
     def lines(self) -> list[str]:
         """Return it as sentences for a person."""
-        clips = "" if self.clips is None else f" on {self.clips} validation clips"
+        clips = "" if self.clips is None else f" on {self.clips} validation {self.validated_on}"
         count = len(self.trials)
         means = "" if count == 1 else f", from {count} trainings of this configuration"
         place = "the best" if self.rank == 1 else f"number {self.rank}"
@@ -50,6 +66,11 @@ class Evidence(BaseModel):
         if self.configurations == 1:
             of_all = "the only configuration with a result"
         leader = "it is clearly the best" if self.is_clear else "which of them is the best is not clear"
+        if not self.spread_is_known:
+            return [
+                f"{self.metric} {self.believed:.6g}; {of_all}",
+                "how far it varies from run to run is not known: `hpo study enqueue NAME --again TRIAL` shows it",
+            ]
         found = [
             f"{self.metric} {self.believed:.3g} ± {self.sd:.2g}{clips}{means}; {of_all}",
             f"expected on new data: {self.expected:.3g} ± {self.expected_sd:.2g}",

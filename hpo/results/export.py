@@ -21,7 +21,7 @@ from ..spec import AnyTask, StudySpec
 from ..spec.issues import path_of, unknown_kind
 from ..spec.load import decode
 from ..spec.wording import complaint
-from ..trial import RESULT_STATES, TrialRecord, TrialState
+from ..trial import CUSTOM, RESULT_STATES, TrialRecord, TrialState
 from .evidence import Evidence
 from .outcome import final_metrics
 
@@ -92,6 +92,14 @@ class Export(BaseModel):
     """Whether the checkpoint was trained on the validation videos as well; `metrics` are of the training before."""
     train_again: str = TRAIN_AGAIN
 
+    @property
+    def how_again(self) -> str:
+        """How the configuration is run again, as a sentence."""
+        if self.task.kind != CUSTOM:
+            return f"Train it again:  hpo train {self.study}.yaml   (give the name under which you saved this file)"
+        name = self.environment.get("entry", {}).get("name", "MODULE:FUNCTION")
+        return f"Run it again:  hpo train {self.study}.yaml --entry {name}   (give the names that they have here)"
+
     @model_validator(mode="after")
     def _config_is_complete(self) -> Self:
         wrong = [
@@ -156,11 +164,7 @@ def dump_export(export: Export, *, form: ExportFormat) -> str:
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     values = ", ".join(f"{metric} = {value:.4g}" for metric, value in export.objectives.items())
     known = "" if export.evidence is None else "".join(f"# {line}\n" for line in export.evidence.lines())
-    head = (
-        f"# Trial {export.trial} of study {export.study}: {values}.\n"
-        f"{known}"
-        f"# Train it again:  hpo train {export.study}.yaml   (give the name under which you saved this file)\n"
-    )
+    head = f"# Trial {export.trial} of study {export.study}: {values}.\n{known}# {export.how_again}\n"
     return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 

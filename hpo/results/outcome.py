@@ -95,7 +95,11 @@ def metric_sign(spec: StudySpec, name: str) -> float | None:
 
 def metric_curve(curve: Mapping[int, Metrics], name: str, sign: float = 1.0) -> dict[int, float]:
     """Return a metric times `sign` by step, without the steps where it is missing or not finite."""
-    return {step: sign * row[name] for step, row in curve.items() if math.isfinite(row.get(name, math.nan))}
+    return {
+        step: sign * value
+        for step, row in curve.items()
+        if (value := row.get(name)) is not None and math.isfinite(value)
+    }
 
 
 def objective_values(spec: StudySpec, metrics: Metrics) -> tuple[float, ...] | None:

@@ -1,4 +1,7 @@
-"""The versions of the data set that trials of a study were trained on: with two, their values are not comparable."""
+"""The versions of what trials of a study ran on: with two, their values are not comparable.
+
+That is the data set of a training; of a function of a person's own it is its source.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Final
 from sqlalchemy import Connection, func, select
 
 from ..store import events
-from ..store.tables import event, trial
+from ..store.tables import event, study, trial
+from ..trial import CUSTOM
 
 DATA_CHANGED: Final = "study.data_changed"
 _SHOWN_DIGITS: Final = 12
@@ -35,8 +39,9 @@ def trained_on(connection: Connection, study_id: int) -> list[TrainedOn]:
 
 
 def data_changed(connection: Connection, study_id: int) -> str | None:
-    """Return that the trials of a study were trained on different data, as a sentence; None where they were not."""
-    return _sentence(trained_on(connection, study_id))
+    """Return that the trials of a study ran on different versions, as a sentence; None where they did not."""
+    seen = trained_on(connection, study_id)
+    return None if len(seen) < 2 else _sentence(seen, _words(connection, study_id))
 
 
 def note_version(
@@ -58,8 +63,9 @@ def note_version(
     if not others:
         return None
     most = max(others, key=lambda found: found.trials)
+    words = _words(connection, study_id)
     count = f"{most.trials} other trials were" if most.trials > 1 else "another trial was"
-    message = f"the data set is version {_shown(version)} here, and {count} trained on {_shown(most.version)}"
+    message = f"the {words.what} is version {_shown(version)} here, and {count} {words.used} {_shown(most.version)}"
     own = next(found for found in seen if found.version == version)
     if own.trials == 1 and not _is_noted(connection, study_id, version):
         detail = {"version": version, "before": most.version, "message": message}
@@ -72,15 +78,31 @@ def _is_noted(connection: Connection, study_id: int, version: str) -> bool:
     return connection.execute(noted.where(event.c.detail["version"].astext == version).limit(1)).first() is not None
 
 
-def _sentence(seen: Sequence[TrainedOn]) -> str | None:
-    if len(seen) < 2:
-        return None
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """How sentences speak of what has versions."""
+
+    what: str
+    used: str
+
+
+_OF_DATA: Final = _Words("data set", "trained on")
+_OF_FUNCTION: Final = _Words("function", "run with")
+
+
+def _words(connection: Connection, study_id: int) -> _Words:
+    kind = connection.execute(select(study.c.task_kind).where(study.c.id == study_id)).scalar_one()
+    return _OF_FUNCTION if kind == CUSTOM else _OF_DATA
+
+
+def _sentence(seen: Sequence[TrainedOn], words: _Words) -> str:
     parts = [f"{each.trials} on {_shown(each.version)} (from trial {each.first})" for each in seen]
     return (
-        f"trials were trained on {len(seen)} versions of the data set, so that their values are not comparable: "
+        f"trials were {words.used} {len(seen)} versions of the {words.what}, so that their values are not comparable: "
         f"{', '.join(parts)}; `hpo study enqueue NAME --again TRIAL` trains a configuration again"
     )
 
 
 def _shown(version: str) -> str:
-    return version[:_SHOWN_DIGITS]
+    digits, _, name = version.partition(" ")
+    return digits[:_SHOWN_DIGITS] + (f" ({name})" if name else "")

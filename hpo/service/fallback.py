@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import UnusableStudyError
 from ..optimizer import create_optimizer
+from ..spec.tasks import DEFAULT_KIND
 from ..store import lifecycle, studies, study_fault, trials
 from ..store.study_row import NO_OPTIMIZER, StudyRow
 from ..trial import ENQUEUED, Suggestion, TrialRecord, TrialState
@@ -40,7 +41,8 @@ _ACTIVE: Final = text("""
 SELECT id, COALESCE(generator_expires_at > clock_timestamp(), false) AS served
 FROM study
 WHERE state = 'active' AND budget_reached_at IS NULL AND search_ended_at IS NULL
-  AND (CAST(:name AS text) IS NULL OR name = :name)
+  AND (CAST(:name AS text) IS NULL OR name = :name) AND task_kind = ANY (CAST(:task_kinds AS text[]))
+  AND gpus <= :gpus AND nodes = :nodes
 ORDER BY id
 """)
 
@@ -57,13 +59,22 @@ class Fallback:
         self._lock = threading.Lock()
         self._owner = f"api:{socket.gethostname()}:{os.getpid()}"
 
-    def suggest(self, connection: Connection, study_name: str | None) -> bool:
-        """Add a suggestion to the first study that has starved for long enough; say whether one was added.
+    def suggest(
+        self,
+        connection: Connection,
+        study_name: str | None,
+        task_kinds: Sequence[str] = (DEFAULT_KIND,),
+        *,
+        gpus: int = 1,
+        nodes: int = 1,
+    ) -> bool:
+        """Add a suggestion to the first study of these kinds that has starved for long enough; return whether it was.
 
         Raises:
             NotFoundError: there is no study of that name.
         """
-        found = connection.execute(_ACTIVE, {"name": study_name}).all()
+        wanted = {"name": study_name, "task_kinds": list(task_kinds), "gpus": gpus, "nodes": nodes}
+        found = connection.execute(_ACTIVE, wanted).all()
         if study_name is not None and not found:
             with suppress(UnusableStudyError):
                 studies.get(connection, study_name)

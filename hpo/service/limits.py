@@ -72,7 +72,7 @@ def full(found: StudyRow, configurations: int | None) -> str | None:
     """
     limit = found.spec.budget.trials
     if limit is not None and found.live_trials >= limit:
-        return f"all {limit} trials are done"
+        return "its only trial is done" if limit == 1 else f"all {limit} trials are done"
     if configurations is not None and not found.waiting_guesses:
         return f"the space is used up: each of its {configurations} configurations has been tried"
     return None
@@ -110,7 +110,7 @@ def used_up_space(connection: Connection, found: StudyRow) -> int | None:
     if found.waiting_guesses:
         return None
     count = count_configurations(found.spec)
-    if not count or found.live_trials < count:
+    if not count or found.live_trials + found.imported < count:
         return None
     different = connection.execute(_DIFFERENT, {"study_id": found.id}).scalar_one()
     return count if different >= count else None
@@ -120,7 +120,7 @@ def last_failure(connection: Connection, study_id: int) -> str:
     """Return the last failure of a study, as the end of a sentence."""
     query = (
         select(trial.c.number, trial.c.failure_kind, trial.c.failure_message)
-        .where(trial.c.study_id == study_id, trial.c.state == TrialState.FAILED)
+        .where(trial.c.study_id == study_id, trial.c.state == TrialState.FAILED, trial.c.origin.is_(None))
         .order_by(trial.c.finished_at.desc(), trial.c.id.desc())
         .limit(1)
     )
@@ -136,7 +136,8 @@ def _reached_target(connection: Connection, found: StudyRow) -> int | None:
     known = found.spec.task.reported_metrics
     directions = {objective.metric: objective.direction for objective in found.spec.objectives}
     for record in trials.records(connection, found.id):
-        if record.state not in RESULT_STATES or record.metrics is None:
+        # What was reached elsewhere is no success of this study.
+        if record.state not in RESULT_STATES or record.metrics is None or record.origin is not None:
             continue
         metrics = record.metrics
         is_reached = all(

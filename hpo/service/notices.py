@@ -83,7 +83,11 @@ def missing_data(connection: Connection, spec: StudySpec, found: DataSeen) -> st
 def note_clips(connection: Connection, study_id: int, spec: StudySpec, clips: int | None) -> None:
     """Record an event if so many validation clips are too few to compare configurations; nothing where it is known."""
     metric = spec.objectives[0].metric
-    if not clips or not is_share(spec, metric) or (sentence := few_clips(metric, clips)) is None:
+    if (
+        not clips
+        or not is_share(spec, metric)
+        or (sentence := few_clips(metric, clips, called=spec.task.validated_on)) is None
+    ):
         return
     if few_clips_of(connection, study_id) is None:
         events.append(connection, study_id, None, FEW_CLIPS, _ACTOR, {"clips": clips, "message": sentence})

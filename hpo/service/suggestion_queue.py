@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from .. import traces
 from ..optimizer import create_generator
 from ..optimizer.ask_tell import Optimizer
 from ..optimizer.generator import Generator
@@ -16,6 +17,7 @@ from ..store import Database, earlier, lifecycle, trials
 from ..store.studies import StudyRow
 from ..trial import ENQUEUED, Suggestion, TrialRecord, TrialState
 from .fleet import read_fleet
+from .pace import suggestions_of_a_fit
 
 logger = logging.getLogger(__name__)
 
@@ -43,34 +45,45 @@ class SuggestionQueue:
         self._looked_at: tuple[int, ...] | None = None
         self._is_used_up = False
         self._fit_seconds = 0.0
+        self._began = 0.0
+        """When the step began, as a Unix time."""
         self._is_prepared = False
-        self._generator: tuple[str, Generator] | None = None
+        self._generator: tuple[int, Generator] | None = None
 
     def step(self, study: StudyRow, *, generation: int, demand: int) -> bool:
         """Do the most urgent thing for `demand` workers that may ask soon; return whether more may be left to do."""
         missing = _missing(study, demand)
+        self._began = time.time()
         # Something can only be stale when results came in or the queue moved.
         with self._database.transaction() as connection:
             fleet = read_fleet(connection)
         counts = (_count(study, *_FINISHED), _count(study, TrialState.SUGGESTED), len(study.waiting_guesses))
-        seen = (*counts, fleet.largest_bytes or 0)
+        seen = (*counts, study.imported, study.revision, fleet.largest_bytes or 0)
         if (missing <= 0 or self._is_used_up) and self._looked_at == seen:
             self._prepare(study)
             return False
         with self._database.transaction() as connection:
             records = trials.records(connection, study.id)
             taken_over = earlier.read(connection, study.id) if study.spec.optimizer.warm_start else ()
-        generator = partial(self._generator_for, study.spec)
+        generator = partial(self._generator_for, study)
         optimizer = Optimizer(study.spec, generator, fleet=fleet, guesses=study.guesses, earlier=taken_over)
         optimizer.replay(records)
         if study.waiting_guesses and self._take_guess(study, optimizer, generation, records, has_room=missing > 0):
             return True
-        results = sum(record.state in _FINISHED for record in records)
+        ended = [record for record in records if record.state in _FINISHED]
+        results = len(ended)
         self._is_used_up = optimizer.is_used_up
+        ahead = suggestions_of_a_fit(ended, workers=demand, fit_seconds=self._fit_seconds)
+        if ahead > 1 and optimizer.uses_model:
+            missing = max(missing, _missing(study, ahead + max(demand, 1)) if _waiting(study) < ahead else 0)
         if missing > 0 and not self._is_used_up:
             is_wanted_now = not _waiting(study) and demand > _count(study, TrialState.RUNNING)
-            return self._top_up(study, optimizer, generation, missing, results, is_wanted_now=is_wanted_now)
-        if self._replan(study, optimizer, generation, records, results, largest=fleet.largest_bytes):
+            return self._top_up(
+                study, optimizer, generation, missing, results, is_wanted_now=is_wanted_now, ahead=ahead
+            )
+        largest = fleet.largest_bytes
+        # What was planned ahead is tried before a new plan would be ready.
+        if self._replan(study, optimizer, generation, records, results, largest=largest, keeps_old=ahead > 1):
             return True
         self._looked_at = seen
         return False
@@ -84,6 +97,7 @@ class SuggestionQueue:
         results: int,
         *,
         is_wanted_now: bool,
+        ahead: int,
     ) -> bool:
         planned_with = results
         if not optimizer.uses_model:
@@ -93,7 +107,7 @@ class SuggestionQueue:
             suggestions, planned_with = optimizer.quick(), _NEVER
         else:
             # One at a time: it can be claimed while the next is planned.
-            suggestions = self._fit(optimizer)
+            suggestions = self._fit(optimizer, min(ahead, missing))
         added = self._add(study, suggestions, generation)
         self._planned_with |= {record.id: planned_with for record in added}
         return bool(added)
@@ -103,6 +117,7 @@ class SuggestionQueue:
             added = lifecycle.suggest(connection, study.id, suggestions, owner=self._owner, generation=generation)
         for record, suggestion in zip(added, suggestions, strict=False):
             _log("suggested", study, record.number, suggestion)
+            self._trace("suggest", study, record, suggestion)
         return added
 
     def _take_guess(
@@ -135,8 +150,12 @@ class SuggestionQueue:
         results: int,
         *,
         largest: int | None,
+        keeps_old: bool,
     ) -> bool:
-        """Plan the first stale suggestion again that nobody has claimed; return whether there was one."""
+        """Plan the first stale suggestion again that nobody has claimed; return whether there was one.
+
+        With `keeps_old`, new results alone make none stale.
+        """
         waiting = [record for record in records if _is_replaceable(record)]
         known = self._planned_with
         self._planned_with = {r.id: known[r.id] if r.id in known else _results_before(r, records) for r in waiting}
@@ -147,13 +166,14 @@ class SuggestionQueue:
                 continue
             self._planned_with[record.id] = results
             optimizer.forget(record.id)
-            if optimizer.uses_model or is_too_large or not optimizer.expects_to_run(record.params):
+            is_old = optimizer.uses_model and not keeps_old
+            if is_old or is_too_large or not optimizer.expects_to_run(record.params):
                 # Nothing where an earlier release has repeated a configuration of a space that is used up.
                 for suggestion in self._fit(optimizer):
                     if suggestion.params != record.params:
                         self._write(study, record, suggestion, generation)
                 return True
-            optimizer.register(record.id, record.params)  # part of the start-up: it stays
+            optimizer.register(record.id, record.params)  # part of the start-up, or planned ahead: it stays
         return False
 
     def _write(self, study: StudyRow, record: TrialRecord, suggestion: Suggestion, generation: int) -> None:
@@ -164,10 +184,22 @@ class SuggestionQueue:
             )
         if done:
             _log("planned again", study, record.number, suggestion)
+            self._trace("plan again", study, record, suggestion)
 
-    def _fit(self, optimizer: Optimizer) -> list[Suggestion]:
+    def _trace(self, what: str, study: StudyRow, record: TrialRecord, suggestion: Suggestion) -> None:
+        traces.record(
+            what,
+            traces.of_trial(study.uuid, record.id),
+            began=self._began,
+            study=study.name,
+            trial=record.number,
+            generator=suggestion.generator,
+            expected=suggestion.predicted_mean,
+        )
+
+    def _fit(self, optimizer: Optimizer, count: int = 1) -> list[Suggestion]:
         started = time.monotonic()
-        suggestions = optimizer.ask(1)
+        suggestions = optimizer.ask(count, at_once=count > 1)
         self._fit_seconds = time.monotonic() - started
         return suggestions
 
@@ -175,12 +207,12 @@ class SuggestionQueue:
         """Import the model's libraries while there is nothing else to do."""
         if not self._is_prepared:
             self._is_prepared = True
-            self._generator_for(study.spec)
+            self._generator_for(study)
 
-    def _generator_for(self, spec: StudySpec) -> Generator:
-        """Return the generator of a study; it is kept, since it remembers what saves work."""
-        if self._generator is None or self._generator[0] != spec.optimizer.name:
-            self._generator = spec.optimizer.name, create_generator(spec)
+    def _generator_for(self, study: StudyRow, _: StudySpec | None = None) -> Generator:
+        """Return the generator of a study; it is kept, since it remembers what saves work, until the spec changes."""
+        if self._generator is None or self._generator[0] != study.revision:
+            self._generator = study.revision, create_generator(study.spec)
         return self._generator[1]
 
 
@@ -205,8 +237,8 @@ def _missing(study: StudyRow, demand: int) -> int:
 
 
 def _waiting(study: StudyRow) -> int:
-    """Return how many trials a worker could claim, now or after a backoff."""
-    return _count(study, TrialState.SUGGESTED, TrialState.PAUSED) - study.held
+    """Return how many trials a worker could claim now: one that is backing off would leave it idle."""
+    return _count(study, TrialState.SUGGESTED, TrialState.PAUSED) - study.held - study.backing_off
 
 
 def _count(study: StudyRow, *states: TrialState) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import StoreUnavailableError
-from ..store import Database, lifecycle
+from ..store import Database, lifecycle, totals
 from .finishing import end_finished_studies
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ def run_upkeep(database: Database) -> None:
         reaped = lifecycle.reap(connection)
     with database.transaction() as connection:
         lifecycle.give_up(connection)
+    with database.transaction() as connection:
+        totals.fold(connection)
     ended = end_finished_studies(database)
     if reaped:
         log.info("took back %d trials from workers that fell silent", len(reaped))

@@ -12,6 +12,8 @@ from .parameters import (
 )
 from .study import Constraint, Objective, StudySpec
 from .tasks import AnyTask
+from .tasks.custom import CustomTask
+from .tasks.image import ImageTask
 from .tasks.task import Metric, TaskConfig
 from .tasks.video import METRICS, TrainingConfig, VideoTask
 
@@ -21,9 +23,11 @@ __all__ = [
     "AnyTask",
     "CategoricalParameter",
     "Constraint",
+    "CustomTask",
     "FloatParameter",
     "Fragment",
     "Fragments",
+    "ImageTask",
     "IntParameter",
     "Metric",
     "Objective",

@@ -13,6 +13,7 @@ from .guesses import broken_by
 from .parameters import FloatParameter
 from .rules import impossible, is_possible, said
 from .study import StudySpec, ThresholdStopping
+from .tasks.video import VideoTask
 
 MOST_VALUES: Final = 1_000_000
 """A real range with more steps than this is as good as one without, and some searches list all its values."""
@@ -25,6 +26,7 @@ def contradictions(spec: StudySpec) -> Iterator[SpecIssue]:
         return  # what follows may count the values of the space
     yield from _bounds(spec)
     yield from _finalists(spec)
+    yield from _unfreezing(spec)
     yield from rule_issues(spec)
     for path, metric, value in _levels(spec):
         if value is not None and spec.task.reported_metrics[metric].is_share and not 0 <= value <= 1:
@@ -81,6 +83,22 @@ def _finalists(spec: StudySpec) -> Iterator[SpecIssue]:
     if found is not None and trials is not None and not found.most_of(trials):
         message = f"{found.share:g} of {trials} trials is less than one training; raise it, or budget.trials"
         yield SpecIssue(path="finalists.share", message=message)
+
+
+def _unfreezing(spec: StudySpec) -> Iterator[SpecIssue]:
+    """Yield an issue if layers would be unfrozen in a study that freezes none."""
+    path, every = _values(spec, "unfreeze_every", 0)
+    is_alone = set(_values(spec, "freeze", "none")[1]) == {"none"}
+    if isinstance(spec.task, VideoTask) and any(every) and is_alone:
+        message = "no layer is frozen that it could unfreeze; set `freeze` as well, or leave it out"
+        yield SpecIssue(path=path, message=message)
+
+
+def _values(spec: StudySpec, key: str, default: str | int) -> tuple[str, list[object]]:
+    """Return where a setting of the task is given, and its values: of a range, both ends."""
+    if key in spec.space:
+        return f"space.{key}", list(spec.space[key].extremes)
+    return f"task.base.{key}", [spec.task.base.get(key, default)]
 
 
 def _levels(spec: StudySpec) -> Iterator[tuple[str, str, float | None]]:

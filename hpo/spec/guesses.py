@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Final
 
+from ..meanings import nearest
 from ..trial import Params, ParamValue
 from .parameters import AnyParameter, FloatParameter, IntParameter
 from .rules import Rulebook, impossible, is_possible
@@ -22,8 +22,8 @@ def problems_of(space: Mapping[str, AnyParameter], guess: Params) -> Iterator[tu
         yield "", "this guess is empty; give the value of at least one parameter"
     for key, value in guess.items():
         if key not in space:
-            near = get_close_matches(key, space, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "it has: " + ", ".join(space)
+            near = nearest(key, space)
+            hint = f"did you mean {near!r}?" if near is not None else "it has: " + ", ".join(space)
             yield key, f"there is no such parameter in the space; {hint}"
         elif not space[key].contains(value):
             yield key, not_in_space(space[key], value)

@@ -8,13 +8,14 @@ of them have exists for those, and one that they search differently keeps what t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 from ..errors import NotFoundError, SpecError, SpecIssue
 from .flat import flatten
 from .tasks import KINDS, kind_of
+from .tasks.task import TaskConfig
 
 PATH = "space.include"
 
@@ -43,9 +44,10 @@ def resolve_include(raw: Mapping[Any, Any], fragments: Fragments | None) -> Mapp
         return raw
     if fragments is None:
         raise _wrong("models cannot be looked up here; write the parameters out")
-    found = _look_up(_names(space["include"]), fragments)
-    own = {key: value for key, value in space.items() if key != "include"}
     task = raw.get("task")
+    kind = KINDS.get(kind_of(task))
+    found = _of_kind(_look_up(_names(space["include"]), fragments), kind)
+    own = {key: value for key, value in space.items() if key != "include"}
     base = task.get("base", {}) if isinstance(task, Mapping) else {}
     try:
         fixed = flatten(base) if isinstance(base, Mapping) else {}
@@ -53,7 +55,6 @@ def resolve_include(raw: Mapping[Any, Any], fragments: Fragments | None) -> Mapp
         raise SpecError([SpecIssue(path="task.base", message=str(error))]) from error
     joined = {**_model_choice(list(found), own, fixed), **_parameters(found, own, fixed), **own}
     resolved = {**raw, "space": joined}
-    kind = KINDS.get(kind_of(task))
     if isinstance(task, Mapping) and isinstance(base, Mapping) and kind is not None:
         resolved["task"] = {**task, "base": {**fixed, **_settings(found, own, fixed, kind.defaults())}}
     return resolved
@@ -77,6 +78,16 @@ def _look_up(names: list[str], fragments: Fragments) -> dict[str, Fragment]:
     if issues:
         raise SpecError(issues)
     return found
+
+
+def _of_kind(found: dict[str, Fragment], kind: type[TaskConfig] | None) -> dict[str, Fragment]:
+    """Return the fragments without the ranges that say nothing in tasks of this kind."""
+    if kind is None:
+        return found
+    return {
+        name: replace(one, space={key: value for key, value in one.space.items() if key not in kind.meaningless})
+        for name, one in found.items()
+    }
 
 
 def _model_choice(names: list[str], own: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:

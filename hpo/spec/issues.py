@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import SpecIssue
+from ..meanings import nearest
 from .parameters import AnyParameter
 from .study import EarlyStopping, StudySpec
 from .tasks import DEFAULT_KIND, KINDS
@@ -91,7 +91,8 @@ def unknown_kind(found: ErrorDetails) -> str:
     """Return the sentence for a kind of task, parameter or rule that does not exist (`union_tag_invalid`)."""
     says, given = found.get("ctx", {}), found["input"]
     field = says["discriminator"].strip("'")
-    named = given.get("kind" if field == "kind_of()" else field) if isinstance(given, Mapping) else says["tag"]
+    fields = ("kind", "type") if field == "kind_of()" else (field,)
+    named = next((given[one] for one in fields if one in given), None) if isinstance(given, Mapping) else says["tag"]
     return f"{named!r} is not known here; use one of: {says['expected_tags']}"
 
 
@@ -119,8 +120,8 @@ def _unknown_field(found: ErrorDetails) -> str:
     *location, name = _names(found)
     model = _model_at(location)
     known = list(model.model_fields) if model is not None else []
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(known)
+    near = nearest(name, known)
+    hint = f"did you mean {near!r}?" if near is not None else "known: " + ", ".join(known)
     return f"there is no field {name!r} here; {hint}"
 
 

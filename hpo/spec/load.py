@@ -96,7 +96,9 @@ def decode(text: str, *, source: str = "", form: Literal["yaml", "json"] = "yaml
 def dump_spec(spec: StudySpec) -> dict[str, Any]:
     """Return the spec as JSON-ready data; `parse_spec` of it is an equal spec, without the rules of models."""
     # Processes of earlier releases do not know these fields: they read all specs but those that use one.
-    unused = {field for field in ("rules", "model_rules", "finalists", "checkpoints") if not getattr(spec, field)}
+    unused = {
+        field for field in ("rules", "model_rules", "finalists", "checkpoints", "resources") if not getattr(spec, field)
+    }
     document = spec.model_dump(mode="json", exclude=unused)
     for objective in document["objectives"]:
         if objective["last_epochs"] == 1:

@@ -11,6 +11,8 @@ from .tasks.video import VideoTask
 
 _PATHS: Final = ("root", "flow_weights")
 """Fields of a data set."""
+_ADDRESS: Final = "://"
+"""In the address of a data set, which is the same from everywhere."""
 
 
 def relative_paths(spec: StudySpec) -> list[SpecIssue]:
@@ -22,7 +24,7 @@ def relative_paths(spec: StudySpec) -> list[SpecIssue]:
             "whole path, from /",
         )
         for name, path in _paths(spec).items()
-        if not Path(path).is_absolute()
+        if not (Path(path).is_absolute() or _ADDRESS in path)
     ]
 
 
@@ -30,7 +32,8 @@ def with_absolute_paths(spec: StudySpec, folder: Path) -> StudySpec:
     """Return the spec with its paths as a person in `folder` means them: `~` is that person's home."""
     if not isinstance(spec.task, VideoTask):
         return spec
-    absolute = {name: str(folder / Path(path).expanduser()) for name, path in _paths(spec).items()}
+    local = {name: path for name, path in _paths(spec).items() if _ADDRESS not in path}
+    absolute = {name: str(folder / Path(path).expanduser()) for name, path in local.items()}
     dataset = spec.task.dataset.model_copy(update=absolute)
     return spec.model_copy(update={"task": spec.task.model_copy(update={"dataset": dataset})})
 

@@ -11,12 +11,14 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, StrictBool, StrictInt, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
-from ..trial import Params, ParamValue
+from ..meanings import nearest
+from ..trial import CUSTOM, Params, ParamValue
 from .checkpoints import CheckpointPolicy
 from .finalists import FinalistsConfig
 from .guesses import not_in_space, problems_of
 from .optimizer import NAME_PATTERN, OptimizerConfig
 from .parameters import AnyParameter, CategoricalParameter, OrdinalParameter, Strict, matches
+from .resources import Resources, unshared_batches
 from .rules import Rulebook, RuleError, located, read_rule
 from .tasks import AnyTask
 from .tasks.task import Direction
@@ -228,6 +230,8 @@ class StudySpec(Strict):
     """Train the best configurations again with fresh seeds after the search; nothing of it where it is not given."""
     checkpoints: CheckpointPolicy | None = None
     """Which weights of ended trials stay; all that were written where it is not given."""
+    resources: Resources | None = None
+    """What each trial trains on: one device where it is not given."""
 
     @model_validator(mode="after")
     def _natural_directions(self) -> Self:
@@ -250,6 +254,8 @@ class StudySpec(Strict):
 
     def _problems(self) -> Iterator[Problem]:
         yield from self._metric_problems()
+        yield from self._checkpoint_problems()
+        yield from self._resource_problems()
         metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) != len(metrics):
             yield ("objectives",), "a metric appears twice; name each objective once"
@@ -293,6 +299,24 @@ class StudySpec(Strict):
         for metric in self.budget.target:
             if metric not in known:
                 yield ("budget", "target", metric), _unknown_metric(metric, known)
+
+    def _checkpoint_problems(self) -> Iterator[Problem]:
+        if self.task.kind == CUSTOM and self.checkpoints is not None:
+            for field in ("best", "every"):
+                if getattr(self.checkpoints, field):
+                    message = (
+                        "only weights of videos are kept beside the last: a function keeps what it reports; drop it"
+                    )
+                    yield ("checkpoints", field), message
+
+    def _resource_problems(self) -> Iterator[Problem]:
+        if self.ranks == 1:
+            return
+        if self.task.kind == CUSTOM:
+            message = "a function of your own has the device of its worker, and starts on more by itself; drop it"
+            yield ("resources", "gpus" if self.gpus > 1 else "nodes"), message
+        else:
+            yield from unshared_batches(self.ranks, self._settings, self.space)
 
     def _setting_problems(
         self, location: Location, key: str, values: Iterable[tuple[str, object]]
@@ -376,6 +400,21 @@ class StudySpec(Strict):
                 seen.add(parent)
                 pending.extend(self.space[parent].when)
         return seen
+
+    @property
+    def gpus(self) -> int:
+        """The GPUs that each trial needs on a machine."""
+        return 1 if self.resources is None else self.resources.gpus
+
+    @property
+    def nodes(self) -> int:
+        """The machines that each trial needs."""
+        return 1 if self.resources is None else self.resources.nodes
+
+    @property
+    def ranks(self) -> int:
+        """The GPUs that each trial needs in all: a process trains on each."""
+        return self.gpus * self.nodes
 
     @property
     def last_epochs(self) -> dict[str, int]:
@@ -483,4 +522,7 @@ class StudySpec(Strict):
 
 
 def _unknown_metric(name: str, known: Iterable[str]) -> str:
-    return f"unknown metric {name!r}; workers report: " + ", ".join(known)
+    names = list(known)
+    near = nearest(name, names)
+    hint = "" if near is None else f"did you mean {near!r}? "
+    return f"unknown metric {name!r}; {hint}workers report: " + ", ".join(names)

@@ -95,8 +95,7 @@ def promotions(spec: StudySpec, records: Sequence[TrialRecord]) -> list[int]:
 
 
 def _searching(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Leave out what was withdrawn, and replicates: a configuration that is trained again is one rival, not several."""
-    return [record for record in records if record.state is not TrialState.WITHDRAWN and record.replicate_of is None]
+    return [record for record in records if record.is_rival]
 
 
 def _may_stop(spec: StudySpec, trial: TrialRecord, measured: TrialRecord, rivals: Sequence[TrialRecord]) -> bool:

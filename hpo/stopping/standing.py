@@ -102,8 +102,8 @@ def has_marks(spec: StudySpec) -> bool:
 
 
 def marks_of(spec: StudySpec, record: TrialRecord) -> list[Mark]:
-    """Return the marks of a trial; none of a replicate or a withdrawn trial, which count for no rule."""
-    if not has_marks(spec) or record.replicate_of is not None or record.state is TrialState.WITHDRAWN:
+    """Return the marks of a trial; none of a replicate, a withdrawn one or one from elsewhere."""
+    if not has_marks(spec) or not record.is_rival:
         return []
     shown, measured = trailing(record, _last_epochs(spec)), _measured(spec, record)
     found = []

@@ -1,34 +1,75 @@
-"""The answers of studies, each computed once for the trials that have ended, and kept."""
+"""The answers of studies, each computed once for the trials that have ended, and kept.
+
+A program waits for the answer of all trials (`read`). A page does not (`at_once`): of a large study it shows the last
+answer, says of how many results that is, and finds the new one, which a thread computes, when it asks again.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, text
 
 from ..answer import Answer, answer
+from ..errors import HpoError
 from ..trial import RESULT_STATES, TrialRecord
 from . import trials
+from .database import Database
 from .study_row import StudyRow
 
 _ENDED: Final = text("""
-SELECT study_id, count(*) AS trials, max(finished_at) AS last
-FROM trial WHERE study_id = ANY(:study_ids) AND state = ANY(:states) GROUP BY study_id
+SELECT study_id, count(*) FILTER (WHERE state = ANY(:states)) AS trials,
+       max(finished_at) FILTER (WHERE state = ANY(:states)) AS last,
+       count(*) FILTER (WHERE state = 'withdrawn') AS taken_out
+FROM trial
+WHERE study_id = ANY(:study_ids)
+  -- Without suggestions that nobody has ever claimed.
+  AND (state = ANY(:states) OR state = 'withdrawn' AND (attempt > 0 OR origin IS NOT NULL))
+GROUP BY study_id HAVING count(*) FILTER (WHERE state = ANY(:states)) > 0
 """)
 _MOST: Final = 100_000
 """Number of configurations in the answers that are kept, of all studies together: some 50 MB."""
+LARGE: Final = 2_000
+"""From so many results on, a page does not wait for the answer: with as many it takes about half a second of CPU."""
+_REST: Final = 4.0
+"""A thread that computes answers for pages rests this many times as long as it took, before the study's next one."""
 
-Key = tuple[int, datetime, int, datetime | None]
-"""A study, and the trials of it that have ended: their number, and when the last one did."""
+Key = tuple[int, datetime, int, int, datetime | None]
+"""A study, how many of its ended trials were taken out, how many have a result, and when the last of these ended."""
 
 _kept: OrderedDict[Key, Answer | None] = OrderedDict()
 _lock = threading.Lock()
 _computing: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
 """By study: of many who look when a trial ends, one computes."""
+_beside: dict[int, float] = {}
+"""By study: when a thread may compute its answer again, on the monotonic clock; infinite while one does."""
+_turn: Final = threading.Lock()
+"""One thread at a time: the calls of workers need the interpreter too."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """The answer of a study as far as it is known at once."""
+
+    answer: Answer | None
+    """None where no trial has a result that keeps the constraints, and where none has been computed yet."""
+    counted: int
+    """Of how many results it is."""
+    results: int
+    """How many there are."""
+    is_current: bool
+    """Whether it is the answer of all results; else that one is being computed."""
+
+
+_NOTHING: Final = Shown(answer=None, counted=0, results=0, is_current=True)
 
 
 def read(connection: Connection, study: StudyRow) -> Answer | None:
@@ -42,15 +83,69 @@ def read(connection: Connection, study: StudyRow) -> Answer | None:
 def read_all(connection: Connection, found: Sequence[StudyRow]) -> dict[int, Answer]:
     """Return the answers of those of the studies that have one, by the ids of the studies."""
     by_id = {study.id: study for study in found}
-    ended = connection.execute(_ENDED, {"study_ids": list(by_id), "states": list(RESULT_STATES)}).all()
-    known = {
-        row.study_id: _kept_or_computed(connection, by_id[row.study_id], int(row.trials), row.last) for row in ended
-    }
+    known = {key[0]: _kept_or_computed(connection, by_id[key[0]], key) for key in _keys(connection, found)}
     return {study_id: one for study_id, one in known.items() if one is not None}
 
 
-def _kept_or_computed(connection: Connection, study: StudyRow, ended: int, last: datetime | None) -> Answer | None:
-    key = (study.id, study.created_at, ended, last)
+def at_once(connection: Connection, found: Sequence[StudyRow], database: Database) -> dict[int, Shown]:
+    """Return what is known of the answers of studies now, by their ids, without computing that of a large one.
+
+    Args:
+        database: from which a thread reads what it computes.
+    """
+    by_id = {study.id: study for study in found}
+    known = {key[0]: _known(connection, by_id[key[0]], key, database) for key in _keys(connection, found)}
+    return dict.fromkeys(by_id, _NOTHING) | known
+
+
+def _keys(connection: Connection, found: Sequence[StudyRow]) -> list[Key]:
+    """Return the keys of the answers of those studies that have results."""
+    created = {study.id: study.created_at for study in found}
+    rows = connection.execute(_ENDED, {"study_ids": list(created), "states": list(RESULT_STATES)})
+    return [(row.study_id, created[row.study_id], int(row.taken_out), int(row.trials), row.last) for row in rows]
+
+
+def _known(connection: Connection, study: StudyRow, key: Key, database: Database) -> Shown:
+    results = key[3]
+    with _lock:
+        is_kept = key in _kept
+        # The answer before a trial was taken out may name it as the best.
+        earlier = next((known for known in _kept if known[:3] == key[:3] and known[3] <= results), None)
+        last = None if earlier is None else _kept[earlier]
+    if is_kept or results < LARGE:
+        now = _kept_or_computed(connection, study, key)
+        return Shown(answer=now, counted=results, results=results, is_current=True)
+    _begin_beside(study, database)
+    return Shown(answer=last, counted=0 if earlier is None else earlier[3], results=results, is_current=False)
+
+
+def _begin_beside(study: StudyRow, database: Database) -> None:
+    """Have a thread compute an answer, unless one does or has just done so for this study."""
+    with _lock:
+        if _beside.get(study.id, 0.0) > time.monotonic():
+            return
+        _beside[study.id] = float("inf")
+    # A server that ends does not wait for it.
+    threading.Thread(target=_compute, args=(study, database), name=f"answer {study.id}", daemon=True).start()
+
+
+def _compute(study: StudyRow, database: Database) -> None:
+    took = 1.0
+    try:
+        with _turn, database.transaction() as connection:
+            begun = time.monotonic()
+            # Others may have had their turn first, and more trials have ended since.
+            for key in _keys(connection, [study]):
+                _kept_or_computed(connection, study, key)
+            took = time.monotonic() - begun
+    except HpoError as error:
+        _log.warning("the answer of the study %s was not computed: %s", study.name, error)
+    finally:
+        with _lock:
+            _beside[study.id] = time.monotonic() + _REST * took
+
+
+def _kept_or_computed(connection: Connection, study: StudyRow, key: Key) -> Answer | None:
     with _lock:
         if key in _kept:
             _kept.move_to_end(key)

@@ -40,6 +40,18 @@ def change_budget(
         SpecError: names what is wrong with the budget.
         ConflictError: the study has ended or is ending, has more trials than the new limit, or another revision.
     """
+    found = lock_open(connection, name, revision)
+    _write(connection, found, changes, actor=actor)
+    return get_by_id(connection, found.id)
+
+
+def lock_open(connection: Connection, name: str, revision: int | None) -> StudyRow:
+    """Return a study that searches, locked.
+
+    Raises:
+        NotFoundError: there is no such study.
+        ConflictError: it has ended or is ending, or has another revision.
+    """
     lock(connection, name)
     found = get(connection, name)
     if found.finished_at is not None:
@@ -49,8 +61,7 @@ def change_budget(
     if found.race is not None:
         raise ConflictError(f"the finalists of {name!r} are being trained; reopen it when they are done")
     _refuse_other(found, revision)
-    _write(connection, found, changes, actor=actor)
-    return get_by_id(connection, found.id)
+    return found
 
 
 def open_again(
@@ -94,24 +105,41 @@ def open_again(
 
 def _refuse_other(found: StudyRow, revision: int | None) -> None:
     if revision not in (None, found.revision):
-        raise ConflictError(
-            f"somebody has changed the budget of {found.name!r} since this page was loaded; load it again"
-        )
+        raise ConflictError(f"somebody has changed the study {found.name!r} since you loaded it; load it again")
 
 
 def _write(connection: Connection, found: StudyRow, changes: Mapping[str, Any], *, actor: str) -> None:
     document = dump_spec(found.spec)
     budget = {**document["budget"], **changes}
+    spec = checked({**document, "budget": budget})
+    require_room(found, spec)
+    if spec.budget == found.spec.budget:
+        return
+    keep(connection, found, spec)
+    detail = {"budget": {key: budget[key] for key in changes}}
+    events.append(connection, found.id, None, "study.edited", actor, detail)
+
+
+def checked(document: Mapping[str, Any]) -> StudySpec:
+    """Return a spec that was changed.
+
+    Raises:
+        SpecError: names what is wrong with it.
+    """
     try:
-        spec = StudySpec.model_validate({**document, "budget": budget})
+        return StudySpec.model_validate(document)
     except ValidationError as error:
         raise SpecError(issues_of(error)) from error
+
+
+def require_room(found: StudyRow, spec: StudySpec) -> None:
+    """Raise ConflictError where a study has more trials than a changed spec allows."""
     limit = spec.budget.trials
     if limit is not None and limit < found.live_trials:
         raise ConflictError(f"the study {found.name!r} has {found.live_trials} trials already, more than {limit}")
-    if spec.budget == found.spec.budget:
-        return
-    values = {"spec": dump_spec(spec), "revision": study.c.revision + 1}
+
+
+def keep(connection: Connection, found: StudyRow, spec: StudySpec, **more: Any) -> None:
+    """Store a changed spec as the next revision, with other columns of the study."""
+    values = {"spec": dump_spec(spec), "revision": study.c.revision + 1, **more}
     connection.execute(update(study).where(study.c.id == found.id).values(values))
-    detail = {"budget": {key: budget[key] for key in changes}}
-    events.append(connection, found.id, None, "study.edited", actor, detail)

@@ -19,8 +19,19 @@ _RULES: Final = {
     "the trials that count against its budget are not those that it counts": """
         SELECT study.name, count(trial.id) AS found, study.live_trials AS expected
         FROM study LEFT JOIN trial
-          ON trial.study_id = study.id AND trial.state <> 'withdrawn' AND trial.replicate_of IS NULL
+          ON trial.study_id = study.id AND trial.state <> 'withdrawn'
+              AND trial.replicate_of IS NULL AND trial.origin IS NULL
         GROUP BY study.id HAVING count(trial.id) <> study.live_trials""",
+    "the trials that have ended are not those that its totals count": """
+        SELECT study.name, count(trial.id) AS found,
+               COALESCE((SELECT sum(trials) FROM study_total WHERE study_id = study.id), 0) AS expected
+        FROM study LEFT JOIN trial
+          ON trial.study_id = study.id AND trial.finished_at IS NOT NULL AND trial.origin IS NULL
+        GROUP BY study.id
+        HAVING count(trial.id) <> COALESCE((SELECT sum(trials) FROM study_total WHERE study_id = study.id), 0)
+            OR abs(COALESCE(sum(trial.gpu_seconds), 0)
+                   - COALESCE((SELECT sum(gpu_seconds) FROM study_total WHERE study_id = study.id), 0))
+               > 1e-6 * (1 + COALESCE(sum(trial.gpu_seconds), 0))""",
     "trials run without an attempt that does": """
         SELECT study.name, count(*) AS found, 0 AS expected
         FROM trial JOIN study ON study.id = trial.study_id
@@ -36,8 +47,9 @@ _RULES: Final = {
     "trials have more attempts than they count": """
         SELECT study.name, count(*) AS found, 0 AS expected
         FROM trial JOIN study ON study.id = trial.study_id
-        WHERE (SELECT max(attempt) FROM attempt WHERE attempt.trial_id = trial.id) > trial.attempt
-           OR (SELECT max(attempt) FROM measurement WHERE measurement.trial_id = trial.id) > trial.attempt
+        WHERE trial.origin IS NULL
+          AND ((SELECT max(attempt) FROM attempt WHERE attempt.trial_id = trial.id) > trial.attempt
+           OR (SELECT max(attempt) FROM measurement WHERE measurement.trial_id = trial.id) > trial.attempt)
         GROUP BY study.id""",
     "the device time of trials is not that of their epochs": """
         SELECT study.name, count(*) AS found, 0 AS expected

@@ -80,7 +80,7 @@ class EmbeddedPostgres:
                 self._create(programs)
                 url = self._start(programs)
             except BaseException:
-                users.close()
+                self._leave(programs, users)  # a signal may come when it has just been started
                 raise
         self._watch = threading.Thread(target=self._keep_running, args=(programs,), name="postgres", daemon=True)
         self._watch.start()
@@ -96,12 +96,17 @@ class EmbeddedPostgres:
         self._leaving.set()
         if self._watch is not None:
             self._watch.join()
-        with self._exclusive(), users:
+        with self._exclusive():
+            self._leave(self._programs, users)
+
+    def _leave(self, programs: Programs, users: IO[str]) -> None:
+        """Let go of the server, which is stopped if it runs and nobody else uses it; `start.lock` is held."""
+        with users:
             try:
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            self._stop(self._programs)
+            self._stop(programs)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

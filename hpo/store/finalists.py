@@ -73,14 +73,17 @@ def train_again(connection: Connection, name: str, number: int, *, actor: str) -
 
     Raises:
         NotFoundError: there is no such study, or no such trial.
-        ConflictError: the study has ended, nobody has claimed the trial yet, or its seed is a parameter of the space.
+        ConflictError: the study has ended, nobody has claimed the trial yet, it was taken out of the study, or its seed
+            is a parameter of the space.
     """
     lock(connection, name)
     found = get(connection, name)
     asked = trials.get(connection, found.id, number)
     if (reason := found.spec.no_fresh_seed()) is not None:
         raise ConflictError(reason)
-    if not asked.attempt:
+    if asked.state is TrialState.WITHDRAWN:
+        raise ConflictError(f"trial {number} of {name!r} was taken out of the study; enqueue its configuration again")
+    if not asked.attempt and asked.origin is None:
         raise ConflictError(f"trial {number} of {name!r} has not begun yet; it can be trained again once it has")
     record = lifecycle.replicate(connection, found.id, number, generator=REPLICATE, actor=actor)
     if record is None:

@@ -9,6 +9,8 @@ EXISTS (SELECT FROM worker AS other
         WHERE other.name <> :worker
           AND other.last_seen > clock_timestamp() - make_interval(secs => :alive_seconds)
           AND (other.study IS NULL OR other.study = study.name)
+          AND study.task_kind = ANY (other.task_kinds)
+          AND other.gpus >= study.gpus AND other.nodes = study.nodes
           AND NOT EXISTS (SELECT FROM attempt AS theirs
                           JOIN trial AS there ON there.id = theirs.trial_id
                           WHERE there.study_id = study.id AND theirs.worker = other.name AND theirs.fault = 'files'
@@ -36,7 +38,9 @@ LEFT JOIN LATERAL (SELECT max(other.last_seen) AS last_seen
                    FROM worker AS other
                    WHERE other.memory_bytes > unfit.memory_bytes
                      AND (other.gpu_name IS NULL) = (unfit.gpu_name IS NULL)
-                     AND (other.study IS NULL OR other.study = study.name)) AS larger ON true
+                     AND (other.study IS NULL OR other.study = study.name)
+                     AND study.task_kind = ANY (other.task_kinds)
+                     AND other.gpus >= study.gpus AND other.nodes = study.nodes) AS larger ON true
 WHERE trial.state IN ('suggested', 'paused') AND NOT trial.held AND study.state = 'active'
   AND study.budget_reached_at IS NULL
 """.strip()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import Connection, Text, case, cast, or_, select, text, true, update
 
 from ..trial import StudyState
+from . import optimizers
 from .study_row import is_readable
 from .tables import NOW, study
 
@@ -39,11 +42,21 @@ def release(connection: Connection, study_id: int, owner: str) -> None:
     )
 
 
-def release_all(connection: Connection, owner: str) -> None:
-    """Give back whatever `owner` holds: it is known to be dead, so nobody need wait for its leases to expire."""
+def release_all(connection: Connection, owner: str, *, but: int | None = None) -> None:
+    """Give back whatever `owner` holds, but for one study: it ends, so nobody need wait for its leases to expire."""
     connection.execute(
-        update(study).where(study.c.generator_owner == owner).values(generator_owner=None, generator_expires_at=None)
+        update(study)
+        .where(study.c.generator_owner == owner, study.c.id.is_distinct_from(but))
+        .values(generator_owner=None, generator_expires_at=None)
     )
+    optimizers.remove(connection, owner)
+
+
+def owners(connection: Connection, study_ids: Collection[int]) -> dict[int, str | None]:
+    """Return who holds the lease of each of these studies; None where nobody does."""
+    owner = case((study.c.generator_expires_at > NOW, study.c.generator_owner), else_=None)
+    rows = connection.execute(select(study.c.id, owner).where(study.c.id.in_(study_ids)))
+    return {int(study_id): name for study_id, name in rows}
 
 
 def count_served(connection: Connection) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, text
 
-from ..errors import AuthenticationError, NotFoundError, StaleLeaseError, UnusableStudyError
+from ..errors import AuthenticationError, ConflictError, NotFoundError, StaleLeaseError, UnusableStudyError
 from ..protocol import ClaimRequest, Fence, FinishRequest, Lease, ReleaseRequest, ReportRequest
 from ..trial import (
     ENQUEUED,
@@ -26,7 +26,7 @@ from ..trial import (
     TrialRecord,
     TrialState,
 )
-from . import events, host_quarantine, marks, plausible, quarantine, tokens, trials, weights, workers
+from . import confusions, events, host_quarantine, marks, plausible, quarantine, tokens, trials, weights, workers
 from .notifications import Channel, announce
 from .statements import execute
 from .study_row import outline_from
@@ -37,6 +37,8 @@ from .wire import later
 BACKOFF_SECONDS: Final = 15.0
 """Wait before the first retry, one heartbeat long so that a living worker can come back; doubles each time."""
 BACKOFF_LIMIT_SECONDS: Final = 600.0
+NEAR: Final = 128
+"""So many waiting trials of each study a claim looks at first: more than claim at the same moment, and soon read."""
 AVOID_SECONDS: Final = 3600.0
 """For so long a trial is not given again to a worker that failed with it, while another worker could have it."""
 MOST_FAULTS: Final = 8
@@ -58,6 +60,11 @@ FOR NO KEY UPDATE
 """)
 """Locks the trial in a statement of its own: the one that waits does not see what it has waited for."""
 _EXISTS: Final = text("SELECT id FROM trial WHERE id = :id")
+_TRAINED_AGAIN: Final = text("""
+SELECT again.number FROM trial JOIN trial AS again ON again.study_id = trial.study_id AND again.replicate_of = :number
+WHERE trial.id = :trial_id AND again.state <> 'withdrawn'
+ORDER BY again.number
+""")
 _MESSAGE_CHARACTERS: Final = 300
 """What of a failure's message is in its event: of the first line. The trial keeps all of it."""
 
@@ -211,12 +218,11 @@ def claim(
     values = _claim_values(request, lease_seconds, token)
     # The same request may arrive twice at once: the second waits here and then finds the lease of the first.
     later(connection, _ONE_AT_A_TIME, {"lease_id": values["lease_id"]})
-    row = execute(connection, "claim", **values, is_trial_run=False).mappings().one_or_none()
-    if row is not None and row["was_in_quarantine"]:
-        quarantine.note_trial(connection, request.worker)
+    row = _claimed(connection, request, values, near=NEAR)
     is_new = row is not None
     if row is None:
-        standing = execute(connection, "standing", **_only(values, "lease_id", "worker", "host", "token")).one()
+        asked = _only(values, "lease_id", "worker", "host", "token")
+        standing = execute(connection, "standing", **asked, near=NEAR).one()
         if not standing.is_token_valid:
             raise AuthenticationError
         is_new = not standing.is_used
@@ -224,14 +230,25 @@ def claim(
             row = _reclaimed(connection, values)
         elif standing.is_host_shut and not standing.is_worker_shut:
             row = _trial_of_sick_host(connection, request, values)
+        elif standing.may_have_more and not standing.is_worker_shut:
+            row = _claimed(connection, request, values, near=None)
     if row is not None and is_new:
         detail = {"attempt": row["attempt"]}  # without the lease id: events are for everyone who may read
         events.append(connection, row["study_id"], row["id"], "trial.claimed", request.worker.name, detail)
     if row is None:
         announce(connection, Channel.WANTED)
     # After the trial, as in a report: two calls of one worker must not wait for each other crosswise.
-    workers.seen(connection, request.worker, study=request.study)
+    workers.seen(connection, request.worker, study=request.study, task_kinds=request.task_kinds)
     return None if row is None else _lease(connection, row, request, lease_seconds)
+
+
+def _claimed(
+    connection: Connection, request: ClaimRequest, values: Mapping[str, Any], *, near: int | None
+) -> RowMapping | None:
+    row = execute(connection, "claim", **values, near=near, is_trial_run=False).mappings().one_or_none()
+    if row is not None and row["was_in_quarantine"]:
+        quarantine.note_trial(connection, request.worker)
+    return row
 
 
 def _claim_values(request: ClaimRequest, lease_seconds: float, token: int | None) -> dict[str, Any]:
@@ -240,9 +257,12 @@ def _claim_values(request: ClaimRequest, lease_seconds: float, token: int | None
         "lease_seconds": lease_seconds,
         "token": token,
         "study": request.study,
+        "task_kinds": request.task_kinds,
         "worker": request.worker.name,
         "host": request.worker.host,
         "memory_bytes": request.worker.memory_bytes,
+        "gpus": request.worker.gpus,
+        "nodes": request.worker.nodes,
         "avoid_seconds": AVOID_SECONDS,
         "alive_seconds": workers.ALIVE_SECONDS,
         "large_seconds": LARGE_SECONDS,
@@ -261,7 +281,7 @@ def _trial_of_sick_host(connection: Connection, request: ClaimRequest, values: M
     """Claim a trial for a worker whose host is in quarantine, if that may show now that it is well."""
     if not host_quarantine.may_try(connection, request.worker):
         return None
-    row = execute(connection, "claim", **values, is_trial_run=True).mappings().one_or_none()
+    row = execute(connection, "claim", **values, near=None, is_trial_run=True).mappings().one_or_none()
     if row is not None:
         quarantine.note_trial(connection, request.worker)
     return row
@@ -293,6 +313,8 @@ def _lease(connection: Connection, row: RowMapping, request: ClaimRequest, lease
         config=config,
         task=study.spec.task,
         checkpoints=study.spec.checkpoints,
+        # Workers up to release 0.2.0, which have one GPU, refuse the field.
+        resources=study.spec.resources if study.spec.ranks > 1 else None,
         measures=study.spec.measures,
         checkpoint=row["checkpoint"],
         epochs_done=row["epochs_done"],
@@ -335,6 +357,7 @@ def report(connection: Connection, trial_id: int, request: ReportRequest, *, tok
         workers.touch(connection, row.lease_worker)
     if row.new_steps and row.is_suspect:
         quarantine.note_progress(connection, row.lease_worker, study_id=row.study_id)
+    confusions.keep(connection, trial_id, request.confusion, attempt=request.attempt)
     if is_news:
         detail = {"attempt": request.attempt, "weights": loaded}
         events.append(connection, row.study_id, trial_id, "trial.weights", row.lease_worker, detail)
@@ -396,6 +419,7 @@ def finish(connection: Connection, trial_id: int, request: FinishRequest, *, tok
             raise _stale(connection, trial_id, token)
         return trials.record(connection, trial_id)
     plausible.check(row.spec, metrics=request.metrics)
+    confusions.keep(connection, trial_id, request.confusion, attempt=request.attempt)
     if row.state != TrialState.FAILED and row.curve is not None:
         marks.keep(connection, row._mapping)
     if row.is_touched:
@@ -514,6 +538,34 @@ def cancel(connection: Connection, trial_id: int, *, actor: str) -> TrialState:
         marks.refresh(connection, [trial_id])
     events.append(connection, row.study_id, trial_id, "trial.cancelled", actor, {"state": row.state})
     return TrialState(row.state)
+
+
+def discard(connection: Connection, trial_id: int, *, actor: str) -> TrialRecord:
+    """Take a trial that has ended out of its study, and return it: its result counts for nothing any more.
+
+    Raises:
+        NotFoundError: there is no such trial.
+        ConflictError: it has not ended, or its configuration was trained again.
+    """
+    before = trials.record(connection, trial_id)
+    row = execute(connection, "discard", trial_id=trial_id).one_or_none()
+    if row is None:
+        raise ConflictError(_why_kept(connection, before))
+    marks.refresh(connection, [trial_id])
+    events.append(connection, row.study_id, trial_id, "trial.deleted", actor, {"state": row.old_state})
+    return trials.record(connection, trial_id)
+
+
+def _why_kept(connection: Connection, record: TrialRecord) -> str:
+    """Return why a trial is not taken out of its study, and what to do."""
+    if record.state is TrialState.WITHDRAWN:
+        return f"trial {record.number} is out of its study already"
+    if not record.state.is_terminal:
+        todo = "cancel it and wait until its worker has let go" if record.state is TrialState.RUNNING else "cancel it"
+        return f"trial {record.number} is {record.state}: {todo}, and delete it then"
+    again = connection.execute(_TRAINED_AGAIN, {"trial_id": record.id, "number": record.number}).scalars().all()
+    which = ", ".join(map(str, again)) or "others"
+    return f"the configuration of trial {record.number} was trained again as trial {which}: delete that first"
 
 
 def _await_earlier(connection: Connection, trial_id: int, request: Fence) -> None:

@@ -5,7 +5,7 @@
 -- materialized CTE first, study before trial, so that what the statement then decides on is the newest version.
 -- Only clock_timestamp() of this server decides about time. Device time is that of attempts: an attempt is a row of its
 -- own, begun by a claim and ended by the statement that takes the trial from its worker. `usage.py` says what
--- `{used_seconds}` (of the row `used`) and `{heartbeats_per_lease}` stand for, `fleet_sql.py` says it of
+-- `{study_used_seconds}` (of the row `study`) and `{heartbeats_per_lease}` stand for, `fleet_sql.py` says it of
 -- `{others_may_have_files}` (of the row `study`) and `{too_large}`, `statements.py` of `{token_is_valid}`: a token that
 -- has been revoked since the call began changes nothing. What the next statements of a call need is returned with the
 -- transition, so that a call waits for few answers.
@@ -51,9 +51,9 @@ SELECT id FROM added;
 
 
 -- name: replicate
--- (nothing) -> suggested. The configuration of a trial that was claimed before, once more under a number, and so with a
--- seed, of its own. It does not count against budget.trials. Whoever has planned it names the number that comes next: of
--- two who have read the same trials, one adds it.
+-- (nothing) -> suggested. The configuration of a trial that was claimed before, or comes from elsewhere, once more under a
+-- number, and so with a seed, of its own. It does not count against budget.trials. Whoever has planned it names the
+-- number that comes next: of two who have read the same trials, one adds it.
 WITH place AS MATERIALIZED (
     SELECT id, next_number
     FROM study
@@ -67,7 +67,8 @@ WITH place AS MATERIALIZED (
     SELECT place.id, place.next_number, asked.params, :generator, :priority,
            GREATEST(asked.required_memory_bytes, asked.peak_memory_bytes), COALESCE(asked.replicate_of, asked.number)
     FROM place
-    JOIN trial AS asked ON asked.study_id = place.id AND asked.number = :number AND asked.attempt > 0
+    JOIN trial AS asked ON asked.study_id = place.id AND asked.number = :number AND asked.state <> 'withdrawn'
+                            AND (asked.attempt > 0 OR asked.origin IS NOT NULL)
     RETURNING id
 ), counted AS (
     UPDATE study
@@ -75,6 +76,51 @@ WITH place AS MATERIALIZED (
     WHERE study.id = :study_id AND EXISTS (SELECT FROM added)
 )
 SELECT id FROM added;
+
+
+-- name: take_over
+-- (nothing) -> completed | stopped | failed. Results of trainings elsewhere. They count against no budget, and no worker
+-- has had them. What has a key that a trial of the study has already is left out. The caller has locked the study before,
+-- so that this statement sees what others have taken over.
+WITH place AS MATERIALIZED (
+    SELECT id, next_number
+    FROM study
+    WHERE id = :study_id AND state IN ('active', 'paused') AND budget_reached_at IS NULL
+    FOR NO KEY UPDATE
+), new AS MATERIALIZED (
+    SELECT given.value, given.value #>> '{origin,key}' AS key, row_number() OVER (ORDER BY given.position) - 1 AS place
+    FROM jsonb_array_elements(CAST(:trials AS jsonb)) WITH ORDINALITY AS given (value, position)
+    WHERE NOT EXISTS (SELECT FROM trial AS known
+                      WHERE known.study_id = :study_id AND known.state <> 'withdrawn' AND known.origin IS NOT NULL
+                        AND known.origin ->> 'key' = given.value #>> '{origin,key}')
+), added AS (
+    INSERT INTO trial (study_id, number, params, generator, state, origin, metrics, failure_kind, failure_message,
+                       epochs_done, finished_at)
+    SELECT place.id,
+           place.next_number + new.place,
+           new.value -> 'params',
+           :generator,
+           new.value ->> 'state',
+           new.value -> 'origin',
+           CASE WHEN new.value ->> 'state' <> 'failed' THEN new.value -> 'metrics' END,
+           CASE WHEN new.value ->> 'state' = 'failed' THEN 'error' END,
+           new.value ->> 'failure_message',
+           COALESCE((SELECT max(step::int) FROM jsonb_object_keys(new.value -> 'curve') AS step), 0),
+           clock_timestamp()
+    FROM place, new
+    RETURNING id, number, origin ->> 'key' AS key
+), measured AS (
+    INSERT INTO measurement (trial_id, attempt, step, metrics, wall_seconds, gpu_seconds)
+    SELECT added.id, 1, point.key::int, point.value, 0, 0
+    FROM added
+    JOIN new ON new.key = added.key
+    CROSS JOIN LATERAL jsonb_each(new.value -> 'curve') AS point
+), counted AS (
+    UPDATE study
+    SET next_number = study.next_number + (SELECT count(*) FROM added)
+    WHERE study.id = :study_id AND EXISTS (SELECT FROM added)
+)
+SELECT id, number FROM added ORDER BY number;
 
 
 -- name: replace_suggestion
@@ -228,26 +274,32 @@ FROM renewed JOIN study ON study.id = renewed.study_id;
 
 
 -- name: standing
--- (no transition) Why a claim got no trial: the lease id was good for a claim before, worker or host is in quarantine, or
--- the token is not valid any more.
+-- (no transition) Why a claim got no trial: the lease id was good for a claim before, worker or host is in quarantine,
+-- the token is not valid any more, or more trials of a study wait than were looked at.
 -- The attempt keeps the lease id after its trial was given back: a copy of the claim that comes late must not take a trial
 -- for a worker that does not know of it.
 SELECT EXISTS (SELECT FROM attempt WHERE lease_id = CAST(:lease_id AS uuid))
            OR EXISTS (SELECT FROM trial WHERE lease_id = CAST(:lease_id AS uuid)) AS is_used,
        EXISTS (SELECT FROM worker WHERE name = :worker AND quarantined_until > clock_timestamp()) AS is_worker_shut,
        EXISTS (SELECT FROM host_quarantine WHERE host = :host) AS is_host_shut,
-       {token_is_valid} AS is_token_valid;
+       {token_is_valid} AS is_token_valid,
+       EXISTS (SELECT FROM trial WHERE state IN ('suggested', 'paused') AND NOT held
+               GROUP BY study_id HAVING count(*) >= :near) AS may_have_more;
 
 
 -- name: claim
--- suggested | paused -> running. What was begun before first, then what a person asked for, then in the order of
--- suggestion; nothing of a study whose GPU hours are used up, or whose files this worker has just missed while another
--- worker may have them, and nothing that has just failed on this machine while another, on which it has not, could train
--- it. What has just failed on all machines comes last. What needs more memory than there is here waits for a worker that
--- has it, if one was heard of lately; but where a single clip did not fit, as much memory is of no use. SKIP LOCKED lets
--- claimers pass each other; NO KEY, because inserted measurements and events share-lock the key of their trial. A lease id
--- that was good for a claim before gets nothing, and `standing` says so; nor does who is in quarantine, unless
--- `:is_trial_run` says that it may show that it is well.
+-- suggested | paused -> running. A worker of several GPUs takes first what needs most of them: fewer workers can, and
+-- nothing large waits behind what is small. Of that, what was begun before first, then what a person asked for, then in
+-- the order of suggestion; nothing of a study whose GPU hours are used up, or whose files this worker has just missed
+-- while another worker may have them, and nothing that has just failed on this machine while another, on which it has
+-- not, could train it. What has just failed on all machines comes last. What needs more memory than there is here waits
+-- for a worker that has it, if one was heard of lately; but where a single clip did not fit, as much memory is of no use.
+-- SKIP LOCKED lets claimers pass each other; NO KEY, because inserted measurements and events share-lock the key of their
+-- trial. A lease id that was good for a claim before gets nothing, and `standing` says so; nor does who is in quarantine,
+-- unless `:is_trial_run` says that it may show that it is well.
+-- Only the first `:near` that wait of each study are looked at, so that a long queue costs no claim anything. Where one
+-- behind them might come before what is found there, nothing is claimed: then `standing` says that more may wait, and
+-- the statement is repeated with null, for all.
 WITH asking AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM worker WHERE name = :worker AND quarantined_at IS NOT NULL) AS was_in_quarantine
     WHERE {token_is_valid}
@@ -270,8 +322,36 @@ WITH asking AS MATERIALIZED (
       AND missed.ended_at > GREATEST(clock_timestamp() - make_interval(secs => :avoid_seconds),
                                      study.state_changed_at, mine.cleared_at)
       AND {others_may_have_files}
+), near AS MATERIALIZED (
+    SELECT first.id, study.gpus, first.priority, first.place
+    FROM study
+    CROSS JOIN LATERAL (
+        SELECT trial.id, trial.priority, row_number() OVER (ORDER BY trial.priority DESC, trial.id) AS place
+        FROM trial
+        WHERE trial.study_id = study.id
+          AND trial.state IN ('suggested', 'paused')
+          AND NOT trial.held
+          AND (study.search_ended_at IS NULL OR trial.replicate_of IS NOT NULL)
+          AND (trial.not_before IS NULL OR trial.not_before <= clock_timestamp())
+        ORDER BY trial.priority DESC, trial.id
+        LIMIT CAST(:near AS int)
+    ) AS first
+    WHERE EXISTS (SELECT FROM asking)
+      AND study.state = 'active'
+      AND study.budget_reached_at IS NULL
+      AND study.task_kind = ANY (CAST(:task_kinds AS text[]))
+      AND study.gpus <= :gpus AND study.nodes = :nodes
+      AND (CAST(:study AS text) IS NULL OR study.name = :study)
+      AND study.id NOT IN (SELECT id FROM lacking)
+), edge AS MATERIALIZED (
+    SELECT gpus, priority, id FROM near WHERE place = CAST(:near AS int) ORDER BY gpus DESC, priority DESC, id LIMIT 1
 ), chosen AS MATERIALIZED (
-    SELECT trial.id
+    SELECT trial.id, NOT EXISTS (SELECT FROM edge)
+                     OR failed.here = 0
+                        AND NOT COALESCE(trial.required_memory_bytes > :memory_bytes, false)
+                        AND EXISTS (SELECT FROM edge
+                                    WHERE (study.gpus, trial.priority, -trial.id) >= (edge.gpus, edge.priority, -edge.id))
+                     AS is_first
     FROM trial
     JOIN study ON study.id = trial.study_id
     CROSS JOIN LATERAL (
@@ -295,17 +375,20 @@ WITH asking AS MATERIALIZED (
                        AND NOT EXISTS (SELECT FROM host_quarantine AS sick WHERE sick.host = other.host)
                        AND other.last_seen > clock_timestamp() - make_interval(secs => :alive_seconds)
                        AND (other.study IS NULL OR other.study = study.name)
+                       AND study.task_kind = ANY (other.task_kinds)
+                       AND other.gpus >= study.gpus AND other.nodes = study.nodes
                        AND (trial.required_memory_bytes IS NULL OR other.memory_bytes IS NULL
                             OR trial.required_memory_bytes <= other.memory_bytes))
                ELSE 0 END AS here
     ) AS failed
-    WHERE EXISTS (SELECT FROM asking)
+    -- An array, for an index whatever the planner knows of the tables: as a join, new tables made it compare all with all.
+    WHERE trial.id = ANY (ARRAY(SELECT id FROM near))
+      -- What `near` asked is asked of the locked row again: another claim may have been faster.
       AND trial.state IN ('suggested', 'paused')
       AND NOT trial.held
       AND study.state = 'active'
       AND study.budget_reached_at IS NULL
       AND (study.search_ended_at IS NULL OR trial.replicate_of IS NOT NULL)
-      AND (CAST(:study AS text) IS NULL OR study.name = :study)
       AND (trial.not_before IS NULL OR trial.not_before <= clock_timestamp())
       AND (trial.required_memory_bytes IS NULL OR CAST(:memory_bytes AS bigint) IS NULL
            OR trial.required_memory_bytes <= :memory_bytes
@@ -316,16 +399,18 @@ WITH asking AS MATERIALIZED (
                                 AND NOT EXISTS (SELECT FROM host_quarantine AS sick WHERE sick.host = large.host)
                                 AND large.memory_bytes >= trial.required_memory_bytes
                                 AND large.last_seen > clock_timestamp() - make_interval(secs => :large_seconds)
-                                AND (large.study IS NULL OR large.study = study.name))
+                                AND (large.study IS NULL OR large.study = study.name)
+                                AND study.task_kind = ANY (large.task_kinds)
+                                AND large.gpus >= study.gpus AND large.nodes = study.nodes)
               AND NOT EXISTS (SELECT FROM attempt AS unfit
                               JOIN worker AS small ON small.name = unfit.worker
                               WHERE unfit.trial_id = trial.id AND unfit.ended_as = 'failed'
                                 AND small.memory_bytes >= :memory_bytes))
-      AND trial.study_id NOT IN (SELECT id FROM lacking)
       AND failed.here < 2
       AND (limits.gpu_seconds IS NULL
-           OR (SELECT sum({used_seconds}) FROM trial AS used WHERE used.study_id = study.id) < limits.gpu_seconds)
-    ORDER BY failed.here, trial.priority DESC, COALESCE(trial.required_memory_bytes > :memory_bytes, false), trial.id
+           OR {study_used_seconds} < limits.gpu_seconds)
+    ORDER BY failed.here, study.gpus DESC, trial.priority DESC,
+             COALESCE(trial.required_memory_bytes > :memory_bytes, false), trial.id
     LIMIT 1
     FOR NO KEY UPDATE OF trial SKIP LOCKED
 ), claimed AS (
@@ -340,13 +425,14 @@ WITH asking AS MATERIALIZED (
         not_before = NULL,
         started_at = COALESCE(trial.started_at, clock_timestamp())
     FROM chosen
-    WHERE trial.id = chosen.id
+    WHERE trial.id = chosen.id AND chosen.is_first
     RETURNING trial.id, trial.study_id, trial.number, trial.attempt, trial.params, trial.replicate_of,
               trial.checkpoint, trial.epochs_done
 ), begun AS (
-    INSERT INTO attempt (trial_id, attempt, worker, lease_id, claimed_at, seen_at)
-    SELECT claimed.id, claimed.attempt, :worker, CAST(:lease_id AS uuid), moment.value, moment.value
-    FROM claimed, (SELECT clock_timestamp() AS value) AS moment
+    INSERT INTO attempt (trial_id, attempt, worker, lease_id, gpus, claimed_at, seen_at)
+    SELECT claimed.id, claimed.attempt, :worker, CAST(:lease_id AS uuid), study.gpus * study.nodes,
+           moment.value, moment.value
+    FROM claimed JOIN study ON study.id = claimed.study_id, (SELECT clock_timestamp() AS value) AS moment
 )
 SELECT claimed.*, study.name AS study, study.uuid, study.spec::text AS spec, asking.was_in_quarantine
 FROM claimed JOIN study ON study.id = claimed.study_id CROSS JOIN asking;
@@ -481,6 +567,8 @@ WITH owned AS MATERIALIZED (
                   WHERE other.memory_bytes > mine.memory_bytes
                     AND (other.gpu_name IS NULL) = (mine.gpu_name IS NULL)
                     AND (other.study IS NULL OR other.study = study.name)
+                    AND study.task_kind = ANY (other.task_kinds)
+                    AND other.gpus >= study.gpus AND other.nodes = study.nodes
                     AND other.quarantined_at IS NULL
                     AND NOT EXISTS (SELECT FROM host_quarantine AS sick WHERE sick.host = other.host)
                     AND other.last_seen > clock_timestamp() - make_interval(secs => :alive_seconds))
@@ -600,6 +688,8 @@ WITH owned AS MATERIALIZED (
                                  AND NOT EXISTS (SELECT FROM host_quarantine AS sick WHERE sick.host = untried.host)
                                  AND untried.last_seen > clock_timestamp() - make_interval(secs => :alive_seconds)
                                  AND (untried.study IS NULL OR untried.study = study.name)
+                                 AND study.task_kind = ANY (untried.task_kinds)
+                                 AND untried.gpus >= study.gpus AND untried.nodes = study.nodes
                                  -- `claim` gives it what is too large for it once no larger worker is heard of.
                                  AND ((trial.required_memory_bytes <= untried.memory_bytes) IS NOT FALSE
                                       OR NOT EXISTS (SELECT FROM worker AS large
@@ -609,7 +699,9 @@ WITH owned AS MATERIALIZED (
                                                                        WHERE sick.host = large.host)
                                                        AND large.last_seen > clock_timestamp()
                                                                              - make_interval(secs => :large_seconds)
-                                                       AND (large.study IS NULL OR large.study = study.name)))
+                                                       AND (large.study IS NULL OR large.study = study.name)
+                                                       AND study.task_kind = ANY (large.task_kinds)
+                                                       AND large.gpus >= study.gpus AND large.nodes = study.nodes))
                               ) AS is_enough,
                'no machine could train it: ' || string_agg(format('%s faults of %s (%s)', streak.faults, streak.worker,
                                                                  streak.kinds), ', ' ORDER BY streak.worker)
@@ -771,6 +863,36 @@ SET state = chosen.target,
 FROM chosen
 WHERE trial.id = chosen.id
 RETURNING trial.study_id, trial.state;
+
+
+-- name: discard
+-- completed | stopped | failed -> withdrawn. A person takes a trial that has ended out of its study: its result counts for
+-- nothing any more, and its place in budget.trials is free. Its number and the device time that it took stay. Not the
+-- trial whose configuration others train again.
+WITH place AS MATERIALIZED (
+    SELECT study.id FROM study WHERE study.id = (SELECT study_id FROM trial WHERE trial.id = :trial_id)
+    FOR NO KEY UPDATE
+), chosen AS MATERIALIZED (
+    SELECT trial.id, trial.state AS old_state, trial.replicate_of IS NULL AND trial.origin IS NULL AS is_counted
+    FROM trial
+    JOIN place ON place.id = trial.study_id
+    WHERE trial.id = :trial_id
+      AND trial.state IN ('completed', 'stopped', 'failed')
+      AND NOT EXISTS (SELECT FROM trial AS again
+                      WHERE again.study_id = place.id AND again.replicate_of = trial.number
+                        AND again.state <> 'withdrawn')
+    FOR NO KEY UPDATE OF trial
+), counted AS (
+    UPDATE study
+    SET live_trials = study.live_trials - 1
+    FROM chosen, place
+    WHERE study.id = place.id AND chosen.is_counted
+)
+UPDATE trial
+SET state = 'withdrawn', metrics = NULL, failure_kind = NULL, failure_message = NULL, lease_id = NULL
+FROM chosen
+WHERE trial.id = chosen.id
+RETURNING trial.study_id, chosen.old_state;
 
 
 -- name: reopen

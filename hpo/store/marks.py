@@ -37,8 +37,8 @@ _COMPLETE: Final = """
 study.marked AND NOT EXISTS (SELECT FROM mark WHERE mark.study_id = study.id AND mark.board = 'stale')
 """.strip()
 _READ: Final = """
-SELECT trial.id, trial.number, trial.state, trial.metrics, trial.attempt, trial.replicate_of, trial.study_id,
-       {is_marked} AS marked, study.fault, study.uuid, study.spec::text AS spec,
+SELECT trial.id, trial.number, trial.state, trial.metrics, trial.attempt, trial.replicate_of, trial.origin,
+       trial.study_id, {is_marked} AS marked, study.fault, study.uuid, study.spec::text AS spec,
        (SELECT COALESCE(jsonb_object_agg(step::text, measurement.metrics ORDER BY measurement.attempt), '{}')
         FROM measurement WHERE measurement.trial_id = trial.id) AS curve
 FROM trial JOIN study ON study.id = trial.study_id
@@ -130,6 +130,9 @@ ORDER BY trial.number
 """)
 
 
+_HELD: Final = text("""
+SELECT id FROM trial WHERE study_id = :study_id AND state = 'paused' AND replicate_of IS NULL ORDER BY number
+""")
 _UUID: Final = text("SELECT uuid FROM study WHERE id = :study_id")
 _LEADING: Final = text("""
 SELECT trial_id FROM mark
@@ -261,23 +264,25 @@ def complete(connection: Connection, study_id: int) -> None:
 def promotable(connection: Connection, study_id: int, spec: StudySpec) -> list[int]:
     """Return the ids of the paused trials that the rule would let continue by what is known now, by number.
 
-    The marks of the study must be complete, and its rule must be one with rungs.
+    The marks of the study must be complete. A rule that pauses no trial may have taken the place of one that did.
     """
     rule = spec.early_stopping
     if isinstance(rule, CurvesStopping):
         return _resumable(connection, study_id, spec, rule)
     if not isinstance(rule, AshaStopping | HyperbandStopping):
-        raise ValueError(f"trials of the rule {rule.name} are not promoted by marks")
+        ids = connection.execute(_HELD, {"study_id": study_id}).scalars().all()
+        return [trial_id for trial_id, decision in _judged(connection, spec, ids) if decision is Decision.CONTINUE]
     is_asked = _is_asked(connection, study_id, rule.startup_trials)
     rows = connection.execute(_PROMOTABLE, {"study_id": study_id, "reduction": rule.reduction}).all()
     # A mean over the last epochs leaves out other epochs where the trial itself is judged: it is compared by itself.
     special = [row.id for row in rows if row.is_special and is_asked]
-    decisions = {
-        found.record.id: judge(spec, found.record, StoredRivals(connection, found))
-        for found in _read(connection, _RECORDS, special)
-    }
-    known = {trial_id: decision is Decision.CONTINUE for trial_id, decision in decisions.items()}
+    known = {trial_id: decision is Decision.CONTINUE for trial_id, decision in _judged(connection, spec, special)}
     return [row.id for row in rows if not is_asked or known.get(row.id, row.is_allowed)]
+
+
+def _judged(connection: Connection, spec: StudySpec, trial_ids: Sequence[int]) -> Iterator[tuple[int, Decision]]:
+    for found in _read(connection, _RECORDS, trial_ids):
+        yield found.record.id, judge(spec, found.record, StoredRivals(connection, found))
 
 
 def _resumable(connection: Connection, study_id: int, spec: StudySpec, rule: CurvesStopping) -> list[int]:
@@ -346,6 +351,7 @@ def _own(row: RowMapping) -> Own:
         metrics=metrics_of(row["metrics"]),
         attempt=row["attempt"],
         replicate_of=row["replicate_of"],
+        origin=row.get("origin"),
     )
     return Own(
         study_id=row["study_id"],

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, CursorResult, TextClause, text
 
 from .fleet_sql import OTHERS_MAY_HAVE_FILES, TOO_LARGE
-from .usage import HEARTBEATS_PER_LEASE, USED_SECONDS
+from .usage import HEARTBEATS_PER_LEASE, STUDY_USED_SECONDS
 from .wire import prepared
 
 TOKEN_IS_VALID = """
@@ -22,7 +22,7 @@ TOKEN_IS_VALID = """
 """Whether `:token` is valid still; without one, nobody asks."""
 _PARTS = {
     "{token_is_valid}": TOKEN_IS_VALID,
-    "{used_seconds}": USED_SECONDS,
+    "{study_used_seconds}": STUDY_USED_SECONDS,
     "{heartbeats_per_lease}": str(HEARTBEATS_PER_LEASE),
     "{others_may_have_files}": OTHERS_MAY_HAVE_FILES,
     "{too_large}": TOO_LARGE,

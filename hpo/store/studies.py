@@ -38,6 +38,7 @@ __all__ = [
     "outline_of",
     "release_generator",
     "release_generators",
+    "require_free",
     "set_state",
 ]
 
@@ -69,12 +70,20 @@ def create(connection: Connection, spec: StudySpec, *, actor: str) -> StudyRow:
     except IntegrityError as error:
         if getattr(getattr(error.orig, "diag", None), "constraint_name", None) != "study_name_key":
             raise
-        raise StudyExistsError(
-            f"a study named {spec.name!r} exists already; choose another name, or delete that one"
-        ) from error
+        raise _exists(spec.name) from error
     events.append(connection, study_id, None, "study.created", actor, {"name": spec.name})
     earlier.keep(connection, study_id, found, actor=actor)
     return get_by_id(connection, study_id)
+
+
+def require_free(connection: Connection, name: str) -> None:
+    """Raise StudyExistsError where a study of that name could not be stored."""
+    if connection.execute(select(study.c.id).where(study.c.name == name)).first() is not None:
+        raise _exists(name)
+
+
+def _exists(name: str) -> StudyExistsError:
+    return StudyExistsError(f"a study named {name!r} exists already; choose another name, or delete that one")
 
 
 def set_state(

@@ -28,7 +28,7 @@ _MOST_STUDIES: Final = 16
 
 _SIZE: Final = text("""
 SELECT count(*) FILTER (WHERE epochs_done > 0) AS begun, COALESCE(sum(epochs_done), 0) AS epochs
-FROM trial WHERE study_id = :study_id AND replicate_of IS NULL
+FROM trial WHERE study_id = :study_id AND replicate_of IS NULL AND origin IS NULL AND state <> 'withdrawn'
 """)
 # The part `{which}` says of which trials.
 _READ: Final = """
@@ -45,7 +45,10 @@ WHERE {which}
 ORDER BY trial.number
 """
 _CURVES: Final = text(
-    _READ.format(which="trial.study_id = :study_id AND trial.replicate_of IS NULL AND trial.epochs_done > 0")
+    _READ.format(
+        which="trial.study_id = :study_id AND trial.replicate_of IS NULL AND trial.origin IS NULL"
+        " AND trial.state <> 'withdrawn' AND trial.epochs_done > 0"
+    )
 )
 _SOME_CURVES: Final = text(_READ.format(which="trial.id = ANY(:ids)"))
 _PAUSED: Final = text("""
@@ -59,7 +62,8 @@ SELECT count(*) FILTER (WHERE epochs_done > 0 OR state = 'failed') AS begun,
        COALESCE(sum(GREATEST(CASE WHEN state = 'running' AND epochs_done >= :rung THEN :epochs ELSE epochs_done END
                              - :rung, 0)), 0) AS finished
 FROM trial
-WHERE study_id = :study_id AND replicate_of IS NULL AND state <> 'withdrawn' AND id IS DISTINCT FROM :but
+WHERE study_id = :study_id AND replicate_of IS NULL AND origin IS NULL AND state <> 'withdrawn'
+  AND id IS DISTINCT FROM :but
 """)
 
 

@@ -26,13 +26,23 @@ _said_unreadable: set[int] = set()
 
 UNSERVED_SECONDS: Final = 30.0
 """An optimizer may take this long to begin with a study that is new, or active again."""
+LOOKING_SECONDS: Final = 10.0
+"""An optimizer that has looked at all studies within this time soon takes one that nobody serves, as one that another
+has handed over; one that is within a long fit does not."""
 _READ: Final = """
-SELECT study.*, totals.counts, totals.held, totals.enqueued, totals.replicates, totals.with_epochs, totals.used_seconds,
-       totals.trained_seconds, totals.failed_seconds, totals.saved_seconds, totals.first_started_at,
+SELECT study.*, totals.counts, totals.held, totals.backing_off, totals.enqueued, totals.replicates, totals.with_epochs,
+       totals.used_seconds, totals.trained_seconds, totals.failed_seconds, totals.saved_seconds,
+       totals.first_started_at,
+       (SELECT count(*) FROM trial WHERE trial.study_id = study.id AND origin IS NOT NULL AND state <> 'withdrawn')
+           AS imported,
        EXTRACT(epoch FROM clock_timestamp() - totals.first_started_at) AS wall_seconds,
        COALESCE(generator_expires_at <= clock_timestamp(), true)
            AND GREATEST(created_at, state_changed_at) < clock_timestamp() - make_interval(secs => {unserved_seconds})
-           AS has_no_optimizer
+           AND NOT EXISTS (SELECT FROM optimizer
+                           WHERE expires_at > clock_timestamp()
+                             AND looked_at > clock_timestamp() - make_interval(secs => {looking_seconds}))
+           AS has_no_optimizer,
+       COALESCE(generator_expires_at > clock_timestamp(), false) AS is_served
 FROM study
 CROSS JOIN LATERAL (
     SELECT COALESCE(jsonb_object_agg(state, trials), '{{}}') AS counts,
@@ -40,24 +50,26 @@ CROSS JOIN LATERAL (
            COALESCE(sum(gpu_seconds) FILTER (WHERE state <> 'failed'), 0) AS trained_seconds,
            COALESCE(sum(used_seconds) FILTER (WHERE state = 'failed'), 0) AS failed_seconds,
            COALESCE(sum(held), 0) AS held,
+           COALESCE(sum(backing_off), 0) AS backing_off,
            COALESCE(sum(enqueued), 0) AS enqueued,
            COALESCE(sum(replicates), 0) AS replicates,
            COALESCE(sum(with_epochs) FILTER (WHERE state NOT IN ('failed', 'withdrawn')), 0) AS with_epochs,
            COALESCE(sum(saved_seconds), 0) AS saved_seconds,
            min(started_at) AS first_started_at
     FROM (
-        SELECT state, count(*) AS trials, sum(gpu_seconds) AS gpu_seconds, min(started_at) AS started_at,
-               sum({used_seconds}) AS used_seconds,
-               count(*) FILTER (WHERE held) AS held,
-               count(*) FILTER (WHERE generator = 'enqueued') AS enqueued,
-               count(*) FILTER (WHERE replicate_of IS NOT NULL AND state <> 'withdrawn') AS replicates,
-               count(*) FILTER (WHERE epochs_done > 0 OR state = 'completed') AS with_epochs,
-               sum(gpu_seconds / epochs_done * ((study.spec #>> '{{task,epochs}}')::int - epochs_done)) FILTER (
-                   WHERE state = 'stopped' AND NOT cancel_requested AND epochs_done > 0
-                     AND (study.state <> 'stopped' OR finished_at < study.state_changed_at)
-                     AND finished_at < COALESCE(LEAST(study.budget_reached_at, study.search_ended_at), 'infinity')
-               ) AS saved_seconds
-        FROM trial AS used WHERE used.study_id = study.id GROUP BY state
+        -- Those that have ended, whose sums are stored, and those that have not.
+        SELECT state, sum(trials) AS trials, sum(gpu_seconds) AS gpu_seconds, sum(used_seconds) AS used_seconds,
+               sum(saved_seconds) AS saved_seconds, 0 AS held, 0 AS backing_off, sum(enqueued) AS enqueued,
+               sum(replicates) AS replicates, sum(with_epochs) AS with_epochs, min(first_started_at) AS started_at
+        FROM study_total WHERE study_total.study_id = study.id
+        -- Where all were taken out, the sums of what was added and taken away again may be a little off zero.
+        GROUP BY state HAVING sum(trials) > 0
+        UNION ALL
+        SELECT state, count(*), sum(gpu_seconds), sum({used_seconds}), 0, count(*) FILTER (WHERE held),
+               count(*) FILTER (WHERE not_before > clock_timestamp()), count(*) FILTER (WHERE generator = 'enqueued'),
+               count(*) FILTER (WHERE replicate_of IS NOT NULL), count(*) FILTER (WHERE epochs_done > 0),
+               min(started_at)
+        FROM trial AS used WHERE used.study_id = study.id AND used.finished_at IS NULL GROUP BY state
     ) AS by_state
 ) AS totals
 {where}
@@ -66,7 +78,12 @@ ORDER BY study.id
 
 
 def _read(where: str = "") -> TextClause:
-    return text(_READ.format(where=where, used_seconds=USED_SECONDS, unserved_seconds=UNSERVED_SECONDS))
+    values = {
+        "used_seconds": USED_SECONDS,
+        "unserved_seconds": UNSERVED_SECONDS,
+        "looking_seconds": LOOKING_SECONDS,
+    }
+    return text(_READ.format(where=where, **values))
 
 
 _ALL: Final = _read()
@@ -141,6 +158,8 @@ class StudyRow:
     """Number of trials in each state that has any."""
     held: int = 0
     """Paused trials that the stopping rule keeps from being claimed until they are promoted."""
+    backing_off: int = 0
+    """Trials that are run again after a crash, and not yet."""
     guesses: Sequence[Params] = ()
     """What people asked to be tried, those that became trials included; each has all values or some."""
     with_epochs: int = 0
@@ -149,6 +168,8 @@ class StudyRow:
     """How many of the guesses, from the first on, have become trials."""
     replicates: int = 0
     """How many trials train the configuration of another one again; withdrawn ones do not count."""
+    imported: int = 0
+    """How many results from elsewhere it has, beside the trials that `counts` counts."""
     finalists: FinalistsConfig | None = None
     """How the best configurations are trained again after the search; None if they are not."""
     search_ended_at: datetime | None = None
@@ -157,6 +178,8 @@ class StudyRow:
     """What that training may use; None before it began."""
     generator_owner: str | None = None
     """The optimizer process that serves the study, or served it last."""
+    is_served: bool = False
+    """Whether its lease on the study holds still."""
     fault: str | None = None
     """What of the service fails with this study, a sentence on a line for each part; None where nothing does."""
 
@@ -164,7 +187,7 @@ class StudyRow:
     """What a person has noted about it."""
 
     has_no_optimizer: bool = False
-    """Whether no optimizer process holds the study, although it had time to begin."""
+    """Whether no optimizer process holds the study or soon takes it, although there was time to begin."""
 
     @property
     def degraded(self) -> str | None:
@@ -346,6 +369,7 @@ def _read_row(row: RowMapping) -> StudyRow:
         **taken,
         uuid=row["uuid"],
         generator_owner=row["generator_owner"],
+        is_served=row["is_served"],
         fault=row["fault"],
         note=row["note"],
         spec=stored_spec(row["spec"]),
@@ -360,10 +384,12 @@ def _read_row(row: RowMapping) -> StudyRow:
         wall_seconds_spent=float(row["wall_seconds"] or 0.0),
         has_no_optimizer=bool(row["has_no_optimizer"]),
         held=int(row["held"]),
+        backing_off=int(row["backing_off"]),
         guesses=tuple(row["guesses"]),
         with_epochs=int(row["with_epochs"]),
         enqueued=int(row["enqueued"]),
         replicates=int(row["replicates"]),
+        imported=int(row["imported"]),
         finalists=None if row["finalists"] is None else FinalistsConfig.model_validate(row["finalists"]),
         race=None if row["race"] is None else Race(**row["race"]),
         counts={TrialState(state): int(count) for state, count in row["counts"].items()},

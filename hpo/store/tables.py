@@ -13,6 +13,8 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
+    Connection,
     DateTime,
     Double,
     ForeignKey,
@@ -29,9 +31,11 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.event import listens_for
 from sqlalchemy.types import UserDefinedType
 
 from ..trial import MACHINE_FAULTS, TERMINAL_STATES, AttemptEnd, FailureKind, Fault, StudyState, TrialState
+from .total_trigger import TRIGGER
 
 metadata = MetaData(
     naming_convention={
@@ -114,6 +118,19 @@ study = Table(
     Column("fault", Text),
     # Grows with every change of the spec.
     Column("revision", Integer, nullable=False, server_default=text("1")),
+    # Which workers can run its trials; specs do not write the kind of a video task.
+    Column("task_kind", Text, Computed("COALESCE(spec #>> '{task,kind}', 'video')", persisted=True), nullable=False),
+    # The GPUs that each of its trials needs on a machine.
+    Column(
+        "gpus", Integer, Computed("COALESCE((spec #>> '{resources,gpus}')::integer, 1)", persisted=True), nullable=False
+    ),
+    # The machines that these are of, so many GPUs on each.
+    Column(
+        "nodes",
+        Integer,
+        Computed("COALESCE((spec #>> '{resources,nodes}')::integer, 1)", persisted=True),
+        nullable=False,
+    ),
     # What a person has noted about the study; NULL where nobody has.
     Column("note", Text),
     CheckConstraint("length(note) BETWEEN 1 AND 20000", name="note_check"),
@@ -180,6 +197,8 @@ trial = Table(
     Column("replicate_of", Integer),
     # What the last attempt that began to train started from, a list of LoadedWeights.
     Column("weights", JSONB),
+    # Where a result from elsewhere was measured (`hpo.protocol.Origin`): no worker has had it, and no budget counts it.
+    Column("origin", JSONB(none_as_null=True)),
     UniqueConstraint("study_id", "number"),
     ForeignKeyConstraint(
         ["study_id", "replicate_of"], ["trial.study_id", "trial.number"], name="trial_replicate_of_fkey"
@@ -202,9 +221,14 @@ trial = Table(
     ),
     CheckConstraint("(attempt > 0) = (started_at IS NOT NULL)", name="started_check"),
     CheckConstraint(
-        "attempt > 0 OR (lease_id IS NULL AND state IN ('suggested', 'withdrawn'))", name="unclaimed_check"
+        "attempt > 0 OR (lease_id IS NULL AND (origin IS NOT NULL OR state IN ('suggested', 'withdrawn')))",
+        name="unclaimed_check",
     ),
-    CheckConstraint("attempt = 0 OR state <> 'withdrawn'", name="withdrawn_check"),
+    CheckConstraint(
+        "origin IS NULL OR (attempt = 0 AND finished_at IS NOT NULL AND replicate_of IS NULL"
+        " AND jsonb_typeof(origin -> 'key') = 'string')",
+        name="origin_check",
+    ),
     CheckConstraint(f"({_one_of('state', TERMINAL_STATES)}) = (finished_at IS NOT NULL)", name="finished_check"),
     CheckConstraint("(state = 'failed') = (failure_kind IS NOT NULL)", name="failure_check"),
     CheckConstraint(_one_of("failure_kind", FailureKind), name="failure_kind_check"),
@@ -219,12 +243,42 @@ trial = Table(
     CheckConstraint("predicted_feasibility BETWEEN 0 AND 1", name="predicted_feasibility_check"),
 )
 Index(
-    "trial_claimable_idx",
+    "trial_waiting_idx",
+    trial.c.study_id,
+    trial.c.held,
     trial.c.priority.desc(),
     trial.c.id,
     postgresql_where=text("state IN ('suggested', 'paused')"),
 )
+Index(
+    "trial_origin_idx",
+    trial.c.study_id,
+    trial.c.origin["key"].astext,
+    unique=True,
+    postgresql_where=text("origin IS NOT NULL AND state <> 'withdrawn'"),
+)
+Index("trial_open_idx", trial.c.study_id, postgresql_where=text("finished_at IS NULL"))
 Index("trial_leased_idx", trial.c.lease_expires_at, postgresql_where=text("state = 'running'"))
+
+study_total = Table(
+    "study_total",
+    metadata,
+    # What the ended trials of a study add up to: the sum over all of its rows of a state (`totals.py`).
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("study_id", BigInteger, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("state", Text, nullable=False),
+    # Negative where a trial is not in that state any more, as are the following.
+    Column("trials", Integer, nullable=False),
+    Column("gpu_seconds", Double, nullable=False),
+    Column("used_seconds", Double, nullable=False),
+    Column("saved_seconds", Double, nullable=False),
+    Column("enqueued", Integer, nullable=False),
+    Column("replicates", Integer, nullable=False),
+    Column("with_epochs", Integer, nullable=False),
+    Column("first_started_at", _time()),
+    CheckConstraint(_one_of("state", TERMINAL_STATES), name="state_check"),
+)
+Index("study_total_study_id_idx", study_total.c.study_id)
 
 attempt = Table(
     "attempt",
@@ -242,10 +296,13 @@ attempt = Table(
     Column("fault", Text),
     # That of the claim: it is good for one, also after the trial was given back. NULL before release 0.3.0.
     Column("lease_id", Uuid, unique=True),
+    # The GPUs that it has, on all machines.
+    Column("gpus", Integer, nullable=False, server_default=text("1")),
     # How far it was when its worker last said so, a Progress.
     Column("progress", JSONB(none_as_null=True)),
     Column("progress_at", _time()),
     CheckConstraint("attempt >= 1", name="attempt_check"),
+    CheckConstraint("gpus >= 1", name="gpus_check"),
     CheckConstraint("claimed_at <= seen_at AND seen_at <= ended_at", name="order_check"),
     CheckConstraint("(ended_at IS NULL) = (ended_as IS NULL)", name="ended_check"),
     CheckConstraint(_one_of("ended_as", AttemptEnd), name="ended_as_check"),
@@ -309,6 +366,19 @@ measurement = Table(
     CheckConstraint("gpu_seconds >= 0 AND gpu_seconds < 'Infinity'", name="gpu_seconds_check"),
 )
 
+confusion = Table(
+    "confusion",
+    metadata,
+    # How the newest validation of a trial classified its videos, a Confusion. Nothing is decided by it.
+    Column("trial_id", BigInteger, ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("counts", JSONB, nullable=False),
+    CheckConstraint("attempt >= 1", name="attempt_check"),
+    CheckConstraint("step >= 1", name="step_check"),
+    CheckConstraint("jsonb_typeof(counts) = 'object'", name="counts_check"),
+)
+
 mark = Table(
     "mark",
     metadata,
@@ -339,6 +409,12 @@ worker = Table(
     Column("start_id", Text),
     # The one study it asks for; NULL when it takes any.
     Column("study", Text),
+    # The kinds of task whose trials it runs; workers up to release 0.2.0 do not say them, and train videos.
+    Column("task_kinds", ARRAY(Text), nullable=False, server_default=text("'{video}'")),
+    # The GPUs that a trial may have there, on each machine; `memory_bytes` is that of one.
+    Column("gpus", Integer, nullable=False, server_default=text("1")),
+    # The machines that it and its followers are: a trial has all of them.
+    Column("nodes", Integer, nullable=False, server_default=text("1")),
     Column("first_seen", _time(), nullable=False, server_default=NOW),
     Column("last_seen", _time(), nullable=False, server_default=NOW),
     # Faults since it last trained an epoch: how many, when the first and the last, and what the last was.
@@ -365,6 +441,8 @@ worker = Table(
     ),
     CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_check"),
     CheckConstraint("memory_bytes > 0", name="memory_check"),
+    CheckConstraint("gpus >= 1", name="gpus_check"),
+    CheckConstraint("nodes >= 1", name="nodes_check"),
 )
 
 host_quarantine = Table(
@@ -382,6 +460,23 @@ host_quarantine = Table(
     Column("quarantined_until", _time(), nullable=False),
     CheckConstraint(_one_of("fault", MACHINE_FAULTS), name="fault_check"),
     CheckConstraint("faults >= 0", name="faults_check"),
+)
+
+optimizer = Table(
+    "optimizer",
+    metadata,
+    # The processes that suggest, which share the studies (`hpo/service/sharing.py`). One lives until its row expires.
+    Column("owner", Text, primary_key=True),
+    Column("started_at", _time(), nullable=False, server_default=NOW),
+    Column("expires_at", _time(), nullable=False),
+    # When it last looked at all studies: while it is busy with one of them it does not.
+    Column("looked_at", _time(), nullable=False, server_default=NOW),
+    # How often it has made or changed suggestions, and how long that took in all.
+    Column("steps", BigInteger, nullable=False, server_default=text("0")),
+    Column("busy_seconds", Double, nullable=False, server_default=text("0")),
+    CheckConstraint("length(owner) >= 1", name="owner_check"),
+    CheckConstraint("steps >= 0", name="steps_check"),
+    CheckConstraint("busy_seconds >= 0 AND busy_seconds < 'Infinity'", name="busy_seconds_check"),
 )
 
 test_opening = Table(
@@ -461,3 +556,8 @@ api_token = Table(
     CheckConstraint("cardinality(scopes) > 0 AND scopes <@ ARRAY['admin', 'worker', 'read']", name="scopes_check"),
     CheckConstraint("kind = 'api' OR expires_at IS NOT NULL", name="expiry_check"),
 )
+
+
+@listens_for(metadata, "after_create")
+def _make_trigger(_: MetaData, connection: Connection, **_options: object) -> None:
+    connection.exec_driver_sql(TRIGGER)

@@ -32,6 +32,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects import postgresql
 
 from ..errors import AuthenticationError, ConflictError, NotFoundError
 from .tables import NOW, SCOPES, api_token
@@ -105,8 +106,23 @@ def create(
     return token
 
 
+def take(connection: Connection, token: str, *, name: str, scopes: Iterable[str], key: bytes) -> None:
+    """Make a token known that `generate` has made elsewhere; one that is known already stays as it is.
+
+    Raises:
+        AuthenticationError: it has not the form of a token, or is known and revoked, expired or of other scopes.
+    """
+    wanted = sorted(set(scopes))
+    hashed = _hashed_if_wellformed(token, key)
+    values = {"name": name, "kind": "api", "hash": hashed, "scopes": wanted}
+    # Of replicas that start at the same time, one writes.
+    connection.execute(postgresql.insert(api_token).values(**values).on_conflict_do_nothing())
+    if verify(connection, token, key).scopes != set(wanted):
+        raise AuthenticationError
+
+
 def generate() -> str:
-    """Make a fresh token in the right form; only `create` makes it known."""
+    """Make a fresh token in the right form; only `create` and `take` make it known."""
     body = secrets.token_urlsafe(_RANDOM_BYTES)
     return f"{_PREFIX}{body}{_checksum(body)}"
 

@@ -86,7 +86,7 @@ CROSS JOIN LATERAL (
     WHERE measurement.trial_id = trial.id AND metrics ? :metric
       AND (step % :every = 0 OR step = 1 OR step = trial.epochs_done)
 ) AS curve
-WHERE trial.study_id = :study_id AND curve.steps IS NOT NULL
+WHERE trial.study_id = :study_id AND trial.state <> 'withdrawn' AND curve.steps IS NOT NULL
 ORDER BY trial.number
 """)
 _BY_NUMBER: Final = text(_read(where="trial.study_id = :study_id AND trial.number = :number"))
@@ -105,6 +105,7 @@ WHERE study.id = :study_id
   AND worker.quarantined_at IS NULL
   AND NOT EXISTS (SELECT FROM host_quarantine AS sick WHERE sick.host = worker.host)
   AND (worker.study IS NULL OR worker.study = study.name)
+  AND study.task_kind = ANY (worker.task_kinds) AND worker.gpus >= study.gpus AND worker.nodes = study.nodes
 """)
 
 
@@ -141,12 +142,12 @@ class MetricCurve:
 
 def records(connection: Connection, study_id: int) -> list[TrialRecord]:
     """Read all trials of a study with their curves, withdrawn ones included, by number."""
-    return [_record(row) for row in connection.execute(_OF_STUDY, {"study_id": study_id}).mappings()]
+    return [from_row(row) for row in connection.execute(_OF_STUDY, {"study_id": study_id}).mappings()]
 
 
 def outlines(connection: Connection, study_id: int) -> list[TrialRecord]:
     """Read all trials of a study as `records` does, but without curves, lost attempts and progress, which take long."""
-    return [_record(row) for row in connection.execute(_OUTLINES, {"study_id": study_id}).mappings()]
+    return [from_row(row) for row in connection.execute(_OUTLINES, {"study_id": study_id}).mappings()]
 
 
 def page(
@@ -159,7 +160,7 @@ def page(
         states: only trials in one of these; None for all.
     """
     values = {"study_id": study_id, "after": after, "limit": limit, "states": [*states] if states else None}
-    return [_record(row) for row in connection.execute(_PAGE, values).mappings()]
+    return [from_row(row) for row in connection.execute(_PAGE, values).mappings()]
 
 
 def metric_curves(connection: Connection, study_id: int, metric: str, *, every: int = 1) -> list[MetricCurve]:
@@ -201,14 +202,14 @@ def get(connection: Connection, study_id: int, number: int) -> TrialRecord:
     row = connection.execute(_BY_NUMBER, {"study_id": study_id, "number": number}).mappings().one_or_none()
     if row is None:
         raise NotFoundError(f"the study has no trial number {number}")
-    return _record(row)
+    return from_row(row)
 
 
 def by_ids(connection: Connection, trial_ids: Sequence[int]) -> list[TrialRecord]:
     """Read the trials of these ids, by study and number; ids that do not exist are left out."""
     if not trial_ids:
         return []
-    return [_record(row) for row in prepared(connection, _BY_IDS, {"ids": list(trial_ids)}).mappings()]
+    return [from_row(row) for row in prepared(connection, _BY_IDS, {"ids": list(trial_ids)}).mappings()]
 
 
 def study_of(connection: Connection, trial_id: int) -> int:
@@ -234,6 +235,12 @@ def environment_of(connection: Connection, trial_id: int) -> RunEnvironment:
     return RunEnvironment(**row)
 
 
+def is_being_cancelled(connection: Connection, trial_id: int) -> bool:
+    """Return whether a worker trains a trial that somebody has cancelled; it sees that at its next heartbeat."""
+    query = select(trial.c.cancel_requested).where(trial.c.id == trial_id, trial.c.state == TrialState.RUNNING)
+    return bool(connection.execute(query).scalar_one_or_none())
+
+
 def demand(connection: Connection, study_id: int) -> int:
     """Count the workers that could have a trial of this study soon: those heard of within the last minute."""
     return int(connection.execute(_DEMAND, {"study_id": study_id, "seconds": ALIVE_SECONDS}).scalar_one())
@@ -251,7 +258,8 @@ def curve_of(stored: Mapping[str, dict[str, Any]]) -> dict[int, Metrics]:
     return dict(sorted(found.items()))
 
 
-def _record(row: RowMapping) -> TrialRecord:
+def from_row(row: RowMapping) -> TrialRecord:
+    """Return a trial from a row of a query that reads one."""
     kind: str | None = row["failure_kind"]
     finished: datetime | None = row["finished_at"]
     read = TrialRecord(
@@ -265,12 +273,14 @@ def _record(row: RowMapping) -> TrialRecord:
         failure_kind=None if kind is None else FailureKind(kind),
         failure_message=row["failure_message"],
         generator=row["generator"],
+        origin=row["origin"],
         replicate_of=row["replicate_of"],
         predicted_mean=row["predicted_mean"],
         predicted_sd=row["predicted_sd"],
         predicted_feasibility=row["predicted_feasibility"],
         worker=row["lease_worker"],
         lost_on=tuple(row["lost_on"]),
+        dataset_version=row["dataset_version"],
         weights=tuple(row["weights"] or ()),
         epochs_done=row["epochs_done"],
         gpu_seconds=row["gpu_seconds"],

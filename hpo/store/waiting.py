@@ -19,11 +19,15 @@ SELECT trial.required_memory_bytes,
        (SELECT max(worker.last_seen) FROM worker
         WHERE worker.memory_bytes >= trial.required_memory_bytes AND worker.quarantined_at IS NULL
           AND NOT EXISTS (SELECT FROM host_quarantine AS sick WHERE sick.host = worker.host)
-          AND (worker.study IS NULL OR worker.study = study.name)) AS last_seen,
+          AND (worker.study IS NULL OR worker.study = study.name)
+          AND study.task_kind = ANY (worker.task_kinds)
+          AND worker.gpus >= study.gpus AND worker.nodes = study.nodes) AS last_seen,
        EXISTS (SELECT FROM worker
                WHERE worker.memory_bytes < trial.required_memory_bytes
                  AND worker.last_seen > clock_timestamp() - make_interval(secs => :alive_seconds)
-                 AND (worker.study IS NULL OR worker.study = study.name)) AS is_too_much_for_some
+                 AND (worker.study IS NULL OR worker.study = study.name)
+                 AND study.task_kind = ANY (worker.task_kinds)
+                 AND worker.gpus >= study.gpus AND worker.nodes = study.nodes) AS is_too_much_for_some
 FROM trial JOIN study ON study.id = trial.study_id
 WHERE trial.id = :trial_id AND trial.state IN ('suggested', 'paused') AND study.state = 'active'
 """)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -10,6 +10,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, text
 
 from ..protocol import WorkerInfo
+from ..spec import StudySpec
+from ..spec.tasks import DEFAULT_KIND
 from .quarantine_times import RESTART_SECONDS
 from .wire import later
 
@@ -20,12 +22,16 @@ TOUCH_SECONDS: Final = 5.0
 
 # In a container every process may have the same number, and workers up to release 0.2.0 have no start id.
 _SEEN: Final = text("""
-INSERT INTO worker AS known (name, host, pid, device, gpu_name, memory_bytes, version, start_id, study)
-VALUES (:name, :host, :pid, :device, :gpu_name, :memory_bytes, :version, :start_id, :study)
+INSERT INTO worker AS known (name, host, pid, device, gpu_name, memory_bytes, version, start_id, study,
+                             task_kinds, gpus, nodes)
+VALUES (:name, :host, :pid, :device, :gpu_name, :memory_bytes, :version, :start_id, :study,
+        CAST(:task_kinds AS text[]), :gpus, :nodes)
 ON CONFLICT (name) DO UPDATE
 SET host = excluded.host, pid = excluded.pid, device = excluded.device, gpu_name = excluded.gpu_name,
     memory_bytes = excluded.memory_bytes, version = excluded.version, start_id = excluded.start_id,
-    study = excluded.study, last_seen = clock_timestamp(),
+    study = excluded.study, task_kinds = excluded.task_kinds, gpus = excluded.gpus,
+    nodes = excluded.nodes,
+    last_seen = clock_timestamp(),
     quarantined_until = CASE
         WHEN (known.pid <> excluded.pid OR known.start_id IS DISTINCT FROM excluded.start_id)
              AND known.faulted_at < clock_timestamp() - make_interval(secs => :restart_seconds)
@@ -75,6 +81,12 @@ class WorkerRow:
     version: str
     study: str | None
     """The one study that it asks for; None when it takes any."""
+    task_kinds: Sequence[str]
+    """The kinds of task whose trials it runs."""
+    gpus: int
+    """How many a trial may have there, on each of its machines."""
+    nodes: int
+    """Machines of the group that it leads; 1 where it is alone."""
     first_seen: datetime
     last_seen: datetime
     seconds_since_seen: float
@@ -101,14 +113,29 @@ class WorkerRow:
     host_quarantined_at: datetime | None
     host_quarantined_until: datetime | None
 
+    def takes(self, spec: StudySpec) -> bool:
+        """Return whether it asks for trials of a study, and has the GPUs for them."""
+        is_asked = self.study in (None, spec.name) and spec.task.kind in self.task_kinds
+        return is_asked and self.gpus >= spec.gpus and self.nodes == spec.nodes
 
-def seen(connection: Connection, info: WorkerInfo, *, study: str | None = None) -> None:
+
+def seen(
+    connection: Connection,
+    info: WorkerInfo,
+    *,
+    study: str | None = None,
+    task_kinds: Sequence[str] = (DEFAULT_KIND,),
+) -> None:
     """Note that a worker has just been heard of.
 
     If it was started again it may try a trial although it is in quarantine, and have trials of studies whose files it
     missed; but not at once after a fault, since it has hardly been repaired by then.
     """
-    later(connection, _SEEN, {**info.model_dump(), "study": study, "restart_seconds": RESTART_SECONDS})
+    later(
+        connection,
+        _SEEN,
+        {**info.model_dump(), "study": study, "task_kinds": list(task_kinds), "restart_seconds": RESTART_SECONDS},
+    )
 
 
 def touch(connection: Connection, name: str) -> None:

@@ -1,8 +1,8 @@
 """MViT, both versions: attention over space and time, with positions that are pooled from stage to stage.
 
 Sources: Fan et al., Multiscale Vision Transformers, ICCV 2021, table 2; Li et al., MViTv2: Improved Multiscale Vision
-Transformers, CVPR 2022, table 1. The modules are torchvision's, under its names, so that its weights load unchanged;
-here they take clips of any size.
+Transformers, CVPR 2022, table 1; with the other `widen`, Wei et al., Masked Feature Prediction, CVPR 2022. The modules
+are torchvision's, under its names, so that its weights load unchanged; here they take clips of any size.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ class MViTConfig:
     """The configuration of the network; its card lists the accepted values."""
 
     version: int
-    """1: positions are learned for places and frames, and the last layer of a stage widens the channels; 2: positions
-    are relative, and the first attention of a stage widens them."""
+    """1: positions are learned for places and frames; 2: positions are relative, and all queries are convolved."""
     depth: int
     width: int
     """Channels of the first stage and of every attention head."""
@@ -41,6 +40,9 @@ class MViTConfig:
     stochastic_depth: float
     """Probability of leaving out the last block's branches; it grows linearly from 0 over the blocks."""
     attention_dropout: float
+    widen: str = "mlp"
+    """What widens the channels for a stage: ``"mlp"`` of the last layer before it, as in version 1 and in MaskFeat, or
+    its first ``"attention"``."""
 
 
 class MViT(VideoModel):
@@ -61,7 +63,7 @@ class MViT(VideoModel):
             residual_pool=config.version == 2,
             residual_with_cls_embed=False,
             rel_pos_embed=config.version == 2,
-            proj_after_attn=config.version == 2,
+            proj_after_attn=config.widen == "attention",
             attention_dropout=config.attention_dropout,
             stochastic_depth_prob=config.stochastic_depth,
             num_classes=settings.num_classes,
@@ -119,7 +121,7 @@ def _blocks(config: MViTConfig) -> list[mvit.MSBlockConfig]:
     settings = []
     channels = config.width
     for (heads, pooled, first), next_heads in zip(of_blocks, later, strict=True):
-        widened = config.width * (heads if config.version == 2 else next_heads)
+        widened = config.width * (heads if config.widen == "attention" else next_heads)
         # The first block of each further stage pools the queries; in version 2 all others convolve them, too.
         stride = 2 if first else 1
         pools = first or config.version == 2

@@ -2,7 +2,8 @@
 
 Sources: Tran et al., A Closer Look at Spatiotemporal Convolutions for Action Recognition, CVPR 2018; Hara et al.,
 Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?, CVPR 2018 (bottlenecks of full kernels; in its
-authors' networks a stem of seven frames, and a pool over three frames after it).
+authors' networks a stem of seven frames, and a pool over three frames after it). R(2+1)D with a pool after the stem and
+shortcuts in two halves is MMAction2's.
 Names of parameters are those of torchvision's ``VideoResNet``, so that its weights load unchanged.
 """
 
@@ -41,11 +42,14 @@ class R3DConfig:
     stem_frames: int = 3
     stem_temporal_stride: int = 1
     shortcut: str = "projection"
-    """Of blocks that change the shape: ``"projection"``, or ``"padding"`` with channels of zeros."""
+    """Of blocks that change the shape: ``"projection"``; ``"padding"`` with channels of zeros; in R(2+1)D ``"split"``,
+    a projection in two halves as the other convolutions are."""
     without_t_stride: bool = False
     """Keep all frames; otherwise stages two to four halve them."""
     midplanes: str = "torchvision"
     """R(2+1)D only: ``"torchvision"`` or ``"paper"``; see :func:`split_midplanes`."""
+    stem_midplanes: str = "torchvision"
+    """R(2+1)D only, between the halves of the stem: ``"torchvision"``, 45 at full width, or ``"paper"``."""
     study_layout: bool = False
     """R(2+1)D only: the layout of IBM's study, with biases, split shortcuts and a stem by the formula."""
 
@@ -257,13 +261,15 @@ def _downsample(in_channels: int, out_channels: int, step: _Step, config: R3DCon
         return None
     if config.shortcut == "padding":
         return PaddingShortcut(out_channels, step.strides)
-    if config.study_layout:
-        mid = split_midplanes(in_channels, out_channels, (1, 1))
+    if config.study_layout or config.shortcut == "split":
+        bias = config.study_layout
+        # MMAction2's sizes are those of a kernel of three frames.
+        mid = split_midplanes(in_channels, out_channels, (1 if bias else 3, 1))
         return nn.Sequential(
-            nn.Conv3d(in_channels, mid, 1, (1, step.s, step.s)),
+            nn.Conv3d(in_channels, mid, 1, (1, step.s, step.s), bias=bias),
             nn.BatchNorm3d(mid),
             nn.ReLU(inplace=True),
-            nn.Conv3d(mid, out_channels, 1, (step.t, 1, 1)),
+            nn.Conv3d(mid, out_channels, 1, (step.t, 1, 1), bias=bias),
             nn.BatchNorm3d(out_channels),
         )
     return nn.Sequential(
@@ -280,7 +286,7 @@ def _stem(in_channels: int, config: R3DConfig) -> nn.Sequential:
             nn.ReLU(inplace=True),
         )
     study = config.study_layout
-    by_formula = study or config.stem == "hara"
+    by_formula = study or config.stem == "hara" or config.stem_midplanes == "paper"
     # A narrower network keeps the proportion.
     mid = split_midplanes(in_channels, width, (frames, 7)) if by_formula else max(_STEM_MIDPLANES * width // 64, 1)
     layers = [

@@ -28,8 +28,6 @@ _NON_LOCAL_AFTER: dict[int, tuple[tuple[int, ...], ...]] = {
 }
 # In TSM's program, which has them in 50 layers.
 _NON_LOCAL_AFTER_TSM: tuple[tuple[int, ...], ...] = ((), (0, 2), (0, 2, 4), ())
-# With at least this many blocks in the third stage, TSM shifts only before every second block.
-_SHIFT_EVERY_SECOND_FROM_BLOCKS = 23
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +51,8 @@ class ResNet2DConfig:
     shift_divisor: int = 8
     shift_place: str = "branch"
     """``"branch"``: only the residual branch gets the shifted images; ``"block"``: the shortcut gets them too."""
+    shift_every: int = 1
+    """1: before each block; 2: before every second block of a stage, from the first on."""
     segments: int = 8
     """Images for which layers of a fixed length are made: adaptive kernels, relations."""
     relations: int = 3
@@ -255,13 +255,12 @@ def temporal_module(channels: int, config: Any) -> TemporalModule | None:
 
 
 def _add_temporal(stages: list[list[ImageBlock]], config: ResNet2DConfig) -> None:
-    every = 2 if config.temporal_module == "shift" and len(stages[2]) >= _SHIFT_EVERY_SECOND_FROM_BLOCKS else 1
     for blocks, places in zip(stages, _non_local_after(config), strict=True):
         for number, block in enumerate(blocks):
             if config.temporal_module == "adaptive":
                 block.tam = AdaptiveAggregation(block.inner_channels, config.segments)
                 block.adaptive = True
-            elif number % every == 0:
+            elif number % config.shift_every == 0:
                 block.tam = temporal_module(block.in_channels, config)
                 block.tam_in_shortcut = config.shift_place == "block"
             if number in places:

@@ -34,6 +34,7 @@ def _card(name: str, library: str, *, backbone: str, example: str, parameters: i
             PARTIAL_NORM,
         ),
         rules=(Divides(divisor="seq_len", of="frames"),),
+        of_images=True,
         dropout=0.5,
         min_size=32,
         parameters=parameters,

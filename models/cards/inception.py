@@ -47,6 +47,7 @@ def _v1(
     gflops: float = 11.982,
     fixed: tuple[tuple[str, Value], ...] = (),
     search: tuple[SearchParameter, ...] = (),
+    of_images: bool = False,
 ) -> ModelInfo:
     return ModelInfo(
         name=name,
@@ -57,6 +58,7 @@ def _v1(
         hparams=(_width(64), CONSENSUS, *hparams),
         fixed=fixed,
         rules=_RULES if SEQ_LEN in hparams else (),
+        of_images=of_images,
         dropout=0.5,
         # Stem and pools halve the image five times.
         min_size=16,
@@ -67,13 +69,14 @@ def _v1(
 
 
 CARDS = (
-    _v1("inception_v1", "Inception-v1 (frames)", _V1, hparams=(SEQ_LEN,), frames=1, gflops=1.498),
+    _v1("inception_v1", "Inception-v1 (frames)", _V1, hparams=(SEQ_LEN,), frames=1, gflops=1.498, of_images=True),
     _v1(
         "tsn_inception_v1",
         "TSN",
         _TSN,
         hparams=(TEMPORAL_POOL, *COMMON),
         search=(SEGMENTS,),
+        of_images=True,
     ),
     _v1(
         "tsm_inception_v1",
@@ -111,6 +114,7 @@ CARDS = (
             ),
         ),
         rules=_RULES,
+        of_images=True,
         dropout=0.6,
         # With fewer pixels the last maps are empty.
         min_size=75,

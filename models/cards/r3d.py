@@ -68,6 +68,18 @@ _SHORTCUT = HParam(
     accepts=Choice(values=("projection", "padding")),
     doc="Shortcuts of blocks that change the shape: a convolution, or every second position and channels of zeros.",
 )
+_SPLIT_SHORTCUT = HParam(
+    name="shortcut",
+    default="projection",
+    accepts=Choice(values=("projection", "split")),
+    doc="Shortcuts of blocks that change the shape: a convolution, or one in two halves, as in MMAction2's network.",
+)
+_STEM_MIDPLANES = HParam(
+    name="stem_midplanes",
+    default="torchvision",
+    accepts=Choice(values=("torchvision", "paper")),
+    doc="Channels inside the first convolution: 45, as in torchvision's weights, or by the paper's rule.",
+)
 _FRAMES = SearchChoice(name="clip.frames", values=(8, 16, 32))
 _SEARCH = {
     "r3d": (_FRAMES, SearchChoice(name="model.without_t_stride", values=(False, True))),
@@ -139,6 +151,7 @@ def _hara(convolution: str, depth: int, *, parameters: int, gflops: float) -> Mo
 _BASIC = (_stem_pool(False), _WITHOUT_T_STRIDE)
 _DEEP = (_stem_pool(True), _WITHOUT_T_STRIDE)
 _SPLIT = (_MIDPLANES, _WITHOUT_T_STRIDE)
+_SPLIT_BASIC = (*_SPLIT, _stem_pool(False), _STEM_MIDPLANES, _SPLIT_SHORTCUT, _STUDY_LAYOUT)
 
 CARDS = (
     _card("r3d_18", "R3D", convolution="r3d", more=_BASIC, parameters=33_371_472, gflops=40.697),
@@ -170,7 +183,7 @@ CARDS = (
         "r2plus1d_18",
         "R(2+1)D",
         convolution="r2plus1d",
-        more=(*_SPLIT, _STUDY_LAYOUT),
+        more=_SPLIT_BASIC,
         parameters=31_505_325,
         gflops=40.519,
     ),
@@ -180,7 +193,7 @@ CARDS = (
         convolution="r2plus1d",
         depth=34,
         clip=_KINETICS_32,
-        more=(*_SPLIT, _STUDY_LAYOUT),
+        more=_SPLIT_BASIC,
         parameters=61_831_661,
         gflops=150.401,
     ),

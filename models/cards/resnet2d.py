@@ -83,6 +83,18 @@ SHIFT = (
         doc="Shift for the residual branch alone, or for the shortcut as well.",
     ),
 )
+
+
+def _shift_every(depth: int) -> HParam:
+    return HParam(
+        name="shift_every",
+        # As in TSM's program, where deeper networks shift in the branch.
+        default=2 if depth > 50 else 1,
+        accepts=Choice(values=(1, 2)),
+        doc="Shift before each block, or before every second one of a stage, from the first on.",
+    )
+
+
 BLEND = (
     HParam(
         name="blend_frames",
@@ -148,6 +160,7 @@ def _card(
     hparams: tuple[HParam, ...],
     fixed: tuple[tuple[str, Value], ...] = (),
     search: tuple[SearchParameter, ...] = (),
+    of_images: bool = False,
 ) -> ModelInfo:
     depth_value: tuple[str, Value] = ("depth", depth)
     return ModelInfo(
@@ -159,6 +172,7 @@ def _card(
         hparams=(WIDTH, ZERO_INIT, CONSENSUS, *hparams),
         fixed=(depth_value, *fixed),
         rules=(Divides(divisor="seq_len", of="frames"),) if SEQ_LEN in hparams else (),
+        of_images=of_images,
         dropout=0.5,
         # Stem and stages halve the image five times.
         min_size=16,
@@ -182,6 +196,7 @@ def _cards(depth: int, parameters: int, tam_parameters: int, gflops: float) -> t
             frames=8,
             hparams=(TEMPORAL_POOL, *COMMON, NON_LOCAL_FORM),
             search=(SEGMENTS, SearchChoice(name="model.consensus", values=("average", "max"))),
+            of_images=True,
         ),
         _card(
             f"tsm_{name}",
@@ -191,7 +206,7 @@ def _cards(depth: int, parameters: int, tam_parameters: int, gflops: float) -> t
             parameters=parameters,
             gflops=gflops,
             frames=8,
-            hparams=(*SHIFT, *COMMON, NON_LOCAL_FORM),
+            hparams=(*SHIFT, _shift_every(depth), *COMMON, NON_LOCAL_FORM),
             fixed=(("temporal_module", "shift"),),
             search=SEARCH_SHIFT,
         ),
@@ -235,6 +250,7 @@ def _image_card(depth: int, parameters: int, gflops: float) -> ModelInfo:
         gflops=gflops,
         frames=1,
         hparams=(SEQ_LEN,),
+        of_images=True,
     )
 
 

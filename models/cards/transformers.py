@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..card import Clip, Divides, HParam, Integer, ModelInfo, Number, SearchRange
+from ..card import Choice, Clip, Divides, HParam, Integer, ModelInfo, Number, SearchRange
 
 # Transformers are trained with AdamW, which needs lower learning rates and a higher decay than SGD.
 SEARCH_BASE = (("optimizer", "adamw"),)
@@ -28,6 +28,14 @@ def stochastic_depth(default: float) -> HParam:
         accepts=Number(low=0.0, high=0.9),
         doc="Probability of leaving out the last block's branches; it grows linearly from 0 over the blocks.",
     )
+
+
+_WIDEN = HParam(
+    name="widen",
+    default="attention",
+    accepts=Choice(values=("attention", "mlp")),
+    doc="What widens the channels of a stage: its first attention, or, as in MaskFeat's network, the layer before it.",
+)
 
 
 def _swin(name: str, *, third_depth: int, width: int, parameters: int, gflops: float) -> ModelInfo:
@@ -104,6 +112,7 @@ def _mvit(
             ),
             stochastic_depth(drop),
             ATTENTION_DROPOUT,
+            *((_WIDEN,) if version == 2 else ()),
         ),
         fixed=(("version", version), ("depth", depth)),
         dropout=0.5,

@@ -23,6 +23,7 @@ def _card(
         hparams=(WIDTH, CONSENSUS, SEQ_LEN),
         fixed=(("batch_norm", norm),),
         rules=(Divides(divisor="seq_len", of="frames"),),
+        of_images=True,
         dropout=0.6 if reduced else 0.5,
         # With fewer pixels, the input of the reduced form's last convolution (or of the fifth pool) is empty.
         min_size=92 if reduced else 32,

@@ -13,7 +13,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,6 +38,9 @@ _WRAPPERS = (
     "model_ema",
     "ema_state_dict",
     "ema",
+    "net",
+    "network",
+    "weights",
 )
 # Classes in checkpoints of known trainers that are neither needed nor run: their objects are left empty.
 _IGNORED = (
@@ -49,7 +52,11 @@ _IGNORED = (
     "yacs.config.CfgNode",
 )
 # Prefixes that wrappers of a model add to all of its names.
-_PREFIXES = ("module.", "model.", "_orig_mod.")
+_PREFIXES = ("module.", "model.", "_orig_mod.", "ema_model.")
+# What checkpoints of Lightning have beside the state dict, whatever else they have.
+_OF_LIGHTNING = "pytorch-lightning_version"
+# What such a wrapper counts for itself: PyTorch's AveragedModel.
+_COUNTERS = ("n_averaged",)
 # A tensor may repeat the numbers that a file holds of it (`expand`), but not fill the memory with them.
 _REPEATED_BYTES = 2**24
 # Suffixes of Caffe2's solver state and counters, which are not weights.
@@ -67,11 +74,21 @@ class MatLayer:
     """Filters (H, W, I, O), without axes of length one, and maybe a bias; or scale, shift and moments (C, 2)."""
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StateFile:
+    """What a file of tensors holds."""
+
+    tensors: dict[str, Tensor]
+    """Those of the network by name, without what wrappers put in front of all names."""
+    beside: dict[str, Tensor] = field(default_factory=dict)
+    """What a module of Lightning has beside its network, unchecked: weights of a loss, counters of scores."""
+
+
+def read_state(path: Path) -> StateFile:
     """Return a file's tensors by name: of PyTorch, plain or inside a checkpoint, of safetensors, Caffe2 or Paddle.
 
     Raises WeightsError for any file that cannot be read, and for a tensor that is not of plain numbers, or that holds
-    NaN or infinity.
+    NaN, infinity or a negative variance.
     """
     kind = format_of(path)
     if kind == MATLAB:
@@ -83,12 +100,20 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path} does not contain a state dict, which maps names to tensors, but {_described(state)}: "
             "save one with torch.save(model.state_dict(), path)"
         )
-    plain = {str(name): tensor for name, tensor in state.items()}
+    plain = {str(name): tensor for name, tensor in state.items() if name not in _COUNTERS}
+    beside = _beside_network(plain) if isinstance(content, Mapping) and _OF_LIGHTNING in content else {}
+    plain = {name: tensor for name, tensor in plain.items() if name not in beside}
     while prefix := next((one for one in _PREFIXES if all(name.startswith(one) for name in plain)), None):
         plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}
     for name, tensor in plain.items():
         _check_tensor(path, name, tensor)
-    return plain
+    return StateFile(tensors=plain, beside=beside)
+
+
+def _beside_network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what is outside of ``model.``, where a module of Lightning has its network; nothing if it has none."""
+    outside = {name: tensor for name, tensor in state.items() if not name.startswith("model.")}
+    return outside if len(outside) < len(state) else {}
 
 
 def _described(content: object) -> str:
@@ -115,6 +140,8 @@ def _check_tensor(path: Path, name: str, tensor: Tensor) -> None:
         )
     if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
         raise WeightsError(f"{path} is damaged: its tensor {name} holds NaN or infinity, or more than float32 can hold")
+    if name.endswith("running_var") and (tensor.float() < 0).any():
+        raise WeightsError(f"{path} is damaged: its tensor {name} holds negative variances")
 
 
 def read_matconvnet(path: Path) -> list[MatLayer]:

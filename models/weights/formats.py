@@ -27,15 +27,10 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
 
 def format_of(path: Path) -> str:
     """Return the format of a file; raise WeightsError, in one sentence, for a file of none of the formats."""
-    if path.is_dir():
-        raise _unreadable(path, "it is a folder: name a file in it")
-    if not path.exists():
-        raise WeightsError(f"the weights file {path} does not exist")
-    if not path.is_file():
-        # Opening a pipe would wait for whoever writes into it.
-        raise _unreadable(path, "it is a pipe or a device, not a file")
-    with path.open("rb") as file:
-        start = file.read(_PEEK_BYTES)
+    try:
+        start = _start(path)
+    except OSError as error:
+        raise _unreadable(path, f"{error.strerror}; let this user read it, or name another") from error
     if not start:
         raise _unreadable(path, "it is empty: copy or download it again")
     if start.startswith(_ZIP):
@@ -44,6 +39,19 @@ def format_of(path: Path) -> str:
     if kind is None:
         raise _unreadable(path, _what(start, path.suffix))
     return kind
+
+
+def _start(path: Path) -> bytes:
+    """Return the first bytes of a file; raise OSError if it may not be read."""
+    if path.is_dir():
+        raise _unreadable(path, "it is a folder: name a file in it")
+    if not path.exists():
+        raise WeightsError(f"the weights file {path} does not exist")
+    if not path.is_file():
+        # Opening a pipe would wait for whoever writes into it.
+        raise _unreadable(path, "it is a pipe or a device, not a file")
+    with path.open("rb") as file:
+        return file.read(_PEEK_BYTES)
 
 
 def _kind(start: bytes, suffix: str) -> str | None:
@@ -65,6 +73,8 @@ def _what(start: bytes, suffix: str) -> str:
     for beginning, what in _OTHERS:
         if start.startswith(beginning):
             return what
+    if b'"weight_map"' in start or (suffix == ".json" and b'"metadata"' in start):
+        return f"it is the index of a model in several files, which are not joined here: load it and {_SAVE}"
     if _is_text(start):
         return "it is a text: name the file of the weights themselves"
     if suffix == ".onnx":

@@ -82,10 +82,12 @@ def identify_weights(path: str | Path) -> WeightsIdentity:
     path = Path(path)
     if path.suffix == ".mat":
         return _identify_matconvnet(path)
-    state = read_state(path)
+    file = read_state(path)
+    state = file.tensors
     layout, reading = recognise(state, path)
     found = [fit for candidate in _candidates(reading) if (fit := _fit(candidate, reading))]
     taken = {reading.names[name] for name in found[0].taken} | set(reading.joined) if found else set(state)
+    beside = set(file.beside) if found else set()
     notes = (*reading.notes, *((reading.refusal,) if reading.refusal else ()))
     return WeightsIdentity(
         path=path,
@@ -95,7 +97,7 @@ def identify_weights(path: str | Path) -> WeightsIdentity:
         tensors=len(state),
         parameters=sum(tensor.numel() for tensor in state.values()),
         fits=tuple(one.fit for one in found),
-        left_over=tuple(sorted(name for name in state.keys() - taken if not name.endswith(COMPUTED))),
+        left_over=tuple(sorted(name for name in (state.keys() - taken) | beside if not name.endswith(COMPUTED))),
         of_images=_of_images(reading.state),
         inflates=tuple(_inflated(reading, {one.fit.model for one in found})),
         notes=notes,

@@ -41,6 +41,7 @@ def load_weights(model: VideoModel, path: str | Path, *, stream: str | None = No
     """
     path = Path(path)
     target = _Target(model, stream)
+    beside: Mapping[str, Tensor] = {}
     if path.suffix == ".mat":
         layers = read_matconvnet(path)
         try:
@@ -48,7 +49,9 @@ def load_weights(model: VideoModel, path: str | Path, *, stream: str | None = No
         except WeightsError as error:
             raise WeightsError(f"{path} (MatConvNet) does not fit {target.name}: {error}") from error
     else:
-        layout, reading = recognise(read_state(path), path)
+        file = read_state(path)
+        beside = file.beside
+        layout, reading = recognise(file.tensors, path)
     if reading.refusal is not None:
         raise WeightsError(f"{path} does not fit {target.name}: {reading.refusal}")
     state = dict(reading.state)
@@ -61,10 +64,16 @@ def load_weights(model: VideoModel, path: str | Path, *, stream: str | None = No
         if not image_plan.problems:
             plan, of_image = image_plan, True
     if plan.problems:
+        if beside:
+            plan.problems.append(f"left aside, since they are outside of `model.`, {_listed(beside)}")
         raise WeightsError(f"{path} {_misfit(target, layout, reading)}: {'; '.join(plan.problems)}")
-    _refuse_dropped_classes(path, plan, state, target, reading)
+    _refuse_dropped_classes(path, {**{name: state[name] for name in plan.dropped}, **beside}, target, reading)
     model.load_state_dict({target.prefix + name: tensor for name, tensor in plan.tensors.items()}, strict=False)
-    lost = {*reading.left_out, *(reading.names.get(name, name) for name in dropped | plan.dropped | plan.unused)}
+    lost = {
+        *reading.left_out,
+        *beside,
+        *(reading.names.get(name, name) for name in dropped | plan.dropped | plan.unused),
+    }
     report = _report(plan, target, layout, sorted(lost))
     notes = (*reading.notes, *_differences(reading, target, of_image))
     model.weights_reports[stream] = replace(report, network=reading.network, notes=notes)
@@ -90,14 +99,12 @@ def _misfit(target: _Target, layout: str, reading: Reading) -> str:
     return f"{what}does not fit {target.name}{hint}"
 
 
-def _refuse_dropped_classes(
-    path: Path, plan: _Plan, state: Mapping[str, Tensor], target: _Target, reading: Reading
-) -> None:
+def _refuse_dropped_classes(path: Path, dropped: Mapping[str, Tensor], target: _Target, reading: Reading) -> None:
     """Raise WeightsError if a classifier of the model's number of classes would be left out."""
     lost = [
         name
-        for name in plan.dropped
-        if name.endswith(".weight") and state[name].ndim >= 2 and state[name].shape[0] == target.num_classes
+        for name, tensor in dropped.items()
+        if name.endswith(".weight") and tensor.ndim >= 2 and tensor.shape[0] == target.num_classes
     ]
     if lost:
         raise WeightsError(
@@ -240,9 +247,10 @@ def _classifier_of_other_classes(state: Mapping[str, Tensor], own: Mapping[str, 
     """Return the names under `prefix` if the file's classifier differs only in the number of classes."""
     names = {name for name in own.keys() | state.keys() if name.startswith(prefix)}
     shared = names & own.keys() & state.keys()
-    # The first axis counts classes; features that differ are a different body.
+    # The first axis counts classes; features that differ are a different body. A bias alone says nothing.
     same_features = all(state[name].shape[1:] == own[name].shape[1:] for name in shared)
-    other_classes = any(state[name].shape[:1] != own[name].shape[:1] for name in shared)
+    matrices = [name for name in shared if own[name].ndim > 1] or shared
+    other_classes = any(state[name].shape[:1] != own[name].shape[:1] for name in matrices)
     return names if same_features and other_classes else set()
 
 

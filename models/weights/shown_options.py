@@ -77,6 +77,7 @@ def _mvit(state: State) -> Shown:
         shown["table_size"] = 4 * math.isqrt(places.shape[0])
         shown["table_frames"] = 2 * state["pos_encoding.temporal_pos"].shape[0]
     if "blocks.0.attn.rel_pos_h" in state:
+        shown["widen"] = "mlp" if "blocks.0.project.weight" in state else "attention"
         # One entry for each distance, forwards and backwards, between patches of 4 pixels and of 2 frames.
         shown["table_size"] = 2 * (state["blocks.0.attn.rel_pos_h"].shape[0] + 1)
         shown["table_frames"] = state["blocks.0.attn.rel_pos_t"].shape[0] + 1
@@ -121,6 +122,7 @@ def _depthwise(state: Mapping[str, Tensor], name: str) -> bool:
 
 def _r3d(state: State) -> Shown:
     split = "stem.3.weight" in state
+    mid = state["stem.0.weight"].shape[0]
     stem = state["stem.3.weight" if split else "stem.0.weight"]
     shown: Shown = {"width": stem.shape[0]}
     if split or stem.shape[2] > 3:
@@ -128,6 +130,9 @@ def _r3d(state: State) -> Shown:
         shown["stem_frames"] = stem.shape[2]
     if split:
         shown["study_layout"] = "stem.0.bias" in state
+        if not shown["study_layout"]:
+            shown["stem_midplanes"] = "torchvision" if mid == max(45 * stem.shape[0] // 64, 1) else "paper"
+            shown["shortcut"] = "split" if "layer2.0.downsample.3.weight" in state else "projection"
         # Of basic blocks, both convolutions of the first block of a stage; of bottlenecks, those of two blocks.
         basic = "layer2.0.conv1.0.0.weight" in state
         first = state["layer2.0.conv1.0.0.weight" if basic else "layer2.1.conv2.0.0.weight"].shape[0]

@@ -6,6 +6,8 @@ A source is written as text: a file by its name relative to a folder of weights,
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,7 +118,11 @@ def find_weights(text: str, roots: Sequence[Path], *, downloads: Path | None = N
 def _find_file(text: str, source: FileSource, roots: Sequence[Path]) -> Path:
     for root in roots:
         path = root / source.name
-        if not path.exists():
+        try:
+            is_there = path.exists()
+        except OSError as error:  # a folder that may not be searched, a name that is too long
+            raise WeightsUnavailableError(_closed(path, error.strerror)) from error
+        if not is_there:
             continue
         if not path.resolve().is_relative_to(root.resolve()):
             raise WeightsUnavailableError(
@@ -124,9 +130,15 @@ def _find_file(text: str, source: FileSource, roots: Sequence[Path]) -> Path:
             )
         if not path.is_file():
             raise WeightsUnavailableError(f"the weights file {path} of this machine is not a file: put the file there")
+        if not os.access(path, os.R_OK):
+            raise WeightsUnavailableError(_closed(path, os.strerror(errno.EACCES)))
         return path
     where = " and ".join(map(str, roots)) or "any folder: no folder of weights is set"
     raise WeightsUnavailableError(f"this machine has no weights file {text!r} in {where}: put it there")
+
+
+def _closed(path: Path, reason: str | None) -> str:
+    return f"the weights file {path} of this machine cannot be read ({reason}): let the worker's user read it"
 
 
 def check_source(text: str) -> None:

@@ -46,6 +46,18 @@ class Service:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
+    @property
+    def url(self) -> str:
+        """The address of the API."""
+        return str(json.loads((self.home / "server.json").read_text())["url"])
+
+    def shell(self, lines: str, *, folder: Path) -> subprocess.CompletedProcess[str]:
+        """Return the ended shell that ran lines of a document in a folder, with our commands on its path."""
+        environment = {**self.environment, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+        text = lines.replace("http://127.0.0.1:8000", self.url)
+        command = ["bash", "-euo", "pipefail", "-c", text]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
     @contextmanager
     def worker(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run `hpo-worker` beside the test."""

@@ -45,4 +45,4 @@ def test_a_missing_data_set_pauses_the_study_and_fails_no_trial(service: Service
         study = wait_for(lambda: s if (s := client.study("typo"))["state"] == "paused" else None)
         failed = client.trials("typo", states=["failed"])
     assert failed == []
-    assert str(tmp_path / "nowhere") in study["state_reason"]
+    assert str(tmp_path / "nowhere") in str(study["state_reason"])

@@ -47,7 +47,9 @@ def test_the_best_slowfast_knows_actions_of_unseen_actors(service: Service, shar
         for number in range(2):
             stack.enter_context(service.worker("--name", f"worker-{number}"))
         wait_for(lambda: client.study("real-people")["state"] == "completed", seconds=800)
-        assert client.best("real-people")["metrics"]["val_top1"] >= 0.9
+        metrics = client.best("real-people")["metrics"]
+        assert metrics is not None
+        assert metrics["val_top1"] >= 0.9
     service.run("hpo", "export", "real-people", "-o", tmp_path / "best.yaml")
     service.run("hpo", "evaluate", tmp_path / "best.yaml", "--final")
     score = json.loads((tmp_path / "best.final.json").read_text())

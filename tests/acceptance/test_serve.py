@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -97,3 +100,28 @@ def test_a_service_outlives_its_database_and_ends_cleanly_without_it(home: Path,
         assert service.process.wait(60) == 0
         assert "Traceback" not in log.read_text()
         assert not (home / "server.json").exists()
+
+
+_SIGNALLED: Final = """
+import signal, sys, weakref
+
+class Finder:  # ends the process while `api.app` is imported, in a callback whose exceptions Python drops
+    def find_spec(self, name, path, target=None):
+        if name == "api.app":
+            sys.meta_path.remove(self)
+            lock = Finder()
+            reference = weakref.ref(lock, lambda _: signal.raise_signal(signal.SIGTERM))
+            del lock
+
+sys.meta_path.insert(0, Finder())
+from hpo.cli import main
+main()
+"""
+
+
+def test_a_signal_while_it_starts_is_not_lost(home: Path) -> None:
+    options = ["--home", str(home.parent / "ended"), "serve", "--port", "0", "--no-optimizer"]
+    done = subprocess.run([sys.executable, "-c", _SIGNALLED, *options], timeout=280, capture_output=True, check=False)
+    assert b"SystemExit" in done.stderr, "the exception was dropped"
+    assert done.returncode == 0
+    assert not (home.parent / "ended" / "postgres" / "data" / "postmaster.pid").exists()

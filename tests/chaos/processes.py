@@ -56,14 +56,18 @@ def optimize(url: str) -> None:
     optimizer_process.run(Database(url), owner=f"chaos:{os.getpid()}", stop=threading.Event(), poll_seconds=0.1)
 
 
-def work(url: str, token: str, log: Path, seed: int) -> None:
-    """Claim and train trials until killed. What was sent and what was acknowledged is in the log, in that order."""
-    _Worker(ApiClient(url, token), log, seed).run()
+def work(url: str, token: str, log: Path, seed: int, task_kind: str) -> None:
+    """Claim and train trials of a kind until killed.
+
+    What was sent and what was acknowledged is in the log, in that order.
+    """
+    _Worker(ApiClient(url, token), log, seed, task_kind).run()
 
 
 class _Worker:
-    def __init__(self, client: ApiClient, log: Path, seed: int) -> None:
+    def __init__(self, client: ApiClient, log: Path, seed: int, task_kind: str) -> None:
         self._client = client
+        self._task_kind = task_kind
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._random = random.Random(seed)  # noqa: S311 - no secret
         self._info = WorkerInfo(name=f"{log.stem}-{os.getpid()}", host="chaos", pid=os.getpid(), device="cpu")
@@ -73,7 +77,8 @@ class _Worker:
         while True:
             self._note("claiming", lease_id)
             try:
-                reply = self._client.claim(ClaimRequest(worker=self._info, lease_id=lease_id))
+                request = ClaimRequest(worker=self._info, lease_id=lease_id, task_kinds=[self._task_kind])
+                reply = self._client.claim(request)
             except (ApiUnavailableError, ApiRefusedError):
                 time.sleep(0.1)
                 continue

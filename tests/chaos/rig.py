@@ -27,11 +27,16 @@ from . import history, processes
 from .processes import EPOCHS, KEY, LEASE_SECONDS, Mutant
 from .proxy import Network, network
 
-WORKERS = 5
+KINDS = ("video", "custom", "video", "custom", "video")
+"""The kind of task of each worker, in the order of their numbers."""
 PATIENCE_SECONDS = 120.0
 """After the last kill no longer than this passes before another trial ends, until all have. How fast is not judged."""
 _ENDLESS = 100_000
 _ENDED = text("SELECT count(*) FROM trial WHERE finished_at IS NOT NULL")
+_FUNCTIONS = text(
+    "SELECT count(*) FROM trial JOIN study ON study.id = trial.study_id WHERE task_kind = 'custom' "
+    "AND trial.state = 'completed'"
+)
 _OPEN = text("SELECT count(*) FROM study WHERE finished_at IS NULL")
 # No trial begins any more but those that are there: the study ends with the last of them.
 _LAST_ORDERS = text("UPDATE study SET spec = jsonb_set(spec, '{budget,trials}', to_jsonb(GREATEST(live_trials, 1)))")
@@ -47,6 +52,9 @@ _SPEC = {
     "optimizer": {"name": "random"},
     "retry": {"attempts": 100},
 }
+_FUNCTION = {"kind": "custom", "metrics": {"val_top1": "maximize"}, "epochs": EPOCHS}
+_SPECS = (_SPEC, {**_SPEC, "name": "function", "task": _FUNCTION})
+"""A study of videos, and one of a person's own function. Each worker takes trials of one of them alone."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,10 +64,13 @@ class Report:
     kills: Counter[str]
     messages: Counter[str]
     trials: int
+    functions: int
+    """Trials of a person's own function that have a result."""
     violations: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{self.trials} trials; kills {dict(self.kills)}; messages {dict(self.messages)}; {self.violations[:5]}"
+        said = f"{self.trials} trials, {self.functions} of a function; kills {dict(self.kills)}"
+        return f"{said}; messages {dict(self.messages)}; {self.violations[:5]}"
 
 
 class Rig:
@@ -89,7 +100,8 @@ class Rig:
             assert self.network is not None
             address = f"http://127.0.0.1:{self.network.server_address[1]}"
             log = self._folder / f"{name}-{self._made:04d}.log"
-            process = self._context.Process(target=processes.work, args=(address, self.token, log, self._made))
+            kind = KINDS[int(name.rpartition("-")[2])]
+            process = self._context.Process(target=processes.work, args=(address, self.token, log, self._made, kind))
         process.start()
         self.running[name] = process
 
@@ -180,10 +192,11 @@ def run(*, seconds: float, seed: int, mutant: Mutant | None = None, pause: float
         rig = Rig(folder, url, port, mutant, seed)
         stack.callback(rig.end)
         with rig.database.transaction() as connection:
-            studies.create(connection, parse_spec({**_SPEC, "budget": {"trials": _ENDLESS}}), actor="chaos")
+            for spec in _SPECS:
+                studies.create(connection, parse_spec({**spec, "budget": {"trials": _ENDLESS}}), actor="chaos")
             rig.token = tokens.create(connection, name="chaos", scopes=["worker"], key=KEY)
         rig.network = stack.enter_context(network(port, seed))
-        workers = [f"worker-{number}" for number in range(WORKERS)]
+        workers = [f"worker-{number}" for number in range(len(KINDS))]
         for name in ("api", "optimizer", *workers):
             rig.start(name)
         deadline = time.monotonic() + seconds
@@ -196,8 +209,11 @@ def run(*, seconds: float, seed: int, mutant: Mutant | None = None, pause: float
         rig.end()
         with Database(url).transaction() as connection:
             trials = int(connection.execute(text("SELECT count(*) FROM trial")).scalar_one())
+            functions = int(connection.execute(_FUNCTIONS).scalar_one())
             violations += history.violations(connection, history.read(folder))
-        return Report(kills=rig.kills, messages=rig.network.met, trials=trials, violations=violations)
+        return Report(
+            kills=rig.kills, messages=rig.network.met, trials=trials, functions=functions, violations=violations
+        )
 
 
 def _trouble(rig: Rig, workers: list[str], data: Path) -> None:

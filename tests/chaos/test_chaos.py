@@ -33,6 +33,7 @@ def test_chaos_breaks_no_promise() -> None:
     print(found)
     assert not found.violations, str(found)
     assert found.kills, str(found)
+    assert found.functions, str(found)
 
 
 @pytest.mark.slow

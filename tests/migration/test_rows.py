@@ -20,6 +20,7 @@ from hpo.store.database import make_engine
 from hpo.store.migrate import migration_config
 from hpo.trial import FailureKind, StudyState, TrialState
 
+from ..integration.store.sums import check_totals
 from .rows import CURVES, LEASE, SPEC, STUDIES, TRIALS, fill, params_of, revisions_with_rows
 
 REVISIONS = revisions_with_rows()
@@ -60,6 +61,7 @@ def _check(url: str, revision: str) -> None:
             _check_studies(connection, revision)
             _check_trials(connection)
             _check_the_rest(connection, revision)
+            check_totals(connection)
         _check_what_goes_on(database, revision)
 
 

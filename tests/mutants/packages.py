@@ -19,8 +19,11 @@ TESTS: Final[dict[str, list[str]]] = {
     "hpo/client": [
         "tests/unit/hpo/client",
         "tests/integration/api/test_client.py",
+        "tests/integration/api/test_client_kinds.py",
+        "tests/integration/api/test_ask_tell.py",
         "tests/integration/api/test_outage.py",
     ],
+    "hpo/optuna": ["tests/integration/api/test_optuna_scripts.py"],
     "hpo/cli": [
         "tests/unit/hpo/cli",
         "tests/integration/cli",

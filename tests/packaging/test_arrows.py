@@ -33,9 +33,10 @@ def test_starting_up_loads_neither_torch_nor_ax(module: str, tmp_path: Path) -> 
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
-def test_the_command_starts_without_what_only_some_commands_need(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["hpo", "hpo.cli"])
+def test_the_command_starts_without_what_only_some_commands_need(module: str, tmp_path: Path) -> None:
     slow = "{'numpy', 'sqlalchemy', 'alembic', 'pydantic', 'httpx', 'yaml', 'hpo.spec'} & set(sys.modules)"
-    done = _run(f"import sys, hpo.cli; print(sorted({slow}))", tmp_path)
+    done = _run(f"import sys, {module}; print(sorted({slow}))", tmp_path)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 

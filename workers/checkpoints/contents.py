@@ -85,6 +85,8 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file that nobody of us wrote can make PyTorch fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "PytorchStreamReader" in reason:  # which advises programmers at length
+            reason = "it is cut off or damaged, or no file of PyTorch"
         raise CheckpointError(f"the checkpoint {path} cannot be read ({reason})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of this version of video-hpo")

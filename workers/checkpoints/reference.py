@@ -24,6 +24,8 @@ from .folder import DIGEST_BYTES, digest_in, open_file, run_in
 
 _STUDY: Final = re.compile(r"^(\d{1,18}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$", re.ASCII)
 _READ_AND_WRITE: Final = 0o666
+FUNCTION_CHECKPOINT: Final = "checkpoint.json"
+"""The member of a checkpoint of a person's own function that says what it is."""
 _TRIAL: Final = re.compile(r"^\d{1,18}$", re.ASCII)
 
 
@@ -86,8 +88,8 @@ def _check(file: BufferedReader, path: Path) -> None:
     if digest != digest_in(path.name):
         raise CheckpointError(f"the checkpoint {path} is damaged: its content does not match its name")
     file.seek(0)
-    if not any(name.endswith("/data.pkl") for name in _members(file)):
-        raise CheckpointError(f"{path} is not a checkpoint: it does not have the form of PyTorch's files")
+    if not any(name.endswith("/data.pkl") or name == FUNCTION_CHECKPOINT for name in _members(file)):
+        raise CheckpointError(f"{path} is not a checkpoint: it has neither the form of PyTorch's files nor ours")
     file.seek(0)
 
 

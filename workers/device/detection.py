@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from hpo.errors import SetupError
 from hpo.installation import child_environment, python_command
+from hpo.trial import Fault
 
 from .main_memory import total_bytes
 
+FAULTS_OF_DEVICES: Final = frozenset({Fault.DEVICE, Fault.ARCHITECTURE, Fault.KERNEL, Fault.HANG, Fault.PROCESS})
+"""Faults after which the device is checked."""
 _PROBE_CODE = "from workers.device.gpu_probe import main; main()"
 _PROBE_TIMEOUT_SECONDS = 300.0
 """The first import of PyTorch from a network file system takes minutes."""
@@ -39,12 +43,18 @@ class Device:
     threads: int
     visible: str = ""
     """CUDA_VISIBLE_DEVICES of the training processes; empty, so that they see no GPU, on a CPU."""
+    ranks: int = 1
+    """Processes that a trial may have here at once: each has one of several GPUs, or its share of a CPU's memory."""
+    members: tuple[Device, ...] = ()
+    """Of several GPUs, each by itself; the first one stands for them where a trial needs one."""
     uuid: str | None = None
     """Of the GPU: `GPU-` or `MIG-` and 32 digits. It stays the same whatever a job sees of the machine."""
     gpu_name: str | None = None
     memory_bytes: int | None = None
     bf16: bool = False
     """Whether the GPU has bf16 and its bf16 convolutions were found to be right."""
+    fp16: bool = False
+    """Whether the GPU is made for fp16 and its fp16 convolutions were found to be right."""
     note: str | None = None
     """What a person should know about it."""
     deterministic: bool = False
@@ -81,6 +91,47 @@ def cpu_device(*, threads: int | None = None) -> Device:
     return Device(kind="cpu", label="cpu", threads=threads or _default_threads(), memory_bytes=total_bytes())
 
 
+def shared_cpu(device: Device, ranks: int) -> Device:
+    """Return a CPU for trials of up to so many processes, which share its cores and memory.
+
+    Raises:
+        SetupError: it is a GPU, of which a process has one to itself.
+    """
+    if device.kind != "cpu":
+        raise SetupError("--ranks is for a CPU; on GPUs a trial has a process for each: name them with --gpus")
+    assert device.memory_bytes is not None  # noqa: S101 - of a CPU it is known
+    return replace(
+        device,
+        label=f"cpu x {ranks}",
+        ranks=ranks,
+        threads=max(1, device.threads // ranks),
+        memory_bytes=device.memory_bytes // ranks,
+    )
+
+
+def gpu_group(gpus: Sequence[Device]) -> Device:
+    """Return several GPUs of this machine as the device of one worker.
+
+    Its memory is that of the smallest, and bf16 or fp16 is used where all compute it correctly.
+
+    Raises:
+        SetupError: they are of different kinds: a trial would wait for the slowest in every batch.
+    """
+    if len(kinds := sorted({str(gpu.gpu_name) for gpu in gpus})) > 1:
+        raise SetupError(f"the GPUs of one worker must be of one kind, and these are {' and '.join(kinds)}")
+    first = gpus[0]
+    return replace(
+        first,
+        label="cuda:" + ",".join(gpu.label.removeprefix("cuda:") for gpu in gpus),
+        visible=",".join(gpu.visible for gpu in gpus),
+        ranks=len(gpus),
+        members=tuple(gpus),
+        memory_bytes=min(gpu.memory_bytes or 0 for gpu in gpus) or None,
+        bf16=all(gpu.bf16 for gpu in gpus),
+        fp16=all(gpu.fp16 for gpu in gpus),
+    )
+
+
 def gpu_device(
     index: int,
     *,
@@ -112,7 +163,8 @@ def gpu_device(
         raise SetupError(f"GPU {index} ({found['name']}) {_WRONG}")
     note = None
     if found["has_bf16"] and not found["bf16_right"]:
-        note = "bf16 convolutions are wrong with this driver and cuDNN; training in fp32"
+        instead = "fp16" if found["fp16_right"] else "fp32"
+        note = f"bf16 convolutions are wrong with this driver and cuDNN; training in {instead}"
     return Device(
         kind="cuda",
         label=device.label,
@@ -123,6 +175,7 @@ def gpu_device(
         gpu_name=found["name"],
         memory_bytes=found["memory_bytes"],
         bf16=found["has_bf16"] and found["bf16_right"],
+        fp16=found["fp16_right"],
         note=note,
         deterministic=deterministic,
     )
@@ -135,6 +188,8 @@ def check_device(device: Device) -> str | None:
     """
     if device.kind == "cpu":
         return None
+    if device.members:
+        return next((problem for one in device.members if (problem := check_device(one)) is not None), None)
     try:
         found = _probe(device)
     except SetupError as error:
@@ -144,6 +199,7 @@ def check_device(device: Device) -> str | None:
     if found["problem"] is not None:
         return f"{device.label} cannot be used any more: {found['problem']}"
     right = found["fp32_right"] and (found["bf16_right"] or not device.bf16)
+    right = right and (found["fp16_right"] or not device.fp16)
     return None if right else f"{device.label} ({device.gpu_name}) {_WRONG}"
 
 

@@ -20,6 +20,12 @@ FP32_TOLERANCE = 5e-3
 """Relative error that TF32 convolutions stay well below."""
 BF16_TOLERANCE = 3e-2
 """bf16 has 8 bits: about 4e-3 per rounding."""
+FP16_TOLERANCE = 5e-3
+"""fp16 has 11 bits: about 5e-4 per rounding."""
+_FP16_CAPABILITY: Final = (7, 0)
+"""The first GPUs that multiply matrices in fp16 faster than in float32."""
+_GRADIENT_SCALE: Final = 256.0
+"""Keeps the gradients of a mean within what fp16 holds with all its bits."""
 TOO_OLD: Final = "is too old for"
 """A driver that is, is so for every GPU of the machine."""
 _NO_MEMORY: Final = "out of memory"
@@ -62,12 +68,15 @@ def _checked() -> dict[str, object]:
     facts = _facts(device)
     if facts["problem"] is not None:
         return facts
+    properties = torch.cuda.get_device_properties(device)
+    has_fp16 = (properties.major, properties.minor) >= _FP16_CAPABILITY
     has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     return {
         **facts,
         "has_bf16": has_bf16,
         "fp32_right": convolution_error(device, torch.float32) < FP32_TOLERANCE,
         "bf16_right": has_bf16 and convolution_error(device, torch.bfloat16) < BF16_TOLERANCE,
+        "fp16_right": has_fp16 and convolution_error(device, torch.float16) < FP16_TOLERANCE,
     }
 
 
@@ -157,5 +166,6 @@ def _outputs(clip: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, ..
     clip, weight = clip.requires_grad_(), weight.requires_grad_()
     padding = tuple(size // 2 for size in weight.shape[2:])
     output = F.conv3d(clip, weight, padding=padding)
-    gradients = torch.autograd.grad(output.square().mean(), (clip, weight))
+    loss = output.square().mean()
+    gradients = torch.autograd.grad(loss, (clip, weight), grad_outputs=torch.full_like(loss, _GRADIENT_SCALE))
     return output.detach(), *gradients

@@ -14,6 +14,7 @@ import numpy as np
 from data import VideoError
 from data.reading.video import decode_frames
 
+from .lettering import drawable
 from .predict import Prediction, Segment
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _draw(frame: ByteArray, segment: Segment, passed: float) -> None:
     """Draw a stretch's class and probability on a frame (H, W, 3), and how much of the video has passed."""
     height, width = frame.shape[:2]
     scale = max(0.35, height / 480)
-    label = f"{segment.label} {segment.score:.2f}".encode("ascii", "replace").decode("ascii")
+    label = f"{drawable(segment.label, segment.number)} {segment.score:.2f}"
     (text_width, text_height), base = cv2.getTextSize(label, _FONT, scale, 1)
     scale *= min(1.0, (width - 8) / max(1, text_width))
     band = min(height, text_height + base + 10)

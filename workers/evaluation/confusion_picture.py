@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .lettering import drawable
+
 Picture = NDArray[np.uint8]
 
 _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
@@ -17,6 +19,8 @@ _SMALL_CELL: Final = 12
 """Side of a cell, in pixels, and where there are so many classes that numbers would not fit."""
 _MOST_NUMBERED: Final = 40
 _MARGIN: Final = 12
+_TITLE: Final = "rows: true class, columns: predicted"
+_TITLE_SIZE: Final = 0.4
 _PAPER, _INK, _FULL = (255, 255, 255), (40, 40, 40), (120, 60, 8)
 """Colours (blue, green, red) of nothing, of text, and of all videos of a class."""
 
@@ -30,17 +34,19 @@ def draw_confusion(counts: NDArray[np.int64], names: Sequence[str]) -> Picture:
     numbered = classes <= _MOST_NUMBERED
     cell, size = (_CELL, 0.45) if numbered else (_SMALL_CELL, 0.3)
     cells = _cells(counts, cell, numbered=numbered)
-    rows = [_text(name, size, cell) for name in names]
+    rows = [_text(drawable(name, number), size, cell) for number, name in enumerate(names)]
     room = max(label.shape[1] for label in rows) + _MARGIN
     above = room + 2 * _MARGIN
-    picture = np.full((above + cells.shape[0] + _MARGIN, room + cells.shape[1] + _MARGIN, 3), 255, np.uint8)
+    (title_width, _), _ = cv2.getTextSize(_TITLE, _FONT, _TITLE_SIZE, 1)
+    width = max(room + cells.shape[1], title_width) + _MARGIN
+    picture = np.full((above + cells.shape[0] + _MARGIN, width, 3), 255, np.uint8)
     picture[above : above + cells.shape[0], room : room + cells.shape[1]] = cells
     for number, label in enumerate(rows):
         start = number * cell
         picture[above + start : above + start + cell, room - label.shape[1] - 4 : room - 4] = label
         upright = np.rot90(label)
         picture[above - 4 - upright.shape[0] : above - 4, room + start : room + start + cell] = upright
-    cv2.putText(picture, "rows: true class, columns: predicted", (4, 14), _FONT, 0.4, _INK, 1, cv2.LINE_AA)
+    cv2.putText(picture, _TITLE, (4, 14), _FONT, _TITLE_SIZE, _INK, 1, cv2.LINE_AA)
     return picture
 
 
@@ -58,9 +64,8 @@ def _cells(counts: NDArray[np.int64], cell: int, *, numbered: bool) -> Picture:
     return cells
 
 
-def _text(name: str, size: float, height: int) -> Picture:
-    """Return a line of text on paper; OpenCV's letters are those of ASCII, others become question marks."""
-    shown = name.encode("ascii", "replace").decode("ascii")
+def _text(shown: str, size: float, height: int) -> Picture:
+    """Return a line of text on paper."""
     (width, tall), _ = cv2.getTextSize(shown, _FONT, size, 1)
     line = np.full((height, width + 2, 3), 255, np.uint8)
     cv2.putText(line, shown, (0, (height + tall) // 2), _FONT, size, _INK, 1, cv2.LINE_AA)

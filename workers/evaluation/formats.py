@@ -9,13 +9,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import warnings
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
-from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -25,21 +21,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hpo.errors import SetupError
 from models import model_info
 
 from ..errors import CheckpointError
 from ..training import inputs
 from ..training.inputs import clip_spec
 from ..training.model import build_model
+from ..training.programs import OnnxProgram, quiet_exporters, random_arguments, reason, require_onnx, traced, write_onnx
 from .model import TrainedModel
 
 TOLERANCE: Final = 1e-5
 """How far logits of the written model may be from those of ours, as a share of their largest value or of 1."""
 _BATCHES: Final = (1, 3)
 """Batch sizes that are compared; the model is traced with another one."""
-_NEEDED: Final = ("onnx", "onnxruntime", "onnxscript")
-_OPSET: Final = 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +42,17 @@ class Written:
 
     path: Path
     inputs: dict[str, tuple[int, ...]]
-    """Shape of each input of one clip, (C, T, H, W)."""
+    """Shape of each input of one clip, (C, T, H, W), or of an image, (C, H, W)."""
     any_batch: bool
     """Whether it takes any number of clips; else one at a time."""
     difference: float
     """The largest difference of its logits from ours, as a share of the largest logit or of 1."""
+
+    @property
+    def batch(self) -> str:
+        """How many it takes at once, in words."""
+        one = "image" if any(len(shape) == 3 for shape in self.inputs.values()) else "clip"
+        return f"any number of {one}s" if self.any_batch else f"one {one} at a time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +65,37 @@ class Form:
     read: Callable[[Path, TrainedModel], Callable[[tuple[Tensor, ...]], Tensor]]
 
 
-def write_model(model: TrainedModel, form: str, path: Path) -> Written:
+class _OfImages(nn.Module):
+    """A model of clips for images (N, C, H, W), each of which is a clip of one frame."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, classes)."""
+        logits: Tensor = self.module(images.unsqueeze(2))
+        return logits
+
+
+def write_model(model: TrainedModel, form: str, path: Path, *, of_images: bool = False) -> Written:
     """Write a model that is on the CPU, read the file back and compare the logits of random clips.
+
+    Args:
+        of_images: whether a program takes images (N, C, H, W) in the place of clips of one frame. Weights alone have
+            the names that they have in the model of clips.
 
     Raises:
         SetupError: a library is missing.
         CheckpointError: the model cannot be written so, or the file says something else than the model.
     """
     chosen = FORMATS[form]
-    _require_libraries(form)
+    if form == "onnx":
+        require_onnx()
     shapes = input_shapes(model)
+    if of_images and form != "safetensors":
+        model = replace(model, module=_OfImages(model.module))
+        shapes = {name: (channels, *size) for name, (channels, _, *size) in shapes.items()}
     partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # what was at `path` stays until this is right
     try:
         written = _compared(model, form, chosen, partial, shapes)
@@ -90,7 +111,7 @@ def _compared(model: TrainedModel, form: str, chosen: Form, path: Path, shapes: 
     try:
         written = _written(model, chosen, path, shapes)
     except Exception as error:  # tracing layers of anybody's can fail in any way
-        raise CheckpointError(f"{model.config.model} cannot be written as {form}: {_reason(error)}") from error
+        raise CheckpointError(f"{model.config.model} cannot be written as {form}: {reason(error)}") from error
     if not written.difference <= TOLERANCE:
         raise CheckpointError(
             f"{model.config.model} written as {form} gives other logits, by {written.difference:.1e} of the largest: "
@@ -110,31 +131,16 @@ def _written(model: TrainedModel, form: Form, path: Path, shapes: dict[str, tupl
 def _try(
     model: TrainedModel, form: Form, path: Path, shapes: dict[str, tuple[int, ...]], *, any_batch: bool
 ) -> Written:
-    with _quietly():
-        form.write(model.module, _arguments(shapes, 2 if any_batch else 1), path, any_batch)
+    with quiet_exporters():
+        form.write(model.module, random_arguments(shapes, 2 if any_batch else 1), path, any_batch)
         run = form.read(path, model)
         found = [_difference(model, run, shapes, count) for count in (_BATCHES if any_batch else (1,))]
     return Written(path=path, inputs=shapes, any_batch=any_batch, difference=float(np.max(found)))
 
 
-def _reason(error: BaseException) -> str:
-    """Return the first line of what the deepest cause says: those above it are advice to programmers."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def input_shapes(model: TrainedModel) -> dict[str, tuple[int, ...]]:
     """Return the shape of each input of one clip, as the model is scored on."""
     return inputs.input_shapes(model.config)
-
-
-def _arguments(shapes: Mapping[str, tuple[int, ...]], count: int, *, seed: int = 0) -> tuple[Any, ...]:
-    """Return the arguments of a forward pass: one tensor, or a pair of them."""
-    draws = torch.Generator().manual_seed(seed)
-    clips = tuple(torch.randn(count, *shape, generator=draws) for shape in shapes.values())
-    return clips if len(clips) == 1 else (clips,)
 
 
 def _difference(
@@ -143,7 +149,7 @@ def _difference(
     shapes: Mapping[str, tuple[int, ...]],
     count: int,
 ) -> float:
-    arguments = _arguments(shapes, count, seed=count)
+    arguments = random_arguments(shapes, count, seed=count)
     with torch.inference_mode():
         expected = model.module(*arguments)
         found = run(arguments if isinstance(arguments[0], Tensor) else arguments[0])
@@ -153,16 +159,8 @@ def _difference(
     return float((found - expected).abs().max()) / largest
 
 
-def _batch_shapes(arguments: tuple[Any, ...], any_batch: bool) -> Any:
-    if not any_batch:
-        return None
-    batch = torch.export.Dim("batch", min=1, max=1024)
-    return tuple({0: batch} if isinstance(one, Tensor) else tuple({0: batch} for _ in one) for one in arguments)
-
-
 def _write_program(module: nn.Module, arguments: tuple[Any, ...], path: Path, any_batch: bool) -> None:
-    program = torch.export.export(module, arguments, dynamic_shapes=_batch_shapes(arguments, any_batch))
-    torch.export.save(program, path)
+    torch.export.save(traced(module, arguments, any_batch=any_batch), path)
 
 
 def _read_program(path: Path, _: TrainedModel) -> Callable[[tuple[Tensor, ...]], Tensor]:
@@ -170,45 +168,8 @@ def _read_program(path: Path, _: TrainedModel) -> Callable[[tuple[Tensor, ...]],
     return lambda clips: module(*clips) if len(clips) == 1 else module(clips)
 
 
-def _write_onnx(module: nn.Module, arguments: tuple[Any, ...], path: Path, any_batch: bool) -> None:
-    names = ["clips"] if isinstance(arguments[0], Tensor) else ["rgb", "flow"]
-    program = torch.export.export(module, arguments, dynamic_shapes=_batch_shapes(arguments, any_batch))
-    table = torch.export.default_decompositions()
-    table[torch.ops.aten._adaptive_avg_pool3d.default] = _adaptive_average
-    torch.onnx.export(
-        program.run_decompositions(table),
-        (),
-        path,
-        dynamo=True,
-        opset_version=_OPSET,
-        input_names=names,
-        output_names=["logits"],
-        external_data=False,
-        verbose=False,
-    )
-
-
-def _adaptive_average(maps: Tensor, sizes: list[int]) -> Tensor:
-    """Return adaptive average pooling of (N, C, T, H, W) as slices and means, which ONNX has."""
-    for axis, size in enumerate(sizes, start=2):
-        length = maps.shape[axis]
-        bounds = [(place * length // size, -(-(place + 1) * length // size)) for place in range(size)]
-        parts = [maps.narrow(axis, low, high - low).mean(axis, keepdim=True) for low, high in bounds]
-        maps = torch.cat(parts, axis)
-    return maps
-
-
-def _read_onnx(path: Path, _: TrainedModel) -> Callable[[tuple[Tensor, ...]], Tensor]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [entry.name for entry in session.get_inputs()]
-
-    def run(clips: tuple[Tensor, ...]) -> Tensor:
-        feed = {name: clip.numpy() for name, clip in zip(names, clips, strict=True)}
-        return torch.from_numpy(session.run(["logits"], feed)[0])
-
-    return run
+def _read_onnx(path: Path, model: TrainedModel) -> Callable[[tuple[Tensor, ...]], Tensor]:
+    return OnnxProgram(path, device=model.runtime.device)
 
 
 def _write_tensors(module: nn.Module, _: tuple[Any, ...], path: Path, __: bool) -> None:
@@ -225,30 +186,14 @@ def _read_tensors(path: Path, model: TrainedModel) -> Callable[[tuple[Tensor, ..
 
 FORMATS: Final[Mapping[str, Form]] = MappingProxyType(
     {
-        "onnx": Form(suffix=".onnx", write=_write_onnx, read=_read_onnx),
+        "onnx": Form(suffix=".onnx", write=write_onnx, read=_read_onnx),
         "torch-export": Form(suffix=".pt2", write=_write_program, read=_read_program),
         "safetensors": Form(suffix=".safetensors", write=_write_tensors, read=_read_tensors),
     }
 )
 
 
-def _require_libraries(form: str) -> None:
-    missing = [name for name in _NEEDED if form == "onnx" and importlib.util.find_spec(name) is None]
-    if missing:
-        raise SetupError(
-            f"writing ONNX needs {' and '.join(missing)}: install them with `pip install 'video-hpo[onnx]'`"
-        )
-
-
-@contextmanager
-def _quietly() -> Any:
-    """Keep the remarks of exporters on their own work from a person."""
-    with warnings.catch_warnings(), redirect_stdout(StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-
-
-def preprocessing(model: TrainedModel, *, short_side: int) -> str:
+def preprocessing(model: TrainedModel, *, short_side: int, of_images: bool = False) -> str:
     """Return how pictures become the input, as a sentence per step."""
     clip = clip_spec(model.config).for_evaluation()
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (clip.mean, clip.std))
@@ -257,11 +202,17 @@ def preprocessing(model: TrainedModel, *, short_side: int) -> str:
         if clip.sampling == "dense"
         else f"{clip.frames} frames, one from the middle of each of {clip.images} equal parts of the video"
     )
+    whole, axes = (
+        ("an image so that its", "(images, channels, height, width)")
+        if of_images
+        else ("frames so that their", "(clips, channels, frames, height, width)")
+    )
+    taken = "" if of_images else f" Take {frames}."
     return (
-        f"Scale frames so that their short side is at most {short_side}. Take {frames}. Cut the centre square of "
+        f"Scale {whole} short side is at most {short_side}.{taken} Cut the centre square of "
         f"{clip.crop_fraction:.3g} of the short side and resize it to {clip.size} x {clip.size}, bilinear with "
         f"antialiasing. Divide by 255, subtract the mean ({mean}) and divide by the deviation ({std}) of each channel, "
-        "red first. Order the axes as (clips, channels, frames, height, width)."
+        f"red first. Order the axes as {axes}."
     )
 
 
@@ -271,6 +222,9 @@ def card_of(model: TrainedModel, written: Written, *, form: str, about: Mapping[
     parameters = sum(parameter.numel() for parameter in model.module.parameters())
     shapes = ", ".join(f"`{name}` (N, {', '.join(map(str, shape))})" for name, shape in written.inputs.items())
     is_rgb = list(written.inputs) == ["rgb"]
+    of_images = is_rgb and len(written.inputs["rgb"]) == 3
+    task = "image" if of_images else "video"
+    steps = preprocessing(model, short_side=short_side, of_images=of_images)
     fields = {
         "name": model.config.model,
         "file": written.path.name,
@@ -278,27 +232,29 @@ def card_of(model: TrainedModel, written: Written, *, form: str, about: Mapping[
         "family": info.family,
         "millions": f"{parameters / 1e6:.2f}",
         "shapes": shapes,
-        "batch": "any number of clips" if written.any_batch else "one clip at a time",
+        "batch": written.batch,
+        "task": task,
+        "inputs": "images" if of_images else "clips",
         "count": len(model.class_names),
-        "steps": preprocessing(model, short_side=short_side) if is_rgb else "Flow is prepared by `hpo data prepare`.",
+        "steps": steps if is_rgb else "Flow is prepared by `hpo data prepare`.",
         "difference": f"{written.difference:.1e}",
         "origin": "; ".join(about["weights"]) or "random weights",
         "dataset": model.dataset_version,
         "metrics": "\n".join(f"| {name} | {value:.4g} |" for name, value in about["metrics"].items()),
-        "measured": _REFIT if model.refit or about.get("refit") else _HELD_OUT,
+        "measured": (_REFIT if model.refit or about.get("refit") else _HELD_OUT).format(task=task),
         "classes": "\n".join(f"{number}. {name}" for number, name in enumerate(model.class_names)),
         **{name: about[name] for name in ("study", "trial", "epochs")},
     }
     return _CARD.format_map(fields)
 
 
-_HELD_OUT: Final = """Measured on validation videos,
+_HELD_OUT: Final = """Measured on validation {task}s,
 whose sources are not in training; the configuration was chosen among others by such values:"""
 _REFIT: Final = """These weights are
-a refit: they were trained on the validation videos as well, so that no validation score of them says anything. These
-values are of a training of the same configuration without these videos, which was chosen among others by them:"""
+a refit: they were trained on the validation {task}s as well, so that no validation score of them says anything. These
+values are of a training of the same configuration without these {task}s, which was chosen among others by them:"""
 _CARD: Final = """---
-pipeline_tag: video-classification
+pipeline_tag: {task}-classification
 library_name: video-hpo
 ---
 # {name}: trial {trial} of {study}
@@ -311,7 +267,7 @@ library_name: video-hpo
 
 {steps}
 
-The logits differ from those of the trained model by at most {difference} of the largest (random clips, on a CPU).
+The logits differ from those of the trained model by at most {difference} of the largest (random {inputs}, on a CPU).
 
 ## Training
 

@@ -1,4 +1,4 @@
-"""Predict the class of videos that belong to no data set, in bounded memory however long they are.
+"""Predict the class of videos or images that belong to no data set, in bounded memory however long they are.
 
 The score of a video is that of an evaluation: the mean over evenly spaced clips. To know where these lie, a video is
 decoded twice: its frames are counted, and then those that are needed kept. On the second way the windows of the time
@@ -28,7 +28,9 @@ from data.clips.pixels import flow_clips, rgb_clips
 from data.clips.sampling import evaluation_indices, flow_indices
 from data.flow.compute import encode_flow
 from data.preparation.prepare import kept_frames
-from data.reading.video import decode_frames, video_length
+from data.reading.clip_frames import read_file
+from data.reading.images import decode_image, resize_image
+from data.reading.video import decode_frames, scaled_size, video_length
 
 from ..errors import CheckpointError
 from ..training.inputs import clip_spec
@@ -55,6 +57,8 @@ class Segment:
     end: float
     """In seconds."""
     label: str
+    number: int
+    """Of the class, counted from 0."""
     score: float
     """Its mean probability."""
 
@@ -105,6 +109,8 @@ class Predictor:
     """How many frames of a video the data set of the training kept, evenly spaced; None for all."""
     flow: FlowMethod | None = None
     """Computes the flow of a pair of frames, for models that see it."""
+    of_images: bool = False
+    """Whether files are images, each a clip of one frame."""
 
     @classmethod
     def of(
@@ -116,11 +122,13 @@ class Predictor:
         window_seconds: float | None = None,
         most_frames: int | None = None,
         flow: FlowMethod | None = None,
+        of_images: bool = False,
     ) -> Predictor:
         """Return the predictor of a model.
 
         Args:
             flow: the method that computed the flow of the training, for models that see flow.
+            of_images: whether files are images.
 
         Raises:
             CheckpointError: the model needs optical flow, and there is no method for it.
@@ -139,12 +147,13 @@ class Predictor:
             window_seconds=window_seconds,
             most_frames=most_frames,
             flow=flow if "flow" in clip.inputs else None,
+            of_images=of_images,
         )
 
     def predict(
         self, path: Path, *, timeline: bool = False, progress: Callable[[int, int], None] | None = None
     ) -> Prediction:
-        """Return what the model says of a video.
+        """Return what the model says of a video, or of an image.
 
         Args:
             progress: called with the frames done so far and in all.
@@ -154,6 +163,8 @@ class Predictor:
             data.FlowError: it has a single frame, and the model sees flow.
         """
         began = time.perf_counter()
+        if self.of_images:
+            return self._of_image(path, began)
         length = video_length(path)
         if length.frames < 1:
             raise VideoError(f"{path} has no frame that decodes")
@@ -174,6 +185,19 @@ class Predictor:
             fps=fps,
             scores=np.concatenate(list(self._scored(clips))).mean(0, dtype=np.float64),
             timeline=tuple(_joined(found, self.model.class_names, length.frames / fps)),
+            took_seconds=time.perf_counter() - began,
+        )
+
+    def _of_image(self, path: Path, began: float) -> Prediction:
+        picture = decode_image(read_file(path), str(path))
+        height, width = picture.shape[:2]
+        frame = resize_image(picture, *scaled_size(width, height, self.short_side))
+        return Prediction(
+            path=path,
+            frames=1,
+            fps=_USUAL_FPS,
+            scores=self._forward([_Clip(frames=[frame])]).mean(0, dtype=np.float64),
+            timeline=(),
             took_seconds=time.perf_counter() - began,
         )
 
@@ -319,4 +343,4 @@ def _joined(
 def _segment(stretch: Sequence[NDArray[np.float32]], start: float, end: float, names: Sequence[str]) -> Segment:
     label = int(stretch[-1].argmax())
     score = float(np.mean([scores[label] for scores in stretch]))
-    return Segment(start=start, end=end, label=names[label], score=score)
+    return Segment(start=start, end=end, label=names[label], number=label, score=score)

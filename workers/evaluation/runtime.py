@@ -20,7 +20,13 @@ def runtime_on(device: Device) -> Runtime:
         SetupError: it is a GPU that this process cannot see.
     """
     place = torch.device("cpu") if device.kind == "cpu" else _gpu(device)
-    return Runtime(device=place, threads=device.threads, bf16=device.bf16, deterministic=device.deterministic)
+    return Runtime(
+        device=place,
+        threads=device.threads,
+        bf16=device.bf16,
+        fp16=device.fp16,
+        deterministic=device.deterministic,
+    )
 
 
 def _gpu(device: Device) -> torch.device:

@@ -13,6 +13,7 @@ from uuid import UUID
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from hpo import traces
 from hpo.client.connection import Connection
 from hpo.client.problems import UnreachableError, detail_of, error_of, is_temporary, retry_after_seconds
 from hpo.errors import (
@@ -39,6 +40,7 @@ from hpo.protocol import (
     ReportReply,
     ReportRequest,
 )
+from hpo.trial import VIDEO
 
 from ..errors import ApiRefusedError, ApiUnavailableError
 
@@ -73,6 +75,9 @@ class ApiClient:
 
     Calls about a trial also raise StaleLeaseError: another worker owns the trial now, or it does not exist any more.
     """
+
+    part_of: str | None = None
+    """The span that calls are a part of, where the API traces trials."""
 
     def __init__(
         self,
@@ -131,20 +136,30 @@ class ApiClient:
                 quarantine=None if reason is None else unquote(reason),
             )
         lease = self._parse(response, Lease)
+        # A worker has one lease at a time: what it says from now on is a part of this one's trace.
+        self.part_of = response.headers.get(traces.HEADER)
         study = response.headers.get(STUDY_HEADER)
         return lease if study is None else lease.model_copy(update={"study_uuid": _uuid(study)})
 
     def _post_claim(self, request: ClaimRequest, headers: Mapping[str, str]) -> httpx.Response:
-        """Send a claim; without the start id where the API refuses that, because it is of an earlier release."""
+        """Send a claim; without what an API of an earlier release does not know, where it refuses that."""
         if self._knows_start_ids:
             try:
                 return self._post("/v1/leases", request, stale=(StaleLeaseError,), headers=headers)
             except ApiRefusedError:
                 if request.worker.start_id is None:
                     raise
-        worker = request.worker.model_copy(update={"start_id": None})
-        without = request.model_copy(update={"worker": worker})
-        response = self._post("/v1/leases", without, stale=(StaleLeaseError,), headers=headers)
+        # Releases up to 0.2.0 have trials of one device alone.
+        worker = request.worker.model_copy(update={"start_id": None, "gpus": 1})
+        trains = VIDEO in request.task_kinds
+        kinds = [VIDEO] if trains else request.task_kinds  # and of videos
+        without = request.model_copy(update={"worker": worker, "task_kinds": kinds})
+        try:
+            response = self._post("/v1/leases", without, stale=(StaleLeaseError,), headers=headers)
+        except ApiRefusedError as error:
+            if trains:
+                raise
+            raise ApiRefusedError(f"{error}; releases up to 0.2.0 have no trials for a worker with --entry") from error
         self._knows_start_ids = False
         return response
 
@@ -153,9 +168,9 @@ class ApiClient:
         return self._parse(self._post_report(f"/v1/trials/{trial_id}/reports", request), ReportReply)
 
     def _post_report(self, path: str, request: ReportRequest) -> httpx.Response:
-        """Send a report; an API of an earlier release, which refuses the progress and the version, gets it without."""
+        """Send a report; an API of an earlier release, which refuses what is only to be shown, gets it without."""
         refusal: ApiRefusedError | None = None
-        earlier = request.model_copy(update={"progress": None, "dataset_version": None})
+        earlier = request.model_copy(update={"progress": None, "dataset_version": None, "confusion": None})
         if request != earlier and self._takes_progress:
             try:
                 return self._post(path, request, stale=_GONE)
@@ -169,7 +184,15 @@ class ApiClient:
 
     def finish(self, trial_id: int, request: FinishRequest) -> None:
         """Hand in the result; an identical repeat is accepted."""
-        self._post(f"/v1/trials/{trial_id}/finish", request, stale=_GONE)
+        path = f"/v1/trials/{trial_id}/finish"
+        if request.confusion is not None and self._takes_progress:
+            try:
+                self._post(path, request, stale=_GONE)
+            except ApiRefusedError as error:
+                _log.info("the API does not show confusion matrices: %s", error)  # it is of an earlier release
+            else:
+                return
+        self._post(path, request.model_copy(update={"confusion": None}), stale=_GONE)
 
     def release(self, trial_id: int, request: ReleaseRequest) -> None:
         """Give the trial back without a result."""
@@ -208,11 +231,13 @@ class ApiClient:
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> httpx.Response:
         """Send a message; an answer that is one of `stale` says that its lease is not this worker's any more."""
+        traced = {} if self.part_of is None else {traces.HEADER: self.part_of}
         try:
             response = self._connection.send(
-                "POST", path, content=body.to_json(), headers={"Content-Type": "application/json", **headers}
+                "POST", path, content=body.to_json(), headers={"Content-Type": "application/json", **traced, **headers}
             )
         except UnreachableError as error:
+            self._knows_start_ids = self._takes_progress = True  # it may come back as a later release
             raise ApiUnavailableError(f"the API at {self.url} cannot be reached ({error.reason})") from error
         self._raise_for(response, stale=stale)
         return response

@@ -83,12 +83,14 @@ def params_line(params: Mapping[str, ParamValue]) -> str:
 
 def epoch_line(epoch: int, epochs: int, metrics: Metrics) -> str:
     """Return `epoch 3/40  val_top1 0.5000  ...  1.2 s`; `epoch` counts from 1."""
-    return f"epoch {epoch}/{epochs}  {metrics_line(metrics)}  {metrics['epoch_seconds']:.1f} s"
+    seconds = f"  {metrics['epoch_seconds']:.1f} s" if "epoch_seconds" in metrics else ""
+    return f"epoch {epoch}/{epochs}  {metrics_line(metrics)}{seconds}"
 
 
 def metrics_line(metrics: Metrics) -> str:
-    """Return accuracy and losses, as far as they were measured."""
-    return "  ".join(f"{name} {metrics[name]:.4f}" for name in _LOGGED_METRICS if name in metrics)
+    """Return accuracy and losses, as far as they were measured; the first metrics where these are others."""
+    shown = [name for name in _LOGGED_METRICS if name in metrics] or list(metrics)[: len(_LOGGED_METRICS)]
+    return "  ".join(f"{name} {metrics[name]:.4f}" for name in shown)
 
 
 def weights_line(loaded: LoadedWeights) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from hpo.errors import AuthenticationError, HpoError, PermissionDeniedError, StaleLeaseError
 from hpo.protocol import (
+    Confusion,
     Fence,
     FinishRequest,
     Lease,
@@ -101,6 +102,7 @@ class Reporter:
         self._measurements: list[Measurement] = []
         self._weights: list[LoadedWeights] = []
         self._dataset_version: str | None = None
+        self._confusion: Confusion | None = None
         self._progress: Progress | None = None
         self._progress_sent_at = clock() - PROGRESS_SECONDS
         self._checkpoint: str | None = None
@@ -119,10 +121,18 @@ class Reporter:
         """Start the thread, which sends the first heartbeat after one interval."""
         self._thread.start()
 
-    def report(self, measurements: list[Measurement], *, checkpoint: str | None, peak: int | None = None) -> None:
+    def report(
+        self,
+        measurements: list[Measurement],
+        *,
+        checkpoint: str | None,
+        peak: int | None = None,
+        confusion: Confusion | None = None,
+    ) -> None:
         """Queue measurements behind earlier ones, with the newest checkpoint and the peak of memory in bytes."""
         with self._condition:
             self._measurements += measurements
+            self._confusion = confusion or self._confusion
             self._checkpoint = checkpoint
             self._peak_memory_bytes = peak
             self._condition.notify()
@@ -197,7 +207,7 @@ class Reporter:
         """Send the oldest measurements; without any the last message; without that a heartbeat."""
         with self._condition:
             batch, last = self._measurements[:MEASUREMENTS_PER_REPORT], self._last
-            weights, version = self._weights, self._dataset_version
+            weights, version, confusion = self._weights, self._dataset_version, self._confusion
             progress = self._progress if self._clock() - self._progress_sent_at >= PROGRESS_SECONDS else None
         if last is not None and not batch and not weights and version is None:
             self._send_end_of_log()
@@ -206,11 +216,13 @@ class Reporter:
             else:
                 self._client.release(self._lease.trial_id, last)
             return Delivered()
-        reply = self._client.report(self._lease.trial_id, self._request(batch, weights, progress, version))
+        reply = self._client.report(self._lease.trial_id, self._request(batch, weights, progress, version, confusion))
         if reply.notice is not None:
             _log.warning("trial %d: %s", self._lease.number, reply.notice)
         with self._condition:
             self._weights, self._dataset_version = [], None
+            if self._confusion is confusion:
+                self._confusion = None
             if progress is not None:
                 self._progress_sent_at = self._clock()
                 if self._progress is progress:
@@ -247,7 +259,12 @@ class Reporter:
         return True
 
     def _request(
-        self, batch: list[Measurement], weights: list[LoadedWeights], progress: Progress | None, version: str | None
+        self,
+        batch: list[Measurement],
+        weights: list[LoadedWeights],
+        progress: Progress | None,
+        version: str | None,
+        confusion: Confusion | None,
     ) -> ReportRequest:
         return ReportRequest(
             attempt=self._lease.attempt,
@@ -258,6 +275,7 @@ class Reporter:
             weights=weights,
             progress=progress,
             dataset_version=version,
+            confusion=confusion,
         )
 
     def _unavailable(self, error: ApiUnavailableError) -> float:

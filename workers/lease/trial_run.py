@@ -21,14 +21,27 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
+from hpo import traces
 from hpo.errors import HpoError
 from hpo.protocol import FinishRequest, Lease, Progress, ReleaseRequest
-from hpo.trial import Decision, FailureKind, Fault
+from hpo.trial import CUSTOM, Decision, FailureKind, Fault
 
 from ..checkpoints.folder import TrialFolder
 from ..device.main_memory import Shortage
 from ..process.child import Child, ProcessExited
-from ..process.messages import Alive, Command, EpochDone, Failed, Finished, Interrupted, Job, Note, Started, WorkerFault
+from ..process.messages import (
+    Alive,
+    Command,
+    EpochDone,
+    Failed,
+    Finished,
+    Interrupted,
+    Job,
+    Note,
+    Restart,
+    Started,
+    WorkerFault,
+)
 from .inbox import Inbox, Message, Shutdown
 from .log_lines import ProgressLines, epoch_line, metrics_line, params_line, progress_of, weights_line
 from .reporter import Decided, Delivered, LeaseLost, Reporter, Unanswered
@@ -59,9 +72,13 @@ class TrialRun:
         reporter: Reporter,
         inbox: Inbox,
         patience: Patience | None = None,
+        part_of: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare. `reporter` puts its answers into `inbox`; `clock` returns seconds."""
+        """Prepare. `reporter` puts its answers into `inbox`; `clock` returns seconds.
+
+        `part_of` is the span of this attempt, where trials are traced.
+        """
         self._lease = lease
         self._job = job
         self._child = child
@@ -76,6 +93,9 @@ class TrialRun:
         """What the training process was asked to end with."""
         self._checkpoint = lease.checkpoint
         self._epoch = lease.epochs_done
+        self._part_of = part_of
+        self._epoch_began = time.time()
+        """As a Unix time, for traces."""
         self._training_ended = False
         self._has_result = False
         self._is_too_large = False
@@ -106,6 +126,11 @@ class TrialRun:
         finally:
             self._child.end()
             self._reporter.close()
+
+    @property
+    def epoch(self) -> int:
+        """The epochs that are done, those of earlier attempts included."""
+        return self._epoch
 
     def _handle_next(self) -> None:
         deadlines = [at for at in (self._kill_at, self._give_up_at) if at is not None]
@@ -139,6 +164,8 @@ class TrialRun:
                 self._on_lease_lost(message)
             case ProcessExited():
                 self._on_process_exited(message)
+            case Restart():
+                pass  # for the process that started the ranks, which has done so
             case _:
                 self._on_last_event(message)
 
@@ -171,17 +198,23 @@ class TrialRun:
             self._reporter.report_start(started.weights, started.dataset_version)
         if started.measurements:
             self._epoch = started.measurements[-1].step
-            self._reporter.report(started.measurements, checkpoint=self._checkpoint)
+            self._reporter.report(started.measurements, checkpoint=self._checkpoint, confusion=started.confusion)
         minutes = self._lease.task.timeout_minutes
         if minutes is not None and self._kill_at is None:  # a drain has a deadline already, and it is nearer
-            self._kill_at = self._clock() + minutes * 60 + TIME_LIMIT_GRACE_SECONDS
+            # A function looks at its time when it reports, which it need not do.
+            grace = 0.0 if self._lease.task.kind == CUSTOM else TIME_LIMIT_GRACE_SECONDS
+            self._kill_at = self._clock() + minutes * 60 + grace
 
     def _on_epoch_done(self, done: EpochDone) -> None:
         measurement = done.measurement
-        self._epoch, self._checkpoint = measurement.step, done.checkpoint
+        self._epoch, self._checkpoint = measurement.step, done.checkpoint or self._checkpoint
         _log.info("%s: %s", self._name, epoch_line(measurement.step, self._lease.task.epochs, measurement.metrics))
         self._progress.epoch_over(self._clock())
-        self._reporter.report([measurement], checkpoint=done.checkpoint, peak=done.peak_memory_bytes)
+        traces.record("epoch", self._part_of, began=self._epoch_began, epoch=measurement.step)
+        self._epoch_began = time.time()
+        self._reporter.report(
+            [measurement], checkpoint=done.checkpoint, peak=done.peak_memory_bytes, confusion=done.confusion
+        )
 
     def _on_decided(self, decided: Decided) -> None:
         if self._training_ended:
@@ -223,7 +256,9 @@ class TrialRun:
             if self._give_up_at is not None:
                 self._release("drained", message="no checkpoint was written in the time for draining")
             else:
-                self._finish_failed(FailureKind.TIMEOUT, "the trial passed its time limit and did not react to it")
+                minutes = self._lease.task.timeout_minutes or 0.0
+                message = f"the trial passed its time limit of {minutes:g} minutes and was ended"
+                self._finish_failed(FailureKind.TIMEOUT, message)
 
     def _on_last_event(self, last: Finished | Failed | Interrupted | WorkerFault) -> None:
         if self._training_ended:
@@ -238,7 +273,7 @@ class TrialRun:
             case Failed():
                 self._finish_failed(last.failure_kind, last.message, last)
             case Interrupted():
-                self._checkpoint = last.checkpoint
+                self._checkpoint = last.checkpoint or self._checkpoint
                 self._release("paused" if self._request == "pause" else "drained")
             case WorkerFault():
                 self._give_back(last.fault, last.message)
@@ -288,7 +323,8 @@ class TrialRun:
         self, outcome: Literal["completed", "stopped", "failed"], last: Finished | Failed | None, **rest: Any
     ) -> None:
         self._has_result = True
-        known = {} if last is None else last.model_dump(include={"dataset_version", "environment", "peak_memory_bytes"})
+        carried = {"dataset_version", "environment", "peak_memory_bytes", "confusion"}
+        known = {} if last is None else last.model_dump(include=carried)
         self._reporter.deliver(
             FinishRequest(attempt=self._lease.attempt, lease_id=self._lease.lease_id, outcome=outcome, **known, **rest)
         )

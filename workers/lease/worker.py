@@ -11,17 +11,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 from uuid import uuid4
 
+from hpo import traces
 from hpo.errors import StaleLeaseError
+from hpo.installation import REPEATED_SECONDS
 from hpo.protocol import ClaimRequest, Lease, ReleaseRequest, WorkerInfo
-from hpo.trial import Fault
+from hpo.trial import CUSTOM, IMAGE, VIDEO, Fault
 
 from ..checkpoints.folder import TrialFolder, run_in, run_of
-from ..device.detection import Device, check_device
+from ..device.detection import FAULTS_OF_DEVICES, Device, check_device
 from ..errors import ApiRefusedError, ApiUnavailableError, MachineError
+from ..functions.entry import Entry
 from ..process.child import Child, StandbyProcess
+from ..process.functions import FunctionProcesses
 from ..process.messages import Job
 from .attempt_log import AttemptLog
 from .backoff import Backoff, jittered
@@ -33,8 +37,8 @@ from .watchdog import Patience
 
 HELD_SECONDS: Final = 2.0
 """How long the API may hold a claim while there is no trial; a signal is answered after it."""
-_FAULTS_OF_DEVICES: Final = frozenset({Fault.DEVICE, Fault.ARCHITECTURE, Fault.KERNEL, Fault.HANG, Fault.PROCESS})
-"""Faults after which the device is checked."""
+LOOK_SECONDS: Final = 0.5
+"""How often a leader looks whether its followers are there."""
 _log = logging.getLogger(__name__)
 
 
@@ -47,11 +51,13 @@ class WorkerConfig:
     checkpoint_dir: Path
     cache_dir: Path
     weights_roots: tuple[Path, ...] = ()
+    """Folders of weights files."""
     checkpoint_roots: tuple[Path, ...] = ()
     """Further folders of checkpoints, of other workers."""
     data_roots: tuple[Path, ...] | None = None
     """Folders that data sets may be in; None for any."""
-    """Folders of weights files."""
+    remote_roots: tuple[str, ...] = ()
+    """Addresses that data sets may be at."""
     study: str | None = None
     """Only trials of this study."""
     exit_when_idle_seconds: float | None = None
@@ -59,8 +65,26 @@ class WorkerConfig:
     patience: Patience = field(default_factory=Patience)
     max_trials: int | None = None
     """End after this number of trials; None is without limit."""
+    entry: Entry | None = None
+    """A person's own function: the worker runs it, and takes trials of nothing else."""
     tensorboard: bool = False
     """Whether trials write event files of TensorBoard."""
+    readers: int | None = None
+    """Threads that read clips for a GPU; None for the default of the loader."""
+
+
+class Processes(Protocol):
+    """Provides the processes that trials run in."""
+
+    def prepare(self) -> None: ...
+    def take(self) -> Child: ...
+    def close(self) -> None: ...
+
+
+def _processes(config: WorkerConfig) -> Processes:
+    if config.entry is None:
+        return StandbyProcess(config.device, config.checkpoint_dir)
+    return FunctionProcesses(config.entry, config.device, config.checkpoint_dir)
 
 
 class Worker:
@@ -71,8 +95,9 @@ class Worker:
         config: WorkerConfig,
         client: ApiClient,
         *,
-        standby: StandbyProcess | None = None,
+        standby: Processes | None = None,
         inbox: Inbox | None = None,
+        may_claim: Callable[[], bool] = lambda: True,
         check: Callable[[Device], str | None] = check_device,
         clean_up: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -81,6 +106,7 @@ class Worker:
 
         Args:
             standby: provides the training processes.
+            may_claim: asked before each claim: whether all that a trial needs is there, as the followers of a group.
             check: returns what is wrong with the device, None if nothing is.
             clean_up: called before each claim; removes checkpoints that nobody needs, when it is time for that.
             clock: returns seconds.
@@ -88,13 +114,20 @@ class Worker:
         self._config = config
         self._client = client
         self._inbox = inbox or Inbox()
-        self._standby = standby or StandbyProcess(config.device, config.checkpoint_dir)
+        self._standby: Processes = standby or _processes(config)
+        self._may_claim = may_claim
         self._check = check
         self._clean_up = clean_up
         self._clock = clock
         self._child: Child | None = None
         self._quarantine: str | None = None
         self._stopping = False
+        self._stopping_since = 0.0
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a signal has asked it to end."""
+        return self._stopping
 
     def install_signal_handlers(self) -> None:
         """Drain at the first SIGTERM or SIGINT, and end at once at the second."""
@@ -102,12 +135,17 @@ class Worker:
             signal.signal(number, self.on_signal)
 
     def on_signal(self, number: int, _: FrameType | None) -> None:
-        """Drain; when called again, kill the training process and end this one with status 128 + `number`."""
+        """Drain; when called again, kill the training process and end this one with status 128 + `number`.
+
+        SIGTERM that comes again within `REPEATED_SECONDS` is the same one, sent by somebody else.
+        """
         if self._stopping:
+            if number == signal.SIGTERM and self._clock() - self._stopping_since < REPEATED_SECONDS:
+                return
             if self._child is not None:
                 os.kill(self._child.pid, signal.SIGKILL)
             os._exit(128 + number)
-        self._stopping = True
+        self._stopping, self._stopping_since = True, self._clock()
         self._inbox.put(Shutdown())
 
     def run(self) -> None:
@@ -135,9 +173,14 @@ class Worker:
         backoff = Backoff()
         since = self._clock()
         lease_id = uuid4()
-        while not self._stopping:
+        while self._comes_to_claim(since):
             self._clean_up()
-            request = ClaimRequest(worker=self._config.info, lease_id=lease_id, study=self._config.study)
+            request = ClaimRequest(
+                worker=self._config.info,
+                lease_id=lease_id,
+                study=self._config.study,
+                task_kinds=[VIDEO, IMAGE] if self._config.entry is None else [CUSTOM],
+            )
             try:
                 reply = self._client.claim(request, wait_seconds=self._seconds_to_wait(since))
             except ApiUnavailableError as error:
@@ -164,6 +207,14 @@ class Worker:
                 return None
             self._wait(wait_seconds)
         return None
+
+    def _comes_to_claim(self, since: float) -> bool:
+        """Wait until this worker may claim; return False when it is time to end instead."""
+        while not self._may_claim():
+            if self._stopping or self._is_idle_too_long(since):
+                return False
+            self._wait(LOOK_SECONDS)
+        return not self._stopping
 
     def _note_quarantine(self, reason: str | None) -> None:
         """Log a quarantine, and its end, once."""
@@ -229,6 +280,9 @@ class Worker:
         except MachineError as error:
             self._hand_back(lease, "crashed", fault=Fault.SYSTEM, message=str(error))
             raise
+        attempt = traces.begin("attempt", self._client.part_of, worker=self._config.info.name, attempt=lease.attempt)
+        if attempt is not None:
+            self._client.part_of = attempt.traceparent
         run = TrialRun(
             lease,
             job=self._job(lease, folder),
@@ -239,15 +293,18 @@ class Worker:
             ),
             inbox=self._inbox,
             patience=self._config.patience,
+            part_of=self._client.part_of,
             clock=self._clock,
         )
         if not last:
             self._standby.prepare()
         run.run()
+        if attempt is not None:
+            attempt.end(epochs=run.epoch, fault=run.fault)
         self._child = None
         if run.fatal is not None:
             raise run.fatal
-        if run.fault in _FAULTS_OF_DEVICES and not self._stopping:
+        if run.fault in FAULTS_OF_DEVICES and not self._stopping:
             self._require_device()
 
     def _require_device(self) -> None:
@@ -279,6 +336,9 @@ class Worker:
         return Job(
             config=lease.config,
             task=lease.task,
+            study=lease.study,
+            number=lease.number,
+            seed_is_searched="seed" in lease.params,
             folder=folder.path,
             attempt=lease.attempt,
             run=folder.run,
@@ -291,14 +351,19 @@ class Worker:
             checkpoint_roots=[self._config.checkpoint_dir, *self._config.checkpoint_roots],
             for_others=True,
             data_roots=None if self._config.data_roots is None else list(self._config.data_roots),
+            remote_roots=list(self._config.remote_roots),
             weights=lease.weights,
             device=device.kind,
             threads=device.threads,
+            ranks=1 if lease.resources is None else lease.resources.gpus * lease.resources.nodes,
+            nodes=1 if lease.resources is None else lease.resources.nodes,
             bf16=device.bf16,
+            fp16=device.fp16,
             deterministic=device.deterministic,
             pulse_seconds=self._config.patience.pulse_seconds,
             memory_share=device.memory_share,
             tensorboard=self._config.tensorboard,
+            readers=self._config.readers,
             checkpoints=lease.checkpoints,
             measures=lease.measures,
         )

@@ -8,10 +8,10 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Protocol, Self
 
 from pydantic import ValidationError
 
@@ -62,10 +62,22 @@ class ProcessExited:
         return f"the training process was killed by {signal.Signals(-self.returncode).name}"
 
 
+class Process(Protocol):
+    """What is used of a process: a part of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdin(self) -> IO[str] | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def kill(self) -> None: ...
+
+
 class Child:
     """A training process: it waits, ready, until it is assigned its one job."""
 
-    def __init__(self, process: subprocess.Popen[str], events: IO[str], log: Path) -> None:
+    def __init__(self, process: Process, events: IO[str], log: Path) -> None:
         self._process = process
         self._events = events
         self._listener: threading.Thread | None = None
@@ -73,19 +85,30 @@ class Child:
         self.log = log
 
     @classmethod
-    def start(cls, device: Device, folder: Path) -> Self:
-        """Return a new process that imports PyTorch and waits; until it has a job it prints to a file in `folder`."""
+    def start(
+        cls,
+        device: Device,
+        folder: Path,
+        *,
+        code: str = _CHILD_CODE,
+        arguments: Sequence[str] = (),
+        handles: Sequence[int] = (),
+    ) -> Self:
+        """Return a new process that imports what it needs and waits; before it has a job it prints into `folder`.
+
+        It runs `code`, with the number of its pipe for events and `arguments`, and has `handles` of this process.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         log, output = open_standby_log(folder)
         read, write = os.pipe()
         try:
             with output:
                 process = subprocess.Popen(
-                    python_command(_CHILD_CODE, str(write)),
+                    python_command(code, str(write), *arguments),
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,
-                    pass_fds=(write,),
+                    pass_fds=(write, *handles),
                     env=device.environment(),
                     start_new_session=True,  # Ctrl-C in a terminal is for the worker alone
                     text=True,
@@ -114,6 +137,9 @@ class Child:
         make_folder(log.parent)
         self.log.replace(log)
         self.log = log
+        self._begin(job, deliver)
+
+    def _begin(self, job: Job, deliver: Callable[[Event | ProcessExited], None]) -> None:
         self._listener = threading.Thread(target=self._listen, args=(deliver,), name="events", daemon=True)
         self._listener.start()
         self._write(job.model_dump_json())

@@ -5,7 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
+import socket
+import threading
 import traceback
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,31 +18,38 @@ from typing import Any
 import torch
 
 from data import Dataset, open_dataset
-from hpo.protocol import LoadedWeights, Measurement, Tensors
+from hpo.errors import SetupError
+from hpo.protocol import Confusion, LoadedWeights, Measurement, Tensors
 from hpo.spec import TrainingConfig, VideoTask
 from hpo.spec.checkpoints import CheckpointPolicy
 from hpo.trial import Fault
 
 from ..checkpoints import contents as checkpoint
-from ..checkpoints.folder import ResumePoint, TrialFolder, run_in
+from ..checkpoints.folder import FileKind, ResumePoint, TrialFolder, run_in
 from ..checkpoints.reference import folders_of
-from ..errors import TornUpdateError
+from ..errors import CheckpointError, TornUpdateError
 from ..training.curve_files import CurveFiles
 from ..training.data_roots import check_roots
 from ..training.epoch import EpochResult, is_best
 from ..training.failure import classify
 from ..training.faults import memory_was_short
+from ..training.meeting import Meeting
 from ..training.memory import peak_memory_bytes
 from ..training.memory_plan import MemoryPlan
+from ..training.parallel import ALONE, World, join, lost_others
 from ..training.reproducibility import Runtime, describe
 from ..training.starting_weights import StartingWeights, WeightsFolders
 from ..training.trainer import Trainer, final_state
-from .messages import EpochDone, Failed, Finished, Interrupted, Job, LastEvent, Note, Started, WorkerFault
-from .pipes import EventPipe, Mailbox
+from .beside import Beside, is_large, on_host
+from .confusion import confusion_of
+from .messages import EpochDone, Failed, Finished, Interrupted, Job, LastEvent, Note, Restart, Started, WorkerFault
+from .pipes import LOST_OTHERS, EventPipe, Mailbox
 from .pulse import Pulse, Standstill
 
 ANSWER_SECONDS = 5.0
 """How long training waits after an epoch for the decision about it; a later one is obeyed at the next batch."""
+MEETING_SECONDS = 1200.0
+"""How long a rank waits for the others before its training begins; one may take minutes to import PyTorch."""
 _PROBLEMS_NAMED = 5
 """Videos that are left out and named in what the trial reports, each with so much of its path and of the reason:"""
 _PROBLEM_CHARACTERS = 200
@@ -51,22 +63,72 @@ def warm_up() -> None:
 
 def run_job(job: Job, *, events: EventPipe, mailbox: Mailbox) -> None:
     """Train, and send exactly one last event, whatever happens: every exception becomes a `Failed` or `WorkerFault`."""
-    logging.basicConfig(level=logging.WARNING, handlers=[_WarningsToWorker(events), logging.StreamHandler()])
+    _run(_JobRun(job, events, mailbox), lambda: ALONE)
+
+
+def run_rank(job: Job, *, rank: int, meeting: Meeting, events: EventPipe, mailbox: Mailbox) -> None:
+    """Train as one of the ranks of a trial; the first one reports and writes for all.
+
+    Each rank sends what ended it. One that has only lost the others exits with `LOST_OTHERS`: they know more.
+
+    Args:
+        meeting: where the ranks of this run, and of no other, meet.
+    """
     run = _JobRun(job, events, mailbox)
-    last: LastEvent
+
+    def met() -> World:
+        with _limited(partial(_miss_the_others, job, rank, meeting, events)):
+            return join(rank, job.ranks, meeting, run.runtime.device)
+
+    _run(run, met)
+
+
+@contextlib.contextmanager
+def _limited(give_up: Callable[[], None]) -> Iterator[None]:
+    """Call `give_up` in a thread if the block takes longer than ranks may take to meet."""
+    timer = threading.Timer(MEETING_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _miss_the_others(job: Job, rank: int, meeting: Meeting, events: EventPipe) -> None:
+    """End this process: without an answer, PyTorch would wait for a day, and its signs of life would go on."""
+    problem = f"rank {rank} of {job.ranks} has not met the others in {MEETING_SECONDS / 60:g} minutes"
+    if job.nodes > 1:
+        problem += (
+            f": the machines of a group must reach each other at every TCP port, such as port {meeting.port} of the "
+            "leader, over the interface that they talk over (GLOO_SOCKET_IFNAME)"
+        )
+    events.send(WorkerFault(fault=Fault.SYSTEM, message=problem))
+    os._exit(LOST_OTHERS)
+
+
+def _run(run: _JobRun, world: Callable[[], World]) -> None:
+    logging.basicConfig(level=logging.WARNING, handlers=[_WarningsToWorker(run.events), logging.StreamHandler()])
+    last: LastEvent | Restart
     try:
         with run.pulse:
-            last = run.train()
+            run.world = world()
+            try:
+                last = run.train()
+            finally:
+                run.beside.drain()  # nothing is said after the last event
     except Exception as error:  # the boundary: whatever fails becomes the record of the trial
         device = run.runtime.device
         failure = classify(error, memory_was_short=partial(memory_was_short, device), on_gpu=device.type == "cuda")
         with contextlib.suppress(OSError):  # the disk of the log may be what failed
             _print("the trial ended with an error:", "".join(traceback.format_exception(error)).rstrip())
+        if run.job.ranks > 1 and lost_others(error):
+            os._exit(LOST_OTHERS)
         if isinstance(failure.kind, Fault):
             last = WorkerFault(fault=failure.kind, message=failure.message)
         else:
             last = Failed(failure_kind=failure.kind, message=failure.message, **run.facts())
-    events.send(last)
+    run.events.send(last)
 
 
 class _JobRun:
@@ -74,42 +136,53 @@ class _JobRun:
 
     def __init__(self, job: Job, events: EventPipe, mailbox: Mailbox) -> None:
         self.job = job
+        self.world = ALONE
         self.events = events
         self.mailbox = mailbox
         self.pulse = Pulse(events, seconds=job.pulse_seconds)
         self.folder = TrialFolder(job.folder, attempt=job.attempt, run=job.run)
         self._curve_files = CurveFiles(job.folder, tensorboard=job.tensorboard)
+        self.beside = Beside()
+        """Writes large checkpoints while the next epoch trains."""
         self.runtime = Runtime(
             device=torch.device(job.device),
             threads=job.threads,
             bf16=job.bf16,
+            fp16=job.fp16,
             deterministic=job.deterministic,
             memory_share=job.memory_share,
+            readers=job.readers,
         )
         self._resumes = job.resume
-        self._smaller: MemoryPlan | None = None
+        self._smaller = None if job.smaller_plan is None else MemoryPlan.from_state(job.smaller_plan)
         """What to continue with after memory ran out while weights were changed."""
         self._dataset: Dataset | None = None
         self._trainer: Trainer | None = None
+        self._peak_bytes = 0
+        """The most memory that a rank was known to take."""
 
-    def train(self) -> Finished | Interrupted:
+    def train(self) -> Finished | Interrupted | Restart:
         """Run the trial to its end or to an interruption, and return which it was."""
         job = self.job
         if not isinstance(job.task, VideoTask):
             raise TypeError(f"this worker trains video models, and the task is of the kind {job.task.kind!r}")
         config = TrainingConfig.from_flat(job.config)
-        check_roots(job.task.dataset, job.data_roots)
-        dataset = open_dataset(
-            job.task.dataset.of_trial(config.seed),
-            cache_dir=job.cache_dir,
-            progress=self.pulse.prepared,
-        )
+        check_roots(job.task.dataset, job.data_roots, job.remote_roots)
+        with self.world.in_turn():
+            dataset = open_dataset(
+                job.task.dataset.of_trial(config.seed),
+                cache_dir=job.cache_dir,
+                progress=self.pulse.prepared,
+            )
+        if job.nodes > 1:
+            self._require_same(dataset)
         if job.refit:
             dataset = dataset.with_validation_trained()
         self._dataset = dataset
         if dataset.problems:
             first = dataset.problems[0]
-            _log.warning("%d videos are left out, such as %s (%s)", len(dataset.problems), first.path, first.note)
+            count, word = len(dataset.problems), job.task.clip_word
+            _log.warning("%d %ss are left out, such as %s (%s)", count, word, first.path, first.note)
         while True:
             try:
                 return self._train_from_newest(config, dataset)
@@ -117,6 +190,23 @@ class _JobRun:
                 problem = str(error)
             # Only here, when the exception and all that its traceback refers to is gone, is their memory free.
             self._restart_smaller(problem)
+            if self.world.size > 1:
+                assert self._smaller is not None  # noqa: S101 - it was just made
+                return Restart(plan=self._smaller.to_state())
+
+    def _require_same(self, dataset: Dataset) -> None:
+        """Check that each machine of the group reads the same data set.
+
+        Raises:
+            SetupError: they differ.
+        """
+        (leader, expected), *others = self.world.gathered((socket.gethostname(), dataset.version))
+        for host, version in others:
+            if version != expected:
+                raise SetupError(
+                    f"the machines of the group read different data sets: {leader} has version {expected}, {host} "
+                    f"version {version}; give all of them the same files"
+                )
 
     def _train_from_newest(self, config: TrainingConfig, dataset: Dataset) -> Finished | Interrupted:
         """Train from the newest resume point, or from the beginning where there is none to continue from."""
@@ -133,12 +223,14 @@ class _JobRun:
             ),
             plan=None if job.memory_plan is None else MemoryPlan.from_state(job.memory_plan),
             measures=job.measures,
+            world=self.world,
         )
-        _print(f"environment: {json.dumps(describe(self.runtime, precision=trainer.precision), default=str)}")
+        self._print(f"environment: {json.dumps(describe(self.runtime, precision=trainer.precision), default=str)}")
         for one in trainer.weights:
-            _print(*one.log_lines())
+            self._print(*one.log_lines())
         started_from = self._resume(trainer)
-        self._curve_files.restart(trainer.curve)
+        if self.world.is_first:
+            self._curve_files.restart(trainer.curve)
         if self._smaller is not None:
             trainer.plan = self._smaller
         self.events.send(
@@ -147,7 +239,8 @@ class _JobRun:
                 batch=trainer.batch,
                 epochs=trainer.epochs,
                 checkpoint=None if started_from is None else str(started_from),
-                measurements=[_measurement(r) for r in trainer.curve if r.epoch > job.epochs_reported],
+                measurements=[self._measurement(r) for r in trainer.curve if r.epoch > job.epochs_reported],
+                confusion=_confusion(trainer),
                 weights=[_loaded(one) for one in trainer.weights],
                 dataset_version=trainer.identity.dataset_version,
             )
@@ -160,6 +253,7 @@ class _JobRun:
         """Have the next run continue from the newest resume point with a plan of less memory."""
         trainer = self._trainer
         assert trainer is not None  # noqa: S101 - it raised the error
+        self.beside.drain()
         self._smaller = trainer.smaller_plan(problem)
         self._resumes = True
         self.pulse.trains(Standstill(steps=trainer.steps))
@@ -169,7 +263,7 @@ class _JobRun:
         """Return what every last event carries, as far as it is known."""
         trainer = self._trainer
         # 0 before CUDA has allocated anything, which the protocol does not take.
-        facts: dict[str, Any] = {"peak_memory_bytes": peak_memory_bytes(self.runtime) or None}
+        facts: dict[str, Any] = {"peak_memory_bytes": max(peak_memory_bytes(self.runtime), self._peak_bytes) or None}
         if self._dataset is not None:
             facts["dataset_version"] = self._dataset.version
         if trainer is not None:
@@ -182,7 +276,7 @@ class _JobRun:
     def _resume(self, trainer: Trainer) -> Path | None:
         if not self._resumes:
             return None
-        found = checkpoint.newest_usable([point.path for point in self._resume_points()], trainer.identity)
+        found = self._newest(trainer, self._resume_points)
         if found is None:
             if self.job.checkpoint is not None:
                 _log.warning(
@@ -195,6 +289,22 @@ class _JobRun:
         trainer.load_state(state)
         return path
 
+    def _newest(self, trainer: Trainer, points: Callable[[], list[ResumePoint]]) -> tuple[Path, dict[str, Any]] | None:
+        """Return the newest of these resume points that can be used: of several ranks, the one that the first takes."""
+        found = None
+        if self.world.is_first:
+            found = checkpoint.newest_usable([point.path for point in points()], trainer.identity)
+        if self.job.nodes > 1:  # the others need not see the disk of the first
+            sent = self.world.of_first(lambda: None if found is None else (str(found[0]), found[1]))
+            return None if sent is None else (Path(sent[0]), sent[1])
+        named = self.world.of_first(lambda: None if found is None else str(found[0]))
+        if named is None or self.world.is_first:
+            return found
+        path = Path(named)
+        if (same := checkpoint.newest_usable([path], trainer.identity)) is None:
+            raise CheckpointError(f"the checkpoint {path} cannot be read by each process of this trial")
+        return same
+
     def _resume_points(self) -> list[ResumePoint]:
         """Return those of this run, and those of the API's checkpoint in its folder, newest first."""
         points = set(self.folder.resume_points())
@@ -206,62 +316,99 @@ class _JobRun:
         return sorted(points, reverse=True)
 
     def _interrupted(self) -> bool:
+        self.beside.check()
         trainer = self._trainer
         ended = trainer is not None and trainer.batch == 0 and trainer.epoch == self.job.stop_after
         return ended or self.mailbox.request is not None
 
     def _epoch_done(self, result: EpochResult) -> None:
+        """Write the checkpoint and report the epoch, at once or, if that takes long, while the next one trains.
+
+        What is reported has a checkpoint on disk in both cases. A decision about an epoch whose checkpoint is written
+        beside the training comes within the next epoch.
+        """
         trainer = self._trainer
         assert trainer is not None  # noqa: S101 - the trainer is the caller
-        self._keep_weights(trainer)  # before the resume point: what continues from that one does not come here again
-        path = self._save(trainer)
-        measured = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
-        _print(f"epoch {result.epoch}/{trainer.epochs}: {measured}")
-        self._curve_files.add(result)  # after the checkpoint: a run that is resumed from it has this epoch
-        self.events.send(
-            EpochDone(
-                measurement=_measurement(result),
-                checkpoint=str(path),
-                peak_memory_bytes=peak_memory_bytes(self.runtime),
-            )
+        state = trainer.state()
+        self._peak_bytes = max(self.world.gathered(peak_memory_bytes(self.runtime)))
+        done = EpochDone(
+            measurement=self._measurement(result),
+            checkpoint=None,
+            peak_memory_bytes=self._peak_bytes,
+            confusion=_confusion(trainer) if trainer.is_validated else None,
         )
-        if result.epoch < trainer.epochs:
+        if not self.world.is_first:
+            return
+        kept, epochs = self._kept(trainer), trainer.epochs
+        if is_large(state) and result.epoch < epochs:
+            self.beside.drain()  # before the copy, so that there are never two of them
+            copy = on_host(state)
+            self.beside.start(lambda: self._close_epoch(result, copy, kept, done, epochs))
+            return
+        self.beside.drain()
+        self._close_epoch(result, state, kept, done, epochs)
+        if result.epoch < epochs:
             self.mailbox.wait_for_answer(result.epoch, ANSWER_SECONDS)
 
-    def _keep_weights(self, trainer: Trainer) -> None:
-        """Write the weights of this epoch where they are to stay beside those of the last."""
+    def _close_epoch(
+        self, result: EpochResult, state: dict[str, Any], kept: Collection[FileKind], done: EpochDone, epochs: int
+    ) -> None:
+        """Write what stays of an epoch, and report it when it is on disk."""
+        self._write_kept(state, kept)  # before the resume point: what continues from that one does not come here again
+        path = self.folder.write_resume_point(checkpoint.writer(state), epoch=state["epoch"], batch=state["batch"])
+        measured = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
+        self._print(f"epoch {result.epoch}/{epochs}: {measured}")
+        self._curve_files.add(result)  # after the checkpoint: a run that is resumed from it has this epoch
+        self.events.send(done.model_copy(update={"checkpoint": str(path)}))
+
+    def _kept(self, trainer: Trainer) -> set[FileKind]:
+        """Return as what the weights of this epoch are to stay beside those of the last."""
         policy = self.job.checkpoints or CheckpointPolicy()
         best = (trainer.identity.config.keep_best_epoch or policy.best) and is_best(trainer.curve)
         # Without a validation the statistics of batch norm may not be those of the weights.
         nth = policy.every is not None and trainer.epoch % policy.every == 0 and trainer.is_validated
-        if not best and not nth:
+        return {kind for kind, stays in ((FileKind.BEST, best), (FileKind.NTH, nth)) if stays}
+
+    def _write_kept(self, state: Mapping[str, Any], kept: Collection[FileKind]) -> None:
+        if not kept:
             return
-        write = checkpoint.writer(final_state(trainer.state()))
-        if best:
-            self.folder.write_best(write, epoch=trainer.epoch)
-        if nth:
-            self.folder.write_nth(write, epoch=trainer.epoch)
+        write = checkpoint.writer(final_state(state))
+        if FileKind.BEST in kept:
+            self.folder.write_best(write, epoch=state["epoch"])
+        if FileKind.NTH in kept:
+            self.folder.write_nth(write, epoch=state["epoch"])
 
     def _save(self, trainer: Trainer) -> Path:
-        state = trainer.state()
-        return self.folder.write_resume_point(checkpoint.writer(state), epoch=trainer.epoch, batch=trainer.batch)
+        write = checkpoint.writer(trainer.state())
+        return Path(
+            self.world.of_first(
+                lambda: str(self.folder.write_resume_point(write, epoch=trainer.epoch, batch=trainer.batch))
+            )
+        )
 
     def _end(self, trainer: Trainer, completed: bool) -> Finished | Interrupted:
-        request = self.mailbox.request
-        if not completed and request is not None and request.action != "stop":
+        self.beside.drain()
+        request = self.world.of_first(lambda: None if (asked := self.mailbox.request) is None else asked.action)
+        if not completed and request is not None and request != "stop":
             return Interrupted(checkpoint=str(self._save(trainer)), **self.facts())
         state = self._last_whole_epoch(trainer)
         if state is not None and not trainer.is_validated:
             trainer.load_state(state)
             trainer.validate_last_epoch()
-            self._curve_files.restart(trainer.curve)
-            self._keep_weights(trainer)
+            if self.world.is_first:
+                self._curve_files.restart(trainer.curve)
             state = trainer.state()
-        path = None if state is None else self.folder.write_final(checkpoint.writer(final_state(state)))
+            if self.world.is_first:
+                self._write_kept(state, self._kept(trainer))
+        path = None
+        if state is not None:
+            write = checkpoint.writer(final_state(state))
+            path = self.world.of_first(lambda: str(self.folder.write_final(write)))
         return Finished(
             outcome="completed" if completed else "stopped",
             metrics=trainer.curve[-1].metrics if trainer.curve else {},
-            checkpoint=None if path is None else str(path),
+            checkpoint=path,
+            confusion=_confusion(trainer),
             **self.facts(),
         )
 
@@ -274,9 +421,24 @@ class _JobRun:
             return None
         if trainer.batch == 0:
             return trainer.state()
-        ends = [point.path for point in self._resume_points() if (point.epoch, point.batch) == (trainer.epoch, 0)]
-        found = checkpoint.newest_usable(ends, trainer.identity)
+        end = (trainer.epoch, 0)
+        found = self._newest(
+            trainer, lambda: [point for point in self._resume_points() if (point.epoch, point.batch) == end]
+        )
         return None if found is None else found[1]
+
+    def _measurement(self, result: EpochResult) -> Measurement:
+        # A GPU is occupied for as long as the epoch lasts, whether or not its kernels run.
+        return Measurement(
+            step=result.epoch,
+            metrics=result.metrics,
+            wall_seconds=result.seconds,
+            gpu_seconds=self.world.size * result.seconds,
+        )
+
+    def _print(self, *lines: str) -> None:
+        if self.world.is_first:
+            _print(*lines)
 
 
 def _print(*lines: str) -> None:
@@ -284,11 +446,8 @@ def _print(*lines: str) -> None:
     print(*lines, sep="\n", flush=True)
 
 
-def _measurement(result: EpochResult) -> Measurement:
-    # A GPU is occupied for as long as the epoch lasts, whether or not its kernels run.
-    return Measurement(
-        step=result.epoch, metrics=result.metrics, wall_seconds=result.seconds, gpu_seconds=result.seconds
-    )
+def _confusion(trainer: Trainer) -> Confusion | None:
+    return confusion_of(trainer.classified, trainer.identity.class_names)
 
 
 def _loaded(weights: StartingWeights) -> LoadedWeights:
@@ -330,6 +489,7 @@ def _clips_of(dataset: Dataset) -> dict[str, Any]:
         "train": dataset.num_fit,
         "validation": len(dataset.validation_clips),
         "left_out": len(dataset.problems),
+        "reasons": dict(Counter(one.status for one in dataset.problems)),
         "examples": [
             {"path": one.path[-_PROBLEM_CHARACTERS:], "note": one.note[:_PROBLEM_CHARACTERS]} for one in first
         ],

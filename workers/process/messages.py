@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from hpo.protocol import LoadedWeights, Measurement, Message
+from hpo.protocol import Confusion, LoadedWeights, Measurement, Message
 from hpo.spec import AnyTask
 from hpo.spec.checkpoints import CheckpointPolicy
 from hpo.trial import FailureKind, Fault
 
 from ..training.progress import TrainingProgress
+from .channel import Line
 
 
 class Job(Message):
@@ -25,6 +26,11 @@ class Job(Message):
     config: dict[str, Any]
     """Flat training configuration, not checked yet: a wrong one makes the trial fail."""
     task: AnyTask
+    study: str = ""
+    """The name of the study, for a function of a person's own, and the number of the trial in it."""
+    number: int = 0
+    seed_is_searched: bool = False
+    """Whether `seed` is a parameter of the space."""
     stop_after: int | None = None
     """End after this number of the planned epochs: to train a trial again that was stopped early."""
     folder: Path
@@ -42,6 +48,8 @@ class Job(Message):
     """Folders of checkpoints, one of which has `checkpoint`; None: it is where it says, since a person named it."""
     data_roots: list[Path] | None = None
     """Folders that the data set may be in; None for any."""
+    remote_roots: list[str] = Field(default_factory=list)
+    """Addresses that the data set may be at."""
     for_others: bool = False
     """Whether others read what it reports: what files hold is left out of messages then."""
     epochs_reported: int = 0
@@ -54,15 +62,26 @@ class Job(Message):
     device: Literal["cpu", "cuda"]
     threads: int
     bf16: bool = False
+    fp16: bool = False
     deterministic: bool = False
     memory_share: float = 1.0
     """The part of the GPU's memory that the child may take."""
     memory_plan: dict[str, Any] | None = None
     """How the run that this one repeats fitted into memory."""
+    smaller_plan: dict[str, Any] | None = None
+    """How to compute from now on, after memory ran out on one of several ranks."""
+    ranks: Annotated[int, Field(ge=1)] = 1
+    """Processes that train the trial together, each on a device of its own."""
+    nodes: Annotated[int, Field(ge=1)] = 1
+    """Machines that they are on, as many on each."""
+    followers: list[Line] = Field(default_factory=list)
+    """The connections to the other machines, for the process that starts the ranks."""
     checkpoints: CheckpointPolicy | None = None
     """Which weights to write beside the last ones."""
     measures: list[str] = Field(default_factory=list)
     """Metrics to measure that are not measured otherwise."""
+    readers: int | None = None
+    """Threads that read clips for a GPU; None for the default of the loader."""
     tensorboard: bool = False
     """Whether to write event files of TensorBoard too."""
     pulse_seconds: Annotated[float, Field(gt=0)] = 5.0
@@ -116,18 +135,23 @@ class Started(Message):
     checkpoint: str | None
     measurements: list[Measurement]
     """Epochs that are in the checkpoint but were never reported."""
+    confusion: Confusion | None = None
+    """Of the newest validation of the checkpoint."""
     weights: list[LoadedWeights] = Field(default_factory=list)
     """What the model was given before its training."""
     dataset_version: str | None = None
 
 
 class EpochDone(Message):
-    """An epoch is over and its checkpoint is on disk."""
+    """An epoch is over, and its checkpoint is on disk."""
 
     kind: Literal["epoch"] = "epoch"
     measurement: Measurement
-    checkpoint: str
-    peak_memory_bytes: int
+    checkpoint: str | None
+    """The newest; None where there is none, as of a function that hands over none."""
+    peak_memory_bytes: int | None
+    confusion: Confusion | None = None
+    """Of the validation after the epoch, if there was one."""
 
 
 class _LastEvent(Message):
@@ -146,6 +170,7 @@ class Finished(_LastEvent):
     metrics: dict[str, float]
     checkpoint: str | None
     """The final weights; None if the trial was stopped within its first epoch."""
+    confusion: Confusion | None = None
 
 
 class Failed(_LastEvent):
@@ -157,10 +182,10 @@ class Failed(_LastEvent):
 
 
 class Interrupted(_LastEvent):
-    """The trial was asked to pause or drain, and its checkpoint is on disk."""
+    """The trial was asked to pause or drain, and its checkpoint, if it has one, is on disk."""
 
     kind: Literal["interrupted"] = "interrupted"
-    checkpoint: str
+    checkpoint: str | None
 
 
 class WorkerFault(Message):
@@ -171,6 +196,16 @@ class WorkerFault(Message):
     message: str
 
 
+class Restart(Message):
+    """Memory ran out on one of several ranks: all of them start again from the newest checkpoint, by a smaller plan.
+
+    For the process that started the ranks; a worker never gets it.
+    """
+
+    kind: Literal["restart"] = "restart"
+    plan: dict[str, Any]
+
+
 LastEvent = Finished | Failed | Interrupted | WorkerFault
-Event = Annotated[Note | Alive | Started | EpochDone | LastEvent, Field(discriminator="kind")]
+Event = Annotated[Note | Alive | Started | EpochDone | LastEvent | Restart, Field(discriminator="kind")]
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)

@@ -12,6 +12,8 @@ from .messages import Command, Event
 
 ORPHANED = 3
 """Exit status of a child whose worker has ended."""
+LOST_OTHERS = 4
+"""Exit status of one of several ranks that has nothing to say but that another one is gone."""
 
 
 class EventPipe:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
-from .memory import DeviceMemory
 from .metrics import Sums
 from .scoring import Score
 
@@ -23,6 +22,24 @@ class EpochResult:
     metrics: dict[str, float]
     """By the names of `hpo.spec.tasks.video`."""
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classified:
+    """How the validation videos were classified after `epoch`, from 1."""
+
+    epoch: int
+    counts: Mapping[tuple[int, int], int]
+    """Numbers of videos by their class and the class that the model said, both from 0; zeros are left out."""
+
+    def to_state(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {"epoch": self.epoch, "cells": [[*pair, count] for pair, count in self.counts.items()]}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return what :meth:`to_state` wrote."""
+        return cls(epoch=state["epoch"], counts={(true, said): count for true, said, count in state["cells"]})
 
 
 class Stopwatch:
@@ -54,7 +71,7 @@ def epoch_metrics(
     validation: Score | None,
     *,
     model: nn.Module,
-    memory: DeviceMemory,
+    peak_bytes: int,
     training_seconds: float,
     epoch_seconds: float,
 ) -> dict[str, float]:
@@ -63,7 +80,7 @@ def epoch_metrics(
         **({} if validation is None else validation_metrics(validation)),
         "train_top1": training.top1,
         "train_loss": training.loss,
-        "peak_memory_gib": memory.peak_bytes() / 2**30,
+        "peak_memory_gib": peak_bytes / 2**30,
         "parameters_millions": sum(parameter.numel() for parameter in model.parameters()) / 1e6,
         "epoch_seconds": epoch_seconds,
         "validation_seconds": epoch_seconds - training_seconds,

@@ -16,6 +16,7 @@ from hpo.spec import TrainingConfig
 
 from .batch_norm import has_statistics, reestimated
 from .inputs import clip_spec
+from .parallel import ALONE, World
 from .precision import Precision
 
 STATISTICS_SHARE: Final = 0.25
@@ -34,9 +35,17 @@ class EvaluatedModel:
     """The tensors in which the evaluated model differs from the one that trains, and how they come about."""
 
     def __init__(
-        self, model: nn.Module, config: TrainingConfig, *, dataset: Dataset, device: torch.device, precision: Precision
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        *,
+        dataset: Dataset,
+        device: torch.device,
+        precision: Precision,
+        world: World = ALONE,
     ) -> None:
         """Set up what `config` asks for; `model` is on `device`, in training mode wherever it will train."""
+        self._world = world
         self._model = model
         self._device = device
         self._precision = precision
@@ -61,7 +70,7 @@ class EvaluatedModel:
     def rehearse(self, *, most_clips: int) -> None:
         """Compute statistics of a single batch and forget them: it takes the memory that :meth:`prepare` takes."""
         if self._loader is not None and has_statistics(self._model):
-            self._computed(self._loader, 0, 1, most_clips)
+            self._computed(self._loader, 0, 1, most_clips, ALONE)
 
     def prepare(self, epoch: int, *, is_last: bool, most_clips: int | None = None) -> None:
         """Bring the evaluated model up to the weights at the end of `epoch` (from 0); the training one is untouched.
@@ -72,20 +81,27 @@ class EvaluatedModel:
         self._statistics = {}
         # Where all layers are frozen in this epoch, the statistics that they have are those to validate with.
         if self._loader is not None and has_statistics(self._model):
-            self._statistics = self._computed(self._loader, epoch, None if is_last else self._few, most_clips)
+            self._statistics = self._computed(
+                self._loader, epoch, None if is_last else self._few, most_clips, self._world
+            )
 
-    def _computed(self, loader: ClipLoader, epoch: int, count: int | None, most_clips: int | None) -> dict[str, Tensor]:
-        """Return the statistics that `count` batches of `loader` give, or all of them."""
+    def _computed(
+        self, loader: ClipLoader, epoch: int, count: int | None, most_clips: int | None, world: World
+    ) -> dict[str, Tensor]:
+        """Return the statistics that `count` batches of `loader` give, or all of them; ranks share the batches."""
+        count = len(loader) if count is None else min(count, len(loader))
+        own = range(world.rank, count, world.size)
         with (
             _holding(self._model, self._average),
-            closing(loader.batches(epoch)) as batches,  # type: ignore[type-var]  # generator
+            closing(loader.batches(epoch, world.rank, step=world.size)) as batches,  # type: ignore[type-var]  # generator
         ):
             return reestimated(
                 self._model,
-                islice(batches, count),
+                islice(batches, len(own)),
                 device=self._device,
                 precision=self._precision,
                 most_clips=most_clips,
+                world=world,
             )
 
     def forget_statistics(self) -> None:

@@ -13,27 +13,12 @@ from data import DatasetError
 from hpo.trial import FailureKind, Fault
 from models import ModelError
 
-from ..errors import DivergedError, TimeLimitError, WorkerError
+from ..errors import DivergedError, NotExportableError, TimeLimitError, WorkerError
+from .fault_words import MAIN_MEMORY_WORDS, is_out_of_memory
 from .faults import fault_of, may_be_out_of_memory, memory_was_short
 
 MESSAGE_CHARACTERS = 20_000
 """Longest message that a trial's record takes."""
-_MEMORY_TYPES = frozenset({"OutOfMemoryError", "MemoryError"})
-_MAIN_MEMORY_WORDS = (
-    "defaultcpuallocator",
-    "not enough memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "host_allocation_failed",
-)
-_MEMORY_WORDS = (
-    *_MAIN_MEMORY_WORDS,
-    "out of memory",
-    "cublas_status_alloc_failed",
-    "cudnn_status_alloc_failed",
-    "device_allocation_failed",
-    "cudaerrormemoryallocation",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +77,8 @@ def _kind(error: Exception, memory_was_short: Callable[[], bool]) -> FailureKind
         return FailureKind.OOM
     if (fault := fault_of(error)) is not None:
         return fault
-    return FailureKind.INVALID if isinstance(error, ModelError | DatasetError) else FailureKind.ERROR
+    is_invalid = isinstance(error, ModelError | DatasetError | NotExportableError)
+    return FailureKind.INVALID if is_invalid else FailureKind.ERROR
 
 
 def ran_out_of_memory(error: Exception, device: torch.device) -> bool:
@@ -102,20 +88,12 @@ def ran_out_of_memory(error: Exception, device: torch.device) -> bool:
     return is_out_of_memory(error) or (may_be_out_of_memory(error) and memory_was_short(device))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an allocation failed, on a GPU or in main memory, in the words of PyTorch, NumPy or the system."""
-    if any(kind.__name__ in _MEMORY_TYPES for kind in type(error).__mro__):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError | OSError) and any(words in text for words in _MEMORY_WORDS)
-
-
 def _is_out_of_main_memory(error: BaseException) -> bool:
     """Return whether an allocation failed in main memory, and not on a GPU."""
     if isinstance(error, MemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError | OSError) and any(words in text for words in _MAIN_MEMORY_WORDS)
+    return isinstance(error, RuntimeError | OSError) and any(words in text for words in MAIN_MEMORY_WORDS)
 
 
 def _with_traceback(error: Exception) -> str:

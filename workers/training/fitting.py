@@ -17,6 +17,7 @@ from .evaluated import EvaluatedModel
 from .inputs import Loaders
 from .memory import DeviceMemory
 from .memory_plan import FEWEST_CLIPS_OF_NORMS, MemoryPlan
+from .parallel import ALONE, World
 from .rehearsal import Rehearsal
 from .step import TrainingStep
 
@@ -35,19 +36,22 @@ class Fitting:
         memory: DeviceMemory,
         begun: Callable[[ClipBatch], None],
         repeated: MemoryPlan | None = None,
+        world: World = ALONE,
     ) -> None:
         """Prepare; nothing is tried yet.
 
         Args:
             begun: called before every update that is tried.
             repeated: the plan of an earlier run of this configuration; this one does the same if it fits.
+            world: the ranks of the run, each of which computes its share of a batch.
         """
         self._step = step
         self._loaders = loaders
         self._evaluated = evaluated
         self._memory = memory
         self._begun = begun
-        batch_size = step.config.batch_size
+        self._world = world
+        batch_size = step.config.batch_size // world.size
         at_once = max(loaders.validation.batch_size, evaluated.batch_size)
         self._start = MemoryPlan.whole(batch_size, evaluation_batch=at_once)
         if repeated is not None and repeated.batch_size == batch_size:
@@ -104,6 +108,7 @@ class Fitting:
                     memory=self._memory,
                     fewest_clips=self._fewest_clips,
                     begun=self._begun,
+                    world=self._world,
                 ).fitting(start)
         finally:
             self._memory.clear()
@@ -154,6 +159,9 @@ class Fitting:
         if state is None:  # releases up to 0.2.0 wrote none: they computed every batch at once
             return
         plan = MemoryPlan.from_state(state)
+        # Of a run of another number of ranks, each of which computed another share of a batch.
+        if plan.batch_size != self._start.batch_size:
+            return
         if plan.card == self._memory.card:
             self.plan = plan
         else:

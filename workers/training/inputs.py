@@ -12,6 +12,7 @@ from hpo.spec import TrainingConfig
 from models import model_info, resolve_hparams
 
 from .model import model_streams
+from .parallel import ALONE, World
 
 
 def clip_spec(config: TrainingConfig) -> ClipSpec:
@@ -47,8 +48,20 @@ class Loaders:
     validation: ClipLoader
 
     @classmethod
-    def of(cls, dataset: Dataset, config: TrainingConfig, device: torch.device) -> Self:
-        """Return the loaders of one run."""
+    def of(
+        cls,
+        dataset: Dataset,
+        config: TrainingConfig,
+        device: torch.device,
+        world: World = ALONE,
+        *,
+        readers: int | None = None,
+    ) -> Self:
+        """Return the loaders of one run: of several ranks, each trains on its share of every batch.
+
+        Args:
+            readers: threads that read clips for a GPU.
+        """
         clip = clip_spec(config)
         return cls(
             train=dataset.train_loader(
@@ -56,7 +69,11 @@ class Loaders:
                 augment=config.augment,
                 batch_size=config.batch_size,
                 seed=config.seed,
+                share=world.share,
                 device=device,
+                readers=readers,
             ),
-            validation=dataset.validation_loader(clip=clip, batch_size=config.batch_size, device=device),
+            validation=dataset.validation_loader(
+                clip=clip, batch_size=config.batch_size, device=device, readers=readers
+            ),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import torch
@@ -21,9 +21,17 @@ def hits(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         (2,) int64 on the device of `logits`. With fewer than five classes every label is among the best five.
     """
-    most = min(max(TOP_K), logits.shape[1])
-    right = logits.topk(most, dim=1).indices == labels[:, None]
+    right = _best_classes(logits) == labels[:, None]
     return torch.stack([right[:, :k].sum() for k in TOP_K])
+
+
+def best_class(logits: Tensor) -> Tensor:
+    """Return the best class of each sample, (N,) int64: the one that `hits` compares with the label."""
+    return _best_classes(logits)[:, 0]
+
+
+def _best_classes(logits: Tensor) -> Tensor:
+    return logits.topk(min(max(TOP_K), logits.shape[1]), dim=1).indices
 
 
 class Sums:
@@ -62,8 +70,14 @@ class Sums:
     @classmethod
     def from_state(cls, state: Mapping[str, Any], device: torch.device) -> Self:
         """Return sums that continue from where :meth:`state` was taken."""
+        return cls.joined([state], device)
+
+    @classmethod
+    def joined(cls, parts: Iterable[Mapping[str, Any]], device: torch.device) -> Self:
+        """Return the sums over all `parts`, each as :meth:`state` returned it, added in their order."""
         sums = cls(device)
-        sums._loss += state["loss"].to(device)
-        sums._hits += state["hits"].to(device)
-        sums.samples = state["samples"]
+        for part in parts:
+            sums._loss += part["loss"].to(device)
+            sums._hits += part["hits"].to(device)
+            sums.samples += part["samples"]
         return sums

@@ -18,6 +18,7 @@ from .failure import ran_out_of_memory
 from .inputs import Loaders
 from .memory import DeviceMemory
 from .memory_plan import MemoryPlan, first_fitting
+from .parallel import ALONE, World
 from .scoring import score
 from .step import TrainingStep
 
@@ -38,6 +39,8 @@ class Rehearsal:
     """Of a micro-batch, before checkpointing is tried."""
     begun: Callable[[ClipBatch], None]
     """Called before every update: trying takes time, and shows that the process lives."""
+    world: World = ALONE
+    """The ranks of the run: each tries by itself, and what fits must fit into the memory of all."""
 
     def fitting(self, start: MemoryPlan) -> MemoryPlan:
         """Return the first plan from `start` on that fits into the memory that is free.
@@ -72,9 +75,10 @@ class Rehearsal:
         for number in range(UPDATES):
             with closing(self.loaders.train.batches(0)) as batches:  # type: ignore[type-var]  # generator
                 batch = next(iter(batches))
-            self.begun(batch)
-            self.step.update(batch, number=number, micro_batch=plan.micro_batch)
-            self.evaluated.update(number)
+                self.begun(batch)
+                # Within the block: on a GPU the batch after this one is there already, as it is when a run trains.
+                self.step.update(batch, number=number, micro_batch=plan.micro_batch)
+                self.evaluated.update(number)
             if number + 1 < UPDATES:
                 self.memory.clear()  # of the search for the fastest convolutions, which comes but once
 
@@ -94,10 +98,16 @@ class Rehearsal:
 
     def _tried(self, run: Callable[[], None]) -> int | None:
         """Return the peak in bytes of `run`; None if it ran out of memory."""
+        peaks = self.world.gathered(self._peak_of(run))
+        known = [peak for peak in peaks if peak is not None]
+        return max(known) if len(known) == len(peaks) else None
+
+    def _peak_of(self, run: Callable[[], None]) -> int | None:
+        """Return the same of this rank alone."""
         self.step.forget()
         self.memory.clear()
         try:
-            with self.memory.margin():
+            with self.memory.margin(), self.step.gradients.apart():
                 run()
         except Exception as error:  # of many classes, when memory runs out; all others are raised again
             if not ran_out_of_memory(error, self.step.device):

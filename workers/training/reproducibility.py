@@ -22,10 +22,14 @@ class Runtime:
     threads: int
     bf16: bool = False
     """Whether bf16 autocast may be used when the configuration says `auto`."""
+    fp16: bool = False
+    """The same of fp16."""
     deterministic: bool = False
     """On a GPU: deterministic cuDNN and cuBLAS kernels only, slower; a CPU always is."""
     memory_share: float = 1.0
     """The part of a GPU's memory that this process may take."""
+    readers: int | None = None
+    """Threads that read clips for a GPU; None for the default of the loader."""
 
 
 def prepare(runtime: Runtime) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data import ClipBatch
-from data.clips.loader import Clips
+from data.clips.batch import Clips
 
-from .metrics import Sums
+from .metrics import Sums, best_class
+from .parallel import ALONE, World, dealt
 from .precision import Precision, autocast
 
 _LEAST_PROBABILITY = 1e-30
@@ -28,6 +30,8 @@ class Score:
     loss: float
     """Mean cross-entropy in nats, without label smoothing."""
     videos: int
+    confusion: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    """Numbers of videos by their class and the class that the model said, both from 0; zeros are left out."""
 
 
 def score(
@@ -38,6 +42,7 @@ def score(
     precision: Precision,
     most_clips: int | None = None,
     each: Callable[[ClipBatch], None] | None = None,
+    world: World = ALONE,
 ) -> Score:
     """Score `model` in evaluation mode; it is left in the mode that it was in.
 
@@ -46,8 +51,9 @@ def score(
     Args:
         most_clips: clips that the model sees at once, where a batch has more: all views of a video are in one.
         each: called before every batch.
+        world: the ranks that score together: each has every so many-th of the batches.
     """
-    sums = Sums(device)
+    scored: list[tuple[Sums, Tensor]] = []
     training = model.training
     model.eval()
     try:
@@ -57,10 +63,17 @@ def score(
                     each(batch)
                 logits = logits_of(model, batch, device=device, precision=precision, most_clips=most_clips)
                 scores = _over_views(logits, batch.views)
+                sums = Sums(device)
                 sums.add(F.cross_entropy(scores, batch.labels), scores, batch.labels)
+                scored.append((sums, torch.stack([batch.labels, best_class(scores)])))
     finally:
         model.train(training)
-    return Score(top1=sums.top1, top5=sums.top5, loss=sums.loss, videos=sums.samples)
+    # Kept on the device until here, so that no batch waits for its numbers.
+    found = dealt(world.gathered([(sums.state(), pairs.cpu()) for sums, pairs in scored]))
+    sums = Sums.joined((state for state, _ in found), torch.device("cpu"))
+    said = torch.cat([pairs for _, pairs in found], dim=1).tolist() if found else [[], []]
+    counted = Counter(zip(*said, strict=True))
+    return Score(top1=sums.top1, top5=sums.top5, loss=sums.loss, videos=sums.samples, confusion=dict(counted))
 
 
 def logits_of(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -13,30 +12,38 @@ from data import ClipBatch
 from hpo.spec import TrainingConfig
 from models import VideoModel
 
-from .precision import Precision, autocast
+from .parallel import Gradients, Loss
+from .precision import LossScale, Precision, autocast
 from .recipe import Recipe
 
-Loss = Callable[[ClipBatch], tuple[Tensor, Tensor]]
-"""Of a batch, the loss (), a mean over its clips, with a graph, and the logits (N, classes)."""
 
-
-def accumulate(loss_of: Loss, batch: ClipBatch, *, micro_batch: int) -> tuple[Tensor, Tensor]:
+def accumulate(
+    loss_of: Loss, batch: ClipBatch, *, micro_batch: int, gradients: Gradients | None = None, scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Add the gradients of the mean loss over `batch` to those of the weights, `micro_batch` clips at once.
 
     The loss of a part counts by its share of the clips, so that gradients are those of the whole batch wherever the
     loss of a clip does not depend on others. It does where batch norms train: they normalise each part by itself.
 
+    Args:
+        gradients: how those of several ranks add up; by default there is one.
+        scale: what the gradients are multiplied by, and the loss that is returned is not.
+
     Returns:
         The loss (), a mean over the batch, and the logits (N, classes) as they come, both without a gradient.
     """
+    gradients = gradients or Gradients()
     losses, outputs = [], []
-    for part in batch.parts(micro_batch):
-        loss, logits = loss_of(part)
-        loss = loss * (len(part.ids) / len(batch.ids))
-        loss.backward()
+    parts = gradients.parts(batch, micro_batch)
+    for number, part in enumerate(parts, start=1):
+        with gradients.part(is_last=number == len(parts)):
+            loss, logits = gradients.loss(loss_of, part)
+            loss = loss * (len(part.ids) / len(batch.ids))
+            scaled = gradients.scaled(loss, batch)
+            (scaled if scale == 1 else scaled * scale).backward()
         losses.append(loss.detach())
         outputs.append(logits.detach())
-        del loss, logits  # and with them the graph, before the next part makes its own
+        del loss, logits, scaled  # and with them the graph, before the next part makes its own
     return torch.stack(losses).sum(), torch.cat(outputs)
 
 
@@ -51,11 +58,22 @@ class TrainingStep:
     """Its `label_smoothing` and `grad_clip_norm` are used here."""
     precision: Precision
     device: torch.device
+    gradients: Gradients = field(default_factory=Gradients)
+    """How those of several ranks add up."""
+    scale: LossScale = field(default_factory=LossScale)
+    """Of the loss, where the precision is fp16."""
+
+    def renew(self) -> None:
+        """Take note of which parameters train from now on."""
+        self.gradients.renew(self._loss)
 
     def update(self, batch: ClipBatch, *, number: int, micro_batch: int | None = None) -> tuple[Tensor, Tensor]:
-        """Make update `number` (from 0) of the weights; return what :meth:`differentiate` does."""
+        """Make update `number` (from 0) of the weights, whatever the gradients; return what :meth:`differentiate` does.
+
+        To try or to time an update, which takes its memory and time only if it is not left out.
+        """
         found = self.differentiate(batch, micro_batch=micro_batch or len(batch.ids))
-        self.apply(number=number)
+        self._change_weights(number)
         return found
 
     def differentiate(self, batch: ClipBatch, *, micro_batch: int) -> tuple[Tensor, Tensor]:
@@ -66,13 +84,35 @@ class TrainingStep:
         """
         # Before the forward pass, so that the gradients of the last update take no memory beside its activations.
         self.recipe.optimizer.zero_grad(set_to_none=True)
-        loss, logits = accumulate(self._loss, batch, micro_batch=micro_batch)
-        if self.config.grad_clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip_norm)
-        return loss, logits
+        scale = self.scale.value if self._is_scaled else 1.0
+        found = accumulate(self._loss, batch, micro_batch=micro_batch, gradients=self.gradients, scale=scale)
+        length = self.scale.unscale(self.model.parameters()) if self._is_scaled else None
+        longest = self.config.grad_clip_norm
+        if longest is not None and length is not None:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), longest, length)
+        elif longest is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), longest)
+        return found
 
-    def apply(self, *, number: int) -> None:
-        """Change the weights by the gradients, with the learning rate of update `number` (from 0)."""
+    def apply(self, *, number: int) -> bool:
+        """Change the weights by the gradients, with the learning rate of update `number` (from 0).
+
+        Returns:
+            Whether they were changed: in fp16, an update whose gradients are not finite is left out.
+
+        Raises:
+            DivergedError: in fp16, the gradients are not finite however small the loss is made.
+        """
+        if self._is_scaled and not self.scale.take():
+            return False
+        self._change_weights(number)
+        return True
+
+    @property
+    def _is_scaled(self) -> bool:
+        return self.precision == "fp16"
+
+    def _change_weights(self, number: int) -> None:
         self.recipe.set_learning_rate(number)
         self.recipe.optimizer.step()
 

@@ -18,18 +18,28 @@ from data import ClipBatch, Dataset
 from hpo.spec import TrainingConfig
 
 from ..checkpoints.contents import Identity
-from ..errors import DivergedError, TimeLimitError
-from .epoch import EpochResult, Stopwatch, curve_from_state, curve_to_state, epoch_metrics, validation_metrics
+from ..errors import DivergedError, TimeLimitError, TornUpdateError
+from .epoch import (
+    Classified,
+    EpochResult,
+    Stopwatch,
+    curve_from_state,
+    curve_to_state,
+    epoch_metrics,
+    validation_metrics,
+)
 from .evaluated import EvaluatedModel, evaluated_weights
 from .failure import ran_out_of_memory
 from .fitting import Fitting
 from .freezing import Freezing
 from .inputs import Loaders, input_shapes
+from .joint_norm import with_joint_norms
 from .latency import RunLatency, latency
 from .memory import DeviceMemory, memory_of
 from .memory_plan import MemoryPlan
 from .metrics import Sums
 from .model import build_model
+from .parallel import ALONE, World, gradients_of, seed_of_rank
 from .precision import choose_precision
 from .progress import ProgressMeter, TrainingProgress
 from .recipe import Recipe
@@ -63,6 +73,7 @@ class Trainer:
         plan: MemoryPlan | None = None,
         memory: DeviceMemory | None = None,
         measures: Collection[str] = (),
+        world: World = ALONE,
     ) -> None:
         """Build everything for a fresh start; seeds every global generator.
 
@@ -71,21 +82,27 @@ class Trainer:
             plan: how an earlier run of this configuration fitted into memory; this one does the same if it fits.
             memory: that of the device; a test may limit it.
             measures: metrics to measure that are not measured otherwise.
+            world: the ranks of the run. What is called of this trainer, all of them call, in the same order.
 
         Raises:
             models.ModelError: the model cannot be built, nor its weights loaded, or it lacks what is to be frozen.
+            SetupError: this machine lacks a library that one of the `measures` needs.
         """
         prepare(runtime)
         seed_everything(config.seed)
         self.config = config
         self.epochs = epochs
+        self._runtime = runtime
         self.device = runtime.device
         self.precision = choose_precision(config, runtime)
-        self.loaders = Loaders.of(dataset, config, runtime.device)
+        self._world = world
+        self.loaders = Loaders.of(dataset, config, runtime.device, world, readers=runtime.readers)
         model = build_model(config, num_classes=dataset.num_classes)
         self.weights = load_starting_weights(model, config, weights or WeightsFolders())
         """What the model was given before its training."""
         self.model = model.to(runtime.device)
+        if world.size > 1:
+            self.model = with_joint_norms(self.model, self.device)
         self._freezing = Freezing(self.model, config)
         self.recipe = Recipe(self.model, config, total_steps=epochs * len(self.loaders.train))
         self.identity = Identity(
@@ -103,11 +120,18 @@ class Trainer:
         self.steps = 0
         """Batches begun in this process, of training, of validation and of trying a plan; it only grows."""
         self.curve: list[EpochResult] = []
+        self.classified: Classified | None = None
+        """How the newest validation classified its videos."""
         self.training_step = TrainingStep(
-            model=self.model, recipe=self.recipe, config=config, precision=self.precision, device=runtime.device
+            model=self.model,
+            recipe=self.recipe,
+            config=config,
+            precision=self.precision,
+            device=runtime.device,
+            gradients=gradients_of(self.model, world),
         )
         self._evaluated = EvaluatedModel(
-            self.model, config, dataset=dataset, device=runtime.device, precision=self.precision
+            self.model, config, dataset=dataset, device=runtime.device, precision=self.precision, world=world
         )
         self.memory = memory or memory_of(runtime)
         self._fitting = Fitting(
@@ -117,6 +141,7 @@ class Trainer:
             memory=self.memory,
             begun=self._count,
             repeated=plan,
+            world=world,
         )
         self._undo = Undo(self.model, runtime.device)
         self._sums = Sums(runtime.device)
@@ -124,6 +149,8 @@ class Trainer:
         self._meter = ProgressMeter(epochs=epochs)
         self._time_limit_seconds = time_limit_seconds
         self._latency = RunLatency(measures, runtime, self.precision)
+        if not world.is_first:  # whose generators stand where those of a run of one rank do
+            seed_everything(seed_of_rank(config.seed, world.rank))
 
     def run(self, *, interrupted: Callable[[], bool], epoch_done: Callable[[EpochResult], None]) -> bool:
         """Train to the last epoch, or until `interrupted`, which is asked before every batch.
@@ -135,7 +162,8 @@ class Trainer:
             DivergedError: the loss became NaN or infinite.
             TimeLimitError: the run took longer than its time limit.
             OutOfMemoryError: a single clip does not fit into memory.
-            TornUpdateError: memory ran out while weights were changed; a checkpoint can be continued from.
+            TornUpdateError: memory ran out while weights were changed, or on one of several ranks, which cannot repeat
+                what they compute together; a checkpoint can be continued from.
         """
         self._fitting.begin(update=self._updates, rehearsal=self._rehearsal)
         while self.epoch < self.epochs:
@@ -169,6 +197,7 @@ class Trainer:
         """Put every layer into its mode of `epoch` (from 0)."""
         self.model.train()
         self._freezing.apply(epoch)
+        self.training_step.renew()
 
     def _train_epoch(self, interrupted: Callable[[], bool]) -> bool:
         """Train on the rest of the running epoch; return whether it is done."""
@@ -179,6 +208,8 @@ class Trainer:
             except Exception as error:  # of many classes, when memory runs out; all others are raised again
                 if not ran_out_of_memory(error, self.device):
                     raise
+                if self._world.size > 1:
+                    raise TornUpdateError(f"memory ran out on rank {self._world.rank}: {error}") from error
                 problem = str(error)
             # Only here, when the exception and all that its traceback refers to is gone, is their memory free.
             self._fitting.follow(self.smaller_plan(problem))
@@ -186,7 +217,7 @@ class Trainer:
     def _train_batches(self, interrupted: Callable[[], bool]) -> bool:
         with closing(self.loaders.train.batches(self.epoch, start_batch=self.batch)) as batches:  # type: ignore[type-var]  # generator
             for batch in self._meter.start_epoch(batches, first=self.batch):
-                if interrupted():
+                if self._world.agreed(interrupted):
                     return False
                 self._count(batch)
                 with self._undo.on_error():
@@ -194,8 +225,8 @@ class Trainer:
                         batch, micro_batch=self._fitting.followed.micro_batch
                     )
                 with whole_or_torn(self.device):
-                    self.training_step.apply(number=self._updates)
-                    self._evaluated.update(self._updates)
+                    if self.training_step.apply(number=self._updates):
+                        self._evaluated.update(self._updates)
                     self._sums.add(loss, logits, batch.labels)
                 self.batch += 1
                 self._check_limits()
@@ -218,7 +249,8 @@ class Trainer:
         self.steps += 1
 
     def _count_validated(self, batch: ClipBatch, before: int) -> None:
-        self._meter.validate(batch=self.steps - before, batches=len(self.loaders.validation))
+        done = min((self.steps - before) * self._world.size, len(self.loaders.validation))
+        self._meter.validate(batch=done, batches=len(self.loaders.validation))
         self._count(batch)
 
     def _check_limits(self) -> None:
@@ -228,7 +260,7 @@ class Trainer:
             if self._meter.is_due():
                 self._measure_progress(loss)
         limit = self._time_limit_seconds
-        if limit is not None and self._seconds() > limit:
+        if limit is not None and self._world.is_first and self._seconds() > limit:
             raise TimeLimitError(
                 f"the trial trained longer than its limit of {limit / 60:g} minutes; it had done {self.epoch} of "
                 f"{self.epochs} epochs"
@@ -263,27 +295,36 @@ class Trainer:
 
     def _close_epoch(self) -> EpochResult:
         """Validate if it is time, add a point to the curve and stand at the beginning of the next epoch."""
-        self._require_finite("training", self._sums.loss)
+        sums = self._summed()
+        self._require_finite("training", sums.loss)
         training_seconds = self._stopwatch.seconds
+        if self.epoch + 1 < self.epochs:
+            self.loaders.train.read_ahead(self.epoch + 1)
         is_due = (self.epoch + 1) % self.config.validate_every == 0 or self.epoch + 1 == self.epochs
         validation = self._validate(self.epoch) if is_due else None
         if validation is None:
             self._evaluated.forget_statistics()
         seconds = self._stopwatch.seconds
         metrics = epoch_metrics(
-            self._sums,
+            sums,
             validation,
             model=self.model,
-            memory=self.memory,
+            peak_bytes=max(self._world.gathered(self.memory.peak_bytes())),
             training_seconds=training_seconds,
             epoch_seconds=seconds,
         ) | ({} if validation is None else self._measured_latency())
-        result = EpochResult(epoch=self.epoch + 1, metrics=metrics, seconds=seconds)
+        result = self._of_first(EpochResult(epoch=self.epoch + 1, metrics=metrics, seconds=seconds))
         self.curve.append(result)
         self.epoch, self.batch = self.epoch + 1, 0
         self._sums = Sums(self.device)
         self._stopwatch = Stopwatch()
         return result
+
+    def _summed(self) -> Sums:
+        """Return loss and hits of the running epoch over all ranks."""
+        if self._world.size == 1:
+            return self._sums
+        return Sums.joined(self._world.gathered(self._sums.state()), self.device)
 
     @property
     def is_validated(self) -> bool:
@@ -303,13 +344,24 @@ class Trainer:
         metrics["validation_seconds"] = watch.seconds
         metrics["epoch_seconds"] = seconds = last.seconds + watch.seconds
         metrics |= self._measured_latency()
-        self.curve[-1] = EpochResult(epoch=last.epoch, metrics=metrics, seconds=seconds)
+        self.curve[-1] = self._of_first(EpochResult(epoch=last.epoch, metrics=metrics, seconds=seconds))
+
+    def _of_first(self, result: EpochResult) -> EpochResult:
+        """Return what the first rank has measured: clocks differ."""
+        metrics, seconds = self._world.of_first(lambda: (result.metrics, result.seconds))
+        return EpochResult(epoch=result.epoch, metrics=metrics, seconds=seconds)
 
     def _validate(self, epoch: int) -> Score:
         """Return the score of the evaluated model after `epoch`."""
         self.training_step.forget()
-        found = self._in_parts(partial(self._score, epoch), "in validation")
+        if self._world.size > 1:
+            # What ranks tell each other ends each part: one that runs out of memory repeats what it computes alone.
+            self._in_parts(partial(self._prepare, epoch), "in validation")
+            found = self._in_parts(self._score, "in validation")
+        else:
+            found = self._in_parts(partial(self._prepared_score, epoch), "in validation")
         self._require_finite("validation", found.loss)
+        self.classified = Classified(epoch=epoch + 1, counts=found.confusion)
         return found
 
     def _in_parts(self, compute: Callable[[int], _R], doing: str) -> _R:
@@ -324,24 +376,33 @@ class Trainer:
             # Only here, when the exception and all that its traceback refers to is gone, is their memory free.
             self._fitting.follow(self._fitting.smaller_evaluation(problem, doing))
 
-    def _score(self, epoch: int, most: int) -> Score:
+    def _prepared_score(self, epoch: int, most: int) -> Score:
+        self._prepare(epoch, most)
+        return self._score(most)
+
+    def _prepare(self, epoch: int, most: int) -> None:
         self._meter.validate(batch=0, batches=len(self.loaders.validation))
         self._evaluated.prepare(epoch, is_last=epoch + 1 == self.epochs, most_clips=most)
+
+    def _score(self, most: int) -> Score:
         before = self.steps
         with self.evaluated_model():
             return score(
                 self.model,
-                self.loaders.validation,
+                self.loaders.validation.batches(0, self._world.rank, step=self._world.size),
                 device=self.device,
                 precision=self.precision,
                 most_clips=most,
                 each=lambda batch: self._count_validated(batch, before),
+                world=self._world,
             )
 
     def _measured_latency(self) -> dict[str, float]:
         """Return what is wanted of the latency of the model that was just validated; no clock of the run sees it."""
         if self._latency.is_due:
-            self._latency.values = self._in_parts(self._timed, "when the latency was measured")
+            self._latency.values = self._world.of_first(
+                lambda: self._in_parts(self._timed, "when the latency was measured")
+            )
         return self._latency.values
 
     def _timed(self, most: int) -> dict[str, float]:
@@ -352,7 +413,7 @@ class Trainer:
                 wanted=self._latency.wanted,
                 batch_size=self.config.batch_size,
                 most_clips=most,
-                device=self.device,
+                runtime=self._runtime,
                 precision=self.precision,
                 each=self._count_run,
             )
@@ -365,7 +426,8 @@ class Trainer:
         return self._evaluated.in_place()
 
     def state(self) -> dict[str, Any]:
-        """Return everything that :meth:`load_state` needs, loadable with `weights_only=True`."""
+        """Return everything that :meth:`load_state` needs, loadable with `weights_only=True`; of all ranks together."""
+        random, *of_others = self._world.gathered(random_state(self.device))
         return {
             **self.identity.to_state(),
             "epoch": self.epoch,
@@ -373,12 +435,15 @@ class Trainer:
             "model": self.model.state_dict(),
             "evaluated": self._evaluated.state(),
             "optimizer": self.recipe.optimizer.state_dict(),
-            "random": random_state(self.device),
+            **({"loss_scale": self.training_step.scale.state()} if self.precision == "fp16" else {}),
+            "random": random,
+            **({"random_of_others": of_others} if of_others else {}),
             "memory_plan": None if self.plan is None else self.plan.to_state(),
-            "sums": self._sums.state(),
+            "sums": self._summed().state(),
             "seconds": self._stopwatch.seconds,
             "curve": curve_to_state(self.curve),
             "latency": self._latency.state(),
+            "classified": None if self.classified is None else self.classified.to_state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -387,14 +452,26 @@ class Trainer:
         if "evaluated" in state:  # releases up to 0.2.0 wrote none
             self._evaluated.load_state(state["evaluated"])
         self.recipe.optimizer.load_state_dict(state["optimizer"])
+        if "loss_scale" in state:  # of a run in fp16
+            self.training_step.scale.load(state["loss_scale"])
         self.epoch, self.batch = state["epoch"], state["batch"]
         self.curve = curve_from_state(state["curve"])
-        self._sums = Sums.from_state(state["sums"], self.device)
+        # What all ranks have summed so far goes on in the first.
+        self._sums = Sums.from_state(state["sums"], self.device) if self._world.is_first else Sums(self.device)
         self._stopwatch = Stopwatch(state["seconds"])
         self._fitting.load(state.get("memory_plan"))
         if "latency" in state:  # earlier releases measured none
             self._latency.load(state["latency"])
-        restore_random_state(state["random"], self.device)
+        classified = state.get("classified")  # earlier releases kept none
+        self.classified = None if classified is None else Classified.from_state(classified)
+        self._restore_random([state["random"], *state.get("random_of_others", ())])
+
+    def _restore_random(self, states: list[dict[str, Any]]) -> None:
+        """Take the generators of this rank from those of all, or seed them where there were fewer ranks."""
+        if self._world.rank < len(states):
+            restore_random_state(states[self._world.rank], self.device)
+        else:
+            seed_everything(seed_of_rank(self.config.seed, self._world.rank, update=self._updates))
 
 
 def _on_host(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -408,7 +485,7 @@ def _on_host(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def final_state(resume_state: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a resume point goes into the final file: the evaluated weights, configuration, curve."""
-    dropped = ("evaluated", "optimizer", "random", "sums", "latency")
+    dropped = ("evaluated", "optimizer", "loss_scale", "random", "random_of_others", "sums", "latency", "classified")
     kept = {key: value for key, value in resume_state.items() if key not in dropped}
     if "evaluated" in resume_state:
         kept["model"] = evaluated_weights(resume_state["model"], resume_state["evaluated"])

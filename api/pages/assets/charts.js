@@ -113,6 +113,7 @@
     const wanted = select.value || data.chosen;
     const chosen = names.includes(wanted) ? wanted : names.includes(data.chosen) ? data.chosen : names[0] ?? "";
     select.replaceChildren(...names.map(name => new Option(name, name, false, name === chosen)));
+    select.closest("label").hidden = !names.length;
     if (!select.onchange) select.onchange = () => draw(figure, true);
     return chosen;
   }
@@ -126,6 +127,8 @@
     known?.plot.destroy();
     const whole = table.length > 1 && table[0].length > 0;
     box.replaceChildren();
+    box.classList.toggle("empty", !whole);
+    for (const button of figure.querySelectorAll("button[data-save]")) button.hidden = !whole;
     if (!whole) {
       box.append(Object.assign(document.createElement("p"), { className: "soft", textContent: "Nothing to draw yet." }));
       charts.delete(figure);

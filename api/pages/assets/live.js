@@ -6,7 +6,8 @@
   // The answer to a form stands at the form's own address, where nothing can be asked for.
   const page = document.body.dataset.page;
   const away = document.getElementById("away");
-  let busy = false, again = false, timer = null, slow = 0, source = null;
+  const soonMilliseconds = 1000;
+  let busy = false, again = false, timer = null, soon = null, slow = 0, source = null;
 
   function isAway(what) { away.hidden = !what; }
 
@@ -33,11 +34,18 @@
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const old of document.querySelectorAll("[data-live][id]")) replace(old, fresh.getElementById(old.id));
       document.dispatchEvent(new Event("fresh"));
+      askForMore();
       isAway(false);
     } catch { isAway(true); }
     slow = performance.now() - begun;
     // A page that takes long to make is asked for less often.
     setTimeout(() => { busy = false; if (again) { again = false; refresh(); } }, Math.max(500, 4 * slow));
+  }
+
+  // What the page says to follow in a moment is no news of the study: no stream tells of it.
+  function askForMore() {
+    clearTimeout(soon);
+    if (!document.hidden && document.querySelector("[data-soon]")) soon = setTimeout(refresh, soonMilliseconds);
   }
 
   function stop() {
@@ -66,4 +74,5 @@
   addEventListener("pageshow", event => { if (event.persisted && !document.hidden) { refresh(); listen(); } });
   document.addEventListener("visibilitychange", () => { if (document.hidden) stop(); else { refresh(); listen(); } });
   if (!document.hidden) listen();
+  askForMore();
 })();

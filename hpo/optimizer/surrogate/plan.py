@@ -24,8 +24,9 @@ from ..cube import ParamsKey, key_of, size
 from ..generator import GeneratorError
 from ..history import PENDING, History
 from ..prior import has_prior
+from ..sobol import sobol_points
 from .acquisition import Adjusted, acquisition
-from .candidates import every_row
+from .candidates import around, every_row
 from .embedding import Embedding
 from .ensemble import EnsembleGP
 from .search import best_of, search
@@ -41,6 +42,11 @@ _ENUMERATE_UP_TO_ROWS = 2000
 _SECOND_VIEW_EVERY = 3
 """One in this many proposals uses the second view of the outcomes (`bayes.models.model`), so that a search that is
 stuck under one transform of them can get away."""
+
+_DRAWN_EXPONENT = 8
+"""2 to this power Sobol points, and perturbations, are what draws choose from."""
+_INFEASIBLE = -1e6
+"""Below what any row is worth that keeps the constraints."""
 
 
 def is_used_up(history: History) -> bool:
@@ -88,6 +94,7 @@ class Plan:
         self._centres = np.concatenate([self._incumbents[:_MAX_CENTRES], promising(history, self.space)])
         self._seed = (history.spec.optimizer.seed, len(history.records))
         self._terms = _terms(history, self.space)
+        self._weighs = has_prior(history.spec) or history.spec.budget.gpu_hours is not None
 
     @property
     def has_one_objective(self) -> bool:
@@ -152,6 +159,54 @@ class Plan:
             self._taken.add(key_of(self.space.decode(row)))
             self._pending.append(row)
         return row
+
+    def drawn(self, count: int) -> list[Array]:
+        """Return up to `count` new rows, each the best in functions drawn from the models; they count as pending.
+
+        No search is needed for them (Thompson sampling; Kandasamy et al., Parallelised Bayesian Optimisation via
+        Thompson Sampling, AISTATS 2018). With several objectives each draw weighs them anew. None are drawn where
+        beliefs or costs weigh configurations, which a draw does not know.
+        """
+        if self._weighs:
+            return []
+        rng = np.random.default_rng(self._draw(len(self._pending)))
+        rows = self._to_draw_from(rng)
+        if not len(rows):
+            return []
+        points = self.space.embed(rows)
+        draws = np.stack([metric.modelled.process.draw(points, count, rng) for metric in self.metrics])
+        chance = np.exp(np.minimum(sum((term(torch.as_tensor(rows)).numpy() for term in self._terms), np.zeros(1)), 0))
+        left = np.ones(len(rows), dtype=bool)
+        found: list[Array] = []
+        for values in self._worth(draws, rng):
+            may_run = left & (rng.random(len(rows)) < chance)
+            if may_run.any():
+                place = int(np.argmax(np.where(may_run, values, -np.inf)))
+                left[place] = False
+                self._taken.add(key_of(self.space.decode(rows[place])))
+                self._pending.append(rows[place])
+                found.append(rows[place])
+        return found
+
+    def _to_draw_from(self, rng: np.random.Generator) -> Array:
+        """Return new rows all over the space, and around the best and the last proposals."""
+        if self._everything is None:
+            cloud = self.space.from_unit(sobol_points(self.space.dimensions, int(rng.integers(2**31)), _DRAWN_EXPONENT))
+            centres = np.concatenate([np.array(self._pending[-1:]).reshape(-1, self.space.dimensions), self._centres])
+            rows = self.space.with_allowed(np.concatenate([cloud, around(self.space, centres, rng)]))
+        else:
+            rows = self._everything
+        by_key = {key_of(self.space.decode(row)): row for row in rows if self._is_new(row)}
+        return np.array(list(by_key.values()), dtype=float).reshape(-1, self.space.dimensions)
+
+    def _worth(self, draws: Array, rng: np.random.Generator) -> Array:
+        """Return what each row is worth in each draw (count, rows), of `draws` (metrics, count, rows)."""
+        is_objective = np.array([metric.modelled.is_objective for metric in self.metrics])
+        shares = rng.dirichlet(np.ones(int(is_objective.sum())), size=draws.shape[1])
+        values = np.einsum("ck,kcr->cr", shares, draws[is_objective])
+        bounds = np.array([metric.modelled.threshold for metric in self.metrics])
+        short = np.maximum(bounds[:, None, None] - draws, 0.0).sum(axis=0)
+        return np.asarray(np.where(short > 0, _INFEASIBLE - short, values))
 
     def suggestion(self, params: Params, name: str) -> Suggestion:
         """Return a configuration with the predictions of the models."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
+from ...meanings import nearest
 from .expressions import (
     ORDER,
     All,
@@ -105,9 +106,9 @@ def _check_equality(node: Node, other: Node, settings: Mapping[str, Setting]) ->
 
 def _setting(node: Name, settings: Mapping[str, Setting]) -> Setting:
     if node.name not in settings:
-        near = get_close_matches(node.name, settings, n=1)
+        near = nearest(node.name, settings)
         quotes = "" if "." in node.name else ", or write text in quotes"
-        hint = f"did you mean {near[0]}?" if near else f"name a parameter or a setting of task.base{quotes}"
+        hint = f"did you mean {near}?" if near is not None else f"name a parameter or a setting of task.base{quotes}"
         raise _wrong(node, f"has no value here, neither in the space nor in task.base; {hint}")
     if not settings[node.name].kinds:
         raise _wrong(node, "is not set, or not to a single value; give it one in task.base")

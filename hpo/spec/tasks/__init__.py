@@ -8,21 +8,26 @@ from typing import Annotated, Any, Final
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from ...trial import CUSTOM, IMAGE, VIDEO
+from .custom import CustomTask
+from .image import ImageTask
 from .task import TaskConfig
 from .video import VideoTask
 
-DEFAULT_KIND: Final = "video"
-"""Of a task without `kind`, such as those that the first releases stored."""
+DEFAULT_KIND: Final = VIDEO
+"""Of a task without `kind`."""
 KINDS: Final[dict[str, type[TaskConfig]]] = {
-    "video": VideoTask,
+    VIDEO: VideoTask,
+    IMAGE: ImageTask,
+    CUSTOM: CustomTask,
 }
 
 
 def kind_of(task: object) -> str:
-    """Return the kind that a task names, be it checked already or as decoded."""
+    """Return the kind that a task names, as `kind` or as `type`, be it checked already or as decoded."""
     if isinstance(task, TaskConfig):
         return task.kind
-    return str(task.get("kind", DEFAULT_KIND)) if isinstance(task, Mapping) else DEFAULT_KIND
+    return str(task.get("kind", task.get("type", DEFAULT_KIND))) if isinstance(task, Mapping) else DEFAULT_KIND
 
 
 class _TaggedByKind:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StrictInt, field_validator
+from pydantic import Field, StrictInt, field_validator, model_validator
 
 from ...trial import Params
 from ..flat import flatten
@@ -43,12 +43,27 @@ class TaskConfig(Strict, ABC):
     """Training time after which a trial is failed(timeout); None for no limit."""
     base: dict[str, Any] = Field(default_factory=dict)
 
+    clip_word: ClassVar[str] = "clip"
+    """What people call one item of the data set, where there is one."""
+    validated_on: ClassVar[str] = "clips"
+    """What people call the items that a share is measured on."""
     architecture: ClassVar[str | None] = None
     """The setting that says what is trained, if there is one; `architecture.NAME` are options of it."""
     memory_powers: ClassVar[Mapping[str, float]] = MappingProxyType({})
     """Settings that peak memory grows with, and the powers in which it is believed to."""
     time_powers: ClassVar[Mapping[str, float]] = MappingProxyType({})
     """Settings that the time of an epoch grows with, and the powers in which it is believed to."""
+
+    meaningless: ClassVar[frozenset[str]] = frozenset()
+    """Settings that ranges of models have and this kind of task has not."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _type_is_kind(cls, value: Any) -> Any:
+        """Take `type` for `kind`: a parameter has a type, and a task is easily written alike."""
+        if isinstance(value, Mapping) and "type" in value and "kind" not in value:
+            return {"kind": value["type"], **{key: inner for key, inner in value.items() if key != "type"}}
+        return value
 
     @field_validator("base", mode="before")
     @classmethod

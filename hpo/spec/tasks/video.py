@@ -7,7 +7,6 @@ that model). `TrainingConfig.from_flat` checks it and gives typed access; `to_fl
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
@@ -28,6 +27,7 @@ from pydantic.fields import FieldInfo
 
 from data.specs import ANY_SPLIT, AugmentSpec, ClipSettings, DatasetSpec
 
+from ...meanings import nearest
 from ...trial import Params, ParamValue
 from ..parameters import Strict
 from ..wording import complaint, not_valid
@@ -76,6 +76,22 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
             meaning="median time of the model for a batch of `batch_size` clips, in milliseconds",
         ),
         "batch_latency_p95_ms": Metric(
+            direction="minimize", on_demand=True, meaning="95th percentile of that time, in milliseconds"
+        ),
+        "onnx_latency_ms": Metric(
+            direction="minimize",
+            on_demand=True,
+            meaning="median time of the model as ONNX, in ONNX Runtime, for one clip, in milliseconds",
+        ),
+        "onnx_latency_p95_ms": Metric(
+            direction="minimize", on_demand=True, meaning="95th percentile of that time, in milliseconds"
+        ),
+        "onnx_batch_latency_ms": Metric(
+            direction="minimize",
+            on_demand=True,
+            meaning="median time of the model as ONNX for a batch of `batch_size` clips, in milliseconds",
+        ),
+        "onnx_batch_latency_p95_ms": Metric(
             direction="minimize", on_demand=True, meaning="95th percentile of that time, in milliseconds"
         ),
     }
@@ -197,8 +213,8 @@ class TrainingConfig(Strict):
     large as the maps of a training clip, and averages the softmax outputs at all positions."""
     keep_best_epoch: StrictBool = False
     """Keep the weights of the epoch with the highest `val_top1` beside those of the last, which are the result."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto` and `bf16`: bf16 autocast on GPUs that compute it right, float32 elsewhere."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`bf16` and `fp16`: autocast on GPUs that compute it right, float32 elsewhere. `auto`: bf16, else fp16."""
     clip: ClipSettings = ClipSettings()
     augment: AugmentSpec = AugmentSpec()
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
@@ -284,8 +300,8 @@ def adapter_for(key: str) -> TypeAdapter[Any]:
         return adapters[key]
     if key.startswith("model.") and len(key) > len("model."):
         return _HPARAM
-    near = get_close_matches(key, adapters, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(adapters))
+    near = nearest(key, adapters)
+    hint = f"did you mean {near!r}?" if near is not None else "known: " + ", ".join(sorted(adapters))
     raise KeyError(f"there is no setting {key!r}; {hint} (options of a model are written model.NAME)")
 
 
@@ -311,6 +327,7 @@ class VideoTask(TaskConfig, _OnVideos):
     kind: Literal["video"] = Field(default="video", exclude=True)
     """Not written, so that workers and tools of earlier releases, which know one kind, read what this one writes."""
 
+    clip_word: ClassVar[str] = "video"
     architecture: ClassVar[str | None] = "model"
     memory_powers: ClassVar[Mapping[str, float]] = MappingProxyType(
         {"clip.frames": 1.0, "batch_size": 1.0, "clip.size": 2.0}

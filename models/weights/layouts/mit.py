@@ -38,15 +38,14 @@ def _resnet(state: State) -> Reading:
     depth = resnet_depth(state, r"base_model\.layer{}\.(\d+)\.")
     in_branch = has(state, r"base_model\.layer1\.0\.conv1\.net\.")
     around_block = has(state, r"base_model\.layer1\.0\.net\.")
-    if around_block and depth == 101:
-        return refused(
-            "TSM",
-            "it shifts before every block of 101 layers, and tsm_resnet101 before every second; "
-            "MIT's temporal-shift-module runs it",
-        )
     if not in_branch and not around_block:
         return by_rules(state, _NAMES, network="TSN", candidates=(Candidate(model=f"tsn_resnet{depth}"),))
-    options: dict[str, Value] = {"shift_place": "branch" if in_branch else "block", "shift_divisor": 8}
+    options: dict[str, Value] = {
+        "shift_place": "branch" if in_branch else "block",
+        "shift_divisor": 8,
+        # Around blocks its program shifts before each, also in 101 layers.
+        "shift_every": 1 if has(state, r"base_model\.layer1\.1\.(conv1\.)?net\.") else 2,
+    }
     if has(state, r"base_model\.layer\d\.\d+\.nl\."):
         options["non_local_form"] = "tsm"
     candidates = (Candidate(model=f"tsm_resnet{depth}", options=options),)

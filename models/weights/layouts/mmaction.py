@@ -24,11 +24,12 @@ from ..layout import (
 )
 
 _NAME = "MMAction2"
-_EPSILON_OF_CSN = 1e-3
+# In its CSN, and in its R(2+1)D for the norms that follow both halves of a convolution.
+_EPSILON = 1e-3
 # Names of torchvision's ResNet.
 _IMAGE: Rules = [
     (r"^backbone\.", ""),
-    (r"^(layer\d\.\d+)\.block\.", r"\1."),
+    (r"^(layer\d\.\d+)\.(?:block|net)\.", r"\1."),
     (r"^conv1\.conv\.", "conv1."),
     (r"^conv1\.bn\.", "bn1."),
     (r"\.conv(\d)\.conv\.(?:net\.)?", r".conv\1."),
@@ -55,6 +56,19 @@ _PRESERVED: Rules = [
     (r"\.conv2\.0\.bn\.", ".branch.conv_b.norm."),
     (r"\.conv2\.1\.conv\.", ".branch.conv_b.depthwise."),
     (r"\.conv2\.1\.bn\.", ".branch.norm_b."),
+]
+_SPLIT: Rules = [
+    (r"^backbone\.conv1\.bn\.", "stem.4."),
+    (r"^backbone\.conv1\.conv\.", "stem."),
+    (r"^backbone\.", ""),
+    (r"\.conv([12])\.bn\.", r".conv\1.1."),
+    (r"\.conv([12])\.conv\.", r".conv\1.0."),
+    (r"\.downsample\.bn\.", ".downsample.4."),
+    (r"\.downsample\.conv\.", ".downsample."),
+    (r"\.conv_s\.", ".0."),
+    (r"\.bn_s\.", ".1."),
+    (r"\.conv_t\.", ".3."),
+    (r"^cls_head\.fc_cls\.", "fc."),
 ]
 _C3D: Rules = [
     (r"^backbone\.(conv\d\w)\.conv\.", r"\1."),
@@ -150,9 +164,14 @@ def _frames(state: State) -> Reading:
     depth = resnet_depth(state, r"backbone\.layer{}\.(\d+)\.")
     if has(state, r"backbone\.layer1\.0\.tam\."):
         return by_rules(state, _IMAGE, network="TANet", candidates=(Candidate(model=f"tanet_resnet{depth}"),))
-    if not has(state, r"backbone\.layer1\.0\.conv1\.conv\.net\."):
+    around_block = has(state, r"backbone\.layer1\.0\.net\.")
+    if not around_block and not has(state, r"backbone\.layer1\.0\.conv1\.conv\.net\."):
         return by_rules(state, _IMAGE, network="TSN", candidates=(Candidate(model=f"tsn_resnet{depth}"),))
-    options: dict[str, Value] = {"shift_place": "branch", "shift_divisor": 8}
+    options: dict[str, Value] = {
+        "shift_place": "block" if around_block else "branch",
+        "shift_divisor": 8,
+        "shift_every": 1 if has(state, r"backbone\.layer1\.1\.(conv1\.conv\.)?net\.") else 2,
+    }
     model = f"tsm_resnet{depth}"
     if not has(state, r"backbone\.layer\d\.\d+\.non_local_block\."):
         return by_rules(state, _IMAGE, network="TSM", candidates=(Candidate(model=model, options=options),))
@@ -163,13 +182,9 @@ def _frames(state: State) -> Reading:
 
 
 def _volumes(state: State) -> Reading:
-    """Return the reading of a ResNet of volumes: SlowOnly, I3D or CSN; R(2+1)D is another function than ours."""
+    """Return the reading of a ResNet of volumes: SlowOnly, I3D, CSN or R(2+1)D."""
     if has(state, r"backbone\.conv1\.conv\.conv_s\."):
-        return refused(
-            "R(2+1)D",
-            "it is R(2+1)D of MMAction2, with split shortcuts, a pool after the stem and 23 channels inside it, "
-            f"which r2plus1d_34 does not have; {_NAME} runs it",
-        )
+        return _split(state)
     depth = resnet_depth(state, r"backbone\.layer{}\.(\d+)\.")
     if has(state, r"backbone\.layer1\.0\.conv2\.[01]\."):
         return _csn(state, depth)
@@ -186,6 +201,14 @@ def _volumes(state: State) -> Reading:
         for kind in ("gaussian", "dot_product")
     )
     return _with_non_local(state, _ONE_PATH, _BLOCK, network=f"{network} with non-local blocks", candidates=candidates)
+
+
+def _split(state: State) -> Reading:
+    """Return the reading of R(2+1)D."""
+    candidates = (Candidate(model="r2plus1d_34", options={"stem_pool": True}),)
+    outer = {name: tensor for name, tensor in state.items() if ".bn." in name}
+    folded = {**state, **with_epsilon(outer, _EPSILON)}
+    return by_rules(folded, _SPLIT, network="R(2+1)D", candidates=candidates, notes=(_folded("R(2+1)D"),))
 
 
 def _with_non_local(state: State, *steps: Rules, network: str, candidates: tuple[Candidate, ...]) -> Reading:
@@ -211,11 +234,16 @@ def _csn(state: State, depth: int) -> Reading:
     model = f"csn_r{depth}_ip" if preserved else f"csn_r{depth}"
     candidates = (Candidate(model=model),)
     middle = _PRESERVED if preserved else []
-    if model in list_models() and dict(model_info(model).fixed).get("norm_eps") == _EPSILON_OF_CSN:
+    if model in list_models() and dict(model_info(model).fixed).get("norm_eps") == _EPSILON:
         return by_rules(state, _ONE_PATH, middle, _BLOCK, network="CSN", candidates=candidates)
-    note = "MMAction2's CSN adds 0.001 to variances and the model 0.00001: the difference is in the running variances"
-    folded = with_epsilon(state, _EPSILON_OF_CSN)
-    return by_rules(folded, _ONE_PATH, middle, _BLOCK, network="CSN", candidates=candidates, notes=(note,))
+    folded = with_epsilon(state, _EPSILON)
+    return by_rules(folded, _ONE_PATH, middle, _BLOCK, network="CSN", candidates=candidates, notes=(_folded("CSN"),))
+
+
+def _folded(network: str) -> str:
+    """Return the note on a network whose norms have another epsilon than the model's."""
+    added = f"MMAction2's {network} adds 0.001 to variances and the model 0.00001"
+    return f"{added}: the difference is in the running variances"
 
 
 def _c3d(state: State) -> Reading:
@@ -233,7 +261,8 @@ def _swin(state: State) -> Reading:
     return by_rules(kept, _SWIN, network="Video Swin", candidates=tuple(Candidate(model=model) for model in models))
 
 
-def _mvit(state: State) -> Reading:
+def read_mvit(state: State) -> Reading:
+    """Return the reading of MViT v2, also as MaskFeat fine-tunes it."""
     flat = {name: tensor.reshape(-1) if name == "backbone.cls_token" else tensor for name, tensor in state.items()}
     model = "mvit_v2_b" if count(state, r"backbone\.blocks\.(\d+)\.") > 16 else "mvit_v2_s"
     return by_rules(flat, _MVIT, network="MViT v2", candidates=(Candidate(model=model),))
@@ -243,7 +272,7 @@ _NETWORKS: tuple[tuple[str, Callable[[State], Reading]], ...] = (
     (r"backbone\.slow_path\.conv1\.conv\.", _slowfast),
     (r"backbone\.conv1_s\.conv\.", _x3d),
     (r"backbone\.layers\.0\.blocks\.0\.attn\.relative_position_bias_table", _swin),
-    (r"backbone\.blocks\.0\.attn\.rel_pos_h", _mvit),
+    (r"backbone\.blocks\.0\.attn\.rel_pos_h", read_mvit),
     (r"backbone\.conv1\.conv\.", _resnet),
     (r"backbone\.conv1a\.conv\.", _c3d),
 )

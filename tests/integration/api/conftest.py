@@ -1,4 +1,4 @@
-"""Servers for the tests: one per test over a database per test, and one for all tests that store nothing."""
+"""Servers for the tests: one that finds an empty store before each test, and others for tests that store nothing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,22 @@ from .history import make_history
 from .service import Service, serving, serving_alone
 
 
+@pytest.fixture(scope="package")
+def shared_server(postgres_admin: Engine, migrated_template: str) -> Iterator[Service]:
+    """The server of `service`: to start and to end one takes longer than most tests."""
+    with serving_alone(postgres_admin, migrated_template) as running:
+        yield running
+
+
 @pytest.fixture
-def service(database: Database) -> Iterator[Service]:
-    """A running server."""
+def service(shared_server: Service) -> Service:
+    """A running server over an empty store. What it counts since its start, earlier tests have counted too."""
+    return shared_server.emptied()
+
+
+@pytest.fixture
+def new_service(database: Database) -> Iterator[Service]:
+    """A server that has just been started."""
     with serving(database) as running:
         yield running
 

@@ -6,9 +6,9 @@ import copy
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -25,7 +25,7 @@ from hpo.service.notices import ClipCount
 from hpo.spec import Fragments, parse_spec
 from hpo.store import Database, lifecycle, studies, tokens
 from hpo.trial import Suggestion, TrialRecord
-from tests.postgres import fresh_database
+from tests.postgres import empty, fresh_database
 
 KEY = b"a key for tests, at least 16 bytes"
 TRUST = ssl.create_default_context()  # made once: it takes longer than most of the requests here
@@ -54,6 +54,12 @@ class Service:
     database: Database
     config: ApiConfig
     tokens: dict[str, str] = field(repr=False)
+
+    def emptied(self) -> Service:
+        """Return the same server over a store without anything but new tokens."""
+        with self.database.transaction() as connection:
+            empty(connection)
+        return replace(self, tokens=_make_tokens(self.database))
 
     def http(self, scope: str | None = "admin") -> httpx.Client:
         """Return a client that holds the token of a scope (None: no token)."""
@@ -119,6 +125,7 @@ def serving(
     remove_files: FileRemoval | None = None,
     listening: Listening | None = None,
     preview: SpecPreview | None = None,
+    list_models: Callable[[], Sequence[str]] | None = None,
     port: int = 0,
     **changes: Any,
 ) -> Iterator[Service]:
@@ -139,32 +146,36 @@ def serving(
         count_clips=count_clips,
         remove_files=remove_files,
         preview=preview,
+        list_models=list_models,
     )
     options: dict[str, Any] = {"access_log": False, "timeout_graceful_shutdown": 2, "ws": "none", "log_config": None}
     server = uvicorn.Server(uvicorn.Config(application, **options, **listening.uvicorn_options()))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        with database.transaction() as connection:
-            made = {
-                scope: tokens.create(connection, name=f"{scope} of the test", scopes=[scope], key=KEY)
-                for scope in ("admin", "worker", "read")
-            }
         url = listening.url(listener.getsockname()[1])
-        yield Service(url=url, database=database, config=config, tokens=made)
+        yield Service(url=url, database=database, config=config, tokens=_make_tokens(database))
     finally:
         server.should_exit = True
         thread.join(timeout=20)
         listener.close()
 
 
+def _make_tokens(database: Database) -> dict[str, str]:
+    with database.transaction() as connection:
+        return {
+            scope: tokens.create(connection, name=f"{scope} of the test", scopes=[scope], key=KEY)
+            for scope in ("admin", "worker", "read")
+        }
+
+
 @contextmanager
-def serving_alone(postgres_admin: Engine, template: str) -> Iterator[Service]:
+def serving_alone(postgres_admin: Engine, template: str, **how: Any) -> Iterator[Service]:
     """Serve a database of its own, for the tests of a module or a package together."""
     with fresh_database(postgres_admin, template=template) as url:
         database = Database(url)
         try:
-            with serving(database) as running:
+            with serving(database, **how) as running:
                 yield running
         finally:
             database.close()

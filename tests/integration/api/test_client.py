@@ -51,7 +51,7 @@ def test_results(past_service: Service) -> None:
 
 
 def test_trials_are_collected_over_pages(past_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo.client.http._TRIALS_PER_PAGE", 3)
+    monkeypatch.setattr("hpo.client.calls.TRIALS_PER_PAGE", 3)
     with Client(past_service.url, past_service.tokens["read"]) as client:
         assert [trial["number"] for trial in client.trials("demo")] == list(range(10))
 
@@ -155,7 +155,7 @@ def test_an_invalid_address_raises_a_documented_error(url: str) -> None:
 
 
 def test_an_answer_that_is_not_from_the_api_is_explained() -> None:
-    transport = httpx.MockTransport(lambda _: httpx.Response(502, html="<h1>Bad gateway</h1>"))
+    transport = httpx.MockTransport(lambda _: httpx.Response(404, html="<h1>No such page</h1>"))
     with (
         Client("http://elsewhere", transport=transport) as client,
         pytest.raises(SetupError, match="check the address"),

@@ -165,3 +165,15 @@ def test_answers_hold_no_nan(past_service: Service) -> None:
     with past_service.http("read") as http:
         identity = http.get("/api/studies").json()["study_summaries"][0]["study_id"]
         json.loads(http.get(f"/api/studies/{identity}").text, parse_constant=refuse)
+
+
+def test_the_page_of_a_large_study_gets_a_part_and_says_so(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "ALL_UP_TO", 3)
+    study_id = service.create(objectives=[{"metric": "val_top1", "direction": "minimize"}])
+    service.complete(study_id, 8)  # each is worse than the one before
+    with service.http("read") as http:
+        study = http.get(f"/api/studies/{study_id}").json()
+        assert [trial["number"] for trial in study["trials"]] == [0, 1, 2, 4]
+        assert study["best_trials"][0]["number"] == 0
+        assert "a part of the 8 trials" in json.dumps(study["user_attrs"])
+        assert len(http.get(f"/csv/{study_id}").text.splitlines()) == 9

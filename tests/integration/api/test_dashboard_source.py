@@ -14,7 +14,7 @@ from hpo.answer.evidence import evidence_of_winner
 from hpo.optimizer import create_optimizer
 from hpo.optuna_view.storage import StudyStorage
 from hpo.optuna_view.trials import frozen_trial
-from hpo.store import Database, answers, lifecycle, studies, trials
+from hpo.store import Database, answers, lifecycle, notes, studies, trials
 from hpo.store.studies import StudyRow
 from hpo.trial import FailureKind, StudyState, Suggestion, TrialRecord
 
@@ -157,6 +157,15 @@ def test_deleted_studies_disappear(database: Database) -> None:
     with database.transaction() as connection:
         studies.delete(connection, "gone", actor="test")
     assert storage.get_all_studies() == []
+
+
+def test_the_note_of_a_study_is_shown(database: Database, study: StudyRow) -> None:
+    note = "abc" * 1_500
+    with database.transaction() as connection:
+        notes.set_note(connection, study.name, note, actor="ann")
+    shown = StudyStorage(DatabaseSource(database)).get_study_system_attrs(study.id)
+    assert shown["dashboard:note_ver"] == 1
+    assert "".join(shown[f"dashboard:note_str:{place}"] for place in range(3)) == note
 
 
 def test_notes_live_as_long_as_the_view(database: Database, study: StudyRow) -> None:

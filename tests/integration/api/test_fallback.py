@@ -13,7 +13,7 @@ from api.dashboard.source import DatabaseSource
 from hpo.cli.studies import warnings_of
 from hpo.service.fallback import WARNING_SECONDS, Fallback
 from hpo.spec import parse_spec
-from hpo.store import Database, studies
+from hpo.store import Database, optimizers, studies
 from hpo.store.study_row import NO_OPTIMIZER
 
 from .service import Service, claim_body, finished, serving, spec
@@ -86,7 +86,11 @@ def test_a_study_without_an_optimizer_says_so(database: Database) -> None:
             assert studies.acquire_generator(connection, study_id, "optimizer", 600) is not None
         assert said() == (None, None, None)
         with database.transaction() as connection:
-            connection.execute(text("UPDATE study SET generator_expires_at = clock_timestamp()"))
+            optimizers.look(connection, "another", 3600)
+            studies.release_generator(connection, study_id, "optimizer")
+        assert said() == (None, None, None), "another takes in a moment what one has handed over"
+        with database.transaction() as connection:
+            connection.execute(text("UPDATE optimizer SET looked_at = looked_at - interval '11 s'"))
         assert said() == (NO_OPTIMIZER,) * 3
         assert http.post("/v1/studies/demo/pause").status_code == 200
         assert said() == (None, None, None), "a paused study needs none"

@@ -263,6 +263,8 @@ def test_a_data_set_that_changed_between_two_trials_is_said_everywhere(service: 
     sentence = study["data_changed"]
     assert "not comparable: 1 on aaaaaaaaaaaa (from trial 0), 2 on bbbbbbbbbbbb (from trial 2)" in sentence
     assert f"warning: {sentence}" in warnings_of(study)
+    trials = http.get("/v1/studies/demo/trials").json()["trials"]
+    assert [trial["dataset_version"] for trial in trials] == [old, None, new, new]
     assert "1 on aaaaaaaaaaaa (from trial 0)" in http.get("/studies/demo").text
     assert "found other data on" in http.get("/studies/demo").text
 

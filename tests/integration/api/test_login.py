@@ -13,7 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from api.auth import bootstrap_token, create_login_link, load_secret
+from api.auth import bootstrap_token, create_login_link, load_secret, take_tokens
 from api.rate import RateLimiter
 from hpo.errors import SetupError
 from hpo.store import Database, tokens
@@ -102,21 +102,21 @@ def test_a_session_ends_for_good_at_logout_and_at_its_expiry(service: Service) -
         assert browser.get("/api/studies").status_code == 401
 
 
-def test_guessing_is_slowed_down(service: Service) -> None:
-    with _browser(service) as browser:
+def test_guessing_is_slowed_down(new_service: Service) -> None:
+    with _browser(new_service) as browser:
         answers = [browser.post("/login", data={"token": "x"}) for _ in range(21)]
     assert {answer.status_code for answer in answers[:20]} == {401}
     assert answers[20].status_code == 429
     assert 1 <= int(answers[20].headers["retry-after"]) <= 61
 
 
-def test_wrong_guesses_do_not_keep_a_right_code_or_token_from_working(service: Service) -> None:
-    with _browser(service) as browser:
+def test_wrong_guesses_do_not_keep_a_right_code_or_token_from_working(new_service: Service) -> None:
+    with _browser(new_service) as browser:
         for _ in range(21):
             browser.get("/login", params={"code": "x"})
         assert browser.get("/login", params={"code": "x"}).status_code == 429
-        assert browser.get(_link(service)).status_code == 303
-        assert browser.post("/login", data={"token": service.tokens["read"]}).status_code == 303
+        assert browser.get(_link(new_service)).status_code == 303
+        assert browser.post("/login", data={"token": new_service.tokens["read"]}).status_code == 303
 
 
 ANOTHER_SITE: list[dict[str, str]] = [
@@ -262,6 +262,48 @@ def test_the_key_can_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("HPO_SECRET", "short")
     with pytest.raises(SetupError, match="HPO_SECRET is too short"):
         load_secret(tmp_path)
+
+
+def test_the_key_may_be_in_a_file_that_replicas_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HPO_SECRET", raising=False)
+    monkeypatch.setenv("HPO_SECRET_FILE", str(tmp_path / "key"))
+    with pytest.raises(SetupError, match="check HPO_SECRET_FILE"):
+        load_secret(tmp_path)
+    (tmp_path / "key").write_text("a key that all replicas share\n")
+    assert load_secret(tmp_path) == b"a key that all replicas share"
+    assert os.listdir(tmp_path) == ["key"]
+
+
+def test_tokens_of_a_folder_are_taken_over_once_with_their_scopes(database: Database, tmp_path: Path) -> None:
+    made = {scope: tokens.generate() for scope in ("admin", "worker")}
+    for scope, token in made.items():
+        (tmp_path / scope).write_text(f"{token}\n")
+    assert take_tokens(database, KEY, tmp_path) == take_tokens(database, KEY, tmp_path) == made
+    with database.transaction() as connection:
+        assert {scope: tokens.verify(connection, token, KEY).scopes for scope, token in made.items()} == {
+            "admin": {"admin"},
+            "worker": {"worker"},
+        }
+        given = [row for row in tokens.list_all(connection) if "given" in row.name]
+        assert len(given) == len(made)
+        tokens.revoke(connection, next(row.id for row in given if row.scopes == {"worker"}))
+    with pytest.raises(SetupError, match="was revoked"):
+        take_tokens(database, KEY, tmp_path)
+
+
+@pytest.mark.parametrize("held", ["a password", None])
+def test_what_is_no_token_is_not_taken_over(database: Database, tmp_path: Path, held: str | None) -> None:
+    if held is not None:
+        (tmp_path / "admin").write_text(held)
+    with pytest.raises(SetupError, match="hpo token generate" if held else "has no file"):
+        take_tokens(database, KEY, tmp_path)
+
+
+def test_a_token_is_taken_over_with_no_more_than_its_scope(database: Database, tmp_path: Path) -> None:
+    with database.transaction() as connection:
+        (tmp_path / "admin").write_text(tokens.create(connection, name="mine", scopes=["worker"], key=KEY))
+    with pytest.raises(SetupError, match="another scope"):
+        take_tokens(database, KEY, tmp_path)
 
 
 def test_the_login_link_has_the_address_given(database: Database) -> None:

@@ -38,6 +38,7 @@ def test_an_outage_is_a_503_and_then_over(folder: Path, monkeypatch: pytest.Monk
         service.suggest(service.create())
         lease = http.post("/v1/leases", json=claim_body()).json()
         server.__exit__(None, None, None)
+        assert http.get("/v1/health/live").status_code == 204, "a new process would not bring Postgres back"
         calls = [
             http.get("/v1/studies"),
             http.post("/v1/leases", json=claim_body()),

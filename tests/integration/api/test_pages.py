@@ -20,7 +20,7 @@ from api.auth import create_login_link
 from api.pages import assets
 from hpo.service.finishing import end_finished_studies
 from hpo.spec import StudySpec, stored_spec
-from hpo.store import Database, overview, studies, tokens
+from hpo.store import Database, answers, overview, studies, tokens
 from hpo.trial import StudyState
 
 from .service import KEY, Service, claim_body, fence, finished, measured, serving
@@ -129,6 +129,12 @@ def test_the_buttons_of_a_trial(service: Service, admin: httpx.Client) -> None:
     assert admin.post("/studies/demo/trials/1/cancel", data={"form_token": token}).status_code == 303
     with service.http("read") as http:
         assert http.get("/v1/studies/demo/trials/1").json()["state"] == "withdrawn"
+    with service.http("worker") as http:
+        assert http.post("/v1/leases", json=claim_body()).raise_for_status().json()["number"] == 2
+    assert "/trials/2/cancel" in admin.get("/studies/demo/trials/2").text
+    assert admin.post("/studies/demo/trials/2/cancel", data={"form_token": token}).status_code == 303
+    page = admin.get("/studies/demo/trials/2").text
+    assert ("It is being cancelled" in page, "/trials/2/cancel" in page) == (True, False), "nobody presses it twice"
 
 
 def test_the_log_of_a_trial_is_text(service: Service, admin: httpx.Client) -> None:
@@ -184,7 +190,7 @@ def test_the_files_of_the_pages_come_packed_or_plain(empty_service: Service) -> 
             plain = http.get(f"/assets/{name}", headers={"accept-encoding": "identity"})
             assert packed.headers["content-encoding"] == "gzip"
             assert "content-encoding" not in plain.headers
-            assert packed.content == plain.content == assets.read(name).content  # type: ignore[union-attr]
+            assert packed.content == plain.content == assets.read(name).content  # type: ignore[union-attr]  # the name is of an asset
             assert plain.headers["cache-control"] == "no-store", "its address does not name the content"
         assert http.get("/assets/..%2Fframe.py").status_code == 404
 
@@ -195,10 +201,17 @@ def test_there_is_a_hint_where_there_is_nothing(service: Service, admin: httpx.C
     service.create()
     for path in ("/", "/studies/demo"):
         assert "No worker is connected." in _text(admin.get(path).text), path
+    service.create(name="large", resources={"gpus": 2})
     with service.http("worker") as http:
         http.post("/v1/leases", json=claim_body())
     for path in ("/", "/studies/demo"):
         assert "No worker is connected." not in _text(admin.get(path).text), path
+    assert "no worker with 2 GPUs is connected" in _text(admin.get("/").text)
+    large = _text(admin.get("/studies/large").text)
+    assert (
+        "No worker with 2 GPUs is connected. Start one on a machine that reaches this server: hpo-worker --gpus 0,1"
+        in large
+    )
 
 
 def test_the_buttons_steer_the_study(service: Service, admin: httpx.Client) -> None:
@@ -338,6 +351,46 @@ def test_an_open_page_hears_that_something_is_new_as_long_as_its_token_is_valid(
         with service.database.transaction() as connection:
             tokens.revoke(connection, tokens.verify(connection, service.tokens["read"], KEY).id)
         assert len(list(islice(lines, 400))) < 400, "it ends by itself"
+
+
+def test_the_pages_of_a_large_study_say_of_how_many_results_their_answer_is(
+    service: Service, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "LARGE", 1)
+    monkeypatch.setattr(answers, "_REST", 1e9)
+    monkeypatch.setattr(answers, "_beside", {})
+    study_id = service.create(budget={"trials": 90})
+    service.complete(study_id, 3)
+    first = admin.get("/").text
+    assert "The answer of 3 results is being computed and follows in a moment." in _text(first)
+    assert "No trial has a result yet" not in first
+    for thread in threading.enumerate():
+        if thread.name.startswith("answer "):
+            thread.join(60)
+    pages = ("/", "/studies/demo", "/studies/demo/trials/0")
+    assert not any("data-soon" in admin.get(page).text for page in pages)
+    service.complete(study_id, 1)
+    for page in pages:
+        html = admin.get(page).text
+        assert "The answer is that of 3 of 4 results; that of all follows in a moment." in _text(html)
+        assert "data-soon" in html, "the page asks again"
+
+
+def test_the_pages_of_a_large_study_do_not_show_a_trial_that_was_taken_out_as_the_best(
+    service: Service, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_id = service.create(budget={"trials": 90})
+    service.complete(study_id, 3)
+    assert "0.2 ± 0.03 · trial 2" in _text(admin.get("/").text)
+    monkeypatch.setattr(answers, "LARGE", 1)
+    monkeypatch.setattr(answers, "_beside", {study_id: float("inf")})  # none is computed meanwhile
+    with service.http() as http:
+        http.delete("/v1/studies/demo/trials/2").raise_for_status()
+    service.complete(study_id, 1)
+    for page in ("/", "/studies/demo", "/studies/demo/trials/2"):
+        said = _text(admin.get(page).text)
+        assert "The answer of 3 results is being computed and follows in a moment." in said
+        assert "0.2 ±" not in said
 
 
 def test_a_page_of_many_trials_is_bounded(service: Service) -> None:
@@ -484,7 +537,7 @@ def test_an_old_form_of_a_budget_does_not_take_back_what_others_changed(service:
     assert admin.post("/studies/demo/budget", data=mine).status_code == 303
     refused = admin.post("/studies/demo/budget", data=old)
     assert (refused.status_code, budget()) == (409, (12, 2.0))
-    assert "somebody has changed the budget of &#39;demo&#39; since this page was loaded" in refused.text
+    assert "somebody has changed the study &#39;demo&#39; since you loaded it" in refused.text
     assert admin.post("/studies/demo/budget", data={**old, "revision": "x"}).status_code == 422
     with service.http() as http:
         http.post("/v1/studies/demo/stop").raise_for_status()
@@ -611,3 +664,19 @@ def test_a_preview_that_fails_or_hangs_is_said(database: Database, monkeypatch: 
     assert all("what it would be was not known within 0 s" in said for said in late)
     assert "it is known after all" in known
     assert names == ["bad", "slow-0", "slow-1", "soon"], "the third was not begun"
+
+
+def test_the_form_begins_with_an_example_of_each_kind(database: Database) -> None:
+    with serving(database) as running, _logged_in(running, "admin") as browser:
+        for kind in ("video", "image", "custom"):
+            form = browser.get("/new", params={"kind": kind}).text
+            spec = _spec_text(form).replace("my-study", f"my-{kind}")
+            made = browser.post("/new", data={"form_token": _form_token(form), "spec": spec, "create": "yes"})
+            assert (made.status_code, made.headers.get("location")) == (303, f"/studies/my-{kind}"), _text(made.text)
+            with running.database.transaction() as connection:
+                assert studies.get(connection, f"my-{kind}").spec.task.kind == kind
+        assert '<option value="/data/videos">' in browser.get("/new").text, "what other studies name is offered"
+        said = _text(browser.get("/data-sets").text)
+        assert ("Images known once a trial has ended" in said, "Videos known once a trial has ended" in said) == (
+            True,
+        ) * 2

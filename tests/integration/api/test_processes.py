@@ -93,10 +93,10 @@ def persistently(call: Callable[[], Answer]) -> Answer:
     raise AssertionError("the service does not answer")
 
 
-def work(home: Path, name: str, done: list[int]) -> None:
+def work(connect: Callable[[], ApiClient], name: str, done: list[int]) -> None:
     """Run trials until there are none; `done` gets those whose result was acknowledged."""
     info = WorkerInfo(name=name, host="here", pid=1, device="cpu")
-    with client_of(home) as client:
+    with connect() as client:
         while True:
             asked = ClaimRequest(worker=info, lease_id=uuid4())
             lease = persistently(partial(client.claim, asked))
@@ -115,6 +115,11 @@ def work(home: Path, name: str, done: list[int]) -> None:
 @pytest.fixture
 def study(database: Database) -> int:
     """A study whose trials all wait."""
+    return waiting_study(database)
+
+
+def waiting_study(database: Database) -> int:
+    """Make a study whose trials all wait."""
     with database.transaction() as connection:
         study_id = studies.create(connection, parse_spec(spec(budget={"trials": TRIALS})), actor="test").id
         generation = studies.acquire_generator(connection, study_id, "test", 3600.0)
@@ -132,7 +137,7 @@ def test_a_process_that_is_killed_amid_the_calls_of_workers_loses_nothing(
     done: list[int] = []
     with serving(tmp_path, database_url) as service, ThreadPoolExecutor() as pool:
         first = until(lambda: len(found := children(service.pid)) == PROCESSES and found, "all processes")
-        workers = [pool.submit(work, tmp_path, f"w{number}", done) for number in range(4)]
+        workers = [pool.submit(work, partial(client_of, tmp_path), f"w{number}", done) for number in range(4)]
         until(lambda: len(done) >= 2, "the first results")
         for victim in first[:2]:  # at least one of them has connections
             os.kill(victim, signal.SIGKILL)

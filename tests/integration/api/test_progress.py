@@ -142,7 +142,7 @@ def test_the_page_shows_workers_with_their_trials_and_faults(service: Service, h
     assert "2 faults in a row, the last: device (&lt;script&gt;alert(1)&lt;/script&gt;)" in html
     assert "hpo workers release &#39;lost &lt;script&gt;" in html
     assert "no trials of demo until " in html
-    assert "whose files it has not found (no folder &lt;script&gt;" in html
+    assert 'whose <a href="/data-sets">files</a> it has not found (no folder &lt;script&gt;' in html
     assert "<strong>Host gpu host is in quarantine</strong>" in html
     assert "hpo workers release --host &#39;gpu host&#39;" in html
     http.post(f"/v1/trials/{busy['trial_id']}/reports", json=measured(busy, 1, 0.5)).raise_for_status()

@@ -31,6 +31,7 @@ def test_the_service_tells_of_openings_elsewhere(
         refused = here.run("evaluate", second, *FINAL, url=service.url)
         assert isinstance(refused.exception, ConflictError)
         (kept,) = client.openings(log[0]["test_list"])
+        assert kept["score"] is not None
         assert (kept["id"], kept["score"]["top1"]) == (log[0]["id"], log[1]["score"]["top1"]), "sent afterwards"
 
         elsewhere = there.run("evaluate", there.export(tmp_path / "third.yaml", weights=2), *FINAL, url=service.url)

@@ -13,10 +13,10 @@ import pytest
 from hpo.cli import main
 
 # The same servers as in the tests of the API: fixtures are found by being here.
-from ..api.conftest import empty_service, past_service, service
+from ..api.conftest import empty_service, past_service, service, shared_server
 from ..api.service import Service
 
-__all__ = ["empty_service", "past_service", "service"]
+__all__ = ["empty_service", "past_service", "service", "shared_server"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,33 @@ def test_gc_removes_logs_of_processes_that_died_before_they_had_a_trial(
     assert left.exists()
     assert "removed: 1 log of standby processes that died" in hpo(service, "gc").out
     assert not left.exists()
+
+
+def test_gc_removes_logs_of_launchers_of_this_machine_a_week_after_their_end(
+    service: Service, hpo: Command, tmp_path: Path
+) -> None:
+    folder, here, gone = tmp_path / "launch", socket.gethostname(), 2**22 + 1  # no process has such a number
+    old = [folder / f"{here}-{gone}" / "cpu-0.log", folder / "ray" / f"{here}-{gone}.log"]
+    kept = [
+        folder / f"{here}-{os.getpid()}" / "cpu-0.log",
+        folder / f"elsewhere-{gone}" / "cpu-0.log",
+        folder / "slurm-20260101-120000-7" / "token",
+    ]
+    for path in (*old, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (0, 0))
+    for place in folder.iterdir():
+        os.utime(place, (0, 0))
+    fresh = folder / f"{here}-{gone + 1}" / "cpu-0.log"
+    fresh.parent.mkdir()
+    fresh.touch()
+    assert "can go: 2 logs of launchers that ended a week ago" in hpo(service, "gc", "--dry-run").out
+    assert hpo(service, "gc", "--study", "other").code == 0
+    assert all(path.exists() for path in old)
+    assert "removed: 2 logs of launchers that ended a week ago" in hpo(service, "gc").out
+    assert not any(path.exists() for path in (*old, old[0].parent))
+    assert all(path.exists() for path in (*kept, fresh))
 
 
 def test_gc_of_one_study_and_other_roots(service: Service, hpo: Command, tmp_path: Path) -> None:

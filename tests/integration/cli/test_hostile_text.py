@@ -54,13 +54,14 @@ FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(1)", "\t=1", " =1", "a\n
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_a_table_for_a_spreadsheet_holds_no_formula_of_a_worker(service: Service, name: str) -> None:
-    service.suggest(service.create())
+    study = service.create()
+    service.suggest(study)
     with service.http("worker") as http:
         lease = http.post("/v1/leases", json=claim_body(name)).raise_for_status().json()
         body = measured(lease, 1, 0.5)
         body["measurements"][0]["metrics"][name] = -1.5
         http.post(f"/v1/trials/{lease['trial_id']}/reports", json=body).raise_for_status()
-        answer = http.get("/csv/1").raise_for_status()
+        answer = http.get(f"/csv/{study}").raise_for_status()
     assert len(answer.content) == int(answer.headers["content-length"])
     rows = list(csv.reader(io.StringIO(answer.text, newline="")))
     cells = [cell for row in rows for cell in row]

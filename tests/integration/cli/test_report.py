@@ -9,20 +9,24 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from api.dashboard.source import DatabaseSource
 from hpo.optimizer.sobol import sobol_points
+from hpo.protocol import Confusion
 from hpo.service.importance import IMPORTANCE
 from hpo.spec import parse_spec, stored_spec
 from hpo.spec.values import value_at
-from hpo.store import events
+from hpo.store import confusions, events, studies, trials
 
 from ..api.service import Service, claim_body, finished, measured, spec
 from .conftest import Command
 
-SECTIONS = ["study", "answer", "importance", "effects", "model", "progress", "parallel", "checks", "failures", "repeat"]
+SECTIONS = ["study", "answer", "importance", "effects", "model", "progress", "confusion", "cost", "parallel"]
+SECTIONS += ["checks", "failures", "repeat"]
 SPACE = {
     "lr": {"type": "float", "low": 1e-4, "high": 0.3, "log": True},
     "dropout": {"type": "float", "low": 0.0, "high": 0.8},
@@ -171,6 +175,51 @@ def test_the_report_of_two_objectives_in_a_conditional_space(
     assert "R²" in page.text["model"]
 
 
+CLASSES = ["ApplyEyeMakeup", "<b>Archery</b>", "Basketball", "BenchPress"]
+CELLS = [[0, 0, 9], [0, 1, 1], [1, 1, 6], [1, 3, 4], [2, 2, 10], [3, 3, 8], [3, 1, 2]]
+
+
+def test_a_report_shows_what_the_best_trial_confuses_what_it_cost_and_is_a_picture_too(
+    service: Service, report: Callable[[Service], Page], hpo: Command, tmp_path: Path
+) -> None:
+    _study(service, 12)
+    best = hpo(service, "best", "demo", "--json").json["number"]
+    with service.database.transaction() as connection:
+        record = trials.get(connection, studies.id_of(connection, "demo"), best)
+        counts = Confusion(step=3, class_names=CLASSES, videos=[10] * 4, cells=[(a, b, n) for a, b, n in CELLS])
+        confusions.keep(connection, record.id, counts, attempt=1)
+    page = report(service)
+    _assert_whole(page)
+    said = page.text["confusion"]
+    assert "After epoch 3, 33 of 40 validation videos were classified rightly (82.5%)" in said
+    assert "The hardest classes: <b>Archery</b> (60% of 10), BenchPress (80% of 10)" in said
+    assert "<b>Archery</b>BenchPress4 of 10" in said
+    (cells,) = page.figures["figure-confusion"]["data"]
+    assert cells["z"][1] == [0.0, 0.6, 0.0, 0.4]
+    assert "in all" in page.text["cost"]
+    file = tmp_path / "report.png"
+    made = hpo(service, "report", "demo", "-o", file)
+    assert (made.code, made.out) == (0, f"wrote {file}\n"), made
+    with Image.open(file) as picture:
+        assert picture.format == "PNG"
+        width, height = picture.size
+        pixels = np.asarray(picture.convert("RGB"))
+    assert (width, height > width) == (1800, True)
+    # A panel in each of the four rows, left and right: more than white.
+    for row in range(4):
+        for column in range(2):
+            top = 240 + row * (height - 240) // 4
+            part = pixels[top : top + (height - 240) // 4, column * 900 : (column + 1) * 900]
+            assert (part < 200).any(axis=2).mean() > 0.01, (row, column)
+
+
+def test_a_picture_of_a_study_without_results_says_so(service: Service, hpo: Command, tmp_path: Path) -> None:
+    _study(service, 0)
+    assert hpo(service, "report", "demo", "-o", tmp_path / "new" / "report.png").code == 0
+    with Image.open(tmp_path / "new" / "report.png") as picture:
+        assert picture.size[0] == 1800
+
+
 def test_a_report_names_the_failures_and_what_was_stopped(
     past_service: Service, report: Callable[[Service], Page]
 ) -> None:
@@ -216,8 +265,8 @@ def test_a_report_is_markdown_too(service: Service, hpo: Command, tmp_path: Path
     (written,) = re.findall("### The spec\n\n```\n(.*?)```", text, re.DOTALL)
     with service.http("read") as http:
         assert stored_spec(yaml.safe_load(written)) == stored_spec(http.get("/v1/studies/demo").json()["spec"])
-    picture = hpo(service, "report", "demo", "-o", tmp_path / "report.png")
-    assert (picture.code, "let the name end in .html or .md" in picture.err) == (1, True)
+    other = hpo(service, "report", "demo", "-o", tmp_path / "report.pdf")
+    assert (other.code, "let the name end in .html, .md or .png" in " ".join(other.err.split())) == (1, True)
 
 
 def test_importance_is_a_table_and_json(service: Service, hpo: Command) -> None:

@@ -60,7 +60,7 @@ def _moment(text: str) -> datetime:
 def test_an_unknown_scope_is_refused(service: Service, hpo: Command) -> None:
     said = hpo(service, "token", "create", "laptop", "--scope", "root")
     assert (said.code, said.out) == (2, "")
-    assert "scopes" in said.err
+    assert "choose one of admin, worker, read" in said.err
 
 
 def test_the_token_of_this_machine_is_shown(service: Service, hpo: Command) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -127,6 +128,20 @@ def test_without_a_worker_it_is_said_how_to_start_one(service: Service, hpo: Com
         "workers: no worker is connected: start one with `hpo-worker --gpu 0`"
         in hpo(service, "study", "show", "demo").out
     )
+
+
+def test_workers_with_too_few_gpus_are_none(service: Service, hpo: Command) -> None:
+    service.create(resources={"gpus": 2})
+    claim = claim_body()
+    claim["worker"] |= {"gpu_name": "NVIDIA L4"}
+    with service.http("worker") as http:
+        assert http.post("/v1/leases", json=claim).status_code == 204
+        said = hpo(service, "study", "show", "demo").out
+        assert "workers: no worker with 2 GPUs is connected: start one with `hpo-worker --gpus 0,1`" in said
+        claim["worker"] |= {"gpus": 2}
+        http.post("/v1/leases", json={**claim, "lease_id": str(uuid4())}).raise_for_status()
+    assert "workers: 1 waiting" in hpo(service, "study", "show", "demo").out
+    assert "2 x NVIDIA L4" in hpo(service, "workers").out
 
 
 def test_videos_that_are_left_out_are_named(service: Service, hpo: Command) -> None:

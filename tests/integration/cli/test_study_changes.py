@@ -22,7 +22,7 @@ def test_limits_are_changed_and_taken_away(service: Service, hpo: Command) -> No
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ([], "give a limit, such as --trials 80"),
+        ([], "say what changes, such as --trials 80"),
         (["--trials", "many"], "'many' is not a whole number"),
         (["--gpu-hours", "1h"], "'1h' is not a number"),
         (["--gpu-hours", "nan"], "'nan' is not a number"),

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
+from hpo.protocol import Lease
 from hpo.service import finishing
 from hpo.service.finishing import end_finished_studies
-from hpo.store import Database
+from hpo.store import Database, edits
 from hpo.store.studies import StudyRow
-from hpo.trial import StudyState
+from hpo.trial import StudyState, TrialState
 
 from ..store import world
 from .test_finalists import searched
@@ -35,13 +36,14 @@ def ending(database: Database) -> None:
     world.report(database, world.must_claim(database), world.measurement(1, 0.5, 9.0))
 
 
-def holding(database: Database) -> None:
-    """Make a study in which one trial is paused by the stopping rule while another runs."""
+def holding(database: Database) -> tuple[Lease, Lease]:
+    """Make a study in which one trial is paused by the stopping rule while another runs; return their leases."""
     world.suggest(database, world.make_study(database, early_stopping=PAUSING, budget={"trials": 2}), 2)
     held, other = world.must_claim(database), world.must_claim(database)
     for lease, value in ((held, 0.25), (other, 0.75)):
         world.report(database, lease, world.measurement(1, value))
     world.release(database, held, "paused", checkpoint="/c")
+    return held, other
 
 
 def racing(database: Database) -> None:
@@ -49,7 +51,9 @@ def racing(database: Database) -> None:
 
 
 @pytest.mark.parametrize("make", [idle, full, ending, holding, racing])
-def test_a_study_in_which_nothing_is_to_do_is_not_locked(database: Database, make: Callable[[Database], None]) -> None:
+def test_a_study_in_which_nothing_is_to_do_is_not_locked(
+    database: Database, make: Callable[[Database], object]
+) -> None:
     make(database)
     end_finished_studies(database)
     before = world.study_row(database)
@@ -111,3 +115,32 @@ def test_a_result_among_many_settles_nothing(database: Database, monkeypatch: py
     assert not settled
     finishing.end_study_after_result(database, trial_of_other.id)
     assert settled == [other.id], "it may have promoted a paused trial"
+
+
+ALWAYS_ASKED = {"min_epochs": 1, "startup_trials": 0}
+
+
+@pytest.mark.parametrize(
+    ("rule", "continues"),
+    [
+        ({"name": "none"}, True),
+        ({"name": "median", "min_epochs": 1}, True),
+        ({"name": "patient", "patience": 3, **ALWAYS_ASKED}, True),
+        ({"name": "threshold", "lower": 0.5, **ALWAYS_ASKED}, False),
+        ({**PAUSING, "pause": False}, False),
+    ],
+    ids=["none", "median", "patient", "threshold", "asha"],
+)
+def test_a_new_rule_decides_about_the_trials_that_the_old_one_paused(
+    database: Database, rule: dict[str, Any], continues: bool
+) -> None:
+    held, other = holding(database)
+    with database.transaction() as connection:
+        edits.change(connection, "study", {"early_stopping": rule}, actor="test")
+    end_finished_studies(database)
+    claimed = world.claim(database)
+    assert (claimed is not None and claimed.trial_id == held.trial_id) == continues
+    world.finish(database, other)
+    end_finished_studies(database)
+    assert world.record(database, held.trial_id).state is (TrialState.RUNNING if continues else TrialState.STOPPED)
+    assert world.study_row(database).fault is None

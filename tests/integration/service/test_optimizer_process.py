@@ -12,8 +12,10 @@ from sqlalchemy import Connection, text
 
 from hpo.errors import StoreUnavailableError
 from hpo.service import optimizer_process as process
+from hpo.service import sharing
 from hpo.service import suggestion_queue as server
-from hpo.store import Database, studies
+from hpo.store import Database, generators, optimizers, studies
+from hpo.store.studies import StudyRow
 from hpo.trial import StudyState, TrialState
 
 from ..store.world import generator_is_alive
@@ -74,6 +76,92 @@ def test_leases_are_given_back_at_the_end(database: Database) -> None:
         assert not generator_is_alive(connection, study.id)
 
 
+def test_a_new_optimizer_gets_its_share_and_one_that_ends_hands_over_all(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However slow the machine: nobody counts as dead or busy.
+    monkeypatch.setattr(process, "LEASE_SECONDS", 3600.0)
+    monkeypatch.setattr(sharing, "READY_SECONDS", 3600.0)
+    monkeypatch.setattr(sharing, "FREE_SECONDS", 3600.0)
+    made = [create(database, name=name, optimizer={"name": "sobol"}).id for name in "abcd"]
+    first, second = process._Loop(database, "first"), process._Loop(database, "second")
+
+    def held() -> list[str | None]:
+        with database.transaction() as connection:
+            owners = generators.owners(connection, made)
+        return [owners[study_id] for study_id in made]
+
+    try:
+        first.round()
+        assert held() == ["first"] * 4
+        second.round()
+        assert held() == ["first"] * 4, "nobody takes what is served"
+        first.round()
+        assert held() == ["first", "first", None, None], "the newest are given back"
+        first.round()
+        assert held() == ["first", "first", None, None], "and are left to the other"
+        second.round()
+        shared = ["first", "first", "second", "second"]
+        assert held() == shared
+        first.round()
+        assert held() == shared
+        with database.transaction() as connection:
+            assert [(row.owner, row.studies) for row in optimizers.list_alive(connection)] == [
+                ("first", 2), ("second", 2),
+            ]  # fmt: skip
+        # As another thread does it while a step for the second study is taken.
+        first._stepping = made[1]
+        first.leave()
+        assert held() == [None, "first", "second", "second"]
+        first.end()
+        second.round()
+        assert held() == ["second"] * 4
+    finally:
+        first.end()
+        second.end()
+    assert held() == [None] * 4
+
+
+def test_one_that_should_end_begins_nothing_more(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        create(database, name=name, optimizer={"name": "sobol"})
+    stop, begun = threading.Event(), []
+    loop = process._Loop(database, "first", stop=stop)
+
+    def step(study: StudyRow, *_: object) -> bool:
+        begun.append(study.name)
+        stop.set()  # a signal arrives within the first step
+        return False
+
+    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(loop, "_keep_importance", lambda _: begun.append("importance"))
+    try:
+        loop.round()
+    finally:
+        loop.end()
+    assert begun == ["a"]
+
+
+def test_a_study_that_its_optimizer_does_not_take_is_taken_by_another(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An optimizer that was killed a moment ago counts for a while, and so does one that begins a long fit now."""
+    monkeypatch.setattr(sharing, "READY_SECONDS", 3600.0)
+    monkeypatch.setattr(sharing, "FREE_SECONDS", 3600.0)
+    study = create(database, optimizer={"name": "sobol"})
+    with database.transaction() as connection:
+        optimizers.look(connection, "a-dead-one", 3600)
+    loop = process._Loop(database, "later-in-the-alphabet")
+    try:
+        loop.round()
+        assert waiting(database, study) == []
+        monkeypatch.setattr(sharing, "FREE_SECONDS", 0.0)
+        loop.round()
+        assert waiting(database, study)
+    finally:
+        loop.end()
+
+
 def test_several_studies_and_new_ones_are_served(database: Database) -> None:
     first = create(database)
     with optimizing(database):
@@ -103,6 +191,9 @@ def test_a_study_in_which_nothing_has_changed_costs_nothing(
 
         monkeypatch.setattr(studies, "acquire_generator", noted)
         loop.round()
+        second = process._Loop(database, "two")
+        second.round()
+        second.end()
         assert not asked
         lease = claim(database)
         assert lease is not None
@@ -125,6 +216,52 @@ def test_a_study_in_which_nothing_has_changed_costs_nothing(
         assert lease.study_id in asked, "nothing has changed, but the time has run out"
     finally:
         loop.end()
+
+
+class _Waits(threading.Event):
+    """A signal to stop that notes how long it was waited for, and comes with the second wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is None:
+            return super().wait()  # what gives the studies back
+        self.seconds.append(timeout)
+        if len(self.seconds) == 2:
+            self.set()
+        return True
+
+
+@pytest.mark.parametrize(("read_seconds", "rest"), [(0.0, process.LEAST_SECONDS), (0.3, 1.2), (60.0, 2.0)])
+def test_reading_the_studies_of_a_large_service_is_not_all_that_it_does(
+    database: Database, monkeypatch: pytest.MonkeyPatch, read_seconds: float, rest: float
+) -> None:
+    """The first worker that finds no trial is heard at once; where it asked in vain, reading rests for the others."""
+    monkeypatch.setattr(process._Loop, "round", lambda self: setattr(self, "read_seconds", read_seconds))
+    monkeypatch.setattr(process, "_is_wanted", lambda *_: True)
+    stop = _Waits()
+    process.run(database, owner="one", stop=stop)
+    first, second = stop.seconds
+    assert first <= process.LEAST_SECONDS
+    assert rest - 0.5 < second <= rest, "what has passed since it began to read counts"
+
+
+def test_workers_that_were_helped_are_heard_at_once_however_long_reading_takes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = iter([False, True, False, True, False])
+
+    def act(loop: Any) -> bool:
+        loop.read_seconds = 60.0
+        return next(rounds)
+
+    monkeypatch.setattr(process._Loop, "round", act)
+    monkeypatch.setattr(process, "_is_wanted", lambda *_: True)
+    stop = _Waits()
+    process.run(database, owner="one", stop=stop)
+    assert max(stop.seconds) <= process.LEAST_SECONDS
 
 
 def test_a_paused_study_is_left_and_a_resumed_one_is_served(database: Database) -> None:

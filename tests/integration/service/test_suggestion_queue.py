@@ -6,10 +6,11 @@ import pytest
 from sqlalchemy import text
 
 from hpo.optimizer import Optimizer, create_optimizer
+from hpo.protocol import ReleaseRequest
 from hpo.service import suggestion_queue as server
 from hpo.service.finishing import end_finished_studies
 from hpo.service.suggestion_queue import SuggestionQueue
-from hpo.store import Database, earlier, events, studies, trials
+from hpo.store import Database, earlier, events, lifecycle, studies, trials
 from hpo.store.studies import StudyRow
 from hpo.trial import Params, StudyState, Suggestion, TrialState
 
@@ -66,6 +67,19 @@ def test_the_queue_is_as_long_as_there_are_workers(steps: Steps) -> None:
 def test_start_up_suggestions_come_in_one_step(steps: Steps) -> None:
     steps.take(demand=3)
     assert [record.generator for record in waiting(steps.database, steps.study)] == ["sobol"] * 3
+
+
+def test_a_trial_that_backs_off_leaves_no_worker_idle(steps: Steps) -> None:
+    steps.run_until_idle(demand=1)
+    lease = claim(steps.database)
+    assert lease is not None
+    crashed = ReleaseRequest(attempt=lease.attempt, lease_id=lease.lease_id, reason="crashed", message="killed")
+    with steps.database.transaction() as connection:
+        lifecycle.release(connection, lease.trial_id, crashed)
+    steps.run_until_idle(demand=1)
+    taken = claim(steps.database)
+    assert taken is not None
+    assert taken.trial_id != lease.trial_id
 
 
 def test_the_budget_is_never_exceeded(database: Database) -> None:

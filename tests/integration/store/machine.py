@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import Connection, text
 
-from hpo.errors import StaleLeaseError
+from hpo.errors import ConflictError, StaleLeaseError
 from hpo.protocol import ClaimRequest, FinishRequest, Measurement, ReleaseRequest, ReportRequest
 from hpo.service.finishing import end_finished_studies
-from hpo.store import Database, finalists, lifecycle, studies
+from hpo.store import Database, finalists, lifecycle, studies, totals
 from hpo.store.study_row import get_by_id
 from hpo.trial import FINALISTS, REPLICATE, StudyState
 
 from .model import StudyModel, TrialModel
+from .sums import check_totals
 from .world import make_spec, suggestion, worker
 
 OWNERS = ("first", "second")
@@ -34,6 +35,12 @@ FORGERY = st.sampled_from(["none", "none", "none", "attempt", "lease"])
 
 T = TypeVar("T")
 Handle = tuple[TrialModel, int, UUID]
+_STUDY = text("""
+SELECT state, generation, live_trials,
+       (SELECT count(*) FROM trial WHERE trial.study_id = study.id AND trial.state <> 'withdrawn'
+            AND trial.replicate_of IS NULL AND trial.origin IS NULL) AS counted
+FROM study WHERE id = :id
+""")
 _ROWS = text("""
 SELECT id, number, (params ->> 'lr')::float8 AS lr, state, attempt, retries, lease_id, cancel_requested AS cancel,
        (metrics ->> 'val_top1')::float8 AS metrics, failure_kind, gpu_seconds,
@@ -222,7 +229,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     # --- time
 
-    @rule(action=st.sampled_from(["expire", "reap", "both", "both", "end backoffs"]), which=ANY)
+    @rule(action=st.sampled_from(["expire", "reap", "both", "both", "end backoffs", "fold"]), which=ANY)
     def pass_time(self, action: str, which: int) -> None:
         if action in ("expire", "both"):
             self.expire(which)
@@ -230,6 +237,8 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.reap()
         if action == "end backoffs":
             self.end_backoffs()
+        if action == "fold":
+            self.transact(lambda connection: totals.fold(connection, most=1))
 
     def expire(self, which: int) -> None:
         running = [trial for trial in self.study.trials if trial.state == "running"]
@@ -260,6 +269,7 @@ class LifecycleMachine(RuleBasedStateMachine):
                     "resume",
                     "resume",
                     "cancel",
+                    "discard",
                     "withdraw",
                     "settle",
                     "settle",
@@ -276,8 +286,8 @@ class LifecycleMachine(RuleBasedStateMachine):
     def intervene(self, action: str, which: int, rarely: int) -> None:
         if action in ("pause", "resume") and self.study.state in ("active", "paused"):
             self.move("paused" if action == "pause" else "active")
-        elif action == "cancel" and rarely % 2 == 0:
-            self.cancel(self.trial(which))
+        elif action in ("cancel", "discard") and rarely % 2 == 0:
+            (self.cancel if action == "cancel" else self.discard)(self.trial(which))
         elif action == "withdraw":
             self.withdraw()
         elif action == "settle":
@@ -345,6 +355,17 @@ class LifecycleMachine(RuleBasedStateMachine):
         elif trial.state != "running":
             trial.stop()
 
+    def discard(self, trial: TrialModel) -> None:
+        again = any(other.replicate_of == trial.number and other.state != "withdrawn" for other in self.study.trials)
+        try:
+            self.transact(lambda connection: lifecycle.discard(connection, trial.id, actor="test"))
+        except ConflictError:
+            assert not trial.over or trial.state == "withdrawn" or again
+            return
+        assert trial.over
+        assert not again
+        trial.state, trial.metrics, trial.failure_kind, trial.lease_id = "withdrawn", None, None, None
+
     def end_finished_studies(self) -> None:
         # Which finalist is trained next is not a matter of the lifecycle; here it is any, whenever it likes.
         with patch("hpo.service.finalists.advance", return_value=None):
@@ -359,10 +380,10 @@ class LifecycleMachine(RuleBasedStateMachine):
             return
         with self.database.transaction() as connection:
             rows = connection.execute(_ROWS, {"id": self.study.id}).mappings().all()
-            state, generation = connection.execute(
-                text("SELECT state, generation FROM study WHERE id = :id"), {"id": self.study.id}
-            ).one()
-        assert (state, generation) == (self.study.state, self.study.generation)
+            study = connection.execute(_STUDY, {"id": self.study.id}).one()
+            check_totals(connection)
+        assert (study.state, study.generation) == (self.study.state, self.study.generation)
+        assert study.live_trials == study.counted, "what counts against the budget is not what the study says"
         assert [dict(row) for row in rows] == [_expected(trial) for trial in self.study.trials]
 
     def teardown(self) -> None:
@@ -420,6 +441,11 @@ def race(machine: LifecycleMachine) -> None:
     machine.train_again(machine.study.trials[0], FINALISTS)
     machine.end_search()
     machine.claim()
+
+
+def given_back(machine: LifecycleMachine) -> None:
+    """Begin a study whose only trial waits again after an attempt."""
+    machine.release(0, "none", "drained")
 
 
 def stopped(machine: LifecycleMachine) -> None:

@@ -140,7 +140,8 @@ class StudyModel:
     def may_replicate(self, asked: TrialModel, next_number: int | None) -> bool:
         """Return whether the configuration of a trial is trained again under this number, the next one if None."""
         is_open = self.state in ("active", "paused")
-        return is_open and asked.attempt > 0 and next_number in (None, len(self.trials))
+        is_kept = asked.attempt > 0 and asked.state != "withdrawn"
+        return is_open and is_kept and next_number in (None, len(self.trials))
 
     def next_claim(self) -> TrialModel | None:
         if self.state != "active":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 
 import pytest
 
 from hpo.answer import Answer
 from hpo.store import Database, answers, studies
+from hpo.store.studies import StudyRow
 from hpo.trial import FailureKind
 
 from .world import finish, make_study, must_claim, suggest
@@ -61,3 +63,95 @@ def test_the_answers_of_studies_are_apart(database: Database) -> None:
     with database.transaction() as connection:
         found = [answers.best(connection, studies.get(connection, name)) for name in ("study", "other")]
     assert [record.metrics for record in found if record] == [{"val_top1": 0.5}, {"val_top1": 0.7}]
+
+
+@pytest.fixture
+def large(database: Database, monkeypatch: pytest.MonkeyPatch) -> StudyRow:
+    """A study with two suggestions that is large from its first result on."""
+    monkeypatch.setattr(answers, "LARGE", 1)
+    monkeypatch.setattr(answers, "_beside", {})
+    study = make_study(database)
+    suggest(database, study, 2)
+    return study
+
+
+def _at_once(database: Database) -> answers.Shown:
+    with database.transaction() as connection:
+        study = studies.get(connection, "study")
+        return answers.at_once(connection, [study], database)[study.id]
+
+
+def _wait_for_threads() -> int:
+    """Wait for the threads that compute answers, and return how many there were."""
+    found = [one for one in threading.enumerate() if one.name.startswith("answer ")]
+    for one in found:
+        one.join(60)
+    return len(found)
+
+
+def test_a_page_of_a_large_study_does_not_wait_and_is_told_of_how_many_results_it_is(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "LARGE", 2)
+    monkeypatch.setattr(answers, "_REST", 0.0)
+    monkeypatch.setattr(answers, "_beside", {})
+    study = make_study(database)
+    suggest(database, study, 4)
+    assert _at_once(database) == answers.Shown(answer=None, counted=0, results=0, is_current=True)
+    finish(database, must_claim(database), metrics={"val_top1": 0.5})
+    small = _at_once(database)
+    assert small.answer is not None
+    assert (small.counted, small.results, small.is_current) == (1, 1, True), "a small study is worth the wait"
+    finish(database, must_claim(database), metrics={"val_top1": 0.7})
+    assert _at_once(database) == answers.Shown(answer=small.answer, counted=1, results=2, is_current=False)
+    _wait_for_threads()
+    now = _at_once(database)
+    assert now.answer is not None
+    assert now.answer is _read(database)
+    assert (now.answer.luckiest_value, now.counted, now.results, now.is_current) == (0.7, 2, 2, True)
+
+    monkeypatch.setattr(answers, "_kept", OrderedDict())
+    assert _at_once(database) == answers.Shown(answer=None, counted=0, results=2, is_current=False)
+    _wait_for_threads()
+    assert _at_once(database).is_current
+
+
+@pytest.mark.usefixtures("large")
+def test_what_ends_before_a_thread_has_its_turn_is_part_of_its_answer(database: Database) -> None:
+    finish(database, must_claim(database), metrics={"val_top1": 0.5})
+    with answers._turn:
+        assert not _at_once(database).is_current
+        finish(database, must_claim(database), metrics={"val_top1": 0.7})
+    _wait_for_threads()
+    now = _at_once(database)
+    assert now.answer is not None
+    assert (now.answer.luckiest_value, now.counted, now.is_current) == (0.7, 2, True)
+
+
+@pytest.mark.usefixtures("large")
+def test_answers_for_pages_leave_time_to_others(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "_REST", 1e9)
+    for value in (0.5, 0.7):
+        finish(database, must_claim(database), metrics={"val_top1": value})
+        _at_once(database)
+        _wait_for_threads()
+    shown = _at_once(database)
+    assert _wait_for_threads() == 0
+    assert (shown.counted, shown.results, shown.is_current) == (1, 2, False)
+    assert _read(database) is not None
+    assert _at_once(database).is_current, "a program that waits for it has computed it"
+
+
+def test_an_answer_that_cannot_be_computed_beside_is_tried_again(
+    large: StudyRow, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(answers, "_REST", 0.0)
+    finish(database, must_claim(database), metrics={"val_top1": 0.5})
+    away = Database("postgresql://127.0.0.1:1/nothing")
+    with database.transaction() as connection:
+        answers.at_once(connection, [large], away)
+    _wait_for_threads()
+    assert "the answer of the study study was not computed" in caplog.text
+    _at_once(database)
+    _wait_for_threads()
+    assert _at_once(database).is_current

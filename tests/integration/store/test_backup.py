@@ -23,7 +23,7 @@ def rows(database: Database) -> dict[str, list[str]]:
     """Return every row of every table as text."""
     with database.transaction() as connection:
         return {
-            name: sorted(connection.execute(text(f"SELECT one::text FROM {name} AS one")).scalars())  # noqa: S608
+            name: sorted(connection.execute(text(f"SELECT one::text FROM {name} AS one")).scalars())  # noqa: S608 - names of our tables
             for name in TABLES
         }
 
@@ -54,6 +54,7 @@ def test_a_backup_brings_back_every_row(
         assert wrong(restored) == []
         report(restored, lease, measurement(2))
         assert finish(restored, lease).state == "completed", "the worker of that time continues"
+        assert wrong(restored) == [], "and what it did is in the totals"
         assert suggest(restored, make_study(restored, "new"))[0].id > 3, "numbers are not given out twice"
         restored.close()
         with pytest.raises(ConflictError, match="not empty"):
@@ -153,6 +154,11 @@ def test_a_password_is_no_argument_of_a_program() -> None:
     [
         ("UPDATE study SET next_number = next_number + 1", "the number of its trials"),
         ("UPDATE study SET live_trials = live_trials - 1", "count against its budget"),
+        (
+            "INSERT INTO study_total (study_id, state, trials, gpu_seconds, used_seconds, saved_seconds, enqueued,"
+            " replicates, with_epochs) SELECT id, 'failed', 1, 0, 0, 0, 0, 0, 0 FROM study",
+            "its totals count",
+        ),
         ("DELETE FROM attempt", "trials run without an attempt"),
         (
             "UPDATE trial SET state = 'paused', lease_expires_at = NULL WHERE state = 'running'",

@@ -233,17 +233,20 @@ def test_a_worker_that_reports_after_its_lease_expired_continues_without_a_retry
 
 
 def test_a_late_result_counts_until_somebody_else_has_claimed(database: Database) -> None:
-    study = make_study(database)
-    (trial,) = suggest(database, study)
-    late = must_claim(database)
-    expire(database, trial.id)
+    suggest(database, make_study(database), 2)
+    alone = must_claim(database)
+    expire(database, alone.trial_id)
     reap(database)
-    skip_backoff(database, trial.id)
+    assert finish(database, alone).state is TrialState.COMPLETED
+    late = must_claim(database)
+    expire(database, late.trial_id)
+    reap(database)
+    skip_backoff(database, late.trial_id)
     other = must_claim(database, name="worker-2")
     with pytest.raises(StaleLeaseError):
         finish(database, late, metrics={"val_top1": 0.1})
     finish(database, other, metrics={"val_top1": 0.9})
-    assert record(database, trial.id).metrics == {"val_top1": 0.9}
+    assert record(database, late.trial_id).metrics == {"val_top1": 0.9}
 
 
 def test_of_two_finishes_at_once_one_is_accepted(database: Database) -> None:

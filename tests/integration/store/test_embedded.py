@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import text
 
 from hpo.errors import SetupError, StoreUnavailableError
-from hpo.store import Database, EmbeddedPostgres, migrate, server_programs, studies
+from hpo.store import Database, EmbeddedPostgres, embedded, migrate, server_programs, studies
 from hpo.store.database import OutageLog
 from hpo.store.server_programs import Programs
 from tests.postgres import FAST
@@ -49,6 +49,31 @@ def place() -> Iterator[Path]:
 
 def server(folder: Path) -> EmbeddedPostgres:
     return EmbeddedPostgres(folder, options=FAST)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Path]:
+    """The folder of a server that was made and has ended."""
+    folder = Path(tempfile.mkdtemp(prefix="hpo-pg-"))
+    with server(folder):
+        pass
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def copied(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let servers of this process begin with copies of one cluster: to make one takes longer than most tests here."""
+    ours, make = Programs.prepare(cluster), embedded._make_cluster
+
+    def copy(programs: Programs, data: Path) -> None:
+        if (programs.major, programs.account) != (ours.major, ours.account):
+            make(programs, data)
+            return
+        programs.make_own(data)
+        subprocess.run(["/bin/cp", "-a", f"{cluster}/data/.", data], check=True)
+
+    monkeypatch.setattr(embedded, "_make_cluster", copy)
 
 
 def is_running(folder: Path) -> bool:
@@ -95,6 +120,16 @@ def test_the_last_of_two_processes_stops_the_server_and_the_data_stay(place: Pat
         with database.transaction() as connection:
             assert studies.get(connection, "study").spec == make_spec()
         database.close()
+
+
+def test_an_interrupt_right_after_the_start_leaves_no_server(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(url: str) -> bool:
+        raise KeyboardInterrupt(url)
+
+    monkeypatch.setattr(embedded, "_answers", interrupted)
+    with pytest.raises(KeyboardInterrupt), server(place):
+        pass
+    assert not is_running(place)
 
 
 def test_after_its_owner_was_killed_the_server_is_joined_and_then_stopped(place: Path) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from hpo.store import Database, trials
+from hpo.results.outcome import final_metrics
+from hpo.store import Database, overview, trials
 from hpo.store.studies import StudyRow
 from hpo.trial import TrialState
 
-from .world import expire, finish, make_study, measurement, must_claim, reap, report, skip_backoff, suggest
+from .world import expire, finish, make_study, measurement, must_claim, reap, report, run, skip_backoff, suggest
 
 TASK: dict[str, Any] = {"dataset": {"root": "/data"}, "epochs": 9}
 
@@ -48,6 +49,20 @@ def test_a_page_is_a_part_of_the_records_with_the_ends_of_the_curves(database: D
         ends = dict(list(whole.curve.items())[-last_epochs:])
         assert trial.curve == ends
         assert {**vars_of(trial), "curve": None} == {**vars_of(whole), "curve": None}
+
+
+@pytest.mark.parametrize("last_epochs", [1, 3])
+def test_results_are_the_trials_with_a_result_and_their_final_values(database: Database, last_epochs: int) -> None:
+    study = _study(database, last_epochs)
+    # As a trial that a person cancels is stored: its values are those of the end of its curve.
+    run(database, "UPDATE trial SET metrics = NULL WHERE state = 'stopped'")
+    with database.transaction() as connection:
+        records = trials.records(connection, study.id)
+        found = overview.results(connection, study.id, after=-1, limit=9)
+        assert [trial.number for trial in overview.results(connection, study.id, after=0, limit=9)] == [1]
+        assert [trial.number for trial in overview.results(connection, study.id, after=-1, limit=1)] == [0]
+    assert [(trial.number, trial.state) for trial in found] == [(0, TrialState.COMPLETED), (1, TrialState.STOPPED)]
+    assert [final_metrics(trial) for trial in found] == [final_metrics(record) for record in records[:2]]
 
 
 def vars_of(record: object) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,7 +23,7 @@ from hpo.service import finishing
 from hpo.spec import StudySpec, parse_spec
 from hpo.store import Database, lifecycle, studies, trials
 from hpo.store.studies import StudyRow
-from hpo.trial import Suggestion, TrialRecord
+from hpo.trial import VIDEO, Suggestion, TrialRecord
 
 OWNER = "optimizer-1"
 
@@ -78,6 +79,7 @@ def claim(
     *,
     lease_id: UUID | None = None,
     name: str = "worker-1",
+    task_kinds: Sequence[str] = (VIDEO,),
     **fields: Any,
 ) -> Lease | None:
     """Return the lease of a claimed trial, if there was one, under a fresh lease id or the one given."""
@@ -85,6 +87,7 @@ def claim(
         worker=worker(name, **fields),
         lease_id=lease_id or uuid4(),
         study=None if study is None else study.name,
+        task_kinds=list(task_kinds),
     )
     with database.transaction() as connection:
         return lifecycle.claim(connection, request, lease_seconds=60)

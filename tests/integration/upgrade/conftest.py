@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ..api.conftest import service
+from ..api.conftest import service, shared_server
 
-__all__ = ["service"]
+__all__ = ["service", "shared_server"]

@@ -100,7 +100,7 @@ def test_this_worker_serves_an_api_of_release_0_2_0(service: Service, tmp_path: 
             claim = {**OLD["said"][0][2], "lease_id": f"0b8f6c1e-6f0c-4d59-9d0a-2f1f6f1b7b1{name}"}
             leases.append(http.post("/v1/leases", json=claim).raise_for_status().json())
     api = OldApi(leases)
-    info = WorkerInfo(name="new", host="h", pid=1, device="cpu", start_id="a7")
+    info = WorkerInfo(name="new", host="h", pid=1, device="cpu", start_id="a7", gpus=2)
     device = cpu_device(threads=1)
     config = WorkerConfig(info=info, device=device, checkpoint_dir=tmp_path, cache_dir=tmp_path, max_trials=2)
     Worker(config, api.client, standby=Trainings(well=1, fault=Fault.STORAGE)).run()

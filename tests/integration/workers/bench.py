@@ -16,9 +16,11 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
+from hpo.protocol import Confusion
 from hpo.spec import parse_spec
-from hpo.store import Database, lifecycle, logs, studies, trials
+from hpo.store import Database, confusions, lifecycle, logs, studies, trials
 from hpo.trial import StudyState, Suggestion
+from tests.integration.api.service import Service
 from tests.unit.workers.tiny import BASE
 
 DEADLINE_SECONDS = 120.0
@@ -81,7 +83,7 @@ class Bench:
         task = {
             "dataset": {"root": str(self.videos), "short_side": 32},
             "epochs": EPOCHS,
-            "base": {**{key: value for key, value in BASE.items() if key not in GOOD}, "seed": 11},
+            "base": self.base(),
             **changes.pop("task", {}),
         }
         spec = parse_spec(
@@ -106,6 +108,11 @@ class Bench:
             lifecycle.suggest(connection, study.id, proposals, owner="test", generation=generation)
         return study.id
 
+    @staticmethod
+    def base(**changes: Any) -> dict[str, Any]:
+        """Return the settings of a study that its space does not vary."""
+        return {**{key: value for key, value in BASE.items() if key not in GOOD}, "seed": 11, **changes}
+
     def set_state(self, name: str, state: StudyState) -> None:
         """Pause, resume or stop a study."""
         with self.database.transaction() as connection:
@@ -127,6 +134,11 @@ class Bench:
         """Return what the API has of the log of a trial's attempt, the last one if none is given."""
         with self.database.transaction() as connection:
             return logs.read(connection, trials.record(connection, trial_id), attempt=attempt)
+
+    def confusion(self, trial: Row[Any]) -> Confusion:
+        """Return the newest confusion matrix that the API has of a trial."""
+        with self.database.transaction() as connection:
+            return confusions.read(connection, trials.record(connection, trial.id))
 
     def reached(self, study_id: int, epoch: int) -> Callable[[], bool]:
         """Return a check whether the first trial has reported at least `epoch` epochs."""
@@ -188,6 +200,17 @@ class Bench:
     def _rows(self, query: str, id_: int) -> Sequence[Row[Any]]:
         with self.database.transaction() as connection:
             return connection.execute(text(query), {"id": id_}).all()
+
+
+def bench_without_videos(service: Service, folder: Path) -> Bench:
+    """Return a bench for functions, with its data directory in `folder`."""
+    return Bench(
+        database=service.database,
+        url=service.url,
+        token=service.tokens["worker"],
+        home=folder / "home",
+        videos=folder,
+    )
 
 
 @contextmanager

@@ -49,6 +49,10 @@ def test_a_whole_study_and_the_same_digits_outside_it(bench: Bench, reference: T
         lines = list(map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()))
         assert [line.pop("epoch") for line in lines] == list(range(1, EPOCHS + 1))
         assert {name: lines[-1][name] for name in trial.metrics} == trial.metrics
+        counted = bench.confusion(trial)
+        right = sum(count for true, said, count in counted.cells if true == said)
+        assert (counted.step, sum(counted.videos)) == (EPOCHS, trial.metrics["val_clips"])
+        assert right / sum(counted.videos) == trial.metrics["val_top1"]
         printed = bench.log(trial.id).text
         assert printed == (folder / "attempt-0001.log").read_text()
         assert '"torch"' in printed
@@ -86,10 +90,12 @@ def test_a_file_that_changes_between_two_trials_is_said(bench: Bench, tmp_path: 
 
 def test_final_weights_are_scored_on_the_sealed_test_list(bench: Bench, reference: TrainingResult) -> None:
     progress: list[tuple[int, int]] = []
+    checkpoint = reference.checkpoint
+    assert checkpoint is not None
     test = Evaluation.prepare(
-        reference.checkpoint,
+        checkpoint,
         DatasetSpec(root=str(bench.videos), short_side=32),
-        cache_dir=reference.checkpoint.parents[1] / "cache",
+        cache_dir=checkpoint.parents[1] / "cache",
         device=cpu_device(threads=1),
     )
     scores = test.test(
@@ -103,7 +109,7 @@ def test_final_weights_are_scored_on_the_sealed_test_list(bench: Bench, referenc
     assert math.isclose(found.top1 * 8, round(found.top1 * 8))
     assert test.same_dataset
     assert progress[-1] == (8, 8)
-    record = (reference.checkpoint.parents[1] / "cache" / "unsealed.jsonl").read_text()
+    record = (checkpoint.parents[1] / "cache" / "unsealed.jsonl").read_text()
     assert "a test of the scoring" in record
 
 

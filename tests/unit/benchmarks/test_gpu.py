@@ -1,44 +1,63 @@
-"""The benchmark of plans of memory, in its tiny form."""
+"""The measurements of a GPU, tiny and on a CPU: each part has its rows, and what fails leaves the others."""
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor
 
 from benchmarks import gpu
-from data import ClipBatch
-from workers.training import step as step_module
-from workers.training.step import Loss
+from benchmarks.gpu import PARTS, Part, measured, table
 
 
-def test_each_plan_has_a_line_of_json_and_the_gradients_of_the_whole_batch(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.slow
+def test_the_dry_run_measures_every_part_and_writes_everything(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["gpu.py", "r3d_18", "--device", "cpu", "--updates", "1"])
+    file = tmp_path / "gpu.json"
+    monkeypatch.setattr(sys, "argv", ["gpu", "--cpu", "--tiny", "--minutes", "30", "--json", str(file)])
     with pytest.raises(SystemExit) as ended:
         gpu.main()
+    found = json.loads(file.read_text())
+    assert {name: part["ended"] for name, part in found.items()} == {part.name: "done" for part in PARTS}
     assert ended.value.code == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(row["micro_batch"], row["checkpointing"]) for row in rows] == [
-        (4, False),
-        (2, False),
-        (4, True),
-        (2, True),
-    ]
-    assert rows[0]["gradient_error"] == rows[2]["gradient_error"] == 0.0
-    assert all(row["seconds"] > 0 and row["gradient_error"] < 1e-5 for row in rows)
+    assert all(row["right"] for part in found.values() for row in part["rows"] if "right" in row)
+    rows = {name: part["rows"] for name, part in found.items()}
+    assert len(rows["convolutions"]) >= 3
+    ways = [row for row in rows["speed"] if "clips_per_second" in row]
+    assert len({row["what"] for row in ways}) == 4
+    assert any("compiled" in row["how"] for row in ways)
+    assert [row["how"] for row in rows["loader"][1:]] == ["crop and flip", "colour jitter", "RandAugment"]
+    assert rows["determinism"][0]["largest_difference"] == 0
+    assert (rows["study"][0]["trials"], rows["study"][0]["lost"]) == (3, 0)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| part | what | measured |"
+    assert len(lines) == 2 + len(PARTS) + sum(map(len, rows.values()))
 
 
-def test_wrong_gradients_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    summed = step_module.accumulate
+def test_a_part_that_fails_leaves_its_rows_and_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text(
+        "#!/bin/sh\n"
+        'echo "a warning"; echo "{\\"what\\": \\"$4\\", \\"right\\": true}"\n'
+        'if [ "$4" = broken ]; then echo "no such kernel" >&2; exit 7; fi\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    found = measured([Part("broken", 0.5), Part("whole", 0.5)], ["--cpu"], seconds=20)
+    assert [part["rows"] for part in found.values()] == [[{"what": name, "right": True}] for name in found]
+    assert found["broken"]["ended"] == "ended with status 7: no such kernel\n"
+    assert found["whole"]["ended"] == "done"
+    assert list(table(found))[2].startswith("| **broken** | ")
 
-    def first_part_alone(loss_of: Loss, batch: ClipBatch, *, micro_batch: int) -> tuple[Tensor, Tensor]:
-        return summed(loss_of, next(batch.parts(micro_batch)), micro_batch=micro_batch)
 
-    monkeypatch.setattr(step_module, "accumulate", first_part_alone)
-    rows = list(gpu.rows(["r3d_18"], device=torch.device("cpu"), updates=1))
-    assert [row["right"] for row in rows] == [True, False, True, False]
+def test_a_part_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text('#!/bin/sh\necho "{}"; sleep 600; exit 0\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(gpu, "_START_SECONDS", 0.2)
+    found = measured([Part("endless", 1.0)], [], seconds=0.2)
+    assert (found["endless"]["rows"], found["endless"]["ended"][:20]) == ([{}], "ended with status -9")

@@ -14,7 +14,9 @@ CPU = torch.device("cpu")
 def test_contestants_take_turns_and_are_compared_within_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     clock = {"peer": iter((9.0, 4.0, 6.0)), "same": iter((9.0, 2.0, 2.0))}
-    monkeypatch.setattr(zoo_speed, "_step", lambda model, shape, variant, *rest: "same" if variant.ours else "peer")
+    monkeypatch.setattr(
+        zoo_speed, "training_step", lambda model, shape, variant, *rest: "same" if variant.ours else "peer"
+    )
 
     def timed(step: str, device: torch.device) -> float:
         order.append(step)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpo.activity import duration, place, progress_line, share, stored_progress
+from hpo.activity import duration, place, progress_line, share, stored_progress, with_devices
 from hpo.protocol import Progress
 
 TRAINING: dict[str, Any] = {"stage": "training", "done": 120, "total": 300, "epoch": 3, "epochs": 40}
@@ -68,3 +68,16 @@ def test_progress_of_another_release_is_not_shown() -> None:
     assert stored_progress(known.model_dump(exclude_none=True)) == known
     assert stored_progress({**TRAINING, "colour": "blue"}) is None
     assert stored_progress(None) is None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "nodes", "words"),
+    [
+        (1, 1, ""),
+        (2, 1, " with 2 GPUs"),
+        (1, 2, " on each of 2 machines"),
+        (4, 2, " with 4 GPUs on each of 2 machines"),
+    ],
+)
+def test_what_a_worker_must_have_is_said(gpus: int, nodes: int, words: str) -> None:
+    assert with_devices(gpus, nodes) == words

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 TOLERANCE = 1e-10
 
@@ -41,6 +43,30 @@ def randomise(model: nn.Module, seed: int) -> None:
                 module.weight.normal_(0, 0.1, generator=generator)
                 if module.bias is not None:
                     module.bias.normal_(0, 0.1, generator=generator)
+
+
+class Undrawn(TorchFunctionMode):
+    """Gives zeros where weights would be drawn: for models that are loaded whole.
+
+    To draw tens of millions of weights, once by the layers and once by the model, takes longer than to load them. Zeros
+    are in every range, so that draws which are repeated until they are in one end at once.
+    """
+
+    _DRAWS = frozenset({"normal_", "uniform_", "kaiming_uniform_"})
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in self._DRAWS:
+            drawn = given["tensor"] if "tensor" in given else args[0]
+            drawn.detach().zero_()
+            return drawn
+        return func(*args, **given)
 
 
 def random_clip(*shape: int, seed: int = 0) -> Tensor:

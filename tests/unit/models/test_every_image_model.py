@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import pkgutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 import models
+from models.architectures.frame_model import FrameModel
 
 from .oracles import relative_gap
 from .tiny import IMAGE_BASED, open_branches
@@ -38,8 +40,7 @@ _QUICK = {
 }
 """With the options below, models that run all the code there is; the others are slow tests."""
 NAMES = [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in sorted(IMAGE_BASED)]
-OPTIONS: list[Any] = [
-    *NAMES,
+_VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("tsn_resnet18", {"non_local": True, "temporal_stride": True, "temporal_module": "max"}),
     ("tsm_resnet18", {"non_local": True, "non_local_form": "tsm_dot_product"}),
     ("tam_resnet18", {"blend_frames": 5, "blend_method": "max", "blend_depthwise": False}),
@@ -47,7 +48,23 @@ OPTIONS: list[Any] = [
     ("inception_v3", {"aux": True}),
     ("timm_frames", {"temporal_module": "aggregation"}),
 ]
+OPTIONS: list[Any] = [*NAMES, *_VARIANTS]
 IDS = [case if isinstance(case, str) else None for case in OPTIONS]
+_QUICK_TO_TRACE = {"stmulnet_r18", "timm_frames", "trn_resnet18", "tsm_resnet18", "vgg16_reducedfc"}
+TRACED = [
+    *(name if name in _QUICK_TO_TRACE else pytest.param(name, marks=pytest.mark.slow) for name in sorted(IMAGE_BASED)),
+    *(case if case[0] == "tam_resnet18" else pytest.param(case, marks=pytest.mark.slow) for case in _VARIANTS),
+]
+"""The networks with layers of their own that are traced fastest; tracing any of the others takes seconds."""
+
+
+def test_models_of_images_are_networks_that_see_each_frame_by_itself() -> None:
+    of_images = [info for name in models.list_models() if (info := models.model_info(name)).of_images]
+    assert len(of_images) >= 16
+    for info in of_images:
+        assert issubclass(pkgutil.resolve_name(info.builder), FrameModel), info.name
+        assert (info.min_frames, info.inputs) == (1, ("clip",)), info.name
+        assert not {"segments", "shift_place", "blend_frames"} & set(info.defaults()), info.name
 
 
 def unpack(case: Any) -> tuple[str, dict[str, Any]]:
@@ -131,7 +148,7 @@ def test_one_step_lowers_the_loss_and_moves_every_parameter(case: Any, dtype: to
     assert after[-1] < before.item(), after
 
 
-@pytest.mark.parametrize("case", OPTIONS, ids=IDS)
+@pytest.mark.parametrize("case", TRACED)
 def test_compiled_model_computes_the_same(case: Any) -> None:
     name, options = unpack(case)
     model = build(name, **options).eval()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 import models
 
@@ -125,6 +126,9 @@ def test_layer_decay_is_that_of_a_plain_loop(name: str) -> None:
     [
         ("swin3d_t", {"relative_position_bias_table"}),
         ("mvit_v2_s", {"rel_pos_h", "rel_pos_w", "rel_pos_t"}),
+        ("mvit_v1_b", {"spatial_pos", "temporal_pos"}),
+        ("hiera_b", {"pos_embed_spatial", "pos_embed_temporal"}),
+        ("timesformer_b", {"cls_token", "pos_embed", "time_embed"}),
         ("slowfast_r18", set()),
     ],
 )
@@ -138,3 +142,12 @@ def test_tables_of_positions_decay_only_if_asked(name: str, tables: set[str]) ->
 
     assert decayed() - decayed(decay_tables=False) == tables
     assert "weight" in decayed(decay_tables=False)
+
+
+@pytest.mark.parametrize("name", ["swin3d_t", "mvit_v1_b", "hiera_b", "timesformer_b", "videomae_vit_s"])
+def test_branches_are_left_out_more_often_from_block_to_block(name: str) -> None:
+    model = tiny(name, stochastic_depth=0.3)
+    rates = [module.p for module in model.modules() if isinstance(module, StochasticDepth)]
+    blocks = list(dict.fromkeys(rates))
+    assert len(blocks) == model.num_layers - 1
+    assert blocks == pytest.approx([0.3 * index / (len(blocks) - 1) for index in range(len(blocks))])

@@ -20,7 +20,8 @@ BLIND = frozenset({"c2d_r50"})
 # They need more steps than a test can take: TimeSformer's attention over time starts closed, and in Hiera frames see
 # each other from the third stage on, where clips as small as these have very few places.
 LATE = frozenset({"hiera_b", "timesformer_b"})
-LONG = COSTLY | {"r2plus1d_r50"}
+LONG = COSTLY | {"i3d_r50", "r2plus1d_18_hara", "r2plus1d_r50", "s3d_g"}
+"""Models that take long, and those whose layers over time another one here has too."""
 
 
 def batch(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,7 @@ import torch
 
 import models
 from models import catalogue
-
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "own-model.md"
+from tests.documents import blocks
 
 Install = Callable[..., Path]
 
@@ -22,8 +21,7 @@ Install = Callable[..., Path]
 @pytest.fixture
 def example() -> dict[str, str]:
     """Return the document's code blocks by the first words that tell them apart."""
-    blocks = re.findall(r"```(?:python|toml)\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
-    network, card, entry, use = blocks
+    network, card, entry, use = (block.text for block in blocks("docs/own-model.md", "python", "toml"))
     return {"network": network, "card": card, "entry": entry, "use": use}
 
 

@@ -14,7 +14,7 @@ from torchvision.models.video import resnet as video_resnet
 
 import models
 
-from .oracles import assert_same_network, random_clip, randomise, relative_gap
+from .oracles import Undrawn, assert_same_network, random_clip, randomise, relative_gap
 
 
 def deep(block: type[nn.Module], conv: type[nn.Module], layers: list[int]) -> Callable[[], nn.Module]:
@@ -43,7 +43,8 @@ def test_residual_network_computes_the_same(
 ) -> None:
     theirs = video.__dict__[name](weights=None, num_classes=7) if build is None else build()
     randomise(theirs, seed=1)
-    ours = models.create_model(name, num_classes=7, dropout=0.0, **options)
+    with Undrawn():
+        ours = models.create_model(name, num_classes=7, dropout=0.0, **options)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     theirs.double()
     ours.double()
@@ -74,7 +75,8 @@ def test_s3d_computes_the_same(frames: int, size: int) -> None:
         # Their window does not fit maps of less than 7 x 7; ours shrinks to what there is.
         theirs.avgpool = nn.AvgPool3d((2, 2, 2), stride=1)
     randomise(theirs, seed=1)
-    ours = models.create_model("s3d", num_classes=7, dropout=0.0, norm_momentum=0.001)
+    with Undrawn():
+        ours = models.create_model("s3d", num_classes=7, dropout=0.0, norm_momentum=0.001)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     theirs.double()
     ours.double()

@@ -17,6 +17,8 @@ from workers.device.detection import Device
 from workers.lease import worker as worker_module
 from workers.lease.cleanup import WorkerCleanup
 from workers.lease.worker import WorkerConfig
+from workers.process import follower as follower_module
+from workers.process.follower import FollowerConfig
 
 
 def _fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -48,7 +50,8 @@ def test_exactly_one_device_must_be_given(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("HPO_TOKEN", "hpo_x")
-    assert _fails(capsys, *arguments) == (1, "hpo-worker: say where to train: either --gpu N or --cpu\n")
+    code, said = _fails(capsys, *arguments)
+    assert (code, said.startswith("hpo-worker: say where to train: either --gpu N or --cpu; --gpus")) == (1, True)
 
 
 def test_a_token_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -196,3 +199,98 @@ def test_data_sets_are_where_the_operator_says(  # noqa: PLR0917 - four columns 
     found = cli._data_roots(settings)
     wanted = expected and tuple(surroundings if root == "HOME" else Path(root) for root in expected)
     assert found == wanted
+
+
+def test_addresses_are_allowed_beside_folders_or_alone(surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPO_DATA_ROOTS", "s3://mine/sets:/data:http://10.0.0.7:9000/sets:gs://other")
+    settings = Settings.load(home=surroundings)
+    assert settings.remote_roots == ("s3://mine/sets", "http://10.0.0.7:9000/sets", "gs://other")
+    assert cli._data_roots(settings) == (Path("/data"),)
+    alone = Settings.load(home=surroundings, url="http://127.0.0.1:8000", data_roots=["s3://mine"])
+    assert cli._data_roots(alone) == (), "who names places means these"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--gpus", "0,0"), "--gpus 0,0: name each GPU once by its number, such as 0,1,2,3, or use `all`"),
+        (("--gpus", "0,x"), "--gpus 0,x: name each GPU once by its number"),
+        (("--gpus", "0", "--gpu", "1"), "give --gpu or --gpus, not both"),
+        (("--gpus", "0", "--ranks", "2"), "--ranks is for a CPU"),
+        (("--gpus", "0,9"), "the GPUs of one worker must be of one kind, and these are A100 and H200"),
+        (("--cpu", "--ranks", "2", "--entry", "a:b"), "a function of your own starts on several GPUs by itself"),
+        (("--cpu", "--nodes", "2", "--entry", "a:b"), "a function of your own starts on several machines by itself"),
+        (("--cpu", "--meet", "a:1"), "--node-rank and --meet are for groups of machines: give --nodes too"),
+        (("--cpu", "--nodes", "2", "--node-rank", "2"), "--node-rank 2: of 2 machines they are 0 to 1"),
+        (("--cpu", "--nodes", "2"), "--meet: give HOST:PORT, where the machines reach the one of node rank 0"),
+        (("--cpu", "--nodes", "2", "--meet", "host"), "--meet host: give HOST:PORT"),
+    ],
+)
+def test_gpus_that_cannot_be_one_worker_are_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setattr(cli, "gpu_device", _gpu)
+    monkeypatch.setenv("HPO_TOKEN", "hpo_x")
+    code, found = _fails(capsys, *arguments)
+    assert (code, found.startswith(f"hpo-worker: {said}")) == (1, True), found
+
+
+def _gpu(index: int, **_: object) -> Device:
+    """Return a GPU of a machine with one that differs from the others, number 9, and one of less memory, number 1."""
+    memory = (20 if index == 1 else 24) * 2**30
+    name = "H200" if index == 9 else "A100"
+    return Device(
+        kind="cuda",
+        label=f"cuda:{index}",
+        threads=1,
+        visible=str(index),
+        uuid=f"GPU-{index}",
+        gpu_name=name,
+        memory_bytes=memory,
+        bf16=index != 1,
+    )
+
+
+def test_a_worker_of_several_gpus_holds_each_and_says_how_many(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, surroundings: Path
+) -> None:
+    def run(_: FakeWorker) -> None:
+        for card in ("GPU-0", "GPU-1"):
+            with pytest.raises(SetupError), card_locked(surroundings / "gpus", card):
+                pass
+
+    monkeypatch.setattr(cli, "gpu_device", _gpu)
+    monkeypatch.setattr(worker_module, "Worker", FakeWorker)
+    monkeypatch.setattr(FakeWorker, "run", run)
+    monkeypatch.setattr(FakeWorker, "configs", [], raising=False)
+    monkeypatch.setenv("HPO_TOKEN", "hpo_x")
+    assert _fails(capsys, "--gpus", "0,1")[0] == 0
+    (config,) = FakeWorker.configs
+    assert (config.info.gpus, config.info.device) == (2, "cuda:0,1")
+    assert config.info.memory_bytes == 20 * 2**30  # of the smaller one, as a rank may be on it
+    assert not config.device.bf16
+    assert config.device.environment()["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+@pytest.mark.parametrize("given", [(), ("--readers", "6")], ids=["of the leader", "of its own"])
+def test_a_follower_obeys_the_options_of_its_machine(monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...]) -> None:
+    followed: list[FollowerConfig] = []
+
+    class Recorded:
+        def __init__(self, config: FollowerConfig, token: str) -> None:
+            followed.append(config)
+
+        def install_signal_handlers(self) -> None:
+            """Leave the signals of the test alone."""
+
+        def run(self) -> None:
+            """Follow nobody."""
+
+    monkeypatch.setenv("HPO_TOKEN", "hpo_x")
+    monkeypatch.setattr(follower_module, "Follower", Recorded)
+    with pytest.raises(SystemExit) as ended:
+        main(["--cpu", "--threads", "3", "--nodes", "2", "--node-rank", "1", "--meet", "host:123", *given])
+    assert ended.value.code == 0
+    (config,) = followed
+    assert (config.hello.node, config.address, config.own["threads"]) == (1, ("host", 123), 3)
+    assert config.own.get("readers") == (6 if given else None)

@@ -23,7 +23,7 @@ from workers.retrain import TrainingResult, train_export
 
 from .tiny import tiny_config, tiny_task
 
-DEVICE = Device(kind="cuda", label="cuda:2", threads=3, bf16=True, deterministic=True)
+DEVICE = Device(kind="cuda", label="cuda:2", threads=3, bf16=True, fp16=True, deterministic=True)
 
 
 class ScriptedChild:
@@ -123,7 +123,7 @@ def test_the_job_has_the_configuration_and_the_device(retraining: Retraining, tm
     (job,) = retraining.child.jobs
     assert job.config == tiny_config(lr=0.07).to_flat()
     assert (job.task.epochs, job.stop_after, job.resume, job.attempt) == (9, 4, True, 1)
-    assert (job.device, job.threads, job.bf16, job.deterministic) == ("cuda", 3, True, True)
+    assert (job.device, job.threads, job.bf16, job.fp16, job.deterministic) == ("cuda", 3, True, True, True)
     assert job.memory_plan == {"micro_batch": 2}
     assert (job.folder, job.cache_dir) == (tmp_path / "run", tmp_path / "cache")
     assert retraining.child.device is DEVICE

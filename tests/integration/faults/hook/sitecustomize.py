@@ -32,6 +32,7 @@ WELL = {
     "has_bf16": True,
     "fp32_right": True,
     "bf16_right": True,
+    "fp16_right": True,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from data.clips.crops import view_boxes
 from data.clips.loader import ClipLoader
 from data.clips.pixels import rgb_clips
 from data.clips.plan import EvaluationRows, TrainingRows
+from data.clips.share import Share
 from data.preparation.prepare import prepare
 from data.scanning.scan import scan
 from data.specs import StoreKind, Stream
@@ -177,6 +179,27 @@ def test_an_abandoned_epoch_stops_reading_ahead(tiny: Dataset) -> None:
     next(batches)
     batches.close()  # type: ignore[attr-defined]  # it is a generator
     assert_equal(loader(tiny, 4).batches(0), loader(tiny, 4, prefetch=1).batches(0))
+
+
+@pytest.mark.parametrize(("begun", "start_batch"), [(1, 0), (2, 0), (1, 3)])
+def test_an_epoch_that_was_begun_to_be_read_is_as_any_other(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, begun: int, start_batch: int
+) -> None:
+    expected = list(loader(tiny, 10, batch_size=2).batches(1, start_batch=start_batch))
+    made = loader(tiny, 10, batch_size=2, prefetch=2, readers=1)
+    reads: queue.SimpleQueue[int] = queue.SimpleQueue()
+    read = ClipLoader._read
+
+    def noted(self: ClipLoader, job: Any, epoch: int) -> Any:
+        reads.put(epoch)
+        return read(self, job, epoch)
+
+    monkeypatch.setattr(ClipLoader, "_read", noted)
+    made.read_ahead(begun)
+    assert reads.get(timeout=60) == begun  # before anybody asks for a batch
+    assert_equal(list(made.batches(1, start_batch=start_batch)), expected)
+    assert_equal(list(made.batches(1, start_batch=start_batch)), expected)
+    assert reads.qsize() <= 2 * len(expected) + (0 if (begun, start_batch) == (1, 0) else 1)
 
 
 def test_an_error_while_reading_ahead_reaches_the_caller(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,3 +486,41 @@ def test_larger_clips_of_an_evaluation_show_more_at_the_same_scale(
             short = min(tiny.stores["rgb"].shape(row.id)[1:])
             assert row.change.box.height == row.change.box.width == round(short * fraction)
     assert only(next(tiny.train_loader(clip=clip, batch_size=2, seed=0).batches(0))).shape[-1] == 24
+
+
+@pytest.mark.parametrize(("batch_size", "of"), [(8, 2), (7, 3)])
+def test_shares_of_a_batch_are_together_the_batch(tiny: Dataset, batch_size: int, of: int) -> None:
+    """Whatever is drawn for a clip, and what it is mixed with, does not depend on which process reads it."""
+    augment = AUGMENT.model_copy(update={"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "mixup_switch_prob": 0.5})
+    rows = TrainingRows(clip=CLIP, augment=augment, seed=3)
+    clips, classes = tiny.index.usable[:17], tiny.num_classes
+
+    def batches(epoch: int, share: Share | None) -> list[ClipBatch]:
+        read = ClipLoader(tiny.stores, clips, rows, batch_size=batch_size, num_classes=classes, share=share)
+        # Loaders of a CPU use memory again.
+        return [replace(batch, clips=only(batch).clone()) for batch in read.batches(epoch)]
+
+    # A last batch of fewer videos than shares is left out, so that the whole may have one more.
+    compared = [
+        found
+        for epoch in range(2)
+        for found in zip(
+            batches(epoch, None), *(batches(epoch, Share(number, of)) for number in range(of)), strict=False
+        )
+    ]
+    assert len(compared) >= 4
+    for whole, *parts in compared:
+        assert [part.whole for part in parts] == [len(whole.ids)] * of
+        assert sorted(id_ for part in parts for id_ in part.ids) == sorted(whole.ids)
+        for part in parts:
+            places = [whole.ids.index(id_) for id_ in part.ids]
+            assert torch.equal(only(part), only(whole)[places])
+            assert torch.equal(part.labels, whole.labels[places])
+            assert torch.equal(part.targets, whole.targets[places])
+
+
+def test_a_last_batch_with_fewer_videos_than_shares_is_left_out(tiny: Dataset) -> None:
+    assert len(loader(tiny, 10, share=Share(0, 2))) == 3
+    assert len(loader(tiny, 10, share=Share(0, 4))) == 2
+    with pytest.raises(InvalidSpecError, match="a batch of 3 videos cannot be shared by 4 processes"):
+        loader(tiny, 3, share=Share(0, 4))

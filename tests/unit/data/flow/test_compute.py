@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import DatasetSpec
-from data.errors import FlowError, VideoError
+from data.errors import FlowError
 from data.flow.compute import FLOW_BOUND, ComputedFlow, decode_flow, encode_flow, flow_method, resize_flow
 from data.index.records import FlowFiles, Index
 from data.preparation.prepare import kept_frames, prepare
@@ -195,13 +195,6 @@ def test_listed_flow_of_the_right_size_is_kept_byte_for_byte(tmp_path: Path) -> 
     flow = FlowFiles(x="clip/flow_x_%05d.png", y="clip/flow_y_%05d.png")
     index = index_of(tmp_path, listed("clip", id="clip", kind="frames", frame_name="img_%05d.png", flow=flow))
     np.testing.assert_array_equal(stored(index, tmp_path, flow="listed"), np.moveaxis(planes, 0, -1))
-
-
-def test_pairs_that_differ_in_size_are_named(flowing: Callable[..., Index], tmp_path: Path) -> None:
-    index = flowing()
-    write_frames(tmp_path / "u", moving(1, 10, 10), name="frame%06d.png", first=5)
-    with pytest.raises(VideoError, match=r"u/frame000005\.png and .*v/frame000005\.png differ in size"):
-        stored(index, tmp_path, flow="listed")
 
 
 def test_a_set_without_flow_has_none_to_be_listed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -173,3 +174,38 @@ def test_folders_of_frames_are_not_read_again_for_each_question(
     assert len(read_listing(tmp_path, "auto")[1].clips) == 3
     # To look for lists of each layout, to see that the first class holds clips, and to name its frames.
     assert read[str(tmp_path / "Run" / "b")] <= 9
+
+
+def test_a_file_without_bytes_does_not_stand_for_its_name(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"Run/a.webm": "a video", "Walk/b.avi": "a video"}, ["Run/a.mp4"])
+    listing = read_class_folders(tmp_path)
+    assert listing.problems == {"Run/a.mp4": "it has no bytes, and 'Run/a.webm' is used: remove it"}
+    assert by_id(listing)["Run/a"].path == "Run/a.webm"
+
+
+def test_other_and_deeper_files_are_counted(tmp_path: Path) -> None:
+    deeper = ["Run/x/b.avi", "Run/x/y/c.avi", "Run/a.wav", "Run/a.avi.part"]
+    notes = read_class_folders(lay_out(tmp_path, empty=["Run/a.avi", *deeper])).notes
+    assert "2 pictures or deeper files beside clips are not used, e.g. Run/x/b.avi" in notes
+    assert "2 other files are not used (.part, .wav), e.g. Run/a.avi.part" in notes
+
+
+def test_a_class_list_and_folders_may_differ_in_case_and_unicode_form(tmp_path: Path) -> None:
+    folder = unicodedata.normalize("NFD", "Übung")
+    listing = read_class_folders(lay_out(tmp_path, {"classes.txt": "run\nÜbung\n"}, [f"{folder}/a.avi", "Run/b.avi"]))
+    assert listing.class_names == ("run", "Übung")
+    assert {clip.path: clip.label for clip in listing.clips} == {f"{folder}/a.avi": 1, "Run/b.avi": 0}
+
+
+@pytest.mark.parametrize(
+    "text", ["1. Walk\n2. Run\n", "id,name\n0,Walk\n1,Run\n", "1\tWalk\n2\tRun\n", "0: Walk\n1: Run\n"]
+)
+def test_a_class_list_is_read_in_many_forms(tmp_path: Path, text: str) -> None:
+    lay_out(tmp_path, {"classes.csv": text}, ["Walk/a.avi", "Run/b.avi"])
+    assert read_class_folders(tmp_path).class_names == ("Walk", "Run")
+
+
+def test_two_class_lists_that_number_the_same_classes_differently_are_refused(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"classes.txt": "Walk\nRun\n", "labels.txt": "Run\nWalk\n"}, ["Walk/a.avi", "Run/b.avi"])
+    with pytest.raises(DatasetFormatError, match=r"classes\.txt and labels\.txt number the same classes differently"):
+        read_class_folders(tmp_path)

@@ -40,6 +40,28 @@ def test_files_are_found_by_name(tmp_path: Path, folders: tuple[str, ...], lists
     assert [clip.path for clip in listing.clips] == empty
 
 
+@pytest.mark.parametrize("mark", ",;\t")
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_other_separators_encodings_and_spellings_are_read(tmp_path: Path, mark: str, encoding: str) -> None:
+    train = TRAIN.replace("label,youtube_id", "Label, YouTube_ID").replace(",", mark)
+    (tmp_path / "train.csv").write_bytes(train.encode(encoding))
+    lay_out(tmp_path, empty=["v/aaaaaaaaaaa_5_15.mp4", f"v/{B}.mp4"])
+    assert recognise(tmp_path) == "kinetics"
+    assert [clip.path for clip in read_kinetics(tmp_path).clips] == ["v/aaaaaaaaaaa_5_15.mp4", f"v/{B}.mp4"]
+
+
+def test_pictures_of_the_videos_hide_no_class(tmp_path: Path) -> None:
+    pictures = [f"train/abseiling/{n}.jpg" for n in range(9)]
+    lay_out(tmp_path, {"train.csv": TRAIN}, [f"train/air drumming/{A}.mp4", f"train/abseiling/{B}.mp4", *pictures])
+    assert {clip.class_name for clip in read_kinetics(tmp_path).clips} == {"abseiling", "air drumming"}
+
+
+def test_files_of_other_names_are_shown_with_the_mend(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"train.csv": TRAIN}, ["videos/aaaaaaaaaaa.mp4"])
+    with pytest.raises(DatasetNotFoundError, match=rf"there is videos/aaaaaaaaaaa\.mp4: call .* such as {A}\.mp4"):
+        read_kinetics(tmp_path)
+
+
 def test_missing_videos_are_one_note_and_do_not_change_the_labels(tmp_path: Path) -> None:
     many = "".join(f"yodeling,{number:011d},0,10,train,0\n" for number in range(2000))
     lay_out(tmp_path, {"train.csv": TRAIN + many, "val.csv": VAL}, [f"{A}.mp4"])
@@ -93,6 +115,8 @@ def test_a_label_map_gives_the_labels(tmp_path: Path, shared_data: Path) -> None
         ("abseiling,../../etc,0,10,train,0", "'../../etc' is not a YouTube id"),
         ("abseiling,ccccccccccc,x,10,train,0", "'x' is not a number of seconds"),
         ("abseiling,ccccccccccc,0,nan,train,0", "'nan' is not a number of seconds"),
+        ("abseiling,ccccccccccc,0", "has 3 columns, not the 6 that the first line names"),
+        ("abseiling,ccccccccccc,0,10,train,0,0", "has more columns than the first line names"),
         ("abseiling,ccccccccccc,0,10,held out,0", "'held out' is not a side: it must be train, val or test"),
     ],
 )

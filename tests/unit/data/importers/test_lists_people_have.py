@@ -38,12 +38,18 @@ READ = {
     "semicolons": ("Run/a.avi;0\nWalk/c.avi;1\n", "Run/b.avi;0\nWalk/d.avi;1\n"),
     "tabs": ("Run/a.avi\t0\nWalk/c.avi\t1\n", "Run/b.avi\t0\nWalk/d.avi\t1\n"),
     "labels from 1": ("Run/a.avi 1\nWalk/c.avi 2\n", "Run/b.avi 1\nWalk/d.avi 2\n"),
+    "other suffixes": ("Run/a.mp4 0\nWalk/c 1\n", "Run/b.AVI 0\nWalk/d.MOV 1\n"),
+    "numbers and names": (
+        "id,label,label_id\nRun/a.avi,Run,0\nWalk/c.avi,Walk,1\n",
+        "id,label,label_id\nRun/b.avi,Run,0\nWalk/d.avi,Walk,1\n",
+    ),
+    "line ends of old systems": ("Run/a.avi 0\rWalk/c.avi 1", "Run/b.avi 0\rWalk/d.avi 1"),
     "quotes": ('"Run/a.avi",0\n"Walk/c.avi",1\n', '"Run/b.avi",0\n"Walk/d.avi",1\n'),
 }
 
 
 @pytest.mark.parametrize("lists", READ.values(), ids=READ)
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_a_list_in_another_form_gives_the_same_clips(tmp_path: Path, lists: tuple[str, str], encoding: str) -> None:
     lay_out(tmp_path, empty=VIDEOS)
     for name, text in zip(("train.csv", "val.csv"), lists, strict=True):
@@ -64,15 +70,44 @@ REFUSED = {
     "two suffixes": ("Run/a.avi 0\nRun/a.mp4 0\n", r"train\.csv:2: 'Run/a\.mp4' and 'Run/a\.avi' of .*train\.csv:1"),
     "one file under two labels": ("Run/a.avi 0\nRun/a.avi 1\n", r"train\.csv:2: .*other labels.* in .*train\.csv:1"),
     "train and test": ("Run/b.avi 0\nWalk/c.avi 1\n", r"val\.csv:1: .*two sides of split 1, also in .*train\.csv:1"),
+    "a label first": ("0 Run/a.avi\n1 Walk/c.avi\n", r"train\.csv:1: .*label before its path: name the columns"),
+    "a name first": ("Run,Run/a.avi\nWalk,Walk/c.avi\n", r"train\.csv:1: .*label before its path"),
+    "labels in one column": ("path,label\nRun/a.avi,0;1\nWalk/c.avi,1\n", r"train\.csv:2: .*several labels"),
+    "another numbering": ("Run/a.avi 1\nWalk/c.avi 2\n", r"val\.csv:1: .* have label 0 here and 1 in .*train\.csv:1"),
     "a class on no list": ("Run/a.avi Run\nWalk/c.avi Swim\n", r"val\.csv:1: 0 is a number"),
 }
 
 
 @pytest.mark.parametrize(("train", "message"), REFUSED.values(), ids=REFUSED)
 def test_a_list_that_cannot_be_read_is_refused_with_its_line(tmp_path: Path, train: str, message: str) -> None:
-    lay_out(tmp_path, {"train.csv": train, "val.csv": "Run/b.avi 0\n"}, VIDEOS)
+    val = "Run/b.avi 0\nWalk/d.avi 1\n" if "have label" in message else "Run/b.avi 0\n"
+    lay_out(tmp_path, {"train.csv": train, "val.csv": val}, VIDEOS)
     with pytest.raises(DatasetFormatError, match=message):
         read(tmp_path)
+
+
+def test_a_label_more_than_on_other_lines_is_no_number_of_frames(tmp_path: Path) -> None:
+    text = "Run/a 3 0 1\nRun/b 3 0\nWalk/c 3 1\n"
+    lay_out(tmp_path, {"train.txt": text}, [name for clip in ("Run/a", "Run/b", "Walk/c") for name in frames(clip)])
+    with pytest.raises(DatasetFormatError, match=r"train\.txt:1: 'Run/a' is followed by more numbers, and other lines"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("mark", " \t,;")
+def test_first_and_last_frame_are_read_whatever_separates_them(tmp_path: Path, mark: str) -> None:
+    text = mark.join(("Run/a", "1", "3", "0")) + "\n"
+    lay_out(tmp_path, {"train.txt": text}, frames("Run/a"))
+    (clip,) = read(tmp_path).clips
+    assert (clip.path, clip.start, clip.end, clip.label) == ("Run/a", 0, 3, 0)
+
+
+@pytest.mark.parametrize("folders", [("videos_train", "videos_val"), ("first", "second")])
+def test_a_path_in_two_folders_is_refused(tmp_path: Path, folders: tuple[str, str]) -> None:
+    lay_out(tmp_path, {"train.txt": "a.avi 0\n"}, [f"{folder}/a.avi" for folder in folders])
+    with pytest.raises(DatasetFormatError, match=f"'a.avi' of a list is {folders[0]}/a.avi and {folders[1]}/a.avi"):
+        read(tmp_path)
+    lay_out(tmp_path, empty=["videos/a.avi"])
+    assert read(tmp_path).clips[0].path == "videos/a.avi"
 
 
 UNREAD = {
@@ -82,12 +117,22 @@ UNREAD = {
     "my_split.txt": "Run/a.avi; yes; 0\nWalk/c.avi; no; 1\n",
     "lists/train.json": '{"Run/a.avi": 0}',
     "train.txt": "a nothing\nb nothing\n",
+    "annotations/splits/v1/test.txt": "Run/b.avi 0\n",
+    "test.txt": "",
+    "annotation.csv": "id,class,set\nrun-a,Run,train\nrun-b,Run,test\n",
+    "split1.txt": "run-a 1\nrun-b 2\n",
+    "holdout.txt": "run-b\n",
+    "folds.csv": "clip;fold\nRun/run-a;1\nRun/run-b;2\n",
+    "splits.yaml": "train: [run-a]\ntest: [run-b]\n",
+    "test.txt.gz": "packed",
+    "my_splits.pkl": "pickled",
+    "val.xlsx": "a table",
 }
 
 
 @pytest.mark.parametrize("name", UNREAD)
 def test_no_list_is_ignored_beside_class_folders(tmp_path: Path, name: str) -> None:
-    lay_out(tmp_path, {name: UNREAD[name]}, VIDEOS)
+    lay_out(tmp_path, {name: UNREAD[name]}, [*VIDEOS, "Run/run-a.avi", "Run/run-b.avi"])
     with pytest.raises(DatasetError) as caught:
         read(tmp_path)
     assert name.rpartition("/")[2] in str(caught.value) or "no classInd.txt" in str(caught.value)
@@ -97,8 +142,17 @@ def test_no_list_is_ignored_beside_class_folders(tmp_path: Path, name: str) -> N
 
 
 def test_texts_that_are_no_lists_do_not_matter(tmp_path: Path) -> None:
-    lay_out(tmp_path, {"README.txt": "Run well.\n", "Run/notes.txt": "seen\n", "classes.txt": "Run\nWalk\n"}, VIDEOS)
+    texts = {"README.txt": "Run a well.\n", "Run/notes.txt": "seen\n", "classes.txt": "Run\nWalk\n", "ids.txt": "0 1\n"}
+    lay_out(tmp_path, {**texts, "train.zip": "the same, packed"}, [*VIDEOS, "Run/0.avi"])
     assert recognise(tmp_path) == "class_folders"
+
+
+def test_a_check_names_lists_that_a_layout_with_lists_does_not_read(tmp_path: Path) -> None:
+    lists = {"train.txt": "Run/a.avi 0\nWalk/c.avi 1\n", "splits/2/test.txt": "Run/b.avi 0\n"}
+    lay_out(tmp_path, lists, VIDEOS)
+    notes = read_listing(tmp_path, "auto", every_list=True)[1].notes
+    assert [note for note in notes if "not read as path_lists" in note and "splits/2/test.txt" in note]
+    assert not any("not read" in note for note in read_listing(tmp_path, "auto")[1].notes)
 
 
 def test_lists_of_tsm_are_read(tmp_path: Path) -> None:
@@ -128,19 +182,20 @@ def test_lists_of_jester_are_read(tmp_path: Path) -> None:
     assert set(sides(listing).values()) == {"train", "test"}
 
 
-def test_ucf_lists_are_found_as_their_archive_unpacks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("videos", ["UCF-101", "UCF101/UCF-101", "my/UCF101/videos"])
+def test_ucf_lists_are_found_as_their_archive_unpacks(tmp_path: Path, videos: str) -> None:
     place = "UCF101TrainTestSplits-RecognitionTask/ucfTrainTestlist"
     lists = {
         "classInd.txt": "1 Run\n2 Walk\n",
         "trainlist01.txt": "Run/a.avi\t1\nWalk/c 2\n",
         "testlist01.txt": "Run/b.mp4\n",
     }
-    lay_out(tmp_path, {f"{place}/{name}": text for name, text in lists.items()}, [f"UCF-101/{v}" for v in VIDEOS])
+    lay_out(tmp_path, {f"{place}/{name}": text for name, text in lists.items()}, [f"{videos}/{v}" for v in VIDEOS])
     listing = read(tmp_path)
     assert {clip.path: clip.subset(1) for clip in listing.clips} == {
-        "UCF-101/Run/a.avi": "train",
-        "UCF-101/Walk/c.avi": "train",
-        "UCF-101/Run/b.avi": "test",
+        f"{videos}/Run/a.avi": "train",
+        f"{videos}/Walk/c.avi": "train",
+        f"{videos}/Run/b.avi": "test",
     }
 
 
@@ -216,8 +271,10 @@ JSON_LISTS = {
     "a list by its name": ("activity_net.v1-3.json", "[1, 2]", "its form is not known"),
     "another by its name": ("annotations/annot01.json", "[1, 2]", "its form is not known|annot01"),
     "paths": ("clips.json", '["Run/a.avi", "Walk/c.avi"]', "its form is not known"),
+    "folds": ("folds.json", '{"1": ["run-a", "run-b"]}', "its form is not known"),
+    "clips and sides": ("s.json", '{"run-a": "train", "run-b": "test"}', "its form is not known"),
     "lines of JSON": ("data.jsonl", '{"video": "Run/a.avi"}\n{"video": "Walk/c.avi"}\n', "its form is not known"),
-    "of one line": ("train/metadata.csv", "file_name,label\nx.mp4,0\n", "its form is not known"),
+    "of one line": ("train/clips.csv", "file_name,label\nx.mp4,0\n", "its form is not known"),
 }
 
 
@@ -225,7 +282,7 @@ JSON_LISTS = {
 def test_a_list_of_another_form_beside_class_folders_is_refused_with_its_place(
     name: str, text: str, reason: str, tmp_path: Path
 ) -> None:
-    lay_out(tmp_path, {name: text}, VIDEOS)
+    lay_out(tmp_path, {name: text}, [*VIDEOS, "Run/run-a.avi", "Run/run-b.avi"])
     with pytest.raises(DatasetFormatError, match=rf"{Path(name).name} looks like a list of clips but .*{reason}"):
         read(tmp_path)
 
@@ -239,6 +296,7 @@ NO_LISTS = {
     "hydra.json": '{"train": {"lr": 0.1, "betas": [0.9, 0.99]}, "data": {"split": "train"}}',
     "results.json": '{"val": {"top1": 0.9, "Run": 0.8}, "train": [0.1, 0.2]}',
     "history.json": '{"train": [{"loss": 1.2, "epoch": 1}], "val": [{"loss": 1.4, "epoch": 1}]}',
+    "shares.json": '{"val": {"0": 0.9, "1": 0.25}}',
     "config.json": '{"train": {"lr": 0.1,},}',
     "Run/a.json": '{"set": "test", "file": "a.avi"}',
     "Run/b.info.json": '{"train": ["x"], "clips": ["b.mp4"',
@@ -248,8 +306,8 @@ NO_LISTS = {
 
 @pytest.mark.parametrize("name", NO_LISTS)
 def test_other_json_beside_class_folders_is_no_list(name: str, tmp_path: Path) -> None:
-    lay_out(tmp_path, {name: NO_LISTS[name]}, [*VIDEOS, *frames("Walk/e")])
-    assert len(read(tmp_path).clips) == 5
+    lay_out(tmp_path, {name: NO_LISTS[name]}, [*VIDEOS, "Run/0.avi", *frames("Walk/e")])
+    assert len(read(tmp_path).clips) == 6
 
 
 def test_sidecars_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

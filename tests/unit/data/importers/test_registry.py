@@ -65,3 +65,13 @@ def test_a_pattern_that_does_not_match_all_clips_is_reported(tmp_path: Path) -> 
         regroup(listing, "series")
     with pytest.raises(DatasetFormatError, match="not a regular expression"):
         regroup(listing, "(")
+
+
+def test_a_layout_deeper_than_the_root_is_named(tmp_path: Path) -> None:
+    lists = {"x/a/b/ucf/trainlist01.txt": "Run/a.avi 1\n", "x/a/b/ucf/classInd.txt": "1 Run\n"}
+    with pytest.raises(DatasetNotFoundError, match=r"but .*/lists/x is, as ucf101: give that folder"):
+        recognise(lay_out(tmp_path / "lists", lists, ["x/a/b/videos/Run/a.avi"]))
+    with pytest.raises(DatasetNotFoundError, match=r"but .*/UCF-101 is, as class_folders: give that folder"):
+        recognise(lay_out(tmp_path / "one", empty=["UCF-101/Run/a.avi", "UCF-101/Walk/b.avi"]))
+    with pytest.raises(DatasetNotFoundError, match=r"first clip is Run/tom/a\.avi, and clips on no list must be"):
+        recognise(lay_out(tmp_path / "deep", empty=["Run/tom/a.avi", "Walk/tom/b.avi"]))

@@ -16,7 +16,7 @@ from data.importers.registry import LAYOUTS
 from data.synthetic.dataset import write_video
 from tests.unit.data.encoded import moving, write_frames
 
-from .trees import lay_out
+from .trees import lay_out, write_table, write_tar
 
 CLASSES = ("Run", "Walk")
 N_FRAMES = 4
@@ -141,10 +141,45 @@ def lmdb_of_frames(root: Path) -> None:
         transaction.put(b"__meta__", json.dumps(meta).encode())
 
 
+def webdataset(root: Path) -> None:
+    shards: dict[tuple[int, ...], list[tuple[str, bytes]]] = {TRAIN: [], TEST: []}
+    for class_name, group, name in clips():
+        video(root.parent / "a.mp4", name)
+        side = shards[TRAIN if group in TRAIN else TEST]
+        side += [(f"{name}.mp4", (root.parent / "a.mp4").read_bytes()), (f"{name}.cls", class_name.encode())]
+    write_tar(root / "train-000000.tar", shards[TRAIN])
+    write_tar(root / "test-000000.tar", shards[TEST])
+
+
+def videofolder(root: Path) -> None:
+    lines = {TRAIN: ["file_name,label"], TEST: ["file_name,label"]}
+    for class_name, group, name in clips():
+        side = TRAIN if group in TRAIN else TEST
+        video(root / ("train" if side == TRAIN else "test") / f"{name}.mp4", name)
+        lines[side].append(f"{name}.mp4,{class_name}")
+    lay_out(root, {"train/metadata.csv": "\n".join(lines[TRAIN]), "test/metadata.csv": "\n".join(lines[TEST])})
+
+
+def parquet_tables(root: Path) -> None:
+    rows: dict[tuple[int, ...], list[dict[str, object]]] = {TRAIN: [], TEST: []}
+    for class_name, group, name in clips():
+        video(root.parent / "a.mp4", name)
+        cell = {"bytes": (root.parent / "a.mp4").read_bytes(), "path": f"{name}.mp4"}
+        rows[TRAIN if group in TRAIN else TEST].append({"video": cell, "label": CLASSES.index(class_name)})
+    write_table(root / "data" / "train-00000-of-00001.parquet", rows[TRAIN], CLASSES)
+    write_table(root / "data" / "test-00000-of-00001.parquet", rows[TEST], CLASSES)
+
+
 def class_folders(root: Path) -> None:
     for class_name, group, name in clips():
         if group in TRAIN:
             video(root / class_name / f"{name}.avi", name)
+
+
+def image_folders(root: Path) -> None:
+    for class_name, group, name in clips():
+        side = "train" if group in TRAIN else "val"
+        write_frames(root / side / class_name / "deeper", pixels(name)[:1], name=f"{name}_%d.jpg")
 
 
 TREES: dict[str, Callable[[Path], None]] = {
@@ -158,7 +193,11 @@ TREES: dict[str, Callable[[Path], None]] = {
     "frame_lists": frame_lists,
     "path_lists": path_lists,
     "lmdb": lmdb_of_frames,
+    "webdataset": webdataset,
+    "videofolder": videofolder,
+    "parquet": parquet_tables,
     "class_folders": class_folders,
+    "image_folders": image_folders,
 }
 SMALL = ClipSpec(frames=2, stride=1, size=16)
 
@@ -172,11 +211,12 @@ def test_a_set_is_recognised_decoded_split_and_prepared(name: str, tmp_path: Pat
     root = tmp_path / "set"
     root.mkdir()
     TREES[name](root)
-    opened = open_dataset(DatasetSpec(name="auto", root=root, short_side=16), cache_dir=tmp_path / "cache")
+    asked = name if name == "image_folders" else "auto"  # the same files could be frames
+    opened = open_dataset(DatasetSpec(name=asked, root=root, short_side=16), cache_dir=tmp_path / "cache")
     assert opened.index.name == name
     assert opened.class_names == CLASSES
     assert opened.problems == ()
-    assert {clip.n_frames for clip in opened.index.clips} == {N_FRAMES}
+    assert {clip.n_frames for clip in opened.index.clips} == {1 if name == "image_folders" else N_FRAMES}
     train = opened.train_loader(clip=SMALL, batch_size=2, seed=0)
     validation = opened.validation_loader(clip=SMALL, batch_size=2)
     assert (train.num_clips, validation.num_clips) == (2, 2)

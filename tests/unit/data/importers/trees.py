@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import pyarrow
+from pyarrow import parquet
 
 from data.index.listing import Listing
 from data.index.records import ListedClip, Subset
@@ -21,6 +27,30 @@ def lay_out(root: Path, files: Mapping[str, str] | None = None, empty: Iterable[
 def frames(folder: str, count: int = 3, name: str = "%05d.jpg", first: int = 1) -> list[str]:
     """Return the paths of a folder of frames."""
     return [f"{folder}/{name % number}" for number in range(first, first + count)]
+
+
+def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> Path:
+    """Return the path of a tar archive of (name, content)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def write_table(
+    path: Path, rows: Sequence[Mapping[str, object]], class_names: Sequence[str] = (), *, rows_in_group: int = 2
+) -> Path:
+    """Return the path of a Parquet table with the names of classes as Hugging Face's `datasets` writes them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pyarrow.Table.from_pylist(list(rows))
+    if class_names:
+        features = {"label": {"names": list(class_names), "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(table, path, row_group_size=rows_in_group)
+    return path
 
 
 def by_id(listing: Listing) -> dict[str, ListedClip]:

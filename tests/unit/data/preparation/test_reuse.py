@@ -135,7 +135,11 @@ def test_unchanged_shards_cost_no_space(root: Path, tmp_path: Path, monkeypatch:
     spec = spec_of(root, store="raw")
     first = prepare(scan(root), spec, tmp_path / "cache")["rgb"]
     repair(root, frames=scan(root).clips[3].n_frames)
-    second = prepare(scan(root), spec, tmp_path / "cache")["rgb"]
+    steps: list[tuple[str, int, int]] = []
+    second = prepare(scan(root), spec, tmp_path / "cache", progress=lambda *step: steps.append(step))["rgb"]
+    assert {step for step, _, _ in steps} == {"reuse", "prepare"}
+    _, done, total = [step for step in steps if step[0] == "reuse"][-1]
+    assert len(second) - 4 <= done == total < len(second)
     inodes = [{file.stat().st_ino for file in store.folder.glob("shard-*")} for store in (first, second)]
     assert len(inodes[0]) > 5
     assert len(inodes[0] & inodes[1]) >= len(inodes[0]) - 2

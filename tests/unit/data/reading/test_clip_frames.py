@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -196,6 +197,20 @@ def test_listed_flow_may_lack_one_pair(tmp_path: Path, n_pairs: int, status: str
     assert measured.status == status
     if status != "ok":
         assert measured.note == "its flow has 9 pairs of images for 12 frames"
+
+
+def test_flow_pairs_that_differ_in_size_are_named(tmp_path: Path) -> None:
+    write_frames(tmp_path / "folder", FRAMES)
+    for axis in ("u", "v"):
+        write_frames(tmp_path / axis, FRAMES, name="frame%06d.png")
+    write_frames(tmp_path / "u", FRAMES[:1, :10, :10], name="frame%06d.png", first=5)
+    clip = listed("folder", kind="frames", flow=FlowFiles(x="u/frame%06d.png", y="v/frame%06d.png"))
+    measured = measure_clip(tmp_path, clip)
+    assert measured.status == "corrupt"
+    assert re.fullmatch(
+        r"its flow is damaged: \S+u/frame000005\.png and \S+v/frame000005\.png differ in size: they must have the same",
+        measured.note,
+    )
 
 
 def test_reading_a_broken_frame_raises_with_its_name(tmp_path: Path) -> None:

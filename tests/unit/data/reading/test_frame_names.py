@@ -63,6 +63,9 @@ FLOW = {
     "TSN": ("img_%05d.png", "flow_x_%05d.png", "flow_y_%05d.png"),
     "short": ("img_%05d.png", "x_%05d.png", "y_%05d.png"),
     "IBM": ("%05d.png", "%05d_x.png", "%05d_y.png"),
+    "dashes": ("img-%05d.png", "x-%05d.png", "flow-y_%05d.png"),
+    "after the number": ("img_%05d.png", "img_%05d_flow_x.png", "img_%05d_flow-y.png"),
+    "capitals": ("IMG_%05d.png", "X_%05d.png", "FLOW_Y_%05d.png"),
     "u and v": ("frame%04d.png", "u_%04d.png", "v_%04d.png"),
     "unpadded": ("frame%d.png", "flow_x_%d.png", "flow_y_%d.png"),
 }

@@ -105,6 +105,28 @@ def test_flipped_bits_are_no_frames(tmp_path: Path, suffix: str, seed: int) -> N
         assert np.abs(decode_video(path).astype(int) - whole).max() == 0
 
 
+@pytest.mark.parametrize("suffix", ["webm", "mkv", "mpg"])
+@pytest.mark.parametrize("change", ["lost", "zeros"])
+def test_bytes_lost_in_the_middle_are_noticed(tmp_path: Path, suffix: str, change: str) -> None:
+    path = encoded(tmp_path / f"a.{suffix}")
+    content = path.read_bytes()
+    middle, count = len(content) // 2, min(1200, len(content) // 8)
+    path.write_bytes(content[:middle] + bytes(count if change == "zeros" else 0) + content[middle + count :])
+    measured = measure_video(path)
+    assert measured.status in {"truncated", "corrupt"}, measured
+    path.write_bytes(content + bytes(5000))
+    assert measure_video(path).status == "ok", "zeros after the end are no damage"
+
+
+@pytest.mark.parametrize("box", [b"minf", b"stbl", b"stsd"])
+def test_an_mp4_that_is_cut_in_its_header_is_named(tmp_path: Path, box: bytes) -> None:
+    path = encoded(tmp_path / "a.mp4")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(box)])
+    assert measure_video(path).status == "corrupt"
+    assert "unknown codec, or its header is damaged" in measure_video(path).note
+
+
 def test_frames_lost_in_the_middle_of_an_mp4_are_noticed(tmp_path: Path) -> None:
     path = encoded(tmp_path / "a.mp4", index_first=True)
     content = bytearray(path.read_bytes())

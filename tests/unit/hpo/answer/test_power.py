@@ -21,12 +21,13 @@ def test_the_worse_of_two_looks_better_once_in_ten_times_at_this_difference() ->
 
 def test_with_16_clips_differences_below_a_fifth_cannot_be_seen() -> None:
     assert smallest_difference(16) == pytest.approx(0.19, abs=0.005)
-    sentence = few_clips("val_top1", 16)
+    sentence = few_clips("val_top1", 16, called="clips")
     assert sentence is not None
     assert sentence.startswith("with 16 validation clips, differences of val_top1 below 0.19 cannot be seen")
     assert "k-fold" in sentence
+    assert str(few_clips("val_top1", 16, called="images")).startswith("with 16 validation images, ")
 
 
 def test_four_times_the_clips_show_half_the_difference() -> None:
     assert smallest_difference(40) == pytest.approx(2 * smallest_difference(160))
-    assert few_clips("val_top1", 1000) is None
+    assert few_clips("val_top1", 1000, called="clips") is None

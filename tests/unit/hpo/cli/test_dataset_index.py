@@ -107,7 +107,7 @@ def test_a_written_index_needs_no_videos(demo: Path, run: Run, tmp_path: Path) -
         code, shown, _ = run(command, index, "--json")
         assert (code, json.loads(shown)) == (0, json.loads(run(command, demo, "--json")[1]))
     index.write_text("{}")
-    assert "is not an index" in run("stats", index)[2]
+    assert "is no index of a data set" in run("stats", index)[2]
 
 
 def test_split_shows_and_writes_the_parts(demo: Path, run: Run, tmp_path: Path) -> None:
@@ -190,3 +190,17 @@ def test_bench_measures_every_form_and_leaves_nothing(demo: Path, run: Run, tmp_
     status, shown, _ = run("bench", demo, "--seconds", "0", "--short-side", "16")
     assert status == 0
     assert "auto takes raw" in shown
+
+
+def test_a_data_set_at_an_address_is_copied_and_read(demo: Path, run: Run, tmp_path: Path) -> None:
+    code, shown, _ = run("check", f"file://{demo}")
+    assert code == 0
+    assert "8 clips" in shown
+    code, shown, _ = run("split", f"file://{demo}", "--json")
+    assert json.loads(shown)["root"] == f"file://{demo}"
+    assert run("export", f"file://{demo}", tmp_path / "out", "--to", "webdataset")[0] == 0
+    assert run("prepare", f"file://{tmp_path}/out", "--short-side", 16)[0] == 0
+    code, _, said = run("check", "s3://key:secret@bucket/set")
+    assert code == 1
+    assert "s3://…@bucket/set holds a password or key" in said
+    assert "secret" not in said

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from hpo import installation
 from hpo.cli import demo
-from hpo.errors import HpoError, SetupError, StoreUnavailableError
+from hpo.errors import HpoError, SetupError
 from hpo.settings import Settings
 
 
@@ -31,8 +32,6 @@ class FakeClient:
     def study(self, name: str) -> dict[str, Any]:
         self.asked += 1
         state = next(self._states)
-        if state == "away":
-            raise StoreUnavailableError
         return {"name": name, "state": state, "state_reason": "3 invalid trials" if state == "paused" else None}
 
     def trials(self, _name: str) -> list[dict[str, Any]]:
@@ -61,14 +60,13 @@ ENDED: Any = SimpleNamespace(poll=lambda: 1)
 
 
 def test_each_change_of_a_trial_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    client: Any = FakeClient(["active", "away", "active", "completed"])
+    client: Any = FakeClient(["active", "active", "completed"])
     demo._watch(client, STUDY, [RUNNING])
     _, *lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[:2] == ["trial  0 completed, epoch 12, val_top1 0.500", "trial  1 running, epoch 1, val_top1 0.250"]
-    # Asked a second time the database was away: the next answer is the third.
     assert lines[2:] == [
+        "trial  1 running, epoch 2, val_top1 0.250",
         "trial  1 running, epoch 3, val_top1 0.250",
-        "trial  1 running, epoch 4, val_top1 0.250",
     ]
 
 
@@ -123,7 +121,7 @@ def test_a_part_of_the_demo_has_its_own_home_and_ends_with_the_block(
         def kill(self) -> None:
             self.story.append("kill")
 
-    monkeypatch.setattr(demo, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": Process}))
+    monkeypatch.setattr(installation, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": Process}))
     monkeypatch.setenv("DATABASE_URL", "postgresql://of-somebody")
     monkeypatch.setenv("HPO_TOKEN", "of-somebody")
     with demo._process(Settings(home=tmp_path), "serve", ["serve", "--port", "0"]):
@@ -133,5 +131,17 @@ def test_a_part_of_the_demo_has_its_own_home_and_ends_with_the_block(
     environment = process.options["env"]
     assert environment["HPO_HOME"] == str(tmp_path)
     assert not {"DATABASE_URL", "HPO_URL", "HPO_TOKEN"} & environment.keys()
-    assert process.story == [signal.SIGTERM, demo.STOP_SECONDS, "kill", None]
+    assert process.story == [signal.SIGTERM, installation.STOP_SECONDS, "kill", None]
     assert (tmp_path / "serve.log").exists()
+
+
+def test_the_record_of_the_final_test_goes_to_the_service_of_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPO_URL", "http://127.0.0.1:1")
+    settings = Settings(home=tmp_path)
+    settings.token_file.write_text("secret\n")
+    client: Any = SimpleNamespace(url="http://127.0.0.1:41049")
+    found = demo._served(settings, client)
+    assert (found.api_url, found.token) == ("http://127.0.0.1:41049", "secret")
+    assert found.proving_file == settings.server_file

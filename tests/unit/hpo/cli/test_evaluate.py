@@ -16,6 +16,7 @@ import pytest
 
 from api.v1 import openings
 from data import open_dataset
+from hpo.cli import seal
 from hpo.errors import ConflictError, HpoError, SetupError, SpecError
 from hpo.results.opening import Opening
 from workers.checkpoints.folder import TrialFolder, Writable, Writer, run_of
@@ -68,7 +69,8 @@ def test_the_test_list_is_opened_once_and_the_score_kept(bench: Bench, tmp_path:
     assert (score["id"], score["score"]["top1"]) == (opening["id"], _record(file)["top1"])
     assert opening["checkpoint"] == _record(file)["checkpoint"]
     second = bench.run("evaluate", file, *FINAL)
-    assert f"The test list was opened on {_record(file)['at']}" in second.stdout
+    at = _record(file)["at"][:16].replace("T", " ")
+    assert f"The test list was opened on {at} UTC: this is the score of then." in " ".join(second.stdout.split())
     assert first.stdout.splitlines()[-1] == second.stdout.splitlines()[-1]
     assert len(_openings(bench)) == 2
 
@@ -145,6 +147,7 @@ def test_a_file_that_is_no_checkpoint_is_a_sentence(bench: Bench, tmp_path: Path
     assert isinstance(result.exception, HpoError)
     assert "best.pt" in str(result.exception)
     assert "\n" not in str(result.exception)
+    assert len(str(result.exception)) < 300, "no advice of libraries to programmers"
     assert _openings(bench) == []
 
 
@@ -203,7 +206,12 @@ def test_the_validation_videos_are_those_that_the_trial_held_out(bench: Bench, t
 
 @pytest.mark.parametrize(
     ("option", "name", "words"),
-    [("--scores", "none/s.json", "there is no folder"), ("--confusion", "picture.txt", "end in .png")],
+    [
+        ("--scores", "none/s.json", "there is no folder"),
+        ("--confusion", "picture.txt", "end in .png"),
+        ("--scores", "best.yaml", "would be written over, and is read"),
+        ("--scores", "best.pt", "would be written over, and is read"),
+    ],
 )
 def test_files_that_cannot_be_written_are_refused_before_the_seal_breaks(
     bench: Bench, tmp_path: Path, option: str, name: str, words: str
@@ -212,6 +220,13 @@ def test_files_that_cannot_be_written_are_refused_before_the_seal_breaks(
     assert isinstance(result.exception, SetupError)
     assert words in str(result.exception)
     assert _openings(bench) == []
+
+
+def test_scores_and_picture_need_files_of_their_own(bench: Bench, tmp_path: Path) -> None:
+    one = ("--scores", tmp_path / "one.png", "--confusion", tmp_path / "one.png")
+    result = bench.run("evaluate", bench.export(tmp_path / "best.yaml"), "--validation", *one)
+    assert isinstance(result.exception, SetupError)
+    assert "name two files" in str(result.exception)
 
 
 def _keep_snapshots(bench: Bench, file: Path, folder: Path) -> None:
@@ -345,6 +360,52 @@ def test_a_service_that_keeps_no_openings_is_told_and_not_needed(bench: Bench, t
     assert result.exit_code == 0, result.exception
     assert "of an earlier release, which keeps no openings" in result.stderr
     assert len(_openings(bench)) == 2
+
+
+class _Failing(_Earlier):
+    """A service that keeps an opening, and whose database is away when the score comes."""
+
+    def _answer(self) -> None:
+        asked: list[str] = self.server.asked  # type: ignore[attr-defined]  # put there by the test
+        asked.append(self.command)
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, body = {1: (200, b"[]"), 2: (204, b"")}.get(
+            len(asked), (503, b'{"type": "/problems/store-unavailable", "detail": "the database is away"}')
+        )
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json" if status == 200 else "application/problem+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = _answer
+
+
+def test_a_score_that_the_service_cannot_keep_is_shown_all_the_same(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seal, "_PATIENCE_SECONDS", 0.0)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Failing) as server:
+        server.asked = []  # type: ignore[attr-defined]  # put there by the test
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            file = bench.export(tmp_path / "best.yaml")
+            result = bench.run("evaluate", file, *FINAL, url=f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert result.exit_code == 0, result.exception
+    assert "took no record of the score (the database is away)" in " ".join(result.stderr.split())
+    assert f"top-1 {_record(file)['top1']:.3f}" in result.stdout
+    assert _openings(bench)[1]["score"]["top1"] == _record(file)["top1"]
+
+
+def test_the_opening_for_a_refit_says_so(bench: Bench, tmp_path: Path) -> None:
+    file = bench.export(tmp_path / "best.yaml")
+    file.write_text(file.read_text() + "refit: true\n")
+    assert bench.run("evaluate", file, *FINAL).exit_code == 0
+    assert _openings(bench)[0]["reason"] == "final evaluation of trial 7 of study tiny, refit"
 
 
 def test_a_kept_score_of_few_measures_is_printed(bench: Bench, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_worker_cannot_have_another_file_copied(
     ("damage", "sentence"),
     [
         (lambda path: path.write_bytes(b"other"), "is damaged: its content does not match its name"),
-        (None, "is not a checkpoint: it does not have the form of PyTorch's files"),
+        (None, "is not a checkpoint: it has neither the form of PyTorch's files nor ours"),
     ],
     ids=["damaged", "another form"],
 )

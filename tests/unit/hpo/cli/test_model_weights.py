@@ -31,15 +31,14 @@ def run(tmp_path: Path, *arguments: str | Path) -> Result:
 
 
 def test_a_file_is_named_with_the_models_that_it_fits(tmp_path: Path, file: Path) -> None:
-    for source in (file, "small.safetensors"):
-        said = run(tmp_path, source)
-        assert said.exit_code == 0, said.output
-        assert "7 classes" in said.output
-        assert f"SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()}" in said.output
-        rows = [line for line in said.output.splitlines() if "slowfast_r18" in line]
-        assert rows
-        assert "width=8" in rows[0]
-        assert "head.bias" in rows[0]
+    said = run(tmp_path, file.name)  # the other tests give its whole path
+    assert said.exit_code == 0, said.output
+    assert "7 classes" in said.output
+    assert f"SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()}" in said.output
+    rows = [line for line in said.output.splitlines() if "slowfast_r18" in line]
+    assert rows
+    assert "width=8" in rows[0]
+    assert "head.bias" in rows[0]
 
 
 def test_with_a_model_it_says_what_is_loaded_and_what_is_reset(tmp_path: Path, file: Path) -> None:

@@ -84,8 +84,6 @@ def test_nothing_to_predict_is_a_sentence(bench: Bench, best: Path, tmp_path: Pa
 def test_a_file_that_cannot_be_written_is_known_at_once(bench: Bench, best: Path, tmp_path: Path) -> None:
     (tmp_path / "kept.json").write_text("kept")
     for output in (tmp_path / "none" / "r.json", tmp_path, tmp_path / f"{'x' * 300}.json"):
-        result = bench.run("predict", best, tmp_path / "missing.avi", "-o", output)
-        assert "there is no file" in str(result.exception)
         result = bench.run("predict", best.with_name("no model.yaml"), _videos(bench)[0], "-o", output)
         assert isinstance(result.exception, SetupError), "before the model is read"
         assert "cannot be written" in str(result.exception)
@@ -137,3 +135,50 @@ def test_flow_is_computed_as_where_the_model_was_trained(bench: Bench, tmp_path:
     assert bench.run(*alone, "--flow", "dis").exit_code == 0
     exported, found = (_read(output)["results"][0]["top"] for output in outputs)
     assert exported == found
+
+
+def test_nothing_that_is_read_is_written_over(bench: Bench, best: Path, tmp_path: Path) -> None:
+    video, copy, link = tmp_path / "v.avi", tmp_path / "v.classes.mp4", tmp_path / "link.json"
+    for path in (video, copy):
+        path.write_bytes(_videos(bench)[0].read_bytes())
+    link.symlink_to(video)
+    before = {path: path.read_bytes() for path in (video, copy, best, best.with_suffix(".pt"))}
+    for output in (video, link, best, best.with_suffix(".pt")):
+        result = bench.run("predict", best, video, "-o", output)
+        assert isinstance(result.exception, SetupError)
+        assert str(result.exception).startswith(f"{output} would be written over, and is read")
+    result = bench.run("predict", best, video, copy, "-o", tmp_path / "r.json", "--video", tmp_path)
+    assert isinstance(result.exception, SetupError)
+    assert str(result.exception).startswith(f"{copy} would be written over")
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_copies_of_an_earlier_command_are_no_videos_of_a_folder(
+    bench: Bench, best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = tmp_path / "inner" / "folder.avi"
+    inner.mkdir(parents=True)
+    (inner / "v.avi").write_bytes(_videos(bench)[0].read_bytes())
+    (inner / "v.classes.mp4").write_bytes(b"a copy")
+    monkeypatch.chdir(tmp_path)
+    result = bench.run("predict", best, "inner", "--clips", "1")
+    assert result.exit_code == 0, result.exception
+    assert "inner: 1 annotated copies of --video are left out" in result.stderr
+    assert _predictions_of_seed((tmp_path / "result.json").read_text()) == [("v.avi", 1)]
+
+
+def _predictions_of_seed(text: str) -> list[tuple[str, int]]:
+    """Read `result.json` by what the seed document says of it alone: a class for each video, from several views.
+
+    Returns the name of each video, and how many classes have its highest score.
+    """
+    document = json.loads(text)
+    read = []
+    for entry in document["results"]:
+        scores = {one["class"]: one["score"] for one in entry["top"]}
+        best = max(scores.values())
+        assert scores[entry["class"]] == best == entry["score"]
+        assert set(scores) <= set(document["classes"])
+        read.append((Path(entry["video"]).name, list(scores.values()).count(best)))
+    return read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def test_size_cost_data_and_first_trials_are_told(
     ]
     # The others are those that the service would begin with.
     proposed = [suggestion.params for suggestion in create_optimizer(parse_spec(SPEC)).ask(3)]
-    assert lines[5:] == [f"{'':13} lr {params['lr']:.3g}, dropout {params['dropout']:.3g}" for params in proposed[1:]]
+    assert lines[5:7] == [f"{'':13} lr {params['lr']:.3g}, dropout {params['dropout']:.3g}" for params in proposed[1:]]
+    assert re.fullmatch(r"memory: [\d.]+ GiB for an update of these in float32 \(.*\)", lines[7])
+    assert re.fullmatch(r"computation: [\d.]+ GFLOP for a clip, forward and backward", lines[8])
 
 
 def test_the_clips_of_a_data_set_that_is_here_are_counted(

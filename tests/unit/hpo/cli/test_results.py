@@ -11,6 +11,7 @@ from rich.console import Console
 from hpo.cli.finalists import finalists
 from hpo.cli.leaderboard import csv_table, leaderboard, reasons
 from hpo.cli.study_lines import hours
+from hpo.cli.trial_values import where
 from hpo.spec import dump_spec, parse_spec
 from hpo.spec.finalists import FinalistsConfig
 
@@ -50,6 +51,19 @@ def test_completed_trials_come_first_and_those_without_a_value_last() -> None:
         _trial(3, {"val_top1": 0.7}),
     ]
     assert _order(_rows(trials)) == [3, 0, 1, 2]
+
+
+def test_trials_on_several_versions_of_the_data_show_theirs() -> None:
+    def shown(*versions: str | None) -> list[list[str]]:
+        metrics = {"val_top1": 0.5}
+        return _rows([_trial(n, metrics, dataset_version=version) for n, version in enumerate(versions)])
+
+    assert "data" not in shown("a" * 32, None, "a" * 32)[0]
+    rows = shown("a" * 32, None, "b" * 32)
+    column = rows[0].index("data")
+    assert [row[column] for row in rows[1:]] == ["a" * 12, "", "b" * 12]
+    trials = [_trial(0, None, dataset_version="a" * 32), _trial(1, None, dataset_version="b" * 32), _trial(2, None)]
+    assert [trial["number"] for trial in where(trials, ["data=" + "b" * 12], known=[])] == [1]
 
 
 def test_trials_that_violate_a_constraint_are_marked_and_rank_last() -> None:

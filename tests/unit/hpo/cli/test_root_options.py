@@ -7,10 +7,10 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
-import typer
 
 from hpo.cli import main
-from hpo.cli.app import app
+from hpo.cli.app import whole
+from hpo.cli.commands import COMMANDS
 from hpo.cli.root_options import EVERYWHERE, OWN, in_front
 
 
@@ -42,7 +42,7 @@ def _options(group: Any) -> Iterator[tuple[str, frozenset[str]]]:
 
 
 def test_the_commands_with_such_an_option_of_their_own_are_listed() -> None:
-    found = {name: own & EVERYWHERE for name, own in _options(typer.main.get_command(app)) if own & EVERYWHERE}
+    found = {name: own & EVERYWHERE for name, own in _options(whole()) if own & EVERYWHERE}
     assert found == OWN
 
 
@@ -50,3 +50,11 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert (ended.value.code, capsys.readouterr().out) == (0, f"video-hpo {version('video-hpo')}\n")
+
+
+def test_the_help_lists_what_the_commands_say_of_themselves() -> None:
+    found = whole().commands
+    assert found.keys() == COMMANDS.keys()
+    for name, place in COMMANDS.items():
+        said = (found[name].help or "").partition("\n\n")[0].replace("\n", " ")
+        assert (place.help_line, place.hidden) == (said, found[name].hidden), name

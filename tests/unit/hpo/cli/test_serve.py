@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -335,17 +335,32 @@ def test_the_optimizer_owns_its_leases_under_the_name_by_which_they_are_released
 ) -> None:
     ran: list[object] = []
     monkeypatch.setattr("hpo.store.Database", lambda url: SimpleNamespace(url=url, close=lambda: ran.append("closed")))
-    monkeypatch.setattr(
-        optimizer_process, "run", lambda database, *, owner, stop: ran.append((database.url, owner, stop.is_set()))
-    )
+
+    def run(database: Any, *, owner: str, stop: threading.Event, on_life: Callable[[], None]) -> None:
+        on_life()
+        ran.append((database.url, owner, stop.is_set()))
+
+    monkeypatch.setattr(optimizer_process, "run", run)
     monkeypatch.setenv("DATABASE_URL", "postgresql://somewhere")
     monkeypatch.delenv("HPO_SUPERVISED", raising=False)
-    result = CliRunner().invoke(app, ["--home", str(tmp_path), "optimizer"])
+    arguments = ["--home", str(tmp_path), "optimizer", "--alive-file", str(tmp_path / "alive")]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.exception
+    assert (tmp_path / "alive").exists()
     database: Any = world
     serve._release_leases(database, os.getpid())
     (released,) = world.story
     assert ran == [("postgresql://somewhere", released.removeprefix("release "), False), "closed"]
+
+
+def test_a_file_for_probes_that_cannot_be_written_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://somewhere")
+    arguments = ["--home", str(tmp_path), "optimizer", "--alive-file", str(tmp_path / "nowhere" / "alive")]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, SetupError)
+    assert "nowhere/alive cannot be written" in str(result.exception)
 
 
 def test_an_optimizer_alone_needs_to_know_the_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -157,9 +157,11 @@ def test_another_training_is_told_from_a_repetition(monkeypatch: pytest.MonkeyPa
     common = ("--home", tmp_path, "train", file, "--cpu", "--threads", "1")
     same = run(*common, "--root", tmp_path / "videos")
     other = run(*common, "--epochs", "7", "--seed", "42")
+    run(*common, "--root", "s3://bucket/videos")
     assert "val_top1 = 0.5 (the same)" in same.output
     assert "val_top1 = 0.5 (exported, of another training: 0.5)" in other.output
-    (moved, at, _), (config, task, options) = asked
+    (moved, at, _), (config, task, options), (_, remote, _) = asked
+    assert remote.dataset.root == "s3://bucket/videos"
     original = load_export(file)
     assert (moved, at.dataset.root) == (original.config, str(tmp_path / "videos"))
     assert (task.epochs, config["seed"], options["stop_after"]) == (7, 42, None)

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from hpo.client import Client
 from hpo.client.connection import Connection, is_loopback
 from hpo.client.problems import UnreachableError
 from hpo.errors import SetupError, StoreUnavailableError
@@ -99,7 +100,7 @@ def test_a_proxy_never_sees_what_stays_on_this_machine(monkeypatch: pytest.Monke
     assert seen == []
 
 
-LOOPBACK = {"127.1": True, "::ffff:127.0.0.1": True, "0.0.0.0": False, "::": False, "10.0.0.1": False}  # noqa: S104
+LOOPBACK = {"127.1": True, "::ffff:127.0.0.1": True, "0.0.0.0": False, "::": False, "10.0.0.1": False}  # noqa: S104 - nothing is bound
 LOOPBACK |= {socket.gethostname(): False, "localhost.example": False, "": False, "1.2.3.4.5": False}
 
 
@@ -144,3 +145,14 @@ def test_certificates_that_cannot_be_read_are_a_sentence(tmp_path: Path) -> None
     for file in (tmp_path / "nothing", tmp_path):
         with pytest.raises(SetupError, match="check HPO_CA_FILE"):
             Connection("https://api", None, timeout=1.0, ca_file=file)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(502, StoreUnavailableError), (503, StoreUnavailableError), (404, SetupError)]
+)
+def test_a_page_of_a_proxy_says_that_the_service_is_away_or_that_the_address_is_wrong(
+    status: int, kind: type[Exception]
+) -> None:
+    page = httpx.MockTransport(lambda _: httpx.Response(status, html="<h1>nginx</h1>"))
+    with Client("http://api", "hpo_t", transport=page) as client, pytest.raises(kind, match=f"answered {status}"):
+        client.studies()

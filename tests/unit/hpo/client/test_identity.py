@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import threading
@@ -15,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from hpo.client.connection import Connection
+from hpo.client.connection import AsyncConnection, Connection
 from hpo.client.identity import proof
 from hpo.client.problems import UnreachableError
 from hpo.errors import StoreUnavailableError
@@ -135,6 +136,35 @@ def test_the_service_proves_itself_once_for_each_connection_and_over_it(tmp_path
     assert len(set(program.clients[:4])) == len(set(program.clients[4:])) == 1
     assert program.tokens == ["Bearer hpo_t"] * 4
     assert len(set(program.nonces)) == 2, "an answer cannot be used again"
+
+
+def _ask_with_asyncio(program: Program, home: Path, count: int) -> None:
+    async def ask() -> None:
+        file = home / "server.json"
+        file.write_text(json.dumps({"url": program.url, "key": KEY}))
+        connection = AsyncConnection(program.url, "hpo_t", timeout=10.0, server_file=file, ca_file=CERTIFICATE)
+        try:
+            for _ in range(count):
+                assert (await connection.send("GET", "/v1/studies")).json() == []
+        finally:
+            await connection.close()
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("over_tls", [False, True])
+def test_with_asyncio_it_proves_itself_too(tmp_path: Path, over_tls: bool) -> None:
+    with running(honest, over_tls=over_tls) as program:
+        _ask_with_asyncio(program, tmp_path, 2)
+    assert program.paths == ["/v1/identity", "/v1/studies", "/v1/studies"]
+    assert program.tokens == ["Bearer hpo_t"] * 2
+
+
+@pytest.mark.parametrize("answer", STRANGERS.values(), ids=STRANGERS)
+def test_with_asyncio_a_stranger_is_sent_no_token(tmp_path: Path, answer: Answer) -> None:
+    with running(answer) as program, pytest.raises(StoreUnavailableError):
+        _ask_with_asyncio(program, tmp_path, 1)
+    assert program.tokens == []
 
 
 def test_over_tls_it_proves_itself_too(tmp_path: Path) -> None:

@@ -33,11 +33,11 @@ def _metrics(params: Params, epoch: int) -> dict[str, float]:
     return {"val_top1": top * (1 - 0.5**epoch), "epoch_seconds": 10 - 8 * dropout}
 
 
-def _live() -> History:
-    """Return 15 trials: every third stopped at 3 epochs of 9, one out of memory, the last one running."""
+@pytest.fixture(scope="module")
+def live() -> History:
+    """15 trials of the start-up: every third stopped at 3 epochs of 9, one out of memory, the last one running."""
     optimizer = create_optimizer(SPEC)
-    for id in range(15):
-        (suggestion,) = optimizer.ask()
+    for id, suggestion in enumerate(optimizer.quick(15)):
         optimizer.register(id, suggestion)
         if id == 7:
             optimizer.fail(id, FailureKind.OOM)
@@ -53,8 +53,8 @@ def _live() -> History:
 
 
 @pytest.fixture(scope="module")
-def cards() -> dict[str, Any]:
-    return dict(analyses(_live()))
+def cards(live: History) -> dict[str, Any]:
+    return dict(analyses(live))
 
 
 def test_every_analysis_that_applies_is_there(cards: dict[str, Any]) -> None:
@@ -93,15 +93,14 @@ def test_cross_validation_compares_final_values_in_the_unit_of_the_metric(cards:
     assert (table["predicted"] - table["observed"]).abs().median() < 0.1
 
 
-def test_effects_show_the_predicted_ends_of_stopped_trials(cards: dict[str, Any]) -> None:
+def test_effects_show_the_predicted_ends_of_stopped_trials(cards: dict[str, Any], live: History) -> None:
     table = cards["effects val_top1"].df.set_index("trial_index")
-    history = _live()
     stopped = table[table["trial_status"] == "EARLY_STOPPED"]
     assert set(stopped.index) == {1, 4, 10, 13}
     for index, mean in stopped["val_top1_mean"].items():
-        at_three = _metrics(history.records[index].params, 3)["val_top1"]
+        at_three = _metrics(live.records[index].params, 3)["val_top1"]
         assert mean > at_three
-        assert mean == pytest.approx(_metrics(history.records[index].params, 9)["val_top1"], abs=0.15)
+        assert mean == pytest.approx(_metrics(live.records[index].params, 9)["val_top1"], abs=0.15)
 
 
 def test_surfaces_have_the_parameters_own_values(cards: dict[str, Any]) -> None:

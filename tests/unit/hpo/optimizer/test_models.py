@@ -75,6 +75,7 @@ def test_proposals_are_valid_and_new(name: str, raw: dict[str, Any], seed: int) 
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.usefixtures("short_search")
 def test_the_same_history_gives_the_same_proposal_after_a_restart(name: str) -> None:
     spec = spec_with(optimizer={"name": name, "startup_trials": 3, "seed": 4})
     lived = create_optimizer(spec)
@@ -94,6 +95,7 @@ def test_the_same_history_gives_the_same_proposal_after_a_restart(name: str) -> 
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.usefixtures("short_search")
 def test_several_objectives_and_constraints(name: str) -> None:
     spec = spec_with(
         space=SPACE,
@@ -230,6 +232,7 @@ def _life(spec: StudySpec) -> list[list[TrialRecord]]:
     return [first[:2], [*first, *running], [*first, *stopped], [*first, *stopped, *failed]]
 
 
+@pytest.mark.usefixtures("short_search")
 def test_the_ax_experiment_follows_the_study() -> None:
     spec = spec_with(space=SPACE)
     lived = AxGenerator()

@@ -54,11 +54,12 @@ def _run(optimizer: Optimizer, trials: int) -> list[Suggestion]:
 
 @pytest.mark.parametrize("rules", [TENTH, RARE], ids=["tenth", "rare"])
 @pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.usefixtures("short_search")
 def test_every_generator_keeps_the_rules(name: str, rules: list[str]) -> None:
     spec = _spec(name, rules, optimizer={"startup_trials": 3})
-    found = _run(create_optimizer(spec), 8)
+    found = _run(create_optimizer(spec), 6)
     assert all(spec.allows(suggestion.params) for suggestion in found)
-    assert len({key_of(suggestion.params) for suggestion in found}) == 8
+    assert len({key_of(suggestion.params) for suggestion in found}) == 6
     assert found[-1].generator == name
 
 
@@ -97,6 +98,7 @@ GUESSES: list[dict[str, Any]] = [{"clip.frames": 20}, {"model.alpha": 8, "lr": 0
 
 @pytest.mark.parametrize("name", ["ax", "tpe"])
 @pytest.mark.parametrize("trials", [0, 6])
+@pytest.mark.usefixtures("short_search")
 def test_what_a_guess_leaves_open_keeps_the_rules(name: str, trials: int) -> None:
     spec = _spec(name, TENTH)
     before = create_optimizer(spec)

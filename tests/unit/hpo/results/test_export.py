@@ -145,8 +145,8 @@ def test_a_wrong_value_is_reported_once(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_of_task_is_a_sentence(tmp_path: Path) -> None:
-    found = _issues_with(tmp_path, "task", kind="image")
-    assert found == {"task.kind": "'image' is not known here; use one of: 'video'"}
+    found = _issues_with(tmp_path, "task", kind="audio")
+    assert found == {"task.kind": "'audio' is not known here; use one of: 'video', 'image', 'custom'"}
 
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:

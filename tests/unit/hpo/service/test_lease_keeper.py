@@ -11,7 +11,7 @@ import pytest
 
 from hpo.errors import StoreUnavailableError
 from hpo.service import optimizer_process as process
-from hpo.store import studies
+from hpo.store import optimizers, studies
 
 
 class Clock:
@@ -62,6 +62,9 @@ class Keeper:
         """Study and time of every renewal."""
         monkeypatch.setattr(process, "time", self.clock)
         monkeypatch.setattr(studies, "acquire_generator", self._acquire)
+        monkeypatch.setattr(optimizers, "renew", self._renew)
+        self.signs: list[float] = []
+        """When the optimizer was said to live."""
         database: Any = self.database
         self.keeper = process._LeaseKeeper(database, "owner")
 
@@ -69,6 +72,10 @@ class Keeper:
         assert (owner, seconds) == ("owner", process.LEASE_SECONDS)
         self.renewed.append((study_id, self.clock.now))
         return 1
+
+    def _renew(self, _connection: None, owner: str, seconds: float) -> None:
+        assert (owner, seconds) == ("owner", process.LEASE_SECONDS)
+        self.signs.append(self.clock.now)
 
     def let_pass(self, rounds: int) -> Rounds:
         """Return the script of `rounds` rounds of the thread, which are run here."""
@@ -96,6 +103,7 @@ def test_leases_are_renewed_three_times_while_they_last(keeper: Keeper) -> None:
     script = keeper.let_pass(3)
     assert script.waited == [process.LEASE_SECONDS / 3] * 3
     assert sorted(study for study, _ in keeper.renewed) == [1, 1, 1, 2, 2, 2]
+    assert len(keeper.signs) == 3, "others learn that the optimizer lives"
 
 
 def test_a_stuck_loop_loses_its_leases(keeper: Keeper) -> None:
@@ -106,6 +114,7 @@ def test_a_stuck_loop_loses_its_leases(keeper: Keeper) -> None:
     assert keeper.clock.now - started > 4 * process.STUCK_SECONDS
     last = max(time for _, time in keeper.renewed) - started
     assert process.STUCK_SECONDS - process.LEASE_SECONDS <= last < process.STUCK_SECONDS
+    assert max(keeper.signs) == last + started, "it counts as dead for the others, too"
 
 
 def test_leases_are_renewed_again_once_the_loop_returns(keeper: Keeper) -> None:
@@ -133,3 +142,12 @@ def test_an_outage_does_not_end_the_renewing(keeper: Keeper, caplog: pytest.LogC
     keeper.database.is_down = False
     keeper.let_pass(1)
     assert [study for study, _ in keeper.renewed] == [1]
+
+
+def test_one_that_leaves_renews_the_lease_of_its_last_step_alone(keeper: Keeper) -> None:
+    keeper.keeper.serve([1, 2, 3])
+    keeper.keeper.leave(2)
+    keeper.keeper.serve([1, 2, 3])
+    keeper.let_pass(1)
+    assert [study for study, _ in keeper.renewed] == [2]
+    assert keeper.signs == [], "the others count it no more"

@@ -105,6 +105,8 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         ("checkpoints", {"keep": 3}, "checkpoints.keep", "known: last, best, every, stopped, quota_gb"),
         ("finalists", {"sedes": 3}, "finalists.sedes", "did you mean 'seeds'"),
         ("finalists", 3, "finalists", "a mapping, such as {top: 3}"),
+        ("task/base/unfreeze_every", 2, "task.base.unfreeze_every", "set `freeze` as well"),
+        ("space/unfreeze_every", {"type": "int", "low": 0, "high": 4}, "space.unfreeze_every", "no layer is frozen"),
         ("task/base/clip", {"framse": 8}, "task.base.clip.framse", "did you mean"),
         ("space/lr/prior", {"center": 0.01, "name": "x"}, "space.lr.prior.name", "known: center, confidence"),
         ("objectives", ["val_top1"], "objectives[0]", "a mapping, such as {metric: val_top1}"),
@@ -184,6 +186,15 @@ def test_a_stored_spec_stays_readable_when_it_would_be_refused_today() -> None:
     with pytest.raises(SpecError, match="share from 0 to 1"):
         parse_spec(raw)
     assert stored_spec(raw).budget.target == {"val_top1": 90.0}
+
+
+@pytest.mark.parametrize("part", ["task/base/freeze", "space/freeze"])
+def test_layers_that_are_frozen_in_some_trials_may_be_unfrozen(part: str) -> None:
+    raw = with_change("task/base/unfreeze_every", 2)
+    *_, where, key = part.split("/")
+    place = raw["task"]["base"] if where == "base" else raw["space"]
+    place[key] = "backbone" if where == "base" else {"type": "categorical", "choices": ["none", "stem"]}
+    assert parse_spec(raw).task.base["unfreeze_every"] == 2
 
 
 def test_more_guesses_than_trials_are_refused() -> None:
@@ -361,10 +372,11 @@ def test_finalists_are_at_most_a_share_of_the_trials(trials: int | None, most: i
     assert FinalistsConfig().most_of(trials) == most
 
 
-def test_a_spec_without_finalists_is_written_as_before() -> None:
-    assert "finalists" not in dump_spec(parse_spec(VALID))
-    with_them = parse_spec(with_change("finalists", {"top": 2}))
-    assert parse_spec(dump_spec(with_them)) == with_them
+@pytest.mark.parametrize(("field", "value"), [("finalists", {"top": 2}), ("resources", {"gpus": 2})])
+def test_a_spec_without_a_later_field_is_written_as_before(field: str, value: dict[str, int]) -> None:
+    assert field not in dump_spec(parse_spec(VALID))
+    with_it = parse_spec(with_change(field, value))
+    assert parse_spec(dump_spec(with_it)) == with_it
 
 
 def sections(model: type[BaseModel], path: str, value: Any) -> Iterator[tuple[str, type[BaseModel]]]:

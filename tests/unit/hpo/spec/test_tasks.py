@@ -59,7 +59,7 @@ def test_the_kind_of_a_video_task_is_not_written() -> None:
 @pytest.mark.parametrize("kind", ["vidoe", None, ["video"]])
 def test_an_unknown_kind_is_named_with_those_that_there_are(kind: object) -> None:
     issues = _issues(with_change("task/kind", kind))
-    assert issues == {"task.kind": f"{kind!r} is not known here; use one of: 'video'"}
+    assert issues == {"task.kind": f"{kind!r} is not known here; use one of: 'video', 'image', 'custom'"}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_an_unknown_kind_is_named_with_those_that_there_are(kind: object) -> Non
             "constraints",
             ["val_top9 >= 0.5"],
             "constraints[0].metric",
-            "unknown metric 'val_top9'; workers report",
+            "unknown metric 'val_top9'; did you mean 'val_top5'? workers report",
         ),
     ],
 )

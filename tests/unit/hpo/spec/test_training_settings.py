@@ -18,6 +18,8 @@ OF_0_2_0 = {
     "seed",
 }
 """Its settings but those of clips and augmentation."""
+NEEDED: dict[str, dict[str, Any]] = {"unfreeze_every": {"freeze": 2}}
+"""What a study must set beside a setting, which would do nothing alone."""
 CHANGED: list[tuple[str, Any]] = [
     ("freeze", 2),
     ("freeze", "backbone"),
@@ -53,7 +55,8 @@ def test_what_is_changed_is_written(name: str, value: Any) -> None:
     written = TrainingConfig.from_flat({name: value}).to_flat()
     assert written[name] == value
     assert TrainingConfig.from_flat(written).to_flat() == written
-    assert parse_spec(with_change("task/base", {name: value})).task.base == {name: value}
+    base = {**NEEDED.get(name, {}), name: value}
+    assert parse_spec(with_change("task/base", base)).task.base == base
 
 
 def test_a_stored_study_trains_with_the_dropout_of_its_release_and_a_new_one_with_the_cards() -> None:

@@ -1,4 +1,4 @@
-"""The 3-D residual networks of Hara et al. are their authors' program, written a second time by plain functions."""
+"""The 3-D residual networks of Hara et al. and R(2+1)D of MMAction2, written a second time by plain functions."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from ..tiny import tiny
         ("r3d_50_hara", {}),
         ("r2plus1d_18_hara", {"stem_temporal_stride": 2}),
         ("r2plus1d_50_hara", {"shortcut": "padding"}),
+        # MMAction2's, which pools images after the stem.
+        ("r2plus1d_18", {"midplanes": "paper", "stem_midplanes": "paper", "shortcut": "split", "stem_pool": True}),
     ],
 )
 def test_network_is_that_of_the_authors(name: str, options: dict[str, Any]) -> None:
@@ -35,7 +37,8 @@ def test_network_is_that_of_the_authors(name: str, options: dict[str, Any]) -> N
     form = {"split": "r2plus1d" in name, "bottleneck": "_50" in name}
     state = {their_name(key, **form): tensor for key, tensor in model.state_dict().items()}
     with torch.no_grad():
-        assert relative_gap(model(clip), program(state, clip, options)) < 1e-10
+        pool = (3, 2, 1) if name.endswith("_hara") else ((1, 3, 3), (1, 2, 2), (0, 1, 1))
+        assert relative_gap(model(clip), program(state, clip, options, pool)) < 1e-10
 
 
 def their_name(ours: str, *, split: bool, bottleneck: bool) -> str:
@@ -56,11 +59,11 @@ def their_name(ours: str, *, split: bool, bottleneck: bool) -> str:
     return ours
 
 
-def program(state: dict[str, Tensor], clip: Tensor, options: dict[str, Any]) -> Tensor:
+def program(state: dict[str, Tensor], clip: Tensor, options: dict[str, Any], pool: tuple[Any, Any, Any]) -> Tensor:
     """Return the logits of the authors' network of weights under their names, in evaluation mode."""
     x = F.relu(layer(state, clip, "", 1, (options.get("stem_temporal_stride", 1), 2)))
     if options.get("stem_pool", True):
-        x = F.max_pool3d(x, 3, 2, 1)
+        x = F.max_pool3d(x, *pool)
     blocks = sorted({(int(m[1]), int(m[2])) for key in state if (m := re.match(r"layer(\d)\.(\d+)\.", key))})
     for stage, block in blocks:
         prefix = f"layer{stage}.{block}."
@@ -87,6 +90,9 @@ def layer(state: dict[str, Tensor], x: Tensor, prefix: str, number: int, strides
 def shortcut(state: dict[str, Tensor], x: Tensor, prefix: str, stride: int, channels: int) -> Tensor:
     """Return the projected maps, or every second position and zeros for the channels that are new."""
     name = f"{prefix}downsample"
+    if f"{name}.3.weight" in state:
+        x = F.relu(norm(state, conv(state, x, f"{name}.0", (1, stride, stride)), f"{name}.1"))
+        return norm(state, conv(state, x, f"{name}.3", (stride, 1, 1)), f"{name}.4")
     if f"{name}.0.weight" in state:
         return norm(state, conv(state, x, f"{name}.0", (stride,) * 3), f"{name}.1")
     if stride == 1 and x.shape[1] == channels:

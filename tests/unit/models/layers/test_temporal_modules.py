@@ -176,18 +176,28 @@ def torchvision_blocks(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield f"layer{stage}.{number}", block
 
 
-@pytest.mark.parametrize(("name", "oracle", "every"), [("resnet18", "resnet18", 1), ("resnet101", "resnet101", 2)])
-def test_tsm_is_torchvisions_net_with_filters_before_first_convolutions(name: str, oracle: str, every: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "options", "every"),
+    [("resnet18", {}, 1), ("resnet101", {}, 2), ("resnet18", {"shift_place": "block", "shift_every": 2}, 2)],
+)
+def test_tsm_is_torchvisions_net_with_filters_before_convolutions_or_blocks(
+    name: str, options: dict[str, Any], every: int
+) -> None:
     length, classes = 4, 5
-    theirs = torchvision_models.get_model(oracle, weights=None, num_classes=classes)
+    theirs = torchvision_models.get_model(name, weights=None, num_classes=classes)
     randomise(theirs, seed=0)
-    ours = models.create_model(f"tsm_{name}", num_classes=classes).double().eval()
+    ours = models.create_model(f"tsm_{name}", num_classes=classes, **options).double().eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     theirs.double().eval()
     for key, block in torchvision_blocks(theirs):
-        if int(key.rpartition(".")[2]) % every == 0:
-            assert isinstance(block.conv1, nn.Conv2d)
-            kernel = shift_kernel(block.conv1.in_channels, 8)
+        stage, _, number = key.rpartition(".")
+        if int(number) % every:
+            continue
+        assert isinstance(block.conv1, nn.Conv2d)
+        kernel = shift_kernel(block.conv1.in_channels, 8)
+        if options:
+            theirs.get_submodule(stage).add_module(number, Before(block, kernel, length, relu=False))
+        else:
             block.conv1 = Before(block.conv1, kernel, length, relu=False)
     clip = random_clip(2, 3, length, 32, 32)
     with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import pickle
@@ -96,6 +97,12 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "model.keras": (lambda: archive(config__json=b"{}", model__weights__h5=b""), "a model of Keras"),
     "flax.npz": (numpy_archive, "an archive of NumPy"),
     "graph.onnx": (lambda: b"\x08\x07\x12\x07pytorch" + bytes(range(200)), "a graph of ONNX"),
+    "model.safetensors.index.json": (
+        lambda: (
+            b'{\n "metadata": {"total_size": 8},\n "weight_map": {"fc.weight": "model-00001-of-00002.safetensors"}\n}'
+        ),
+        "it is the index of a model in several files",
+    ),
     "packed.pth.gz": (lambda: b"\x1f\x8b\x08" + bytes(9), "unpack it"),
     "noise.bin": (lambda: bytes(range(200, 256)) * 4, "it is not a file of PyTorch, safetensors"),
     "number.pth": (lambda: saved({"epoch": 3}), "maps names to tensors, but other things as well, such as 'epoch'"),
@@ -106,6 +113,8 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut.safetensors": (lambda: (80).to_bytes(8, "little") + b'{"fc.weight":', "probably because it is cut short"),
     "nan.pth": (lambda: saved({"fc.weight": torch.tensor([0.0, float("nan")])}), "fc.weight holds NaN or infinity"),
     "infinite.pth": (lambda: saved({"fc.weight": torch.tensor([1e300], dtype=torch.float64)}), "more than float32"),
+    "variance.pth": (lambda: saved({"bn1.running_var": torch.tensor([1.0, -1.0])}), "holds negative variances"),
+    "module.pth": (lambda: saved(torch.nn.Linear(2, 2)), r"which could run code; save one with torch\.save\(model\.st"),
     "complex.pth": (lambda: saved({"fc.weight": torch.ones(2, dtype=torch.complex64)}), r"plain numbers \(complex64"),
     "meta.pth": (lambda: saved({"fc.weight": torch.ones(2, device="meta")}), r"plain numbers \(float32 on meta"),
     "cut_mmaction.pth": (cut_mmaction, "has names of MMAction2, but lacks the tensor backbone.fast"),
@@ -176,6 +185,24 @@ def test_other_floating_numbers_are_converted(kind: torch.dtype, tmp_path: Path)
     assert all(torch.equal(tensor, source[name].to(tensor.dtype)) for name, tensor in model.state_dict().items())
 
 
+def test_a_classifier_of_as_many_classes_whose_bias_differs_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(saved({**small().state_dict(), "fc.bias": torch.zeros(7)}))
+    with pytest.raises(models.WeightsError, match=r"of another shape fc\.bias is \(7,\) and must be \(3,\)"):
+        models.load_weights(small(), tmp_path / "a.pth")
+
+
+def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(saved(small().state_dict()))
+
+    def closed(*_: object) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", closed)  # whoever runs the tests may read everything
+    with pytest.raises(models.WeightsError, match=r"a\.pth cannot be read: Permission denied; let this user read it"):
+        models.identify_weights(path)
+
+
 def test_other_classes_with_another_body_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(saved(models.create_model("resnet18", num_classes=7, width=16).state_dict()))
     with pytest.raises(models.WeightsError, match="does not fit resnet18"):
@@ -193,8 +220,10 @@ def test_other_classes_with_another_body_are_refused(tmp_path: Path) -> None:
         lambda state: {f"_orig_mod.module.{name}": tensor for name, tensor in state.items()},
         lambda state: {"model": state, "best": np.float64(0.5), "scores": np.arange(3.0)},
         lambda state: {"model": state, "folder": Path("runs")},
+        lambda state: {"n_averaged": torch.tensor(3), **{f"module.{name}": tensor for name, tensor in state.items()}},
+        lambda state: {"net": {f"ema_model.{name}": tensor for name, tensor in state.items()}, "acc": 70.5},
     ],
-    ids=["module", "Namespace", "model_state", "ema", "data parallel", "compiled", "NumPy", "path"],
+    ids=["module", "Namespace", "model_state", "ema", "data parallel", "compiled", "NumPy", "path", "averaged", "net"],
 )
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "old"])
 def test_wrappers_of_trainers_are_opened(wrap: Callable[[Any], Any], old: bool, tmp_path: Path) -> None:

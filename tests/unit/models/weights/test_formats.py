@@ -21,7 +21,7 @@ import models
 from models.architectures.stmulnet import StMulNet
 
 from ..architectures.test_x3d import their_name
-from ..oracles import pytorchvideo, random_clip, randomise, relative_gap
+from ..oracles import Undrawn, pytorchvideo, random_clip, randomise, relative_gap
 
 
 def make(name: str, *, seed: int = 0, **options: Any) -> models.VideoModel:
@@ -31,6 +31,12 @@ def make(name: str, *, seed: int = 0, **options: Any) -> models.VideoModel:
     if "weights" not in options:
         randomise(model, seed)
     return model
+
+
+def undrawn(name: str, **options: Any) -> models.VideoModel:
+    """Return a model of full width, most of whose weights are zeros: it is to be filled."""
+    with Undrawn():
+        return models.create_model(name, **options)
 
 
 def assert_same_state(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
@@ -195,15 +201,14 @@ def test_a_small_checkpoint_cannot_fill_the_memory(how: str, tmp_path: Path) -> 
 # ---- PyTorchVideo
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize(
-    ("name", "module", "builder"),
+    ("name", "module", "builder", "wrapped"),
     [
-        ("slowfast_r50_4x16", "slowfast", "create_slowfast"),
-        ("slow_r50", "resnet", "create_resnet"),
-        ("c2d_r50", "resnet", "create_resnet"),
-        ("csn_r101", "csn", "create_csn"),
-        ("r2plus1d_r50", "r2plus1d", "create_r2plus1d"),
+        ("slowfast_r50_4x16", "slowfast", "create_slowfast", False),
+        ("slow_r50", "resnet", "create_resnet", True),
+        ("c2d_r50", "resnet", "create_resnet", False),
+        ("csn_r101", "csn", "create_csn", False),
+        ("r2plus1d_r50", "r2plus1d", "create_r2plus1d", True),
     ],
 )
 def test_pytorchvideo_checkpoint(name: str, module: str, builder: str, wrapped: bool, tmp_path: Path) -> None:
@@ -354,15 +359,14 @@ def image_resnet50(classes: int, *, channels: int = 3) -> nn.Module:
     return net
 
 
-@pytest.mark.parametrize("projections_first", [True, False])
-@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize(("projections_first", "wrapped"), [(True, False), (False, True)])
 def test_matconvnet_streams(projections_first: bool, wrapped: bool, tmp_path: Path) -> None:
     spatial, temporal = image_resnet50(5), image_resnet50(5, channels=6)
     names = resnet_names(projections_first=projections_first)
     for file, net in (("img.mat", spatial), ("flow.mat", temporal)):
         content = as_matlab(net, names)
         savemat(tmp_path / file, {"net": content} if wrapped else content)
-    ours = models.create_model("stmulnet_r50", num_classes=5, flow_channels=6, gate="none", dropout=0.0)
+    ours = undrawn("stmulnet_r50", num_classes=5, flow_channels=6, gate="none", dropout=0.0)
     before = ours.state_dict()["spatial.layer1.1.temporal_conv.conv.weight"].clone()
     reports = {
         stream: models.load_weights(ours, tmp_path / file, stream=stream)
@@ -393,14 +397,13 @@ def test_matconvnet_file_for_a_frame_model_keeps_a_head_of_other_classes(tmp_pat
     net = image_resnet50(9)
     net.get_submodule("conv1").register_parameter("bias", None)
     savemat(tmp_path / "net.mat", {"net": as_matlab(net, resnet_names(projections_first=True))})
-    ours = models.create_model("resnet50", num_classes=5)
+    ours = undrawn("resnet50", num_classes=5)
     report = models.load_weights(ours, tmp_path / "net.mat")
     assert report.reset == ("fc.bias", "fc.weight")
     torch.testing.assert_close(ours.state_dict()["conv1.weight"], net.state_dict()["conv1.weight"])
 
 
-@pytest.mark.parametrize("channels", [3, 6])
-@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize(("channels", "biased"), [(3, True), (6, False)])
 def test_matconvnet_file_is_identified_and_its_first_bias_changes_nothing(
     channels: int, biased: bool, tmp_path: Path
 ) -> None:
@@ -423,10 +426,10 @@ def test_matconvnet_file_is_identified_and_its_first_bias_changes_nothing(
     # The network without the bias, and the stream with it, compute the same as the file's.
     clip = random_clip(1, channels, 1, 32, 32)
     net.double().eval()
-    frames = models.create_model("resnet50", num_classes=5, in_channels=channels, weights=path).double().eval()
+    frames = undrawn("resnet50", num_classes=5, in_channels=channels, weights=path).double().eval()
     with torch.no_grad():
         assert relative_gap(frames(clip), net(clip[:, :, 0])) < 1e-4
-    whole = models.create_model("stmulnet_r50", num_classes=5, flow_channels=channels)
+    whole = undrawn("stmulnet_r50", num_classes=5, flow_channels=channels)
     part = stream.stream or ""
     models.load_weights(whole, path, stream=part)
     bias = whole.state_dict()[f"{part}.conv1.bias"]
@@ -468,7 +471,7 @@ Saved = tuple[Path, dict[str, Tensor]]
 @pytest.mark.parametrize("name", ["resnet18", "tsn_resnet18", "tsm_resnet18", "tam_resnet18"])
 def test_image_weights_fill_a_frame_model(name: str, resnet18: Saved) -> None:
     path, theirs = resnet18
-    ours = models.create_model(name, num_classes=4)
+    ours = undrawn(name, num_classes=4)
     report = models.load_weights(ours, path)
     for key, tensor in theirs.items():
         if not key.startswith("fc."):
@@ -481,7 +484,7 @@ def test_image_weights_fill_a_frame_model(name: str, resnet18: Saved) -> None:
 
 def test_flow_network_gets_the_colours_average_for_every_channel(resnet18: Saved) -> None:
     path, theirs = resnet18
-    ours = models.create_model("tsm_resnet18", num_classes=4, in_channels=10)
+    ours = undrawn("tsm_resnet18", num_classes=4, in_channels=10)
     report = models.load_weights(ours, path)
     expected = theirs["conv1.weight"].mean(1, keepdim=True).expand(-1, 10, -1, -1)
     assert torch.equal(ours.state_dict()["conv1.weight"], expected)
@@ -495,7 +498,7 @@ def test_flow_network_gets_the_colours_average_for_every_channel(resnet18: Saved
 
 def test_stacked_frames_share_the_kernel(resnet18: Saved) -> None:
     path, theirs = resnet18
-    ours = models.create_model("resnet18", num_classes=4, seq_len=5)
+    ours = undrawn("resnet18", num_classes=4, seq_len=5)
     assert models.load_weights(ours, path).adapted == ("conv1.weight",)
     assert torch.equal(ours.state_dict()["conv1.weight"], theirs["conv1.weight"].repeat(1, 5, 1, 1) / 5)
 
@@ -503,7 +506,7 @@ def test_stacked_frames_share_the_kernel(resnet18: Saved) -> None:
 @pytest.mark.parametrize("name", ["two_stream_resnet18", "stmulnet_r18"])
 def test_image_weights_fill_both_streams(name: str, resnet18: Saved) -> None:
     path, theirs = resnet18
-    ours = models.create_model(name, num_classes=4)
+    ours = undrawn(name, num_classes=4)
     report = models.load_weights(ours, path)
     first, second = ours.classifier_names[0].split(".")[0], ours.classifier_names[1].split(".")[0]
     state = ours.state_dict()
@@ -517,7 +520,7 @@ def test_image_weights_fill_both_streams(name: str, resnet18: Saved) -> None:
     assert set(report.reset) == {f"{stream}.fc.{kind}" for stream in (first, second) for kind in ("weight", "bias")}
     if name == "stmulnet_r18":
         assert not state["spatial.conv1.bias"].any()
-        only = models.create_model(name, num_classes=4)
+        only = undrawn(name, num_classes=4)
         flow = only.state_dict()["temporal.conv1.weight"].clone()
         models.load_weights(only, path, stream="spatial")
         assert torch.equal(only.state_dict()["spatial.conv1.weight"], theirs["conv1.weight"])
@@ -529,7 +532,7 @@ def test_image_weights_are_inflated(channels: int, tmp_path: Path) -> None:
     net = torchvision_models.resnet50(weights=None, num_classes=10)
     torch.save(net.state_dict(), tmp_path / "resnet50.pth")
     theirs = net.state_dict()
-    ours = models.create_model("i3d_r50", num_classes=4, in_channels=channels)
+    ours = undrawn("i3d_r50", num_classes=4, in_channels=channels)
     report = models.load_weights(ours, tmp_path / "resnet50.pth")
     stem = ours.state_dict()["path.stem.conv.weight"]
     image = (
@@ -555,7 +558,7 @@ def test_auxiliary_heads_of_image_networks_are_dropped(
 ) -> None:
     net = torchvision_models.get_model(oracle, weights=None, num_classes=10, **options)
     torch.save(net.state_dict(), tmp_path / "net.pth")
-    ours = models.create_model(name, num_classes=4)
+    ours = undrawn(name, num_classes=4)
     report = models.load_weights(ours, tmp_path / "net.pth")
     heads = {key for key in net.state_dict() if key.startswith(auxiliary)}
     assert heads <= set(report.dropped)
@@ -569,7 +572,7 @@ def test_weights_of_another_image_network_are_a_misfit(resnet18: Saved) -> None:
         with pytest.raises(
             models.WeightsError, match=r"resnet18\.pth does not fit \w+: (missing|unexpected|of another)"
         ):
-            models.create_model(name, num_classes=4, weights=path)
+            undrawn(name, num_classes=4, weights=path)
 
 
 def test_a_stream_that_the_model_lacks_is_refused(resnet18: Saved) -> None:

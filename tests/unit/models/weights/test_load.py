@@ -168,3 +168,30 @@ def test_other_contents_are_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "list.pt")
     with pytest.raises(models.WeightsError, match="does not contain a state dict"):
         make(weights=tmp_path / "list.pt")
+
+
+def save_of_lightning(path: Path, state: dict[str, Tensor], **beside: Tensor) -> None:
+    """Save as Lightning saves a module with a network `model`, and with other things beside it."""
+    named = {f"model.{name}": tensor for name, tensor in state.items()}
+    others = {name.replace("__", "."): tensor for name, tensor in beside.items()}
+    torch.save({"epoch": 3, "pytorch-lightning_version": "2.4.0", "state_dict": named | others}, path)
+
+
+def test_what_a_module_of_lightning_has_beside_its_network_is_left_out_and_reported(
+    source: models.VideoModel, path: Path
+) -> None:
+    save_of_lightning(path, source.state_dict(), criterion__weight=torch.ones(4), val_acc__tp=torch.tensor(torch.nan))
+    model = make(weights=path)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in source.state_dict().items())
+    assert model.weights_reports[None].dropped == ("criterion.weight", "val_acc.tp")
+    assert models.identify_weights(path).left_over == ("criterion.weight", "val_acc.tp")
+
+
+def test_a_classifier_beside_the_network_of_lightning_is_missed(source: models.VideoModel, path: Path) -> None:
+    body = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith("head.")}
+    save_of_lightning(path, body, fc__weight=torch.zeros(4, 10))
+    with pytest.raises(models.WeightsError, match=r"missing head\.bias, head\.weight; left aside, .* fc\.weight$"):
+        make(weights=path)
+    save_of_lightning(path, source.state_dict(), fc__weight=torch.zeros(4, 10))
+    with pytest.raises(models.WeightsError, match=r"its classifier fc\.weight has the same 4 classes"):
+        make(weights=path)

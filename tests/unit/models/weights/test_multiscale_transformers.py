@@ -147,3 +147,77 @@ def test_a_pretraining_of_hiera_leaves_norm_and_head_new(tmp_path: Path) -> None
     assert set(report.reset) == {"norm.weight", "norm.bias", "head.projection.weight", "head.projection.bias"}
     assert set(report.dropped) == set(more)
     assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in kept.items())
+
+
+# ---- MaskFeat
+
+_MASKFEAT: dict[str, Any] = {**_TABLES, "width": 8, "widen": "mlp"}
+_OF_MMACTION = [
+    (r"^head\.1\.", "cls_head.fc_cls."),
+    (r"^pos_encoding\.class_token$", "cls_token"),
+    (r"^conv_proj\.", "patch_embed.projection."),
+    (r"\.attn\.project\.0\.", ".attn.proj."),
+    (r"\.pool_([qkv])\.pool\.", r".pool_\1."),
+    (r"\.pool_([qkv])\.norm_act\.0\.", r".norm_\1."),
+    (r"^(blocks\.\d+)\.project\.", r"\1.proj."),
+    (r"\.mlp\.0\.", ".mlp.fc1."),
+    (r"\.mlp\.3\.", ".mlp.fc2."),
+    (r"^norm\.", "norm3."),
+    (r"^(?!cls_head)", "backbone."),
+]
+
+
+def of_mmaction(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of our MViT v2 under MMAction2's names."""
+    theirs = {}
+    for ours, tensor in state.items():
+        name = ours
+        for pattern, replacement in _OF_MMACTION:
+            name = re.sub(pattern, replacement, name)
+        theirs[name] = tensor.view(1, 1, -1) if name.endswith("cls_token") else tensor
+    return theirs
+
+
+def test_maskfeats_fine_tuned_network_is_recognised_by_where_it_widens(tmp_path: Path) -> None:
+    model, path = models.create_model("mvit_v2_s", num_classes=5, **_MASKFEAT), tmp_path / "mvit-small_ft.pth"
+    torch.save({"state_dict": of_mmaction(model.state_dict())}, path)
+    identity = models.identify_weights(path)
+    assert (identity.layout, identity.network, identity.left_over) == ("MMAction2", "MViT v2", ())
+    assert [(fit.model, dict(fit.options)) for fit in identity.fits] == [("mvit_v2_s", _MASKFEAT)]
+    loaded = models.create_model("mvit_v2_s", num_classes=5, **_MASKFEAT)
+    assert models.load_weights(loaded, path).kept == ()
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+    with pytest.raises(models.WeightsError, match=r"of another shape .* and must be"):
+        models.load_weights(
+            models.create_model("mvit_v2_s", num_classes=5, **{**_MASKFEAT, "widen": "attention"}), path
+        )
+
+
+def test_a_pretraining_of_maskfeat_leaves_norm_and_head_new(tmp_path: Path) -> None:
+    model, path = models.create_model("mvit_v2_s", num_classes=5, **_MASKFEAT), tmp_path / "maskfeat.pth"
+    state = of_mmaction(model.state_dict())
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(("cls_head.", "backbone.norm3."))}
+    # Without a stride in the last stage, its second layer sees as many places as the first: 4 a side for 64 pixels.
+    line = torch.arange(7.0)[:, None].expand(7, 8).clone()
+    last = {f"backbone.blocks.15.attn.rel_pos_{axis}": line for axis in "hw"}
+    more = {
+        "backbone.mask_token": torch.zeros(1, 1, 8),
+        "backbone.norm2.weight": torch.ones(64),
+        "neck.fc.weight": torch.zeros(108, 64),
+    }
+    torch.save({"state_dict": {**kept, **last, **more}}, path)
+    identity = models.identify_weights(path)
+    assert (identity.layout, identity.network, identity.num_classes) == ("MMSelfSup", "MaskFeat", None)
+    (fit,) = identity.fits
+    assert (fit.model, fit.options) == ("mvit_v2_s", _MASKFEAT)
+    assert fit.new == ("head.1.bias", "head.1.weight", "norm.bias", "norm.weight")
+    loaded = models.create_model("mvit_v2_s", num_classes=5, **_MASKFEAT)
+    report = models.load_weights(loaded, path)
+    assert report.reset == fit.new
+    assert set(report.dropped) == set(more)
+    tensors = loaded.state_dict()
+    # Three places of a line of seven: its middle, and one and a third of its length apart.
+    expected = torch.tensor([3 - 7 / 3, 3, 3 + 7 / 3])[:, None].expand(3, 8)
+    torch.testing.assert_close(tensors["blocks.15.attn.rel_pos_h"], expected)
+    new = {*fit.new, "blocks.15.attn.rel_pos_h", "blocks.15.attn.rel_pos_w"}
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in model.state_dict().items() if name not in new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,19 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "k400.pth").write_bytes(b"abc")
     assert sha256_of(tmp_path / "k400.pth") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_a_file_that_may_not_be_read_is_a_matter_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "k400.pth").write_bytes(b"weights")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # whoever runs the tests may read everything
+    with pytest.raises(
+        WeightsUnavailableError, match=r"k400\.pth of this machine cannot be read \(Permission denied\)"
+    ):
+        find_weights("k400.pth", [tmp_path])
+
+
+def test_a_name_that_no_file_can_have_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(WeightsUnavailableError, match=r"cannot be read \(File name too long"):
+        find_weights("a" * 300, [tmp_path])

@@ -96,6 +96,7 @@ class Probe:
             "has_bf16": True,
             "fp32_right": True,
             "bf16_right": True,
+            "fp16_right": True,
         }
         self.names: list[str] = []
         self.problem_of_all: str | None = None
@@ -125,6 +126,7 @@ def test_a_gpu_is_described_by_what_the_probe_found(probe: Probe, monkeypatch: p
         gpu_name="NVIDIA H200",
         memory_bytes=150_000_000_000,
         bf16=True,
+        fp16=True,
         deterministic=True,
     )
     assert probe.environments[0]["CUDA_VISIBLE_DEVICES"] == "1"
@@ -141,6 +143,10 @@ def test_bf16_is_used_where_it_was_found_right(probe: Probe, has: bool, right: b
     probe.report |= {"has_bf16": has, "bf16_right": right}
     device = gpu_device(0)
     assert (device.bf16, device.note is not None) == (used, noted)
+    assert device.note is None or "training in fp16" in device.note
+    probe.report |= {"fp16_right": False}
+    device = gpu_device(0)
+    assert not device.fp16
     assert device.note is None or "training in fp32" in device.note
 
 
@@ -169,7 +175,7 @@ def test_a_part_of_a_gpu_is_named_by_its_own_uuid(probe: Probe, monkeypatch: pyt
 # ---------------------------------------------------------------- a device that was used
 
 
-USED = Device(kind="cuda", label="cuda:0", threads=1, visible="2", gpu_name="NVIDIA H200", bf16=True)
+USED = Device(kind="cuda", label="cuda:0", threads=1, visible="2", gpu_name="NVIDIA H200", bf16=True, fp16=True)
 
 
 def test_a_device_that_computes_as_at_the_start_has_no_problem(probe: Probe) -> None:
@@ -185,6 +191,7 @@ def test_a_device_that_computes_as_at_the_start_has_no_problem(probe: Probe) -> 
         ({"problem": "PyTorch cannot use it (No CUDA GPUs)"}, "cuda:0 cannot be used any more: PyTorch cannot use it"),
         ({"fp32_right": False}, "cuda:0 (NVIDIA H200) computes convolutions wrongly"),
         ({"bf16_right": False}, "cuda:0 (NVIDIA H200) computes convolutions wrongly"),
+        ({"fp16_right": False}, "cuda:0 (NVIDIA H200) computes convolutions wrongly"),
     ],
 )
 def test_what_is_wrong_with_a_device_is_said(probe: Probe, found: dict[str, Any], said: str) -> None:
@@ -195,8 +202,8 @@ def test_what_is_wrong_with_a_device_is_said(probe: Probe, found: dict[str, Any]
 
 
 def test_wrong_bf16_is_no_problem_where_it_is_not_used(probe: Probe) -> None:
-    probe.report |= {"bf16_right": False}
-    assert check_device(replace(USED, bf16=False)) is None
+    probe.report |= {"bf16_right": False, "fp16_right": False}
+    assert check_device(replace(USED, bf16=False, fp16=False)) is None
 
 
 def test_a_gpu_without_memory_for_a_check_is_well_after_a_trial_and_refused_at_the_start(probe: Probe) -> None:

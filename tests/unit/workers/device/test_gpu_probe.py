@@ -20,6 +20,7 @@ def test_right_convolutions_pass_the_check_on_a_cpu() -> None:
     assert gpu_probe.convolution_error(CPU, torch.float64) == 0
     assert gpu_probe.convolution_error(CPU, torch.float32) < 1e-5
     assert 1e-4 < gpu_probe.convolution_error(CPU, torch.bfloat16) < gpu_probe.BF16_TOLERANCE
+    assert 1e-4 < gpu_probe.convolution_error(CPU, torch.float16) < gpu_probe.FP16_TOLERANCE
 
 
 @pytest.mark.parametrize("wrong", [lambda y: y.roll(1, 2), lambda y: y * 1.1, lambda y: y * float("nan")])
@@ -179,15 +180,16 @@ def test_binary_code_runs_within_its_major_version_and_ptx_on_what_is_later(
 @pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("has_bf16", [True, False])
 @pytest.mark.parametrize("fp32_error", [1e-4, 0.1, float("inf")])
-@pytest.mark.parametrize("bf16_error", [4e-3, 0.1])
+@pytest.mark.parametrize("half_errors", [(4e-3, 0.1), (0.1, 4e-4)])
 def test_it_reports_which_convolutions_are_right(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     has_bf16: bool,
     fp32_error: float,
-    bf16_error: float,
+    half_errors: tuple[float, float],
 ) -> None:
-    errors = {torch.float32: fp32_error, torch.bfloat16: bf16_error}
+    bf16_error, fp16_error = half_errors
+    errors = {torch.float32: fp32_error, torch.bfloat16: bf16_error, torch.float16: fp16_error}
     monkeypatch.setattr(gpu_probe, "convolution_error", lambda device, dtype: errors[dtype])
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: has_bf16)
     assert printed(capsys, monkeypatch) == {
@@ -199,4 +201,18 @@ def test_it_reports_which_convolutions_are_right(
         "has_bf16": has_bf16,
         "fp32_right": fp32_error < 0.01,
         "bf16_right": has_bf16 and bf16_error < 0.05,
+        "fp16_right": fp16_error < 0.01,
     }
+
+
+@pytest.mark.parametrize(("capability", "right"), [((6, 1), False), ((7, 0), True), ((7, 5), True)])
+def test_fp16_is_left_to_gpus_that_are_fast_at_it(
+    cuda: Cuda,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    right: bool,
+) -> None:
+    cuda.gpus[0].major, cuda.gpus[0].minor = capability
+    cuda.built_for = ["sm_61", "sm_70"]
+    assert printed(capsys, monkeypatch)["fp16_right"] is right

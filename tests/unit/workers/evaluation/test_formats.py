@@ -21,19 +21,22 @@ from hpo.errors import SetupError
 from hpo.spec import TrainingConfig
 from workers.errors import CheckpointError
 from workers.evaluation import formats
-from workers.evaluation.formats import FORMATS, TOLERANCE, Form, _adaptive_average, card_of, input_shapes, write_model
+from workers.evaluation.formats import FORMATS, TOLERANCE, Form, card_of, input_shapes, write_model
 from workers.evaluation.model import TrainedModel
 from workers.training.model import build_model
+from workers.training.programs import _adaptive_average
 from workers.training.reproducibility import Runtime
 
 from ...models.tiny import _SMALL, _SPECIAL
 
 QUICK = {
-    "onnx": ("slowfast_r18",),
+    "onnx": ("r3d_18",),
     "torch-export": ("slowfast_r18",),
     "safetensors": ("slowfast_r18", "tsm_resnet18", "r3d_18"),
 }
 """In the normal suite; the others are slow."""
+SLOWEST_SECONDS = 1800
+"""For deep networks of attention, whose graphs ONNX's optimizer rewrites one node after another."""
 SMALLEST_SIZE = 16
 """Of a study's clips; networks of windows take smaller ones."""
 CPU = Runtime(device=torch.device("cpu"), threads=1)
@@ -61,7 +64,8 @@ def trained(name: str, **changes: Any) -> TrainedModel:
 
 def _all(form: str) -> list[Any]:
     names = [name for name in models.list_models() if name != "hf_video"]  # needs a library and a network of its own
-    return [name if name in QUICK[form] else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    slow = [pytest.mark.slow, pytest.mark.timeout(SLOWEST_SECONDS)]
+    return [name if name in QUICK[form] else pytest.param(name, marks=slow) for name in names]
 
 
 @pytest.mark.parametrize(

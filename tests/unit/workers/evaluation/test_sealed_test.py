@@ -235,12 +235,14 @@ def test_each_gpu_of_one_process_is_the_one_asked_for(
 ) -> None:
     cuda = Cuda(monkeypatch, started=started)
     for uuid in ("GPU-d", "GPU-b"):
-        gpu = Device(kind="cuda", label="cuda:0", threads=5, uuid=uuid, bf16=True, deterministic=True)
+        gpu = Device(kind="cuda", label="cuda:0", threads=5, uuid=uuid, bf16=True, fp16=True, deterministic=True)
         with pytest.raises(_PreparedError):
             _evaluate(checkpoint, videos, tmp_path, gpu)
     assert [runtime.device for runtime in cuda.runtimes] == [torch.device("cuda", 3), torch.device("cuda", 1)]
     assert cuda.current == [3, 1]
-    assert cuda.runtimes[0] == Runtime(device=torch.device("cuda", 3), threads=5, bf16=True, deterministic=True)
+    assert cuda.runtimes[0] == Runtime(
+        device=torch.device("cuda", 3), threads=5, bf16=True, fp16=True, deterministic=True
+    )
     assert os.environ["CUDA_DEVICE_ORDER"] == ("FASTEST_FIRST" if started else "PCI_BUS_ID")
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from hpo.protocol import (
     ClaimRequest,
+    Confusion,
     FinishRequest,
     Lease,
     LoadedWeights,
@@ -94,9 +95,15 @@ def loaded_weights(**changes: Any) -> LoadedWeights:
     return LoadedWeights(**{**fields, **changes})
 
 
+def confusion(step: int) -> Confusion:
+    """Return the confusion matrix of an epoch."""
+    return Confusion(step=step, class_names=["a", "b"], videos=[3, 3], cells=[(0, 0, 3), (1, 0, 3)])
+
+
 def epoch_done(step: int) -> EpochDone:
     """Return the event that an epoch is over."""
-    return EpochDone(measurement=measurement(step), checkpoint=f"/c/e{step}.pt", peak_memory_bytes=1000 + step)
+    measured, path = measurement(step), f"/c/e{step}.pt"
+    return EpochDone(measurement=measured, checkpoint=path, peak_memory_bytes=1000 + step, confusion=confusion(step))
 
 
 def finished(outcome: str = "completed", **changes: Any) -> Finished:
@@ -214,6 +221,7 @@ class FakeReporter(Reporter):
         self.calls: list[str] = []
         self.reports: list[tuple[list[int], str | None, int | None]] = []
         """Steps, checkpoint and peak memory of each report."""
+        self.confusions: list[Confusion | None] = []
         self.weights: list[LoadedWeights] | None = None
         self.dataset_version: str | None = None
         self.progress: list[Progress] = []
@@ -222,7 +230,15 @@ class FakeReporter(Reporter):
     def start(self) -> None:
         self.calls.append("start")
 
-    def report(self, measurements: list[Measurement], *, checkpoint: str | None, peak: int | None = None) -> None:
+    def report(
+        self,
+        measurements: list[Measurement],
+        *,
+        checkpoint: str | None,
+        peak: int | None = None,
+        confusion: Confusion | None = None,
+    ) -> None:
+        self.confusions.append(confusion)
         self.reports.append(([each.step for each in measurements], checkpoint, peak))
 
     def show(self, progress: Progress) -> None:

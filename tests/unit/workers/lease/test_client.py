@@ -28,7 +28,7 @@ from hpo.trial import Decision, Fault
 from workers.errors import ApiRefusedError, ApiUnavailableError
 from workers.lease.client import ApiClient, NoWork
 
-from .fakes import LEASE_ID, loaded_weights, make_lease, measurement
+from .fakes import LEASE_ID, confusion, loaded_weights, make_lease, measurement
 
 CLAIM = ClaimRequest(worker=WorkerInfo(name="w", host="h", pid=1, device="cpu"), lease_id=LEASE_ID, study="demo")
 REPORT = ReportRequest(attempt=1, lease_id=LEASE_ID, measurements=[measurement(1)], checkpoint="/c/e1.pt")
@@ -97,9 +97,13 @@ def test_each_call_posts_its_message_with_the_token(
     assert request.headers["Authorization"] == "Bearer hpo_t"
     assert request.headers["Content-Type"] == "application/json"
     # An API of an earlier release refuses a field that it does not know.
-    later = ("fault", "weights", "progress") + (("dataset_version",) if isinstance(body, ReportRequest) else ())
+    later = ("fault", "weights", "progress", "confusion") + (
+        ("dataset_version",) if isinstance(body, ReportRequest) else ()
+    )
     unused = {name: True for name in later if not getattr(body, name, None)}
-    unsaid = {"worker": {"start_id"}} if isinstance(body, ClaimRequest) else {}
+    unsaid: dict[str, Any] = (
+        {"worker": {"start_id", "gpus", "nodes"}, "task_kinds": True} if isinstance(body, ClaimRequest) else {}
+    )
     assert json.loads(request.content) == body.model_dump(mode="json", exclude={**unused, **unsaid})
 
 
@@ -128,6 +132,25 @@ def test_an_api_that_knows_no_start_ids_is_asked_without() -> None:
         Api(refused, refused).client.claim(request)
 
 
+def test_an_api_of_an_earlier_release_is_asked_for_videos_and_one_gpu_alone() -> None:
+    worker = CLAIM.worker.model_copy(update={"start_id": "a7", "gpus": 2})
+    request = CLAIM.model_copy(update={"worker": worker, "task_kinds": ["video", "image"]})
+    refused = _problem("invalid-spec", 422, "task_kinds: extra inputs are not permitted")
+    api = Api(refused, httpx.Response(204), httpx.ConnectError("upgrading"), httpx.Response(204))
+    assert isinstance(api.client.claim(request), NoWork)
+    with pytest.raises(ApiUnavailableError):
+        api.client.claim(request)
+    assert isinstance(api.client.claim(request), NoWork)
+    first, second, _, again = (json.loads(sent.content) for sent in api.requests)
+    assert again == first, "it may have come back as a later release"
+    assert (first.pop("task_kinds"), first["worker"].pop("start_id"), first["worker"].pop("gpus")) == (
+        ["video", "image"],
+        "a7",
+        2,
+    )
+    assert second == first
+
+
 def test_a_quarantine_is_an_answer_without_a_trial_that_says_why() -> None:
     reason = "the disk is full (Übung, 100 %)"
     headers = {"Retry-After": "30", "Worker-Quarantine": quote(reason)}
@@ -138,7 +161,7 @@ def test_what_a_trial_starts_from_is_sent_where_there_is_something() -> None:
     api = Api(httpx.Response(200, json={"decision": "continue"}))
     weighted = REPORT.model_copy(update={"weights": [loaded_weights()]})
     api.client.report(9, weighted)
-    sent = weighted.model_dump(mode="json", exclude={"progress", "dataset_version"})
+    sent = weighted.model_dump(mode="json", exclude={"progress", "dataset_version", "confusion"})
     assert json.loads(api.requests[0].content) == sent
 
 
@@ -150,8 +173,23 @@ def test_an_api_that_knows_no_progress_gets_the_report_without_and_later_ones_at
     shown = REPORT.model_copy(update={"progress": progress, "dataset_version": "v1"})
     assert [api.client.report(9, shown).decision for _ in range(2)] == [Decision.STOP] * 2
     first, second, third = (json.loads(request.content) for request in api.requests)
-    assert first == shown.model_dump(mode="json", exclude={"weights"})
-    assert second == third == REPORT.model_dump(mode="json", exclude={"weights", "progress", "dataset_version"})
+    assert first == shown.model_dump(mode="json", exclude={"weights", "confusion"})
+    assert (
+        second
+        == third
+        == REPORT.model_dump(mode="json", exclude={"weights", "progress", "dataset_version", "confusion"})
+    )
+
+
+def test_an_api_that_knows_no_confusion_matrices_gets_the_result_without() -> None:
+    refused = _problem("invalid-spec", 422, "confusion: extra inputs are not permitted")
+    api = Api(refused, httpx.Response(200, json={}))
+    api.client.finish(9, FINISH.model_copy(update={"confusion": confusion(2)}))
+    first, second = (json.loads(request.content) for request in api.requests)
+    assert first.pop("confusion")["step"] == 2
+    assert first == second
+    with pytest.raises(ApiRefusedError):
+        Api(refused, refused).client.finish(9, FINISH.model_copy(update={"confusion": confusion(2)}))
 
 
 def test_a_report_that_is_refused_without_its_progress_too_is_refused() -> None:

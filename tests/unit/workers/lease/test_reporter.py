@@ -28,7 +28,7 @@ from workers.lease.reporter import (
     Unanswered,
 )
 
-from .fakes import HEARTBEAT_SECONDS, LEASE_ID, Clock, FakeApi, loaded_weights, make_lease, measurement
+from .fakes import HEARTBEAT_SECONDS, LEASE_ID, Clock, FakeApi, confusion, loaded_weights, make_lease, measurement
 
 T = TypeVar("T")
 FINISH = FinishRequest(attempt=1, lease_id=LEASE_ID, outcome="completed", metrics={"val_top1": 0.4})
@@ -189,6 +189,18 @@ def test_the_newest_progress_goes_with_the_next_report_and_seldom() -> None:
     # The second is lost and its progress sent again; the fourth comes too soon, and what follows it is newer.
     assert sent == [(points[1], 0), (points[2], 0), (points[2], 0), (None, 1), (points[4], 0), (None, 0), (None, 0)]
     assert bench.condition.waits[0] == (HEARTBEAT_SECONDS, False), "it does not hasten a report"
+
+
+def test_the_newest_confusion_matrix_is_sent_once() -> None:
+    bench = _bench(reports=[AWAY])
+
+    def measured(step: int) -> None:
+        bench.reporter.report([measurement(step)], checkpoint="/c", confusion=confusion(step))
+
+    bench.run(lambda: measured(1), lambda: measured(2), bench.measured(3), _nothing)
+    sent = [call.confusion for call in bench.api.calls if isinstance(call, ReportRequest)]
+    assert sent == [confusion(1), confusion(2), None, None]
+    assert '"confusion"' not in bench.api.calls[-1].to_json(), "releases before refuse what they do not know"
 
 
 def test_what_was_sent_is_not_sent_again_and_heartbeats_keep_naming_the_newest_checkpoint() -> None:

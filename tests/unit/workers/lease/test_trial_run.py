@@ -29,6 +29,7 @@ from .fakes import (
     FakeChild,
     FakeReporter,
     ScriptedInbox,
+    confusion,
     epoch_done,
     finished,
     loaded_weights,
@@ -162,8 +163,10 @@ def test_every_sign_of_progress_is_there_for_the_next_heartbeat(play: Play) -> N
 
 
 def test_a_trial_is_trained_reported_and_finished(play: Play) -> None:
-    played = play(started(), epoch_done(1), CONTINUE, epoch_done(2), CONTINUE, finished(), EXITED)
+    last = finished(confusion=confusion(2))
+    played = play(started(), epoch_done(1), CONTINUE, epoch_done(2), CONTINUE, last, EXITED)
     assert played.child.job == played.job
+    assert played.reporter.confusions == [confusion(1), confusion(2)]
     assert played.child.log == played.folder.log
     assert played.reporter.reports == [([1], "/c/e1.pt", 1001), ([2], "/c/e2.pt", 1002)]
     assert played.child.actions == ["continue", "continue"]
@@ -176,6 +179,7 @@ def test_a_trial_is_trained_reported_and_finished(play: Play) -> None:
         dataset_version="v1",
         environment={"threads": 1},
         peak_memory_bytes=2000,
+        confusion=confusion(2),
     )
     assert played.reporter.calls == ["start", "close"]
     assert played.child.patience == [EXIT_SECONDS, 0.0]

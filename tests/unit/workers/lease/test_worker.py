@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 
 from hpo.errors import AuthenticationError, StaleLeaseError
+from hpo.installation import REPEATED_SECONDS
 from hpo.protocol import FinishRequest, Lease, ReleaseRequest, WorkerInfo
 from hpo.spec.checkpoints import CheckpointPolicy
 from hpo.trial import FailureKind, Fault
@@ -73,7 +74,9 @@ class Bench:
         self.worker = Worker(
             WorkerConfig(
                 info=INFO,
-                device=Device(kind="cuda", label="cuda:1", threads=3, bf16=True, deterministic=True, memory_share=0.5),
+                device=Device(
+                    kind="cuda", label="cuda:1", threads=3, bf16=True, fp16=True, deterministic=True, memory_share=0.5
+                ),
                 checkpoint_dir=folder / "checkpoints",
                 cache_dir=folder / "cache",
                 **{"patience": ENDLESS, **config},
@@ -150,11 +153,14 @@ def test_the_job_carries_the_lease_and_the_device(make: Make, tmp_path: Path) ->
     lease = make_lease(attempt=2, checkpoint="/c/old.pt", epochs_done=2, weights={"a.pth": "1" * 64})
     lease = lease.model_copy(update={"checkpoints": CheckpointPolicy(best=True, every=2)})
     roots = (tmp_path / "weights",)
-    bench = make(child, api=FakeApi(claims=[lease]), max_trials=1, weights_roots=roots, tensorboard=True)
+    bench = make(child, api=FakeApi(claims=[lease]), max_trials=1, weights_roots=roots, tensorboard=True, readers=6)
     bench.worker.run()
     assert child.job is not None
     assert child.job.model_dump(exclude={"task"}) == {
         "config": {"lr": 0.01},
+        "study": lease.study,
+        "number": lease.number,
+        "seed_is_searched": False,
         "stop_after": None,
         "run": run_of(bench.lease_ids[0]),
         "folder": tmp_path / "checkpoints" / "5" / "9",
@@ -164,6 +170,7 @@ def test_the_job_carries_the_lease_and_the_device(make: Make, tmp_path: Path) ->
         "epochs_reported": 2,
         "checkpoint_roots": [tmp_path / "checkpoints"],
         "data_roots": None,
+        "remote_roots": [],
         "for_others": True,
         "cache_dir": tmp_path / "cache",
         "weights_roots": [tmp_path / "weights"],
@@ -171,11 +178,17 @@ def test_the_job_carries_the_lease_and_the_device(make: Make, tmp_path: Path) ->
         "device": "cuda",
         "threads": 3,
         "bf16": True,
+        "fp16": True,
         "deterministic": True,
         "pulse_seconds": 5.0,
         "memory_share": 0.5,
         "memory_plan": None,
+        "smaller_plan": None,
+        "ranks": 1,
+        "nodes": 1,
+        "followers": [],
         "tensorboard": True,
+        "readers": 6,
         "measures": [],
         "refit": False,
         "checkpoints": {"last": True, "best": True, "every": 2, "stopped": True, "quota_gb": None},
@@ -415,11 +428,12 @@ def test_a_signal_during_a_trial_drains_it_and_no_other_is_claimed(tmp_path: Pat
 
 def test_a_job_names_what_may_be_read_and_who_reads_what_it_says(make: Make, tmp_path: Path) -> None:
     child = FakeChild(started(), finished())
-    roots = {"checkpoint_roots": (Path("/shared"),), "data_roots": (Path("/data"),)}
+    roots = {"checkpoint_roots": (Path("/shared"),), "data_roots": (Path("/data"),), "remote_roots": ("s3://sets",)}
     make(child, api=FakeApi(claims=[make_lease()]), max_trials=1, **roots).worker.run()
     job = child.job
     assert job is not None
     assert (job.checkpoint_roots, job.data_roots) == ([tmp_path / "checkpoints", Path("/shared")], [Path("/data")])
+    assert job.remote_roots == ["s3://sets"]
     assert job.for_others
 
 
@@ -541,9 +555,14 @@ def test_a_second_signal_kills_the_training_process_and_ends_at_once(
     assert ended_with == [("kill", child.pid, signal.SIGKILL), ("exit", 128 + signal.SIGINT, 0)]
 
 
-def test_a_second_signal_without_a_trial_just_ends(make: Make, ended_with: list[tuple[str, int, int]]) -> None:
+def test_a_second_signal_without_a_trial_just_ends_unless_it_is_the_first_sent_on_by_a_launcher(
+    make: Make, ended_with: list[tuple[str, int, int]]
+) -> None:
     bench = make(api=FakeApi())
     bench.terminate()
+    bench.terminate()
+    assert ended_with == []
+    bench.clock.now += REPEATED_SECONDS
     with pytest.raises(ProcessEnded):
         bench.terminate()
     assert ended_with == [("exit", 128 + signal.SIGTERM, 0)]
@@ -555,6 +574,7 @@ def test_after_a_trial_a_second_signal_kills_no_process_of_the_same_number(
     bench = make(_trained(), api=FakeApi(claims=[make_lease()]), max_trials=1)
     bench.worker.run()
     bench.terminate()
+    bench.clock.now += REPEATED_SECONDS
     with pytest.raises(ProcessEnded):
         bench.terminate()
     assert ended_with == [("exit", 128 + signal.SIGTERM, 0)]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import shutil
+import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +20,7 @@ import pytest
 import torch
 
 from data import DatasetError, DatasetNotFoundError, DatasetSpec
+from hpo.protocol import Confusion
 from hpo.spec import TrainingConfig
 from hpo.spec.checkpoints import CheckpointPolicy
 from hpo.trial import FailureKind, Fault
@@ -24,8 +28,9 @@ from models import ModelError
 from workers.checkpoints.contents import Identity, load, writer
 from workers.checkpoints.folder import TrialFolder, Writer, run_in
 from workers.errors import CheckpointError, CheckpointWriteError, DivergedError, TimeLimitError, TornUpdateError
+from workers.process import beside
 from workers.process import job as job_module
-from workers.process.job import ANSWER_SECONDS, run_job
+from workers.process.job import ANSWER_SECONDS, run_job, run_rank
 from workers.process.messages import (
     Alive,
     Command,
@@ -41,11 +46,13 @@ from workers.process.messages import (
     Started,
     WorkerFault,
 )
-from workers.process.pipes import EventPipe, Mailbox
+from workers.process.pipes import LOST_OTHERS, EventPipe, Mailbox
 from workers.process.pulse import Pulse
 from workers.training.curve_files import METRICS_NAME, CurveFiles
-from workers.training.epoch import EpochResult
+from workers.training.epoch import Classified, EpochResult
+from workers.training.meeting import Meeting
 from workers.training.memory_plan import MemoryPlan
+from workers.training.parallel import World
 from workers.training.starting_weights import WeightsFolders
 
 from ..tiny import tiny_config, tiny_task
@@ -75,6 +82,7 @@ class FakeTrainer:
         weights: WeightsFolders,
         plan: MemoryPlan | None,
         measures: list[str],
+        world: World,
     ) -> None:
         self.plan = plan or MemoryPlan.whole(4, evaluation_batch=4)
         self.epochs = epochs
@@ -83,6 +91,7 @@ class FakeTrainer:
         self.identity = Identity(config=config, epochs=epochs, dataset_version=dataset.version, class_names=("a", "b"))
         self.epoch = self.batch = self.steps = 0
         self.curve: list[EpochResult] = []
+        self.classified: Classified | None = None
 
     def run(self, *, interrupted: Callable[[], bool], epoch_done: Callable[[EpochResult], None]) -> bool:
         while self.epoch < self.epochs:
@@ -93,6 +102,7 @@ class FakeTrainer:
                 self.tried(self.epoch, self.batch)
                 self.batch += 1
             self.curve.append(_result(self.epoch + 1))
+            self.classified = _classified(self.epoch + 1)
             self.epoch, self.batch = self.epoch + 1, 0
             epoch_done(self.curve[-1])
         return True
@@ -113,6 +123,7 @@ class FakeTrainer:
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.epoch, self.batch = state["epoch"], state["batch"]
         self.curve = [_result(epoch) for epoch in range(1, self.epoch + 1)]
+        self.classified = _classified(self.epoch) if self.epoch else None
 
 
 class FakeEvents(EventPipe):
@@ -140,6 +151,16 @@ class FakeMailbox(Mailbox):
 
 def _result(epoch: int) -> EpochResult:
     return EpochResult(epoch=epoch, metrics={"val_top1": epoch / 10}, seconds=2.0)
+
+
+def _classified(epoch: int) -> Classified:
+    return Classified(epoch=epoch, counts={(0, 0): epoch, (0, 1): 5 - epoch, (1, 0): 4})
+
+
+def _confusion(epoch: int) -> Confusion:
+    return Confusion(
+        step=epoch, class_names=["a", "b"], videos=[5, 4], cells=[(0, 0, epoch), (0, 1, 5 - epoch), (1, 0, 4)]
+    )
 
 
 def _state(identity: Identity, *, epoch: int, batch: int) -> dict[str, Any]:
@@ -232,11 +253,13 @@ def test_a_job_reports_every_epoch_with_its_checkpoint_and_ends_with_the_final_w
     assert [event.measurement.metrics for event in done] == [{"val_top1": n / 10} for n in (1, 2, 3, 4)]
     assert {(event.measurement.wall_seconds, event.measurement.gpu_seconds) for event in done} == {(2.0, 2.0)}
     assert {event.peak_memory_bytes for event in done} == {PEAK_BYTES}
+    assert [event.confusion for event in done] == [_confusion(epoch) for epoch in (1, 2, 3, 4)]
     points = TrialFolder(bench.folder, attempt=1).resume_points()
     assert [(point.attempt, point.epoch, point.batch) for point in points] == [(1, 4, 0), (1, 3, 0)]
     assert [event.checkpoint for event in done][2:] == [str(points[1].path), str(points[0].path)]
     assert isinstance(last, Finished)
     assert (last.outcome, last.metrics) == ("completed", {"val_top1": 0.4})
+    assert last.confusion == _confusion(4)
     assert (last.dataset_version, last.peak_memory_bytes) == ("v1", PEAK_BYTES)
     assert (last.environment["threads"], last.environment["precision"]) == (1, "fp32")
     assert last.checkpoint is not None
@@ -251,9 +274,14 @@ def test_an_epoch_waits_a_little_for_the_decision_about_it_but_the_last_one_has_
 
 
 def test_videos_that_are_left_out_are_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    bench.dataset.problems = [SimpleNamespace(path="a.avi", note="no frames"), SimpleNamespace(path="b.avi", note="x")]
-    bench.run()
+    damaged = (("a.avi", "no frames"), ("b.avi", "x"))
+    bench.dataset.problems = [SimpleNamespace(path=path, note=note, status="corrupt") for path, note in damaged]
+    last = bench.run()
     assert caplog.messages == ["2 videos are left out, such as a.avi (no frames)"]
+    assert isinstance(last, Finished)
+    assert last.environment["dataset"]["left_out"] == 2
+    assert last.environment["dataset"]["reasons"] == {"corrupt": 2}
+    assert last.environment["dataset"]["examples"][0] == {"path": "a.avi", "note": "no frames"}
 
 
 def test_memory_that_is_not_known_is_not_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -628,6 +656,152 @@ def test_a_job_may_end_after_a_number_of_the_planned_epochs(bench: Bench) -> Non
     assert isinstance(last, Finished)
     assert (last.outcome, last.metrics) == ("stopped", {"val_top1": 0.2})
     assert bench.of(Started)[0].epochs == EPOCHS
+
+
+# ---------------------------------------------------------------- several ranks
+
+
+class _TwoMachines(World):
+    """The first rank of two, each on its machine; `version` is that of the other one's data set."""
+
+    version = "v1"
+
+    def gathered(self, value: Any) -> list[Any]:
+        return [value, ("other", self.version) if isinstance(value, tuple) else value]
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_machines_of_a_group_train_on_the_same_data_set_only(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(_TwoMachines, "version", version)
+    monkeypatch.setattr(job_module, "join", lambda *_: _TwoMachines())
+    events = FakeEvents()
+    job = bench.job.model_copy(update={"ranks": 2, "nodes": 2})
+    run_rank(job, rank=0, meeting=Meeting(port=1), events=events, mailbox=FakeMailbox({}))
+    last = events.sent[-1]
+    if version == "v1":
+        assert isinstance(last, Finished)
+        return
+    assert isinstance(last, WorkerFault)
+    assert last.fault is Fault.FILES
+    assert last.message == (
+        f"the machines of the group read different data sets: {socket.gethostname()} has version v1, other version v2; "
+        "give all of them the same files"
+    )
+    assert not any(isinstance(event, Started) for event in events.sent)
+
+
+def test_a_rank_that_does_not_meet_the_others_says_what_may_keep_them_apart(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    statuses: list[int] = []
+
+    def end(status: int) -> None:
+        statuses.append(status)
+        ended.set()
+
+    def wait_for_ever(*_: Any) -> World:
+        assert ended.wait(60)
+        raise SystemExit
+
+    monkeypatch.setattr(job_module, "MEETING_SECONDS", 0.0)
+    monkeypatch.setattr(job_module, "join", wait_for_ever)
+    monkeypatch.setattr(os, "_exit", end)
+    events = FakeEvents()
+    job = bench.job.model_copy(update={"ranks": 2, "nodes": 2})
+    with pytest.raises(SystemExit):
+        run_rank(job, rank=1, meeting=Meeting(port=123), events=events, mailbox=FakeMailbox({}))
+    faults = [event for event in events.sent if isinstance(event, WorkerFault)]
+    assert [fault.fault for fault in faults] == [Fault.SYSTEM]
+    assert faults[0].message.startswith("rank 1 of 2 has not met the others in 0 minutes: the machines of a group must")
+    assert "port 123 of the leader" in faults[0].message
+    assert statuses == [LOST_OTHERS]
+
+
+# ---------------------------------------------------------------- large checkpoints
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "LARGE_BYTES", 0)
+
+
+@pytest.mark.usefixtures("large")
+def test_the_next_epoch_trains_while_a_large_checkpoint_is_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains, seen = threading.Event(), []
+    write = TrialFolder.write_resume_point
+
+    def slow(folder: TrialFolder, writer: Writer, *, epoch: int, batch: int) -> Path:
+        if epoch == 1:
+            assert trains.wait(60), "the second epoch waits for the checkpoint of the first"
+        return write(folder, writer, epoch=epoch, batch=batch)
+
+    monkeypatch.setattr(TrialFolder, "write_resume_point", slow)
+    monkeypatch.setattr(FakeTrainer, "before_batch", lambda epoch, batch: trains.set() if epoch == 1 else None)
+    send = FakeEvents.send
+
+    def sent(events: FakeEvents, event: Event) -> None:
+        if isinstance(event, EpochDone):
+            assert event.checkpoint is not None
+            seen.append((event.measurement.step, Path(event.checkpoint).exists()))
+        send(events, event)
+
+    monkeypatch.setattr(FakeEvents, "send", sent)
+    last = bench.run(checkpoints=CheckpointPolicy(best=True))
+    assert seen == [(1, True), (2, True), (3, True), (4, True)]
+    assert isinstance(last, Finished)
+    points = TrialFolder(bench.folder, attempt=1).resume_points()
+    assert [(point.epoch, load(point.path)["epoch"]) for point in points] == [(4, 4), (3, 3)]
+    assert [path.name[:10] for path in bench.folder.glob("best-*")] == ["best-e0004"]
+    assert bench.mailbox.waits == []  # a decision comes when it comes
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("action", ["drain", "stop"])
+def test_an_end_within_an_epoch_waits_for_the_large_checkpoint_of_the_last_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, action: Any
+) -> None:
+    def ask_in_the_second_epoch(epoch: int, batch: int) -> None:
+        if (epoch, batch) == (1, 0):
+            bench.mailbox.request = Command(action=action)
+
+    monkeypatch.setattr(FakeTrainer, "before_batch", ask_in_the_second_epoch)
+    last = bench.run()
+    assert [event.measurement.step for event in bench.of(EpochDone)] == [1]
+    assert isinstance(last, Interrupted if action == "drain" else Finished)
+    assert last.checkpoint is not None
+    state = load(Path(last.checkpoint))
+    assert (state["epoch"], state["batch"]) == ((1, 1) if action == "drain" else (1, 0))
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_checkpoint_that_cannot_be_written_ends_the_training_in_the_next_epoch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: TrialFolder, writer: Writer, *, epoch: int, batch: int) -> Path:
+        raise CheckpointWriteError("no space left; free some space")
+
+    monkeypatch.setattr(TrialFolder, "write_resume_point", full)
+    last = bench.run()
+    assert (bench.of(EpochDone), isinstance(last, WorkerFault) and last.fault) == ([], Fault.STORAGE)
+
+
+def test_a_copy_of_a_state_is_equal_and_of_its_own() -> None:
+    weights = torch.arange(6.0).view(2, 3)
+    state = {"model": {"a": weights, "tied": weights.view(2, 3), "b": weights[1]}, "optimizer": {0: [weights, 3, "x"]}}
+    copy = beside.on_host(state)
+    weights.zero_()
+    expected = torch.arange(6.0).view(2, 3)
+    assert torch.equal(copy["model"]["a"], expected)
+    assert copy["model"]["a"] is copy["model"]["tied"] is copy["optimizer"][0][0]
+    assert torch.equal(copy["model"]["b"], expected[1])
+    assert copy["optimizer"][0][1:] == [3, "x"]
+    assert not beside.is_large(state)
+    assert beside.is_large({"model": [torch.empty(beside.LARGE_BYTES, dtype=torch.uint8)]})
 
 
 # ---------------------------------------------------------------- failures

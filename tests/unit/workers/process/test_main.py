@@ -68,6 +68,7 @@ def test_signals_for_the_whole_group_do_not_disturb_it_and_a_drain_leaves_a_chec
     done = run.wait_for(EpochDone)
     run.child.send(Command(action="drain"))
     last = run.wait_for(Interrupted)
+    assert last.checkpoint is not None
     assert Path(last.checkpoint).is_file()
     assert last.environment["threads"] == 1
     assert run.wait_for(ProcessExited).returncode == 0

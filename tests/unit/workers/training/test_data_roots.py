@@ -33,6 +33,24 @@ def test_any_other_place_is_refused(places: Path, root: str) -> None:
     assert fault_of(caught.value) is Fault.FILES, "another worker may have it"
 
 
+@pytest.mark.parametrize("root", ["s3://mine/sets", "s3://mine/sets/ucf101"])
+def test_an_address_that_somebody_allowed_is_read(places: Path, root: str) -> None:
+    check_roots(DatasetSpec(root=root), [places], ["s3://mine/sets"])
+    check_roots(DatasetSpec(root=root), None, ["gs://another", "s3://mine/sets/"])
+
+
+@pytest.mark.parametrize(
+    "root", ["s3://mine", "s3://mine/sets-of-others", "http://169.254.169.254/latest", "file:///etc"]
+)
+@pytest.mark.parametrize("anywhere", [True, False])
+def test_no_other_address_is_asked_even_by_a_worker_that_reads_any_folder(
+    places: Path, root: str, anywhere: bool
+) -> None:
+    roots = None if anywhere else [places, Path("/")]
+    with pytest.raises(DatasetNotFoundError, match=rf"nobody has allowed that address here: .* --data-root {root}"):
+        check_roots(DatasetSpec(root=root), roots, ["s3://mine/sets"])
+
+
 def test_so_are_the_weights_of_the_flow(places: Path) -> None:
     spec = DatasetSpec(root=str(places / "allowed"), flow="raft", flow_weights=str(places / "private" / "raft.pth"))
     with pytest.raises(DatasetNotFoundError, match=r"raft\.pth"):

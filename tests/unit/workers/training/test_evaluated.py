@@ -136,14 +136,12 @@ def test_the_final_file_scores_what_the_last_validation_did(
     assert _validated(trainer, trainer.model)["val_loss"] != last["val_loss"], "the training one is back"
 
 
-@pytest.mark.parametrize("changes", QUIETER, ids=str)
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
-    made: Callable[..., Trainer], changes: dict[str, Any]
-) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(made: Callable[..., Trainer]) -> None:
+    changes = {"precise_bn": True, "ema": 0.6}
     whole = made(**changes)
     _train(whole)
     expected = final_state(whole.state())
-    for cut in range(EPOCHS * BATCHES):
+    for cut in (1, BATCHES, BATCHES + 1):
         first = made(**changes)
         _train(first, stop_at=cut)
         state = _stored(first.state())

@@ -356,9 +356,9 @@ def _keep_best_epoch(runs: Runs) -> None:
 
 @reaches("precision")
 def _precision(runs: Runs) -> None:
-    gpu = Runtime(device=torch.device("cuda"), threads=1, bf16=True)
-    chosen = {name: choose_precision(runs.config(precision=name), gpu) for name in ("auto", "fp32", "bf16")}
-    assert chosen == {"auto": "bf16", "fp32": "fp32", "bf16": "bf16"}
+    gpu = Runtime(device=torch.device("cuda"), threads=1, bf16=True, fp16=True)
+    chosen = {name: choose_precision(runs.config(precision=name), gpu) for name in ("auto", "fp32", "bf16", "fp16")}
+    assert chosen == {"auto": "bf16", "fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer_module, "choose_precision", lambda config, runtime: choose_precision(config, gpu))
         for wanted, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):

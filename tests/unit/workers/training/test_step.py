@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data import ClipBatch
+from hpo.spec import TrainingConfig
+from workers.errors import DivergedError
+from workers.training.precision import LossScale
+from workers.training.recipe import make_optimizer
 from workers.training.step import accumulate
 
 
@@ -74,3 +79,57 @@ def test_parts_of_a_batch_are_its_clips_in_order() -> None:
         assert torch.equal(part.labels, torch.arange(5)[videos])
         assert part.views == 2
     assert list(batch.parts(5)) == [batch]
+
+
+LEFT_OUT = [0, 5, 6]
+
+
+@pytest.mark.parametrize("interval", [3, 2000])
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_scale_of_the_loss_moves_and_leaves_out_updates_as_pytorchs_scaler_does(
+    monkeypatch: pytest.MonkeyPatch, interval: int, fused: bool
+) -> None:
+    """With a factor of each update's loss: some of them overflow, the first one too."""
+    monkeypatch.setattr(LossScale, "GROWTH_INTERVAL", interval)
+    ours, theirs = (nn.Parameter(torch.tensor([3.0, -1.0])) for _ in range(2))
+    config = TrainingConfig(model="resnet18", momentum=0.9, lr=0.1)
+    groups = [{"params": [ours], "lr": 0.1, "weight_decay": 0.01}]
+    optimizer = make_optimizer(groups, config) if fused else torch.optim.SGD(groups, momentum=0.9)
+    reference = torch.optim.SGD([theirs], lr=0.1, momentum=0.9, weight_decay=0.01)
+    scaler, scale = torch.amp.GradScaler("cpu", growth_interval=interval), LossScale()
+    moved = []
+    for number in range(14):
+        factor = math.inf if number in LEFT_OUT else 0.5 + number
+        for weights, scaled in ((ours, partial(torch.mul, scale.value)), (theirs, scaler.scale)):
+            weights.grad = None
+            scaled((weights.square() * factor).sum()).backward()
+        length = scale.unscale([ours])
+        if math.isfinite(factor):
+            assert ours.grad is not None
+            assert float(length) == pytest.approx(float(ours.grad.norm()))
+        moved.append(scale.take())
+        if moved[-1]:
+            optimizer.step()
+        scaler.step(reference)
+        scaler.update()
+        assert scale.value == scaler.get_scale()
+        torch.testing.assert_close(ours, theirs)
+        kept = LossScale()
+        kept.load(scale.state())
+        assert kept.state() == scale.state()
+        scale = kept
+    assert [number for number, has in enumerate(moved) if not has] == LEFT_OUT
+    assert scale.left_out == len(LEFT_OUT)
+
+
+def test_gradients_that_are_never_finite_are_a_divergence() -> None:
+    scale, weights = LossScale(), nn.Parameter(torch.ones(1))
+    weights.grad = torch.tensor([math.nan])
+
+    def leave_out() -> None:
+        for _ in range(100):
+            scale.unscale([weights])
+            assert not scale.take()
+
+    with pytest.raises(DivergedError, match=r"27 updates were left out\); a lower learning rate .* precision: fp32"):
+        leave_out()

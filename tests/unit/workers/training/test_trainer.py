@@ -12,16 +12,16 @@ import torch
 from torch.nn import functional as F
 
 from data import Dataset
-from hpo.spec import METRICS
+from hpo.spec import METRICS, TrainingConfig
 from workers.errors import DivergedError, TimeLimitError
 from workers.training import trainer as trainer_module
 from workers.training.epoch import EpochResult
-from workers.training.latency import LATENCY_METRICS, latency
+from workers.training.latency import LATENCY_METRICS, ONNX_LATENCY_METRICS, latency
 from workers.training.precision import choose_precision
 from workers.training.reproducibility import Runtime
 from workers.training.trainer import Trainer, final_state
 
-from ..tiny import tiny_config, without_timing
+from ..tiny import BASE, tiny_config, without_timing
 
 EPOCHS = 2
 BATCHES = 3  # 12 training videos, 4 a batch
@@ -64,7 +64,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     whole = _trainer(dataset, runtime, **changes)
     assert _run(whole)
     expected = whole.state()
-    for cut in range(EPOCHS * BATCHES):
+    for cut in range(EPOCHS * BATCHES) if optimizer == "sgd" else (1, BATCHES):
         first = _trainer(dataset, runtime, **changes)
         assert not _run(first, stop_at=cut)
         state = _stored(first.state())
@@ -106,19 +106,35 @@ def test_an_epoch_reports_exactly_the_metrics_that_a_study_may_name(dataset: Dat
 
 
 def test_latency_is_measured_where_somebody_asks_for_it_and_changes_nothing(dataset: Dataset, runtime: Runtime) -> None:
-    asked = Trainer(tiny_config(), epochs=2, dataset=dataset, runtime=runtime, measures=LATENCY_METRICS)
+    measures = {*LATENCY_METRICS} - {*ONNX_LATENCY_METRICS}  # which a test of its own measures
+    asked = Trainer(tiny_config(), epochs=2, dataset=dataset, runtime=runtime, measures=measures)
     _run(asked)
     drawn = asked.state()["random"]["torch"]
     plain = _trainer(dataset, runtime)
     _run(plain)
     found = [result.metrics for result in asked.curve]
-    assert set(found[0]) == set(METRICS)
+    assert set(found[0]) == {*METRICS} - {*ONNX_LATENCY_METRICS}
     assert 0 < found[0]["latency_ms"] <= found[0]["latency_p95_ms"]
     assert 0 < found[0]["batch_latency_ms"] <= found[0]["batch_latency_p95_ms"]
-    assert [found[1][name] for name in LATENCY_METRICS] == [found[0][name] for name in LATENCY_METRICS]
+    assert [found[1][name] for name in measures] == [found[0][name] for name in measures]
     assert _curve(asked) == _curve(plain)
     assert torch.equal(drawn, plain.state()["random"]["torch"])
     assert asked.model.training == plain.model.training
+
+
+@pytest.mark.slow
+def test_the_latency_as_onnx_is_that_of_the_evaluated_weights(dataset: Dataset, runtime: Runtime) -> None:
+    shared = {name: value for name, value in BASE.items() if name not in ("model.alpha", "model.beta_inv")}
+    config = TrainingConfig.from_flat({**shared, "model": "r3d_18", "ema": 0.5})
+    asked = Trainer(config, epochs=1, dataset=dataset, runtime=runtime, measures=ONNX_LATENCY_METRICS)
+    _run(asked)
+    plain = Trainer(config, epochs=1, dataset=dataset, runtime=runtime)
+    _run(plain)
+    measured = {name: asked.curve[0].metrics[name] for name in ONNX_LATENCY_METRICS}
+    assert 0 < measured["onnx_latency_ms"] <= measured["onnx_latency_p95_ms"]
+    assert 0 < measured["onnx_batch_latency_ms"] <= measured["onnx_batch_latency_p95_ms"]
+    assert {*METRICS} - {*asked.curve[0].metrics} == {*LATENCY_METRICS} - {*ONNX_LATENCY_METRICS}
+    assert _curve(asked) == _curve(plain)
 
 
 @pytest.mark.parametrize("seldom", [False, True], ids=["in an epoch", "at the end"])
@@ -231,19 +247,46 @@ def test_a_cpu_trains_in_fp32_even_if_bf16_is_requested(dataset: Dataset, runtim
 
 
 @pytest.mark.parametrize(
-    ("wanted", "has_bf16", "used"),
+    ("wanted", "right", "used"),
     [
-        ("auto", True, "bf16"),
-        ("auto", False, "fp32"),
-        ("bf16", True, "bf16"),
-        ("bf16", False, "fp32"),
-        ("fp32", True, "fp32"),
-        ("fp32", False, "fp32"),
+        ("auto", "bf16 fp16", "bf16"),
+        ("auto", "fp16", "fp16"),
+        ("auto", "", "fp32"),
+        ("bf16", "bf16 fp16", "bf16"),
+        ("bf16", "fp16", "fp32"),
+        ("fp16", "bf16 fp16", "fp16"),
+        ("fp16", "bf16", "fp32"),
+        ("fp32", "bf16 fp16", "fp32"),
     ],
 )
-def test_a_gpu_trains_in_bf16_where_it_computes_right(wanted: str, has_bf16: bool, used: str) -> None:
-    gpu = Runtime(device=torch.device("cuda"), threads=1, bf16=has_bf16)
+def test_a_gpu_trains_in_a_format_that_it_computes_right(wanted: str, right: str, used: str) -> None:
+    gpu = Runtime(device=torch.device("cuda"), threads=1, bf16="bf16" in right, fp16="fp16" in right)
     assert choose_precision(tiny_config(precision=wanted), gpu) == used
+
+
+def test_an_update_whose_gradients_overflow_in_fp16_changes_no_weights_and_is_over(
+    dataset: Dataset, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "choose_precision", lambda config, runtime: "fp16")
+    trainer = _trainer(dataset, runtime, ema=0.9, momentum=0.9)
+    trainer.training_step.scale.value = 2.0**120  # in fp16 a gradient is at most 65504
+    before = _stored(trainer.state())
+    assert not _run(trainer, stop_at=1)
+    after = _stored(trainer.state())
+    weights = [name for name, _ in trainer.model.named_parameters()]
+    for kept in (before["model"], before["evaluated"]["average"]):
+        now = after["model"] if kept is before["model"] else after["evaluated"]["average"]
+        assert all(torch.equal(now[name], kept[name]) for name in weights)
+    assert after["optimizer"]["state"] == {}
+    assert (after["batch"], after["loss_scale"]) == (1, {"value": 2.0**119, "in_a_row": 0, "left_out": 1})
+    resumed = _trainer(dataset, runtime, ema=0.9, momentum=0.9)
+    resumed.load_state(after)
+    assert resumed.training_step.scale.state() == after["loss_scale"]
+    resumed.training_step.scale.value = 1024.0
+    assert not _run(resumed, stop_at=2)
+    assert not torch.equal(resumed.state()["model"][weights[0]], after["model"][weights[0]])
+    del after["loss_scale"]  # as a run in float32 writes it
+    resumed.load_state(after)
 
 
 def test_the_process_is_set_up_for_equal_results(dataset: Dataset, runtime: Runtime) -> None:

@@ -73,6 +73,7 @@ def _records(spec: StudySpec, n: int) -> list[TrialRecord]:
     ],
     ids=["one objective", "a constraint", "two objectives"],
 )
+@pytest.mark.usefixtures("short_search")
 def test_ax_proposes_what_the_models_propose_alone(sections: dict[str, Any]) -> None:
     spec = spec_with(space=SPACE, **sections)
     history = History(spec, _records(spec, 14))
@@ -85,6 +86,7 @@ def test_ax_proposes_what_the_models_propose_alone(sections: dict[str, Any]) -> 
     assert [suggestion.generator for suggestion in through_ax] == ["ax", "ax"]
 
 
+@pytest.mark.usefixtures("short_search")
 def test_proposals_depend_on_the_history_alone() -> None:
     spec = spec_with(space=SPACE)
     records = _records(spec, 42)
@@ -160,7 +162,7 @@ def test_a_constraint_on_the_objective_may_lie_far_above_the_best() -> None:
     spec = spec_with(space=SPACE, constraints=["val_top1 >= 0.95"])
     records = _completed(spec, 8, seed=4)
     assert max((record.metrics or {})["val_top1"] for record in records) < 0.71
-    found = _searched(spec, records, 6)[8:]
+    found = _searched(spec, records, 4)[8:]
     assert max((record.metrics or {})["val_top1"] for record in found) > 0.76
 
 
@@ -171,6 +173,7 @@ def test_many_trials_are_fitted_from_some_of_them() -> None:
     assert _score(suggestion.params)["val_top1"] > 0.85
 
 
+@pytest.mark.usefixtures("short_search")
 def test_a_constrained_metric_may_change_its_sign_between_two_fits() -> None:
     """Its logarithm suits the 40 outcomes that the shape is chosen from, but not the 41st."""
     spec = spec_with(space=SPACE, constraints=["epoch_seconds <= 9"])
@@ -182,6 +185,7 @@ def test_a_constrained_metric_may_change_its_sign_between_two_fits() -> None:
 
 
 @pytest.mark.parametrize("value", [0.5, 1e-12])
+@pytest.mark.usefixtures("short_search")
 def test_outcomes_that_are_all_the_same(value: float) -> None:
     spec = spec_with(space=SPACE)
     records = _completed(spec, 8, score=lambda _: {"val_top1": value})
@@ -307,3 +311,40 @@ def test_an_error_of_a_library_is_one_of_the_generator(
     spec = spec_with(space=SPACE)
     with pytest.raises(GeneratorError, match=f"Ax could not propose .{type(error).__name__}: {error}"):
         AxGenerator().propose(History(spec, _completed(spec, 6)), 1)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"constraints": ["epoch_seconds <= 3"], "rules": ["clip.stride <= 4"]},
+        {"objectives": [{"metric": "val_top1"}, {"metric": "epoch_seconds"}]},
+    ],
+    ids=["one objective", "a constraint", "two objectives"],
+)
+@pytest.mark.usefixtures("short_search")
+def test_a_batch_begins_with_the_proposal_and_goes_on_with_new_configurations(sections: dict[str, Any]) -> None:
+    spec = spec_with(space=SPACE, **sections)
+    history = History(spec, _records(spec, 14))
+    found = AxGenerator().batch(history, 6)
+    assert [one.params for one in found] == [one.params for one in AxGenerator().batch(history, 6)]
+    assert found[0].params == AxGenerator().propose(history, 1)[0].params
+    keys = {key_of(one.params) for one in found}
+    assert len(keys) == 6
+    assert not keys & history.taken
+    assert all(spec.allows(one.params) for one in found)
+    assert all(one.predicted_mean is not None for one in found)
+
+
+def test_draws_look_where_the_models_expect_much() -> None:
+    spec = spec_with(space=SPACE)
+    history = History(spec, _completed(spec, 60))
+    drawn = [_score(one.params)["val_top1"] for one in AxGenerator().batch(history, 9)[1:]]
+    tried = sorted(one.metrics["val_top1"] for one in history.records if one.metrics)
+    assert float(np.median(drawn)) > tried[-10]
+
+
+def test_a_belief_is_not_left_out_of_a_batch() -> None:
+    believed = {**SPACE, "dropout": {**SPACE["dropout"], "prior": {"center": 0.3}}}
+    spec = spec_with(space=believed)
+    assert len(AxGenerator().batch(History(spec, _completed(spec, 12)), 6)) == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
+
 from hpo.optimizer import create_optimizer
 from hpo.optimizer.ax_generator import AxGenerator
 from hpo.optimizer.history import History
@@ -43,6 +45,7 @@ def test_proposals_go_up_to_the_rule_and_no_further() -> None:
     assert all(history.spec.allows(suggestion.params) for suggestion in found)
 
 
+@pytest.mark.usefixtures("short_search")
 def test_a_rare_band_is_proposed_from_and_guesses_are_completed_within_it() -> None:
     history = _history(BAND)
     generator = AxGenerator()

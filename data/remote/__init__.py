@@ -1,0 +1,1 @@
+"""Data sets at an address, which are copied beside the prepared frames."""

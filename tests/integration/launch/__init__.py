@@ -1,0 +1,1 @@
+"""Launchers, with real workers against a real API over a real Postgres."""
