@@ -14,11 +14,13 @@ from uuid import uuid4
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from api.app import create_app
 from api.config import ApiConfig
-from api.state import FileRemoval, SpecPreview
+from api.rate import RateLimiter
+from api.state import ApiState, FileRemoval, SpecPreview
 from hpo.cli.listening import Listening
 from hpo.service.creation import SpecCheck
 from hpo.service.notices import ClipCount
@@ -53,10 +55,14 @@ class Service:
     url: str
     database: Database
     config: ApiConfig
+    application: FastAPI = field(repr=False)
     tokens: dict[str, str] = field(repr=False)
 
     def emptied(self) -> Service:
-        """Return the same server over a store without anything but new tokens."""
+        """Return the same server over a store without anything but new tokens, as if nobody had guessed at any."""
+        state: ApiState = self.application.state.hpo
+        guesses = RateLimiter(attempts=state.logins.attempts, seconds=state.logins.seconds)
+        self.application.state.hpo = replace(state, logins=guesses)
         with self.database.transaction() as connection:
             empty(connection)
         return replace(self, tokens=_make_tokens(self.database))
@@ -154,7 +160,8 @@ def serving(
     thread.start()
     try:
         url = listening.url(listener.getsockname()[1])
-        yield Service(url=url, database=database, config=config, tokens=_make_tokens(database))
+        made = _make_tokens(database)
+        yield Service(url=url, database=database, config=config, application=application, tokens=made)
     finally:
         server.should_exit = True
         thread.join(timeout=20)
