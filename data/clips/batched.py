@@ -7,7 +7,7 @@ its cache. Both draw the same, and their pixels differ by rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 
@@ -26,18 +26,20 @@ _GREY = (0.2989, 0.587, 0.114)
 """torchvision's shares of red, green and blue."""
 
 Work = Callable[[Tensor, Tensor], Tensor]
-"""Of uint8 pictures (n, T, 3, S, S) and the numbers (n, k) of each clip, the changed pictures."""
+"""Of the pictures (n, ...) of some clips and the numbers (n, k) of each, the changed pictures."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """One change of some clips of a batch."""
 
     work: Work
     clips: list[int] = field(default_factory=list)
+    """Their places in the batch, ascending."""
     numbers: list[Sequence[float]] = field(default_factory=list)
 
     def add(self, clip: int, *numbers: float) -> None:
+        """Have a clip changed, by so many numbers."""
         self.clips.append(clip)
         self.numbers.append(numbers)
 
@@ -49,7 +51,12 @@ def changed(pictures: Tensor, changes: Sequence[Change], *, fill: Sequence[float
         pictures: uint8 (N, T, 3, S, S), cut and resized.
         fill: the colour (3) of what an operation that moves pixels uncovers.
     """
-    steps = [step for step in _steps(changes, fill) if step.clips]
+    return applied(pictures, _steps(changes, fill), ship=ship)
+
+
+def applied(pictures: Tensor, steps: Iterable[Step], *, ship: Ship) -> Tensor:
+    """Return pictures (N, ...) after all steps, in this order; those that are given may change."""
+    steps = [step for step in steps if step.clips]
     if not steps:
         return pictures
     flat = [number for step in steps for number in (*step.clips, *(n for row in step.numbers for n in row))]
@@ -73,12 +80,12 @@ def parts(clips: int, values: int) -> Iterator[slice]:
         yield slice(start, start + most)
 
 
-def _steps(changes: Sequence[Change], fill: Sequence[float]) -> Iterator[_Step]:
+def _steps(changes: Sequence[Change], fill: Sequence[float]) -> Iterator[Step]:
     """Yield the steps in their order; the clips of one step do not need each other's."""
     yield _of(changes, lambda x, _: x.flip(-1), lambda change: () if change.flip else None)
     for position in range(max((len(change.operations) for change in changes), default=0)):
-        kinds = {"bilinear": _Step(partial(_moved, fill)), "bicubic": _Step(partial(_moved_smoothly, fill))}
-        kinds |= {name: _Step(work) for name, work in _COLOURS.items()}
+        kinds = {"bilinear": Step(partial(_moved, fill)), "bicubic": Step(partial(_moved_smoothly, fill))}
+        kinds |= {name: Step(work) for name, work in _COLOURS.items()}
         for clip, change in enumerate(changes):
             if position < len(change.operations):
                 operation = change.operations[position]
@@ -92,8 +99,8 @@ def _steps(changes: Sequence[Change], fill: Sequence[float]) -> Iterator[_Step]:
     yield _of(changes, _hue_turned, lambda change: (change.hue,) if change.hue != 0 else None)
 
 
-def _of(changes: Sequence[Change], work: Work, numbers_of: Callable[[Change], Sequence[float] | None]) -> _Step:
-    step = _Step(work)
+def _of(changes: Sequence[Change], work: Work, numbers_of: Callable[[Change], Sequence[float] | None]) -> Step:
+    step = Step(work)
     for clip, change in enumerate(changes):
         if (numbers := numbers_of(change)) is not None:
             step.add(clip, *numbers)

@@ -280,7 +280,12 @@ class ClipLoader:
             else:
                 stacks = np.stack([row.readings[number].stack for row in host.rows])
                 yield flow_clips(
-                    boxes, self._shipped(torch.from_numpy(stacks)), changes, self._rows.clip, empty=self._empty(number)
+                    boxes,
+                    self._shipped(torch.from_numpy(stacks)),
+                    changes,
+                    self._rows.clip,
+                    empty=self._empty(number),
+                    ship=self._shipped if self._on_gpu else None,
                 )
 
     def _shipped(self, tensor: Tensor) -> Tensor:

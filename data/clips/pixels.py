@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 from ..specs import ClipSpec
 from .augment import GEOMETRIC, Change, Operation
 from .batched import Ship, changed, constant, parts
+from .batched_flow import changed_flow
 from .colour import adjust, recolour
 
 Empty = Callable[[tuple[int, ...]], Tensor]
@@ -80,6 +82,7 @@ def flow_clips(
     clip: ClipSpec,
     *,
     empty: Empty | None = None,
+    ship: Ship | None = None,
 ) -> Tensor:
     """Return normalised flow of the size that `clip` asks for.
 
@@ -89,6 +92,7 @@ def flow_clips(
         boxes: for each clip, the box of its change in the fields that it needs: uint8 (U, box height, box width, 2).
         stacks: for each clip, which of its U fields stand for each frame: int64 (N, T, pairs).
         empty: gives memory for the result; torch's allocator by default.
+        ship: sends numbers to a GPU, where the clips are changed together (`batched_flow`); by default one by one.
 
     Returns:
         float32 (N, 2 * pairs, T, size, size): x and y of the first field of every stack, of the second, and so on;
@@ -98,6 +102,14 @@ def flow_clips(
     shape = (len(boxes), 2 * pairs, frames, clip.size, clip.size)
     out = _empty(shape, boxes[0].device) if empty is None else empty(shape)
     with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
+        if ship is not None:
+            for some in parts(len(boxes), math.prod(shape[1:])):
+                counts = [len(box) for box in boxes[some]]
+                fields = _vectors(torch.cat([resized(box, clip.size) for box in boxes[some]]), clip)
+                fields = changed_flow(fields, counts, changes[some], ship=ship)
+                first = ship(torch.tensor([0, *accumulate(counts[:-1])]))
+                out[some].copy_(fields[stacks[some] + first.view(-1, 1, 1)].flatten(2, 3).transpose(1, 2))
+            return _erased(out.div_(255 * FLOW_STD), changes)
         for target, box, stack, change in zip(out, boxes, stacks, changes, strict=True):
             fields = _fields(box, change, clip)
             target.copy_(fields[stack].flatten(1, 2).transpose(0, 1)).div_(255 * FLOW_STD)
@@ -160,9 +172,7 @@ def warped_smoothly(pictures: Tensor, operation: Operation, fill: Sequence[float
 def _fields(box: Tensor, change: Change, clip: ClipSpec) -> Tensor:
     """Return the fields of a clip as vectors (U, 2, size, size) around 0, in bytes of the prepared flow."""
     size = clip.size
-    fields = resized(box, size).float().sub_(FLOW_ZERO)
-    if clip.flow_centring == "mean":
-        fields = fields - fields.mean((2, 3), keepdim=True)
+    fields = _vectors(resized(box, size), clip)
     if change.flip:
         fields = fields.flip(-1)
     height, width = box.shape[1:3]
@@ -175,6 +185,12 @@ def _fields(box: Tensor, change: Change, clip: ClipSpec) -> Tensor:
             (xx, xy), (yx, yy) = operation.turn()
             fields = torch.stack((xx * x + xy * y, yx * x + yy * y), dim=1)
     return fields
+
+
+def _vectors(fields: Tensor, clip: ClipSpec) -> Tensor:
+    """Return fields of bytes (U, 2, size, size) as floats around 0."""
+    vectors = fields.float().sub_(FLOW_ZERO)
+    return vectors.sub_(vectors.mean((2, 3), keepdim=True)) if clip.flow_centring == "mean" else vectors
 
 
 def _erased(clips: Tensor, changes: Sequence[Change]) -> Tensor:

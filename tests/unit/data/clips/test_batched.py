@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from data import AugmentSpec, ClipSpec
 from data.clips import batched
 from data.clips.augment import GEOMETRIC, OPERATIONS, Change, Operation, training_change
-from data.clips.pixels import rgb_clips
+from data.clips.pixels import flow_clips, rgb_clips
 from data.seeding import Draws
 from data.stores.protocol import Box
 
@@ -160,3 +160,88 @@ def test_a_batch_on_a_gpu_waits_for_nothing_and_takes_few_kernels(augment: dict[
         added = kernels_of(changes) - kernels_of([Change(box=change.box) for change in changes])
     batched.constant.cache_clear()
     assert 0 < added <= most
+
+
+FLOW = ClipSpec(frames=3, size=20, modality="flow", flow_pairs=2)
+
+
+def _fields(changes: Sequence[Change], counts: Sequence[int], seed: int = 0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randint(256, (count, change.box.height, change.box.width, 2), generator=generator, dtype=torch.uint8)
+        for count, change in zip(counts, changes, strict=True)
+    ]
+
+
+def _stacks(counts: Sequence[int], seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randint(count, (FLOW.frames, FLOW.flow_pairs), generator=generator) for count in counts])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    counts=st.lists(st.integers(1, 6), min_size=1, max_size=5),
+    operations=st.integers(0, 3),
+    centring=st.sampled_from(["none", "mean"]),
+    most=st.sampled_from([1, 9**9]),
+)
+def test_flow_changes_in_a_batch_as_its_clips_do(
+    seed: int, counts: list[int], operations: int, centring: Any, most: int
+) -> None:
+    augment = AugmentSpec(flip=0.5, erase=0.3, randaugment_n=operations, randaugment_m=7, randaugment_noise=2.0)
+    clip = FLOW.model_copy(update={"flow_centring": centring})
+    draws = [Draws("flow", seed, number) for number in range(len(counts))]
+    changes = [training_change(30, 26, size=clip.size, augment=augment, draws=one) for one in draws]
+    boxes, stacks = _fields(changes, counts, seed), _stacks(counts, seed)
+    one_by_one = flow_clips(boxes, stacks, changes, clip)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batched, "MOST_VALUES", most)
+        together = flow_clips(boxes, stacks, changes, clip, ship=lambda numbers: numbers)
+    if any(operation.name in GEOMETRIC for change in changes for operation in change.operations):
+        torch.testing.assert_close(together, one_by_one, rtol=1e-3, atol=2e-3)  # places are rounded: 1 is 58 bytes
+    else:
+        assert torch.equal(together, one_by_one)
+
+
+@pytest.mark.parametrize("name", sorted(GEOMETRIC))
+def test_each_operation_turns_flow_as_that_of_a_single_clip(name: str) -> None:
+    amounts = (20.0, -30.0, 3.0) if name == "rotate" else (0.25, -0.3, 0.1)
+    changes = [
+        Change(
+            box=Box(top=0, left=0, height=24, width=22),
+            flip=number == 0,
+            operations=(Operation(name=name, amount=amount),) if number < 3 else (),
+        )
+        for number, amount in enumerate((*amounts, 0.0))
+    ]
+    counts = (3, 1, 5, 2)
+    boxes, stacks = _fields(changes, counts), _stacks(counts)
+    one_by_one = flow_clips(boxes, stacks, changes, FLOW)
+    together = flow_clips(boxes, stacks, changes, FLOW, ship=lambda numbers: numbers)
+    torch.testing.assert_close(together, one_by_one, rtol=1e-3, atol=2e-3)
+    assert torch.equal(together[3], one_by_one[3])
+
+
+def test_a_batch_of_flow_waits_for_nothing_and_takes_few_kernels() -> None:
+    spec = AugmentSpec(randaugment_n=2)
+    changes = [training_change(128, 170, size=112, augment=spec, draws=Draws("count", number)) for number in range(32)]
+    clip = ClipSpec(frames=16, size=112, modality="flow", flow_pairs=5)
+
+    def run(changes: Sequence[Change]) -> _Counted:
+        counts = [20 + number % 3 for number in range(len(changes))]
+        boxes = [
+            torch.empty(count, change.box.height, change.box.width, 2, dtype=torch.uint8, device="cuda")
+            for count, change in zip(counts, changes, strict=True)
+        ]
+        stacks = torch.zeros(len(changes), 16, 5, dtype=torch.int64, device="cuda")
+        counted = _Counted()
+        with counted:
+            flow_clips(boxes, stacks, changes, clip, ship=lambda numbers: numbers.to("cuda", non_blocking=True))
+        return counted
+
+    with FakeTensorMode():
+        changed, plain = run(changes), run([Change(box=change.box) for change in changes])
+    assert changed.waits == plain.waits == []
+    assert len(list(batched.parts(32, 10 * 16 * 112 * 112))) == 2
+    assert 0 < changed.kernels - plain.kernels <= 220
