@@ -50,7 +50,7 @@ def decide(database: Database, reported: Reported, trial_id: int, *, last_step: 
 
 def _by_rule(database: Database, reported: Reported, trial_id: int) -> Decision:
     own = reported.own
-    if own is not None and own.is_marked and own.fault is None and has_marks(own.spec):
+    if own is not None and own.is_marked and not _has_failed(own) and has_marks(own.spec):
         with database.statements() as connection:
             return judge(own.spec, own.record, marks.StoredRivals(connection, own))
     with database.transaction() as connection:
@@ -68,10 +68,14 @@ def _by_rule(database: Database, reported: Reported, trial_id: int) -> Decision:
         records = trials.records(connection, reported.study_id)
     trial = next((record for record in records if record.id == trial_id), None)
     decision = Decision.CONTINUE if trial is None else decide_by_rule(own.spec, trial, records)
-    if own.fault is not None:
+    if _has_failed(own):
         with database.transaction() as connection:
             study_fault.over(connection, own.study_id, own.fault, study_fault.Part.STOPPING)
     return decision
+
+
+def _has_failed(own: marks.Own) -> bool:
+    return study_fault.is_of(own.fault, study_fault.Part.STOPPING)
 
 
 def _are_hours_used_up(database: Database, reported: Reported) -> bool:

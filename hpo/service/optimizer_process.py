@@ -5,7 +5,8 @@ generation of its lease on the study. So a take-over is an ordinary step of anot
 its lease while it fitted a model writes nothing. No transaction is open while a model is fitted.
 
 Several processes share the studies evenly (`sharing.py`). Whoever has more than its share gives a study back, and the
-one whose share it is takes it, under a generation of its own.
+one whose share it is takes it, under a generation of its own. A study that raises an error in one of them is left to
+the others (`setbacks.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from ..errors import NotFoundError, StoreUnavailableError
 from ..store import Database, generators, optimizers, studies, study_fault, trials, workers
 from ..store.notifications import Channel, Listener, announce
 from ..store.studies import StudyRow
+from ..store.study_fault import Part
 from .importance import ImportanceKeeper
+from .setbacks import Setbacks
 from .sharing import Share
 from .suggestion_queue import SuggestionQueue
 
@@ -33,8 +36,6 @@ LEASE_SECONDS: Final = 15.0
 """Validity of a generator lease; it is renewed three times in that time, also while a model is fitted."""
 STUCK_SECONDS: Final = 600.0
 """A step that takes longer counts as stuck: its lease is not renewed any more and another process takes over."""
-SETBACK_SECONDS: Final = 30.0
-"""How long a study that raised an unexpected error is left to others."""
 LEAST_SECONDS: Final = 0.05
 """Between the beginnings of two rounds, however many workers find no trial."""
 REST: Final = 4.0
@@ -114,7 +115,11 @@ class _Loop:
         self._owner = owner
         self._stop = stop or threading.Event()
         self._queues: dict[int, SuggestionQueue] = {}
-        self._set_back: dict[int, float] = {}
+        self._setbacks = Setbacks()
+        self._others: frozenset[str] = frozenset()
+        """The other optimizers that live."""
+        self._failed: dict[int, frozenset[str]] = {}
+        """By study, which of those that live it has raised an error in."""
         self._keeper = _LeaseKeeper(database, owner, on_life)
         self._importances = ImportanceKeeper(database, owner)
         self._served: set[int] = set()
@@ -141,13 +146,14 @@ class _Loop:
                 )
                 found = studies.list_unfinished(connection)
                 alive = _alive(connection)
-                others = optimizers.list_alive(connection)
+                living = optimizers.list_alive(connection)
             self.read_seconds = time.monotonic() - began
             active = [study for study in found if study.is_searching]
             for study_id in self._queues.keys() - {study.id for study in active}:
                 self._give_up(study_id)
+            self._know_others(active, frozenset(row.owner for row in living))
             self._share.work_out(
-                {study.id: study.generator_owner if study.is_served else None for study in active}, others
+                {study.id: study.generator_owner if study.is_served else None for study in active}, living, self._failed
             )
             self._hand_over()
             # A list, so that one study's work does not keep the others from their turn.
@@ -194,14 +200,32 @@ class _Loop:
         with self._database.transaction() as connection:
             owners = generators.owners(connection, list(self._share.studies))
             alive = optimizers.list_alive(connection)
-        self._share.work_out(owners, alive)
+        self._share.work_out(owners, alive, self._failed)
         self._hand_over()
+
+    def _know_others(self, active: Sequence[StudyRow], living: frozenset[str]) -> None:
+        self._others = living - {self._owner}
+        failed = {study.id: study_fault.failed(study.fault, Part.OPTIMIZER, living) for study in active}
+        self._failed = {study_id: owners for study_id, owners in failed.items() if owners}
+
+    def _others_may(self, study: StudyRow) -> bool:
+        return not self._others <= self._failed.get(study.id, frozenset())
 
     def _take_turn(self, study: StudyRow, alive: object) -> bool:
         if self._stop.is_set():
             return False
         self._look_again()
-        return not self._is_with_others(study) and self._serve(study, alive)
+        if self._is_with_others(study):
+            self._offer(study)
+            return False
+        return self._serve(study, alive)
+
+    def _offer(self, study: StudyRow) -> None:
+        """Let others give a study to this process again, after it has left it to them for long enough."""
+        has_failed = self._owner in self._failed.get(study.id, ())
+        if has_failed and not self._setbacks.holds(study.id, others_may=True):
+            with self._database.transaction() as connection:
+                study_fault.over(connection, study.id, study.fault, Part.OPTIMIZER, still=self._others)
 
     def _is_with_others(self, study: StudyRow) -> bool:
         """Return whether another process serves a study, or is to."""
@@ -212,10 +236,11 @@ class _Loop:
 
     def _serve(self, study: StudyRow, alive: object) -> bool:
         looks = _looks(study), alive
-        is_ours = study.id in self._queues and study.generator_owner == self._owner and study.fault is None
+        is_ours = study.id in self._queues and study.generator_owner == self._owner and not self._is_over(study)
         known, until = self._quiet.get(study.id, (None, 0.0))
-        now = time.monotonic()
-        if (is_ours and known == looks and now < until) or self._set_back.get(study.id, 0.0) > now:
+        if is_ours and known == looks and time.monotonic() < until:
+            return False
+        if self._setbacks.holds(study.id, others_may=self._others_may(study)):
             return False
         self._quiet.pop(study.id, None)
         with self._database.transaction() as connection:
@@ -231,11 +256,11 @@ class _Loop:
         self._keeper.serve(self._queues)
         try:
             has_acted = self._step(study, generation, demand)
-            if study.fault is not None:
+            self._setbacks.over(study.id)
+            if self._is_over(study):
                 with self._database.transaction() as connection:
-                    # With an optimizer, nobody needs what proposes without one.
-                    study_fault.over(connection, study.id, study.fault, study_fault.Part.OPTIMIZER)
-                    study_fault.over(connection, study.id, study.fault, study_fault.Part.FALLBACK)
+                    study_fault.over(connection, study.id, study.fault, Part.OPTIMIZER, still=self._others)
+                    study_fault.over(connection, study.id, study.fault, Part.FALLBACK)
             if not has_acted:
                 self._quiet[study.id] = looks, time.monotonic() + QUIET_SECONDS
             return has_acted
@@ -243,11 +268,24 @@ class _Loop:
             raise
         except Exception as error:
             # A defect met by one study must not end the service of the others.
-            self._set_back[study.id] = time.monotonic() + SETBACK_SECONDS
-            self._give_up(study.id)
-            if study_fault.note_apart(self._database, study.id, study_fault.Part.OPTIMIZER, error):
-                logger.exception("study %s: tried again every %g s after an error", study.name, SETBACK_SECONDS)
+            others_may = self._others_may(study)
+            seconds = self._setbacks.note(study.id, others_may=others_may)
+            try:
+                # Before others see that nobody serves it: they are to see why.
+                is_news = study_fault.note_apart(self._database, study.id, Part.OPTIMIZER, error, by=self._owner)
+            finally:
+                self._give_up(study.id, is_for_another=others_may)
+            if is_news:
+                to_whom = "left to another optimizer" if others_may else "left alone"
+                logger.exception("study %s: %s for %g s after an error", study.name, to_whom, seconds)
             return False
+
+    def _is_over(self, study: StudyRow) -> bool:
+        """Return whether a study has faults that are over once a step succeeds."""
+        # With an optimizer, nobody needs what proposes without one.
+        return study_fault.is_of(study.fault, Part.OPTIMIZER, still=self._others) or study_fault.is_of(
+            study.fault, Part.FALLBACK
+        )
 
     def _step(self, study: StudyRow, generation: int, demand: int) -> bool:
         began, self._stepping = time.monotonic(), study.id

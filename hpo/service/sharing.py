@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from ..store.optimizers import OptimizerRow
@@ -40,13 +41,18 @@ class Share:
         """Whether it should be worked out anew."""
         return time.monotonic() - self._seen_at >= LOOK_SECONDS
 
-    def work_out(self, owners: Mapping[int, str | None], alive: Sequence[OptimizerRow]) -> None:
-        """Take what was read: who holds the lease of each study that searches, and the optimizers that live."""
+    def work_out(
+        self,
+        owners: Mapping[int, str | None],
+        alive: Sequence[OptimizerRow],
+        failed: Mapping[int, Collection[str]] = MappingProxyType({}),
+    ) -> None:
+        """Take what was read: who holds the lease of each study that searches, the optimizers that live, who failed."""
         now = self._seen_at = time.monotonic()
         free = [study_id for study_id, owner in owners.items() if owner is None]
         self._free_since = {study_id: self._free_since.get(study_id, now) for study_id in free}
         self._owners = owners
-        self._wanted = shares(owners, {one.owner: one.seconds_since_look < READY_SECONDS for one in alive})
+        self._wanted = shares(owners, {one.owner: one.seconds_since_look < READY_SECONDS for one in alive}, failed)
 
     def surplus(self) -> dict[int, str]:
         """Return the studies that the optimizer holds beyond its share, and whose they should be."""
@@ -60,7 +66,11 @@ class Share:
         return self._wanted.get(study_id, self._owner) != self._owner and not is_anybodys
 
 
-def shares(owners: Mapping[int, str | None], optimizers: Mapping[str, bool]) -> dict[int, str]:
+def shares(
+    owners: Mapping[int, str | None],
+    optimizers: Mapping[str, bool],
+    failed: Mapping[int, Collection[str]] = MappingProxyType({}),
+) -> dict[int, str]:
     """Return who should serve each study.
 
     A study stays where it is unless its optimizer has two more than one that has time. Then the newest goes there: it
@@ -70,6 +80,7 @@ def shares(owners: Mapping[int, str | None], optimizers: Mapping[str, bool]) -> 
         owners: by study, the optimizer that holds its lease; None while nobody does.
         optimizers: those that live, and whether they have time for another study. Others that hold a lease, such as one
             of an earlier release, keep what they have.
+        failed: by study, the optimizers in which it has raised an error. They get it only where no other has time.
     """
     held: dict[str, list[int]] = {owner: [] for owner in sorted(optimizers)}
     for study_id, owner in sorted(owners.items()):
@@ -77,21 +88,30 @@ def shares(owners: Mapping[int, str | None], optimizers: Mapping[str, bool]) -> 
             held.setdefault(owner, []).append(study_id)
     ready = [owner for owner in held if optimizers.get(owner)]
     if ready:
-        _give_out([study_id for study_id, owner in sorted(owners.items()) if owner is None], ready, held)
-        _even_out(ready, held, givers=[owner for owner in held if owner in optimizers])
+        for study_id in sorted(study_id for study_id, owner in owners.items() if owner is None):
+            able = [owner for owner in ready if owner not in failed.get(study_id, ())]
+            held[min(able or ready, key=lambda owner: len(held[owner]))].append(study_id)
+        _even_out(ready, held, failed, givers=[owner for owner in held if owner in optimizers])
     return {study_id: owner for owner, study_ids in held.items() for study_id in study_ids}
 
 
-def _give_out(free: list[int], ready: list[str], held: dict[str, list[int]]) -> None:
-    for study_id in free:
-        held[min(ready, key=lambda owner: len(held[owner]))].append(study_id)
+def _even_out(
+    ready: list[str], held: dict[str, list[int]], failed: Mapping[int, Collection[str]], *, givers: list[str]
+) -> None:
+    while (move := _next_move(ready, held, failed, givers)) is not None:
+        study_id, giver, taker = move
+        held[giver].remove(study_id)
+        held[taker].append(study_id)
 
 
-def _even_out(ready: list[str], held: dict[str, list[int]], *, givers: list[str]) -> None:
-    while True:
-        most, least = max(givers, key=lambda owner: len(held[owner])), min(ready, key=lambda owner: len(held[owner]))
-        if len(held[most]) - len(held[least]) < 2:  # with one they would only change places
-            return
-        newest = max(held[most])
-        held[most].remove(newest)
-        held[least].append(newest)
+def _next_move(
+    ready: list[str], held: dict[str, list[int]], failed: Mapping[int, Collection[str]], givers: list[str]
+) -> tuple[int, str, str] | None:
+    for giver in sorted(givers, key=lambda owner: -len(held[owner])):
+        for taker in sorted(ready, key=lambda owner: len(held[owner])):
+            if len(held[giver]) - len(held[taker]) < 2:  # with one they would only change places
+                break
+            able = [study_id for study_id in held[giver] if taker not in failed.get(study_id, ())]
+            if able:
+                return max(able), giver, taker
+    return None

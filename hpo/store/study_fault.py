@@ -1,11 +1,12 @@
 """What is wrong with a study itself, for a person to read. Whatever it is, it costs this study and no other.
 
-Each part of the service that fails with a study has a line of its own: two that fail by turns are said once each.
+Each part of the service that fails with a study has a line of its own: two that fail by turns are said once each. Of
+the optimizers, each has one, and others read there that they should not give it the study.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -34,38 +35,67 @@ class Part(StrEnum):
     SETTLING = "whether the study has ended cannot be decided"
 
 
-def note(connection: Connection, study_id: int, part: Part, error: Exception) -> bool:
+def note(connection: Connection, study_id: int, part: Part, error: Exception, *, by: str | None = None) -> bool:
     """Record what `part` raised for a study, beside what other parts did, and return whether that is news.
 
     It is no news that a part fails with an error of the same class in other words, which may name a trial or a time.
+
+    Args:
+        by: the process that failed, where others may do better.
     """
-    sentence = f"{part}: {said(error)}"
-    if sentence in _lines(connection.execute(_FAULT, {"study_id": study_id}).scalar_one_or_none()):
+    beginning = _beginning(part, by)
+    line = f"{beginning} {said(error)}"
+    if line in _lines(connection.execute(_FAULT, {"study_id": study_id}).scalar_one_or_none()):
         return False  # without the lock, for which others may wait
     known = _lines(connection.execute(_LOCKED_FAULT, {"study_id": study_id}).scalar_one_or_none())
-    before = next((line for line in known if line.startswith(part)), "")
-    _write(connection, study_id, [*(line for line in known if line != before), sentence])
-    is_news = not before.startswith(f"{part}: {type(error).__name__}")
+    before = next((one for one in known if one.startswith(beginning)), "")
+    _write(connection, study_id, [*(one for one in known if one != before), line])
+    is_news = not before.startswith(f"{beginning} {type(error).__name__}")
     if is_news:
-        events.append(connection, study_id, None, "study.fault", _ACTOR, {"message": sentence})
+        events.append(connection, study_id, None, "study.fault", _ACTOR, {"message": line})
     return is_news
 
 
-def note_apart(database: Database, study_id: int, part: Part, error: Exception) -> bool:
+def note_apart(database: Database, study_id: int, part: Part, error: Exception, *, by: str | None = None) -> bool:
     """Do the same in a transaction of its own, after the one in which `part` failed."""
     with database.transaction() as connection:
-        return note(connection, study_id, part, error)
+        return note(connection, study_id, part, error, by=by)
 
 
-def over(connection: Connection, study_id: int, fault: str | None, part: Part) -> None:
-    """Record that `part` works again; nothing where `fault`, which the study is known to have, has none of it."""
-    if not any(line.startswith(part) for line in _lines(fault)):
+def over(connection: Connection, study_id: int, fault: str | None, part: Part, *, still: Collection[str] = ()) -> None:
+    """Record that `part` works again; nothing where `fault`, which the study is known to have, has none of it.
+
+    Args:
+        still: processes whose failures are not over.
+    """
+    if not is_of(fault, part, still=still):
         return
     known = _lines(connection.execute(_LOCKED_FAULT, {"study_id": study_id}).scalar_one_or_none())
-    ended = [line for line in known if line.startswith(part)]
+    ended = [line for line in known if _is_line_of(line, part, still)]
     if ended:
         _write(connection, study_id, [line for line in known if line not in ended])
-        events.append(connection, study_id, None, "study.fault_over", _ACTOR, {"message": ended[0]})
+    for line in ended:
+        events.append(connection, study_id, None, "study.fault_over", _ACTOR, {"message": line})
+
+
+def is_of(fault: str | None, part: Part, *, still: Collection[str] = ()) -> bool:
+    """Return whether `part` has failed with a study that has this `fault`, in other processes than those of `still`."""
+    return any(_is_line_of(line, part, still) for line in _lines(fault))
+
+
+def failed(fault: str | None, part: Part, processes: Collection[str]) -> frozenset[str]:
+    """Return in which of the processes `part` fails with a study that has this `fault`."""
+    lines = _lines(fault)
+    return frozenset(by for by in processes if any(line.startswith(_beginning(part, by)) for line in lines))
+
+
+def sentence(fault: str, server: str | None) -> str:
+    """Return a fault as a sentence without a full stop; `server` is the optimizer that serves the study."""
+    lines = fault.splitlines()
+    if server is None or failed(fault, Part.OPTIMIZER, [server]):
+        return "; ".join(lines)
+    of_others = f"{Part.OPTIMIZER} ("
+    return "; ".join(f"{line}, but another one serves it" if line.startswith(of_others) else line for line in lines)
 
 
 def pause_unusable(connection: Connection, study_id: int, message: str) -> None:
@@ -81,6 +111,14 @@ def said(error: Exception) -> str:
     """Return an error as the end of a sentence."""
     words = " ".join(str(error).split())
     return f"{type(error).__name__}: {words}"[:_LONGEST] if words else type(error).__name__
+
+
+def _beginning(part: Part, by: str | None) -> str:
+    return f"{part}:" if by is None else f"{part} ({by}):"
+
+
+def _is_line_of(line: str, part: Part, still: Collection[str]) -> bool:
+    return line.startswith(part) and not any(line.startswith(_beginning(part, by)) for by in still)
 
 
 def _lines(fault: str | None) -> list[str]:

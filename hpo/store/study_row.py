@@ -18,6 +18,7 @@ from ..errors import NotFoundError, UnusableStudyError
 from ..spec import StudySpec, stored_spec
 from ..spec.finalists import FinalistsConfig
 from ..trial import TERMINAL_STATES, Params, StudyState, TrialState
+from . import study_fault
 from .tables import study
 from .usage import USED_SECONDS
 
@@ -193,7 +194,7 @@ class StudyRow:
     def degraded(self) -> str | None:
         """What is wrong with the study, or what it lacks, as a sentence without a full stop; None if nothing is."""
         if self.fault is not None:
-            return "; ".join(self.fault.splitlines())
+            return study_fault.sentence(self.fault, self.generator_owner if self.is_served else None)
         return NO_OPTIMIZER if self.has_no_optimizer and self.is_searching else None
 
     @property

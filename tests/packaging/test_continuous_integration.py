@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = CHECKOUT / ".ci" / "run"
+
+
+WITH_SIGINT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # who runs the tests may ignore it
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def _array(name: str) -> list[str]:
@@ -32,3 +43,26 @@ def test_every_folder_of_slow_tests_is_there() -> None:
 
 def test_the_script_is_one_that_bash_understands() -> None:
     subprocess.run(["/bin/bash", "-n", SCRIPT], check=True)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_what_a_stage_has_started_and_the_summary_is_printed(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    make = tmp_path / "make"
+    # A shell has what it starts in the background ignore SIGINT.
+    make.write_text("#!/bin/sh\nexec 2>&1\nsleep 60 &\necho begun\nwait\n")
+    make.chmod(0o755)
+    command = [sys.executable, "-c", WITH_SIGINT, str(SCRIPT)]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert "begun\n" in process.stdout  # reads up to there
+            process.send_signal(number)
+            said = process.stdout.read()  # until `sleep` has ended, too, which could write
+        finally:
+            process.kill()
+    assert process.returncode == status
+    assert re.search(r"=== summary\ninstall +\d+ min \d\d s  interrupted\n$", said), said
+    assert [path.name for path in tmp_path.iterdir()] == ["make"], "the scratch folder is removed"

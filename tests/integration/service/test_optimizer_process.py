@@ -14,7 +14,8 @@ from hpo.errors import StoreUnavailableError
 from hpo.service import optimizer_process as process
 from hpo.service import sharing
 from hpo.service import suggestion_queue as server
-from hpo.store import Database, generators, optimizers, studies
+from hpo.service.setbacks import SETBACK_SECONDS, Setbacks
+from hpo.store import Database, generators, optimizers, studies, study_fault
 from hpo.store.studies import StudyRow
 from hpo.trial import StudyState, TrialState
 
@@ -79,10 +80,7 @@ def test_leases_are_given_back_at_the_end(database: Database) -> None:
 def test_a_new_optimizer_gets_its_share_and_one_that_ends_hands_over_all(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # However slow the machine: nobody counts as dead or busy.
-    monkeypatch.setattr(process, "LEASE_SECONDS", 3600.0)
-    monkeypatch.setattr(sharing, "READY_SECONDS", 3600.0)
-    monkeypatch.setattr(sharing, "FREE_SECONDS", 3600.0)
+    _let_nobody_count_as_dead_or_busy(monkeypatch)
     made = [create(database, name=name, optimizer={"name": "sobol"}).id for name in "abcd"]
     first, second = process._Loop(database, "first"), process._Loop(database, "second")
 
@@ -359,6 +357,88 @@ def test_a_defect_in_one_study_leaves_the_others_served(
             # So that the API's fallback serves it meanwhile.
             assert not generator_is_alive(connection, broken.id)
     assert "a defect" in caplog.text
+
+
+def test_a_study_that_fails_in_one_optimizer_is_left_to_another_for_a_growing_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as on a machine that lacks a package. All that moves is the clock of the one that fails."""
+    _let_nobody_count_as_dead_or_busy(monkeypatch)
+    study = create(database, optimizer={"name": "sobol"})
+    poor, able = process._Loop(database, "a-poor-one"), process._Loop(database, "b-able-one")
+    step, tried, now = process._Loop._step, [], 0.0
+    poor._setbacks = Setbacks(lambda: now)
+
+    def fail_in_one(self: process._Loop, served: StudyRow, *rest: int) -> bool:
+        tried.append(self)
+        if self is poor:
+            raise ModuleNotFoundError("No module named 'models'")
+        return step(self, served, *rest)
+
+    monkeypatch.setattr(process._Loop, "_step", fail_in_one)
+
+    def look() -> tuple[str | None, str | None]:
+        with database.transaction() as connection:
+            found = studies.get_by_id(connection, study.id)
+        return found.generator_owner if found.is_served else None, found.degraded
+
+    with database.transaction() as connection:
+        optimizers.look(connection, "b-able-one", 3600)
+    said = "the optimizer cannot propose configurations (a-poor-one): ModuleNotFoundError: No module named 'models'"
+    try:
+        poor.round()
+        assert look() == (None, said)
+        able.round()
+        assert look() == ("b-able-one", f"{said}, but another one serves it")
+        assert waiting(database, study)
+        for _ in range(3):
+            poor.round()
+            able.round()
+        assert tried.count(poor) == 1
+        assert tried.count(able) < 4, "what another one lacks costs nothing where nothing has changed"
+
+        now += SETBACK_SECONDS
+        poor.round()
+        assert look() == ("b-able-one", None), "it may be given the study again"
+        with database.transaction() as connection:
+            studies.release_generator(connection, study.id, "b-able-one")
+        poor.round()
+        assert look() == (None, said)
+        able.round()
+        now += SETBACK_SECONDS
+        poor.round()
+        assert look() == ("b-able-one", f"{said}, but another one serves it"), "it leaves it alone for longer"
+
+        able.end()
+        poor.round()
+        assert tried.count(poor) == 3, "nobody else is left"
+        monkeypatch.setattr(process._Loop, "_step", step)
+        now += SETBACK_SECONDS
+        poor.round()
+        assert look() == ("a-poor-one", None)
+    finally:
+        poor.end()
+        able.end()
+
+
+def test_what_an_optimizer_that_is_gone_could_not_do_is_forgotten(database: Database) -> None:
+    study = create(database, optimizer={"name": "sobol"})
+    for by in ("gone", None):  # one of a release before this one had no name there
+        study_fault.note_apart(database, study.id, study_fault.Part.OPTIMIZER, RuntimeError("a defect"), by=by)
+    loop = process._Loop(database, "one")
+    try:
+        loop.round()
+        with database.transaction() as connection:
+            assert studies.get_by_id(connection, study.id).degraded is None
+    finally:
+        loop.end()
+
+
+def _let_nobody_count_as_dead_or_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is."""
+    monkeypatch.setattr(process, "LEASE_SECONDS", 3600.0)
+    monkeypatch.setattr(sharing, "READY_SECONDS", 3600.0)
+    monkeypatch.setattr(sharing, "FREE_SECONDS", 3600.0)
 
 
 def _assert_clean(database: Database, study: Any) -> None:

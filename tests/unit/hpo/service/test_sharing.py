@@ -11,6 +11,7 @@ from hpo.service.sharing import shares
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 OWNERS = st.dictionaries(st.integers(1, 30), st.none() | NAMES, max_size=20)
+FAILED = st.dictionaries(st.integers(1, 30), st.sets(NAMES), max_size=20)
 
 
 @given(OWNERS, st.dictionaries(NAMES, st.just(value=True), min_size=1))
@@ -29,13 +30,35 @@ def test_all_are_served_and_those_that_live_have_as_many_as_each_other(
     assert surplus <= moved <= max(surplus, lacking)
 
 
-@given(OWNERS, st.dictionaries(NAMES, st.booleans()))
+@given(OWNERS, st.dictionaries(NAMES, st.booleans()), FAILED)
 def test_once_all_do_as_they_should_nothing_moves_any_more(
-    owners: dict[int, str | None], optimizers: dict[str, bool]
+    owners: dict[int, str | None], optimizers: dict[str, bool], failed: dict[int, set[str]]
 ) -> None:
-    got = shares(owners, optimizers)
-    assert shares(got, optimizers) == got
-    assert shares(dict(reversed(owners.items())), dict(reversed(optimizers.items()))) == got
+    got = shares(owners, optimizers, failed)
+    assert shares(got, optimizers, failed) == got
+    assert shares(dict(reversed(owners.items())), dict(reversed(optimizers.items())), failed) == got
+
+
+@given(OWNERS, st.dictionaries(NAMES, st.booleans()), FAILED)
+def test_nobody_gets_a_study_that_failed_there_while_another_has_time(
+    owners: dict[int, str | None], optimizers: dict[str, bool], failed: dict[int, set[str]]
+) -> None:
+    for study, owner in shares(owners, optimizers, failed).items():
+        able = {name for name, is_ready in optimizers.items() if is_ready} - failed.get(study, set())
+        if owners[study] is None:
+            assert owner in able or not able
+        elif owner != owners[study]:
+            assert owner in able
+
+
+def test_a_study_that_failed_at_one_stays_and_another_moves_in_its_place() -> None:
+    owners = {1: "a", 2: "a", 3: "a", 4: "a"}
+    assert shares(owners, {"a": True, "b": True}, {4: {"b"}}) == {1: "a", 2: "b", 3: "b", 4: "a"}
+    assert shares({1: "a", 2: "a", 3: None}, {"a": True, "b": True}, {3: {"b"}}) == {1: "a", 2: "b", 3: "a"}
+
+
+def test_a_study_that_failed_everywhere_is_given_out_as_any_other() -> None:
+    assert shares({1: "a", 2: None}, {"a": True, "b": True}, {2: {"a", "b"}}) == {1: "a", 2: "b"}
 
 
 @given(OWNERS, st.dictionaries(NAMES, st.booleans()))
