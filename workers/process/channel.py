@@ -108,11 +108,25 @@ class Channel:
         # An error of the socket is the end of the connection.
         with contextlib.suppress(OSError), self._sock.makefile("rb") as file:
             while (line := file.readline(_LINE_BYTES)).endswith(b"\n"):
-                digest, _, text = line[:-1].decode("utf-8", "replace").partition(" ")
-                if not _are_equal(digest, _digest(self._key_in, str(self._received), text)):
+                if (text := self._text_of(line[:-1].decode("utf-8", "replace"))) is None:
                     return
-                self._received += 1
                 yield text
+
+    def receive(self, patience_seconds: float) -> str | None:
+        """Return the next line, a short one, and leave what follows; None if none comes in time from the other end."""
+        try:
+            return self._text_of(_read(self._sock, time.monotonic() + patience_seconds))
+        except OSError:
+            return None
+        finally:
+            self._sock.settimeout(None)
+
+    def _text_of(self, line: str) -> str | None:
+        digest, _, text = line.partition(" ")
+        if not _are_equal(digest, _digest(self._key_in, str(self._received), text)):
+            return None
+        self._received += 1
+        return text
 
     def leave(self) -> None:
         """Let go of the connection here; another process has it."""

@@ -31,7 +31,7 @@ from ..errors import MachineError
 from ..training.meeting import Meeting
 from .channel import Channel, connect
 from .child import ProcessExited
-from .group import FROM_LEADER, Begin, Exited, Hello, Leaving, Over, Refused, Said
+from .group import FROM_LEADER, Ask, Begin, Exited, Hello, Here, Leaving, Over, Refused, Said
 from .messages import Event, WorkerFault
 from .pipes import LOST_OTHERS
 from .ranks import Rank
@@ -242,7 +242,11 @@ class Follower:
     def _read(self, channel: Channel) -> None:
         try:
             for text in channel.received():
-                self._inbox.put(FROM_LEADER.validate_json(text))
+                message = FROM_LEADER.validate_json(text)
+                if isinstance(message, Ask):
+                    channel.send(Here().model_dump_json())
+                else:
+                    self._inbox.put(message)
         finally:
             self._inbox.put(_Ended())
 

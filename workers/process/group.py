@@ -32,6 +32,8 @@ from .messages import Event, Interrupted, Job, WorkerFault
 _CODE: Final = "from workers.process.main import main_of_leader; main_of_leader()"
 _GOODBYE_SECONDS: Final = 10.0
 """How long a leader that ends waits for followers that are on their way, to tell them that they may end."""
+_ANSWER_SECONDS: Final = 3.0
+"""How long a follower that waits has to answer: a machine that was lost does not, and the kernel sees that later."""
 _MOST_HANDSHAKES: Final = 32
 """Under way at once: whoever reaches the port can begin one, and has ten seconds to show that it is a follower."""
 _REFUSED_SECONDS: Final = 0.5
@@ -85,6 +87,12 @@ class Refused(Message):
     message: str
 
 
+class Ask(Message):
+    """Say that you are there: another follower of the same node rank has come."""
+
+    kind: Literal["ask"] = "ask"
+
+
 class Over(Message):
     """The leader ends; the follower may too."""
 
@@ -111,17 +119,23 @@ class Exited(Message):
     peak_bytes: int | None = None
 
 
+class Here(Message):
+    """The follower waits for a trial still."""
+
+    kind: Literal["here"] = "here"
+
+
 class Leaving(Message):
     """The follower was asked to end: the trial is to be given back."""
 
     kind: Literal["leaving"] = "leaving"
 
 
-FROM_LEADER: TypeAdapter[Begin | Refused | Over] = TypeAdapter(
-    Annotated[Begin | Refused | Over, Field(discriminator="kind")]
+FROM_LEADER: TypeAdapter[Begin | Refused | Ask | Over] = TypeAdapter(
+    Annotated[Begin | Refused | Ask | Over, Field(discriminator="kind")]
 )
-FROM_FOLLOWER: TypeAdapter[Said | Exited | Leaving] = TypeAdapter(
-    Annotated[Said | Exited | Leaving, Field(discriminator="kind")]
+FROM_FOLLOWER: TypeAdapter[Said | Exited | Here | Leaving] = TypeAdapter(
+    Annotated[Said | Exited | Here | Leaving, Field(discriminator="kind")]
 )
 Heard = tuple[int, Event | ProcessExited | Leaving]
 """A rank, and what it said or what became of it."""
@@ -216,7 +230,7 @@ class Followers:
                 problem = (
                     f"there is no follower of node rank {hello.node}: they count from 1 to {self._hello.nodes - 1}"
                 )
-            if problem is None and known is not None and known[0].is_open:
+            if problem is None and known is not None and _is_there(known[0]):
                 problem = f"node rank {hello.node} is taken by {known[1]}"
             if problem is None:
                 if known is not None:
@@ -226,6 +240,14 @@ class Followers:
         _log.warning("a follower on %s is refused: %s", hello.host, problem)
         channel.send(Refused(message=problem).model_dump_json())
         channel.close()
+
+
+def _is_there(channel: Channel) -> bool:
+    if not channel.is_open:
+        return False
+    channel.send(Ask().model_dump_json())
+    answer = channel.receive(_ANSWER_SECONDS)
+    return answer is not None and isinstance(FROM_FOLLOWER.validate_json(answer), Here)
 
 
 class LeadingProcesses:
@@ -333,7 +355,7 @@ class Node:
                     if isinstance(message, Leaving):
                         self._is_excused = True
                         self._heard.put((self._first, message))
-                    elif message.start == self._start:
+                    elif not isinstance(message, Here) and message.start == self._start:
                         self._take(message)
         finally:
             with self._is_quiet:

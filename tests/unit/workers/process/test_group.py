@@ -17,9 +17,9 @@ import pytest
 from workers.device.detection import cpu_device
 from workers.process import follower as follower_module
 from workers.process import group
-from workers.process.channel import Channel, accept, connect, listener
+from workers.process.channel import Channel, Line, accept, connect, listener
 from workers.process.follower import Follower, FollowerConfig
-from workers.process.group import FROM_FOLLOWER, FROM_LEADER, Followers, Hello, Leaving, Over, Refused
+from workers.process.group import FROM_FOLLOWER, FROM_LEADER, Ask, Followers, Hello, Leaving, Over, Refused
 
 TOKEN = "hpo_secret"  # noqa: S105 - of no service
 DEADLINE_SECONDS = 60.0
@@ -82,6 +82,11 @@ def _followed(address: tuple[str, int], node: int = 1, **changes: Any) -> Channe
     return connect(address, TOKEN, hello(node, **changes).model_dump_json())
 
 
+def _taken(followers: Followers) -> list[tuple[Channel, Line]]:
+    wait_until(followers.are_there)
+    return followers.take()
+
+
 def _answer(channel: Channel) -> Any:
     return FROM_LEADER.validate_json(next(channel.received()))
 
@@ -127,7 +132,6 @@ def test_those_who_say_nothing_take_no_more_than_so_many_threads(
         ({"deterministic": True}, "the machines of a group must be alike: deterministic is True on host-1, False on"),
         ({"torch": "3"}, "the machines of a group must be alike: torch is 3 on host-1, 2 on host-0"),
         ({"node": 2}, "there is no follower of node rank 2: they count from 1 to 1"),
-        ({"host": "host-9"}, "node rank 1 is taken by host-1"),
     ],
 )
 def test_a_follower_that_does_not_fit_is_told_why(
@@ -142,6 +146,50 @@ def test_a_follower_that_does_not_fit_is_told_why(
     assert followers.are_there()
     for channel in (first, other):
         channel.close()
+
+
+def test_a_follower_whose_place_is_taken_is_refused_while_the_other_one_answers(
+    followers: Followers, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group, "_ANSWER_SECONDS", DEADLINE_SECONDS)
+    following = Following(address)
+    following.start()
+    wait_until(followers.are_there)
+    for host in ("host-9", "host-10"):
+        other = _followed(address, host=host)
+        refused = _answer(other)
+        assert isinstance(refused, Refused)
+        assert refused.message == "node rank 1 is taken by host-1"
+        assert followers.are_there(), "its answer has been read"
+        other.close()
+    ((channel, line),) = followers.take()
+    # As the process of a trial does, which counts the lines on.
+    taken = Channel.of_line(line.model_copy(update={"handle": os.dup(line.handle)}))
+    taken.send(Over().model_dump_json())
+    following.join(DEADLINE_SECONDS)
+    assert not following.is_alive()
+    for one in (channel, taken):
+        one.close()
+
+
+@pytest.mark.parametrize("last_words", [None, Leaving(), "no line of it"])
+def test_a_follower_that_was_restarted_joins_at_once_although_the_earlier_connection_is_open(
+    followers: Followers, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch, last_words: Leaving | str | None
+) -> None:
+    monkeypatch.setattr(group, "_ANSWER_SECONDS", 0.01 if last_words is None else DEADLINE_SECONDS)
+    lost = _followed(address)
+    wait_until(followers.are_there)
+    restarted = _followed(address, host="host-9")
+    assert isinstance(_answer(lost), Ask)
+    if isinstance(last_words, Leaving):
+        lost.send(last_words.model_dump_json())
+    elif last_words is not None:
+        lost._sock.sendall(f"{last_words}\n".encode())
+    assert next(lost.received(), None) is None, "it is closed"
+    ((channel, line),) = _taken(followers)
+    assert line.host == "host-9"
+    for one in (lost, restarted, channel):
+        one.close()
 
 
 class Following(threading.Thread):
