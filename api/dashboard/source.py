@@ -38,8 +38,10 @@ def best_of(found: Answer) -> str:
 def _best(shown: Shown) -> dict[str, str]:
     """Return what is known of the best configuration at once, and of how many results that is."""
     if shown.answer is None:
-        return {} if shown.is_current else {"best": f"of {shown.results:,} results, is being computed"}
-    part = "" if shown.is_current else f". Of {shown.counted:,} of {shown.results:,} results; the others follow"
+        later = "is being computed" if shown.failure is None else f"could not be computed ({shown.failure})"
+        return {} if shown.is_current else {"best": f"of {shown.results:,} results, {later}"}
+    later = "the others follow" if shown.failure is None else f"that of all could not be computed ({shown.failure})"
+    part = "" if shown.is_current else f". Of {shown.counted:,} of {shown.results:,} results; {later}"
     return {"best": best_of(shown.answer) + part}
 
 

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from hpo.store import attempt_counts, optimizers, queues, study_row, workers
-from hpo.store.attempt_counts import EndedAttempts
+from hpo.store.attempt_counts import AttemptCounts
 from hpo.store.optimizers import OptimizerRow
 from hpo.store.study_row import StudyRow
 from hpo.store.workers import ALIVE_SECONDS, WorkerRow
@@ -52,8 +52,7 @@ def get_metrics(state: State, _: Reader) -> Response:
             empty_seconds=queues.empty_seconds(connection, [study.id for study in found if _lacks_suggestions(study)]),
             fleet=workers.list_all(connection),
             optimizers=optimizers.list_alive(connection),
-            begun=attempt_counts.begun_attempts(connection),
-            ended=attempt_counts.ended_attempts(connection),
+            attempts=attempt_counts.read(connection),
         )
     registry = CollectorRegistry(auto_describe=False)
     registry.register(figures)
@@ -71,15 +70,13 @@ class _Figures(Collector):
         empty_seconds: Mapping[int, float],
         fleet: Sequence[WorkerRow],
         optimizers: Sequence[OptimizerRow],
-        begun: int,
-        ended: Sequence[EndedAttempts],
+        attempts: AttemptCounts,
     ) -> None:
         self._studies = studies
         self._empty_seconds = empty_seconds
         self._fleet = fleet
         self._optimizers = optimizers
-        self._begun = begun
-        self._ended = ended
+        self._attempts = attempts
 
     def collect(self) -> Iterator[Metric]:
         """Yield each family with all of its samples."""
@@ -88,13 +85,14 @@ class _Figures(Collector):
         yield from self._of_queues()
         yield from self._of_optimizers()
         yield self._workers()
-        yield CounterMetricFamily("hpo_claims", "Claims of trials by workers: attempts that have begun.", self._begun)
+        begun = self._attempts.begun
+        yield CounterMetricFamily("hpo_claims", "Claims of trials by workers: attempts that have begun.", begun)
         attempts = CounterMetricFamily(
             "hpo_attempts", "Attempts of trials that have ended, by how.", labels=["ended_as", "fault"]
         )
         counts = {(end.value, ""): 0 for end in AttemptEnd}  # at 0 too: what appears later has no rate
         for (ended_as, fault), number in (
-            counts | {(one.ended_as, one.fault or ""): one.attempts for one in self._ended}
+            counts | {(one.ended_as, one.fault or ""): one.attempts for one in self._attempts.ended}
         ).items():
             attempts.add_metric([ended_as, fault], number)
         yield attempts

@@ -163,7 +163,7 @@ class _Evaluation:
         with one_sentence_errors(DatasetError, ModelError), progress_bar() as bar:
             opened = self._prepared(snapshot)
             scores = opened.validation(self.views, progress=lambda done, total: bar(name, done, total))
-        return {**measured(scores), **self._about(opened.same_dataset)}
+        return {**self._counted(measured(scores)), **self._about(opened.same_dataset)}
 
     def test(self, *, again: bool) -> None:
         """Print the measures on the test list: those known of this checkpoint, or new ones."""
@@ -209,7 +209,8 @@ class _Evaluation:
             about = {"id": str(opened.id), "checkpoint": digest, "host": opened.host}
             opening = Opening(reason=reason, about=about)
             scores = test.test(opening, self.views, progress=partial(bar, f"test {self._word}s"))
-        found = {**measured(scores), **self._about(test.same_dataset), "dataset_version": test.dataset.version}
+        found = {**self._counted(measured(scores)), **self._about(test.same_dataset)}
+        found["dataset_version"] = test.dataset.version
         seal.keep_score(opened, {name: value for name, value in found.items() if name not in ("classes", "table")})
         return {"at": _time(datetime.now(UTC)), **which, **found}, True
 
@@ -221,6 +222,10 @@ class _Evaluation:
 
         dataset = dataset_of(self.file, self.exported)
         return Evaluation.prepare(snapshot.path, dataset, cache_dir=self.settings.cache_dir, device=self.devices)
+
+    def _counted(self, measures: dict[str, Any]) -> dict[str, Any]:
+        """Return measures that say of images how many they are by that name too, beside the one of videos."""
+        return {**measures, "images": measures["videos"]} if self._word == IMAGE else measures
 
     def _about(self, same_dataset: bool) -> dict[str, Any]:
         return {"clips": self.clips, "crops": self.crops, "same_dataset": same_dataset}

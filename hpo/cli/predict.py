@@ -94,12 +94,18 @@ def predict(
         source = replace(source, flow=flow.value)
     views = (1 if of_images else clips, crops)
     predictor = _predictor(source, short_side=short_side, views=views, window=window, of_images=of_images)
-    entries = [
-        _predicted(path, predictor, timeline=timeline, copy=None if video is None else (video, name))
-        for path, name in zip(paths, names, strict=True)
-    ]
-    document = {"model": str(model), "classes": list(predictor.model.class_names), "results": entries}
-    _write(output, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    entries: list[dict[str, Any]] = []
+    document = {"model": str(model), "classes": list(predictor.model.class_names), "files": len(paths)}
+    try:
+        for path, name in zip(paths, names, strict=True):
+            copy = None if video is None else (video, name)
+            entries.append(_predicted(path, predictor, timeline=timeline, copy=copy))
+    finally:
+        # What was predicted until Ctrl-C or a lost GPU may have taken hours.
+        if entries:
+            _write(output, json.dumps({**document, "results": entries}, indent=1, ensure_ascii=False) + "\n")
+        if len(entries) < len(paths):
+            err.print(f"{len(entries)} of {len(paths)} files were predicted{f'; wrote {output}' if entries else ''}")
     word = "image" if of_images else "video"
     _print_results(entries, word)
     out.print(f"wrote {output}")
@@ -261,9 +267,9 @@ def _predicted(path: Path, predictor: Predictor, *, timeline: bool, copy: tuple[
             found = predictor.predict(
                 path, timeline=timeline or copy is not None, progress=_on(bar, f"{path.name}, frames")
             )
-            entry = _entry(found, predictor.model.class_names)
+            entry = {**_named(path, predictor), **_entry(found, predictor.model.class_names)}
     except DatasetError as error:
-        return {"video": str(path), "error": str(error)}
+        return {**_named(path, predictor), "error": str(error)}
     if copy is not None:
         folder, name = copy
         try:
@@ -275,10 +281,14 @@ def _predicted(path: Path, predictor: Predictor, *, timeline: bool, copy: tuple[
     return entry
 
 
+def _named(path: Path, predictor: Predictor) -> dict[str, str]:
+    """Return the name of what is predicted; an image is also a `video`, as it was before models of images."""
+    return {"video": str(path), **({"image": str(path)} if predictor.of_images else {})}
+
+
 def _entry(found: Prediction, names: Sequence[str]) -> dict[str, Any]:
     best = found.scores.argsort()[::-1][:_TOP]
     entry: dict[str, Any] = {
-        "video": str(found.path),
         "class": names[int(best[0])],
         "score": round(float(found.scores[best[0]]), 6),
         "top": [{"class": names[int(place)], "score": round(float(found.scores[place]), 6)} for place in best],

@@ -1,7 +1,8 @@
 """The answers of studies, each computed once for the trials that have ended, and kept.
 
 A program waits for the answer of all trials (`read`). A page does not (`at_once`): of a large study it shows the last
-answer, says of how many results that is, and finds the new one, which a thread computes, when it asks again.
+answer, says of how many results that is, and finds the new one, which a thread computes, when it asks again. Where that
+fails, the page says so, and it is tried again when a further trial has ended.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from ..answer import Answer, answer
-from ..errors import HpoError
+from ..errors import StoreUnavailableError
 from ..trial import RESULT_STATES, TrialRecord
 from . import trials
 from .database import Database
+from .study_fault import said
 from .study_row import StudyRow
 
 _ENDED: Final = text("""
@@ -50,6 +52,8 @@ _computing: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
 """By study: of many who look when a trial ends, one computes."""
 _beside: dict[int, float] = {}
 """By study: when a thread may compute its answer again, on the monotonic clock; infinite while one does."""
+_failed: dict[int, tuple[Key, str]] = {}
+"""By study: which answer a thread could not compute, and why."""
 _turn: Final = threading.Lock()
 """One thread at a time: the calls of workers need the interpreter too."""
 _log = logging.getLogger(__name__)
@@ -66,7 +70,9 @@ class Shown:
     results: int
     """How many there are."""
     is_current: bool
-    """Whether it is the answer of all results; else that one is being computed."""
+    """Whether it is the answer of all results; else that one is being computed, or could not be."""
+    failure: str | None = None
+    """Why it could not be computed; None where it is, or is being computed."""
 
 
 _NOTHING: Final = Shown(answer=None, counted=0, results=0, is_current=True)
@@ -112,11 +118,15 @@ def _known(connection: Connection, study: StudyRow, key: Key, database: Database
         # The answer before a trial was taken out may name it as the best.
         earlier = next((known for known in _kept if known[:3] == key[:3] and known[3] <= results), None)
         last = None if earlier is None else _kept[earlier]
+        failed, failure = _failed.get(study.id, (None, None))
     if is_kept or results < LARGE:
         now = _kept_or_computed(connection, study, key)
         return Shown(answer=now, counted=results, results=results, is_current=True)
+    counted = 0 if earlier is None else earlier[3]
+    if failed == key:
+        return Shown(answer=last, counted=counted, results=results, is_current=False, failure=failure)
     _begin_beside(study, database)
-    return Shown(answer=last, counted=0 if earlier is None else earlier[3], results=results, is_current=False)
+    return Shown(answer=last, counted=counted, results=results, is_current=False)
 
 
 def _begin_beside(study: StudyRow, database: Database) -> None:
@@ -132,17 +142,41 @@ def _begin_beside(study: StudyRow, database: Database) -> None:
 def _compute(study: StudyRow, database: Database) -> None:
     took = 1.0
     try:
-        with _turn, database.transaction() as connection:
+        with _turn:
             begun = time.monotonic()
-            # Others may have had their turn first, and more trials have ended since.
-            for key in _keys(connection, [study]):
-                _kept_or_computed(connection, study, key)
-            took = time.monotonic() - begun
-    except HpoError as error:
+            try:
+                _compute_latest(study, database)
+            finally:
+                took = time.monotonic() - begun
+    except StoreUnavailableError as error:
         _log.warning("the answer of the study %s was not computed: %s", study.name, error)
     finally:
         with _lock:
             _beside[study.id] = time.monotonic() + _REST * took
+
+
+def _compute_latest(study: StudyRow, database: Database) -> None:
+    """Compute the answer of all trials that have ended by now, or note why that failed."""
+    with database.transaction() as connection:
+        # Others may have had their turn first, and more trials have ended since.
+        for key in _keys(connection, [study]):
+            try:
+                _kept_or_computed(connection, study, key)
+            except StoreUnavailableError:
+                raise
+            except Exception as error:
+                # Whatever it is, the page is to say it; the next trial that ends may change it.
+                _note_failure(study, key, error)
+            else:
+                _failed.pop(study.id, None)
+
+
+def _note_failure(study: StudyRow, key: Key, error: Exception) -> None:
+    with _lock:
+        _, before = _failed.get(study.id, (None, ""))
+        _failed[study.id] = key, said(error)
+    if not before.startswith(type(error).__name__):
+        _log.error("the answer of the study %s could not be computed", study.name, exc_info=error)
 
 
 def _kept_or_computed(connection: Connection, study: StudyRow, key: Key) -> Answer | None:

@@ -1,4 +1,8 @@
-"""How many attempts of trials have begun, and ended in which way, over all studies."""
+"""How many attempts of trials have begun, and ended in which way, over all studies.
+
+All attempts are counted: the stored totals (`totals.py`) know in which state a trial has ended, and not how the
+attempts before its last one did, nor what the machines did to them.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,8 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 _COUNTS: Final = text("""
-SELECT ended_as, fault, count(*) AS attempts FROM attempt
-WHERE ended_at IS NOT NULL GROUP BY ended_as, fault ORDER BY ended_as, fault
+SELECT ended_as, fault, count(*) AS attempts FROM attempt GROUP BY ended_as, fault ORDER BY ended_as, fault
 """)
-
-_BEGUN: Final = text("SELECT count(*) FROM attempt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,17 @@ class EndedAttempts:
     attempts: int
 
 
-def begun_attempts(connection: Connection) -> int:
-    """Count the attempts that have begun: one for each claim of a trial."""
-    return int(connection.execute(_BEGUN).scalar_one())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptCounts:
+    """All attempts."""
+
+    begun: int
+    """One for each claim of a trial."""
+    ended: tuple[EndedAttempts, ...]
 
 
-def ended_attempts(connection: Connection) -> list[EndedAttempts]:
-    """Count the attempts that have ended, by how."""
-    return [EndedAttempts(**row) for row in connection.execute(_COUNTS).mappings()]
+def read(connection: Connection) -> AttemptCounts:
+    """Count the attempts, reading each once."""
+    rows = connection.execute(_COUNTS).mappings().all()
+    ended = tuple(EndedAttempts(**row) for row in rows if row["ended_as"] is not None)
+    return AttemptCounts(begun=sum(row["attempts"] for row in rows), ended=ended)

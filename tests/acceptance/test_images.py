@@ -57,7 +57,7 @@ def test_a_study_of_images_learns_shapes_among_broken_files(service: Service, tm
     assert "on 48 images" in validated
     service.run("hpo", "evaluate", best, "--final")
     score = json.loads((tmp_path / "best.final.json").read_text())
-    assert score["videos"] == 100
+    assert score["videos"] == score["images"] == 100
     assert score["top1"] >= LEARNED
     service.run("hpo", "predict", best, root / "test", "-o", predicted)
     results = json.loads(predicted.read_text())["results"]

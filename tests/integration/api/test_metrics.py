@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
 from hpo.store import optimizers, studies
 
@@ -57,6 +58,11 @@ def test_the_figures_are_those_of_the_other_routes(past_service: Service) -> Non
     assert _value(samples, "hpo_attempts_total", ended_as="failed", fault="") == 1
     assert _value(samples, "hpo_attempts_total", ended_as="stopped", fault="") == 2
     assert _value(samples, "hpo_attempts_total", ended_as="completed", fault="") == 5
+    with past_service.database.transaction() as connection:
+        begun, ended = connection.execute(text("SELECT count(*), count(ended_at) FROM attempt")).one()
+    assert begun > ended
+    assert _value(samples, "hpo_claims_total") == begun
+    assert sum(value for (name, _), value in samples.items() if name == "hpo_attempts_total") == ended
 
 
 def test_each_claim_that_gave_a_trial_is_counted(service: Service) -> None:

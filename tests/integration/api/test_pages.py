@@ -376,6 +376,23 @@ def test_the_pages_of_a_large_study_say_of_how_many_results_their_answer_is(
         assert "data-soon" in html, "the page asks again"
 
 
+def test_the_pages_of_a_large_study_say_that_its_answer_could_not_be_computed(
+    service: Service, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_id = service.create(budget={"trials": 90})
+    service.complete(study_id, 3)
+    with service.database.transaction() as connection:
+        (key,) = answers._keys(connection, [studies.get(connection, "demo")])
+    monkeypatch.setattr(answers, "LARGE", 1)
+    monkeypatch.setattr(answers, "_failed", {study_id: (key, "ValueError: no <curve>")})
+    for page in ("/", "/studies/demo", "/studies/demo/trials/0"):
+        html = admin.get(page).text
+        assert "The answer of 3 results could not be computed (ValueError: no <curve>);" in unescape(_text(html))
+        assert "data-soon" not in html, "asking again changes nothing"
+        assert "is being computed" not in html
+        assert "No trial has a result yet" not in html
+
+
 def test_the_pages_of_a_large_study_do_not_show_a_trial_that_was_taken_out_as_the_best(
     service: Service, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

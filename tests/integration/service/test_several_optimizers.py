@@ -22,7 +22,7 @@ import pytest
 from sqlalchemy import text
 
 from hpo.installation import child_environment, python_command
-from hpo.store import Database, optimizers
+from hpo.store import Database, optimizers, studies
 from hpo.store.studies import StudyRow
 
 from ..store.world import must_claim
@@ -37,6 +37,18 @@ optimizer_process.LEASE_SECONDS = 6.0
 from hpo.cli import main
 main()
 """
+_LACKING: Final = """
+from hpo.service.suggestion_queue import SuggestionQueue
+step = SuggestionQueue.step
+def fail(self, study, **arguments):
+    if study.name == "study-00":
+        raise ModuleNotFoundError("No module named 'models'")
+    return step(self, study, **arguments)
+SuggestionQueue.step = fail
+from hpo.cli import main
+main()
+"""
+"""On a machine that lacks what one of the studies needs."""
 _AUDIT: Final = """
 CREATE TABLE audit (id bigint GENERATED ALWAYS AS IDENTITY, study_id bigint, owner text, old_owner text,
                     was_valid boolean, at timestamptz);
@@ -61,10 +73,10 @@ class Fleet:
         self._home = home
         self._stack = stack
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, program: str = _PROGRAM) -> subprocess.Popen[bytes]:
         """Start one more."""
         process = subprocess.Popen(
-            python_command(_PROGRAM, "--home", str(self._home), "optimizer"),
+            python_command(program, "--home", str(self._home), "optimizer"),
             env={**child_environment(), "DATABASE_URL": self._url, "OMP_NUM_THREADS": "1"},
         )
         self._stack.callback(process.wait)
@@ -119,6 +131,36 @@ def test_studies_are_shared_by_those_that_live_and_each_has_one_planner_at_a_tim
         assert numbers == list(range(len(numbers))), "none lost and none twice"
         configurations = [tuple(record.params.items()) for record in records(database, study)]
         assert len(set(configurations)) == len(configurations)
+
+
+@pytest.mark.slow
+def test_a_study_that_fails_in_one_is_served_by_the_other_and_stays_there(database: Database, fleet: Fleet) -> None:
+    with database.transaction() as connection:
+        connection.execute(text(_AUDIT))
+    made = [create(database, name=f"study-{n:02}", optimizer={"name": "sobol"}) for n in range(2)]
+    lacking = fleet.start(_LACKING)
+    name = f"{os.uname().nodename}:{lacking.pid}"
+    said = f"the optimizer cannot propose configurations ({name}): ModuleNotFoundError: No module named 'models'"
+    until(lambda: _degraded(database, made[0]) == said, "a reason on the study")
+    fleet.start()
+    until(lambda: fleet.shares() == [1, 1], "a study for each")
+    for _ in range(3):
+        _have_each_served(database, made)
+    assert _degraded(database, made[0]) in (f"{said}, but another one serves it", None), (
+        "None once it may be tried again"
+    )
+    with database.transaction() as connection:
+        changes = text("SELECT owner FROM audit WHERE study_id = :study_id AND owner IS NOT NULL ORDER BY id")
+        owners = list(connection.execute(changes, {"study_id": made[0].id}).scalars())
+    assert owners[0] == name
+    assert [owner for owner in owners if owner != name] == owners[-1:], "once it was with the other one, it stayed"
+    with database.transaction() as connection:
+        assert studies.get_by_id(connection, made[1].id).generator_owner == name, "it serves the rest"
+
+
+def _degraded(database: Database, study: StudyRow) -> str | None:
+    with database.transaction() as connection:
+        return studies.get_by_id(connection, study.id).degraded
 
 
 def _have_each_served(database: Database, made: list[StudyRow]) -> None:

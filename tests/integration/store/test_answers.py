@@ -70,6 +70,7 @@ def large(database: Database, monkeypatch: pytest.MonkeyPatch) -> StudyRow:
     """A study with two suggestions that is large from its first result on."""
     monkeypatch.setattr(answers, "LARGE", 1)
     monkeypatch.setattr(answers, "_beside", {})
+    monkeypatch.setattr(answers, "_failed", {})
     study = make_study(database)
     suggest(database, study, 2)
     return study
@@ -155,3 +156,35 @@ def test_an_answer_that_cannot_be_computed_beside_is_tried_again(
     _at_once(database)
     _wait_for_threads()
     assert _at_once(database).is_current
+
+
+@pytest.mark.usefixtures("large")
+def test_an_answer_that_cannot_be_computed_says_why_until_a_further_trial_has_ended(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(answers, "_REST", 0.0)
+
+    def fail(*_: object) -> None:
+        raise FloatingPointError("no curve")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(answers, "answer", fail)
+        for results in (1, 2):
+            finish(database, must_claim(database), metrics={"val_top1": 0.1 * results})
+            assert _at_once(database).failure is None, "it is being computed"
+            _wait_for_threads()
+            failed = answers.Shown(
+                answer=None, counted=0, results=results, is_current=False, failure="FloatingPointError: no curve"
+            )
+            assert [_at_once(database) for _ in range(2)] == [failed, failed]
+            assert _wait_for_threads() == 0, "it would fail again"
+    assert _at_once(database) == failed
+    assert caplog.text.count("could not be computed") == 1, "said once"
+
+    with database.transaction() as connection:
+        suggest(database, studies.get(connection, "study"), 1)
+    finish(database, must_claim(database), metrics={"val_top1": 0.9})
+    _at_once(database)
+    _wait_for_threads()
+    now = _at_once(database)
+    assert (now.is_current, now.failure, now.counted) == (True, None, 3)

@@ -113,6 +113,7 @@ def test_files_and_folders_of_images_are_predicted(bench: Bench, best: Path, tmp
     assert found["classes"] == sorted(SHAPES)
     assert len(found["results"]) == 7
     assert {entry["frames"] for entry in found["results"]} == {1}
+    assert all(entry["image"] == entry["video"] for entry in found["results"])
     assert "real time" not in result.stdout
     assert "images/s" in result.stdout
     assert "frames/s" not in result.stdout

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hpo.errors import HpoError, SetupError
+from workers.evaluation.predict import Predictor
 
 from .exports import Bench
 
@@ -96,6 +97,28 @@ def test_a_disk_that_is_full_at_the_end_is_a_sentence(bench: Bench, best: Path) 
     result = bench.run("predict", best, _videos(bench)[0], "-o", "/dev/full", "--clips", "1")
     assert isinstance(result.exception, SetupError)
     assert "/dev/full cannot be written" in str(result.exception)
+
+
+def test_what_was_predicted_until_ctrl_c_is_kept(
+    bench: Bench, best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, predict = tmp_path / "r.json", Predictor.predict
+
+    def interrupted(self: Predictor, path: Path, **options: Any) -> Any:
+        if path == _videos(bench)[1]:
+            raise KeyboardInterrupt
+        return predict(self, path, **options)
+
+    monkeypatch.setattr(Predictor, "predict", interrupted)
+    result = bench.run("predict", best, *_videos(bench)[:3], "-o", output, "--clips", "1")
+    assert result.exit_code == 130
+    assert f"1 of 3 files were predicted; wrote {output}" in " ".join(result.stderr.split())
+    found = _read(output)
+    assert found["files"] == 3
+    assert [entry["video"] for entry in found["results"]] == [str(_videos(bench)[0])]
+    output.unlink()
+    bench.run("predict", best, *_videos(bench)[1:3], "-o", output, "--clips", "1")
+    assert not output.exists(), "there was nothing to keep"
 
 
 def test_a_copy_that_cannot_be_written_costs_no_prediction(bench: Bench, best: Path, tmp_path: Path) -> None:
