@@ -39,7 +39,8 @@ GROUP BY study_id HAVING count(*) FILTER (WHERE state = ANY(:states)) > 0
 _MOST: Final = 100_000
 """Number of configurations in the answers that are kept, of all studies together: some 50 MB."""
 LARGE: Final = 2_000
-"""From so many results on, a page does not wait for the answer: with as many it takes about half a second of CPU."""
+"""A page does not wait for the answers of so many results or more, of one study or of several together: with as many it
+takes about half a second of CPU."""
 _REST: Final = 4.0
 """A thread that computes answers for pages rests this many times as long as it took, before the study's next one."""
 
@@ -96,12 +97,23 @@ def read_all(connection: Connection, found: Sequence[StudyRow]) -> dict[int, Ans
 def at_once(connection: Connection, found: Sequence[StudyRow], database: Database) -> dict[int, Shown]:
     """Return what is known of the answers of studies now, by their ids, without computing that of a large one.
 
+    Of many small ones that are new, as after the start of a server, it computes the first only.
+
     Args:
         database: from which a thread reads what it computes.
     """
     by_id = {study.id: study for study in found}
-    known = {key[0]: _known(connection, by_id[key[0]], key, database) for key in _keys(connection, found)}
-    return dict.fromkeys(by_id, _NOTHING) | known
+    known, room = dict.fromkeys(by_id, _NOTHING), LARGE
+    for key in _keys(connection, found):
+        study, results = by_id[key[0]], key[3]
+        if _is_kept(key):
+            known[study.id] = _current(connection, study, key)
+        elif results < room:
+            known[study.id] = _current(connection, study, key)
+            room -= results
+        else:
+            known[study.id] = _last(study, key, database)
+    return known
 
 
 def _keys(connection: Connection, found: Sequence[StudyRow]) -> list[Key]:
@@ -111,17 +123,24 @@ def _keys(connection: Connection, found: Sequence[StudyRow]) -> list[Key]:
     return [(row.study_id, created[row.study_id], int(row.taken_out), int(row.trials), row.last) for row in rows]
 
 
-def _known(connection: Connection, study: StudyRow, key: Key, database: Database) -> Shown:
+def _is_kept(key: Key) -> bool:
+    with _lock:
+        return key in _kept
+
+
+def _current(connection: Connection, study: StudyRow, key: Key) -> Shown:
+    results = key[3]
+    return Shown(answer=_kept_or_computed(connection, study, key), counted=results, results=results, is_current=True)
+
+
+def _last(study: StudyRow, key: Key, database: Database) -> Shown:
+    """Return the last answer of a study, and have the new one computed unless that has failed."""
     results = key[3]
     with _lock:
-        is_kept = key in _kept
         # The answer before a trial was taken out may name it as the best.
         earlier = next((known for known in _kept if known[:3] == key[:3] and known[3] <= results), None)
         last = None if earlier is None else _kept[earlier]
         failed, failure = _failed.get(study.id, (None, None))
-    if is_kept or results < LARGE:
-        now = _kept_or_computed(connection, study, key)
-        return Shown(answer=now, counted=results, results=results, is_current=True)
     counted = 0 if earlier is None else earlier[3]
     if failed == key:
         return Shown(answer=last, counted=counted, results=results, is_current=False, failure=failure)

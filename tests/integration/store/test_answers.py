@@ -117,6 +117,26 @@ def test_a_page_of_a_large_study_does_not_wait_and_is_told_of_how_many_results_i
     assert _at_once(database).is_current
 
 
+def test_a_page_of_many_small_studies_waits_for_the_first_of_them_only(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the home page does after the start of a server."""
+    monkeypatch.setattr(answers, "LARGE", 3)
+    monkeypatch.setattr(answers, "_beside", {})
+    found = []
+    for number in range(4):
+        found.append(make_study(database, f"study-{number}"))
+        suggest(database, found[-1], 1)
+        finish(database, must_claim(database, found[-1]), metrics={"val_top1": 0.1 * number})
+    with database.transaction() as connection:
+        first = answers.at_once(connection, found, database)
+    assert sorted(one.is_current for one in first.values()) == [False, False, True, True]
+    _wait_for_threads()
+    with database.transaction() as connection:
+        again = answers.at_once(connection, found, database)
+    assert [again[study.id].is_current for study in found] == [True] * 4
+
+
 @pytest.mark.usefixtures("large")
 def test_what_ends_before_a_thread_has_its_turn_is_part_of_its_answer(database: Database) -> None:
     finish(database, must_claim(database), metrics={"val_top1": 0.5})
