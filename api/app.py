@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from .browser import workers as workers_page
 from .browser.errors import ErrorPages
 from .config import ApiConfig
 from .dashboard.mount import DashboardRoute
+from .lane import Lane
 from .rate import RateLimiter
 from .state import ApiState, FileRemoval, SpecPreview
 from .v1 import (
@@ -82,6 +83,7 @@ def create_app(
     """
     state = ApiState(
         database=database,
+        lane=Lane(database, connections=config.worker_connections),
         config=config,
         fallback=Fallback(after_seconds=config.fallback_seconds),
         logins=RateLimiter(attempts=max(GUESSES // config.processes, LEAST_GUESSES), seconds=60.0),
@@ -95,7 +97,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with upkeep(database, seconds=config.upkeep_seconds), hearing(database, state.waiters):
+        with closing(state.lane), upkeep(database, seconds=config.upkeep_seconds), hearing(database, state.waiters):
             yield
 
     app = _Application(
@@ -111,13 +113,13 @@ def create_app(
     app.state.hpo = state
     problems.install(app)
     v1 = (
+        leases,  # first: routes are compared one by one, and most calls are of workers
         studies,
         trials,
         imports,
         logs,
         best,
         events,
-        leases,
         checkpoints,
         workers,
         openings,

@@ -38,6 +38,8 @@ class ApiConfig:
     """None: no data directory names this server."""
     processes: int = 1
     """How many processes serve the API here: wrong guesses are counted by each, so each allows its part of them."""
+    worker_connections: int = 15
+    """The most connections to the database for the calls of workers about trials, beside those of everything else."""
     dashboard: bool = True
     """Whether optuna-dashboard is served."""
 

@@ -18,6 +18,7 @@ from hpo.spec import Fragments, StudySpec
 from hpo.store import Database
 
 from .config import ApiConfig
+from .lane import Lane
 from .rate import RateLimiter
 from .timings import Timings
 from .waiting import Waiters
@@ -35,6 +36,8 @@ class ApiState:
     """One per application."""
 
     database: Database
+    lane: Lane
+    """For the calls of workers about trials."""
     config: ApiConfig
     fallback: Fallback
     logins: RateLimiter

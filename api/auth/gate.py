@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpo.errors import AuthenticationError, HpoError, StoreUnavailableError
-from hpo.store import tokens
+from hpo.store import Database, tokens
 from hpo.store.tokens import TokenKind
 
 from ..dashboard.mount import is_dashboard
@@ -71,7 +72,7 @@ class Gate:
             return
         if needs_principal(path):
             try:
-                scope["principal"] = self._remembered(scope) or await to_thread.run_sync(self._identify, scope)
+                scope["principal"] = self._remembered(scope) or await self._found_out(scope)
             except AuthenticationError as error:
                 answer = login_page() if _wants_page(scope) else of_error(error, instance=path)
                 await answer(scope, receive, send)
@@ -81,7 +82,7 @@ class Gate:
                 return
         elif path in SAYS_MORE_TO_READERS:
             try:
-                scope["principal"] = await to_thread.run_sync(self._identify, scope)
+                scope["principal"] = await self._found_out(scope)
             except StoreUnavailableError:
                 scope["store_is_away"] = True  # the route need not wait for it once more
             except HpoError:
@@ -96,38 +97,44 @@ class Gate:
         row = self._known.get(given)
         return None if row is None else Principal(token=row)
 
-    def _identify(self, scope: Scope) -> Principal:
+    async def _found_out(self, scope: Scope) -> Principal:
+        """Return who makes a request, as the database says now: on the way that its route takes to it."""
+        if is_checked_later(scope["method"], scope["path"]):
+            return await self._state.lane.run(partial(self._identify, scope))
+        return await to_thread.run_sync(self._identify, scope, self._state.database)
+
+    def _identify(self, scope: Scope, database: Database) -> Principal:
         headers = Headers(scope=scope)
         given = headers.get("authorization")
         if given is not None:
             kind, _, token = given.partition(" ")
             if kind.lower() != "bearer" or not token.strip():
                 raise AuthenticationError("the Authorization header must read `Bearer TOKEN`")
-            principal = self._verify(token.strip(), kind="api")
+            principal = self._verify(database, token.strip(), kind="api")
             self._known.add(given, principal.token)
             return principal
         session = session_of(scope)
         if session is None:
             raise AuthenticationError
-        return self._of_session(scope, session)
+        return self._of_session(scope, database, session)
 
-    def _of_session(self, scope: Scope, session: str) -> Principal:
+    def _of_session(self, scope: Scope, database: Database, session: str) -> Principal:
         """Return who a cookie stands for: on our pages its token's holder, everywhere else a reader."""
         path, is_reading = scope["path"], scope["method"] in ("GET", "HEAD")
         if paths.is_page(path):
             # The form's own token is checked where its body is read (`forms.py`).
             if not is_reading and is_of_another_site(scope):
                 raise AuthenticationError("another site sent this")
-            return self._verify(session, kind="session")
+            return self._verify(database, session, kind="session")
         # A cookie is sent by the browser, whoever made it ask: good for looking, never for changing. The dashboard
         # changes nothing, and says so itself.
         if not is_reading and not is_dashboard(path):
             raise AuthenticationError
-        found = self._verify(session, kind="session")
+        found = self._verify(database, session, kind="session")
         return replace(found, token=replace(found.token, scopes=frozenset({"read"})))
 
-    def _verify(self, token: str, *, kind: TokenKind) -> Principal:
-        with self._state.database.transaction() as connection:
+    def _verify(self, database: Database, token: str, *, kind: TokenKind) -> Principal:
+        with database.transaction() as connection:
             return Principal(token=tokens.verify(connection, token, self._state.config.key, kind=kind))
 
 

@@ -6,10 +6,10 @@ import logging
 import random
 import re
 import time
+from functools import partial
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Request, Response
 
 from hpo import traces
@@ -28,14 +28,14 @@ from hpo.service.data_versions import note_version
 from hpo.service.decision import decide
 from hpo.service.finishing import end_study_after_result, end_study_if_finished
 from hpo.service.notices import note_few_clips
-from hpo.store import lifecycle, quarantine, study_fault, trials
+from hpo.store import Database, lifecycle, quarantine, study_fault, trials
 from hpo.trial import RESULT_STATES
 
 from ..auth.scopes import BEARER, Principal, WorkerOnly
 from ..names import TrialId
 from ..problems import responses
 from ..state import ApiState, State
-from .trials import Trial
+from .trials import Trial, written
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", tags=["workers"], dependencies=[Depends(BEARER)])
@@ -104,7 +104,7 @@ async def claim_trial(
     with state.waiters.ticket() as ticket:
         while True:
             ticket.begin()
-            answer = await to_thread.run_sync(_claim_now, state, who, request)
+            answer = await state.lane.run(partial(_claim_now, state, who, request))
             if answer is not None:
                 return answer
             left = ends - time.monotonic()
@@ -125,15 +125,15 @@ def _asked_wait(prefer: str | None) -> float:
     return float(found[1]) if found else 0.0
 
 
-def _claim_now(state: ApiState, who: Principal, request: ClaimRequest) -> Response | None:
+def _claim_now(state: ApiState, who: Principal, request: ClaimRequest, database: Database) -> Response | None:
     """Return the answer with a lease, or why this worker gets none at all; None if there is no trial for it."""
     began = time.time()
-    lease, reason = _claim(state, who, request)
+    lease, reason = _claim(state, database, who, request)
     if reason is not None:
         headers = {"Retry-After": str(QUARANTINE_SECONDS), QUARANTINE_HEADER: quote(reason)}
         return Response(status_code=204, headers=headers)
     if lease is None:
-        lease, _ = _claim(state, who, request, with_fallback=True)
+        lease, _ = _claim(state, database, who, request, with_fallback=True)
     if lease is None:
         return None
     # Written here, so that workers of earlier releases do not get fields that they would refuse.
@@ -153,7 +153,7 @@ def _claim_now(state: ApiState, who: Principal, request: ClaimRequest) -> Respon
 
 
 def _claim(
-    state: ApiState, who: Principal, request: ClaimRequest, *, with_fallback: bool = False
+    state: ApiState, database: Database, who: Principal, request: ClaimRequest, *, with_fallback: bool = False
 ) -> tuple[Lease | None, str | None]:
     """Return a lease, or why this worker gets none at all. A study whose trials cannot be handed out is paused.
 
@@ -162,7 +162,7 @@ def _claim(
     seconds, lease, reason = state.config.lease_seconds, None, None
     while True:
         try:
-            with state.database.transaction() as connection:
+            with database.transaction() as connection:
                 asking = request.worker
                 if not with_fallback or state.fallback.suggest(
                     connection, request.study, request.task_kinds, gpus=asking.gpus, nodes=asking.nodes
@@ -172,7 +172,7 @@ def _claim(
                     reason = quarantine.reason(connection, request.worker.name)
         except UnusableStudyError as error:
             log.exception("a study is paused")
-            with state.database.transaction() as connection:
+            with database.transaction() as connection:
                 study_fault.pause_unusable(connection, error.study_id, str(error))
         else:
             return lease, reason
@@ -180,19 +180,32 @@ def _claim(
 
 @router.post(
     "/trials/{trial_id}/reports",
+    response_model=ReportReply,
     responses=responses(404, 409),
-    response_model_exclude_none=True,  # workers of earlier releases refuse a field that they do not know
     operation_id="report_trial",
     openapi_extra=_examples(
         epoch={**FENCE, "measurements": [MEASUREMENT], "checkpoint": "/data/checkpoints/17/last.pt"}, heartbeat=FENCE
     ),
 )
-def report_trial(
+async def report_trial(
     state: State, who: WorkerOnly, trial_id: TrialId, request: ReportRequest, part_of: TraceParent = None
-) -> ReportReply:
+) -> Response:
     """Keep the lease, store what was measured (if anything) and learn what to do next, in one call."""
+    reply = await state.lane.run(partial(_report, state, who, trial_id, request, part_of))
+    # Workers of earlier releases refuse a field that they do not know.
+    return Response(reply.model_dump_json(exclude_none=True), media_type="application/json")
+
+
+def _report(  # noqa: PLR0917 - what the route was given
+    state: ApiState,
+    who: Principal,
+    trial_id: int,
+    request: ReportRequest,
+    part_of: str | None,
+    database: Database,
+) -> ReportReply:
     began = time.time()
-    with state.database.transaction() as connection:
+    with database.transaction() as connection:
         reported = lifecycle.report(connection, trial_id, request, token=who.token_id)
         note_few_clips(connection, reported.study_id, request.measurements)
         notice = note_version(
@@ -200,7 +213,7 @@ def report_trial(
         )
     last_step = max((measurement.step for measurement in request.measurements), default=None)
     with state.timings.decisions.time():
-        decision = decide(state.database, reported, trial_id, last_step=last_step)
+        decision = decide(database, reported, trial_id, last_step=last_step)
     if last_step is not None:  # not for heartbeats
         traces.record("report", part_of, began=began, epoch=last_step, decision=decision)
     return ReportReply(decision=decision, notice=notice)
@@ -208,6 +221,7 @@ def report_trial(
 
 @router.post(
     "/trials/{trial_id}/finish",
+    response_model=Trial,
     responses=responses(404, 409),
     operation_id="finish_trial",
     openapi_extra=_examples(
@@ -215,19 +229,23 @@ def report_trial(
         failed={**FENCE, "outcome": "failed", "failure_kind": "oom", "failure_message": "CUDA out of memory"},
     ),
 )
-def finish_trial(
+async def finish_trial(
     state: State, who: WorkerOnly, trial_id: TrialId, request: FinishRequest, part_of: TraceParent = None
-) -> Trial:
+) -> Response:
     """End a trial with its result or its failure."""
+    return written(await state.lane.run(partial(_finish, who, trial_id, request, part_of)))
+
+
+def _finish(who: Principal, trial_id: int, request: FinishRequest, part_of: str | None, database: Database) -> Trial:
     began = time.time()
-    with state.database.transaction() as connection:
+    with database.transaction() as connection:
         record = lifecycle.finish(connection, trial_id, request, token=who.token_id)
         study_id = None if record.state in RESULT_STATES else trials.study_of(connection, trial_id)
     # Whoever waits for the study sees its end now, not at the next round of upkeep.
     if study_id is None:
-        end_study_after_result(state.database, trial_id)
+        end_study_after_result(database, trial_id)
     else:
-        end_study_if_finished(state.database, study_id)
+        end_study_if_finished(database, study_id)
     traces.record("finish", part_of, began=began, state=record.state)
     if record.created_at is not None:
         began = record.created_at.timestamp()
@@ -247,14 +265,18 @@ def finish_trial(
         faulty={**FENCE, "reason": "crashed", "fault": "storage", "message": "the disk of the cache is full"},
     ),
 )
-def release_trial(
+async def release_trial(
     state: State, who: WorkerOnly, trial_id: TrialId, request: ReleaseRequest, part_of: TraceParent = None
 ) -> None:
     """Give a trial back unfinished; it continues from its checkpoint, here or elsewhere."""
+    await state.lane.run(partial(_release, who, trial_id, request, part_of))
+
+
+def _release(who: Principal, trial_id: int, request: ReleaseRequest, part_of: str | None, database: Database) -> None:
     began = time.time()
-    with state.database.transaction() as connection:
+    with database.transaction() as connection:
         lifecycle.release(connection, trial_id, request, token=who.token_id)
         study_id = trials.study_of(connection, trial_id)
     # The rung that this trial has filled may promote another, and the last trial given back may end the study.
-    end_study_if_finished(state.database, study_id)
+    end_study_if_finished(database, study_id)
     traces.record("release", part_of, began=began, reason=request.reason, fault=request.fault)

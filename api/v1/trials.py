@@ -156,7 +156,7 @@ def list_trials(
         study_id = studies.id_of(connection, name)
         found = trials.page(connection, study_id, after=after, states=only, limit=limit + 1)
     page = [Trial.of(record) for record in found[:limit]]
-    return _written(TrialPage(trials=page, next_after=page[-1].number if len(found) > limit else None))
+    return written(TrialPage(trials=page, next_after=page[-1].number if len(found) > limit else None))
 
 
 @router.get("/studies/{name}/trials/{number}", responses=responses(404), operation_id="get_trial_of_study")
@@ -231,7 +231,7 @@ def get_confusion(state: State, _: Reader, name: StudyName, number: TrialNumber)
     """Show how the newest validation of a trial classified its videos."""
     with state.database.transaction() as connection:
         record = trials.get(connection, studies.id_of(connection, name), number)
-        return _written(confusions.read(connection, record))
+        return written(confusions.read(connection, record))
 
 
 @router.get("/studies/{name}/curves", response_model=Curves, responses=responses(404), operation_id="list_curves")
@@ -251,7 +251,7 @@ def list_curves(
         chosen = metric or spec.objectives[0].metric
         every = 1 if points is None else -(-spec.task.epochs // points)
         found = trials.metric_curves(connection, study_id, chosen, every=every)
-    return _written(Curves(metric=chosen, curves=[_curve(curve) for curve in found]))
+    return written(Curves(metric=chosen, curves=[_curve(curve) for curve in found]))
 
 
 def _curve(found: trials.MetricCurve) -> Curve:
@@ -259,7 +259,7 @@ def _curve(found: trials.MetricCurve) -> Curve:
     return Curve.model_construct(number=found.number, state=found.state, steps=found.steps, values=found.values)
 
 
-def _written(body: BaseModel) -> Response:
+def written(body: BaseModel) -> Response:
     """Return a body that is long: what was checked when it was made is not checked again when it is written."""
     return Response(body.model_dump_json(), media_type="application/json")
 

@@ -44,6 +44,11 @@ def pool_size(processes: int) -> int:
     return max(_CONNECTIONS // processes, 2)
 
 
+def worker_connections(processes: int) -> int:
+    """Return how many of them are for the calls of workers about trials."""
+    return pool_size(processes) // 2
+
+
 @contextmanager
 def api_processes(
     settings: Settings,
@@ -99,7 +104,9 @@ def api_process(context: typer.Context) -> None:
     # An `hpo serve` of an earlier release, whose installation was upgraded while it runs, has both in the environment.
     key = bytes.fromhex(told["key"]) if "key" in told else load_secret(settings.home)
     database_url = str(told.get("database_url") or settings.database_url)
-    database = Database(database_url, pool_size=pool_size(told["processes"]), max_overflow=0)
+    processes = int(told["processes"])
+    for_workers = worker_connections(processes)
+    database = Database(database_url, pool_size=pool_size(processes) - for_workers, max_overflow=0)
     try:
         application = make_application(
             settings,
@@ -107,7 +114,8 @@ def api_process(context: typer.Context) -> None:
             listening,
             ServedAddress(**told["served"]),
             key=key,
-            processes=told["processes"],
+            processes=processes,
+            worker_connections=for_workers,
         )
         server = uvicorn_server(application, listening)
         threading.Thread(target=_stop_with_parent, args=(server,), daemon=True).start()

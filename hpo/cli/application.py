@@ -23,6 +23,7 @@ def make_application(
     *,
     key: bytes,
     processes: int = 1,
+    worker_connections: int = 15,
 ) -> FastAPI:
     """Return the application as one of several processes serves it. `key` hashes the tokens."""
     from api.app import create_app
@@ -42,6 +43,7 @@ def make_application(
             identity=Identity(url=served.url, key=served.key),
             names=listening.names,
             processes=processes,
+            worker_connections=worker_connections,
         ),
         check_spec=with_models,
         fragments=search_fragment,

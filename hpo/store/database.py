@@ -79,6 +79,13 @@ class Database:
         url = self._engine.url.set(drivername="postgresql")
         return Listener(url.render_as_string(hide_password=False), channel)
 
+    def beside(self, *, pool_size: int, max_overflow: int) -> Database:
+        """Return another pool of connections to the same database; of an outage both speak once."""
+        url = self._engine.url.render_as_string(hide_password=False)
+        other = Database(url, pool_size=pool_size, max_overflow=max_overflow)
+        other._outage = self._outage
+        return other
+
     def close(self) -> None:
         """Close all connections that are not in use."""
         self._engine.dispose()

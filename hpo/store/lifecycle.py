@@ -420,7 +420,7 @@ def finish(connection: Connection, trial_id: int, request: FinishRequest, *, tok
         return trials.record(connection, trial_id)
     plausible.check(row.spec, metrics=request.metrics)
     confusions.keep(connection, trial_id, request.confusion, attempt=request.attempt)
-    if row.state != TrialState.FAILED and row.curve is not None:
+    if row.state != TrialState.FAILED and row.rule not in (None, "none"):
         marks.keep(connection, row._mapping)
     if row.is_touched:
         workers.touch(connection, row.lease_worker)
@@ -432,7 +432,7 @@ def finish(connection: Connection, trial_id: int, request: FinishRequest, *, tok
     events.append(connection, row.study_id, trial_id, f"trial.{row.state}", row.lease_worker, detail)
     if row.state == TrialState.FAILED and kind is FailureKind.INVALID:
         pause_after_invalid(connection, row.study_id, in_a_row=INVALID_IN_A_ROW)
-    return trials.record(connection, trial_id)
+    return trials.from_row(row._mapping)
 
 
 def _reroute(connection: Connection, trial_id: int, request: FinishRequest, token: int | None) -> bool:

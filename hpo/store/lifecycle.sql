@@ -6,9 +6,9 @@
 -- Only clock_timestamp() of this server decides about time. Device time is that of attempts: an attempt is a row of its
 -- own, begun by a claim and ended by the statement that takes the trial from its worker. `usage.py` says what
 -- `{study_used_seconds}` (of the row `study`) and `{heartbeats_per_lease}` stand for, `fleet_sql.py` says it of
--- `{others_may_have_files}` (of the row `study`) and `{too_large}`, `statements.py` of `{token_is_valid}`: a token that
--- has been revoked since the call began changes nothing. What the next statements of a call need is returned with the
--- transition, so that a call waits for few answers.
+-- `{others_may_have_files}` (of the row `study`) and `{too_large}`, `trials.py` of `{is_loss}` (of the row `attempt`),
+-- `statements.py` of `{token_is_valid}`: a token that has been revoked since the call began changes nothing. What the
+-- next statements of a call need is returned with the transition, so that a call waits for few answers.
 
 
 -- name: suggest
@@ -529,7 +529,9 @@ WITH ended AS (
       AND (lease_token IS NULL OR lease_token = CAST(:token AS bigint))
       AND state IN ('running', 'suggested')
       AND {token_is_valid}
-    RETURNING id, number, study_id, attempt, state, metrics, replicate_of, lease_worker
+    RETURNING id, number, study_id, params, generator, state, attempt, replicate_of, origin, metrics, failure_kind,
+              failure_message, predicted_mean, predicted_sd, predicted_feasibility, lease_worker, dataset_version,
+              weights, epochs_done, gpu_seconds, peak_memory_bytes, created_at, started_at, finished_at
 ), over AS (
     UPDATE attempt
     SET ended_at = GREATEST(attempt.seen_at, clock_timestamp()), ended_as = ended.state
@@ -541,9 +543,13 @@ SELECT ended.*, study.uuid, study.fault, study.spec::text AS spec,
        worker.last_seen < clock_timestamp() - make_interval(secs => :touch_seconds) AS is_touched,
        worker.faults > 0 OR EXISTS (SELECT FROM host_quarantine AS sick WHERE sick.host = worker.host) AS is_suspect,
        study.spec #>> '{early_stopping,name}' AS rule,
-       CASE WHEN study.spec #>> '{early_stopping,name}' <> 'none'
-            THEN (SELECT COALESCE(jsonb_object_agg(step::text, measurement.metrics ORDER BY measurement.attempt), '{}')
-                  FROM measurement WHERE measurement.trial_id = ended.id) END AS curve
+       study.spec -> 'objectives' AS objectives,
+       (SELECT COALESCE(jsonb_object_agg(step::text, measurement.metrics ORDER BY measurement.attempt), '{}')
+        FROM measurement WHERE measurement.trial_id = ended.id) AS curve,
+       -- Of the attempt that ends here, this statement still sees what it was before.
+       (SELECT COALESCE(array_agg(attempt.worker ORDER BY attempt.attempt), '{}') FROM attempt
+        WHERE attempt.trial_id = ended.id AND attempt.attempt <> ended.attempt AND {is_loss}) AS lost_on,
+       NULL::jsonb AS progress, NULL::timestamptz AS progress_at
 FROM ended JOIN study ON study.id = ended.study_id LEFT JOIN worker ON worker.name = ended.lease_worker;
 
 

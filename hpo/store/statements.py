@@ -7,9 +7,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, TextClause, text
+from sqlalchemy import Connection, Result, TextClause, text
 
 from .fleet_sql import OTHERS_MAY_HAVE_FILES, TOO_LARGE
+from .trials import IS_LOSS
 from .usage import HEARTBEATS_PER_LEASE, STUDY_USED_SECONDS
 from .wire import prepared
 
@@ -26,6 +27,7 @@ _PARTS = {
     "{heartbeats_per_lease}": str(HEARTBEATS_PER_LEASE),
     "{others_may_have_files}": OTHERS_MAY_HAVE_FILES,
     "{too_large}": TOO_LARGE,
+    "{is_loss}": IS_LOSS,
 }
 _OF_EVERY_TRIAL = frozenset({"claim", "standing", "report", "finish"})
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
@@ -37,7 +39,7 @@ def load() -> dict[str, str]:
     return {name: _code(body) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def execute(connection: Connection, name: str, **values: Any) -> CursorResult[Any]:
+def execute(connection: Connection, name: str, **values: Any) -> Result[Any]:
     """Execute a statement of the lifecycle."""
     if name in _OF_EVERY_TRIAL:
         return prepared(connection, _clause(STATEMENTS[name]), values)

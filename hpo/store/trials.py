@@ -17,11 +17,14 @@ from .tables import trial
 from .wire import prepared
 from .workers import ALIVE_SECONDS
 
-_LOST_ON: Final = """
-       (SELECT COALESCE(array_agg(attempt.worker ORDER BY attempt.attempt), '{}') FROM attempt
-        WHERE attempt.trial_id = trial.id AND attempt.ended_as IN ('crashed', 'expired')
-          AND (attempt.fault IS NULL OR attempt.fault NOT IN (MACHINES)))
-""".replace("MACHINES", ", ".join(f"'{fault}'" for fault in sorted(MACHINE_FAULTS)))
+IS_LOSS: Final = """
+attempt.ended_as IN ('crashed', 'expired') AND (attempt.fault IS NULL OR attempt.fault NOT IN (MACHINES))
+""".strip().replace("MACHINES", ", ".join(f"'{fault}'" for fault in sorted(MACHINE_FAULTS)))
+"""Whether the row `attempt` ended because it lost its worker, which no machine is known to be to blame for."""
+_LOST_ON: Final = f"""
+       (SELECT COALESCE(array_agg(attempt.worker ORDER BY attempt.attempt), '{{}}') FROM attempt
+        WHERE attempt.trial_id = trial.id AND {IS_LOSS})
+"""  # noqa: S608 - a constant
 _READ: Final = """
 SELECT trial.*, COALESCE(curve.steps, '{{}}') AS curve, study.spec -> 'objectives' AS objectives, {lost_on} AS lost_on,
        present.progress, present.progress_at

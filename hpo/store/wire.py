@@ -17,9 +17,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+import psycopg2
 from psycopg2 import errors, extensions
-from sqlalchemy import Connection, CursorResult, TextClause
+from sqlalchemy import Connection, Result, TextClause
 from sqlalchemy.dialects.postgresql import psycopg2 as dialect
+from sqlalchemy.engine import IteratorResult
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.exc import DBAPIError
 
 from ..errors import SetupError
 
@@ -169,9 +173,17 @@ class _Cursor(extensions.cursor):  # type: ignore[misc]  # psycopg2 has no types
             raise
 
 
-def prepared(connection: Connection, statement: TextClause, values: Mapping[str, Any]) -> CursorResult[Any]:
-    """Execute a statement that is prepared on the connection; `values` has all of its parameters."""
-    return connection.exec_driver_sql(_wire(connection).call_of(_form_of(statement)), dict(values))
+def prepared(connection: Connection, statement: TextClause, values: Mapping[str, Any]) -> Result[Any]:
+    """Execute a statement that returns rows and is prepared on the connection; `values` has all of its parameters.
+
+    It goes past SQLAlchemy, which would find out anew for each answer what its columns are. Errors are as they are
+    there.
+    """
+    wire = _wire(connection)
+    with _errors_of(connection, statement, values), wire.cursor() as cursor:
+        cursor.execute(wire.call_of(_form_of(statement)), values)
+        names = tuple(column.name for column in cursor.description)
+        return IteratorResult(_columns(names), iter(cursor.fetchall()))
 
 
 def later(connection: Connection, statement: TextClause, values: Mapping[str, Any]) -> None:
@@ -184,6 +196,30 @@ def _wire(connection: Connection) -> WireConnection:
     if not isinstance(wire, WireConnection):
         raise TypeError("only connections of `hpo.store.database` send statements together")
     return wire
+
+
+@contextmanager
+def _errors_of(connection: Connection, statement: TextClause, values: Mapping[str, Any]) -> Iterator[None]:
+    """Raise the errors of the driver in the block as SQLAlchemy does, and give up a connection that is gone."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        is_gone = bool(connection.dialect.is_disconnect(error, connection.connection.driver_connection, None))
+        if is_gone:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            statement.text,
+            dict(values),
+            error,
+            psycopg2.Error,
+            connection_invalidated=is_gone,
+            dialect=connection.dialect,
+        ) from error
+
+
+@cache
+def _columns(names: tuple[str, ...]) -> SimpleResultMetaData:
+    return SimpleResultMetaData(names)
 
 
 @cache

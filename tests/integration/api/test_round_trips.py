@@ -37,7 +37,7 @@ def _asked_by(questions: Questions, call: Callable[[], httpx.Response]) -> int:
 
 @pytest.mark.parametrize(
     ("rule", "report", "finish"),
-    [("none", 2, 4), ("median", 4, 4), ("asha", 4, 4)],
+    [("none", 2, 3), ("median", 4, 3), ("asha", 4, 3)],
 )
 def test_a_call_of_a_worker_asks_the_database_a_few_times(
     asked: tuple[Service, Questions], rule: str, report: int, finish: int

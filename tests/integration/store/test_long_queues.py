@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, CursorResult, text
+from sqlalchemy import Connection, Result, text
 
 from hpo.protocol import ClaimRequest, WorkerInfo
 from hpo.store import Database, lifecycle
@@ -103,7 +103,7 @@ def test_a_claim_in_vain_looks_at_all_only_where_a_study_has_more_than_were_look
     monkeypatch.setattr(lifecycle, "NEAR", 3)
     looked: list[int | None] = []
 
-    def noted(connection: Connection, name: str, /, **values: Any) -> CursorResult[Any]:
+    def noted(connection: Connection, name: str, /, **values: Any) -> Result[Any]:
         if name == "claim":
             looked.append(values["near"])
         return execute(connection, name, **values)

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection, insert, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
+from hpo.errors import StoreUnavailableError
 from hpo.store import Database
 from hpo.store.tables import event
 from hpo.store.wire import later, prepared
@@ -148,6 +149,40 @@ def test_a_prepared_statement_takes_values_of_all_kinds(database: Database) -> N
         for word in ("it's", None, "100%s", "\\x"):
             row = prepared(connection, query, {"number": 1, "word": word, "many": "a%b"}).one()
             assert row == (2, word, True)
+
+
+def test_rows_of_a_prepared_statement_are_read_by_name_each_time(database: Database) -> None:
+    query = text("SELECT CAST(:number AS int) AS number, CAST('{\"a\": [1.5]}' AS jsonb) AS found, NULL AS nothing")
+    with database.transaction() as connection:
+        for number in (1, 2):
+            row = prepared(connection, query, {"number": number}).mappings().one()
+            assert dict(row) == {"number": number, "found": {"a": [1.5]}, "nothing": None}
+            assert prepared(connection, query, {"number": number}).one().found == {"a": [1.5]}
+        none = text("SELECT CAST(:number AS int) AS number WHERE false")
+        assert prepared(connection, none, {"number": 1}).one_or_none() is None
+
+
+def test_errors_of_a_prepared_statement_are_those_of_any_other(database: Database) -> None:
+    query = text("INSERT INTO trial (study_id, number, params, generator) VALUES (:id, 0, '{}', 'x') RETURNING id")
+    with pytest.raises(IntegrityError, match="trial_study_id_fkey"):
+        run(database, lambda connection: prepared(connection, query, {"id": -1}))
+    with pytest.raises(DBAPIError, match="division by zero"):
+        run(database, lambda connection: prepared(connection, text("SELECT 1 / CAST(:by AS int)"), {"by": 0}))
+    run(database, asking)
+
+
+def test_a_connection_that_is_gone_is_said_to_be_and_replaced(database_url: str) -> None:
+    database, other = (Database(database_url, pool_size=1, max_overflow=0) for _ in range(2))
+    with database.transaction() as connection:
+        process = prepared(connection, text("SELECT pg_backend_pid()"), {}).scalar_one()
+    with other.statements() as connection:
+        assert connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": process}).scalar_one()
+    with pytest.raises(StoreUnavailableError):
+        run(database, asking)
+    run(database, adding("afterwards"), asking)
+    assert kinds(database) == ["afterwards"]
+    for one in (database, other):
+        one.close()
 
 
 def test_errors_leave_no_prepared_statements_behind(database_url: str) -> None:

@@ -234,6 +234,7 @@ def test_processes_of_the_api_get_the_socket_and_what_the_service_is_and_each_is
 def test_the_processes_leave_the_database_connections_for_others(count: int) -> None:
     """Each listens over one more, and the process that starts all has two; Postgres keeps 3 of its 100 for itself."""
     assert 97 - count * (api_processes.pool_size(count) + 1) - 2 >= 20, "for the optimizer"
+    assert 1 <= api_processes.worker_connections(count) < api_processes.pool_size(count), "workers and pages have some"
 
 
 def test_where_it_listens_is_the_same_in_another_process() -> None:
