@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from hpo.settings import Settings
+from hpo.spec import TrainingConfig, VideoTask, parse_spec
+from workers.training.size import update_size
 
 from .fine_tuning_study import program, service
 from .gpu_speed import Place
 
 NAME: Final = "short-trials"
 _IDLE_SECONDS: Final = "10"
+_CLASSES: Final = 4
+"""Of the pictures; a few more change the memory by kilobytes."""
 
 
 def study(place: Place) -> Iterator[dict[str, Any]]:
@@ -29,8 +33,9 @@ def study(place: Place) -> Iterator[dict[str, Any]]:
         subprocess.run(command, check=True, capture_output=True)
         settings = Settings(home=home)
         home.mkdir()
+        spec = _spec(pictures, trials, tiny=place.tiny)
         with service(settings) as client:
-            client.create_study(_spec(pictures, trials, tiny=place.tiny))
+            client.create_study(spec)
             device = ["--cpu", "--threads", "1"] if place.device.type == "cpu" else ["--gpu", "0"]
             with program(settings, "hpo-worker", [*device, "--exit-when-idle", _IDLE_SECONDS]) as worker:
                 while client.study(NAME)["state"] == "active" and worker.poll() is None and not place.is_over:
@@ -47,6 +52,28 @@ def study(place: Place) -> Iterator[dict[str, Any]]:
         "idle_share": _idle_share(found),
         "right": len(found) == trials and states.get("completed", 0) + states.get("stopped", 0) == trials,
     }
+    yield from peaks(spec, found)
+
+
+def peaks(spec: dict[str, Any], trials: list[Any]) -> Iterator[dict[str, Any]]:
+    """Yield for each batch size what an update was counted to take, and what trials took at most, in GiB.
+
+    A batch that does not fit is computed in parts, and takes less than was counted.
+    """
+    task = parse_spec(spec).task
+    assert isinstance(task, VideoTask)  # noqa: S101 - images are one
+    for size in spec["space"]["batch_size"]["choices"]:
+        params = {"batch_size": size, "lr": 0.01}
+        config = TrainingConfig.from_flat(task.config(params, seed=0))
+        taken = [one["peak_memory_bytes"] for one in trials if one["params"]["batch_size"] == size]
+        taken = sorted(one for one in taken if one is not None)
+        yield {
+            "what": f"peak of memory, batches of {size}",
+            "trials": len(taken),
+            "counted_gib": round(update_size(config, num_classes=_CLASSES).bytes / 2**30, 3),
+            "least_gib": round(taken[0] / 2**30, 3) if taken else None,
+            "most_gib": round(taken[-1] / 2**30, 3) if taken else None,
+        }
 
 
 def _spec(pictures: Path, trials: int, *, tiny: bool) -> dict[str, Any]:

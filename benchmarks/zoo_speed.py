@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import os
 import platform
 import statistics
@@ -32,6 +33,7 @@ from torch.nn import functional as F
 
 from hpo.spec import TrainingConfig
 from models import create_model
+from workers.training.compiled import CompiledBlocks
 from workers.training.recipe import make_optimizer
 
 CLASSES = 101
@@ -57,6 +59,8 @@ class Variant:
     our_optimizer: bool = False
     channels_last: bool = False
     compiled: bool = False
+    blocks: bool = False
+    """Whether each block is compiled by itself, as `hpo-worker --compile blocks` does."""
 
 
 # Shapes that are small enough for a CPU; GPUs get the published clips.
@@ -78,6 +82,7 @@ VARIANTS = {
     "defaults": Variant(our_optimizer=True),
     "channels_last": Variant(our_optimizer=True, channels_last=True),
     "compiled": Variant(our_optimizer=True, compiled=True),
+    "blocks": Variant(our_optimizer=True, blocks=True),
     "channels_last+compiled": Variant(our_optimizer=True, channels_last=True, compiled=True),
     "peer+channels_last": Variant(ours=False, channels_last=True),
     "peer+compiled": Variant(ours=False, compiled=True),
@@ -194,13 +199,34 @@ def training_step(
     labels = torch.arange(shape.clips, device=device)
     run = torch.compile(net) if variant.compiled else net
 
-    def step() -> None:
+    def update() -> None:
         context = torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
         with context:
             loss = F.cross_entropy(run(clips).float(), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+
+    return _in_blocks(net, update, shape.clips, device) if variant.blocks else update
+
+
+def _in_blocks(net: nn.Module, update: Callable[[], None], clips: int, device: torch.device) -> Callable[[], None]:
+    """Return an update with compiled blocks; exit if they cannot be compiled."""
+    blocks = CompiledBlocks(net, "blocks", device=device, seconds=math.inf)
+
+    def counted() -> int:
+        update()
+        return clips
+
+    began = time.perf_counter()
+    blocks.begin(counted)
+    if blocks.problem is not None:
+        sys.exit(f"blocks cannot be compiled: {blocks.problem}")
+    print(f"compiled {blocks.graphs} kinds of blocks in {time.perf_counter() - began:.0f} s", flush=True)
+
+    def step() -> None:
+        with blocks.in_use(clips):
+            update()
 
     return step
 

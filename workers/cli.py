@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from enum import StrEnum
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
 import typer
@@ -38,6 +39,14 @@ if TYPE_CHECKING:
 
 EXIT_FAILURE = 1
 _log = logging.getLogger(__name__)
+
+
+class Compile(StrEnum):
+    """What `--compile` takes."""
+
+    BLOCKS = "blocks"
+    GRAPHS = "graphs"
+
 
 app = typer.Typer(
     name="hpo-worker",
@@ -122,6 +131,14 @@ def run(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="On a GPU: deterministic kernels only, slower.")
     ] = False,
+    compile_: Annotated[
+        Compile | None,
+        typer.Option(
+            "--compile",
+            help="Compile the blocks of models for training (torch.compile); `graphs` also makes CUDA graphs of them.",
+            show_default=False,
+        ),
+    ] = None,
     memory_share: Annotated[
         float, typer.Option(help="Part of the GPU's memory that this worker takes; others may take the rest.")
     ] = 1.0,
@@ -185,6 +202,7 @@ def run(
         max_trials=max_trials,
         tensorboard=tensorboard,
         readers=readers,
+        compile=_compiled(compile_, device),
         entry=None if entry is None else Entry.parse(entry),
         patience=Patience() if hang_minutes is None else Patience.of(60 * hang_minutes),
     )
@@ -333,6 +351,12 @@ def _device(
             _log.warning("%s", device.note)
     shared = [replace(device, memory_share=memory_share) for device in found]
     return shared[0] if len(shared) == 1 else gpu_group(shared)
+
+
+def _compiled(wanted: Compile | None, device: Device) -> Literal["blocks", "graphs"] | None:
+    if wanted is Compile.GRAPHS and device.kind == "cpu":
+        raise SetupError("--compile graphs needs a GPU; --compile blocks works on a CPU too")
+    return None if wanted is None else "graphs" if wanted is Compile.GRAPHS else "blocks"
 
 
 def _wanted(gpu: int | None, gpus: str | None) -> list[int]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from hpo.spec import TaskConfig, VideoTask
@@ -58,6 +58,7 @@ def train_export(
     resume: bool = False,
     refit: bool = False,
     memory_plan: Mapping[str, Any] | None = None,
+    compiled: Literal["blocks", "graphs"] | None = None,
     measures: Sequence[str] = (),
     progress: Callable[[Event], None] | None = None,
 ) -> TrainingResult:
@@ -75,6 +76,7 @@ def train_export(
         refit: train on the validation videos as well; validation metrics say nothing then.
         memory_plan: the `memory_plan` of the environment that the run to repeat recorded: this run computes its batches
             in the same parts, if they fit.
+        compiled: the same of how blocks were compiled.
         measures: metrics to measure that are not measured otherwise.
         progress: called with every event: `Note`, `Alive` (every second), `Started`, `EpochDone`, and the last one.
 
@@ -104,6 +106,7 @@ def train_export(
         deterministic=device.deterministic,
         memory_share=device.memory_share,
         memory_plan=None if memory_plan is None else dict(memory_plan),
+        compile=compiled,
         measures=list(measures),
         pulse_seconds=_PULSE_SECONDS,
     )

@@ -100,6 +100,7 @@ def train(
             resume=resume,
             refit=refit,
             memory_plan=exported.environment.get("memory_plan"),
+            compiled=exported.environment.get("compiled"),
             measures=_measured(exported),
             progress=show,
         )

@@ -71,6 +71,8 @@ class WorkerConfig:
     """Whether trials write event files of TensorBoard."""
     readers: int | None = None
     """Threads that read clips for a GPU; None for the default of the loader."""
+    compile: Literal["blocks", "graphs"] | None = None
+    """Whether updates are computed by blocks that are compiled, and by CUDA graphs of these."""
 
 
 class Processes(Protocol):
@@ -364,6 +366,7 @@ class Worker:
             memory_share=device.memory_share,
             tensorboard=self._config.tensorboard,
             readers=self._config.readers,
+            compile=self._config.compile,
             checkpoints=lease.checkpoints,
             measures=lease.measures,
         )

@@ -152,6 +152,8 @@ class _JobRun:
             deterministic=job.deterministic,
             memory_share=job.memory_share,
             readers=job.readers,
+            compile=job.compile,
+            compile_cache=job.cache_dir / "compiled",
         )
         self._resumes = job.resume
         self._smaller = None if job.smaller_plan is None else MemoryPlan.from_state(job.smaller_plan)
@@ -268,7 +270,11 @@ class _JobRun:
             facts["dataset_version"] = self._dataset.version
         if trainer is not None:
             plan = None if trainer.plan is None else trainer.plan.to_state()
-            facts["environment"] = {**describe(self.runtime, precision=trainer.precision), "memory_plan": plan}
+            facts["environment"] = {
+                **describe(self.runtime, precision=trainer.precision),
+                "memory_plan": plan,
+                "compiled": trainer.compiled,
+            }
             if self._dataset is not None:
                 facts["environment"]["dataset"] = _clips_of(self._dataset)
         return facts

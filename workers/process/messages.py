@@ -82,6 +82,8 @@ class Job(Message):
     """Metrics to measure that are not measured otherwise."""
     readers: int | None = None
     """Threads that read clips for a GPU; None for the default of the loader."""
+    compile: Literal["blocks", "graphs"] | None = None
+    """Whether updates are computed by blocks that are compiled, and by CUDA graphs of these."""
     tensorboard: bool = False
     """Whether to write event files of TensorBoard too."""
     pulse_seconds: Annotated[float, Field(gt=0)] = 5.0

@@ -6,9 +6,11 @@ of the number of layers).
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -28,11 +30,22 @@ def set_checkpointing(model: nn.Module, on: bool) -> None:
     """
     most = _most_layers(model)
     for part in checkpointed_parts(model):
-        if on and _FORWARD not in vars(part):
-            recomputed = _recomputed if _layers(part) <= most else partial(_recomputed_in_segments, most)
-            part.forward = partial(recomputed, part, part.forward)
-        elif not on and _FORWARD in vars(part):
+        own = vars(part).get(_FORWARD)
+        if on and not isinstance(own, _Recomputed):
+            part.forward = _Recomputed(part, part.forward, None if _layers(part) <= most else most)
+        elif not on and isinstance(own, _Recomputed):
             del part.forward
+            if not inspect.ismethod(own.forward):  # one that was put there before, such as a compiled one
+                part.forward = own.forward
+
+
+def wrap_forward(part: nn.Module, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Have a part compute by `wrap` of its forward pass; where activations are computed again, so is what it wraps."""
+    own = vars(part).get(_FORWARD)
+    if isinstance(own, _Recomputed):
+        part.forward = replace(own, forward=wrap(own.forward))
+    else:
+        part.forward = wrap(part.forward)
 
 
 def checkpointed_parts(model: nn.Module) -> list[nn.Module]:
@@ -68,16 +81,26 @@ def _layers(module: nn.Module) -> int:
     return sum(any(p.ndim > 1 for p in found.parameters(recurse=False)) for found in module.modules())
 
 
-def _recomputed(part: nn.Module, forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*arguments, **named)
-    contexts = partial(_contexts, [part])
-    return checkpoint(forward, *arguments, use_reentrant=False, context_fn=contexts, **named)
+@dataclass(frozen=True, slots=True)
+class _Recomputed:
+    """The forward pass of a part that keeps its inputs."""
+
+    part: nn.Module
+    forward: Callable[..., Any]
+    most: int | None
+    """Layers of a segment, where the part is a chain that is recomputed in segments."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return self.forward(*arguments, **named)
+        if self.most is not None:
+            assert isinstance(self.part, nn.Sequential)  # noqa: S101 - of a chain alone
+            return _in_segments(self.part, self.most, *arguments)
+        contexts = partial(_contexts, [self.part])
+        return checkpoint(self.forward, *arguments, use_reentrant=False, context_fn=contexts, **named)
 
 
-def _recomputed_in_segments(most: int, whole: nn.Sequential, forward: Callable[..., Any], x: Tensor) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(x)
+def _in_segments(whole: nn.Sequential, most: int, x: Tensor) -> Any:
     for links in _segments(whole, most):
         x = checkpoint(_run, links, x, use_reentrant=False, context_fn=partial(_contexts, links))
     return x

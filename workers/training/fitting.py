@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from typing import Any
 
@@ -71,9 +71,14 @@ class Fitting:
         """Compute by `plan` from now on."""
         self.plan = plan
         set_checkpointing(self._step.model, plan.checkpointing)
+        blocks = self._step.compiled
+        if blocks is not None and blocks.in_force == "graphs" and (hinder := self._graphs_hinder()) is not None:
+            blocks.give_up(hinder)
 
     def begin(self, *, update: int, rehearsal: Callable[[], AbstractContextManager[None]]) -> None:
-        """Follow the plan of the run; where there is none, try which fits if memory can be measured.
+        """Follow the plan of the run; where there is none, try which fits if memory can be measured. Then compile.
+
+        What is to be compiled is compiled by updates that leave no trace, so that their time is not that of an epoch.
 
         Args:
             update: updates done so far.
@@ -83,6 +88,28 @@ class Fitting:
             OutOfMemoryError: a single clip does not fit into memory.
         """
         self.follow(self.plan or self._made(update, rehearsal))
+        if self._step.compiled is not None:
+            with rehearsal():
+                self._step.compiled.begin(self._tried_update, graphs_hinder=self._graphs_hinder())
+            self._memory.clear()
+
+    def _tried_update(self) -> int:
+        """Compute the gradients of a whole batch, by this rank alone, and return its clips."""
+        step = self._step
+        with closing(self._loaders.train.batches(0)) as batches, step.gradients.apart():  # type: ignore[type-var]  # generator
+            batch = next(iter(batches))
+            self._begun(batch)
+            try:
+                step.differentiate(batch, micro_batch=self.followed.micro_batch)
+            finally:
+                step.forget()
+        return len(batch.ids)
+
+    def _graphs_hinder(self) -> str | None:
+        """Return why updates cannot be computed by CUDA graphs, if so: these keep their gradients in one place."""
+        if self._world.size > 1:
+            return "several GPUs train together"
+        return "the batch is computed in parts" if self.followed.is_split else None
 
     def _made(self, update: int, rehearsal: Callable[[], AbstractContextManager[None]]) -> MemoryPlan:
         start = replace(self._start, card=self._memory.card, since_update=0)

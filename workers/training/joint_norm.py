@@ -96,6 +96,15 @@ def with_joint_norms(model: M, device: torch.device) -> M:
     return converted
 
 
+def keep_from_compilers() -> None:
+    """Have blocks that are compiled from now on end before each joint norm, and go on after it.
+
+    What processes say to each other stays in the order of the model then, also where only some of them compile.
+    """
+    for kind in (_CpuJointNorm, _GpuJointNorm):
+        kind._joint = torch.compiler.disable(kind._joint)  # type: ignore[method-assign]
+
+
 @contextmanager
 def norms_apart(model: nn.Module) -> Iterator[None]:
     """Have each batch norm see the clips of this process alone during the block."""

@@ -8,10 +8,14 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
+
+CompileMode = Literal["blocks", "graphs"]
+"""`graphs` has a GPU repeat the kernels of a compiled block as one CUDA graph."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,10 @@ class Runtime:
     """The part of a GPU's memory that this process may take."""
     readers: int | None = None
     """Threads that read clips for a GPU; None for the default of the loader."""
+    compile: CompileMode | None = None
+    """Whether updates are computed by blocks that are compiled, and by CUDA graphs of these."""
+    compile_cache: Path | None = None
+    """The folder for what is compiled; None for the default of PyTorch."""
 
 
 def prepare(runtime: Runtime) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +13,7 @@ from data import ClipBatch
 from hpo.spec import TrainingConfig
 from models import VideoModel
 
+from .compiled import CompiledBlocks
 from .parallel import Gradients, Loss
 from .precision import LossScale, Precision, autocast
 from .recipe import Recipe
@@ -62,6 +64,8 @@ class TrainingStep:
     """How those of several ranks add up."""
     scale: LossScale = field(default_factory=LossScale)
     """Of the loss, where the precision is fp16."""
+    compiled: CompiledBlocks | None = None
+    """How the blocks of the model are computed, if not as they are written."""
 
     def renew(self) -> None:
         """Take note of which parameters train from now on."""
@@ -85,7 +89,8 @@ class TrainingStep:
         # Before the forward pass, so that the gradients of the last update take no memory beside its activations.
         self.recipe.optimizer.zero_grad(set_to_none=True)
         scale = self.scale.value if self._is_scaled else 1.0
-        found = accumulate(self._loss, batch, micro_batch=micro_batch, gradients=self.gradients, scale=scale)
+        with nullcontext() if self.compiled is None else self.compiled.in_use(len(batch.ids)):
+            found = accumulate(self._loss, batch, micro_batch=micro_batch, gradients=self.gradients, scale=scale)
         length = self.scale.unscale(self.model.parameters()) if self._is_scaled else None
         longest = self.config.grad_clip_norm
         if longest is not None and length is not None:

@@ -19,6 +19,7 @@ from hpo.spec import TrainingConfig
 
 from ..checkpoints.contents import Identity
 from ..errors import DivergedError, TimeLimitError, TornUpdateError
+from .compiled import CompiledBlocks
 from .epoch import (
     Classified,
     EpochResult,
@@ -43,7 +44,7 @@ from .parallel import ALONE, World, gradients_of, seed_of_rank
 from .precision import choose_precision
 from .progress import ProgressMeter, TrainingProgress
 from .recipe import Recipe
-from .reproducibility import Runtime, prepare, random_state, restore_random_state, seed_everything
+from .reproducibility import CompileMode, Runtime, prepare, random_state, restore_random_state, seed_everything
 from .scoring import Score, score
 from .starting_weights import WeightsFolders, load_starting_weights
 from .step import TrainingStep
@@ -129,6 +130,7 @@ class Trainer:
             precision=self.precision,
             device=runtime.device,
             gradients=gradients_of(self.model, world),
+            compiled=CompiledBlocks.of(self.model, runtime, each=self._count_run),
         )
         self._evaluated = EvaluatedModel(
             self.model, config, dataset=dataset, device=runtime.device, precision=self.precision, world=world
@@ -182,6 +184,12 @@ class Trainer:
     @plan.setter
     def plan(self, plan: MemoryPlan | None) -> None:
         self._fitting.plan = plan
+
+    @property
+    def compiled(self) -> CompileMode | None:
+        """How the blocks of the model are compiled for updates; None where they are not."""
+        blocks = self.training_step.compiled
+        return None if blocks is None else blocks.in_force
 
     @contextmanager
     def _rehearsal(self) -> Iterator[None]:

@@ -29,9 +29,14 @@ def test_the_dry_run_measures_every_part_and_writes_everything(
     ways = [row for row in rows["speed"] if "clips_per_second" in row]
     assert len({row["what"] for row in ways}) == 4
     assert any("compiled" in row["how"] for row in ways)
+    (graphs,) = (row for row in rows["speed"] if "CUDA graphs" in row.get("how", "") and row["what"] == "r2plus1d_18")
+    assert graphs["skipped"] == "CUDA graphs need a GPU"
     assert [row["how"] for row in rows["loader"][1:]] == ["crop and flip", "colour jitter", "RandAugment"]
     assert rows["determinism"][0]["largest_difference"] == 0
     assert (rows["study"][0]["trials"], rows["study"][0]["lost"]) == (3, 0)
+    assert [row["what"] for row in rows["study"][1:]] == [f"peak of memory, batches of {size}" for size in (4, 8)]
+    assert sum(row["trials"] for row in rows["study"][1:]) == 3
+    assert all(row["most_gib"] > row["counted_gib"] > 0 for row in rows["study"][1:] if row["trials"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| part | what | measured |"
     assert len(lines) == 2 + len(PARTS) + sum(map(len, rows.values()))

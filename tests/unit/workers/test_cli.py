@@ -272,6 +272,28 @@ def test_a_worker_of_several_gpus_holds_each_and_says_how_many(
     assert config.device.environment()["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"), [((), None), (("--compile", "blocks"), "blocks"), (("--compile", "graphs"), "graphs")]
+)
+def test_blocks_are_compiled_if_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], expected: str | None
+) -> None:
+    monkeypatch.setattr(cli, "gpu_device", _gpu)
+    monkeypatch.setattr(worker_module, "Worker", FakeWorker)
+    monkeypatch.setattr(FakeWorker, "configs", [], raising=False)
+    monkeypatch.setattr(FakeWorker, "run", lambda _: None)
+    monkeypatch.setenv("HPO_TOKEN", "hpo_x")
+    assert _fails(capsys, "--gpu", "0", *given)[0] == 0
+    (config,) = FakeWorker.configs
+    assert config.compile == expected
+
+
+def test_graphs_are_refused_on_a_cpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPO_TOKEN", "hpo_x")
+    code, said = _fails(capsys, "--cpu", "--compile", "graphs")
+    assert (code, said.startswith("hpo-worker: --compile graphs needs a GPU; ")) == (1, True)
+
+
 @pytest.mark.parametrize("given", [(), ("--readers", "6")], ids=["of the leader", "of its own"])
 def test_a_follower_obeys_the_options_of_its_machine(monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...]) -> None:
     followed: list[FollowerConfig] = []

@@ -119,12 +119,14 @@ def test_the_result_is_that_of_the_last_event(retraining: Retraining, tmp_path: 
 
 
 def test_the_job_has_the_configuration_and_the_device(retraining: Retraining, tmp_path: Path) -> None:
-    retraining(finished(tmp_path / "final.pt"), stop_after=4, resume=True, memory_plan={"micro_batch": 2})
+    retraining(
+        finished(tmp_path / "final.pt"), stop_after=4, resume=True, memory_plan={"micro_batch": 2}, compiled="blocks"
+    )
     (job,) = retraining.child.jobs
     assert job.config == tiny_config(lr=0.07).to_flat()
     assert (job.task.epochs, job.stop_after, job.resume, job.attempt) == (9, 4, True, 1)
     assert (job.device, job.threads, job.bf16, job.fp16, job.deterministic) == ("cuda", 3, True, True, True)
-    assert job.memory_plan == {"micro_batch": 2}
+    assert (job.memory_plan, job.compile) == ({"micro_batch": 2}, "blocks")
     assert (job.folder, job.cache_dir) == (tmp_path / "run", tmp_path / "cache")
     assert retraining.child.device is DEVICE
     assert retraining.child.logs == [tmp_path / "run" / "attempt-0001.log"]

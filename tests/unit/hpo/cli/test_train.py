@@ -126,14 +126,14 @@ def test_training_again_is_compared_with_the_export(
         return Done(metrics=curve[len(epochs)], curve=curve)
 
     monkeypatch.setattr("workers.retrain.train_export", train_export)
-    exported = _export(tmp_path, last_epochs=last_epochs, memory_plan={"micro_batch": 2})
+    exported = _export(tmp_path, last_epochs=last_epochs, memory_plan={"micro_batch": 2}, compiled="blocks")
     result = run("--home", tmp_path, "train", exported, "--cpu", "--threads", "1")
     assert result.exit_code == 0, result.exception
     assert f"val_top1 = {verdict}" in result.output
     assert "training trial 7 of slowfast-ucf101 on" in result.output
     assert (asked["folder"], asked["stop_after"], asked["resume"]) == (tmp_path / "best.train", None, False)
     assert asked["cache_dir"] == tmp_path / "cache"
-    assert asked["memory_plan"] == {"micro_batch": 2}
+    assert (asked["memory_plan"], asked["compiled"]) == ({"micro_batch": 2}, "blocks")
     assert (list(asked["weights_roots"]), asked["weights"]) == ([tmp_path / "weights"], {"k400.pth": "1" * 64})
     run("--home", tmp_path, "train", tmp_path / "best.yaml", "--cpu", "--threads", "1", "--weights-root", tmp_path)
     assert asked["weights_roots"] == [tmp_path]

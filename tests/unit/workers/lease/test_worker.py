@@ -153,7 +153,15 @@ def test_the_job_carries_the_lease_and_the_device(make: Make, tmp_path: Path) ->
     lease = make_lease(attempt=2, checkpoint="/c/old.pt", epochs_done=2, weights={"a.pth": "1" * 64})
     lease = lease.model_copy(update={"checkpoints": CheckpointPolicy(best=True, every=2)})
     roots = (tmp_path / "weights",)
-    bench = make(child, api=FakeApi(claims=[lease]), max_trials=1, weights_roots=roots, tensorboard=True, readers=6)
+    bench = make(
+        child,
+        api=FakeApi(claims=[lease]),
+        max_trials=1,
+        weights_roots=roots,
+        tensorboard=True,
+        readers=6,
+        compile="graphs",
+    )
     bench.worker.run()
     assert child.job is not None
     assert child.job.model_dump(exclude={"task"}) == {
@@ -189,6 +197,7 @@ def test_the_job_carries_the_lease_and_the_device(make: Make, tmp_path: Path) ->
         "followers": [],
         "tensorboard": True,
         "readers": 6,
+        "compile": "graphs",
         "measures": [],
         "refit": False,
         "checkpoints": {"last": True, "best": True, "every": 2, "stopped": True, "quota_gb": None},

@@ -1,0 +1,269 @@
+"""Compiled updates: the blocks of a model, each compiled by itself with PyTorch's Inductor while updates are made.
+
+Blocks of one kind and shape are compiled once, and what was compiled is kept on disk for the trials after this one.
+All else computes as the blocks are written: validation, statistics of batch norms, latencies, exports, and batches
+that are smaller than the first, as the last of an epoch may be. Names in the state dict do not change.
+
+Whatever goes wrong when something is compiled ends compiling, with one warning, and not the run: its numbers are
+those of a run without it, up to rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Self
+
+import torch
+from torch import nn
+
+from .checkpointing import checkpointed_parts, wrap_forward
+from .failure import ran_out_of_memory
+from .joint_norm import keep_from_compilers
+from .reproducibility import CompileMode, Runtime
+
+COMPILE_SECONDS: Final = 600.0
+"""What a process may spend on compiling; the watchdog of a worker waits twice as long for a batch."""
+_RUNS: Final[dict[CompileMode, int]] = {"blocks": 2, "graphs": 3}
+"""Updates that are tried: the first compiles, and a graph is recorded in the one after it."""
+_CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
+_CPU_FACTS: Final = Path("/proc/cpuinfo")
+_KINDS_OF_A_CLASS: Final = 512
+"""Kinds and shapes of blocks of one class that PyTorch compiles; its default of 8 is for functions of one shape."""
+_log = logging.getLogger(__name__)
+
+
+class CompiledBlocks:
+    """The blocks of one model, as they are computed in updates."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mode: CompileMode,
+        *,
+        device: torch.device,
+        threads: int = 1,
+        cache: Path | None = None,
+        seconds: float = COMPILE_SECONDS,
+        each: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare; nothing is compiled before :meth:`begin`.
+
+        Args:
+            threads: processes that compile for a GPU at once.
+            cache: folder for what is compiled; None for the default of PyTorch, in the folder of temporary files.
+            seconds: what compiling may take in all.
+            each: called when something was compiled, which shows that the process lives.
+        """
+        self.mode = mode
+        self.graphs = 0
+        """Pieces of the model that were compiled, or found in the cache."""
+        self.problem: str | None = None
+        """Why nothing is compiled any more."""
+        self._device = device
+        self._threads = threads
+        self._cache = cache
+        self._seconds_left = seconds
+        self._each = each
+        self._clips: int | None = None
+        self._switch = _Switch()
+        self._blocks: list[nn.Module] = []
+        self._model = model
+
+    @classmethod
+    def of(cls, model: nn.Module, runtime: Runtime, *, each: Callable[[], None]) -> Self | None:
+        """Return those of a run; None where nothing is to be compiled."""
+        if runtime.compile is None:
+            return None
+        return cls(
+            model,
+            runtime.compile,
+            device=runtime.device,
+            threads=runtime.threads,
+            cache=runtime.compile_cache,
+            each=each,
+        )
+
+    @property
+    def in_force(self) -> CompileMode | None:
+        """How updates are computed: None for as the blocks are written."""
+        return None if self.problem is not None or not self._blocks else self.mode
+
+    def begin(self, update: Callable[[], int], *, graphs_hinder: str | None = None) -> None:
+        """Compile what an update needs, by making some; state that they change is the caller's to put back.
+
+        Args:
+            update: computes the loss and the gradients of a whole batch, and returns how many clips those were.
+            graphs_hinder: why CUDA graphs cannot be used in this run, if so.
+        """
+        if self.mode == "graphs" and (graphs_hinder or self._device.type != "cuda"):
+            _log.warning("CUDA graphs are not used: %s", graphs_hinder or "they need a GPU")
+            self.mode = "blocks"
+        problem: str | None = None
+        try:
+            self._prepare()
+            for _ in range(_RUNS[self.mode]):
+                with self._on():
+                    self._clips = update()
+            if self.graphs == 0:
+                problem = "no block of this model can be compiled"
+        except Exception as error:  # compilers fail in any way, and a run must not
+            short = ran_out_of_memory(error, self._device)
+            problem = "compiled updates need more memory than there is" if short else _reason(error)
+        # Only here, when the exception and all that its traceback refers to is gone, is their memory free.
+        if problem is not None:
+            self.give_up(problem)
+        import torch._dynamo
+
+        # From now on an error in the middle of a block must leave that block to be computed as it is written.
+        torch._dynamo.config.suppress_errors = True
+
+    @contextmanager
+    def in_use(self, clips: int) -> Iterator[None]:
+        """Have the model computed as compiled during the block, if a batch of so many clips is."""
+        if clips != self._clips or self.in_force is None:
+            yield
+            return
+        with self._on():
+            yield
+
+    def give_up(self, problem: str) -> None:
+        """Compute as the blocks are written from now on, and say why; once."""
+        if self.problem is None:
+            self.problem = problem
+            _log.warning("updates are computed without compiled blocks: %s", problem)
+        self._switch.is_on = False
+
+    @contextmanager
+    def _on(self) -> Iterator[None]:
+        if self.mode == "graphs":
+            torch.compiler.cudagraph_mark_step_begin()
+        self._switch.is_on = self.problem is None
+        try:
+            yield
+        finally:
+            self._switch.is_on = False
+
+    def _prepare(self) -> None:
+        """Have each block compiled when it is first computed.
+
+        Raises:
+            OSError: the folder for what is compiled cannot be used.
+        """
+        if self._cache is not None and _CACHE_VARIABLE not in os.environ:
+            os.environ[_CACHE_VARIABLE] = str(cache_folder(self._cache))
+        import torch._dynamo
+        import torch._inductor.config
+
+        keep_from_compilers()
+        torch.compiler.reset()  # an earlier run of this process has compiled for a model of its own
+        settings = torch._dynamo.config
+        settings.suppress_errors = False  # a block that cannot be compiled is to be heard of in `begin`
+        settings.optimize_ddp = False  # which would cut at the ends of DDP's buckets, and blocks are small
+        settings.recompile_limit = settings.accumulated_recompile_limit = _KINDS_OF_A_CLASS
+        torch._inductor.config.compile_threads = self._threads
+        self._blocks = checkpointed_parts(self._model)
+        for block in self._blocks:
+            wrap_forward(block, self._switched)
+
+    def _switched(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        compiled: Callable[..., Any] = torch.compile(forward, backend=self._compile, dynamic=False)
+        return _Forward(forward, compiled, self._switch)
+
+    def _compile(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        """Return a piece of the model, compiled; as it is written, if that fails. PyTorch calls this."""
+        if self.problem is not None:
+            return graph.forward
+        # Compiling changes what it is given.
+        as_written = torch.fx.GraphModule(graph, copy.deepcopy(graph.graph))
+        began = time.monotonic()
+        problem: str | None
+        try:
+            compiled = self._by_inductor(graph, inputs)
+        except Exception as error:  # compilers fail in any way, and a run must not
+            problem = _reason(error)
+        else:
+            self.graphs += 1
+            self._each()
+            self._seconds_left -= time.monotonic() - began
+            if self._seconds_left > 0:
+                return compiled
+            problem = "compiling took too long; what was compiled is kept for the next trial"
+        self.give_up(problem)
+        return as_written.forward
+
+    def _by_inductor(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        from torch._functorch import config as autograd_config
+        from torch._inductor.compile_fx import compile_fx
+
+        options: dict[str, Any] = {"fallback_random": True}  # dropout draws what it draws without compiling
+        if self.mode == "graphs":
+            options["triton.cudagraphs"] = True
+        with ExitStack() as settings:
+            # Else the backward pass is compiled when it is first needed, where nothing can be computed instead.
+            settings.enter_context(autograd_config.patch(force_non_lazy_backward_lowering=True))
+            found: Any = compile_fx(graph, inputs, config_patches=options)
+        compiled: Callable[..., Any] = found
+        return compiled
+
+
+@dataclass(slots=True)
+class _Switch:
+    """Whether blocks are computed as compiled."""
+
+    is_on: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Forward:
+    """The forward pass of a block."""
+
+    as_written: Callable[..., Any]
+    compiled: Callable[..., Any]
+    switch: _Switch
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return (self.compiled if self.switch.is_on else self.as_written)(*arguments, **named)
+
+
+def cache_folder(root: Path) -> Path:
+    """Return the folder in `root` for what is compiled with this PyTorch on a CPU like this one; it is there.
+
+    What it holds is run as code, so that it is the user's alone.
+
+    Raises:
+        PermissionError: it is another user's, or others may write into it.
+        OSError: it cannot be made.
+    """
+    kind = sha256(f"{torch.__version__}\n{_cpu_flags()}".encode()).hexdigest()[:12]
+    user = root / f"user-{os.getuid()}"
+    folder = user / kind
+    for one in (user, folder):
+        one.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = one.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
+            raise PermissionError(f"{one} must belong to the user of this process, and nobody else may write into it")
+    return folder
+
+
+def _cpu_flags() -> str:
+    try:
+        lines = _CPU_FACTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what an exception says, that of its cause where PyTorch wraps one."""
+    inner: BaseException | None = getattr(error, "inner_exception", None)
+    found = inner or error
+    return f"{type(found).__name__}: {(str(found).strip().splitlines() or [''])[0]}"[:300]
