@@ -87,6 +87,7 @@ class FakeTrainer:
         self.plan = plan or MemoryPlan.whole(4, evaluation_batch=4)
         self.epochs = epochs
         self.precision = "fp32"
+        self.compiled = runtime.compile and f"{runtime.compile}, kept in {runtime.compile_cache}"
         self.weights = ()
         self.identity = Identity(config=config, epochs=epochs, dataset_version=dataset.version, class_names=("a", "b"))
         self.epoch = self.batch = self.steps = 0
@@ -299,6 +300,14 @@ def test_the_plan_of_memory_is_recorded_and_that_of_the_run_to_repeat_is_followe
     again = bench.run(memory_plan={**plan.to_state(), "of_a_later_release": 1})
     assert isinstance(again, Finished)
     assert MemoryPlan.from_state(again.environment["memory_plan"]) == plan
+
+
+def test_how_blocks_were_compiled_is_recorded(bench: Bench) -> None:
+    plain, compiled = bench.run(), bench.run(compile="blocks")
+    assert isinstance(plain, Finished)
+    assert isinstance(compiled, Finished)
+    assert plain.environment["compiled"] is None
+    assert compiled.environment["compiled"] == f"blocks, kept in {bench.job.cache_dir / 'compiled'}"
 
 
 @pytest.mark.parametrize(("at", "epoch"), [((0, 1), 0), ((2, 1), 2)])
