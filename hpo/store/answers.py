@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from ..answer import Answer, answer
 from ..errors import StoreUnavailableError
@@ -108,7 +109,7 @@ def at_once(connection: Connection, found: Sequence[StudyRow], database: Databas
         study, results = by_id[key[0]], key[3]
         if _is_kept(key):
             known[study.id] = _current(connection, study, key)
-        elif results < room:
+        elif results < room and not _has_failed(key) and _is_computed(connection, study, key):
             known[study.id] = _current(connection, study, key)
             room -= results
         else:
@@ -126,6 +127,11 @@ def _keys(connection: Connection, found: Sequence[StudyRow]) -> list[Key]:
 def _is_kept(key: Key) -> bool:
     with _lock:
         return key in _kept
+
+
+def _has_failed(key: Key) -> bool:
+    with _lock:
+        return _failed.get(key[0], (None, ""))[0] == key
 
 
 def _current(connection: Connection, study: StudyRow, key: Key) -> Shown:
@@ -179,15 +185,22 @@ def _compute_latest(study: StudyRow, database: Database) -> None:
     with database.transaction() as connection:
         # Others may have had their turn first, and more trials have ended since.
         for key in _keys(connection, [study]):
-            try:
-                _kept_or_computed(connection, study, key)
-            except StoreUnavailableError:
-                raise
-            except Exception as error:
-                # Whatever it is, the page is to say it; the next trial that ends may change it.
-                _note_failure(study, key, error)
-            else:
-                _failed.pop(study.id, None)
+            _is_computed(connection, study, key)
+
+
+def _is_computed(connection: Connection, study: StudyRow, key: Key) -> bool:
+    """Compute an answer, or note why that failed; return whether there is one."""
+    try:
+        _kept_or_computed(connection, study, key)
+    except DBAPIError:
+        raise  # the transaction is lost with it, and it says nothing of the answer
+    except Exception as error:
+        # Whatever it is, the page is to say it; the next trial that ends may change it.
+        _note_failure(study, key, error)
+        return False
+    with _lock:
+        _failed.pop(study.id, None)
+    return True
 
 
 def _note_failure(study: StudyRow, key: Key, error: Exception) -> None:

@@ -393,6 +393,26 @@ def test_the_pages_of_a_large_study_say_that_its_answer_could_not_be_computed(
         assert "No trial has a result yet" not in html
 
 
+def test_a_small_study_whose_answer_cannot_be_computed_says_so_and_leaves_the_others_theirs(
+    service: Service, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    compute = answers.answer
+
+    def fail(spec: StudySpec, *rest: Any) -> Any:
+        if spec.name == "demo":
+            raise ValueError("no curve")
+        return compute(spec, *rest)
+
+    monkeypatch.setattr(answers, "answer", fail)
+    for name in ("demo", "sound"):
+        service.complete(service.create(name=name), 3)
+    said = "The answer of 3 results could not be computed (ValueError: no curve);"
+    for page in ("/", "/studies/demo", "/studies/demo/trials/0", "/"):
+        assert said in _text(admin.get(page).text)
+    assert "0.2 ± 0.03 · trial 2" in _text(admin.get("/").text), "of the sound one"
+    assert caplog.text.count("could not be computed") == 1
+
+
 def test_the_pages_of_a_large_study_do_not_show_a_trial_that_was_taken_out_as_the_best(
     service: Service, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,11 @@ import threading
 from collections import OrderedDict
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from hpo.answer import Answer
-from hpo.store import Database, answers, studies
+from hpo.errors import StoreUnavailableError
+from hpo.store import Database, answers, studies, trials
 from hpo.store.studies import StudyRow
 from hpo.trial import FailureKind
 
@@ -208,3 +210,19 @@ def test_an_answer_that_cannot_be_computed_says_why_until_a_further_trial_has_en
     _wait_for_threads()
     now = _at_once(database)
     assert (now.is_current, now.failure, now.counted) == (True, None, 3)
+
+
+def test_a_database_that_is_away_is_no_failure_of_an_answer(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suggest(database, make_study(database), 1)
+    finish(database, must_claim(database), metrics={"val_top1": 0.5})
+
+    def fail(*_: object) -> None:
+        raise OperationalError("SELECT", {}, RuntimeError("the server closed the connection"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trials, "records", fail)
+        with pytest.raises(StoreUnavailableError):
+            _at_once(database)
+    assert _at_once(database).is_current
