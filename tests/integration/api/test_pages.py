@@ -18,6 +18,7 @@ from sqlalchemy import text
 
 from api.auth import create_login_link
 from api.pages import assets
+from hpo.answer import answer
 from hpo.service.finishing import end_finished_studies
 from hpo.spec import StudySpec, stored_spec
 from hpo.store import Database, answers, overview, studies, tokens
@@ -396,12 +397,10 @@ def test_the_pages_of_a_large_study_say_that_its_answer_could_not_be_computed(
 def test_a_small_study_whose_answer_cannot_be_computed_says_so_and_leaves_the_others_theirs(
     service: Service, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    compute = answers.answer
-
     def fail(spec: StudySpec, *rest: Any) -> Any:
         if spec.name == "demo":
             raise ValueError("no curve")
-        return compute(spec, *rest)
+        return answer(spec, *rest)
 
     monkeypatch.setattr(answers, "answer", fail)
     for name in ("demo", "sound"):
