@@ -158,11 +158,13 @@ class CompiledBlocks:
         Raises:
             OSError: the folder for what is compiled cannot be used.
         """
-        if self._cache is not None and _CACHE_VARIABLE not in os.environ:
-            os.environ[_CACHE_VARIABLE] = str(cache_folder(self._cache))
         import torch._dynamo
         import torch._inductor.config
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
+        # PyTorch writes its default there when it is imported; anything else is what a person wants.
+        if self._cache is not None and os.environ.get(_CACHE_VARIABLE) in (None, default_cache_dir()):
+            os.environ[_CACHE_VARIABLE] = str(cache_folder(self._cache))
         keep_from_compilers()
         torch.compiler.reset()  # an earlier run of this process has compiled for a model of its own
         settings = torch._dynamo.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -322,6 +323,20 @@ def test_the_folder_of_what_is_compiled_is_the_users_alone(tmp_path: Path) -> No
     folder.symlink_to(tmp_path)
     with pytest.raises(OSError, match="compiled"):
         cache_folder(tmp_path / "compiled")
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("asked", [None, "/of/a/person"])
+def test_what_is_compiled_is_kept_where_the_run_says_or_a_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None
+) -> None:
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    # As PyTorch's import leaves it.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", asked or default_cache_dir())
+    CompiledBlocks(torch.nn.Linear(2, 2), "blocks", device=CPU, cache=tmp_path / "compiled").begin(lambda: 1)
+    expected = asked or str(cache_folder(tmp_path / "compiled"))
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == expected
 
 
 def test_a_cpu_of_another_kind_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
