@@ -5,6 +5,7 @@ Each is a generator of rows, which are dictionaries that JSON takes, so that wha
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
@@ -280,7 +281,8 @@ def _compiled(step: TrainingStep, batch: ClipBatch, mode: CompileMode) -> Compil
     """
     if mode == "graphs" and step.device.type != "cuda":
         raise RuntimeError("CUDA graphs need a GPU")
-    blocks = CompiledBlocks(step.model, mode, device=step.device, threads=torch.get_num_threads())
+    # Who runs this program has set a time for all of it.
+    blocks = CompiledBlocks(step.model, mode, device=step.device, threads=torch.get_num_threads(), seconds=math.inf)
 
     def update() -> int:
         step.differentiate(batch, micro_batch=len(batch.ids))

@@ -25,6 +25,7 @@ from typing import Any, Final, Self
 import torch
 from torch import nn
 
+from ..checkpoints.shared import make_folder
 from .checkpointing import checkpointed_parts, wrap_forward
 from .failure import ran_out_of_memory
 from .joint_norm import keep_from_compilers
@@ -248,8 +249,9 @@ def cache_folder(root: Path) -> Path:
     kind = sha256(f"{torch.__version__}\n{_cpu_flags()}".encode()).hexdigest()[:12]
     user = root / f"user-{os.getuid()}"
     folder = user / kind
+    make_folder(root)  # which several users may share
     for one in (user, folder):
-        one.mkdir(mode=0o700, parents=True, exist_ok=True)
+        one.mkdir(mode=0o700, exist_ok=True)
         found = one.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
             raise PermissionError(f"{one} must belong to the user of this process, and nobody else may write into it")

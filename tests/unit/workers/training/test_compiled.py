@@ -313,7 +313,10 @@ def test_graphs_become_compiled_blocks_where_they_cannot_be_used(
 
 
 def test_the_folder_of_what_is_compiled_is_the_users_alone(tmp_path: Path) -> None:
+    tmp_path.chmod(0o770)  # another user of the group may make a folder beside it
     folder = cache_folder(tmp_path / "compiled")
+    assert (tmp_path / "compiled").stat().st_mode & 0o070 == 0o070
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
     assert folder == cache_folder(tmp_path / "compiled")
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o770)
