@@ -1,4 +1,4 @@
-"""Command line: `python -m benchmarks.optimizer.trained make|pack|show`."""
+"""Command line: `python -m benchmarks.optimizer.trained make|pack|show|limits`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..problems.problem import ProblemError
 from ..problems.trained import TABLES_FOLDER, TRAINED, TrainedTable, pack
+from . import limits
 from .definitions import DEFINITIONS
 from .make import Places, TableError, make
 from .summary import HEADINGS, summary
@@ -40,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(HEADINGS)
                 for name in names:
                     print(summary(TrainedTable.read(name, asked.rows)))
+            case "limits":
+                print(limits.HEADINGS)
+                for name in names:
+                    print("\n".join(limits.limits(TrainedTable.read(name, asked.rows), draws=asked.draws)), flush=True)
     except (TableError, ProblemError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -56,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     packing = commands.add_parser("pack", help="write the compressed files that git holds")
     packing.add_argument("--to", type=Path, default=TABLES_FOLDER, help="folder of the compressed files")
     showing = commands.add_parser("show", help="print figures of tables, finished or not")
-    for command in (making, packing, showing):
+    limiting = commands.add_parser("limits", help="print the regret of choices among configurations trained once")
+    limiting.add_argument("--draws", type=int, default=100, help="of random configurations")
+    for command in (making, packing, showing, limiting):
         command.add_argument(
             "names", nargs="*", type=_name, metavar="NAME", help=f"of {', '.join(TRAINED)}; default: all"
         )

@@ -28,6 +28,7 @@ from benchmarks.optimizer.problems.trained import (
 from benchmarks.optimizer.trained import __main__ as command
 from benchmarks.optimizer.trained.definition import Definition
 from benchmarks.optimizer.trained.definitions import DEFINITIONS, MOTION
+from benchmarks.optimizer.trained.limits import RULES, limits
 from benchmarks.optimizer.trained.make import SEEDS
 from data.synthetic.dataset import make_demo_dataset
 from hpo.spec import AnyParameter, CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter
@@ -266,3 +267,45 @@ def test_the_tables_in_git_are_those_of_the_definitions(definition: Definition) 
         assert "failure" in row or len(row["hits"]) == len(row["loss"]) == len(row["seconds"]) == definition.epochs
         assert all(0 <= hits <= header["validation_clips"] for hits in row["hits"])
         assert 0 <= row.get("final_hits", 0) <= header["final_clips"]
+
+
+def _lucky(lucky: int, configurations: int) -> TrainedTable:
+    """Return a table whose configuration n is truly right in n of 10 clips, but one has a lucky first training."""
+    header = {
+        "space": {"model.alpha": {"type": "ordinal", "choices": list(range(configurations))}},
+        "levels": {"model.alpha": list(range(configurations))},
+        "epochs": 4,
+        "chance": 0.0,
+        "validation_clips": 100,
+        "final_clips": 100,
+    }
+    rows = [
+        {
+            "params": {"model.alpha": place},
+            "seed": seed,
+            "hits": [10 * place] * 3 + [95 if (place, seed) == (lucky, 0) else 10 * place],
+            "loss": [1.0] * 4,
+            "seconds": [1.0] * 4,
+            "final_hits": 10 * place,
+        }
+        for place in range(configurations)
+        for seed in range(2)
+    ]
+    return TrainedTable("lucky", header, rows)
+
+
+def test_the_limit_of_a_search_is_what_its_rule_chooses_of_the_whole_table() -> None:
+    """The lucky training misleads the last value where it is drawn, and neither all epochs nor both trainings."""
+    table = _lucky(lucky=2, configurations=9)
+    *_, whole = limits(table, draws=60)
+    cells = dict(zip(RULES, whole.strip("| ").split(" | ")[3:], strict=True))
+    values = {rule: float(cell.split(" ± ")[0]) for rule, cell in cells.items()}
+    fall = (table.optimum - 0.2) / (table.optimum - table.median)
+    assert values["last value"] == pytest.approx(fall / 2, abs=0.4 * fall)
+    assert {rule: values[rule] for rule in RULES[1:]} == dict.fromkeys(RULES[1:], 0.0)
+
+
+def test_fewer_configurations_are_a_worse_limit() -> None:
+    few, *_, whole = limits(_lucky(lucky=0, configurations=20), draws=20)
+    assert [row.split(" | ")[1] for row in (few, whole)] == ["12", "20"]
+    assert float(few.strip("| ").split(" | ")[-1].split(" ± ")[0]) > 0
