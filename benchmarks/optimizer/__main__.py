@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     runs = commands.add_parser("run", help="do the runs that have no row yet")
     runs.add_argument("--protocols", nargs="*", default=[], choices=[*PROBLEMS_OF], metavar="PROTOCOL")
     runs.add_argument("--methods", nargs="*", default=[], choices=METHODS, metavar="METHOD")
-    runs.add_argument("--seeds", type=_seeds, default=[], help="such as 0-19 or 0,3,5; default: each method's own")
+    runs.add_argument("--seeds", type=seeds_of, default=[], help="such as 0-19 or 0,3,5; default: each method's own")
     runs.add_argument("--keep-old", action="store_true", help="count the rows of older versions as done")
     runs.add_argument("--limit", type=int, help="stop after this many runs")
     report = commands.add_parser("report", help="write the table and the plots from the rows that are there")
@@ -92,10 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     pack = commands.add_parser("pack", help="move new rows into the compressed files that git holds")
     reference = commands.add_parser("reference", help="compute references.json anew")
     fast = commands.add_parser("quick", help="do a few runs of the simulated service and print a summary")
-    fast.add_argument("--seeds", type=_seeds, default=range(10), help="such as 0-19 or 0,3,5")
+    fast.add_argument("--seeds", type=seeds_of, default=range(10), help="such as 0-19 or 0,3,5")
     add_options(fast)
     answers = commands.add_parser("answer", help="compare choices of the best trial, and what is told of them")
-    answers.add_argument("--seeds", type=_seeds, default=range(20), help="such as 0-19 or 0,3,5")
+    answers.add_argument("--seeds", type=seeds_of, default=range(20), help="such as 0-19 or 0,3,5")
     add_answer_options(answers)
     commands.add_parser("list", help="list protocols, problems and methods")
     for command in (runs, report, pack):
@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _seeds(text: str) -> list[int]:
+def seeds_of(text: str) -> list[int]:
     found: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
