@@ -1,4 +1,4 @@
-"""A study like that of `hpo demo`, in closed form: the same space, and learning curves of 12 epochs that saturate.
+"""A study like that of `hpo demo` in 0.2.0, in closed form: its space, and curves of 12 epochs that saturate.
 
 The optimum of the learning rate is inside its range, a rate far above it stays at chance, and every other parameter
 matters a little. The numbers are chosen so that chance is 0.25, the best configuration reaches about 0.72, and a third
@@ -9,19 +9,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
-from hpo.cli.demo import demo_spec
-from hpo.spec import parse_spec
+from hpo.spec import AnyParameter
 from hpo.trial import FailureKind, Params
 
 from .problem import ACCURACY, Problem, row_by_row
 from .training import Training
 
+SPACE: Final = TypeAdapter(dict[str, AnyParameter]).validate_python(
+    {
+        "model": {"type": "categorical", "choices": ["slowfast_r18", "r2plus1d_18"]},
+        "lr": {"type": "float", "low": 5e-3, "high": 0.2, "log": True},
+        "weight_decay": {"type": "float", "low": 1e-6, "high": 1e-2, "log": True},
+        "dropout": {"type": "float", "low": 0.0, "high": 0.5},
+        "clip.stride": {"type": "int", "low": 1, "high": 3},
+        "model.width": {"type": "ordinal", "choices": [8, 16], "when": {"model": ["slowfast_r18"]}},
+        "model.alpha": {"type": "ordinal", "choices": [4, 8], "when": {"model": ["slowfast_r18"]}},
+        "model.beta_inv": {"type": "ordinal", "choices": [2, 4], "when": {"model": ["slowfast_r18"]}},
+    }
+)
 EPOCHS: Final = 12
 CHANCE: Final = 0.25
 NOISES: Final = (0.0, 0.01, 0.02, 0.04)
@@ -42,7 +53,6 @@ def demo(name: str, noise: float, failing: FailureKind | None = None) -> Problem
     With `failing`, trainings in a third of the space (learning rates above 0.0585) fail in this way in their second
     epoch. Their truth is chance.
     """
-    space = parse_spec(demo_spec(Path("/none"))).space
 
     def truth(params: Params) -> tuple[float]:
         return (CHANCE if _fails(params, failing) else float(demo_curve(params)[-1]),)
@@ -60,7 +70,7 @@ def demo(name: str, noise: float, failing: FailureKind | None = None) -> Problem
         return Training(values=tuple(shown.tolist()), seconds=tuple(seconds.tolist()))
 
     return Problem(
-        name=name, space=space, objectives=(ACCURACY,), truth=row_by_row(truth), epochs=EPOCHS, training=training
+        name=name, space=SPACE, objectives=(ACCURACY,), truth=row_by_row(truth), epochs=EPOCHS, training=training
     )
 
 
