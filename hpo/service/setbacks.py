@@ -49,4 +49,5 @@ class Setbacks:
 
     def _seconds(self, study_id: int, *, others_may: bool) -> float:
         times = self._times.get(study_id, 0) if others_may else 0
-        return min(SETBACK_SECONDS * GROWTH ** max(0, times - 1), MOST_SECONDS)
+        # No higher power than is needed: one of some hundreds of errors is no number any more.
+        return min(SETBACK_SECONDS * GROWTH ** min(max(0, times - 1), MOST_SECONDS / SETBACK_SECONDS), MOST_SECONDS)

@@ -46,3 +46,9 @@ def test_once_the_others_are_gone_it_does_not_wait_longer_than_alone() -> None:
     assert setbacks.holds(1, others_may=True)
     assert not setbacks.holds(1, others_may=False)
     assert not setbacks.holds(2, others_may=True), "of another study nothing is known"
+
+
+def test_errors_of_weeks_leave_it_alone_no_longer_than_at_most() -> None:
+    setbacks = Setbacks(Clock())
+    assert [setbacks.note(1, others_may=True) for _ in range(2_000)][-1] == MOST_SECONDS
+    assert setbacks.holds(1, others_may=True)
