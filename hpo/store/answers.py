@@ -160,8 +160,13 @@ def _begin_beside(study: StudyRow, database: Database) -> None:
         if _beside.get(study.id, 0.0) > time.monotonic():
             return
         _beside[study.id] = float("inf")
-    # A server that ends does not wait for it.
-    threading.Thread(target=_compute, args=(study, database), name=f"answer {study.id}", daemon=True).start()
+    try:
+        # A server that ends does not wait for it.
+        threading.Thread(target=_compute, args=(study, database), name=f"answer {study.id}", daemon=True).start()
+    except RuntimeError as error:  # no thread
+        _log.warning("the answer of the study %s is not computed now: %s", study.name, error)
+        with _lock:
+            _beside[study.id] = time.monotonic() + _REST
 
 
 def _compute(study: StudyRow, database: Database) -> None:

@@ -226,3 +226,21 @@ def test_a_database_that_is_away_is_no_failure_of_an_answer(
         with pytest.raises(StoreUnavailableError):
             _at_once(database)
     assert _at_once(database).is_current
+
+
+@pytest.mark.usefixtures("large")
+def test_an_answer_for_which_there_was_no_thread_is_computed_later(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "_REST", 0.0)
+    finish(database, must_claim(database), metrics={"val_top1": 0.5})
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        assert not _at_once(database).is_current
+    _at_once(database)
+    _wait_for_threads()
+    assert _at_once(database).is_current
