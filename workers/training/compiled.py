@@ -137,11 +137,13 @@ class CompiledBlocks:
             yield
 
     def give_up(self, problem: str) -> None:
-        """Compute as the blocks are written from now on, and say why; once."""
+        """Compute as the blocks are written from the next update on, and say why; once.
+
+        An update that is under way keeps what is compiled: activations must be computed again as they were before.
+        """
         if self.problem is None:
             self.problem = problem
             _log.warning("updates are computed without compiled blocks: %s", problem)
-        self._switch.is_on = False
 
     @contextmanager
     def _on(self) -> Iterator[None]:

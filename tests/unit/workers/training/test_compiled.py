@@ -249,6 +249,39 @@ def test_a_piece_that_fails_only_later_leaves_the_run_whole(
     assert_close(found, run(trainer(dataset, runtime, compile=False, **changes)))
 
 
+@pytest.mark.usefixtures("traced")
+def test_what_is_computed_again_is_computed_as_before_where_compiling_ends_in_the_middle_of_an_update(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny("r3d_18", dropout=0.0).train()
+    set_checkpointing(model, True)
+    blocks = CompiledBlocks(model, "blocks", device=CPU)
+
+    def update(size: int) -> int:
+        model.zero_grad()
+        model(clips(size=size)).sum().backward()
+        return 2
+
+    blocks.begin(lambda: update(16))
+    assert blocks.problem is None
+    tracing, most = CompiledBlocks._by_inductor, blocks.graphs + 3
+
+    def later(blocks: CompiledBlocks, graph: Any, inputs: list[Any]) -> Callable[..., Any]:
+        if blocks.graphs >= most:
+            raise NotImplementedError("no such operation")
+        return tracing(blocks, graph, inputs)
+
+    monkeypatch.setattr(CompiledBlocks, "_by_inductor", later)
+    with blocks.in_use(2):
+        update(32)  # other shapes, as those of a smaller plan of memory
+    assert blocks.problem == "NotImplementedError: no such operation"
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    with blocks.in_use(2):
+        update(32)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-4)
+
+
 def test_a_block_that_needs_too_much_memory_is_computed_as_written(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
