@@ -64,10 +64,14 @@ def report(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     found = []
     for row in sorted(rows, key=lambda row: int(row["seed"])):
         first, later = ([value(trial) for trial in of(row, is_first=is_first)] for is_first in (True, False))
+        if not first or not later:
+            continue
         found.append([float(np.mean(first)), float(np.mean(later)), max(first), max(later)])
         best = next(trial for trial in row["trials"] if trial["number"] == row["best"]["number"])
         who = "start-up" if best["generator"] == START_UP else "proposal"
         yield f"| {row['seed']} | {' | '.join(f'{one:.3f}' for one in found[-1])} | {who} |"
+    if not found:
+        return
     means = np.array(found)
     errors = means.std(axis=0, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.full(4, np.nan)
     cells = [f"{mean:.3f} ± {error:.3f}" for mean, error in zip(means.mean(axis=0), errors, strict=True)]
