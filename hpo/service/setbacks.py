@@ -50,4 +50,5 @@ class Setbacks:
     def _seconds(self, study_id: int, *, others_may: bool) -> float:
         times = self._times.get(study_id, 0) if others_may else 0
         # No higher power than is needed: one of some hundreds of errors is no number any more.
-        return min(SETBACK_SECONDS * GROWTH ** min(max(0, times - 1), MOST_SECONDS / SETBACK_SECONDS), MOST_SECONDS)
+        power = min(max(0, times - 1), int(MOST_SECONDS // SETBACK_SECONDS))
+        return float(min(SETBACK_SECONDS * GROWTH**power, MOST_SECONDS))
