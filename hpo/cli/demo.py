@@ -47,7 +47,7 @@ def demo_spec(root: Path, *, name: str = NAME, trials: int = 12) -> dict[str, An
             "epochs": 12,
             "base": {
                 "batch_size": 8,
-                # With SGD, when a training of this length leaves chance is a matter of its seed.
+                # With SGD, the seed of so short a training matters more than its learning rate.
                 "optimizer": "adamw",
                 "model.width": 8,
                 "clip": {"frames": 16, "size": 32},
@@ -66,8 +66,8 @@ def demo_spec(root: Path, *, name: str = NAME, trials: int = 12) -> dict[str, An
             "model.beta_inv": {"type": "ordinal", "choices": [2, 4], "when": {"model": ["slowfast_r18"]}},
         },
         "optimizer": {"name": "ax", "seed": 0},
-        # When a training leaves chance varies from seed to seed: before 6, an epoch says little.
-        "early_stopping": {"name": "median", "min_epochs": 6, "startup_trials": 3},
+        # When a training leaves chance varies by several epochs from seed to seed: before 8, an epoch says little.
+        "early_stopping": {"name": "median", "min_epochs": 8, "startup_trials": 3},
         "budget": {"trials": trials},
     }
 
