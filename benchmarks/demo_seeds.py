@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from hpo.cli.demo import _make_videos, _service, _watch, _workers, demo_spec
+from hpo.cli.demo import demo_spec, make_videos, running_service, running_workers, watch_study
 from hpo.cli.serve import make_home
 from hpo.client.creating import create_new_study
 from hpo.settings import Settings
@@ -32,9 +32,9 @@ def run(home: Path, seeds: Sequence[int], trials: int) -> None:
     """Run the studies that have no line yet, one after the other."""
     settings = Settings(home=home.absolute())
     make_home(settings)
-    root = _make_videos(settings)
+    root = make_videos(settings)
     done = {row["seed"] for row in rows_of(home)}
-    with _service(settings) as client:
+    with running_service(settings) as client:
         for seed in seeds:
             if seed in done:
                 continue
@@ -43,8 +43,8 @@ def run(home: Path, seeds: Sequence[int], trials: int) -> None:
                 client.delete_study(name)  # it was interrupted
             spec = {**demo_spec(root, name=name, trials=trials), "optimizer": {"name": "ax", "seed": seed}}
             study = client.run(create_new_study(spec))
-            with _workers(settings, client.url, name) as workers:
-                _watch(client, study, workers)
+            with running_workers(settings, client.url, name) as workers:
+                watch_study(client, study, workers)
             row = {"seed": seed, "trials": client.trials(name), "best": client.best(name)}
             with (home / "demo_seeds.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")

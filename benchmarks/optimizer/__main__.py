@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def seeds_of(text: str) -> list[int]:
+    """Return the seeds that a text such as `0-19` or `0,3,5` names."""
     found: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")

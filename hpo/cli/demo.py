@@ -86,13 +86,13 @@ def demo(
 
     settings = Settings(home=home.absolute())
     make_home(settings)
-    root = _make_videos(settings)
+    root = make_videos(settings)
     with ExitStack() as stack:
-        client = stack.enter_context(_service(settings))
+        client = stack.enter_context(running_service(settings))
         study = client.run(create_new_study(demo_spec(root, name=_free_name(client), trials=trials)))
-        workers = stack.enter_context(_workers(settings, client.url, study["name"]))
+        workers = stack.enter_context(running_workers(settings, client.url, study["name"]))
         started = time.monotonic()
-        _watch(client, study, workers)
+        watch_study(client, study, workers)
         took = time.monotonic() - started
         _conclude(client, settings, study, took)
         if serve_on if serve_on is not None else sys.stdout.isatty() and sys.stdin.isatty():
@@ -100,7 +100,8 @@ def demo(
             _wait_for_interrupt()
 
 
-def _make_videos(settings: Settings) -> Path:
+def make_videos(settings: Settings) -> Path:
+    """Make the videos of the demo in its data directory, and return their folder."""
     from data.synthetic.dataset import make_demo_dataset
 
     root = settings.home / "videos"
@@ -115,7 +116,8 @@ def _make_videos(settings: Settings) -> Path:
 
 
 @contextmanager
-def _service(settings: Settings) -> Iterator[Client]:
+def running_service(settings: Settings) -> Iterator[Client]:
+    """Yield a client of a service that runs over the data directory of the demo while the block does."""
     from ..client.http import Client
 
     with _process(settings, "serve", ["serve", "--port", "0"]) as process:
@@ -135,7 +137,8 @@ def _served(settings: Settings, client: Client) -> Settings:
 
 
 @contextmanager
-def _workers(settings: Settings, url: str, study: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+def running_workers(settings: Settings, url: str, study: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Yield the workers of a study, one for each GPU or, without any, each core up to four, while the block runs."""
     devices, processes = _devices(), []
     with ExitStack() as stack:
         for number, device in enumerate(devices):
@@ -156,7 +159,7 @@ def _devices() -> list[list[str]]:
     return [["--cpu", "--threads", "1"]] * max(1, min(cores, 4))
 
 
-def _watch(client: Client, study: Mapping[str, Any], workers: Sequence[subprocess.Popen[bytes]]) -> None:
+def watch_study(client: Client, study: Mapping[str, Any], workers: Sequence[subprocess.Popen[bytes]]) -> None:
     """Show the trials until the study ends.
 
     Raises:

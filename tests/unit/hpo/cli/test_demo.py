@@ -61,7 +61,7 @@ ENDED: Any = SimpleNamespace(poll=lambda: 1)
 
 def test_each_change_of_a_trial_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     client: Any = FakeClient(["active", "active", "completed"])
-    demo._watch(client, STUDY, [RUNNING])
+    demo.watch_study(client, STUDY, [RUNNING])
     _, *lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[:2] == ["trial  0 completed, epoch 12, val_top1 0.500", "trial  1 running, epoch 1, val_top1 0.250"]
     assert lines[2:] == [
@@ -73,16 +73,16 @@ def test_each_change_of_a_trial_is_a_line(capsys: pytest.CaptureFixture[str]) ->
 def test_a_demo_without_workers_ends(capsys: pytest.CaptureFixture[str]) -> None:
     client: Any = FakeClient(["active"] * 3)
     with pytest.raises(HpoError, match="workers have ended"):
-        demo._watch(client, STUDY, [ENDED, ENDED])
+        demo.watch_study(client, STUDY, [ENDED, ENDED])
     one_left: Any = FakeClient(["active", "completed"])
-    demo._watch(one_left, STUDY, [ENDED, RUNNING])
+    demo.watch_study(one_left, STUDY, [ENDED, RUNNING])
     capsys.readouterr()
 
 
 def test_a_study_that_was_paused_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     client: Any = FakeClient(["paused"])
     with pytest.raises(HpoError, match="3 invalid trials"):
-        demo._watch(client, STUDY, [RUNNING])
+        demo.watch_study(client, STUDY, [RUNNING])
     capsys.readouterr()
 
 
