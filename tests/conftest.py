@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 
 import hypothesis
@@ -14,9 +15,11 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 # How long an example takes says how busy the machine is, and is not what any of these tests is about.
 # Examples are new ones in every run, so that many short runs search as far as a long one: `--hypothesis-profile=long`.
+# Not in `.ci/run`, which says `repeatable`: what fails there should be what the change broke.
 hypothesis.settings.register_profile("short", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=300)
-hypothesis.settings.load_profile("short")
+hypothesis.settings.register_profile("repeatable", deadline=None, max_examples=30, derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HPO_TEST_PROFILE", "short"))
 
 
 def pytest_collection_finish() -> None:
