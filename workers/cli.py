@@ -186,7 +186,7 @@ def run(
     if node_rank > 0:
         assert address is not None  # noqa: S101 - `_meeting` wants one for it
         hello = _hello(device, nodes, node_rank)
-        _follow(settings, settings.token, device, address, hello, readers=readers, patience=exit_when_idle)
+        _follow(settings, settings.token, device, address, hello, readers=readers, exit_when_idle=exit_when_idle)
         return
     config = WorkerConfig(
         info=_info(device, name, nodes),
@@ -250,7 +250,7 @@ def _follow(
     hello: Hello,
     *,
     readers: int | None,
-    patience: float | None,
+    exit_when_idle: float | None,
 ) -> None:
     from .process.follower import Follower, FollowerConfig
 
@@ -263,7 +263,7 @@ def _follow(
         "memory_share": device.memory_share,
         **({} if readers is None else {"readers": readers}),
     }
-    config = FollowerConfig(hello=hello, address=address, device=device, own=own, patience_seconds=patience)
+    config = FollowerConfig(hello=hello, address=address, device=device, own=own, exit_when_idle_seconds=exit_when_idle)
     with _locked(device, settings.home):
         follower = Follower(config, token)
         follower.install_signal_handlers()

@@ -26,6 +26,7 @@ from ..errors import ApiRefusedError, ApiUnavailableError, MachineError
 from ..functions.entry import Entry
 from ..process.child import Child, StandbyProcess
 from ..process.functions import FunctionProcesses
+from ..process.group import seconds_to_gather
 from ..process.messages import Job
 from .attempt_log import AttemptLog
 from .backoff import Backoff, jittered
@@ -175,7 +176,8 @@ class Worker:
         backoff = Backoff()
         since = self._clock()
         lease_id = uuid4()
-        while self._comes_to_claim(since):
+        while (waited := self._wait_for_others()) is not None:
+            since += waited  # who may not claim does not know whether there is a trial
             self._clean_up()
             request = ClaimRequest(
                 worker=self._config.info,
@@ -210,13 +212,18 @@ class Worker:
             self._wait(wait_seconds)
         return None
 
-    def _comes_to_claim(self, since: float) -> bool:
-        """Wait until this worker may claim; return False when it is time to end instead."""
-        while not self._may_claim():
-            if self._stopping or self._is_idle_too_long(since):
-                return False
+    def _wait_for_others(self) -> float | None:
+        """Wait until this worker may claim; return for how many seconds, None when it is time to end instead."""
+        since = self._clock()
+        while not self._stopping:
+            if self._may_claim():
+                return self._clock() - since
+            limit = seconds_to_gather(self._config.exit_when_idle_seconds)
+            if limit is not None and (waited := self._clock() - since) >= limit:
+                _log.warning("the group is not complete after %.0f s; ending", waited)
+                return None
             self._wait(LOOK_SECONDS)
-        return not self._stopping
+        return None
 
     def _note_quarantine(self, reason: str | None) -> None:
         """Log a quarantine, and its end, once."""

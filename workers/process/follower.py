@@ -31,7 +31,7 @@ from ..errors import MachineError
 from ..training.meeting import Meeting
 from .channel import Channel, connect
 from .child import ProcessExited
-from .group import FROM_LEADER, Ask, Begin, Exited, Hello, Here, Leaving, Over, Refused, Said
+from .group import FROM_LEADER, Ask, Begin, Exited, Hello, Here, Leaving, Over, Refused, Said, seconds_to_gather
 from .messages import Event, WorkerFault
 from .pipes import LOST_OTHERS
 from .ranks import Rank
@@ -52,8 +52,8 @@ class FollowerConfig:
     device: Device
     own: Mapping[str, Any]
     """Fields of a job that are those of this machine: where its data sets, caches and weights are."""
-    patience_seconds: float | None = None
-    """End after so long without a leader; None waits for ever."""
+    exit_when_idle_seconds: float | None = None
+    """End after so long without a leader, or the longer time that a group may take to gather; None waits for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class Follower:
     def _connected(self) -> Channel | None:
         """Return a connection to the leader; None when it is time to end."""
         since, said = time.monotonic(), False
-        limit = self._config.patience_seconds
+        limit = seconds_to_gather(self._config.exit_when_idle_seconds)
         while True:
             try:
                 channel = connect(self._config.address, self._token, self._config.hello.model_dump_json())

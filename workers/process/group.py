@@ -32,6 +32,9 @@ from .messages import Event, Interrupted, Job, WorkerFault
 _CODE: Final = "from workers.process.main import main_of_leader; main_of_leader()"
 _GOODBYE_SECONDS: Final = 10.0
 """How long a leader that ends waits for followers that are on their way, to tell them that they may end."""
+_GATHER_SECONDS: Final = 600.0
+"""How long the members of a group wait for each other, however soon they end when there is no trial: one may have to
+import PyTorch from a slow disk, or be started again."""
 _ANSWER_SECONDS: Final = 3.0
 """How long a follower that waits has to answer: a machine that was lost does not, and the kernel sees that later."""
 _MOST_HANDSHAKES: Final = 32
@@ -39,6 +42,11 @@ _MOST_HANDSHAKES: Final = 32
 _REFUSED_SECONDS: Final = 0.5
 """How long a leader waits after the kernel has refused it a connection, as when it has no handle left."""
 _log = logging.getLogger(__name__)
+
+
+def seconds_to_gather(exit_when_idle_seconds: float | None) -> float | None:
+    """Return how long a member of a group waits for the others; None is for ever."""
+    return None if exit_when_idle_seconds is None else max(exit_when_idle_seconds, _GATHER_SECONDS)
 
 
 class Hello(Message):

@@ -50,7 +50,7 @@ TAKES_NOTHING: Final = ("/v1/health/live", "GET")
 FRAMING: Final = frozenset(
     {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
-"""Headers of the connection, which the client sets itself: a false one is no request, and the HTTP server answers it, not a route."""
+"""Headers of the connection, which the client sets itself: a false one makes no request; the HTTP server answers it."""
 LAST: Final = ("/v1/studies/{name}", "DELETE")
 """Deletes what the others are tried on."""
 

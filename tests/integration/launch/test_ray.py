@@ -68,9 +68,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("RAY_worker_register_timeout_seconds", f"{START_SECONDS:.0f}")
     monkeypatch.setenv("RAY_agent_register_timeout_ms", f"{1000 * START_SECONDS:.0f}")
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # paths of sockets have to be short
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    (folder / "ray").mkdir()  # Ray notes the newest cluster there, and does not make it
     made = Cluster()
     try:
-        made.add_node(**NODE, temp_dir=str(folder))
+        made.add_node(**NODE)
         for _ in range(2):
             made.add_node(**NODE)
         yield made

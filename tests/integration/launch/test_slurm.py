@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import signal
-import socket
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
-from getpass import getuser
 from pathlib import Path
 
 import pytest
@@ -22,34 +18,9 @@ from hpo.launch.slurm import WorkersJob
 from tests.integration.workers.bench import wait_until
 
 from .conftest import EPOCHS, Gated
+from .slurm import said, slurm_of
 
 submitit = pytest.importorskip("submitit")
-CONFIGURATION = """
-ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmUser={user}
-SlurmdUser={user}
-AuthType=auth/none
-CredType=cred/none
-SlurmctldPort={controller_port}
-SlurmdPort={node_port}
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
-SlurmdParameters=config_overrides
-ReturnToService=2
-MpiDefault=none
-KillWait=60
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
-PartitionName=all Nodes=ALL Default=YES State=UP
-"""
 
 
 def test_a_job_that_is_signalled_gives_its_trial_back_and_continues_it_in_its_next_turn(
@@ -81,32 +52,8 @@ def test_a_job_that_is_signalled_gives_its_trial_back_and_continues_it_in_its_ne
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a Slurm whose only node is this machine; skips where it is not installed."""
-    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    missing = [name for name in ("slurmctld", "slurmd", "sbatch", "srun") if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"Slurm is not installed: there is no {', '.join(missing)}")
-    folder = tmp_path / "slurm"
-    for part in ("state", "spool"):
-        (folder / part).mkdir(parents=True)
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        ports = {"controller_port": one.getsockname()[1], "node_port": other.getsockname()[1]}
-    host = socket.gethostname()
-    configuration = folder / "slurm.conf"
-    configuration.write_text(CONFIGURATION.format(host=host, user=getuser(), folder=folder, **ports))
-    monkeypatch.setenv("SLURM_CONF", str(configuration))
-    with ExitStack() as stack:
-        for program in (["slurmctld", "-D"], ["slurmd", "-D", "-N", host]):
-            process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
-        wait_until(lambda: "idle" in _said("sinfo", "-h"), "the node is up")
-        yield folder
-        _said("scancel", "--user", getuser())
-        wait_until(lambda: not _said("squeue", "-h"), "no job is left")
-
-
-def _said(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    with slurm_of(tmp_path / "slurm", monkeypatch, nodes=1):
+        yield tmp_path / "slurm"
 
 
 @pytest.mark.slow
@@ -132,7 +79,7 @@ def test_before_its_time_limit_a_job_of_slurm_gives_its_trial_back_and_is_queued
     wait_until(gated.bench.is_in(gated.study_id, "completed"), "the second turn", seconds=400)
     trial = gated.bench.trial(gated.study_id)
     assert (trial.attempt, trial.epochs_done) == (2, EPOCHS)
-    wait_until(lambda: not _said("squeue", "-h"), "both jobs end")
-    jobs = _said("scontrol", "show", "job", array)
+    wait_until(lambda: not said("squeue", "-h"), "both jobs end")
+    jobs = said("scontrol", "show", "job", array)
     assert re.findall(r"JobState=(\w+)", jobs) == ["COMPLETED", "COMPLETED"], jobs
     assert sorted(re.findall(r"Restarts=(\d+)", jobs)) == ["0", "1"], jobs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import signal
@@ -85,9 +86,12 @@ class Bench:
             standby=self.standby,
             inbox=self.inbox,
             check=self._check,
+            may_claim=lambda: self.clock.now >= self.complete_at,
             clean_up=lambda: self.cleaned_before_claims.append(len(api.claimed)),
             clock=self.clock,
         )
+        self.complete_at = self.clock.now
+        """When the others of its group are there."""
         self.problem: str | None = None
         """What a check of the device finds."""
         self.checked: list[Device] = []
@@ -296,6 +300,30 @@ def test_the_idle_time_counts_from_the_last_trial(make: Make) -> None:
     bench = make(_trained(), api=FakeApi(claims=claims), exit_when_idle_seconds=10.0)
     bench.worker.run()
     assert len(bench.lease_ids) == 5
+
+
+@pytest.mark.usefixtures("no_jitter")
+def test_the_time_in_which_a_group_gathers_is_not_idle(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bench = make(api=FakeApi(claims=[NoWork(retry_after=4.0)] * 10), exit_when_idle_seconds=10.0)
+    began = bench.clock.now
+    bench.complete_at = began + 300.0
+    bench.worker.run()
+    assert caplog.messages[-1] == "no trial for 12 s; ending"
+    assert bench.clock.now - began == pytest.approx(312.0)
+
+
+@pytest.mark.parametrize(("limit", "seconds"), [(0.0, 600.0), (10.0, 600.0), (3600.0, 3600.0)])
+def test_a_group_that_does_not_gather_ends(
+    make: Make, caplog: pytest.LogCaptureFixture, limit: float, seconds: float
+) -> None:
+    bench = make(api=FakeApi(), exit_when_idle_seconds=limit)
+    began = bench.clock.now
+    bench.complete_at = math.inf
+    bench.worker.run()
+    assert caplog.messages == [f"the group is not complete after {seconds:.0f} s; ending"]
+    assert bench.clock.now - began == pytest.approx(seconds)
+    assert not bench.api.claimed
 
 
 @pytest.mark.parametrize("error", [AuthenticationError("unknown token"), ApiRefusedError("there is no study 'x'")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 import signal
@@ -195,13 +196,38 @@ def test_a_follower_that_was_restarted_joins_at_once_although_the_earlier_connec
 class Following(threading.Thread):
     """A follower, in a thread."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], *, exit_when_idle_seconds: float | None = None) -> None:
         super().__init__()
-        config = FollowerConfig(hello=hello(1), address=address, device=cpu_device(threads=1), own={})
+        config = FollowerConfig(
+            hello=hello(1),
+            address=address,
+            device=cpu_device(threads=1),
+            own={},
+            exit_when_idle_seconds=exit_when_idle_seconds,
+        )
         self.follower = Follower(config, TOKEN)
 
     def run(self) -> None:
         self.follower.run()
+
+
+def test_a_follower_waits_for_its_leader_longer_than_for_trials(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = closed.getsockname()
+    following = Following(address, exit_when_idle_seconds=2.0)
+
+    def pass_time(_: float) -> bool:
+        now[0] += 100.0
+        return False
+
+    monkeypatch.setattr(following.follower, "_is_asked_within", pass_time)
+    following.follower.run()
+    assert caplog.messages[-1] == "no leader for 600 s; ending"
 
 
 def test_a_follower_waits_for_a_leader_that_ended_during_the_handshake_and_says_when_it_ends_itself(
