@@ -162,6 +162,7 @@ class _JobRun:
         self._trainer: Trainer | None = None
         self._peak_bytes = 0
         """The most memory that a rank was known to take."""
+        mailbox.on_request = self._hurry
 
     def train(self) -> Finished | Interrupted | Restart:
         """Run the trial to its end or to an interruption, and return which it was."""
@@ -227,6 +228,8 @@ class _JobRun:
             measures=job.measures,
             world=self.world,
         )
+        if self.mailbox.request is not None:  # which may have come before there was a trainer
+            trainer.hurry()
         self._print(f"environment: {json.dumps(describe(self.runtime, precision=trainer.precision), default=str)}")
         for one in trainer.weights:
             self._print(*one.log_lines())
@@ -320,6 +323,11 @@ class _JobRun:
                 other = TrialFolder(folder, attempt=self.job.attempt, run=run_in(path.name) or "")
                 points |= set(other.resume_points())
         return sorted(points, reverse=True)
+
+    def _hurry(self) -> None:
+        trainer = self._trainer
+        if trainer is not None:
+            trainer.hurry()
 
     def _interrupted(self) -> bool:
         self.beside.check()

@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from typing import IO
 
 from .messages import Command, Event
@@ -36,6 +37,9 @@ class EventPipe:
 class Mailbox:
     """Receives commands, in a thread. When the worker has ended, this process ends with status `ORPHANED`."""
 
+    on_request: Callable[[], None] = staticmethod(lambda: None)
+    """Called in that thread when training is to end."""
+
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._answers: queue.SimpleQueue[Command] = queue.SimpleQueue()
@@ -58,6 +62,7 @@ class Mailbox:
             command = Command.model_validate_json(line)
             if command.action != "continue":
                 self.request = command
+                self.on_request()
             self._answers.put(command)
         # Nobody takes the result any more; a clean exit would first wait for the running batch.
         os._exit(ORPHANED)

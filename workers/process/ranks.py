@@ -180,8 +180,9 @@ class _Group:
         self._heard.put((number, event))
 
     def command(self, command: Command) -> None:
-        """Pass a command on: the first rank tells the others."""
-        self._ranks[0].send(command)
+        """Pass a command on: the first rank decides for all when to obey it, and the others leave their compilers."""
+        for rank in self._ranks:
+            rank.send(command)
 
     def watched(self) -> LastEvent | Restart:
         """Return what ends the training; until then, pass on what the first rank says."""

@@ -11,9 +11,13 @@ those of a run without it, up to rounding.
 from __future__ import annotations
 
 import copy
+import grp
 import logging
 import os
+import pwd
+import signal
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,6 +41,8 @@ _RUNS: Final[dict[CompileMode, int]] = {"blocks": 2, "graphs": 3}
 """Updates that are tried: the first compiles, and a graph is recorded in the one after it."""
 _CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 _CPU_FACTS: Final = Path("/proc/cpuinfo")
+_WAKE: Final = signal.SIGUSR1
+"""Sent by this process to its own main thread, so that it leaves a compiler."""
 _KINDS_OF_A_CLASS: Final = 512
 """Kinds and shapes of blocks of one class that PyTorch compiles; its default of 8 is for functions of one shape."""
 _log = logging.getLogger(__name__)
@@ -78,6 +84,7 @@ class CompiledBlocks:
         self._switch = _Switch()
         self._blocks: list[nn.Module] = []
         self._model = model
+        self._is_hurried = False
 
     @classmethod
     def of(cls, model: nn.Module, runtime: Runtime, *, each: Callable[[], None]) -> Self | None:
@@ -112,8 +119,9 @@ class CompiledBlocks:
         try:
             self._prepare()
             for _ in range(_RUNS[self.mode]):
-                with self._on():
-                    self._clips = update()
+                if self.problem is None:
+                    with self._on():
+                        self._clips = update()
             if self.graphs == 0:
                 problem = "no block of this model can be compiled"
         except Exception as error:  # compilers fail in any way, and a run must not
@@ -144,6 +152,43 @@ class CompiledBlocks:
         if self.problem is None:
             self.problem = problem
             _log.warning("updates are computed without compiled blocks: %s", problem)
+
+    def leave_graphs(self, reason: str) -> None:
+        """Compute by compiled blocks without CUDA graphs from the next update on, and free the memory of the graphs.
+
+        What an update before has left to compute must be gone. The next one compiles anew; kernels are in the cache.
+        """
+        _log.warning("CUDA graphs are not used any more: %s", reason)
+        self.mode = "blocks"
+        torch.compiler.reset()
+
+    def hurry(self) -> None:
+        """Have the main thread leave its compiler, now or when it comes to one: the run is to end. Of any thread."""
+        self._is_hurried = True
+        if _EXIT.is_open:
+            signal.pthread_kill(_EXIT.thread, _WAKE)
+
+    @contextmanager
+    def _within_compiler(self) -> Iterator[None]:
+        """Let :meth:`hurry` end the block with an exception.
+
+        Raises:
+            _HurriedError: the run is to end.
+        """
+        if self._is_hurried:
+            raise _HurriedError
+        if threading.get_ident() != _EXIT.thread:
+            yield
+            return
+        # It stays: while the block ends, the signal may be on its way, and nothing else would take it.
+        signal.signal(_WAKE, _EXIT.leave)
+        try:
+            _EXIT.is_open = True
+            if self._is_hurried:  # by now
+                raise _HurriedError
+            yield
+        finally:
+            _EXIT.is_open = False
 
     @contextmanager
     def _on(self) -> Iterator[None]:
@@ -192,7 +237,10 @@ class CompiledBlocks:
         began = time.monotonic()
         problem: str | None
         try:
-            compiled = self._by_inductor(graph, inputs)
+            with self._within_compiler():
+                compiled = self._by_inductor(graph, inputs)
+        except _HurriedError:
+            problem = "the run is to end; what was compiled is kept for the next one"
         except Exception as error:  # compilers fail in any way, and a run must not
             problem = _reason(error)
         else:
@@ -220,6 +268,27 @@ class CompiledBlocks:
         return compiled
 
 
+class _HurriedError(BaseException):
+    """The run is to end. No exception that a compiler would take for one of its own."""
+
+
+@dataclass(slots=True)
+class _Exit:
+    """The way out of a compiler for the main thread of this process, which alone handles signals."""
+
+    thread: int
+    is_open: bool = False
+
+    def leave(self, *_: object) -> None:
+        """Handle the signal, between two steps of whatever the thread does."""
+        if self.is_open:
+            self.is_open = False
+            raise _HurriedError
+
+
+_EXIT: Final = _Exit(threading.main_thread().ident or 0)
+
+
 @dataclass(slots=True)
 class _Switch:
     """Whether blocks are computed as compiled."""
@@ -240,24 +309,58 @@ class _Forward:
 
 
 def cache_folder(root: Path) -> Path:
-    """Return the folder in `root` for what is compiled with this PyTorch on a CPU like this one; it is there.
+    """Return the folder for what is compiled with this PyTorch on a CPU like this one; it is there.
 
-    What it holds is run as code, so that it is the user's alone.
+    What it holds is run as code, so that it is the user's alone. It is in `root` unless others could put another folder
+    in its place there, as the users of a group can in a data directory that they share; else in the user's own cache.
 
     Raises:
-        PermissionError: it is another user's, or others may write into it.
+        PermissionError: it is another user's, or others could write into it or put another in its place.
         OSError: it cannot be made.
     """
-    kind = sha256(f"{torch.__version__}\n{_cpu_flags()}".encode()).hexdigest()[:12]
-    user = root / f"user-{os.getuid()}"
-    folder = user / kind
     make_folder(root)  # which several users may share
+    place = root.resolve()
+    if _replaceable(place) is not None:
+        base = os.environ.get("XDG_CACHE_HOME")
+        place = (Path(base) if base else Path.home() / ".cache") / "video-hpo" / "compiled"
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place = place.resolve()
+        if (where := _replaceable(place)) is not None:
+            raise PermissionError(f"others could put another folder in place of {place}: they may write into {where}")
+    kind = sha256(f"{torch.__version__}\n{_cpu_flags()}".encode()).hexdigest()[:12]
+    user = place / f"user-{os.getuid()}"
+    folder = user / kind
     for one in (user, folder):
         one.mkdir(mode=0o700, exist_ok=True)
         found = one.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
             raise PermissionError(f"{one} must belong to the user of this process, and nobody else may write into it")
     return folder
+
+
+def _replaceable(place: Path) -> Path | None:
+    """Return the folder in which others could put another one in place of what this user makes in `place`, if any."""
+    found: Path | None = None
+    for folder in (place, *place.parents):
+        facts = folder.stat()
+        if facts.st_uid not in (os.getuid(), 0) or (_others_write(facts) and not facts.st_mode & stat.S_ISVTX):
+            found = folder
+        elif facts.st_mode & (stat.S_IXGRP | stat.S_IXOTH) == 0:
+            found = None  # nobody else comes to what is in it
+    return found
+
+
+def _others_write(facts: os.stat_result) -> bool:
+    """Return whether users besides this one may write; the group that many systems give each user has no others."""
+    if facts.st_mode & stat.S_IWOTH:
+        return True
+    if not facts.st_mode & stat.S_IWGRP:
+        return False
+    try:
+        user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(facts.st_gid)
+    except KeyError:
+        return True
+    return group.gr_name != user or not set(group.gr_mem) <= {user}
 
 
 def _cpu_flags() -> str:

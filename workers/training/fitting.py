@@ -73,7 +73,8 @@ class Fitting:
         set_checkpointing(self._step.model, plan.checkpointing)
         blocks = self._step.compiled
         if blocks is not None and blocks.in_force == "graphs" and (hinder := self._graphs_hinder()) is not None:
-            blocks.give_up(hinder)
+            self._step.forget()
+            blocks.leave_graphs(hinder)
 
     def begin(self, *, update: int, rehearsal: Callable[[], AbstractContextManager[None]]) -> None:
         """Follow the plan of the run; where there is none, try which fits if memory can be measured. Then compile.
@@ -147,6 +148,19 @@ class Fitting:
     @property
     def _fewest_clips(self) -> int:
         return FEWEST_CLIPS_OF_NORMS if has_statistics(self._step.model) else 1
+
+    def without_graphs(self, problem: str, *, update: int) -> bool:
+        """Leave CUDA graphs after memory ran out in update `update` (from 0); return whether there were any.
+
+        They keep memory of their own, and the plan was found to fit without them: the batch stays whole.
+        """
+        blocks = self._step.compiled
+        if blocks is None or blocks.in_force != "graphs":
+            return False
+        self._step.forget()
+        blocks.leave_graphs(f"out of memory at update {update} ({problem.partition(chr(10))[0]})")
+        self._memory.clear()
+        return True
 
     def smaller_updates(self, problem: str, *, update: int) -> MemoryPlan:
         """Return the plan to continue with after `problem` in update `update` (from 0), and free memory for it.

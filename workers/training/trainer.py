@@ -191,6 +191,12 @@ class Trainer:
         blocks = self.training_step.compiled
         return None if blocks is None else blocks.in_force
 
+    def hurry(self) -> None:
+        """Leave a compiler, if the run is in one: it is to end. Any thread may call this."""
+        blocks = self.training_step.compiled
+        if blocks is not None:
+            blocks.hurry()
+
     @contextmanager
     def _rehearsal(self) -> Iterator[None]:
         """Let a block make updates and validations, as those of the last epoch, and put the state of the run back."""
@@ -220,7 +226,8 @@ class Trainer:
                     raise TornUpdateError(f"memory ran out on rank {self._world.rank}: {error}") from error
                 problem = str(error)
             # Only here, when the exception and all that its traceback refers to is gone, is their memory free.
-            self._fitting.follow(self.smaller_plan(problem))
+            if not self._fitting.without_graphs(problem, update=self._updates):
+                self._fitting.follow(self.smaller_plan(problem))
 
     def _train_batches(self, interrupted: Callable[[], bool]) -> bool:
         with closing(self.loaders.train.batches(self.epoch, start_batch=self.batch)) as batches:  # type: ignore[type-var]  # generator

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -70,6 +70,8 @@ class FakeTrainer:
     steps = 0
     progress = None
     is_validated = True
+    hurried: ClassVar[list[int]]
+    """For each time that it was told to leave its compiler, the batches that it had begun."""
 
     def __init__(
         self,
@@ -111,6 +113,9 @@ class FakeTrainer:
     def smaller_plan(self, problem: str) -> MemoryPlan:
         return replace(self.plan, micro_batch=self.plan.micro_batch // 2)
 
+    def hurry(self) -> None:
+        self.hurried.append(self.steps)
+
     def tried(self, epoch: int, batch: int) -> None:
         """Be replaced by a test that looks at the plan of a batch."""
 
@@ -140,9 +145,11 @@ class FakeEvents(EventPipe):
 class FakeMailbox(Mailbox):
     """Answers every report at once; `requests` are the commands that come with the answers, by epoch."""
 
+    begins_with: Command | None = None
+
     def __init__(self, requests: Mapping[int, Command]) -> None:
         self._requests = requests
-        self.request = None
+        self.request = self.begins_with
         self.waits: list[tuple[int, float]] = []
 
     def wait_for_answer(self, epoch: int, seconds: float) -> None:
@@ -518,6 +525,19 @@ def test_a_request_within_an_epoch_saves_the_batch_and_the_next_attempt_continue
     bench.run(resume=True, attempt=2, epochs_reported=2)
     [started] = bench.of(Started)
     assert (started.epoch, started.batch, started.checkpoint) == (2, 2, last.checkpoint)
+
+
+def test_a_trainer_leaves_its_compiler_for_a_request_that_came_before_it_or_comes_while_it_trains(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeTrainer, "hurried", [])
+    monkeypatch.setattr(FakeTrainer, "before_batch", lambda *_: bench.mailbox.on_request())
+    bench.run({1: Command(action="drain")})
+    assert len(FakeTrainer.hurried) == BATCHES
+    FakeTrainer.hurried.clear()
+    monkeypatch.setattr(FakeMailbox, "begins_with", Command(action="drain"))
+    bench.run()
+    assert len(FakeTrainer.hurried) == 1
 
 
 def test_a_stop_after_an_epoch_ends_with_its_metrics_and_weights(bench: Bench) -> None:

@@ -51,6 +51,21 @@ def test_the_wait_for_an_answer_passes_over_those_to_earlier_epochs(receive: Rec
     assert mailbox.request is None
 
 
+def test_who_trains_hears_at_once_that_it_is_to_end(exits: queue.Queue[int]) -> None:
+    read, write = os.pipe()
+    heard: queue.Queue[str] = queue.Queue()
+    with os.fdopen(read) as stream, os.fdopen(write, "w") as commands:
+        mailbox = Mailbox(stream)
+        mailbox.on_request = lambda: heard.put(mailbox.request.action if mailbox.request else "nothing")
+        for command in (Command(action="continue", epoch=1), Command(action="pause")):
+            commands.write(command.model_dump_json() + "\n")
+        commands.flush()
+        assert heard.get(timeout=PATIENCE_SECONDS) == "pause"
+        commands.close()
+        assert exits.get(timeout=PATIENCE_SECONDS) == ORPHANED
+    assert heard.empty()
+
+
 @pytest.mark.parametrize("action", ["stop", "pause", "drain"])
 def test_a_request_stays_and_nothing_is_waited_for_any_more(receive: Receive, action: Any) -> None:
     mailbox = receive(Command(action=action), Command(action="continue", epoch=1))

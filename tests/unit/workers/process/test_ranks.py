@@ -147,6 +147,18 @@ def test_the_first_rank_speaks_for_all_and_commands_reach_it(trial: Trial) -> No
     assert {event.steps for event in trial.heard if isinstance(event, Alive)} <= {7}
 
 
+def test_every_rank_hears_that_it_is_to_end_for_it_may_be_in_a_compiler(trial: Trial) -> None:
+    child = trial.start(
+        """
+        assert Command.model_validate_json(sys.stdin.readline()).action == "stop"
+        events.send(Failed(failure_kind="error", message="rank 1 heard it") if rank else Note(text="rank 0 heard it"))
+        hang()
+        """
+    )
+    child.send(Command(action="stop"))
+    assert trial.wait_for(Failed).message == "rank 1 heard it"
+
+
 def test_what_a_rank_says_of_its_failure_is_the_trials_and_ends_all(trial: Trial) -> None:
     trial.start(
         """

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import grp
 import logging
 import os
+import pwd
 import shutil
+import signal
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +24,7 @@ from workers.training.checkpointing import checkpointed_parts, set_checkpointing
 from workers.training.compiled import CompiledBlocks, cache_folder
 from workers.training.memory_plan import MemoryPlan
 from workers.training.reproducibility import Runtime
+from workers.training.step import TrainingStep
 from workers.training.trainer import Trainer
 
 from ...models.tiny import clips, tiny
@@ -36,6 +42,7 @@ CPU = torch.device("cpu")
 def apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Keep what is compiled, and what PyTorch is told, out of other tests."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     yield
     torch.compiler.reset()
     torch._dynamo.config.suppress_errors = False
@@ -345,10 +352,121 @@ def test_graphs_become_compiled_blocks_where_they_cannot_be_used(
     assert blocks.in_force == "blocks"
 
 
+def failing_in_second_epoch(monkeypatch: pytest.MonkeyPatch, one: Trainer, *, times: int) -> None:
+    """Have memory run out in the first updates of the second epoch, which a GPU would have come to with graphs."""
+    forward, left = TrainingStep._loss, [True] * times
+
+    def failing(step: TrainingStep, batch: Any) -> Any:
+        if step is one.training_step and one.curve and left:
+            if len(left) == times:
+                blocks_of(one).mode = "graphs"
+            left.pop()
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand much more")
+        return forward(step, batch)
+
+    monkeypatch.setattr(TrainingStep, "_loss", failing)
+
+
+def test_where_memory_runs_out_graphs_become_compiled_blocks_and_the_batch_stays_whole(
+    dataset: Dataset,
+    runtime: Runtime,
+    traced: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = trainer(dataset, runtime)
+    run(whole)
+    compiled = len(traced)
+    one = trainer(dataset, runtime)
+    failing_in_second_epoch(monkeypatch, one, times=1)
+    run(one)
+    assert warnings_of(caplog) == [
+        f"CUDA graphs are not used any more: out of memory at update {len(one.loaders.train)} "
+        "(CUDA out of memory. Tried to allocate 2 GiB)"
+    ]
+    assert (one.compiled, one.plan) == ("blocks", whole.plan)
+    assert len(traced) == 3 * compiled, "what was compiled for graphs is dropped with their memory"
+    assert_same(one, whole)
+
+
+@pytest.mark.usefixtures("traced")
+def test_where_memory_runs_out_again_the_batch_is_split_and_blocks_stay_compiled(
+    dataset: Dataset, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = trainer(dataset, runtime, batch_norm="freeze")
+    failing_in_second_epoch(monkeypatch, one, times=2)
+    run(one)
+    assert one.compiled == "blocks"
+    assert one.plan is not None
+    assert one.plan.checkpointing or one.plan.is_split
+    assert len(one.curve) == 2
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_plan_in_parts_leaves_graphs_and_keeps_compiled_blocks(
+    dataset: Dataset, runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = trainer(dataset, runtime, epochs=1)
+    run(one)
+    blocks_of(one).mode = "graphs"
+    one._fitting.follow(MemoryPlan(batch_size=4, micro_batch=2, evaluation_batch=32, checkpointing=False))
+    assert warnings_of(caplog) == ["CUDA graphs are not used any more: the batch is computed in parts"]
+    assert blocks_of(one).in_force == "blocks"
+
+
+def test_a_run_that_is_to_end_leaves_its_compiler_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tiny("r3d_18").train()
+    blocks = CompiledBlocks(model, "blocks", device=CPU)
+    within, updates = threading.Event(), 0
+
+    def endless(*_: object) -> Any:
+        within.set()
+        threading.Event().wait(60)
+        raise AssertionError("nothing has ended the compiler")
+
+    def update() -> int:
+        nonlocal updates
+        updates += 1
+        model(clips()).sum().backward()
+        return 2
+
+    def hurry() -> None:
+        within.wait(60)
+        blocks.hurry()
+
+    monkeypatch.setattr(CompiledBlocks, "_by_inductor", endless)
+    other = threading.Thread(target=hurry)
+    other.start()
+    blocks.begin(update)
+    other.join()
+    assert warnings_of(caplog) == [f"{WARNING}the run is to end; what was compiled is kept for the next one"]
+    assert (blocks.in_force, updates) == (None, 1)
+    signal.raise_signal(signal.SIGUSR1)  # one that comes late changes nothing
+    blocks.hurry()
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_run_that_is_to_end_compiles_nothing_any_more(dataset: Dataset, runtime: Runtime) -> None:
+    one = trainer(dataset, runtime)
+    one.hurry()
+    run(one)
+    assert (one.compiled, blocks_of(one).graphs) == (None, 0)
+    assert_same(one, run(trainer(dataset, runtime, compile=False)))
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that others could come to; those above `tmp_path` are closed to them."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made).resolve()
+
+
 def test_the_folder_of_what_is_compiled_is_the_users_alone(tmp_path: Path) -> None:
-    tmp_path.chmod(0o770)  # another user of the group may make a folder beside it
     folder = cache_folder(tmp_path / "compiled")
-    assert (tmp_path / "compiled").stat().st_mode & 0o070 == 0o070
+    assert folder.parent.parent == tmp_path / "compiled"
     assert folder.parent.stat().st_mode & 0o777 == 0o700
     assert folder == cache_folder(tmp_path / "compiled")
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -359,6 +477,49 @@ def test_the_folder_of_what_is_compiled_is_the_users_alone(tmp_path: Path) -> No
     folder.symlink_to(tmp_path)
     with pytest.raises(OSError, match="compiled"):
         cache_folder(tmp_path / "compiled")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_where_others_could_replace_it_the_folder_is_in_the_users_own_cache(
+    open_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    monkeypatch.setattr(grp, "getgrgid", lambda number: grp.struct_group(("team", "x", number, [])))
+    shared = open_folder / "shared"
+    shared.mkdir()
+    shared.chmod(mode)
+    for root in (shared / "compiled", shared / "closed" / "compiled"):
+        root.parent.mkdir(exist_ok=True)
+        folder = cache_folder(root)
+        assert folder.parent.parent == tmp_path / "own" / "video-hpo" / "compiled"
+        assert folder.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared / "closed"))
+    with pytest.raises(PermissionError, match=f"put another folder in place .* write into {shared}$"):
+        cache_folder(shared / "compiled")
+
+
+def test_a_folder_that_others_cannot_come_to_or_rename_in_is_good_enough(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grp, "getgrgid", lambda number: grp.struct_group(("team", "x", number, [])))
+    closed, sticky = open_folder / "closed", open_folder / "sticky"
+    (closed / "data").mkdir(parents=True)
+    (closed / "data").chmod(0o770)
+    closed.chmod(0o700)
+    (sticky / "compiled").mkdir(parents=True, mode=0o755)
+    sticky.chmod(0o1777)
+    for root in (closed / "data" / "compiled", sticky / "compiled"):
+        assert cache_folder(root).parent.parent == root
+
+
+@pytest.mark.parametrize(("members", "is_own"), [([], True), (["me"], True), (["me", "you"], False)])
+def test_the_group_of_one_user_is_that_user(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch, members: list[str], is_own: bool
+) -> None:
+    me = pwd.getpwuid(os.getuid()).pw_name
+    names = [me if name == "me" else name for name in members]
+    monkeypatch.setattr(grp, "getgrgid", lambda number: grp.struct_group((me, "x", number, names)))
+    open_folder.chmod(0o775)
+    assert cache_folder(open_folder / "compiled").is_relative_to(open_folder) is is_own
 
 
 @pytest.mark.usefixtures("traced")
