@@ -1,8 +1,9 @@
 """Measure on a GPU what docs/gpu.md leaves open, in one call of eight minutes: `python -m benchmarks.gpu`.
 
 The parts run one after another, each in a process of its own and within its share of the time: a part that fails, or
-takes too long, leaves the results of the others and its own rows so far. At the end a table is printed, and everything
-is written as JSON. Nothing is downloaded, and only the last part needs Postgres.
+takes too long, leaves the results of the others and its own rows so far. Each row is printed and written as JSON when
+it is there, so that what ends this program costs none; at the end a table is printed. What a part leaves of its time
+goes to those after it. Nothing is downloaded, and only the part `study` needs Postgres.
 
     python -m benchmarks.gpu [--json gpu.json] [--parts speed,loader] [--minutes 8]
     python -m benchmarks.gpu --cpu --tiny        # tests this program: networks and clips are tiny
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -40,12 +41,14 @@ class Part:
 
 PARTS: Final = (
     Part("convolutions", 0.12),
-    Part("speed", 0.38),
-    Part("loader", 0.12),
-    Part("memory", 0.12),
-    Part("determinism", 0.04),
-    Part("study", 0.22),
+    Part("speed", 0.28),
+    Part("loader", 0.10),
+    Part("memory", 0.10),
+    Part("determinism", 0.05),
+    Part("study", 0.20),
+    Part("compiled", 0.15),
 )
+"""The last one takes as long as it may: a minute for each way to compile a network."""
 _START_SECONDS: Final = 20.0
 """What a part may take longer than its share, to begin and to end its last row."""
 
@@ -70,28 +73,54 @@ def main() -> None:
         parser.error(f"not known: {', '.join(sorted(unknown))}")
     parts = [part for part in PARTS if part.name in wanted]
     flags = [flag for flag, given in (("--cpu", options.cpu), ("--tiny", options.tiny)) if given]
-    found = measured(parts, flags, seconds=60 * options.minutes)
-    options.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(*table(found), sep="\n", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what has been started ends then too
+    found: dict[str, Any] = {}
+    try:
+        measured(parts, flags, seconds=60 * options.minutes, into=found, file=options.json)
+    finally:
+        print(*table(found), sep="\n", flush=True)
     sys.exit(1 if any(row.get("right") is False for part in found.values() for row in part["rows"]) else 0)
 
 
-def measured(parts: list[Part], flags: list[str], *, seconds: float) -> dict[str, Any]:
-    """Return the rows of the parts, and how each ended; they have so many seconds together."""
+def measured(parts: list[Part], flags: list[str], *, seconds: float, into: dict[str, Any], file: Path) -> None:
+    """Measure the parts, which have so many seconds together: their rows, and how each ended.
+
+    Args:
+        into: takes what is found, as it comes.
+        file: the same, as JSON.
+    """
     ends = time.monotonic() + seconds
-    found: dict[str, Any] = {}
     for number, part in enumerate(parts):
         left = ends - time.monotonic()
         own = left * part.share / sum(later.share for later in parts[number:])
         print(f"{part.name}: up to {own:.0f} s", file=sys.stderr, flush=True)
-        found[part.name] = _in_a_process(part, flags, own)
-    return found
+        found = into[part.name] = {"seconds": 0.0, "ended": "was under way", "rows": []}
+        began = time.monotonic()
+        with contextlib.closing(
+            _in_a_process(part, flags, own, most=min(own + _START_SECONDS, left), found=found)
+        ) as rows:  # which ends what it has started, whatever ends this program
+            for row in rows:
+                print(json.dumps({"part": part.name, **row}), file=sys.stderr, flush=True)
+                found["rows"].append(row)
+                found["seconds"] = round(time.monotonic() - began, 1)
+                _write(file, into)
+        found["seconds"] = round(time.monotonic() - began, 1)
+        _write(file, into)
 
 
-def _in_a_process(part: Part, flags: list[str], seconds: float) -> dict[str, Any]:
-    within = max(1.0, seconds - _START_SECONDS)
+def _write(file: Path, found: dict[str, Any]) -> None:
+    """Write all that is known, in one step: what ends this program leaves a whole file."""
+    beside = file.with_name(f"{file.name}.new")
+    beside.write_text(json.dumps(found, indent=1) + "\n")
+    beside.replace(file)
+
+
+def _in_a_process(
+    part: Part, flags: list[str], seconds: float, *, most: float, found: dict[str, Any]
+) -> Generator[Row, None, None]:
+    """Yield the rows of a part as they come, and say in `found` how it ended; after `most` seconds it is ended."""
+    within = max(1.0, min(seconds, most) - _START_SECONDS)
     command = [sys.executable, "-m", "benchmarks.gpu", "--one", part.name, "--minutes", str(within / 60), *flags]
-    began, rows = time.monotonic(), []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -99,16 +128,21 @@ def _in_a_process(part: Part, flags: list[str], seconds: float) -> dict[str, Any
         errors: list[str] = []
         reader = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
         reader.start()
-        limit = threading.Timer(seconds + _START_SECONDS, _end_all, [process])
+        limit = threading.Timer(max(1.0, most), _end_all, [process])
         limit.start()
-        for line in process.stdout:
-            if line.startswith("{"):
-                rows.append(json.loads(line))
-        process.wait()
-        limit.cancel()
+        try:
+            for line in process.stdout:
+                if line.startswith("{"):
+                    with contextlib.suppress(ValueError):  # half a line of a part that was ended
+                        yield json.loads(line)
+            process.wait()
+        finally:
+            limit.cancel()
+            _end_all(process)
         reader.join(5)
-    ended = "done" if process.returncode == 0 else f"ended with status {process.returncode}: {''.join(errors)[-600:]}"
-    return {"seconds": round(time.monotonic() - began, 1), "ended": ended, "rows": rows}
+    found["ended"] = (
+        "done" if process.returncode == 0 else f"ended with status {process.returncode}: {''.join(errors)[-600:]}"
+    )
 
 
 def _end_all(process: subprocess.Popen[str]) -> None:
@@ -148,12 +182,13 @@ def _rows_of(name: str) -> Callable[[Any], Iterator[Row]]:
 
 def _memory(place: Any) -> Iterator[Row]:
     from .gpu_memory import rows
+    from .gpu_speed import whatever_fails
 
     for model in ("r3d_18",) if place.tiny else ("slowfast_r50_4x16", "mvit_v2_s"):
         if place.is_over:
-            yield {"what": model, "skipped": "the time is over"}
+            yield {"model": model, "skipped": "the time is over"}
             continue
-        yield from rows([model], device=place.device, updates=1 if place.tiny else 3)
+        yield from whatever_fails({"model": model}, rows([model], device=place.device, updates=1 if place.tiny else 3))
 
 
 def table(found: dict[str, Any]) -> Iterator[str]:

@@ -125,7 +125,22 @@ def convolutions(place: Place) -> Iterator[Row]:
         if place.is_over:
             yield {"what": "convolutions", "skipped": "the time is over"}
             return
-        yield from _compared(call, formats, place)
+        of, kernel, stride = ("x".join(map(str, shape)) for shape in call[:3])
+        about = {"what": f"{kernel} / {stride} of {of}"}
+        yield from whatever_fails(about, _compared(call, formats, place), fails="right")
+
+
+def whatever_fails(about: Row, rows: Iterator[Row], *, fails: str | None = None) -> Iterator[Row]:
+    """Yield rows, each with `about`, and in place of those that an exception costs one that tells it.
+
+    Args:
+        fails: the check that is not passed then, if there is one.
+    """
+    try:
+        for row in rows:
+            yield {**about, **row}
+    except Exception as error:  # memory, a library, a kernel: what comes after these rows is measured all the same
+        yield {**about, "skipped": _reason(error), **({} if fails is None else {fails: False})}
 
 
 def _compared(call: tuple[Any, ...], formats: list[tuple[torch.dtype, float]], place: Place) -> Iterator[Row]:
@@ -148,9 +163,8 @@ def _compared(call: tuple[Any, ...], formats: list[tuple[torch.dtype, float]], p
             float((found.double() - right).norm() / right.norm())
             for found, right in zip(computed(dtype), exact, strict=True)
         ]
-        what = f"{'x'.join(map(str, weight_shape))} / {'x'.join(map(str, stride))} of {'x'.join(map(str, x_shape))}"
         worst = max(errors) if all(np.isfinite(errors)) else float("inf")
-        yield {"what": what, "format": str(dtype).removeprefix("torch."), "error": worst, "right": worst < most}
+        yield {"format": str(dtype).removeprefix("torch."), "error": worst, "right": worst < most}
 
 
 # ---------------------------------------------------------------- speed of updates
@@ -180,22 +194,31 @@ CONTESTANTS: Final = (
 
 
 def speed(place: Place) -> Iterator[Row]:
-    """Measure clips a second, memory and the share of the measured peak, of each network in each way."""
+    """Measure clips a second, memory and the share of the measured peak of each network, in each way but compiled."""
+    return _contest(place, [one for one in CONTESTANTS if one.compiled is None])
+
+
+def compiled(place: Place) -> Iterator[Row]:
+    """Measure the same of each way with compiling; one way of all networks comes before the next way."""
+    return _contest(place, [one for one in CONTESTANTS if one.compiled is not None])
+
+
+def _contest(place: Place, contestants: list[Contestant]) -> Iterator[Row]:
     peak = yield from _peak(place)
-    # What is compiled comes last: that takes a minute each.
-    for name, contestant in sorted(product(NETWORKS, CONTESTANTS), key=lambda pair: pair[1].compiled is not None):
+    for contestant, name in product(contestants, NETWORKS):
         if contestant.peer and (name not in PEERS or place.tiny):
             continue
         about = {"what": name, "how": contestant.name}
         if place.is_over or (place.tiny and contestant.compiled and name != "r2plus1d_18"):
             yield {**about, "skipped": "the time is over" if place.is_over else "tiny"}
             continue
-        try:
-            yield {**about, **_measured(name, contestant, place, peak)}
-        except Exception as error:  # a library that is not there, or memory: the others are measured all the same
-            yield {**about, "skipped": _reason(error)}
+        yield from whatever_fails(about, _rows_of(name, contestant, place, peak))
         if place.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _rows_of(name: str, contestant: Contestant, place: Place, peak: float) -> Iterator[Row]:
+    yield _measured(name, contestant, place, peak)
 
 
 def _peak(place: Place) -> Generator[Row, None, float]:
@@ -386,15 +409,18 @@ def loader(place: Place) -> Iterator[Row]:
             num_classes=CLASSES,
             device=place.device,
         )
-        only = _epoch(made, lambda _: None, place)
-        both = _epoch(made, lambda batch: step.update(batch, number=0), place)
-        yield {
-            "what": "loader",
-            "how": how,
-            "clips_per_second_alone": round(shape.clips / only, 2),
-            "clips_per_second_with_updates": round(shape.clips / both, 2),
-            "share_of_resident": round(alone / both, 3),
-        }
+        yield from whatever_fails({"what": "loader", "how": how}, _beside(made, step, alone, place))
+
+
+def _beside(made: ClipLoader, step: TrainingStep, alone: float, place: Place) -> Iterator[Row]:
+    clips = step.config.batch_size
+    only = _epoch(made, lambda _: None, place)
+    both = _epoch(made, lambda batch: step.update(batch, number=0), place)
+    yield {
+        "clips_per_second_alone": round(clips / only, 2),
+        "clips_per_second_with_updates": round(clips / both, 2),
+        "share_of_resident": round(alone / both, 3),
+    }
 
 
 def _record(number: int) -> ClipRecord:
@@ -429,14 +455,15 @@ def _epoch(made: ClipLoader, use: Callable[[ClipBatch], object], place: Place) -
 def determinism(place: Place) -> Iterator[Row]:
     """Make the same updates twice, with deterministic kernels and with PyTorch's fastest, and compare the weights."""
     for deterministic in (True, False):
-        prepare(Runtime(device=place.device, threads=torch.get_num_threads(), deterministic=deterministic))
-        first, second = (_weights(place) for _ in range(2))
-        apart = float((first - second).abs().max())
-        yield {
-            "what": "deterministic kernels" if deterministic else "fastest kernels",
-            "largest_difference": apart,
-            "right": apart == 0 or not deterministic,
-        }
+        about = {"what": "deterministic kernels" if deterministic else "fastest kernels"}
+        yield from whatever_fails(about, _twice(place, deterministic=deterministic), fails="right")
+
+
+def _twice(place: Place, *, deterministic: bool) -> Iterator[Row]:
+    prepare(Runtime(device=place.device, threads=torch.get_num_threads(), deterministic=deterministic))
+    first, second = (_weights(place) for _ in range(2))
+    apart = float((first - second).abs().max())
+    yield {"largest_difference": apart, "right": apart == 0 or not deterministic}
 
 
 def _weights(place: Place) -> Tensor:

@@ -2,16 +2,18 @@
 
 That machine has Python 3.12, torch, torchvision, botorch, opencv-headless, httpx, pandas and timm, with all that these
 require. What the project requires beside them is downloaded as wheels for it, in the versions of constraints.txt, with
-the tree as it is committed. PyAV and OpenCV's contributions are left out: they are too large, and what is measured
-decodes no video.
+the tree as it is committed, and a wheel of that, for the commands. PyAV and OpenCV's contributions are left out: they
+are too large, and what is measured decodes no video.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -91,6 +93,9 @@ def main() -> None:
     download = [*pip, "download", "--no-deps", "--only-binary=:all:", "--python-version", PYTHON, *platforms]
     subprocess.run([*download, "-d", str(wheels), *pinned(needed(), constraints)], check=True)
     subprocess.run([*pip, "wheel", "--no-deps", "-w", str(wheels), *pinned(list(SOURCES), constraints)], check=True)
+    with tempfile.TemporaryDirectory() as tree:
+        shutil.unpack_archive(folder / "tree.tar.gz", tree, filter="data")
+        subprocess.run([*pip, "wheel", "--no-deps", "-w", str(wheels), tree], check=True)
     if (problem := problem_with(folder)) is not None:
         sys.exit(problem)
     whole = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
