@@ -70,7 +70,7 @@ class FakeTrainer:
     steps = 0
     progress = None
     is_validated = True
-    hurried: ClassVar[list[int]]
+    hurried: ClassVar[list[int]] = []
     """For each time that it was told to leave its compiler, the batches that it had begun."""
 
     def __init__(
