@@ -152,6 +152,14 @@ def run(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write event files of TensorBoard into the folder of each trial.")
     ] = False,
+    drained_status: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=255,
+            help="Exit status after SIGTERM or Ctrl-C. A Job of Kubernetes counts 0 as the end of all work: give 143 there.",
+        ),
+    ] = 0,
 ) -> None:
     """Train trials of studies, one at a time, until a signal or a limit ends it.
 
@@ -186,7 +194,8 @@ def run(
     if node_rank > 0:
         assert address is not None  # noqa: S101 - `_meeting` wants one for it
         hello = _hello(device, nodes, node_rank)
-        _follow(settings, settings.token, device, address, hello, readers=readers, exit_when_idle=exit_when_idle)
+        if _follow(settings, settings.token, device, address, hello, readers=readers, exit_when_idle=exit_when_idle):
+            raise typer.Exit(drained_status)
         return
     config = WorkerConfig(
         info=_info(device, name, nodes),
@@ -211,20 +220,25 @@ def run(
         clean_up = WorkerCleanup(settings.checkpoint_dir, client)
         _log.info("worker %s on %s, asking %s", config.info.name, _described(device), settings.api_url)
         if address is None:
-            _work(config, client, clean_up)
+            is_drained = _work(config, client, clean_up)
         else:
-            _lead(config, client, clean_up, _followers(settings.token, device, address, nodes))
+            is_drained = _lead(config, client, clean_up, _followers(settings.token, device, address, nodes))
+    if is_drained:
+        raise typer.Exit(drained_status)
 
 
-def _work(config: WorkerConfig, client: ApiClient, clean_up: WorkerCleanup) -> None:
+def _work(config: WorkerConfig, client: ApiClient, clean_up: WorkerCleanup) -> bool:
+    """Work as a worker that is alone; return whether a signal ended it."""
     from .lease.worker import Worker
 
     worker = Worker(config, client, clean_up=clean_up)
     worker.install_signal_handlers()
     worker.run()
+    return worker.is_stopping
 
 
-def _lead(config: WorkerConfig, client: ApiClient, clean_up: WorkerCleanup, followers: Followers) -> None:
+def _lead(config: WorkerConfig, client: ApiClient, clean_up: WorkerCleanup, followers: Followers) -> bool:
+    """Work as the leader of a group; return whether a signal ended it."""
     from .lease.worker import Worker
     from .process.group import LeadingProcesses
 
@@ -234,6 +248,7 @@ def _lead(config: WorkerConfig, client: ApiClient, clean_up: WorkerCleanup, foll
     worker.run()
     if not worker.is_stopping:  # after a signal, another leader may come
         followers.dismiss()
+    return worker.is_stopping
 
 
 def _followers(token: str, device: Device, address: tuple[str, int], nodes: int) -> Followers:
@@ -251,7 +266,8 @@ def _follow(
     *,
     readers: int | None,
     exit_when_idle: float | None,
-) -> None:
+) -> bool:
+    """Follow the leader of a group; return whether a signal ended it."""
     from .process.follower import Follower, FollowerConfig
 
     own = {
@@ -269,6 +285,7 @@ def _follow(
         follower.install_signal_handlers()
         _log.info("follower of node rank %d on %s", hello.node, _described(device))
         follower.run()
+    return follower.is_stopping
 
 
 def _hello(device: Device, nodes: int, node: int) -> Hello:
@@ -314,7 +331,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run `hpo-worker`. A mistake in its use is reported in one sentence, never with a traceback.
 
     Raises:
-        SystemExit: always; with status 0 when a signal, an option or the lack of trials ended it.
+        SystemExit: always; with status 0 when an option or the lack of trials ended it, or a signal unless
+            --drained-status says otherwise.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))

@@ -114,6 +114,11 @@ def test_the_volumes_belong_to_the_user_of_the_image() -> None:
     assert any("useradd" in line and "--uid 1000 hpo" in line for line in DOCKERFILE)
 
 
+@pytest.mark.parametrize("name", [*SERVICES, *TLS["services"]])
+def test_every_container_comes_back_when_its_host_does(name: str) -> None:
+    assert {**TLS["services"], **SERVICES}[name]["restart"] == "unless-stopped"
+
+
 def test_the_port_is_published_on_the_host_alone() -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES["service"]["ports"])
 

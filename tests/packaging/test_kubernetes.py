@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate
 import pytest
 import yaml
 
 from api.auth.gate import OPEN
+from hpo.installation import EXIT_TOKEN, EXIT_USAGE
 from hpo.service.optimizer_process import STUCK_SECONDS
 from workers.lease.trial_run import DRAIN_SECONDS, EXIT_SECONDS, HAND_IN_SECONDS
 
@@ -182,10 +186,31 @@ def test_a_worker_has_the_time_that_draining_takes(worker: str) -> None:
 def test_the_workers_of_a_job_differ_in_when_they_end_alone() -> None:
     deployed, job = PODS["Deployment hpo-worker"], PODS["Job hpo-worker"]
     args = job["containers"][0]["args"]
-    assert args[:-1] == deployed["containers"][0]["args"]
-    assert args[-1].startswith("--exit-when-idle=")
-    same = {**job, "containers": [{**job["containers"][0], "args": args[:-1]}]}
+    assert args[:-2] == deployed["containers"][0]["args"]
+    assert [option.partition("=")[0] for option in args[-2:]] == ["--exit-when-idle", "--drained-status"]
+    same = {**job, "containers": [{**job["containers"][0], "args": args[:-2]}]}
     assert same == {**deployed, "restartPolicy": "Never"}
+
+
+def test_a_pod_of_a_job_that_is_asked_to_end_is_neither_its_success_nor_its_failure() -> None:
+    (job,) = (document["spec"] for _, document in MANIFESTS if document["kind"] == "Job")
+    (container,) = job["template"]["spec"]["containers"]
+    (status,) = (int(word.partition("=")[2]) for word in container["args"] if word.startswith("--drained-status="))
+    assert status == 128 + signal.SIGTERM, "the same as after a second SIGTERM"
+    codes = {
+        value: rule["action"]
+        for rule in job["podFailurePolicy"]["rules"]
+        for value in rule.get("onExitCodes", {"values": []})["values"]
+    }
+    assert codes == {EXIT_USAGE: "FailJob", EXIT_TOKEN: "FailJob", status: "Ignore"}
+
+
+def test_the_certificates_that_the_address_of_postgres_names_are_those_of_the_image() -> None:
+    page = (CHECKOUT / "docs" / "kubernetes.md").read_text()
+    (address,) = re.findall(r"--from-literal=url='(\S+)'", page)
+    asked = parse_qs(urlsplit(address).query)
+    # `system` would be a folder that was there when psycopg2-binary was built, and is nowhere else.
+    assert asked == {"sslmode": ["verify-full"], "sslrootcert": ["/etc/ssl/certs/ca-certificates.crt"]}
 
 
 def test_the_workers_of_a_group_find_and_reach_each_other() -> None:

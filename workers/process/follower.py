@@ -99,6 +99,11 @@ class Follower:
         self._leave_by: float | None = None
         """When this process ends although the leader has not let it go."""
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a signal has asked it to end."""
+        return self._asked_at is not None
+
     def install_signal_handlers(self) -> None:
         """Have the trial given back at the first SIGTERM or SIGINT, and end at once at the second."""
         for number in (signal.SIGTERM, signal.SIGINT):

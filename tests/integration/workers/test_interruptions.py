@@ -59,16 +59,18 @@ def test_sigkill_loses_at_most_the_running_epoch(bench: Bench, reference: Traini
     assert "resumes after epoch" in second.said
 
 
-@pytest.mark.parametrize("checkpoint", ["readable", "gone"])
-def test_sigterm_gives_the_trial_back_and_another_machine_completes_it(
-    bench: Bench, reference: TrainingResult, tmp_path: Path, checkpoint: str
+@pytest.mark.parametrize(
+    ("checkpoint", "options", "status"), [("readable", (), 0), ("gone", ("--drained-status", "143"), 143)]
+)
+def test_sigterm_gives_the_trial_back_and_another_machine_completes_it(  # noqa: PLR0917 - three columns of a table
+    bench: Bench, reference: TrainingResult, tmp_path: Path, checkpoint: str, options: tuple[str, ...], status: int
 ) -> None:
     study = bench.study("drained", [GOOD])
-    first = bench.worker("--max-trials", "1")
+    first = bench.worker("--max-trials", "1", *options)
     wait_until(bench.reached(study, 2))
     first.signal(signal.SIGTERM)
     started = time.monotonic()
-    assert first.wait() == 0, first.said
+    assert first.wait() == status, first.said
     assert time.monotonic() - started < 30
     trial = bench.trial(study)
     assert (trial.state, trial.retries) == ("suggested", 0)

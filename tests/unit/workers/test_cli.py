@@ -18,6 +18,7 @@ from workers.lease import worker as worker_module
 from workers.lease.cleanup import WorkerCleanup
 from workers.lease.worker import WorkerConfig
 from workers.process import follower as follower_module
+from workers.process import group as group_module
 from workers.process.follower import FollowerConfig
 
 
@@ -100,6 +101,8 @@ class FakeWorker:
 
     def install_signal_handlers(self) -> None:
         """Install none."""
+
+    is_stopping = False
 
     def run(self) -> None:
         """Take what is left of the GPU, and no more."""
@@ -308,6 +311,8 @@ def test_a_follower_obeys_the_options_of_its_machine(monkeypatch: pytest.MonkeyP
         def run(self) -> None:
             """Follow nobody."""
 
+        is_stopping = False
+
     monkeypatch.setenv("HPO_TOKEN", "hpo_x")
     monkeypatch.setattr(follower_module, "Follower", Recorded)
     with pytest.raises(SystemExit) as ended:
@@ -316,3 +321,36 @@ def test_a_follower_obeys_the_options_of_its_machine(monkeypatch: pytest.MonkeyP
     (config,) = followed
     assert (config.hello.node, config.address, config.own["threads"]) == (1, ("host", 123), 3)
     assert config.own.get("readers") == (6 if given else None)
+
+
+@pytest.mark.parametrize("rank", ["0", "1"], ids=["leader", "follower"])
+@pytest.mark.parametrize(("is_asked", "expected"), [(True, 143), (False, 0)])
+def test_a_member_of_a_group_that_a_signal_ended_says_so_by_its_status(
+    monkeypatch: pytest.MonkeyPatch, rank: str, is_asked: bool, expected: int
+) -> None:
+    class Ended:
+        is_stopping = is_asked
+
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def install_signal_handlers(self) -> None:
+            """Leave the signals of the test alone."""
+
+        def run(self) -> None:
+            """Have ended already."""
+
+    class Nobody:
+        def dismiss(self) -> None:
+            """Let nobody go."""
+
+        def are_there(self) -> bool:
+            return False
+
+    monkeypatch.setenv("HPO_TOKEN", "hpo_x")
+    monkeypatch.setattr(worker_module, "Worker", Ended)
+    monkeypatch.setattr(follower_module, "Follower", Ended)
+    monkeypatch.setattr(cli, "_followers", lambda *_: Nobody())
+    monkeypatch.setattr(group_module, "LeadingProcesses", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main(["--cpu", "--nodes", "2", "--node-rank", rank, "--meet", "host:123", "--drained-status", "143"])
+    assert ended.value.code == expected
