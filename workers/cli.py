@@ -157,7 +157,7 @@ def run(
         typer.Option(
             min=0,
             max=255,
-            help="Exit status after SIGTERM or Ctrl-C. A Job of Kubernetes counts 0 as the end of all work: give 143 there.",
+            help="Exit status after SIGTERM or Ctrl-C. A Job of Kubernetes counts 0 as the end of all work: give 143.",
         ),
     ] = 0,
 ) -> None:
