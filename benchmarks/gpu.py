@@ -52,6 +52,9 @@ PARTS: Final = (
 _START_SECONDS: Final = 20.0
 """What a part may take longer than its share, to begin and to end its last row."""
 
+_END_SECONDS: Final = 10.0
+"""What it takes to end what runs, and to print the table."""
+
 
 def main() -> None:
     """Run the command line."""
@@ -89,7 +92,7 @@ def measured(parts: list[Part], flags: list[str], *, seconds: float, into: dict[
         into: takes what is found, as it comes.
         file: the same, as JSON.
     """
-    ends = time.monotonic() + seconds
+    ends = time.monotonic() + seconds - _END_SECONDS
     for number, part in enumerate(parts):
         left = ends - time.monotonic()
         own = left * part.share / sum(later.share for later in parts[number:])

@@ -87,7 +87,7 @@ def test_a_part_that_takes_too_long_is_ended(
     program('echo "{}"; sleep 600; exit 0')
     monkeypatch.setattr(gpu, "_START_SECONDS", 0.2)
     found: Found = {}
-    measured([Part("endless", 1.0)], [], seconds=0.2, into=found, file=tmp_path / "gpu.json")
+    measured([Part("endless", 1.0)], [], seconds=0.2 + gpu._END_SECONDS, into=found, file=tmp_path / "gpu.json")
     assert (found["endless"]["rows"], found["endless"]["ended"][:20]) == ([{}], "ended with status -9")
 
 
@@ -132,7 +132,7 @@ def test_the_last_part_has_no_more_than_what_is_left(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(gpu, "_in_a_process", in_a_process)
     parts = [Part("one", 0.5), Part("two", 0.5)]
-    measured(parts, [], seconds=100, into={}, file=tmp_path / "gpu.json")
+    measured(parts, [], seconds=100 + gpu._END_SECONDS, into={}, file=tmp_path / "gpu.json")
     assert limits == [("one", 50, 70), ("two", 100, 100)]
 
 
