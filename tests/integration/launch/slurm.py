@@ -37,6 +37,7 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 MpiDefault=none
 KillWait=60
+MinJobAge=3600
 PartitionName=all Nodes=ALL Default=YES State=UP
 """
 NODE = "NodeName={name} NodeAddr=127.0.0.1 Port={port} CPUs=2 State=UNKNOWN\n"
@@ -46,7 +47,8 @@ NODE = "NodeName={name} NodeAddr=127.0.0.1 Port={port} CPUs=2 State=UNKNOWN\n"
 def slurm_of(folder: Path, monkeypatch: pytest.MonkeyPatch, *, nodes: int) -> Iterator[None]:
     """Run a Slurm of so many nodes in a folder during the block; skips where it is not installed.
 
-    The first node has the name of this machine, which others can look up, as they can on a cluster.
+    The first node has the name of this machine, which others can look up, as they can on a cluster. Ended jobs stay
+    in its list for an hour (`MinJobAge`): after the usual 300 seconds, a slow test would not find them.
     """
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin:/sbin")
     missing = [name for name in ("slurmctld", "slurmd", "sbatch", "srun") if shutil.which(name) is None]
