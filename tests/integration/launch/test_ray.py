@@ -65,6 +65,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # of itself 15: beside other tests they would get little
     monkeypatch.setenv("RAY_worker_register_timeout_seconds", f"{START_SECONDS:.0f}")
     monkeypatch.setenv("RAY_agent_register_timeout_ms", f"{1000 * START_SECONDS:.0f}")
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # paths of sockets have to be short
