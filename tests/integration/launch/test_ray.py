@@ -21,7 +21,7 @@ from hpo.store import lifecycle, studies
 from hpo.trial import Suggestion
 
 from ..api.service import Service
-from ..workers.bench import GOOD, Bench, bench_without_videos, running, wait_until
+from ..workers.bench import GOOD, Bench, bench_in, running, wait_until
 from ..workers.conftest import service, videos
 
 __all__ = ["service", "videos"]
@@ -85,7 +85,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.fixture
 def bench(service: Service, tmp_path: Path) -> Iterator[Bench]:
     """A bench without videos."""
-    with running(bench_without_videos(service, tmp_path)) as made:
+    with running(bench_in(tmp_path, service)) as made:
         yield made
 
 
@@ -244,14 +244,7 @@ def _files_with(text: str, folder: Path) -> list[Path]:
 def test_the_workers_of_two_nodes_train_a_trial_together(
     cluster: Any, service: Service, tmp_path: Path, videos: Path
 ) -> None:
-    made = Bench(
-        database=service.database,
-        url=service.url,
-        token=service.tokens["worker"],
-        home=tmp_path / "home",
-        videos=videos,
-    )
-    with running(made) as bench:
+    with running(bench_in(tmp_path, service, videos)) as bench:
         study = bench.study("group", [GOOD], task={"epochs": 2, "base": bench.base()}, resources={"nodes": 2})
         launched, log = _launch(
             bench, cluster.address, "--workers", "1", "--nodes", "2", "--idle-seconds", "2", "--until-done"

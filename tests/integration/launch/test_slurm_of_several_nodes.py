@@ -12,7 +12,7 @@ import pytest
 
 from hpo.installation import program_path
 from tests.integration.api.service import Service
-from tests.integration.workers.bench import GOOD, Bench, running, wait_until
+from tests.integration.workers.bench import GOOD, Bench, bench_in, running, wait_until
 from tests.integration.workers.conftest import service, videos
 
 from .slurm import said, slurm_of
@@ -68,14 +68,7 @@ def _processes_with(text: str) -> list[str]:
 def test_two_nodes_of_slurm_train_a_trial_together_through_all_that_happens_to_a_job(
     service: Service, tmp_path: Path, videos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = Bench(
-        database=service.database,
-        url=service.url,
-        token=service.tokens["worker"],
-        home=tmp_path / "home",
-        videos=videos,
-    )
-    with slurm_of(tmp_path / "slurm", monkeypatch, nodes=2), running(made) as bench:
+    with slurm_of(tmp_path / "slurm", monkeypatch, nodes=2), running(bench_in(tmp_path, service, videos)) as bench:
         study = bench.study("nodes", [GOOD], task={"epochs": 10_000, "base": bench.base()}, resources={"nodes": 2})
         number, outputs = _submit(bench, "--time", "60", "--notice", "120")
         assert said("squeue", "-h", "-o", "%D") == "2\n"

@@ -202,14 +202,14 @@ class Bench:
             return connection.execute(text(query), {"id": id_}).all()
 
 
-def bench_without_videos(service: Service, folder: Path) -> Bench:
-    """Return a bench for functions, with its data directory in `folder`."""
+def bench_in(folder: Path, service: Service, videos: Path | None = None) -> Bench:
+    """Return a bench with its data directory in `folder`; functions need no videos."""
     return Bench(
         database=service.database,
         url=service.url,
         token=service.tokens["worker"],
         home=folder / "home",
-        videos=folder,
+        videos=folder if videos is None else videos,
     )
 
 

@@ -13,7 +13,7 @@ from tests.unit.workers.tiny import BASE, make_videos, tiny_task
 from workers.device.detection import cpu_device
 from workers.retrain import TrainingResult, train_export
 
-from .bench import EPOCHS, GOOD, Bench, running
+from .bench import EPOCHS, GOOD, Bench, bench_in, running
 
 
 @pytest.fixture(scope="package")
@@ -45,12 +45,5 @@ def service(database: Database) -> Iterator[Service]:
 @pytest.fixture
 def bench(service: Service, tmp_path: Path, videos: Path) -> Iterator[Bench]:
     """Everything that a test acts on."""
-    made = Bench(
-        database=service.database,
-        url=service.url,
-        token=service.tokens["worker"],
-        home=tmp_path / "home",
-        videos=videos,
-    )
-    with running(made):
+    with running(bench_in(tmp_path, service, videos)) as made:
         yield made

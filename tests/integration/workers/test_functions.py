@@ -17,7 +17,7 @@ from hpo.store import lifecycle, studies
 from hpo.trial import Suggestion
 from tests.integration.api.service import Service
 
-from .bench import Bench, WorkerProcess, bench_without_videos, running, wait_until
+from .bench import Bench, WorkerProcess, bench_in, running, wait_until
 
 EPOCHS = 6
 FUNCTION = """
@@ -66,7 +66,7 @@ def train(trial):
 @pytest.fixture
 def bench(service: Service, tmp_path: Path) -> Iterator[Bench]:
     """A bench without videos."""
-    with running(bench_without_videos(service, tmp_path)) as made:
+    with running(bench_in(tmp_path, service)) as made:
         yield made
 
 
