@@ -107,9 +107,10 @@ constraints-lowest: $(STAMP)  ## Write constraints-lowest.txt anew from the lowe
 
 BY_HASH := uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header \
 	--python-platform x86_64-manylinux_2_28 --constraint constraints.txt
+IMAGE_EXTRAS := otel s3 hub
 docker-requirements: $(STAMP)  ## Write what the images install anew: the versions of constraints.txt, by hash
 	@{ echo '# What the whole image installs, by hash: the versions of constraints.txt. `make docker-requirements` writes this file anew.'; \
-	   echo hatchling | $(BIN)/$(BY_HASH) pyproject.toml -; } > docker/requirements.txt.new \
+	   echo hatchling | $(BIN)/$(BY_HASH) $(addprefix --extra ,$(IMAGE_EXTRAS)) pyproject.toml -; } > docker/requirements.txt.new \
 	   && mv docker/requirements.txt.new docker/requirements.txt
 	@{ echo '# What the image of the API installs, by hash: no PyTorch. `make docker-requirements` writes this file anew.'; \
 	   $(BIN)/python .ci/api_requirements.py | $(BIN)/$(BY_HASH) -; } > docker/requirements-api.txt.new \

@@ -91,6 +91,14 @@ def run(
     url: Annotated[str | None, typer.Option(envvar="HPO_URL", help="Address of the API.", show_default=False)] = None,
     token_file: Annotated[Path | None, typer.Option(help="File that holds the token.", show_default=False)] = None,
     name: Annotated[str | None, typer.Option(help="Name of this worker (default: host and device).")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HPO_HOST",
+            help="Machine that this worker says it is on (default: the host name); in a container, its node.",
+            show_default=False,
+        ),
+    ] = None,
     home: Annotated[
         Path | None, typer.Option(envvar="HPO_HOME", help="Data directory: checkpoints, caches.", show_default=False)
     ] = None,
@@ -193,12 +201,12 @@ def run(
         raise SetupError("a function of your own starts on several GPUs by itself: use --entry with --gpu or --cpu")
     if node_rank > 0:
         assert address is not None  # noqa: S101 - `_meeting` wants one for it
-        hello = _hello(device, nodes, node_rank)
+        hello = _hello(device, nodes, node_rank, host)
         if _follow(settings, settings.token, device, address, hello, readers=readers, exit_when_idle=exit_when_idle):
             raise typer.Exit(drained_status)
         return
     config = WorkerConfig(
-        info=_info(device, name, nodes),
+        info=_info(device, name, nodes, host),
         device=device,
         checkpoint_dir=settings.checkpoint_dir,
         cache_dir=settings.cache_dir,
@@ -288,12 +296,12 @@ def _follow(
     return follower.is_stopping
 
 
-def _hello(device: Device, nodes: int, node: int) -> Hello:
+def _hello(device: Device, nodes: int, node: int, host: str | None) -> Hello:
     from .process.group import Hello
 
     return Hello(
         node=node,
-        host=socket.gethostname(),
+        host=host or socket.gethostname(),
         nodes=nodes,
         device=device.kind,
         gpus=device.ranks,
@@ -417,27 +425,33 @@ def _locked(device: Device, home: Path) -> Iterator[None]:
         yield
 
 
-def _info(device: Device, name: str | None, nodes: int) -> WorkerInfo:
+def _info(device: Device, name: str | None, nodes: int, host: str | None) -> WorkerInfo:
+    from pydantic import ValidationError
+
     from hpo.protocol import WorkerInfo
 
-    host = socket.gethostname()
+    own = socket.gethostname()  # of a container, and of no other on its machine
     # A machine may have several CPU workers, which differ in their process; a GPU has one worker, which is not
     # named by its number: two jobs that see one GPU each both call theirs 0.
-    default = f"{host}:cpu-{os.getpid()}" if device.kind == "cpu" else f"{host}:{device.short_id}"
+    default = f"{own}:cpu-{os.getpid()}" if device.kind == "cpu" else f"{own}:{device.short_id}"
     if device.memory_share < 1:
         default += f"-{os.getpid()}"
-    return WorkerInfo(
-        name=name or default,
-        host=host,
-        pid=os.getpid(),
-        device=device.label,
-        gpu_name=device.gpu_name,
-        memory_bytes=device.usable_bytes,
-        gpus=device.ranks,
-        nodes=nodes,
-        version=version("video-hpo"),
-        start_id=secrets.token_hex(8),
-    )
+    try:
+        return WorkerInfo(
+            name=name or default,
+            host=host or own,
+            pid=os.getpid(),
+            device=device.label,
+            gpu_name=device.gpu_name,
+            memory_bytes=device.usable_bytes,
+            gpus=device.ranks,
+            nodes=nodes,
+            version=version("video-hpo"),
+            start_id=secrets.token_hex(8),
+        )
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise SetupError(f"--{wrong['loc'][0]}: {wrong['msg']}") from error
 
 
 def _described(device: Device) -> str:

@@ -21,10 +21,16 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from ..errors import SetupError
 from .elastic import Lost, Report
+from .ray_address import address_of, require_answer
 from .ray_agent import Order, Room, WorkerAgent
 
 ANSWER_SECONDS: Final = 1.0
 """How long the workers have for an answer to each look; later ones are read at the next."""
+
+
+_TOKEN_NEEDED: Final = (
+    "One that asks for a token needs RAY_AUTH_MODE=token here too, with its RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+)
 
 
 @dataclass(eq=False, slots=True)
@@ -145,16 +151,14 @@ def connected(address: str | None) -> Iterator[None]:
         address: of the cluster's head, `host:6379`; None for what `RAY_ADDRESS` says, else for one of this machine.
 
     Raises:
-        SetupError: there is none.
+        SetupError: there is none, or it does not let this program in.
     """
+    where = address_of(address)
+    require_answer(where)
     try:
-        ray.init(address=address or "auto", log_to_driver=False, logging_level="warning")
+        ray.init(address=where, log_to_driver=False, logging_level="warning")
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        where = f"at {address}" if address else "on this machine, and RAY_ADDRESS names none that answers"
-        raise SetupError(
-            f"there is no Ray cluster {where} ({_first_line(error)}): start one with `ray start --head`, or give the "
-            "address of its head with --address"
-        ) from error
+        raise SetupError(_why_not_connected(where, error)) from error
     try:
         yield
     finally:
@@ -181,5 +185,14 @@ def _why(error: RayError) -> str:
     return " ".join(lines[1:] or lines)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _why_not_connected(where: str, error: Exception) -> str:
+    if where == "auto":
+        return (
+            f"no Ray cluster of this machine could be reached ({_first_sentence(error)}): start one with "
+            f"`ray start --head`, or give the address of a head with --address. {_TOKEN_NEEDED}"
+        )
+    return f"{where} answers, but not as a Ray cluster that lets this program in ({_first_sentence(error)}). {_TOKEN_NEEDED}"
+
+
+def _first_sentence(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]

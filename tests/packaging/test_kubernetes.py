@@ -183,6 +183,13 @@ def test_a_worker_has_the_time_that_draining_takes(worker: str) -> None:
     assert PODS[worker]["terminationGracePeriodSeconds"] > needed
 
 
+@pytest.mark.parametrize("worker", WORKERS)
+def test_a_worker_is_on_its_node_so_that_a_sick_node_is_put_into_quarantine_as_a_whole(worker: str) -> None:
+    (container,) = PODS[worker]["containers"]
+    (host,) = (one for one in container["env"] if one["name"] == "HPO_HOST")
+    assert host["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
+
+
 def test_the_workers_of_a_job_differ_in_when_they_end_alone() -> None:
     deployed, job = PODS["Deployment hpo-worker"], PODS["Job hpo-worker"]
     args = job["containers"][0]["args"]

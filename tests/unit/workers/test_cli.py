@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hpo.errors import SetupError
+from hpo.protocol import WorkerInfo
 from hpo.settings import Settings
 from workers import cli
 from workers.cli import main
@@ -354,3 +355,50 @@ def test_a_member_of_a_group_that_a_signal_ended_says_so_by_its_status(
     with pytest.raises(SystemExit) as ended:
         main(["--cpu", "--nodes", "2", "--node-rank", rank, "--meet", "host:123", "--drained-status", "143"])
     assert ended.value.code == expected
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[WorkerInfo]:
+    """What workers that are started say of themselves; they do nothing else."""
+    found: list[WorkerInfo] = []
+
+    class Introduced:
+        is_stopping = False
+
+        def __init__(self, config: WorkerConfig, *_: object, **__: object) -> None:
+            found.append(config.info)
+
+        def install_signal_handlers(self) -> None:
+            """Leave the signals of the test alone."""
+
+        def run(self) -> None:
+            """Take no trial."""
+
+    monkeypatch.setenv("HPO_TOKEN", "hpo_x")
+    monkeypatch.delenv("HPO_HOST", raising=False)
+    monkeypatch.setattr(worker_module, "Worker", Introduced)
+    return found
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_a_worker_in_a_container_is_on_the_machine_that_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, told: list[WorkerInfo], way: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--cpu"])
+    if way == "environment":
+        monkeypatch.setenv("HPO_HOST", "node-7")
+    with pytest.raises(SystemExit):
+        main(["--cpu", *(["--host", "node-7"] if way == "option" else [])])
+    own, given = told
+    assert (own.host, given.host) == (socket.gethostname(), "node-7")
+    assert given.name == own.name, "several containers of a node differ in their own host name"
+
+
+@pytest.mark.parametrize(("option", "most"), [("--name", 200), ("--host", 255)])
+def test_a_name_that_is_too_long_is_refused_in_one_sentence(
+    capsys: pytest.CaptureFixture[str], told: list[WorkerInfo], option: str, most: int
+) -> None:
+    code, said = _fails(capsys, "--cpu", option, "a" * (most + 1))
+    assert (code, said) == (1, f"hpo-worker: {option}: String should have at most {most} characters\n")
+    assert not told
