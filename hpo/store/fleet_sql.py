@@ -41,7 +41,7 @@ LEFT JOIN LATERAL (SELECT max(other.last_seen) AS last_seen
                      AND (other.study IS NULL OR other.study = study.name)
                      AND study.task_kind = ANY (other.task_kinds)
                      AND other.gpus >= study.gpus AND other.nodes = study.nodes) AS larger ON true
-WHERE trial.state IN ('suggested', 'paused') AND NOT trial.held AND study.state = 'active'
+WHERE trial.state IN ('suggested', 'paused') AND trial.attempt > 0 AND NOT trial.held AND study.state = 'active'
   AND study.budget_reached_at IS NULL
 """.strip()
 """Waiting trials of which a single clip did not fit into the memory of a worker: which worker that was (that with the

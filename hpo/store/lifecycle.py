@@ -37,8 +37,8 @@ from .wire import later
 BACKOFF_SECONDS: Final = 15.0
 """Wait before the first retry, one heartbeat long so that a living worker can come back; doubles each time."""
 BACKOFF_LIMIT_SECONDS: Final = 600.0
-NEAR: Final = 128
-"""So many waiting trials of each study a claim looks at first: more than claim at the same moment, and soon read."""
+LOOKS: Final = (32, 512, None)
+"""So many of the first waiting trials a claim looks at: first as many as are claimed in the same moment, at last all."""
 AVOID_SECONDS: Final = 3600.0
 """For so long a trial is not given again to a worker that failed with it, while another worker could have it."""
 MOST_FAULTS: Final = 8
@@ -52,7 +52,12 @@ LARGER_SECONDS: Final = 3600.0
 INVALID_IN_A_ROW: Final = 3
 """A study is paused after this many invalid trials one after another."""
 
-_ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:lease_id, 0))")
+_ONE_AT_A_TIME: Final = text("""
+SELECT pg_advisory_xact_lock(hashtextextended(:lease_id, 0)),
+       set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
+""")
+"""Also has all that a claim looks at found by an index and in its order. What the planner believes of the few rows that it
+needs of many is seldom true: it sorted whole queues, and read new tables from end to end."""
 _OWN: Final = text("""
 SELECT id FROM trial
 WHERE id = :trial_id AND attempt = :attempt AND lease_id = CAST(:lease_id AS uuid)
@@ -218,11 +223,11 @@ def claim(
     values = _claim_values(request, lease_seconds, token)
     # The same request may arrive twice at once: the second waits here and then finds the lease of the first.
     later(connection, _ONE_AT_A_TIME, {"lease_id": values["lease_id"]})
-    row = _claimed(connection, request, values, near=NEAR)
+    row = _claimed(connection, request, values)
     is_new = row is not None
     if row is None:
         asked = _only(values, "lease_id", "worker", "host", "token")
-        standing = execute(connection, "standing", **asked, near=NEAR).one()
+        standing = execute(connection, "standing", **asked).one()
         if not standing.is_token_valid:
             raise AuthenticationError
         is_new = not standing.is_used
@@ -230,8 +235,6 @@ def claim(
             row = _reclaimed(connection, values)
         elif standing.is_host_shut and not standing.is_worker_shut:
             row = _trial_of_sick_host(connection, request, values)
-        elif standing.may_have_more and not standing.is_worker_shut:
-            row = _claimed(connection, request, values, near=None)
     if row is not None and is_new:
         detail = {"attempt": row["attempt"]}  # without the lease id: events are for everyone who may read
         events.append(connection, row["study_id"], row["id"], "trial.claimed", request.worker.name, detail)
@@ -242,13 +245,24 @@ def claim(
     return None if row is None else _lease(connection, row, request, lease_seconds)
 
 
-def _claimed(
-    connection: Connection, request: ClaimRequest, values: Mapping[str, Any], *, near: int | None
-) -> RowMapping | None:
-    row = execute(connection, "claim", **values, near=near, is_trial_run=False).mappings().one_or_none()
-    if row is not None and row["was_in_quarantine"]:
+def _claimed(connection: Connection, request: ClaimRequest, values: Mapping[str, Any]) -> RowMapping | None:
+    """Claim the first trial that fits, looking at more and more of those that wait; None if there is none."""
+    for near in LOOKS:
+        row = _looked(connection, values, near=near, is_trial_run=False)
+        if row is None or row["id"] is not None or not row["is_partial"]:
+            break
+    if row is None or row["id"] is None:
+        return None
+    if row["was_in_quarantine"]:
         quarantine.note_trial(connection, request.worker)
     return row
+
+
+def _looked(
+    connection: Connection, values: Mapping[str, Any], *, near: int | None, is_trial_run: bool
+) -> RowMapping | None:
+    """Return the row of a claim: without an id where it found no trial; None where it may have none."""
+    return execute(connection, "claim", **values, near=near, is_trial_run=is_trial_run).mappings().one_or_none()
 
 
 def _claim_values(request: ClaimRequest, lease_seconds: float, token: int | None) -> dict[str, Any]:
@@ -281,9 +295,10 @@ def _trial_of_sick_host(connection: Connection, request: ClaimRequest, values: M
     """Claim a trial for a worker whose host is in quarantine, if that may show now that it is well."""
     if not host_quarantine.may_try(connection, request.worker):
         return None
-    row = execute(connection, "claim", **values, near=None, is_trial_run=True).mappings().one_or_none()
-    if row is not None:
-        quarantine.note_trial(connection, request.worker)
+    row = _looked(connection, values, near=None, is_trial_run=True)
+    if row is None or row["id"] is None:
+        return None
+    quarantine.note_trial(connection, request.worker)
     return row
 
 

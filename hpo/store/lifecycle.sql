@@ -275,16 +275,14 @@ FROM renewed JOIN study ON study.id = renewed.study_id;
 
 -- name: standing
 -- (no transition) Why a claim got no trial: the lease id was good for a claim before, worker or host is in quarantine,
--- the token is not valid any more, or more trials of a study wait than were looked at.
+-- or the token is not valid any more.
 -- The attempt keeps the lease id after its trial was given back: a copy of the claim that comes late must not take a trial
 -- for a worker that does not know of it.
 SELECT EXISTS (SELECT FROM attempt WHERE lease_id = CAST(:lease_id AS uuid))
            OR EXISTS (SELECT FROM trial WHERE lease_id = CAST(:lease_id AS uuid)) AS is_used,
        EXISTS (SELECT FROM worker WHERE name = :worker AND quarantined_until > clock_timestamp()) AS is_worker_shut,
        EXISTS (SELECT FROM host_quarantine WHERE host = :host) AS is_host_shut,
-       {token_is_valid} AS is_token_valid,
-       EXISTS (SELECT FROM trial WHERE state IN ('suggested', 'paused') AND NOT held
-               GROUP BY study_id HAVING count(*) >= :near) AS may_have_more;
+       {token_is_valid} AS is_token_valid;
 
 
 -- name: claim
@@ -297,9 +295,9 @@ SELECT EXISTS (SELECT FROM attempt WHERE lease_id = CAST(:lease_id AS uuid))
 -- SKIP LOCKED lets claimers pass each other; NO KEY, because inserted measurements and events share-lock the key of their
 -- trial. A lease id that was good for a claim before gets nothing, and `standing` says so; nor does who is in quarantine,
 -- unless `:is_trial_run` says that it may show that it is well.
--- Only the first `:near` that wait of each study are looked at, so that a long queue costs no claim anything. Where one
--- behind them might come before what is found there, nothing is claimed: then `standing` says that more may wait, and
--- the statement is repeated with null, for all.
+-- Of all that wait, only the first `:near` in this order are looked at, so that long queues cost no claim anything. Where
+-- one behind them might come before what is found there, nothing is claimed, and the answer says that it is `partial`:
+-- the statement is repeated with more of them, in the end with null, for all.
 WITH asking AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM worker WHERE name = :worker AND quarantined_at IS NOT NULL) AS was_in_quarantine
     WHERE {token_is_valid}
@@ -322,19 +320,16 @@ WITH asking AS MATERIALIZED (
       AND missed.ended_at > GREATEST(clock_timestamp() - make_interval(secs => :avoid_seconds),
                                      study.state_changed_at, mine.cleared_at)
       AND {others_may_have_files}
-), near AS MATERIALIZED (
-    SELECT first.id, study.gpus, first.priority, first.place
+), heads AS MATERIALIZED (
+    -- The first that waits in each study, which says which studies come first.
+    SELECT study.id AS study_id, study.gpus, study.search_ended_at, first.priority, first.id
     FROM study
     CROSS JOIN LATERAL (
-        SELECT trial.id, trial.priority, row_number() OVER (ORDER BY trial.priority DESC, trial.id) AS place
+        SELECT trial.id, trial.priority
         FROM trial
-        WHERE trial.study_id = study.id
-          AND trial.state IN ('suggested', 'paused')
-          AND NOT trial.held
-          AND (study.search_ended_at IS NULL OR trial.replicate_of IS NOT NULL)
-          AND (trial.not_before IS NULL OR trial.not_before <= clock_timestamp())
+        WHERE trial.study_id = study.id AND {may_begin}
         ORDER BY trial.priority DESC, trial.id
-        LIMIT CAST(:near AS int)
+        LIMIT 1
     ) AS first
     WHERE EXISTS (SELECT FROM asking)
       AND study.state = 'active'
@@ -343,8 +338,23 @@ WITH asking AS MATERIALIZED (
       AND study.gpus <= :gpus AND study.nodes = :nodes
       AND (CAST(:study AS text) IS NULL OR study.name = :study)
       AND study.id NOT IN (SELECT id FROM lacking)
+    ORDER BY study.gpus DESC, first.priority DESC, first.id
+    LIMIT CAST(:near AS int)
+), near AS MATERIALIZED (
+    SELECT first.id, study.gpus, first.priority,
+           row_number() OVER (ORDER BY study.gpus DESC, first.priority DESC, first.id) AS place
+    FROM heads AS study
+    CROSS JOIN LATERAL (
+        SELECT trial.id, trial.priority
+        FROM trial
+        WHERE trial.study_id = study.study_id AND {may_begin}
+        ORDER BY trial.priority DESC, trial.id
+        LIMIT CAST(:near AS int)
+    ) AS first
+    ORDER BY place
+    LIMIT CAST(:near AS int)
 ), edge AS MATERIALIZED (
-    SELECT gpus, priority, id FROM near WHERE place = CAST(:near AS int) ORDER BY gpus DESC, priority DESC, id LIMIT 1
+    SELECT gpus, priority, id FROM near WHERE place = CAST(:near AS int)
 ), chosen AS MATERIALIZED (
     SELECT trial.id, NOT EXISTS (SELECT FROM edge)
                      OR failed.here = 0
@@ -384,12 +394,9 @@ WITH asking AS MATERIALIZED (
     -- An array, for an index whatever the planner knows of the tables: as a join, new tables made it compare all with all.
     WHERE trial.id = ANY (ARRAY(SELECT id FROM near))
       -- What `near` asked is asked of the locked row again: another claim may have been faster.
-      AND trial.state IN ('suggested', 'paused')
-      AND NOT trial.held
+      AND {may_begin}
       AND study.state = 'active'
       AND study.budget_reached_at IS NULL
-      AND (study.search_ended_at IS NULL OR trial.replicate_of IS NOT NULL)
-      AND (trial.not_before IS NULL OR trial.not_before <= clock_timestamp())
       AND (trial.required_memory_bytes IS NULL OR CAST(:memory_bytes AS bigint) IS NULL
            OR trial.required_memory_bytes <= :memory_bytes
            -- What nobody has begun the optimizer plans anew when the workers change.
@@ -434,8 +441,11 @@ WITH asking AS MATERIALIZED (
            moment.value, moment.value
     FROM claimed JOIN study ON study.id = claimed.study_id, (SELECT clock_timestamp() AS value) AS moment
 )
-SELECT claimed.*, study.name AS study, study.uuid, study.spec::text AS spec, asking.was_in_quarantine
-FROM claimed JOIN study ON study.id = claimed.study_id CROSS JOIN asking;
+SELECT claimed.*, study.name AS study, study.uuid, study.spec::text AS spec, asking.was_in_quarantine,
+       EXISTS (SELECT FROM edge) AS is_partial
+FROM asking
+LEFT JOIN claimed ON true
+LEFT JOIN study ON study.id = claimed.study_id;
 
 
 -- name: report

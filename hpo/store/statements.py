@@ -21,7 +21,15 @@ TOKEN_IS_VALID = """
               AND (api_token.expires_at IS NULL OR api_token.expires_at > clock_timestamp())))
 """.strip()
 """Whether `:token` is valid still; without one, nobody asks."""
+_MAY_BEGIN = """
+trial.state IN ('suggested', 'paused')
+AND NOT trial.held
+AND (study.search_ended_at IS NULL OR trial.replicate_of IS NOT NULL)
+AND (trial.not_before IS NULL OR trial.not_before <= clock_timestamp())
+""".strip()
+"""Whether a trial waits for a worker, as far as it and its study say."""
 _PARTS = {
+    "{may_begin}": _MAY_BEGIN,
     "{token_is_valid}": TOKEN_IS_VALID,
     "{study_used_seconds}": STUDY_USED_SECONDS,
     "{heartbeats_per_lease}": str(HEARTBEATS_PER_LEASE),

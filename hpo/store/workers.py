@@ -58,9 +58,9 @@ SELECT worker.*, extract(epoch FROM clock_timestamp() - worker.last_seen) AS sec
        sick.fault AS host_fault, sick.fault_message AS host_fault_message,
        sick.quarantined_at AS host_quarantined_at, sick.quarantined_until AS host_quarantined_until
 FROM worker
-LEFT JOIN LATERAL (SELECT id, number, study_id, attempt FROM trial
-                   WHERE trial.lease_worker = worker.name AND trial.state = 'running'
-                   ORDER BY id DESC LIMIT 1) AS held ON true
+LEFT JOIN (SELECT DISTINCT ON (lease_worker) lease_worker, id, number, study_id, attempt FROM trial
+           WHERE state = 'running'
+           ORDER BY lease_worker, id DESC) AS held ON held.lease_worker = worker.name
 LEFT JOIN study ON study.id = held.study_id
 LEFT JOIN attempt ON attempt.trial_id = held.id AND attempt.attempt = held.attempt
 LEFT JOIN host_quarantine AS sick ON sick.host = worker.host
