@@ -230,7 +230,8 @@ def run(
         if address is None:
             is_drained = _work(config, client, clean_up)
         else:
-            is_drained = _lead(config, client, clean_up, _followers(settings.token, device, address, nodes))
+            followers = _followers(settings.token, address, _hello(device, nodes, 0, host))
+            is_drained = _lead(config, client, clean_up, followers)
     if is_drained:
         raise typer.Exit(drained_status)
 
@@ -259,10 +260,10 @@ def _lead(config: WorkerConfig, client: ApiClient, clean_up: WorkerCleanup, foll
     return worker.is_stopping
 
 
-def _followers(token: str, device: Device, address: tuple[str, int], nodes: int) -> Followers:
+def _followers(token: str, address: tuple[str, int], own: Hello) -> Followers:
     from .process.group import Followers
 
-    return Followers(address, token, _hello(device, nodes, 0))
+    return Followers(address, token, own)
 
 
 def _follow(

@@ -1,4 +1,4 @@
-"""Whether anything answers at the address of a Ray cluster: Ray itself tries for minutes, and says nothing meanwhile."""
+"""Whether anything answers at the address of a Ray cluster: Ray itself tries for minutes, and says nothing."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ ANSWER_SECONDS: Final = 1.0
 """How long the workers have for an answer to each look; later ones are read at the next."""
 
 
-_TOKEN_NEEDED: Final = (
+_HOW_TO_GET_IN: Final = (
     "One that asks for a token needs RAY_AUTH_MODE=token here too, with its RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
 )
 
@@ -189,9 +189,10 @@ def _why_not_connected(where: str, error: Exception) -> str:
     if where == "auto":
         return (
             f"no Ray cluster of this machine could be reached ({_first_sentence(error)}): start one with "
-            f"`ray start --head`, or give the address of a head with --address. {_TOKEN_NEEDED}"
+            f"`ray start --head`, or give the address of a head with --address. {_HOW_TO_GET_IN}"
         )
-    return f"{where} answers, but not as a Ray cluster that lets this program in ({_first_sentence(error)}). {_TOKEN_NEEDED}"
+    said = _first_sentence(error)
+    return f"{where} answers, but not as a Ray cluster that lets this program in ({said}). {_HOW_TO_GET_IN}"
 
 
 def _first_sentence(error: BaseException) -> str:

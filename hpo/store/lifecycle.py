@@ -38,7 +38,7 @@ BACKOFF_SECONDS: Final = 15.0
 """Wait before the first retry, one heartbeat long so that a living worker can come back; doubles each time."""
 BACKOFF_LIMIT_SECONDS: Final = 600.0
 LOOKS: Final = (32, 512, None)
-"""So many of the first waiting trials a claim looks at: first as many as are claimed in the same moment, at last all."""
+"""So many of the first waiting trials a claim looks at: first as many as are claimed at the same time, at last all."""
 AVOID_SECONDS: Final = 3600.0
 """For so long a trial is not given again to a worker that failed with it, while another worker could have it."""
 MOST_FAULTS: Final = 8
@@ -56,8 +56,8 @@ _ONE_AT_A_TIME: Final = text("""
 SELECT pg_advisory_xact_lock(hashtextextended(:lease_id, 0)),
        set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
 """)
-"""Also has all that a claim looks at found by an index and in its order. What the planner believes of the few rows that it
-needs of many is seldom true: it sorted whole queues, and read new tables from end to end."""
+"""Also has all that a claim looks at found by an index and in its order. What the planner believes of the few rows that
+are needed of many is seldom true: it sorted whole queues, and read new tables from end to end."""
 _OWN: Final = text("""
 SELECT id FROM trial
 WHERE id = :trial_id AND attempt = :attempt AND lease_id = CAST(:lease_id AS uuid)

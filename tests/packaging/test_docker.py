@@ -188,7 +188,10 @@ def test_packages_are_installed_by_hash_in_the_tested_versions(file: str) -> Non
     assert {name: version for name, version, _ in entries} == {name: versions[_plain(name)] for name, *_ in entries}
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     extras = ["otel"] if file == "requirements-api.txt" else ["otel", "s3", "hub"]
-    wanted_of = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    wanted_of = [
+        *project["dependencies"],
+        *(line for extra in extras for line in project["optional-dependencies"][extra]),
+    ]
     needed = {_plain(re.split(r"[<>=]", line)[0]) for line in wanted_of} | {"hatchling"}
     installed = {_plain(name) for name, *_ in entries}
     left_out = {"torch", "torchvision", "botorch", "ax-platform"} if file == "requirements-api.txt" else set()

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, Result, text
 
 from hpo.protocol import ClaimRequest, WorkerInfo
-from hpo.store import Database, lifecycle
+from hpo.store import Database, lifecycle, workers
 from hpo.store.statements import execute
 
 from .test_gpus import FOUR
@@ -141,6 +141,35 @@ def test_of_many_studies_with_long_queues_a_claim_reads_few_trials(database: Dat
     assert claimed.trial_id == first.trial_id + 1
     # The first of each study, and the first 32 of the first 32 of these; all 2,400 would be read otherwise.
     assert read < 40 + 32 * 32 + 200
+
+
+def test_the_list_of_workers_reads_each_running_trial_once(database: Database) -> None:
+    study = make_study(database)
+    suggest(database, study, 30)
+    held = {name: must_claim(database, name=name).trial_id for name in (f"worker-{number:02}" for number in range(30))}
+    with database.transaction() as connection:
+        before = _fetched(connection)
+        listed = {row.name: row.trial_id for row in workers.list_all(connection)}
+        read = _fetched(connection) - before
+    assert listed == held
+    assert read <= 2 * len(held)
+
+
+def test_the_search_for_trials_that_fit_nowhere_reads_no_attempts_of_those_that_were_never_begun(
+    database: Database,
+) -> None:
+    study = make_study(database)
+    suggest(database, study, 100)
+    with database.transaction() as connection:
+        before = _looked_up(connection, "attempt")
+        assert lifecycle.give_up(connection) == []
+        assert _looked_up(connection, "attempt") - before < 10
+
+
+def _looked_up(connection: Connection, table: str) -> int:
+    """Return how often this transaction has looked into a table so far."""
+    asked = text("SELECT seq_scan + idx_scan FROM pg_stat_xact_user_tables WHERE relname = :table")
+    return int(connection.execute(asked, {"table": table}).scalar_one())
 
 
 def _fetched(connection: Connection) -> int:

@@ -34,7 +34,7 @@ def test_one_sentence_names_an_address_at_which_nothing_answers(scheme: str) -> 
 
 
 def test_a_host_that_has_no_address_is_said_in_a_sentence() -> None:
-    with pytest.raises(SetupError, match="^nothing answers at head.invalid:6379"):
+    with pytest.raises(SetupError, match=r"^nothing answers at head\.invalid:6379"):
         require_answer("head.invalid:6379")
 
 
