@@ -160,6 +160,7 @@ def test_the_search_for_trials_that_fit_nowhere_reads_no_attempts_of_those_that_
 ) -> None:
     study = make_study(database)
     suggest(database, study, 100)
+    must_claim(database)  # so that there are a worker and an attempt
     with database.transaction() as connection:
         before = _looked_up(connection, "attempt")
         assert lifecycle.give_up(connection) == []
