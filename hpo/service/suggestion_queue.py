@@ -154,26 +154,32 @@ class SuggestionQueue:
     ) -> bool:
         """Plan the first stale suggestion again that nobody has claimed; return whether there was one.
 
-        With `keeps_old`, new results alone make none stale.
+        A model plans it as if those behind it were not there, which are planned again after it and before they are
+        claimed: taken as given, they would have 64 workers served as if 127 trials were running. With `keeps_old`, new
+        results alone make none stale.
         """
         waiting = [record for record in records if _is_replaceable(record)]
         known = self._planned_with
         self._planned_with = {r.id: known[r.id] if r.id in known else _results_before(r, records) for r in waiting}
-        for record in waiting[:REPLANNED]:
+        for place, record in enumerate(waiting[:REPLANNED]):
             is_too_large = self._planned_for.get(record.id) != largest and not optimizer.expects_to_fit(record.params)
             self._planned_for[record.id] = largest
             if self._planned_with[record.id] >= results and not is_too_large:
                 continue
             self._planned_with[record.id] = results
-            optimizer.forget(record.id)
-            is_old = optimizer.uses_model and not keeps_old
-            if is_old or is_too_large or not optimizer.expects_to_run(record.params):
+            behind = waiting[place + 1 :]
+            _forget(optimizer, [record, *behind])
+            is_of_model = optimizer.uses_model
+            if not is_of_model:  # a sequence of points goes on behind them
+                _remember(optimizer, behind)
+            if (is_of_model and not keeps_old) or is_too_large or not optimizer.expects_to_run(record.params):
+                there = [other.params for other in waiting[place:]]  # each only once, in a space of few choices
                 # Nothing where an earlier release has repeated a configuration of a space that is used up.
                 for suggestion in self._fit(optimizer):
-                    if suggestion.params != record.params:
+                    if suggestion.params not in there:
                         self._write(study, record, suggestion, generation)
                 return True
-            optimizer.register(record.id, record.params)  # part of the start-up, or planned ahead: it stays
+            _remember(optimizer, [record, *behind])  # part of the start-up, or planned ahead: it stays
         return False
 
     def _write(self, study: StudyRow, record: TrialRecord, suggestion: Suggestion, generation: int) -> None:
@@ -214,6 +220,16 @@ class SuggestionQueue:
         if self._generator is None or self._generator[0] != study.revision:
             self._generator = study.revision, create_generator(study.spec)
         return self._generator[1]
+
+
+def _forget(optimizer: Optimizer, records: Sequence[TrialRecord]) -> None:
+    for record in records:
+        optimizer.forget(record.id)
+
+
+def _remember(optimizer: Optimizer, records: Sequence[TrialRecord]) -> None:
+    for record in records:
+        optimizer.register(record.id, record.params)
 
 
 def _is_replaceable(record: TrialRecord) -> bool:

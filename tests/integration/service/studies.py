@@ -45,11 +45,11 @@ def waiting(database: Database, study: StudyRow) -> list[TrialRecord]:
     return [record for record in records(database, study) if record.state is TrialState.SUGGESTED]
 
 
-def claim(database: Database, worker: str = "w0", memory_bytes: int = 2**33) -> Lease | None:
+def claim(database: Database, worker: str = "w0", memory_bytes: int = 2**33, study: str | None = None) -> Lease | None:
     """Return the lease of a trial that a worker claims, None if there is no trial for it."""
     info = WorkerInfo(name=worker, host="here", pid=1, device="cpu", memory_bytes=memory_bytes)
     with database.transaction() as connection:
-        return lifecycle.claim(connection, ClaimRequest(worker=info, lease_id=uuid4()), lease_seconds=60)
+        return lifecycle.claim(connection, ClaimRequest(worker=info, lease_id=uuid4(), study=study), lease_seconds=60)
 
 
 def finish(database: Database, lease: Lease, value: float, **fields: Any) -> None:

@@ -218,6 +218,20 @@ def test_guesses_stay_while_everything_else_is_planned_again(database: Database)
     assert steps.run_until_idle(demand=3) == 0
 
 
+def test_the_next_trial_does_not_depend_on_how_many_workers_wait_behind_it(database: Database) -> None:
+    found = {}
+    for demand in (1, 4):
+        settings = {"name": "tpe", "startup_trials": 4, "seed": 3}
+        steps = Steps(database, create(database, name=f"for-{demand}", optimizer=settings, budget={"trials": 24}))
+        for number in range(8):
+            steps.run_until_idle(demand=demand)
+            lease = claim(database, "w", study=steps.study.name)
+            assert lease is not None
+            finish(database, lease, 1 / (1 + abs(float(lease.params["lr"]) - 0.01)))
+            found[demand, number] = lease.params
+    assert [found[4, number] for number in range(8)] == [found[1, number] for number in range(8)]
+
+
 @pytest.mark.parametrize("startup", [4, 24], ids=["a model", "start-up"])
 def test_suggestions_keep_away_from_where_workers_report_failures(database: Database, startup: int) -> None:
     settings = {"name": "tpe", "startup_trials": startup}
