@@ -65,12 +65,12 @@ class Adjusted(AcquisitionFunction):
 
     def __init__(self, inner: AcquisitionFunction, term: Term) -> None:
         super().__init__(model=inner.model)
-        self._inner = inner
+        self.inner = inner
         self._term = term
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the value at rows (n, 1, dimensions): (n,)."""
-        inner: Tensor = self._inner(X)
+        inner: Tensor = self.inner(X)
         return inner + self._term(X.squeeze(-2))
 
 

@@ -33,8 +33,6 @@ from .embedding import Embedding
 _SQRT5 = math.sqrt(5.0)
 _JITTER = 1e-9
 """Added to the variances of a joint posterior, as a share of the output scale."""
-_MOST_JOINT_ROWS = 128
-"""Covariances of more rows are only computed when they are needed."""
 
 
 class EnsembleGP(GPyTorchModel):
@@ -103,14 +101,12 @@ class EnsembleGP(GPyTorchModel):
         extra = _JITTER * self._scales
         if observation_noise is True:
             extra = extra + self.noise[:, None, None]
-        if X.shape[-2] > _MOST_JOINT_ROWS:
-            own = self._at(X)
-            means = own.means
-            covariance: LinearOperator = _MarginalFirst(own.points, own.half, self._scales, extra, self._is_matern)
-        else:
-            common = _common_rows(X)
-            means, dense = self._joint(self._at(X[..., common:, :]), self._shared(X, common))
-            covariance = DenseLinearOperator(dense + extra * torch.eye(X.shape[-2], dtype=torch.double))
+        common = _common_rows(X)
+        own, shared = self._at(X[..., common:, :]), self._shared(X, common)
+        means = own.means
+        if shared is not None:
+            means = torch.cat([shared.means.expand(*means.shape[:-2], -1, -1), means], dim=-1)
+        covariance = _Joint(*_tensors(shared or own.none()), *_tensors(own), self._scales, extra, self._is_matern)
         posterior = GaussianMixturePosterior(MultivariateNormal(self._sign * means, covariance))
         if posterior_transform is None:
             return posterior
@@ -135,49 +131,83 @@ class EnsembleGP(GPyTorchModel):
         with torch.no_grad():
             return self._at(rows.reshape(-1, *rows.shape[-2:])[0, :common])
 
-    def _covariance(self, left: _Rows, right: _Rows) -> Tensor:
-        return self._scales * self._kernel(_squared(left.points, right.points)) - left.half @ right.half.mT
-
-    def _joint(self, own: _Rows, shared: _Rows | None) -> tuple[Tensor, Tensor]:
-        """Return means (..., members, q) and covariances (..., members, q, q), the shared rows first."""
-        covariance = self._covariance(own, own)
-        if shared is None:
-            return own.means, covariance
-        batch = own.means.shape[:-2]
-        between = self._covariance(own, shared)
-        corner = self._covariance(shared, shared).expand(*batch, -1, -1, -1)
-        upper = torch.cat([corner, between.mT], dim=-1)
-        lower = torch.cat([between, covariance], dim=-1)
-        return torch.cat([shared.means.expand(*batch, -1, -1), own.means], dim=-1), torch.cat([upper, lower], dim=-2)
-
     def _kernel(self, squared: Tensor) -> Tensor:
         return _kernel(squared, self._is_matern)
 
 
-class _MarginalFirst(LinearOperator):  # type: ignore[misc]  # linear_operator has no types
-    """The covariances of many points, of which usually only the variances are asked for."""
+class _Joint(LinearOperator):  # type: ignore[misc]  # linear_operator has no types
+    """The covariances of rows of which the first may be shared by the whole batch, computed when they are asked for.
 
-    def __init__(self, points: Tensor, half: Tensor, scales: Tensor, extra: Tensor, is_matern: Tensor) -> None:
-        super().__init__(points, half, scales, extra, is_matern)
-        self._points, self._half, self._scales, self._extra, self._is_matern = points, half, scales, extra, is_matern
+    Many points are usually asked for their variances alone. An acquisition keeps what it needs of the shared rows, its
+    base, and asks for those of the others with all: with 200 pending trials, a full matrix for each candidate would be
+    2.5 MB.
+    """
+
+    def __init__(  # noqa: PLR0917 - linear_operator wants each tensor as an argument, in this order
+        self,
+        shared_points: Tensor,
+        shared_half: Tensor,
+        points: Tensor,
+        half: Tensor,
+        scales: Tensor,
+        extra: Tensor,
+        is_matern: Tensor,
+    ) -> None:
+        """Take what `_Rows` has of the shared rows (members, rows, ...) and of the others (..., members, rows, ...)."""
+        super().__init__(shared_points, shared_half, points, half, scales, extra, is_matern)
+        self._shared, self._own = (shared_points, shared_half), (points, half)
+        self._scales, self._extra, self._is_matern = scales, extra, is_matern
+        self._count = shared_points.shape[-2]
 
     def _size(self) -> torch.Size:
-        return torch.Size([*self._half.shape[:-1], self._half.shape[-2]])
+        rows = self._count + self._own[1].shape[-2]
+        return torch.Size([*self._own[1].shape[:-2], rows, rows])
 
-    def _transpose_nonbatch(self) -> _MarginalFirst:
+    def _transpose_nonbatch(self) -> _Joint:
         return self
 
     def _diagonal(self) -> Tensor:
-        return (self._scales + self._extra)[..., 0] - self._half.square().sum(dim=-1)
+        own, shared = (
+            (self._scales + self._extra)[..., 0] - half.square().sum(dim=-1) for half in (self._own[1], self._shared[1])
+        )
+        return torch.cat([shared.expand(*self.batch_shape, -1), own], dim=-1)
 
     def _matmul(self, rhs: Tensor) -> Tensor:
         return self.to_dense() @ rhs
 
+    def _getitem(self, row_index: Any, col_index: Any, *batch_indices: Any) -> LinearOperator:
+        if isinstance(row_index, slice) and all(_is_everything(index) for index in (col_index, *batch_indices)):
+            first, last, step = row_index.indices(self.shape[-2])
+            if step == 1 and first >= self._count:
+                return DenseLinearOperator(self._below()[..., first - self._count : last - self._count, :])
+        return DenseLinearOperator(self.to_dense())._getitem(row_index, col_index, *batch_indices)
+
+    def _unsqueeze_batch(self, dim: int) -> LinearOperator:
+        return DenseLinearOperator(self.to_dense().unsqueeze(dim))
+
+    def _expand_batch(self, batch_shape: torch.Size | list[int]) -> LinearOperator:
+        return DenseLinearOperator(self.to_dense().expand(*batch_shape, *self.matrix_shape))
+
     def to_dense(self) -> Tensor:
         """Return the matrices."""
-        prior = self._scales * _kernel(_squared(self._points, self._points), self._is_matern)
-        diagonal = self._extra * torch.eye(self._half.shape[-2], dtype=torch.double)
-        return prior - self._half @ self._half.mT + diagonal
+        below = self._below()
+        if not self._count:
+            return below
+        corner = self._noisy(self._between(self._shared, self._shared)).expand(*self.batch_shape, -1, -1)
+        above = torch.cat([corner, below[..., : self._count].mT], dim=-1)
+        return torch.cat([above, below], dim=-2)
+
+    def _below(self) -> Tensor:
+        """Return the covariances of the rows that are not shared with all."""
+        own = self._noisy(self._between(self._own, self._own))
+        return torch.cat([self._between(self._own, self._shared), own], dim=-1) if self._count else own
+
+    def _between(self, left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor]) -> Tensor:
+        prior = self._scales * _kernel(_squared(left[0], right[0]), self._is_matern)
+        return prior - left[1] @ right[1].mT
+
+    def _noisy(self, covariance: Tensor) -> Tensor:
+        return covariance + self._extra * torch.eye(covariance.shape[-1], dtype=torch.double)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +217,21 @@ class _Rows:
     points: Tensor
     means: Tensor
     half: Tensor
+
+    def none(self) -> _Rows:
+        """Return no rows of the same members."""
+        first = (0,) * (self.half.dim() - 3)
+        return _Rows(
+            points=self.points[first][..., :0, :], means=self.means[first][..., :0], half=self.half[first][..., :0, :]
+        )
+
+
+def _is_everything(index: Any) -> bool:
+    return isinstance(index, slice) and index == slice(None)
+
+
+def _tensors(rows: _Rows) -> tuple[Tensor, Tensor]:
+    return rows.points, rows.half
 
 
 def _common_rows(rows: Tensor) -> int:

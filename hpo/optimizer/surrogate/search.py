@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from torch import Tensor
 from ...arrays import Array
 from ..bayes.space import Axis, Space
 from ..sobol import sobol_points
+from .acquisition import Adjusted
 from .candidates import around, best_new, distinct
 
 _CLOUD_EXPONENT: Final = 9
@@ -39,7 +40,10 @@ _LEAST_GAIN: Final = 1e-3
 _STEP_UP_TO_VALUES: Final = 200
 """Those with more values take no steps to neighbours afterwards."""
 _AT_ONCE: Final = 128
-"""Rows that are scored at once."""
+"""Rows that are scored at once, at most."""
+_MOST_COVARIANCES: Final = 2**21
+"""Entries of the covariance matrices of rows that are scored at once: models of several metrics make a whole matrix for
+each row, of all that it is compared with."""
 
 IsNew = Callable[[Array], bool]
 
@@ -69,7 +73,8 @@ def _blas() -> ThreadpoolController:
 
 def best_of(acquisition: AcquisitionFunction, rows: Array) -> Array:
     """Return the best of rows."""
-    found, _ = optimize_acqf_discrete(acquisition, q=1, choices=torch.as_tensor(rows), max_batch_size=_AT_ONCE)
+    choices, at_once = torch.as_tensor(rows), _at_once(acquisition)
+    found, _ = optimize_acqf_discrete(acquisition, q=1, choices=choices, max_batch_size=at_once)
     return np.asarray(found[0].numpy())
 
 
@@ -101,8 +106,18 @@ def search(
 
 def _values(acquisition: AcquisitionFunction, rows: Array) -> Array:
     with torch.no_grad():
-        found = [acquisition(part[:, None]) for part in torch.as_tensor(rows).split(_AT_ONCE)]
+        found = [acquisition(part[:, None]) for part in torch.as_tensor(rows).split(_at_once(acquisition))]
     return np.asarray(torch.cat(found).numpy())
+
+
+def _at_once(acquisition: AcquisitionFunction) -> int:
+    if acquisition.model.num_outputs == 1:
+        return _AT_ONCE
+    inner: Any = acquisition
+    while isinstance(inner, Adjusted):
+        inner = inner.inner
+    compared = len(inner.X_baseline) + (0 if inner.X_pending is None else len(inner.X_pending))
+    return max(1, min(_AT_ONCE, _MOST_COVARIANCES // (compared + 1) ** 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +184,7 @@ class _Ascent:
             q=1,
             num_restarts=_ASCENT_STARTS,
             raw_samples=1,  # not used: the starts are given, but a number is asked for
-            options={"maxiter_continuous": _CONTINUOUS_ITERATIONS, "init_batch_limit": _AT_ONCE},
+            options={"maxiter_continuous": _CONTINUOUS_ITERATIONS, "init_batch_limit": _at_once(self.acquisition)},
             inequality_constraints=None,
             equality_constraints=None,
             nonlinear_inequality_constraints=None,

@@ -99,6 +99,19 @@ def test_near_a_pending_trial_little_is_expected() -> None:
     assert with_pending[place] < without[place] - 2
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_hundreds_of_trials_may_be_pending(count: int) -> None:
+    metrics, models = _metrics()
+    pending = np.random.default_rng(1).random((150, 2))
+    found = acquisition(metrics[:count], models[:count], ROWS, pending, 1)
+    together = _at(found)
+    with torch.no_grad():
+        alone = [float(found(torch.as_tensor(QUERY[place])[None, None])) for place in range(len(QUERY))]
+    np.testing.assert_allclose(together, alone, rtol=1e-6)
+    few = _at(acquisition(metrics[:count], models[:count], ROWS, pending[:10], 1))
+    assert (together <= few + 0.3).all(), "what others try already is no improvement"
+
+
 def test_two_objectives_are_the_stock_hypervolume_improvement() -> None:
     metrics, models = _metrics()
     found = acquisition(metrics[:2], models[:2], ROWS, NONE, 1)

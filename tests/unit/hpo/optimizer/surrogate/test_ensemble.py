@@ -10,7 +10,6 @@ from torch import Tensor
 from hpo.optimizer.bayes.gp import Hyperparameters, Process
 from hpo.optimizer.bayes.kernels import gaussian, matern
 from hpo.optimizer.bayes.space import Space
-from hpo.optimizer.surrogate import ensemble
 from hpo.optimizer.surrogate.embedding import Embedding
 from hpo.optimizer.surrogate.ensemble import EnsembleGP
 
@@ -90,12 +89,17 @@ def test_rows_that_a_batch_shares_change_nothing() -> None:
         torch.testing.assert_close(covariances[place], alone[1])
 
 
-def test_many_rows_have_the_same_moments_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = _ensemble().posterior(QUERY)
-    monkeypatch.setattr(ensemble, "_MOST_JOINT_ROWS", 3)
-    many = _ensemble().posterior(QUERY)
-    torch.testing.assert_close(many.mixture_variance, few.mixture_variance)
-    torch.testing.assert_close(many.distribution.covariance_matrix, few.distribution.covariance_matrix)
+@pytest.mark.parametrize("shared", [0, 3, 5])
+def test_parts_of_covariances_are_those_of_the_whole(shared: int) -> None:
+    rows = torch.as_tensor(np.random.default_rng(5).random((4, 6, 2)))
+    rows[:, :shared] = rows[0, :shared]
+    found = _ensemble().posterior(rows).distribution.lazy_covariance_matrix
+    whole = found.to_dense()
+    for part in (np.s_[..., -1:, :], np.s_[..., 2:, :], np.s_[..., :2, :], np.s_[..., -1:, 2:], np.s_[1, :, :, :]):
+        torch.testing.assert_close(found[part].to_dense(), whole[part])
+    torch.testing.assert_close(found.diagonal(), whole.diagonal(dim1=-2, dim2=-1))
+    torch.testing.assert_close(found.unsqueeze(0).to_dense(), whole[None])
+    torch.testing.assert_close(found.expand(2, *whole.shape).to_dense(), whole.expand(2, *whole.shape))
 
 
 def test_an_observation_has_the_noise_of_each_member() -> None:
