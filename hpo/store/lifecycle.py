@@ -54,7 +54,8 @@ INVALID_IN_A_ROW: Final = 3
 
 _ONE_AT_A_TIME: Final = text("""
 SELECT pg_advisory_xact_lock(hashtextextended(:lease_id, 0)),
-       set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
+       set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+       set_config('enable_sort', 'off', true)
 """)
 """Also has all that a claim looks at found by an index and in its order. What the planner believes of the few rows that
 are needed of many is seldom true: it sorted whole queues, and read new tables from end to end."""

@@ -296,7 +296,7 @@ SELECT EXISTS (SELECT FROM attempt WHERE lease_id = CAST(:lease_id AS uuid))
 -- trial. A lease id that was good for a claim before gets nothing, and `standing` says so; nor does who is in quarantine,
 -- unless `:is_trial_run` says that it may show that it is well.
 -- Of all that wait, only the first `:near` in this order are looked at, so that long queues cost no claim anything. Where
--- one behind them might come before what is found there, nothing is claimed, and the answer says that it is `partial`:
+-- one behind them might come before what is found there, nothing is claimed, and the row says `is_partial`:
 -- the statement is repeated with more of them, in the end with null, for all.
 WITH asking AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM worker WHERE name = :worker AND quarantined_at IS NOT NULL) AS was_in_quarantine
