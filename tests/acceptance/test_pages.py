@@ -19,10 +19,11 @@ import pytest
 from hpo.client import Study
 from tests.documents import DOCUMENTS, Block, blocks
 
-from .conftest import Service, tiny_spec, wait_for
+from .conftest import Service, serving, tiny_spec, wait_for
 
 _LONGEST: Final = ("docs/evaluate.md", "docs/tutorial.md", "README.md")
-"""Pages that train; they begin first, where several processes share the pages."""
+"""Pages that train; they begin first, where several processes share the pages. Each opens the test list of the same videos,
+which is refused a second time: so each has a service of its own."""
 PAGES: Final = tuple(
     name
     for name in (*_LONGEST, *(name for name in DOCUMENTS if name not in _LONGEST))
@@ -94,16 +95,21 @@ class Reader:
 
 
 @pytest.fixture
-def reader(service: Service, tiny_videos: Path) -> Iterator[Reader]:
+def reader(request: pytest.FixtureRequest, tiny_videos: Path) -> Iterator[Reader]:
     """A reader who has a small UCF101."""
     folder = Path(tempfile.mkdtemp(prefix="hpo-reader-"))
     folder.chmod(0o711)  # `hpo --home NEW` starts a Postgres below it, as another user where the tests run as root
     for place in ("data", "mnt"):
         shutil.copytree(tiny_videos, folder / place / "ucf101")
     (folder / "mnt" / "ckpt").mkdir()
-    one = Reader(folder=folder, service=service)
-    yield one
-    one.clean_up()
+    (folder / "service").mkdir(mode=0o711)
+    if request.node.callspec.params["prepared"] in _LONGEST:
+        with serving(folder / "service" / "home") as service:
+            yield Reader(folder=folder, service=service)
+    else:
+        one = Reader(folder=folder, service=request.getfixturevalue("service"))
+        yield one
+        one.clean_up()
     shutil.rmtree(folder)
 
 
