@@ -22,8 +22,8 @@ from tests.documents import DOCUMENTS, Block, blocks
 from .conftest import Service, serving, tiny_spec, wait_for
 
 _LONGEST: Final = ("docs/evaluate.md", "docs/tutorial.md", "README.md")
-"""Pages that train; they begin first, where several processes share the pages. Each opens the test list of the same videos,
-which is refused a second time: so each has a service of its own."""
+"""Pages that train; they begin first, where several processes share the pages. Each opens the test list of the same
+videos, which is refused a second time: so each has a service of its own."""
 PAGES: Final = tuple(
     name
     for name in (*_LONGEST, *(name for name in DOCUMENTS if name not in _LONGEST))
