@@ -36,8 +36,9 @@ def require_answer(address: str) -> None:
         raise SetupError(f"the address of the Ray cluster, {address}, is not HOST:PORT (of the head, often :6379)")
     try:
         socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter where a name cannot be one, as with two dots in a row
+        why = getattr(error, "strerror", None) or error
         raise SetupError(
-            f"nothing answers at {address}, the address of the Ray cluster ({error.strerror or error}): give that of "
+            f"nothing answers at {address}, the address of the Ray cluster ({why}): give that of "
             "its head, HOST:6379, with --address, or start one with `ray start --head`"
         ) from error

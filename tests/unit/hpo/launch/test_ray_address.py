@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 
@@ -33,9 +34,10 @@ def test_one_sentence_names_an_address_at_which_nothing_answers(scheme: str) -> 
             require_answer(address)
 
 
-def test_a_host_that_has_no_address_is_said_in_a_sentence() -> None:
-    with pytest.raises(SetupError, match=r"^nothing answers at head\.invalid:6379"):
-        require_answer("head.invalid:6379")
+@pytest.mark.parametrize("host", ["head.invalid", "head..invalid", "h" * 70])
+def test_a_host_that_has_no_address_is_said_in_a_sentence(host: str) -> None:
+    with pytest.raises(SetupError, match=rf"^nothing answers at {re.escape(host)}:6379"):
+        require_answer(f"{host}:6379")
 
 
 @pytest.mark.parametrize("address", ["head", "head:", "head:ninety", "head:99999", "[::1:6379"])

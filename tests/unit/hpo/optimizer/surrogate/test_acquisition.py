@@ -13,7 +13,8 @@ from hpo.optimizer.bayes.curves import Outcome
 from hpo.optimizer.bayes.gp import Hyperparameters, Process
 from hpo.optimizer.bayes.models import Data, Metric, model
 from hpo.optimizer.bayes.space import Space
-from hpo.optimizer.surrogate.acquisition import acquisition
+from hpo.optimizer.surrogate import search
+from hpo.optimizer.surrogate.acquisition import Adjusted, acquisition
 from hpo.optimizer.surrogate.embedding import Embedding
 from hpo.optimizer.surrogate.ensemble import EnsembleGP
 
@@ -110,6 +111,26 @@ def test_hundreds_of_trials_may_be_pending(count: int) -> None:
     np.testing.assert_allclose(together, alone, rtol=1e-6)
     few = _at(acquisition(metrics[:count], models[:count], ROWS, pending[:10], 1))
     assert (together <= few + 0.3).all(), "what others try already is no improvement"
+
+
+def test_models_of_several_metrics_score_fewer_rows_at_once_the_more_are_pending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search, "_MOST_COVARIANCES", 2**14)
+    metrics, models = _metrics()
+    pending = np.random.default_rng(1).random((10, 2))
+    scored: dict[int, list[int]] = {1: [], 2: []}
+    for count, sizes in scored.items():
+
+        def noted(rows: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(len(rows))
+            return torch.zeros(len(rows), dtype=torch.double)
+
+        found = acquisition(metrics[:count], models[:count], ROWS, pending, 1)
+        search.best_of(Adjusted(found, noted), QUERY)
+        assert sum(sizes) >= len(QUERY)
+    assert max(scored[1]) == len(QUERY), "one metric makes no whole matrices"
+    assert max(scored[2]) <= 2**14 // (len(ROWS) + len(pending) + 1) ** 2
 
 
 def test_two_objectives_are_the_stock_hypervolume_improvement() -> None:
