@@ -8,9 +8,9 @@ While there are few data, the priors decide more than anything else (`docs/optim
   a known noise of their own, as those of trainings do (two trainings of one configuration differ by more than their
   curves show), and around exp(-4) otherwise;
 - output scale: log-normal around 1; mean: normal around 0;
-- trend: log-normal around 0.6 / sqrt(parameters). People choose ranges around what they believe in, so the best
-  configurations seldom lie in the corners; without this belief, a search that knows little goes there first. Under it
-  the distance from the middle explains some 3 % of the variance, so a few results overrule it.
+- trend: log-normal around 0.5 / sqrt(parameters), spread 1.2. People choose ranges around what they believe in, above
+  all of numbers that span decades, so the best configurations seldom lie in the corners; without this belief, a search
+  that knows little goes there first. The spread is wide, so that a few results overrule it.
 
 A fit is a function of the data alone (fixed starts, no memory of earlier fits), so that a restart changes nothing.
 """
@@ -33,7 +33,8 @@ NOISE_SPREAD = 1.5
 _NOISE_CENTRE, _NOISE_CENTRE_OF_NOISY = -4.0, -3.0
 OUTPUTSCALE_SPREAD = 1.0
 MEAN_SPREAD = 1.0
-TREND_SPREAD = 0.7
+TREND_CENTRE = 0.5
+TREND_SPREAD = 1.2
 
 _SHORT_START = math.log(0.4)
 _NOISY_START = math.log(0.2)
@@ -68,7 +69,7 @@ class Evidence:
         self._distances = np.stack([_squares(points[:, columns == axis]) for axis in range(self.parameters)])
         self._flat = self._distances.reshape(self.parameters, -1)
         d = self.parameters
-        rest = [0.0, noise_centre(noise), 0.0, math.log(0.6 / math.sqrt(d))]
+        rest = [0.0, noise_centre(noise), 0.0, math.log(TREND_CENTRE / math.sqrt(d))]
         self.centre = np.array([math.log(0.3 * math.sqrt(d))] * d + rest)
         rest = [OUTPUTSCALE_SPREAD, NOISE_SPREAD, MEAN_SPREAD, TREND_SPREAD]
         self.spread = np.array([LENGTHSCALE_SPREAD] * d + rest)

@@ -12,8 +12,10 @@ The kernel is a function of the Euclidean distance between embedded rows, so it 
     conditional category   the corner of the simplex; when inactive, the centre of the simplex
 
 One more column holds the squared distance from the middle of the space, which only the trend reads (`gp`): the
-sum over active numbers of (2 u - 1)^2, or of the squared sine for conditional ones. Numbers with only two values have
-no middle.
+weighted sum over active numbers of (2 u - 1)^2, or of the squared sine for conditional ones. A continuous number on a
+logarithmic scale counts fully: a range that spans decades is chosen so that the best is inside. Other numbers count
+little, since the best of them (layers, width, frames, dropout) is often at an end; those with only two values have no
+middle.
 
 A parameter that is inactive in both configurations therefore contributes nothing to their distance, and one that is
 active in only one of them contributes the same for each of its values (the arc kernel of Swersky et al., 2014, "Raiders
@@ -38,6 +40,8 @@ from .kernels import DISTANCE_FROM_MIDDLE
 
 _FEW_VALUES = 2
 """A number with this many values or fewer has no middle."""
+_WEIGHT_WITHOUT_DECADES = 0.2
+"""How much the distance from the middle counts for a number whose range is not logarithmic and continuous."""
 _ARC_ANGLE = math.pi
 """The angle that the range of a conditional number covers."""
 
@@ -123,8 +127,8 @@ class Space:
         }
         self.order = [keys.index(key) for key in spec.parameter_order if key in keys]
         """The axes, parents before their children."""
-        self.has_middle = [not axis.is_categorical and axis.count not in (1, _FEW_VALUES) for axis in self.axes]
-        """Which axes count in the distance from the middle of the space."""
+        self.middle_weights = [_middle_weight(axis) for axis in self.axes]
+        """How much each axis counts in the distance from the middle of the space."""
         self.columns = np.append(_columns(self.axes), DISTANCE_FROM_MIDDLE)
         """Which axis each column of the embedding belongs to."""
         self.is_categorical: Mask = np.array([axis.is_categorical for axis in self.axes], dtype=bool)
@@ -217,9 +221,9 @@ class Space:
         active = self.active(rows)
         parts = [_embed(axis, rows[:, place], active[:, place]) for place, axis in enumerate(self.axes)]
         distance = np.zeros((len(rows), 1))
-        for place, axis in enumerate(self.axes):
-            if self.has_middle[place]:
-                distance[:, 0] += np.where(active[:, place], _from_middle(axis, rows[:, place]), 0.0)
+        for place, (axis, weight) in enumerate(zip(self.axes, self.middle_weights, strict=True)):
+            if weight:
+                distance[:, 0] += np.where(active[:, place], weight * _from_middle(axis, rows[:, place]), 0.0)
         return np.concatenate([*parts, distance], axis=1)
 
 
@@ -255,6 +259,13 @@ def _conditions(spec: StudySpec, key: str, keys: list[str]) -> Iterator[tuple[in
 def _columns(axes: list[Axis]) -> Indices:
     widths = [axis.count if axis.is_categorical else 2 if axis.is_conditional else 1 for axis in axes]
     return np.repeat(np.arange(len(axes)), widths)
+
+
+def _middle_weight(axis: Axis) -> float:
+    if axis.is_categorical or axis.count in (1, _FEW_VALUES):
+        return 0.0
+    has_decades = axis.is_continuous and isinstance(axis.parameter, FloatParameter) and axis.parameter.log
+    return 1.0 if has_decades else _WEIGHT_WITHOUT_DECADES
 
 
 def _from_middle(axis: Axis, coordinates: Array) -> Array:

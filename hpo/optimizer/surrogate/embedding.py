@@ -41,12 +41,12 @@ class Embedding(torch.nn.Module):
     def _from_middle(self, rows: Tensor, active: list[Tensor | None]) -> Tensor:
         """Return the squared distances from the middle of the space."""
         found = torch.zeros(rows.shape[:-1], dtype=torch.double)
-        for place, axis in enumerate(self._space.axes):
-            if self._space.has_middle[place]:
+        for place, (axis, weight) in enumerate(zip(self._space.axes, self._space.middle_weights, strict=True)):
+            if weight:
                 centred = 2 * rows[..., place] - 1
                 distance = torch.sin(_ARC_ANGLE / 2 * centred) if axis.is_conditional else centred
-                holds = active[place]
-                found = found + (distance.square() if holds is None else torch.where(holds, distance.square(), 0.0))
+                squared, holds = weight * distance.square(), active[place]
+                found = found + (squared if holds is None else torch.where(holds, squared, 0.0))
         return found
 
     def _active(self, rows: Tensor) -> list[Tensor | None]:

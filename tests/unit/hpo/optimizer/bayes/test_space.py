@@ -102,23 +102,30 @@ def test_close_values_of_a_conditional_number_are_as_far_as_those_of_any_other()
     assert _distance(space, low, {**low, "model.depth": 1.02}) == pytest.approx(0.01, rel=1e-3)
 
 
-def test_the_distance_from_the_middle_counts_active_numbers_with_a_middle() -> None:
+def test_the_distance_from_the_middle_counts_active_numbers_and_most_of_all_those_that_span_decades() -> None:
     raw = {
         "model": {"type": "categorical", "choices": ["a", "b"]},
         "lr": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
         "model.width": {"type": "ordinal", "choices": [8, 16]},
+        "model.layers": {"type": "int", "low": 1, "high": 5},
+        "batch_size": {"type": "int", "low": 4, "high": 64, "log": True},
         "model.depth": {"type": "float", "low": 0, "high": 4, "when": {"model": ["a"]}},
     }
     space = Space(spec_with(space=raw))
+    middle = {"model": "b", "lr": 1e-3, "model.width": 8, "model.layers": 3, "batch_size": 16}
     configurations: list[dict[str, Any]] = [
-        {"model": "b", "lr": 1e-3, "model.width": 8},
-        {"model": "b", "lr": 1e-2, "model.width": 16},
-        {"model": "a", "lr": 1e-3, "model.width": 16, "model.depth": 2.0},
-        {"model": "a", "lr": 1e-3, "model.width": 16, "model.depth": 4.0},
-        {"model": "a", "lr": 1e-4, "model.width": 8, "model.depth": 0.0},
+        middle,
+        {**middle, "lr": 1e-2},
+        {**middle, "model.width": 16},
+        {**middle, "model.layers": 5},
+        {**middle, "batch_size": 4},
+        {**middle, "model": "a", "model.depth": 2.0},
+        {**middle, "model": "a", "model.depth": 4.0},
+        {**middle, "model": "a", "lr": 1e-4, "model.layers": 1, "model.depth": 0.0},
     ]
     points = space.embed(np.stack([space.encode(params) for params in configurations]))
-    assert points[:, space.columns == DISTANCE_FROM_MIDDLE].ravel() == pytest.approx([0, 1, 0, 1, 2])
+    found = points[:, space.columns == DISTANCE_FROM_MIDDLE].ravel()
+    assert found == pytest.approx([0, 1, 0, 0.2, 0.2, 0, 0.2, 1.4])
 
 
 def test_a_child_of_a_fixed_parent_follows_the_grandparent() -> None:

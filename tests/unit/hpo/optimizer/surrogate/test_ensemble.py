@@ -16,7 +16,14 @@ from hpo.optimizer.surrogate.ensemble import EnsembleGP
 from ...records import spec_with
 from . import stock
 
-SPACE = Space(spec_with(space={name: {"type": "float", "low": 0.1, "high": 0.9} for name in ("lr", "dropout")}))
+SPACE = Space(
+    spec_with(
+        space={
+            "lr": {"type": "float", "low": 0.1, "high": 0.9, "log": True},
+            "dropout": {"type": "float", "low": 0.1, "high": 0.9},
+        }
+    )
+)
 RNG = np.random.default_rng(3)
 ROWS, QUERY = RNG.random((9, 2)), torch.as_tensor(RNG.random((6, 2)))
 TARGETS, NOISE = RNG.standard_normal(9), RNG.random(9) * 0.2
@@ -34,7 +41,8 @@ def _ensemble(sign: float = 1.0) -> EnsembleGP:
 
 
 def _trend(hyper: Hyperparameters, rows: Tensor) -> Tensor:
-    return hyper.trend * ((2 * rows - 1) ** 2).sum(dim=-1)
+    weights = torch.tensor([1.0, 0.2], dtype=torch.double)  # of a logarithmic range and of another
+    return hyper.trend * (weights * (2 * rows - 1) ** 2).sum(dim=-1)
 
 
 def _stock(hyper: Hyperparameters) -> stock.SingleTaskGP:

@@ -116,7 +116,7 @@ def test_trials_of_an_earlier_study_are_learned_from() -> None:
 def test_a_completed_guess_has_its_values(generator: AxGenerator | BoTorchGenerator) -> None:
     spec = spec_with(space=SPACE)
     guess: Params = {"model": "a", "lr": 0.05}
-    found = generator.complete(History(spec, _records(spec, 14)), guess).params
+    found = generator.complete(History(spec, _records(spec, 20)), guess).params
     assert guess.items() <= found.items()
     assert set(found) == {"lr", "dropout", "clip.stride", "model"}
     best = _score({**guess, "dropout": 0.3, "clip.stride": 3})["val_top1"]
