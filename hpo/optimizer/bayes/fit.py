@@ -10,7 +10,7 @@ While there are few data, the priors decide more than anything else (`docs/optim
 - output scale: log-normal around 1; mean: normal around 0;
 - trend: log-normal around 0.5 / sqrt(parameters), spread 1.2. People choose ranges around what they believe in, above
   all of numbers that span decades, so the best configurations seldom lie in the corners; without this belief, a search
-  that knows little goes there first. The spread is wide, so that a few results overrule it.
+  that knows little goes there first. The spread is wide, so that results overrule it.
 
 A fit is a function of the data alone (fixed starts, no memory of earlier fits), so that a restart changes nothing.
 """

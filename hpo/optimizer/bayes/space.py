@@ -14,7 +14,7 @@ The kernel is a function of the Euclidean distance between embedded rows, so it 
 One more column holds the squared distance from the middle of the space, which only the trend reads (`gp`): the
 weighted sum over active numbers of (2 u - 1)^2, or of the squared sine for conditional ones. A continuous number on a
 logarithmic scale counts fully: a range that spans decades is chosen so that the best is inside. Other numbers count
-little, since the best of them (layers, width, frames, dropout) is often at an end; those with only two values have no
+little, since the best of them (layers, batch size, frames) is often at an end; those with only two values have no
 middle.
 
 A parameter that is inactive in both configurations therefore contributes nothing to their distance, and one that is

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hpo.optimizer.ax_generator import AxGenerator, known_warnings
 from hpo.optimizer.bayes import models
@@ -17,6 +18,7 @@ from hpo.optimizer.cube import decode, key_of
 from hpo.optimizer.generator import GeneratorError
 from hpo.optimizer.history import History
 from hpo.optimizer.surrogate import plan
+from hpo.optimizer.surrogate.search import deterministic
 from hpo.spec import StudySpec
 from hpo.trial import EarlierTrial, FailureKind, Params, Suggestion, TrialRecord, TrialState
 
@@ -121,6 +123,22 @@ def test_a_completed_guess_has_its_values(generator: AxGenerator | BoTorchGenera
     assert set(found) == {"lr", "dropout", "clip.stride", "model"}
     best = _score({**guess, "dropout": 0.3, "clip.stride": 3})["val_top1"]
     assert _score(found)["val_top1"] > best - 0.1
+
+
+def test_no_completion_of_a_guess_has_a_better_acquisition() -> None:
+    spec = spec_with(space=SPACE)
+    history = History(spec, _records(spec, 14))
+    guess: Params = {"model": "a", "lr": 0.05}
+    found = AxGenerator().complete(history, guess).params
+    grid = [{**guess, "dropout": 0.05 * n, "clip.stride": stride} for n in range(17) for stride in range(1, 7)]
+    with deterministic(spec.optimizer.seed):
+        model = plan.Plan(history)
+        acquisition = model.acquisition()
+        rows = np.stack([model.space.encode(params) for params in [found, *grid]])
+        values = acquisition(torch.as_tensor(rows)[:, None]).detach().numpy()
+    assert guess.items() <= found.items()
+    assert values[0] >= values[1:].max() - 1e-3
+    assert np.ptp(values) > 0.5
 
 
 def _searched(spec: StudySpec, records: list[TrialRecord], count: int) -> list[TrialRecord]:
