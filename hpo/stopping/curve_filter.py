@@ -76,6 +76,8 @@ class Readings:
     offsets: Array
     """Mean time of these values, counted from the time of the bin."""
     counts: Array
+    noise: Array | None = None
+    """Known variance of one value, NaN where it is that of the draws; None where it is so everywhere."""
 
     def __len__(self) -> int:
         """Return the number of trials."""
@@ -83,7 +85,12 @@ class Readings:
 
     def take(self, places: Indices) -> Readings:
         """Return the trials with these indices."""
-        return Readings(values=self.values[places], offsets=self.offsets[places], counts=self.counts[places])
+        return Readings(
+            values=self.values[places],
+            offsets=self.offsets[places],
+            counts=self.counts[places],
+            noise=None if self.noise is None else self.noise[places],
+        )
 
     def longest_first(self) -> tuple[Readings, Indices]:
         """Return the trials in the order of their last bins, and how many have come to each bin."""
@@ -276,7 +283,11 @@ class CurveFilter:
         offset, counts = readings.offsets[:trials, place], readings.counts[:trials, place]
         shared = belief.covariance[[0, 1, 2]] + offset * belief.covariance[[1, 3, 4]]
         variance = shared[0] + offset * shared[1] + _RESOLUTION**2
-        return shared, counts / (counts * variance + self._dynamics.noise**2)
+        noise = self._dynamics.noise**2
+        if readings.noise is not None:
+            known = readings.noise[:trials, place]
+            noise = np.where(np.isnan(known), noise, known)
+        return shared, counts / (counts * variance + noise)
 
 
 def _along(features: Array, coefficients: Array) -> Array:

@@ -2,9 +2,10 @@
 
 The model is a filter over curves in logarithmic time (`curve_filter`) whose hyperparameters are averaged over
 (`hyper_draws`): noise of the observations, spread of the first epochs, decay of slopes and how it differs between
-trials. Trials that were stopped, or still run, teach the early epochs, those that were completed all of them. That the
-late epochs see only the trials that were let through does no harm, since each gain is conditional on what the rule had
-seen. The end of a completed trial is a belief too: its last value is as noisy as the others.
+trials. In the later half of training the noise is measured where it shows by itself (`scatter`). Trials that were
+stopped, or still run, teach the early epochs, those that were completed all of them. That the late epochs see only the
+trials that were let through does no harm, since each gain is conditional on what the rule had seen. The end of a
+completed trial is a belief too: its last value is as noisy as the others.
 
 The ingredients are known: regressions over the trials of a study (Baker et al., 2018, Accelerating neural architecture
 search using performance prediction), a joint Bayesian belief about ends (Swersky et al., 2014, Freeze-thaw Bayesian
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,7 @@ from ..arrays import Array
 from .clip_count import clip_count, sampling_variance
 from .curve_filter import CurveFilter, Dynamics, Readings
 from .hyper_draws import weighted_draws
+from .scatter import LateNoise, is_late
 
 Curve = Mapping[int, float]
 """Step (epochs done, from 1) to a finite value."""
@@ -110,18 +112,20 @@ class CurveModel:
         self._bins = _Bins(places[-1])
         self._improves = improves
         self._centre, self._spread = _scale(curves)
-        readings = self._read([curve for curve in curves if curve])
+        table = self._table([curve for curve in curves if curve])
+        readings = self._bins.read(table)
         sample = readings.take(np.arange(len(readings))[:: -(-len(readings) // _HYPER_TRIALS) or 1])
         points, self._weights = weighted_draws(lambda z: self._filter(z).learn(sample)[0], len(_PRIORS))
         self._chosen = self._filter(points)
-        self._noise = self._spread**2 * float(self._weights @ self._chosen.noise_variance)
+        self._noise = float(self._weights @ self._chosen.noise_variance)
+        self._late_noise = LateNoise.learn(table, self._noise)
         self._clips = None if on_these_clips else clip_count([value for curve in curves for value in curve.values()])
         _, self._trends = self._chosen.learn(readings)
 
     @property
     def noise_sd(self) -> float:
-        """Standard deviation of the value of one epoch around the curve."""
-        return math.sqrt(self._noise)
+        """Standard deviation of the value of one epoch around the curve, early ones included."""
+        return self._spread * math.sqrt(self._noise)
 
     def predict(self, curve: Curve) -> Prediction:
         """Return the belief about the last value of `curve`, which must have reached the first of the places."""
@@ -136,10 +140,15 @@ class CurveModel:
         """
         if any(max(curve, default=0) < self._first for curve in curves):
             raise ValueError("a curve has not reached the first rung")
-        means, variances = self._chosen.ends(self._read(curves), self._trends)
-        return [self._mixed(*moments) for moments in zip(means.T, variances.T, strict=True)]
+        table = self._table(curves)
+        late = self._late_noise.variances(table)
+        readings = self._bins.read(table)
+        noise = np.where(self._bins.is_late, late[:, None], math.nan)
+        means, variances = self._chosen.ends(replace(readings, noise=noise), self._trends)
+        scattered = np.where(readings.counts[:, self._bins.is_late].any(axis=1), late, self._noise)
+        return [self._mixed(*moments) for moments in zip(means.T, variances.T, scattered, strict=True)]
 
-    def _mixed(self, means: Array, variances: Array) -> Prediction:
+    def _mixed(self, means: Array, variances: Array, scattered: float) -> Prediction:
         """Return the Student-t distribution with the mean, variance and kurtosis of the weighted normal ones."""
         mean = float(self._weights @ means)
         apart = (means - mean) ** 2
@@ -147,15 +156,20 @@ class CurveModel:
         fourth = float(self._weights @ (3 * variances**2 + 6 * variances * apart + apart**2))
         freedom = 4 + 6 / max(fourth / variance**2 - 3, 1e-5)
         mean = self._centre + self._spread * mean
-        variance = self._spread**2 * variance + self._sampling_variance(mean)
+        variance = self._spread**2 * variance + self._sampling_variance(mean, self._spread**2 * scattered)
         return Prediction(mean=mean, sd=math.sqrt(variance * (freedom - 2) / freedom), freedom=freedom)
 
-    def _sampling_variance(self, mean: float) -> float:
-        """Return the part of the error of the clips that epochs share; what scatters between them is in the noise."""
-        return 0.0 if self._clips is None else max(sampling_variance(abs(mean), self._clips) - self._noise, 0.0)
+    def _sampling_variance(self, mean: float, scattered: float) -> float:
+        """Return the part of the error of the clips that epochs share, without what is `scattered` between them."""
+        return 0.0 if self._clips is None else max(sampling_variance(abs(mean), self._clips) - scattered, 0.0)
 
-    def _read(self, curves: Sequence[Curve]) -> Readings:
-        return self._bins.read(curves, self._centre, self._spread)
+    def _table(self, curves: Sequence[Curve]) -> Array:
+        """Return curves as rows, (trials, epochs), from the centre and in units of the spread; NaN for no value."""
+        table = np.full((len(curves), self._bins.epochs + 1), math.nan)
+        for row, curve in zip(table, curves, strict=True):
+            row[list(curve)] = list(curve.values())
+        values = (np.clip(table[:, 1:], -_LARGEST_VALUE, _LARGEST_VALUE) - self._centre) / self._spread
+        return np.clip(values, -_FURTHEST, _FURTHEST)
 
     def _filter(self, points: Array) -> CurveFilter:
         logs = {name: mean + sd * points[:, [place]] for place, (name, (mean, sd)) in enumerate(_PRIORS.items())}
@@ -170,25 +184,21 @@ class _Bins:
         starts = [1]
         while starts[-1] < epochs:
             starts.append(min(epochs, max(starts[-1] + 1, round(starts[-1] * _BIN_SPACING))))
-        self._epochs = epochs
+        self.epochs: Final = epochs
         self._times = np.log(np.arange(1, epochs + 1))
         place = np.searchsorted(starts, np.arange(1, epochs + 1), side="right") - 1
         self._member = np.eye(len(starts))[place]
         self.times: Array = self._times @ self._member / self._member.sum(axis=0)
+        self.is_late: Array = is_late(np.exp(self.times), epochs)
 
-    def read(self, curves: Sequence[Curve], centre: float, spread: float) -> Readings:
-        """Return `curves` averaged within the bins, counted from `centre` in units of `spread`."""
-        table = np.full((len(curves), self._epochs + 1), math.nan)
-        for row, curve in zip(table, curves, strict=True):
-            row[list(curve)] = list(curve.values())
-        values = (np.clip(table[:, 1:], -_LARGEST_VALUE, _LARGEST_VALUE) - centre) / spread
-        values = np.clip(values, -_FURTHEST, _FURTHEST)
-        known = ~np.isnan(values)
+    def read(self, table: Array) -> Readings:
+        """Return curves, (trials, epochs), averaged within the bins."""
+        known = ~np.isnan(table)
         counts = known @ self._member
         some = np.maximum(counts, 1.0)
         times = (known * self._times) @ self._member / some
         return Readings(
-            values=np.where(known, values, 0.0) @ self._member / some,
+            values=np.where(known, table, 0.0) @ self._member / some,
             offsets=np.where(counts > 0, times - self.times, 0.0),
             counts=counts,
         )
