@@ -169,7 +169,7 @@ class CurveModel:
         for row, curve in zip(table, curves, strict=True):
             row[list(curve)] = list(curve.values())
         values = (np.clip(table[:, 1:], -_LARGEST_VALUE, _LARGEST_VALUE) - self._centre) / self._spread
-        return np.clip(values, -_FURTHEST, _FURTHEST)
+        return np.asarray(np.clip(values, -_FURTHEST, _FURTHEST))
 
     def _filter(self, points: Array) -> CurveFilter:
         logs = {name: mean + sd * points[:, [place]] for place, (name, (mean, sd)) in enumerate(_PRIORS.items())}

@@ -46,6 +46,32 @@ def test_without_noise_a_finished_curve_is_predicted_as_its_own_last_value() -> 
     assert found.sd < 0.05 * spread
 
 
+def _restless(count: int, noise: float) -> tuple[Array, list[dict[int, float]]]:
+    """Return the ends of curves that jump in their first epochs, where no model follows them, and the curves."""
+    rng = np.random.default_rng(4)
+    steps = np.arange(1, EPOCHS + 1)
+    clean = rng.uniform(0.5, 0.9, (count, 1)) - rng.uniform(0.2, 0.5, (count, 1)) / steps
+    clean += 0.05 * rng.standard_normal((count, EPOCHS)) * (steps < EPOCHS / 5)
+    seen = clean + noise * rng.standard_normal((count, EPOCHS))
+    return clean[:, -1], [dict(zip(steps.tolist(), row.tolist(), strict=True)) for row in seen]
+
+
+def test_what_curves_do_early_is_no_noise_of_their_ends() -> None:
+    ends, curves = _restless(8, noise=0.0)
+    found = CurveModel(curves, PLACES).predict_all(curves)
+    assert np.array([one.mean for one in found]) == pytest.approx(ends, abs=0.001)
+    assert max(one.deviation for one in found) < 0.005
+
+
+def test_ends_of_noisy_curves_are_means_of_what_came_before() -> None:
+    ends, curves = _restless(30, noise=0.02)
+    found = CurveModel(curves, PLACES).predict_all(curves)
+    errors = np.array([one.mean for one in found]) - ends
+    deviation = float(np.median([one.deviation for one in found]))
+    assert np.sqrt((errors**2).mean()) < 0.5 * 0.02
+    assert 0.7 < np.sqrt((errors**2).mean()) / deviation < 1.3
+
+
 def test_parallel_curves_are_carried_on_exactly() -> None:
     shape = {step: 0.6 - 0.5 / step for step in range(1, EPOCHS + 1)}
     curves = [{step: value + shift for step, value in shape.items()} for shift in np.linspace(0, 0.3, 40)]
