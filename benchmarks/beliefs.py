@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,19 +98,23 @@ def slow_starters(rng: np.random.Generator) -> CurveSet:
     return CurveSet(name="slow starters", values=values, ends=values[:, -1])
 
 
-def surrogate(name: str, rng: np.random.Generator, *, data: Path) -> CurveSet:
-    """Return curves of random configurations of a task of lcbench, or of the closed form of the demo.
+def demo(rng: np.random.Generator) -> CurveSet:
+    """Return curves of random configurations of the closed form of the demo."""
+    return _of_configurations(load_problem(DEMOS[0]), demo_curve, rng)
+
+
+def lcbench(name: str, data: Path, rng: np.random.Generator) -> CurveSet:
+    """Return curves of random configurations of a task of lcbench.
 
     Raises:
-        ProblemMissing: the data of the task are not there.
+        ProblemMissing: the surrogates are not there.
     """
     problem = load_problem(name, data=data)
-    curve = problem.curve or demo_curve
-    values = np.array([curve(params) for params in _configurations(problem, rng)])
-    return CurveSet(name=name, values=values, ends=values[:, -1])
+    assert problem.curve is not None  # noqa: S101 - these tasks have curves
+    return _of_configurations(problem, problem.curve, rng)
 
 
-def measured(name: str, tables: Path) -> CurveSet:
+def measured(name: str, tables: Path, _: np.random.Generator) -> CurveSet:
     """Return the first training of each configuration of a table that did not fail."""
     table = TrainedTable.read(name, tables)
     whole = [[one.top1 for one in trainings if not one.failed] for trainings in table.each]
@@ -169,21 +173,21 @@ def _uniform(rng: np.random.Generator, *ranges: tuple[float, float]) -> list[Arr
     return [rng.uniform(low, high, (_CURVES, 1)) for low, high in ranges]
 
 
-def _configurations(problem: Problem, rng: np.random.Generator) -> Iterator[Params]:
+def _of_configurations(problem: Problem, curve: Callable[[Params], Array], rng: np.random.Generator) -> CurveSet:
     spec = spec_of(problem, trials=1)
-    for _ in range(_CURVES):
-        yield decode(spec, rng.random(len(problem.space)).tolist())
+    drawn = [decode(spec, rng.random(len(problem.space)).tolist()) for _ in range(_CURVES)]
+    values = np.array([curve(params) for params in drawn])
+    return CurveSet(name=problem.name, values=values, ends=values[:, -1])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit status after printing the table; sets whose data are missing are left out and named."""
     asked = _parser().parse_args(arguments)
-    rng = np.random.default_rng(0)
-    make = {
-        "power": partial(power_laws, rng),
-        "slow": partial(slow_starters, rng),
-        "demo": partial(surrogate, DEMOS[0], rng, data=asked.yahpo),
-        **{name: partial(surrogate, name, rng, data=asked.yahpo) for name in LCBENCH},
+    make: Mapping[str, Callable[[np.random.Generator], CurveSet]] = {
+        "power": power_laws,
+        "slow": slow_starters,
+        "demo": demo,
+        **{name: partial(lcbench, name, asked.yahpo) for name in LCBENCH},
         **{name: partial(measured, name, asked.tables) for name in TRAINED},
     }
     if unknown := sorted(set(asked.sets) - make.keys()):
@@ -192,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(HEADINGS)
     for name in asked.sets or make:
         try:
-            found = make[name]()
+            found = make[name](np.random.default_rng(0))
         except ProblemMissing as error:
             print(f"left out: {error}", file=sys.stderr)
             continue

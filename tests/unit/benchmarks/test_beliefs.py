@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -45,3 +47,19 @@ def test_there_is_a_row_for_each_kind_at_each_noise_and_measured_curves_keep_the
 def test_curves_that_are_not_known_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--sets", "power", "lines"]) == 1
     assert "no curves lines; known: power" in capsys.readouterr().err
+
+
+def test_a_set_is_the_same_alone_and_beside_others(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--draws", "1", "--noise", "0.02"]
+    assert main(["--sets", "slow", "demo", "motion", *asked]) == 0
+    together = capsys.readouterr().out.splitlines()[2:]
+    assert main(["--sets", "demo", *asked]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == together[len(KINDS) : 2 * len(KINDS)]
+    assert len(together) == 3 * len(KINDS)
+    cells = [[float(cell) for cell in row.strip("| ").split(" | ")[3:]] for row in together]
+    assert all(0 <= within <= wider <= 1 for _, within, wider, _ in cells)
+
+
+def test_a_set_whose_data_are_missing_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--sets", "lcbench_126029", "--yahpo", str(tmp_path)]) == 0
+    assert "left out" in capsys.readouterr().err

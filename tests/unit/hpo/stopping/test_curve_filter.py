@@ -56,7 +56,10 @@ def _joint() -> tuple[Array, Array, Array, Array]:
 
 
 @pytest.mark.parametrize("seen", [[0], [0, 1, 2], [0, 2], [1, 3], [0, 1, 2, 3, 4]])
-def test_with_known_hyperparameters_it_is_conditioning_of_normal_variables(seen: Sequence[int]) -> None:
+@pytest.mark.parametrize("is_late_known", [False, True], ids=["one noise", "late noise known"])
+def test_with_known_hyperparameters_it_is_conditioning_of_normal_variables(
+    seen: Sequence[int], is_late_known: bool
+) -> None:
     rng = np.random.default_rng(0)
     counts, offsets, values = np.zeros((1, 5)), np.zeros((1, 5)), np.zeros((1, 5))
     counts[0, seen] = rng.integers(1, 4, len(seen))
@@ -64,14 +67,28 @@ def test_with_known_hyperparameters_it_is_conditioning_of_normal_variables(seen:
     values[0, seen] = rng.normal(0.5, 0.3, len(seen))
     means, risings, levels, slopes = _joint()
     loads = levels[seen] + offsets[0, seen][:, None] * slopes[seen]
-    covariance = loads @ loads.T + np.diag(HYPER["noise"] ** 2 / counts[0, seen] + _RESOLUTION**2)
+    noise = np.array([HYPER["noise"] ** 2] * 3 + ([0.002, 0.3] if is_late_known else [HYPER["noise"] ** 2] * 2))
+    covariance = loads @ loads.T + np.diag(noise[seen] / counts[0, seen] + _RESOLUTION**2)
     gain = np.linalg.solve(covariance, loads @ levels[-1])
     residual = values[0, seen] - means[seen] - offsets[0, seen] * risings[seen]
     mean, variance = means[-1] + gain @ residual, levels[-1] @ levels[-1] - gain @ loads @ levels[-1]
 
-    readings = Readings(values=values, offsets=offsets, counts=counts)
+    known = np.where(np.arange(5) < 3, np.nan, noise)[None] if is_late_known else None
+    readings = Readings(values=values, offsets=offsets, counts=counts, noise=known)
     found = CurveFilter(_dynamics(), TIMES, improves=True).ends(readings, _trends(HYPER["decay"]))
     assert (found[0].item(), found[1].item()) == pytest.approx((mean, variance))
+
+
+def test_known_noise_stays_with_its_trial_when_trials_are_ordered() -> None:
+    rng = np.random.default_rng(3)
+    counts = np.array([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], dtype=float)
+    noise = np.array([[0.001] * 5, [0.1] * 5, [1.0] * 5])
+    readings = Readings(values=rng.normal(0.5, 0.3, (3, 5)), offsets=np.zeros((3, 5)), counts=counts, noise=noise)
+    turned = readings.take(np.array([2, 0, 1]))
+    model = CurveFilter(_dynamics(), TIMES, improves=True)
+    evidence, trends = model.learn(readings)
+    assert model.learn(turned)[0] == pytest.approx(evidence)
+    assert model.ends(turned, trends)[1][0] == pytest.approx(model.ends(readings, trends)[1][0][[2, 0, 1]])
 
 
 def test_deviations_are_in_proportion_to_the_slope() -> None:

@@ -223,6 +223,15 @@ def test_the_clips_of_an_accuracy_are_a_sample() -> None:
     assert alone.sd < 0.1 * over_all.sd
 
 
+def test_what_scatters_early_takes_nothing_off_the_error_of_the_clips() -> None:
+    """Shares of 80 clips that jump in the first epochs and then stay: each end has the whole error of 80 clips."""
+    rng = np.random.default_rng(5)
+    hits = [19, 24, 37, 41, 47, 55]
+    curves = [{step: (n + (rng.integers(-8, 9) if step < 6 else 0)) / 80 for step in range(1, 25)} for n in hits]
+    for n, found in zip(hits, CurveModel(curves, rungs(1, 24)).predict_all(curves), strict=True):
+        assert found.deviation == pytest.approx((n / 80 * (1 - n / 80) / 80) ** 0.5, rel=0.1)
+
+
 def test_a_lead_counts_with_the_errors_of_both() -> None:
     from scipy.stats import norm
 
